@@ -1,0 +1,47 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace ridge {
+
+// A persistent team that runs one task on every member at once, the caller being member 0. Members
+// spin briefly for the next task and then sleep in a futex, so that an oversubscribed machine
+// degrades instead of burning its cores. One caller at a time.
+class ThreadTeam {
+ public:
+  // threads: 1 to 1024, the caller included.
+  explicit ThreadTeam(int threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  int size() const { return size_; }
+
+  // Runs task(member) on all members, member in [0, size()); returns when all are done. The task must
+  // not throw.
+  void run(const std::function<void(int member)>& task);
+
+  // Inside a task: returns when every member has arrived. What was written before is then visible
+  // to all.
+  void barrier();
+
+ private:
+  void work(int member);
+  void wait_for_change(std::atomic<uint32_t>& word, uint32_t old) const;
+
+  const int size_;
+  const int spins_;
+  const std::function<void(int)>* task_ = nullptr;
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  alignas(64) std::atomic<uint32_t> arrived_{0};
+  alignas(64) std::atomic<uint32_t> barrier_generation_{0};
+  bool stopping_ = false;
+  std::vector<std::jthread> members_;
+};
+
+}  // namespace ridge
