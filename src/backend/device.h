@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "backend/kv_cache.h"
+#include "backend/program.h"
+#include "backend/weight.h"
+#include "tensor/dtype.h"
+
+namespace ridge::backend {
+
+struct Recording;
+
+// Device memory; freed with the object. Its address never changes.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual size_t size_bytes() const = 0;
+  // The same bytes as the host sees them, or nullptr where the device has memory of its own.
+  virtual std::byte* host_data() = 0;
+};
+
+// A point in a stream's work.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual bool reached() const = 0;
+  virtual void wait() = 0;
+};
+
+// Work of one device in order. Calls return once the work is queued; spans given to `upload` may be
+// reused when the call returns, those given to `download` after `synchronize` or an event.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual void upload(Buffer& to, size_t offset_bytes, std::span<const std::byte> from) = 0;
+  virtual void download(const Buffer& from, size_t offset_bytes, std::span<std::byte> to) = 0;
+  // Replays the program for the rows that `shape` says; its inputs were uploaded before.
+  virtual void run(Program& program, const StepShape& shape) = 0;
+  virtual std::unique_ptr<Event> record_event() = 0;
+  virtual void synchronize() = 0;
+};
+
+struct DeviceInfo {
+  std::string name;         // "cpu:avx512_vnni"
+  std::string description;  // for people: the processor's own name
+  uint64_t memory_bytes = 0;
+  int threads = 1;
+};
+
+// What a user may choose; a back end ignores what it has no use for.
+struct DeviceOptions {
+  int threads = 0;       // 0: as many as this process may use
+  std::string isa;       // "" the best that the machine has, else a lower one ("avx2")
+  bool pin_threads = false;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const DeviceInfo& info() const = 0;
+  // The dtype of every activation value but ids and codes.
+  virtual DType activation_dtype() const = 0;
+
+  // Throws out_of_memory.
+  virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;
+  virtual std::unique_ptr<Stream> create_stream() = 0;
+  // Stores the weight as this device's kernels want it; `source` may be unmapped afterwards unless
+  // Weight::keeps_source(). Codes and scales stay exact. Throws invalid_file, out_of_memory.
+  virtual std::unique_ptr<Weight> prepare_weight(const WeightSource& source) = 0;
+  virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) = 0;
+  // Throws unsupported, naming the op that this back end lacks. The recording's weights, caches and
+  // buffers must outlive the program.
+  virtual std::unique_ptr<Program> compile(const Recording& recording) = 0;
+};
+
+}  // namespace ridge::backend

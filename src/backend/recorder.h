@@ -1,0 +1,70 @@
+#pragma once
+
+#include "backend/ops.h"
+
+namespace ridge::backend {
+
+// What a model family calls: each method checks shapes, appends one op and returns the value that it
+// makes. A shape that does not fit is a bug of the family, and an assertion.
+class Recorder {
+ public:
+  Recorder(const StepLimits& limits, const StepBuffers& inputs, DType activation_dtype);
+
+  Value embed(const Weight& table);                                          // [T, H]
+  Value rms_norm(Value x, const Weight& weight, float eps);                  // as x
+  Value add_rms_norm(Value x, Value residual, const Weight& weight, float eps);
+  struct Quantized {
+    Value codes, scales;
+  };
+  Quantized quantize_rows(Value x);
+  Value linear(Value x, const Weight& weight, const Weight* bias = nullptr);  // [rows, N]
+  Value head_linear(Value x, const Weight& weight);                           // [T, heads · N]
+  void lora_linear(Value x, std::vector<Adapter> adapters, Value out);
+  Value gated_activation(Value x, Activation kind);                           // [T, F]
+  void rope(Value q, Value k, int head_dim, const RopeTable& table);          // in place
+  void store_kv(Value k, Value v, KvCache& cache, int layer);
+  void store_latent(Value latent, Value rotary_key, KvCache& cache, int layer);
+  struct AttentionOptions {
+    int heads;
+    float scale;
+    int window = 0;
+    float soft_cap = 0.0f;
+    const Weight* sinks = nullptr;
+  };
+  Value attention(Value q, KvCache& cache, int layer, const AttentionOptions& options);
+  Value mla_attention(Value q_latent, Value q_rope, KvCache& cache, int layer, int heads,
+                      float scale);
+  struct Routed {
+    Value ids, weights;
+  };
+  Routed route(Value logits, const Router& router);
+  // `weights` invalid: [T, top_k · N]; else their weighted sum, [T, N].
+  Value expert_linear(Value x, const Weight& weight, Value ids, Value weights = {});
+  Value add(Value a, Value b);
+  Value scale(Value x, float factor);
+  Value gather_rows(Value x);  // [R, H]
+  void copy_blocks(KvCache& cache);
+  struct Top {
+    Value values, ids;
+  };
+  Top top_k(Value logits, int k);
+  Value sample(Value logits);
+  Value all_reduce(Value x);
+  Value all_gather(Value x, int ranks);
+  Value all_to_all(Value x);
+
+  // The value's buffer can be read after a run as Program::output(returned index).
+  int mark_output(Value value);
+
+  Recording finish();
+
+ private:
+  Value make(Rows rows, int columns, DType dtype);
+  Value make_like(Value x, int columns);
+  const Storage& storage(Value value) const;
+
+  DType activation_dtype_;
+  Recording recording_;
+};
+
+}  // namespace ridge::backend

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/device.h"
+
+namespace ridge::backend {
+
+// Names that open_device takes in this build, the preferred one first: "cpu", "reference".
+std::vector<std::string> device_names();
+
+// Opens a device: "auto" is the first of device_names(). Throws not_found naming what there is, or
+// unsupported where the machine lacks what `options` ask for.
+std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options = {});
+
+}  // namespace ridge::backend

@@ -1,0 +1,51 @@
+#include "backend/weight.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace ridge::backend {
+
+namespace {
+
+struct Extents {
+  int64_t experts, rows, columns;
+};
+
+Extents extents(const TensorView& view) {
+  const Shape& s = view.shape;
+  if (s.rank() == 3) return {s[0], s[1], s[2]};
+  if (s.rank() == 2) return {1, s[0], s[1]};
+  return {1, 1, s.columns()};
+}
+
+}  // namespace
+
+Shape stacked_shape(const WeightSource& source) {
+  if (source.segments.empty()) {
+    throw Error(ErrorCode::invalid_file, fmt::format("weight {} has no tensors", source.name));
+  }
+  Extents total = extents(source.segments.front());
+  total.rows = 0;
+  for (const TensorView& segment : source.segments) {
+    const Extents e = extents(segment);
+    if (e.columns != total.columns || e.experts != total.experts) {
+      throw Error(ErrorCode::invalid_file,
+                  fmt::format("weight {}: a segment has shape {}, which cannot be stacked on {}",
+                              source.name, to_string(segment.shape),
+                              to_string(source.segments.front().shape)));
+    }
+    const int block = traits(segment.dtype).block_elements;
+    if (e.columns % block != 0) {
+      throw Error(ErrorCode::invalid_file,
+                  fmt::format("weight {}: {} columns are not whole {} blocks of {}", source.name,
+                              e.columns, name(segment.dtype), block));
+    }
+    RIDGE_ASSERT(segment.bytes.size() ==
+                 static_cast<size_t>(e.experts * e.rows) * row_bytes(segment.dtype, e.columns));
+    total.rows += e.rows;
+  }
+  return Shape{total.experts, total.rows, total.columns};
+}
+
+}  // namespace ridge::backend

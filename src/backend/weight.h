@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tensor/view.h"
+
+namespace ridge::backend {
+
+// How ops will read a weight; a tied embedding is read both ways.
+enum class WeightUse : uint8_t {
+  linear = 1,    // W[N, K] of linear, head_linear, expert_linear, lora_linear
+  embedding = 2, // rows gathered by embed
+  vector = 4,    // a norm's weight, a bias, RoPE factors, sinks; read as float32
+};
+
+constexpr WeightUse operator|(WeightUse a, WeightUse b) {
+  return static_cast<WeightUse>(static_cast<uint8_t>(a) | static_cast<uint8_t>(b));
+}
+constexpr bool has_use(WeightUse set, WeightUse use) {
+  return (static_cast<uint8_t>(set) & static_cast<uint8_t>(use)) != 0;
+}
+
+// The part of a weight that one rank of a tensor-parallel group holds.
+struct Shard {
+  enum class Axis : uint8_t { none, rows, columns };
+  Axis axis = Axis::none;
+  int rank = 0;
+  int ranks = 1;
+};
+
+// A weight as files hold it: row segments of equal width, stacked. A merged QKV of a Q4_K_M file has
+// three segments and two dtypes. Expert weights have rank 3, [experts, rows, columns], and are stacked
+// along rows within each expert.
+struct WeightSource {
+  std::string name;                  // for messages: "blk.0.attn_qkv"
+  std::vector<TensorView> segments;  // each [rows_i, columns] or [experts, rows_i, columns]
+  WeightUse use = WeightUse::linear;
+  Shard shard;
+  bool transposed = false;  // ops read Wᵀ: x[T, rows] → [T, columns]
+};
+
+// A weight prepared by one device.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  const std::string& name() const { return name_; }
+  int64_t experts() const { return experts_; }  // 1 for a plain matrix
+  int64_t rows() const { return rows_; }        // N, over all segments; of one expert
+  int64_t columns() const { return columns_; }  // K
+  // Bytes that a step reads to use all of it.
+  uint64_t size_bytes() const { return size_bytes_; }
+  // Whether it still reads the source's bytes, so that the file must stay mapped.
+  bool keeps_source() const { return keeps_source_; }
+
+ protected:
+  std::string name_;
+  int64_t experts_ = 1;
+  int64_t rows_ = 0;
+  int64_t columns_ = 0;
+  uint64_t size_bytes_ = 0;
+  bool keeps_source_ = false;
+};
+
+// Checks what every back end must: at least one segment, equal columns and experts, whole blocks.
+// Throws invalid_file naming the weight. Returns {experts, rows, columns}.
+Shape stacked_shape(const WeightSource& source);
+
+}  // namespace ridge::backend

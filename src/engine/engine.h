@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/strong_id.h"
+#include "engine/request.h"
+
+namespace ridge::text {
+class Tokenizer;
+class ChatTemplate;
+}  // namespace ridge::text
+
+namespace ridge::engine {
+
+using RequestId = StrongId<struct RequestTag, uint64_t>;
+
+struct EngineOptions {
+  std::string device = "auto";   // as backend::open_device
+  int threads = 0;               // 0: as many as this process may use
+  std::string isa;               // "": the best that the machine has
+  int context_tokens = 0;        // per sequence; 0: the model's own, at most 32768 by default
+  uint64_t kv_cache_bytes = 0;   // 0: chosen from free memory and the context
+  int max_sequences = 16;        // running at once
+  int max_queued = 256;          // waiting at most; then queue_full
+  int step_tokens = 512;         // token budget of one step
+};
+
+struct EngineStats {
+  int running = 0;
+  int waiting = 0;
+  int blocks_total = 0;
+  int blocks_free = 0;
+  uint64_t prompt_tokens_total = 0;
+  uint64_t generated_tokens_total = 0;
+  uint64_t steps_total = 0;
+  uint64_t finished_total = 0;
+};
+
+struct ModelInfo {
+  std::string architecture;  // "llama"
+  std::string name;          // as the file says
+  uint64_t parameters = 0;
+  uint64_t file_bytes = 0;
+  int context_tokens = 0;  // what this engine serves
+  int trained_context_tokens = 0;
+  int vocab_size = 0;
+  double load_ms = 0;
+};
+
+// One loaded model on one device, serving many requests from a thread of its own.
+// All methods may be called from any thread.
+class Engine {
+ public:
+  // Loads the file and starts. Throws invalid_file, unsupported, out_of_memory.
+  static std::unique_ptr<Engine> start(const std::filesystem::path& model, const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const ModelInfo& model_info() const = 0;
+  virtual const text::Tokenizer& tokenizer() const = 0;
+  virtual const text::ChatTemplate& chat_template() const = 0;
+
+  // Checks the request (invalid_argument, context_length), then queues it (queue_full, unavailable
+  // while draining). After a throw the listener is never called.
+  virtual RequestId submit(Request request, RequestListener listener) = 0;
+  // The request ends as cancelled and frees its blocks within two steps; unknown ids are ignored.
+  virtual void cancel(RequestId id) = 0;
+
+  virtual EngineStats stats() const = 0;
+  // Admits no more; returns when all requests have ended or the deadline has passed, cancelling the
+  // rest.
+  virtual void drain(Clock::Duration deadline) = 0;
+};
+
+}  // namespace ridge::engine

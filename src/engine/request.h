@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "sampling/sampling_params.h"
+
+namespace ridge::engine {
+
+// One accepted piece of work: a prompt and how to continue it.
+struct Request {
+  std::string id;                      // for logs and traces
+  std::vector<int32_t> prompt_tokens;  // 1 to context - 1
+  sampling::SamplingParams sampling;
+  int max_tokens = 0;                  // generated at most, from 1; clipped to the context's rest
+  int choices = 1;                     // independent answers to one prompt
+  std::vector<std::string> stop;       // at most 16, none empty; not part of the text
+  int min_tokens = 0;                  // neither end-of-generation nor stop strings before these
+  bool ignore_eos = false;
+  // Split <think>…</think> off as reasoning; `prompt_opens_reasoning` when the prompt ends inside it.
+  bool split_reasoning = false;
+  bool prompt_opens_reasoning = false;
+  // Who shares cache and turn; the engine knows no more of a tenant than this.
+  std::string cache_namespace;
+  int priority = 0;  // larger first
+};
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;  // natural logarithm, of the distribution before temperature and cut-offs
+  std::string bytes;  // the token's own bytes, not always whole UTF-8 characters
+};
+
+struct TokenInfo {
+  TokenLogprob picked;
+  std::vector<TokenLogprob> top;  // descending; empty unless asked for
+};
+
+// New text of one choice. Strings are whole UTF-8 characters; either may be empty.
+struct Delta {
+  int choice = 0;
+  std::string reasoning;
+  std::string content;
+  std::vector<TokenInfo> tokens;  // of this delta; filled when top_logprobs >= 0
+  int token_count = 0;            // tokens that this delta accounts for
+};
+
+enum class FinishReason { stop, length, cancelled, failed };
+
+struct Usage {
+  int prompt_tokens = 0;
+  int cached_tokens = 0;  // of the prompt, found in the prefix cache
+  int completion_tokens = 0;
+  int reasoning_tokens = 0;  // of the completion
+  double queue_ms = 0;       // submit to first schedule
+  double ttft_ms = 0;        // submit to first token
+  double duration_ms = 0;    // submit to terminal event
+};
+
+// The one terminal event of a request.
+struct Finish {
+  std::vector<FinishReason> reasons;  // for each choice
+  std::optional<Error> error;         // when any reason is failed
+  Usage usage;                        // over all choices
+};
+
+// Called on the engine's thread; must return quickly and not throw.
+struct RequestListener {
+  std::function<void(Delta&&)> on_delta;
+  std::function<void(int choice, FinishReason reason)> on_choice_finish;  // before on_finish
+  std::function<void(const Finish&)> on_finish;                           // exactly once
+};
+
+}  // namespace ridge::engine
