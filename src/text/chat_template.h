@@ -1,0 +1,88 @@
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+#include "text/reasoning.h"
+
+struct tk_template;  // rust/textkit/include/textkit.h
+
+namespace ridge::format {
+class GgufFile;
+}
+
+namespace ridge::text {
+
+class Tokenizer;
+
+struct RenderOptions {
+  // Ends the prompt where the assistant's answer begins.
+  bool add_generation_prompt = true;
+  // An array of tools as in the request, or nullptr: the template sees `tools` as undefined.
+  const nlohmann::ordered_json* tools = nullptr;
+  // An object of further variables (chat_template_kwargs), or nullptr. The caller allows only known
+  // names; messages, tools, bos_token, eos_token and add_generation_prompt cannot be replaced.
+  const nlohmann::ordered_json* variables = nullptr;
+};
+
+// A Jinja chat template, rendered as Hugging Face `apply_chat_template` renders it (trim_blocks,
+// lstrip_blocks, Python's string methods, `tojson`, `strftime_now`, `raise_exception`), in a sandbox
+// with caps on source, instructions, recursion and output. Immutable: `render` may be called from any
+// number of threads.
+class ChatTemplate {
+ public:
+  static constexpr std::size_t max_source_bytes = std::size_t{256} << 10;
+  static constexpr std::size_t max_input_bytes = std::size_t{16} << 20;
+  static constexpr std::size_t max_output_bytes = std::size_t{8} << 20;
+
+  // The file's `tokenizer.chat_template`, or ChatML where it has none. Error(invalid_file) names the
+  // line of a template that does not parse.
+  static std::shared_ptr<const ChatTemplate> from_gguf(const format::GgufFile& file,
+                                                       const Tokenizer& tokenizer);
+  // `bos_token` and `eos_token` are what the template sees under these names; may be empty.
+  static std::shared_ptr<const ChatTemplate> from_source(std::string_view source,
+                                                         std::string_view bos_token,
+                                                         std::string_view eos_token);
+  // The template for models that name none: `<|im_start|>role\ncontent<|im_end|>\n` for each message.
+  static std::string_view chatml_source();
+
+  ~ChatTemplate();
+  ChatTemplate(const ChatTemplate&) = delete;
+  ChatTemplate& operator=(const ChatTemplate&) = delete;
+
+  // The prompt for `messages`, an array of objects; key order is kept where a template prints JSON.
+  // Encode it with {.add_special = false, .parse_special = true} if `writes_bos()`, else with
+  // add_special true. Error(invalid_argument) carries the template's own message (raise_exception) or
+  // names the cap that was hit.
+  std::string render(const nlohmann::ordered_json& messages, const RenderOptions& options = {}) const;
+
+  // Whether the rendered prompt begins with the BOS token, so that none must be added.
+  bool writes_bos() const { return writes_bos_; }
+  // Whether a rendered conversation ends inside an open `<think>` tag.
+  bool opens_reasoning() const { return opens_reasoning_; }
+  // How to split the answer to `prompt`, which this template rendered.
+  ReasoningMode reasoning_mode(std::string_view prompt) const;
+
+  const std::string& source() const { return source_; }
+  // False where the file had no template and ChatML stands in.
+  bool is_from_file() const { return is_from_file_; }
+
+ private:
+  ChatTemplate() = default;
+  void probe();
+
+  tk_template* handle_ = nullptr;  // owned
+  std::string source_;
+  std::string bos_token_;
+  std::string eos_token_;
+  bool is_from_file_ = false;
+  bool writes_bos_ = false;
+  bool opens_reasoning_ = false;
+};
+
+// Whether `prompt` ends inside an open `<think>` tag, white space aside.
+bool ends_in_open_reasoning(std::string_view prompt);
+
+}  // namespace ridge::text
