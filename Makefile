@@ -1,0 +1,114 @@
+# The commands of a developer's day; `make help` lists them. The work itself is CMake's, Cargo's and pytest's.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+MODEL ?= smollm2:135m
+HOST ?= 127.0.0.1
+PORT ?= 8080
+THREADS ?=
+ARGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 300
+JOBS ?= $(shell nproc)
+
+# Found at each use: the bootstrap may only just have installed it.
+WITH_RUST = PATH="$$(tools/bootstrap rust-dir):$$PATH"
+STAGE = $(WITH_RUST) tools/stage
+RIDGE = build/release/ridge
+VENV_PYTHON = build/venv/bin/python
+# gtest's, CTest's, cargo's, pytest's and unittest's last words.
+CTEST_CLOSING = ^[0-9]+% tests passed|^Total Test time
+CARGO_CLOSING = ^test result:
+PYTEST_CLOSING = ^=+ .*(passed|failed|error|no tests ran).* =+$$
+UNITTEST_CLOSING = ^Ran [0-9]+ tests? in|^(OK|FAILED)|^tidy:
+
+.PHONY: help bootstrap run build test test-asan test-tsan fuzz bench install format clean
+
+help: ## what can be made
+	@echo "Ridgeline: make TARGET [VARIABLE=value ...]"
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo "VERBOSE=1 shows all output as it comes; it is kept in build/logs/ either way."
+
+bootstrap: ## install what is missing to build and to test (Debian packages, Rust)
+	@tools/bootstrap test
+
+run: ## build a release, fetch MODEL and serve it (MODEL, HOST, PORT, THREADS, ARGS)
+	@tools/bootstrap run
+	@$(MAKE) build
+	@$(RIDGE) pull "$(MODEL)"
+	@exec $(RIDGE) serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)" $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+build: ## build build/release/ridge
+	@$(STAGE) "configure release" cmake --preset release
+	@$(STAGE) "build release" cmake --build --preset release --target ridge -j $(JOBS)
+
+test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run runs
+	@rm -rf build/logs
+	@tools/bootstrap test
+	@$(MAKE) check-sources
+	@$(STAGE) "configure release" cmake --preset release
+	@$(STAGE) "build release and tests" cmake --build --preset release -j $(JOBS)
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests" ctest --preset release -j $(JOBS)
+	@$(MAKE) test-rust
+	@$(MAKE) test-integration
+	@$(MAKE) test-asan
+	@echo "== All tests passed. The runners' own last lines:"
+	@cat build/logs/closing
+
+.PHONY: check-sources test-rust test-integration
+check-sources:
+	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
+	@tools/stage --closing "$(UNITTEST_CLOSING)" "tidy" python3 tools/tidy/tidy.py
+
+test-rust:
+	@$(STAGE) --closing "$(CARGO_CLOSING)" "Rust tests" cargo test --locked --manifest-path rust/textkit/Cargo.toml
+
+build/venv/.installed: tests/integration/requirements.txt
+	@tools/stage "Python packages" bash -c 'python3 -m venv --clear build/venv && \
+	  $(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r $<'
+	@touch $@
+
+test-integration: build/venv/.installed
+	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "integration tests" \
+	  $(VENV_PYTHON) -m pytest tests/integration
+
+test-asan: ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/bootstrap test
+	@$(STAGE) "configure asan-ubsan" cmake --preset asan-ubsan
+	@$(STAGE) "build asan-ubsan" cmake --build --preset asan-ubsan -j $(JOBS)
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, asan-ubsan" ctest --preset asan-ubsan -j $(JOBS)
+
+# GCC 12's ThreadSanitizer cannot map its shadow where addresses are fully randomised.
+test-tsan: ## the C++ tests under ThreadSanitizer
+	@tools/bootstrap test
+	@$(STAGE) "configure tsan" setarch -R cmake --preset tsan
+	@$(STAGE) "build tsan" setarch -R cmake --build --preset tsan -j $(JOBS)
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, tsan" setarch -R ctest --preset tsan -j $(JOBS)
+
+fuzz: ## run each fuzzer for FUZZ_SECONDS (300)
+	@tools/bootstrap fuzz
+	@$(STAGE) "configure fuzz" cmake --preset fuzz
+	@$(STAGE) "build fuzz" cmake --build --preset fuzz --target fuzzers -j $(JOBS)
+	@shopt -s nullglob; rm -f build/logs/closing; \
+	for fuzzer in build/fuzz/fuzzers/*; do \
+	  tools/stage --closing '^Done |^stat::number_of_executed_units' "$${fuzzer##*/}" tools/fuzz "$$fuzzer" $(FUZZ_SECONDS); \
+	done; cat build/logs/closing
+
+bench: build ## measure MODEL here (MODEL, THREADS, ARGS); prints JSON
+	@$(RIDGE) pull "$(MODEL)"
+	@$(RIDGE) bench "$(MODEL)" -p 512 -n 64 -b 1,4,16 -t $(or $(THREADS),$(JOBS)) --json $(ARGS)
+
+install: build ## install binary, completions and systemd unit (PREFIX, DESTDIR)
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --strip --prefix "$(PREFIX)"
+
+format: ## format the C++ and Rust sources
+	@tools/bootstrap format
+	@git ls-files -z '*.h' '*.cc' | xargs -0r clang-format -i
+	@$(WITH_RUST) cargo fmt --manifest-path rust/textkit/Cargo.toml
+
+clean: ## remove everything that was built
+	@rm -rf build rust/textkit/target
