@@ -59,11 +59,19 @@ struct DeviceOptions {
   bool pin_threads = false;
 };
 
+// What the machine itself can do, measured on the device's own threads; 0 where it is not known.
+struct DeviceLimits {
+  double read_bytes_per_second = 0;  // streaming reads of memory far larger than the caches
+  double flops_per_second = 0;       // of the fastest dot product in use, a multiply-add being two
+};
+
 class Device {
  public:
   virtual ~Device() = default;
 
   virtual const DeviceInfo& info() const = 0;
+  // Takes up to a few seconds; nothing else may run on the device meanwhile.
+  virtual DeviceLimits measure_limits() { return {}; }
   // The dtype of every activation value but ids and codes.
   virtual DType activation_dtype() const = 0;
 
