@@ -1,0 +1,335 @@
+#!/usr/bin/env python3
+"""Writes tests/goldens: tiny random models as GGUF files, and what transformers computes on them.
+
+    pip install -r tools/goldens/requirements.txt
+    tools/goldens/make_models.py tests/goldens
+
+Each NAME.gguf has a NAME.golden.gguf beside it with the tensors `tokens` (I32 [n]) and `logits`
+(F32 [n, vocabulary]). Seeds are fixed, so a second run writes the same models.
+"""
+
+import argparse
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from gguf import GGMLQuantizationType as Type
+from gguf import LlamaFileType as FileType
+
+import blocks
+import reference
+import vocabulary
+
+TEXT = "The path along the ridge climbs slowly: 12 of us in 1987, and it's 345 now.\n  Where is the chemin étroit?"
+
+LLAMA3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    # Far below the real 8192, so that a few dozen positions meet all three regions of the formula.
+    "original_max_position_embeddings": 64,
+}
+YARN_SCALING = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One tiny model: its shape, and the type of each weight by role."""
+
+    name: str
+    file_type: FileType
+    types: dict[str, Type | tuple[Type, ...]]  # by role; "" is for all others; a tuple has one a layer
+    family: str = "llama"
+    pre: str = "smollm"
+    vocabulary: int = 320
+    hidden: int = 64
+    feed_forward: int = 96
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 16
+    tied: bool = True
+    theta: float = 10000.0
+    context: int = 128
+    scaling: dict = field(default_factory=dict)
+    tokens: int = 24
+
+    def type_of(self, role: str, layer: int = 0) -> Type:
+        kind = self.types.get(role, self.types[""])
+        return kind[layer] if isinstance(kind, tuple) else kind
+
+
+def plain_llama(name: str, kind: Type, file_type: FileType) -> Spec:
+    return Spec(name, file_type, {"": kind}, hidden=128, feed_forward=96, head_dim=32)
+
+
+def every_other_type() -> dict:
+    """Types by layer such that each of the five kinds meets at least two roles."""
+    kinds = (Type.Q2_K, Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS)
+    roles = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    types = {role: (kinds[i % 5], kinds[(i + 2) % 5]) for i, role in enumerate(roles)}
+    return types | {"": Type.Q6_K}
+
+
+SPECS = [
+    plain_llama("llama-f32", Type.F32, FileType.ALL_F32),
+    plain_llama("llama-f16", Type.F16, FileType.MOSTLY_F16),
+    plain_llama("llama-bf16", Type.BF16, FileType.MOSTLY_BF16),
+    plain_llama("llama-q8_0", Type.Q8_0, FileType.MOSTLY_Q8_0),
+    plain_llama("llama-q4_0", Type.Q4_0, FileType.MOSTLY_Q4_0),
+    plain_llama("llama-q4_1", Type.Q4_1, FileType.MOSTLY_Q4_1),
+    plain_llama("llama-q5_0", Type.Q5_0, FileType.MOSTLY_Q5_0),
+    plain_llama("llama-q5_1", Type.Q5_1, FileType.MOSTLY_Q5_1),
+    Spec(
+        "llama-rope-llama3",
+        FileType.MOSTLY_F16,
+        {"": Type.F16},
+        pre="llama-bpe",
+        tied=False,
+        theta=500000.0,
+        context=512,
+        scaling=LLAMA3_SCALING,
+        tokens=40,
+    ),
+    Spec("llama-head-dim", FileType.MOSTLY_F16, {"": Type.F16}, pre="llama-bpe", head_dim=48),
+    Spec("qwen2-f32", FileType.ALL_F32, {"": Type.F32}, family="qwen2", pre="qwen2", tied=False, theta=1e6),
+    Spec("qwen2-q8_0", FileType.MOSTLY_Q8_0, {"": Type.Q8_0}, family="qwen2", pre="qwen2", theta=1e6),
+    Spec(
+        "qwen2-yarn",
+        FileType.MOSTLY_F16,
+        {"": Type.F16},
+        family="qwen2",
+        pre="qwen2",
+        head_dim=16,
+        scaling=YARN_SCALING,
+        tokens=40,
+    ),
+    Spec(
+        "llama-q4_k_m",
+        FileType.MOSTLY_Q4_K_M,
+        {"": Type.Q4_K, "attn_v": Type.Q6_K, "ffn_down": Type.Q6_K, "token_embd": Type.Q6_K},
+        hidden=256,
+        feed_forward=256,
+        head_dim=64,
+    ),
+    Spec(
+        "llama-k-mix",
+        FileType.MOSTLY_Q2_K,
+        every_other_type(),
+        hidden=256,
+        feed_forward=256,
+        head_dim=64,
+    ),
+]
+
+
+class ModelWriter:
+    """Draws the weights of a spec and writes them as GGUF."""
+
+    def __init__(self, spec: Spec, path: Path):
+        self.spec = spec
+        self.rng = np.random.default_rng(zlib.crc32(spec.name.encode()))
+        self.out = gguf.GGUFWriter(path, spec.family)
+        self.words = vocabulary.train(spec.pre, spec.vocabulary)
+
+    def write(self) -> None:
+        self.add_metadata()
+        self.add_tokenizer()
+        self.add_weights()
+        self.out.write_header_to_file()
+        self.out.write_kv_data_to_file()
+        self.out.write_tensors_to_file()
+        self.out.close()
+
+    def add_metadata(self) -> None:
+        spec, out = self.spec, self.out
+        out.add_type("model")
+        out.add_name(f"Ridgeline golden {spec.name}")
+        out.add_file_type(spec.file_type)
+        out.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        out.add_vocab_size(spec.vocabulary)
+        out.add_context_length(spec.context)
+        out.add_embedding_length(spec.hidden)
+        out.add_block_count(spec.layers)
+        out.add_feed_forward_length(spec.feed_forward)
+        out.add_head_count(spec.heads)
+        out.add_head_count_kv(spec.kv_heads)
+        out.add_layer_norm_rms_eps(1e-5 if spec.family == "llama" else 1e-6)
+        out.add_rope_freq_base(spec.theta)
+        if spec.family == "llama" or spec.head_dim * spec.heads != spec.hidden:
+            out.add_rope_dimension_count(spec.head_dim)
+        if spec.head_dim * spec.heads != spec.hidden:
+            out.add_key_length(spec.head_dim)
+            out.add_value_length(spec.head_dim)
+        if spec.scaling.get("rope_type") == "yarn":
+            out.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+            out.add_rope_scaling_factor(spec.scaling["factor"])
+            out.add_rope_scaling_orig_ctx_len(spec.scaling["original_max_position_embeddings"])
+
+    def add_tokenizer(self) -> None:
+        words, out = self.words, self.out
+        out.add_tokenizer_model("gpt2")
+        out.add_tokenizer_pre(words.kind.pre)
+        out.add_token_list(words.tokens)
+        out.add_token_types(words.types)
+        out.add_token_merges(words.merges)
+        out.add_bos_token_id(words.id(words.kind.bos))
+        out.add_eos_token_id(words.id(words.kind.eos))
+        out.add_add_bos_token(words.kind.add_bos)
+        out.add_chat_template(vocabulary.CHAT_TEMPLATE)
+
+    def add_weight(self, role: str, rows: int, columns: int, spread: float, layer: int | None = None) -> None:
+        """A [rows, columns] weight of the spec's type for the role, with the standard deviation `spread`."""
+        kind = self.spec.type_of(role, layer or 0)
+        name = f"{role}.weight" if layer is None else f"blk.{layer}.{role}.weight"
+        if self.is_drawn(kind):
+            self.out.add_tensor(
+                name, blocks.random_weight(self.rng, rows, columns, kind, spread), raw_dtype=kind
+            )
+            return
+        values = self.rng.normal(0, spread, (rows, columns)).astype(np.float32)
+        self.out.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+
+    @staticmethod
+    def is_drawn(kind: Type) -> bool:
+        """Whether the `gguf` package cannot quantise to this type, so that blocks are drawn instead."""
+        return kind.name.endswith("_K") or kind.name.startswith("IQ4")
+
+    def add_vector(self, name: str, size: int, mean: float, spread: float) -> None:
+        self.out.add_tensor(name, self.rng.normal(mean, spread, size).astype(np.float32))
+
+    def add_weights(self) -> None:
+        spec = self.spec
+        self.add_weight("token_embd", spec.vocabulary, spec.hidden, 0.3)
+        for layer in range(spec.layers):
+            self.add_layer(layer)
+        self.add_vector("output_norm.weight", spec.hidden, 1.0, 0.2)
+        if not spec.tied:
+            self.add_weight("output", spec.vocabulary, spec.hidden, 0.3)
+        if spec.scaling.get("rope_type") == "llama3":
+            factors = reference.llama3_factors(spec.head_dim, spec.theta, spec.scaling)
+            self.out.add_tensor("rope_freqs.weight", factors)
+
+    def add_layer(self, layer: int) -> None:
+        spec = self.spec
+        into, inner = spec.hidden**-0.5, spec.feed_forward**-0.5
+        q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        self.add_vector(f"blk.{layer}.attn_norm.weight", spec.hidden, 1.0, 0.2)
+        # Q and K are wider than a trained model's, so that attention is peaked and RoPE is felt.
+        self.add_weight("attn_q", q, spec.hidden, 1.5 * into, layer)
+        self.add_weight("attn_k", kv, spec.hidden, 1.5 * into, layer)
+        self.add_weight("attn_v", kv, spec.hidden, into, layer)
+        if spec.family == "qwen2":
+            for role, rows in (("attn_q", q), ("attn_k", kv), ("attn_v", kv)):
+                self.add_vector(f"blk.{layer}.{role}.bias", rows, 0.0, 0.5)
+        self.add_weight("attn_output", spec.hidden, q, q**-0.5, layer)
+        self.add_vector(f"blk.{layer}.ffn_norm.weight", spec.hidden, 1.0, 0.2)
+        self.add_weight("ffn_gate", spec.feed_forward, spec.hidden, into, layer)
+        self.add_weight("ffn_up", spec.feed_forward, spec.hidden, into, layer)
+        self.add_weight("ffn_down", spec.hidden, spec.feed_forward, inner, layer)
+
+    def prompt(self) -> tuple[str, list[int]]:
+        """The longest beginning of TEXT that encodes to at most `tokens` ids, and those ids."""
+        for length in range(len(TEXT), 0, -1):
+            ids = self.words.encode(TEXT[:length])
+            if len(ids) <= self.spec.tokens:
+                return TEXT[:length], ids
+        raise ValueError("no beginning of the text is short enough")
+
+
+def described_config(spec: Spec):
+    """The configuration as transformers would ship it, for what metadata tells in another form."""
+    if not spec.scaling:
+        return None
+    config_class = transformers.LlamaConfig if spec.family == "llama" else transformers.Qwen2Config
+    return config_class(
+        vocab_size=spec.vocabulary,
+        hidden_size=spec.hidden,
+        intermediate_size=spec.feed_forward,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        num_key_value_heads=spec.kv_heads,
+        head_dim=spec.head_dim,
+        rms_norm_eps=1e-5 if spec.family == "llama" else 1e-6,
+        rope_theta=spec.theta,
+        rope_scaling=spec.scaling,
+        max_position_embeddings=spec.context,
+        tie_word_embeddings=spec.tied,
+    )
+
+
+def write_tensors(path: Path, tensors: dict[str, np.ndarray], notes: dict) -> None:
+    """A GGUF file of bare arrays, with the strings and numbers of `notes` as metadata."""
+    out = gguf.GGUFWriter(path, "golden")
+    out.add_string("golden.generator", reference.versions())
+    for key, value in notes.items():
+        (out.add_string if isinstance(value, str) else out.add_float32)(key, value)
+    for name, values in tensors.items():
+        out.add_tensor(name, values)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+def make_model(spec: Spec, folder: Path) -> None:
+    path = folder / f"{spec.name}.gguf"
+    writer = ModelWriter(spec, path)
+    writer.write()
+    text, tokens = writer.prompt()
+    config = described_config(spec)
+    logits = reference.logits(reference.load(path, config), tokens)
+    exact = reference.logits(reference.load(path, config, torch.float64), tokens)
+    rounding = float(np.abs(logits - exact).max())
+    write_tensors(
+        folder / f"{spec.name}.golden.gguf",
+        {"tokens": np.array(tokens, np.int32), "logits": logits},
+        {"golden.text": text, "golden.float64_max_difference": rounding},
+    )
+    print(
+        f"{spec.name}: {path.stat().st_size} bytes, {len(tokens)} tokens, "
+        f"logit spread {logits.std():.2f}, float32 within {rounding:.1e} of float64"
+    )
+
+
+def make_dequantize(path: Path) -> None:
+    """Raw blocks of every type and their values, awkward scales included."""
+    rng = np.random.default_rng(1)
+    tensors = {}
+    for kind in (Type.F16, Type.BF16, *blocks.SCALE_AT):
+        if kind in (Type.F16, Type.BF16):
+            raw = blocks.awkward_floats(rng, kind, 1024)
+        else:
+            count = 12 if gguf.GGML_QUANT_SIZES[kind][0] == 256 else 32
+            raw = blocks.awkward_blocks(rng, kind, count).reshape(1, -1)
+        data = raw.view(np.float16) if kind == Type.F16 else raw
+        values = gguf.quants.dequantize(data, kind).reshape(-1)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{kind.name}: the blocks drawn hold values that are not finite")
+        tensors[f"{kind.name}.blocks"] = raw.reshape(-1).view(np.int8)
+        tensors[f"{kind.name}.values"] = values.astype(np.float32)
+    write_tensors(path, tensors, {})
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("folder", type=Path, help="where to write, as a rule tests/goldens")
+    arguments.add_argument("--only", metavar="NAME", nargs="+", help="write these models alone")
+    given = arguments.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    for spec in SPECS:
+        if not given.only or spec.name in given.only:
+            make_model(spec, given.folder)
+    if not given.only:
+        make_dequantize(given.folder / "dequantize.golden.gguf")
+
+
+if __name__ == "__main__":
+    main()
