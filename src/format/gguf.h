@@ -73,8 +73,11 @@ class GgufFile {
 
  private:
   GgufFile() = default;
-  void add_part(std::span<const std::byte> bytes, const std::string& source, bool is_first);
+  // Adds the part's tensors; returns its header's metadata.
+  GgufMetadata add_part(std::span<const std::byte> bytes, const std::string& source);
+  void open_other_parts(const std::filesystem::path& first);
   void index_tensors();
+  std::string_view name_at(uint32_t index) const;
 
   uint32_t version_ = 0;
   std::string source_;

@@ -72,6 +72,8 @@ class GgufMetadata {
   GgufMetadata(std::vector<GgufEntry> entries, std::string source);
 
   std::span<const GgufEntry> entries() const { return entries_; }
+  // The name of the file, for messages.
+  const std::string& source() const { return source_; }
   bool contains(std::string_view key) const { return find(key) != nullptr; }
   // nullptr where missing; valid while this object lives.
   const GgufValue* find(std::string_view key) const;
@@ -103,10 +105,6 @@ class GgufMetadata {
   std::optional<std::vector<bool>> optional_bool_array(std::string_view key) const;
 
  private:
-  const GgufValue& require(std::string_view key, std::string_view expected) const;
-  [[noreturn]] void refuse(std::string_view key, const GgufValue& value,
-                           std::string_view expected) const;
-
   std::vector<GgufEntry> entries_;
   std::vector<uint32_t> by_key_;  // indices of entries_, sorted by key
   std::string source_;

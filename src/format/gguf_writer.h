@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "format/gguf_metadata.h"
 #include "tensor/dtype.h"
 #include "tensor/shape.h"
 
@@ -32,6 +33,9 @@ class GgufWriter {
   void set_string_array(std::string_view key, std::span<const std::string> values);
   void set_float_array(std::string_view key, std::span<const float> values);
   void set_int_array(std::string_view key, std::span<const int32_t> values);
+
+  // A value as read from another file, of any type.
+  void set_value(std::string_view key, const GgufValue& value);
 
   // `produce` returns the tensor's bytes and is called once, when they are written, so that a
   // converter never holds more than one tensor.
@@ -59,10 +63,9 @@ class GgufWriter {
     uint64_t offset_bytes;  // from the start of the data section
   };
 
-  void begin_entry(std::string_view key, uint32_t type);
-  template <typename T>
-  void append(T value);
-  void append_string(std::string_view text);
+  void begin_entry(std::string_view key);
+  void begin_array(std::string_view key, GgufType element_type, uint64_t count);
+  void append_value(const GgufValue& value);
   Tensor& declare(std::string_view name, DType dtype, const Shape& shape);
   std::vector<std::byte> header() const;
 
