@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Holds tests/goldens against llama.cpp, and against mistakes that they are meant to catch.
+
+    pip install -r tools/goldens/requirements.txt llama-cpp-python
+    tools/goldens/check_goldens.py tests/goldens [--smollm2 FILE.gguf]
+
+llama.cpp rounds activations to 8 bits and its cache to float16, so it agrees roughly: the measure is the
+mean KL divergence. Each mistake (rows in the wrong order, a bias or a RoPE scaling left out, …) is made
+on purpose in the transformers run, and must move the distributions far more than llama.cpp's rounding.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fidelity"))
+
+import make_models
+import reference
+from distributions import Divergence, LlamaCpp, log_softmax
+
+# Mean KL in nats: llama.cpp has to stay below, and every mistake has to come out above.
+ROUNDING_KL = 0.02
+
+
+def golden_of(path: Path) -> tuple[list[int], np.ndarray]:
+    tensors = {t.name: t.data for t in gguf.GGUFReader(path).tensors}
+    return tensors["tokens"].tolist(), np.array(tensors["logits"])
+
+
+def kl(p_logits: np.ndarray, q_logits: np.ndarray) -> float:
+    return Divergence.between(log_softmax(p_logits), log_softmax(q_logits)).summary()["mean_kl"]
+
+
+def reorder(model, change) -> None:
+    """Applies `change(rows, heads)` to the rows of Q and K, weights and biases."""
+    config = model.config
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        for projection, heads in (
+            (attention.q_proj, config.num_attention_heads),
+            (attention.k_proj, config.num_key_value_heads),
+        ):
+            for parameter in (projection.weight, projection.bias):
+                if parameter is not None:
+                    changed = change(parameter.detach().numpy(), heads)
+                    parameter.data = torch.from_numpy(np.ascontiguousarray(changed))
+
+
+def drop_bias(model, role: str) -> None:
+    for layer in model.model.layers:
+        getattr(layer.self_attn, role).bias.data.zero_()
+
+
+def plain_frequencies(model) -> None:
+    """RoPE without any scaling."""
+    half = torch.arange(0, model.config.head_dim, 2) / model.config.head_dim
+    model.model.rotary_emb.inv_freq.copy_(model.config.rope_theta**-half)
+
+
+def mistakes_of(spec: make_models.Spec) -> dict:
+    """Ways to get this model wrong, by name; each changes a loaded model in place."""
+    wrong_order = reference.halves_to_pairs if spec.family == "llama" else reference.pairs_to_halves
+    mistakes = {"rope pairs": lambda model: reorder(model, wrong_order)}
+    if spec.family == "qwen2":
+        for role in ("q_proj", "k_proj", "v_proj"):
+            mistakes[f"no {role} bias"] = lambda model, role=role: drop_bias(model, role)
+    if spec.scaling:
+        mistakes["no rope scaling"] = plain_frequencies
+    if spec.scaling.get("rope_type") == "yarn":
+        mistakes["no yarn attention factor"] = lambda model: setattr(
+            model.model.rotary_emb, "attention_scaling", 1.0
+        )
+    return mistakes
+
+
+def check_model(spec: make_models.Spec, folder: Path) -> bool:
+    path = folder / f"{spec.name}.gguf"
+    tokens, golden = golden_of(folder / f"{spec.name}.golden.gguf")
+    from_metadata = np.abs(reference.logits(reference.load(path), tokens) - golden).max()
+    peer = kl(golden, LlamaCpp(str(path), spec.context, 1).logits(tokens))
+    good = peer < ROUNDING_KL and from_metadata < 1e-4
+    report = [f"llama.cpp {peer:.1e}"]
+    for name, make in mistakes_of(spec).items():
+        model = reference.load(path, make_models.described_config(spec))
+        make(model)
+        moved = kl(golden, reference.logits(model, tokens))
+        good = good and moved > ROUNDING_KL and moved > 10 * peer
+        report.append(f"{name} {moved:.2f}")
+    print(f"{'ok  ' if good else 'FAIL'} {spec.name}: mean KL {', '.join(report)}")
+    return good
+
+
+def check_smollm2(golden_path: Path, model_path: Path) -> bool:
+    """Compares the likeliest tokens' logprobs, and who comes first."""
+    golden = json.loads(golden_path.read_text())
+    peer = LlamaCpp(str(model_path), 512, 2)
+    differences, first = [], []
+    for prompt in golden["prompts"]:
+        rows = peer.logprobs(prompt["tokens"])
+        for row, position in zip(rows, prompt["positions"]):
+            # Weighed by probability: the tail's logprobs are where rounding shows most.
+            wanted = np.array(position["logprobs"])
+            differences.append((np.exp(wanted) * np.abs(row[position["ids"]] - wanted)).sum())
+            first.append(row.argmax() == position["ids"][0])
+    mean, agreement = float(np.mean(differences)), float(np.mean(first))
+    good = mean < 0.1 and agreement > 0.9
+    print(
+        f"{'ok  ' if good else 'FAIL'} smollm2: weighed logprob difference {mean:.3f}, "
+        f"top-1 agreement {agreement:.3f} over {len(first)} positions"
+    )
+    return good
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("folder", type=Path, help="as a rule tests/goldens")
+    arguments.add_argument("--smollm2", type=Path, metavar="FILE", help="check its golden too")
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+    results = [check_model(spec, given.folder) for spec in make_models.SPECS]
+    if given.smollm2:
+        results.append(check_smollm2(given.folder / "smollm2.golden.json", given.smollm2))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
