@@ -252,7 +252,7 @@ class Unfinished(TreeTest):
                 self.assert_finds("unfinished", "src/base/a.cc", 1, {"src/base/a.cc": f"// {mark}: later\n"})
 
     def test_looks_at_whole_words(self):
-        self.assert_clean({"tools/a.sh": "mktemp aXX" "XXX\n"})
+        self.assert_clean({"tools/a.sh": "mktemp aXX" "XX\n"})
 
 
 class CommandLine(unittest.TestCase):

@@ -34,9 +34,9 @@ NOT_SOURCES = {".git", "build", "target", "node_modules", "__pycache__", ".venv"
 def tracked_files(root):
     """Paths under root, with forward slashes: what git tracks, or all files where root is no checkout."""
     if os.path.exists(os.path.join(root, ".git")):
-        listed = subprocess.run(
-            ["git", "-C", root, "ls-files", "-z"], check=True, stdout=subprocess.PIPE
-        ).stdout.decode("utf-8", "surrogateescape")
+        # A CI machine may run as another user than the one whom the checkout belongs to.
+        command = ["git", "-c", f"safe.directory={os.path.realpath(root)}", "-C", root, "ls-files", "-z"]
+        listed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode("utf-8", "surrogateescape")
         # A file that is deleted but not yet committed is still listed.
         return sorted(p for p in listed.split("\0") if p and os.path.isfile(os.path.join(root, p)))
     found = []
