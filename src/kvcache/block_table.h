@@ -22,8 +22,8 @@ class BlockTable {
     return (tokens + block_tokens - 1) / block_tokens;
   }
 
-  // Grows until `tokens` tokens have a slot. All or nothing: false, and unchanged, when the pool has
-  // too few free blocks.
+  // Grows until `tokens` tokens have a slot. All or nothing: false, and unchanged, when the pool
+  // has too few free blocks.
   bool reserve(int tokens);
   // Becomes a further holder of the first `blocks` blocks of `other`, which must be full and are
   // never written again. This table must be empty, on the same pool.
