@@ -108,7 +108,7 @@ auto optional_value(const GgufMetadata& metadata, std::string_view key, std::str
   auto result = convert(*value);
   if (!result) {
     throw Error(ErrorCode::invalid_file,
-                fmt::format("{}: metadata key {} must be a {}, but is a {}{}", metadata.source(),
+                fmt::format("{}: metadata key {} must be {}, but is {}{}", metadata.source(),
                             quoted_name(key), expected, type_name(*value), value_note(*value)));
   }
   return result;
@@ -120,7 +120,7 @@ auto required_value(const GgufMetadata& metadata, std::string_view key, std::str
   auto result = optional_value(metadata, key, expected, convert);
   if (!result) {
     throw Error(ErrorCode::invalid_file,
-                fmt::format("{}: metadata key {} (a {}) is missing", metadata.source(),
+                fmt::format("{}: metadata key {} ({}) is missing", metadata.source(),
                             quoted_name(key), expected));
   }
   return *std::move(result);

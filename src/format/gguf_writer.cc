@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -62,11 +62,10 @@ GgufWriter::GgufWriter(uint32_t alignment) : alignment_(alignment) {
 }
 
 void GgufWriter::begin_entry(std::string_view key) {
-  if (std::ranges::find(keys_, key) != keys_.end()) {
+  if (!keys_.emplace(key).second) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("metadata key {} is set twice", quoted_name(key)));
   }
-  keys_.emplace_back(key);
   append_text(metadata_, key);
 }
 
@@ -151,14 +150,14 @@ void GgufWriter::append_value(const GgufValue& value) {
 }
 
 GgufWriter::Tensor& GgufWriter::declare(std::string_view name, DType dtype, const Shape& shape) {
-  if (std::ranges::find(tensors_, name, &Tensor::name) != tensors_.end()) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("tensor {} is added twice", quoted_name(name)));
-  }
   if (shape.rank() < 1 || shape.columns() % traits(dtype).block_elements != 0) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("tensor {}: shape {} does not fit whole blocks of {}",
                             quoted_name(name), to_string(shape), ridge::name(dtype)));
+  }
+  if (!tensor_names_.emplace(name).second) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("tensor {} is added twice", quoted_name(name)));
   }
   const uint64_t size = static_cast<uint64_t>(shape.rows()) * row_bytes(dtype, shape.columns());
   Tensor& tensor = tensors_.emplace_back();

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <iosfwd>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -70,7 +71,8 @@ class GgufWriter {
   std::vector<std::byte> header() const;
 
   uint32_t alignment_;
-  std::vector<std::string> keys_;
+  std::set<std::string, std::less<>> keys_;
+  std::set<std::string, std::less<>> tensor_names_;
   std::vector<std::byte> metadata_;  // the entries as they stand in the file
   std::vector<Tensor> tensors_;
   uint64_t data_bytes_ = 0;
