@@ -19,12 +19,29 @@ Extents extents(const TensorView& view) {
   return {1, 1, s.columns()};
 }
 
+// Vectors are joined end to end: the biases of a merged QKV have different lengths.
+Shape joined_vector_shape(const WeightSource& source) {
+  int64_t total = 0;
+  for (const TensorView& segment : source.segments) {
+    if (segment.shape.rows() != 1 || is_quantized(segment.dtype)) {
+      throw Error(ErrorCode::invalid_file,
+                  fmt::format("weight {} is {} of shape {}; a vector of plain numbers is expected",
+                              source.name, name(segment.dtype), to_string(segment.shape)));
+    }
+    const int64_t columns = segment.shape.columns();
+    RIDGE_ASSERT(segment.bytes.size() == row_bytes(segment.dtype, columns));
+    total += columns;
+  }
+  return Shape{1, 1, total};
+}
+
 }  // namespace
 
 Shape stacked_shape(const WeightSource& source) {
   if (source.segments.empty()) {
     throw Error(ErrorCode::invalid_file, fmt::format("weight {} has no tensors", source.name));
   }
+  if (has_use(source.use, WeightUse::vector)) return joined_vector_shape(source);
   Extents total = extents(source.segments.front());
   total.rows = 0;
   for (const TensorView& segment : source.segments) {

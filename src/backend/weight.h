@@ -64,7 +64,8 @@ class Weight {
 };
 
 // Checks what every back end must: at least one segment, equal columns and experts, whole blocks.
-// Throws invalid_file naming the weight. Returns {experts, rows, columns}.
+// Throws invalid_file naming the weight. Returns {experts, rows, columns} as the file stores them.
+// For WeightUse::vector the segments are joined end to end instead, {1, 1, total}.
 Shape stacked_shape(const WeightSource& source);
 
 }  // namespace ridge::backend
