@@ -81,11 +81,9 @@ void check_finite(std::span<const float> logits) {
                           *bad, bad - logits.begin()));
 }
 
-void exp_non_positive(std::span<const float> x, std::span<float> out) {
-  RIDGE_ASSERT(x.size() == out.size());
-  const float* from = x.data();
-  float* to = out.data();
-  for (size_t i = 0, size = x.size(); i < size; ++i) to[i] = exp_of_one(from[i]);
+void exp_non_positive(std::span<float> x) {
+  float* values = x.data();
+  for (size_t i = 0, size = x.size(); i < size; ++i) values[i] = exp_of_one(values[i]);
 }
 
 double log_sum_exp(std::span<const float> logits) {
@@ -96,7 +94,7 @@ double log_sum_exp(std::span<const float> logits) {
     const auto part = logits.subspan(first, std::min(chunk, logits.size() - first));
     const std::span<float> out = std::span(powers).first(part.size());
     for (size_t i = 0; i < part.size(); ++i) out[i] = part[i] - best;
-    exp_non_positive(out, out);
+    exp_non_positive(out);
     std::array<double, lanes> sums{};
     size_t i = 0;
     for (; i + lanes <= out.size(); i += lanes) {

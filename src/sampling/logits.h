@@ -25,9 +25,9 @@ int32_t argmax(std::span<const float> logits);
 // Throws internal, naming the first token at fault, where a logit is NaN or infinite.
 void check_finite(std::span<const float> logits);
 
-// e^x for x <= 0, within 2e-7 of it relatively, the same bits on every machine; 0 below -87.
-// `out` may be `x`. Sizes equal.
-void exp_non_positive(std::span<const float> x, std::span<float> out);
+// Replaces each x <= 0 by e^x, within 2e-7 of it relatively, the same bits on every machine; 0
+// below -87.
+void exp_non_positive(std::span<float> x);
 
 // log Σ e^logit, so that logprob(i) = logits[i] - log_sum_exp(logits).
 double log_sum_exp(std::span<const float> logits);

@@ -20,31 +20,31 @@ constexpr float largest = std::numeric_limits<float>::max();
 // them stay below 2^63.
 constexpr float weight_one = 0x1p40f;
 
-// Fills `candidates` with the tokens of weight > 0 among `tokens`, keeping their order.
-void add_weighted(std::span<const ScoredToken> tokens, float best, float temperature,
-                  Workspace& workspace) {
-  std::vector<float>& weights = workspace.weights;
-  weights.resize(tokens.size());
-  for (size_t i = 0; i < tokens.size(); ++i) weights[i] = (tokens[i].score - best) / temperature;
-  exp_non_positive(weights, weights);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const auto weight = static_cast<uint64_t>(weights[i] * weight_one);
-    if (weight > 0) workspace.candidates.push_back({tokens[i], weight});
-  }
+uint64_t to_weight(float power) { return static_cast<uint64_t>(power * weight_one); }
+
+// Fills `weights` with e^((score - best) / temperature) and returns the sum of the integer weights.
+template <typename ScoreAt>
+uint64_t weigh(size_t count, float best, float temperature, std::vector<float>& weights,
+               ScoreAt score_at) {
+  weights.resize(count);
+  float* to = weights.data();
+  for (size_t i = 0; i < count; ++i) to[i] = (score_at(i) - best) / temperature;
+  exp_non_positive(weights);
+  uint64_t total = 0;
+  for (size_t i = 0; i < count; ++i) total += to_weight(to[i]);
+  return total;
 }
 
-void add_weighted(std::span<const float> logits, float best, float temperature,
-                  Workspace& workspace) {
-  std::vector<float>& weights = workspace.weights;
-  weights.resize(logits.size());
-  const float* from = logits.data();
-  float* to = weights.data();
-  for (size_t i = 0; i < logits.size(); ++i) to[i] = (from[i] - best) / temperature;
-  exp_non_positive(weights, weights);
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const auto weight = static_cast<uint64_t>(weights[i] * weight_one);
-    if (weight > 0) workspace.candidates.push_back({{static_cast<int32_t>(i), logits[i]}, weight});
+// The index of the weight on which a draw below the weights' sum falls.
+template <typename WeightAt>
+size_t walk(size_t count, uint64_t drawn, WeightAt weight_at) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t weight = weight_at(i);
+    if (drawn < weight) return i;
+    drawn -= weight;
   }
+  RIDGE_ASSERT(false && "a draw below the sum of the weights falls on one of them");
+  return 0;
 }
 
 uint64_t total_weight(std::span<const Candidate> candidates) {
@@ -75,19 +75,12 @@ ScoredToken last_of_nucleus(std::span<Candidate> candidates, double needed) {
   return candidates.front().token;
 }
 
-void keep_nucleus(float top_p, Workspace& workspace) {
-  std::vector<Candidate>& candidates = workspace.candidates;
-  const double total = static_cast<double>(total_weight(candidates));
-  const double needed = static_cast<double>(top_p) * total;
-  // Tokens below this weight together weigh less than the part that top-p leaves out, so that none
-  // of them is in the nucleus. The margin covers the rounding of `total`.
-  const double negligible = 0.999 * (total - needed) / static_cast<double>(candidates.size());
-  workspace.nucleus.clear();
-  for (const Candidate& candidate : candidates) {
-    if (static_cast<double>(candidate.weight) >= negligible) workspace.nucleus.push_back(candidate);
-  }
+// Drops all that stand after the nucleus; what is left keeps its order.
+void keep_nucleus(double needed, Workspace& workspace) {
+  workspace.nucleus = workspace.candidates;
   const ScoredToken last = last_of_nucleus(workspace.nucleus, needed);
-  std::erase_if(candidates, [&](const Candidate& c) { return ranks_before(last, c.token); });
+  std::erase_if(workspace.candidates,
+                [&](const Candidate& c) { return ranks_before(last, c.token); });
 }
 
 }  // namespace
@@ -145,30 +138,45 @@ void Sampler::adjust(std::span<float> logits, const Constraints& constraints) co
 }
 
 int32_t Sampler::draw(std::span<const float> logits, Workspace& workspace) const {
+  const float best = max_logit(logits);
+  const uint64_t bits = random_bits(seed_, choice_, tokens_accepted_);
+  const std::vector<float>& weights = workspace.weights;
+  const auto weight_at = [&](size_t i) { return to_weight(weights[i]); };
+  const bool cuts_k = params_.top_k > 0 && static_cast<size_t>(params_.top_k) < logits.size();
+  if (cuts_k) {
+    // Back in the order of ids, so that every set of cuts walks its tokens in the same order.
+    workspace.top = top_tokens(logits, params_.top_k);
+    std::ranges::sort(workspace.top, {}, &ScoredToken::id);
+  }
+  const auto token_at = [&](size_t i) {
+    return cuts_k ? workspace.top[i] : ScoredToken{static_cast<int32_t>(i), logits[i]};
+  };
+  const size_t count = cuts_k ? workspace.top.size() : logits.size();
+  const float temperature = params_.temperature;
+  const uint64_t total = cuts_k ? weigh(count, best, temperature, workspace.weights,
+                                        [&](size_t i) { return workspace.top[i].score; })
+                                : weigh(count, best, temperature, workspace.weights,
+                                        [data = logits.data()](size_t i) { return data[i]; });
+  if (params_.top_p == 1.0f && params_.min_p == 0.0f) {
+    return token_at(walk(count, scale_to(bits, total), weight_at)).id;
+  }
+  const double needed = static_cast<double>(params_.top_p) * static_cast<double>(total);
+  // Tokens below `negligible` together weigh less than the part that top-p leaves out, so that none
+  // of them is in the nucleus. The margin covers the rounding of the sum.
+  const double negligible =
+      0.999 * (static_cast<double>(total) - needed) / static_cast<double>(count);
+  // Both cuts keep a first part of the ranking, so that min-p may come before the nucleus is found.
+  const double least = std::max({negligible, static_cast<double>(params_.min_p * weight_one), 1.0});
   std::vector<Candidate>& candidates = workspace.candidates;
   candidates.clear();
-  const float best = max_logit(logits);
-  if (params_.top_k > 0 && static_cast<size_t>(params_.top_k) < logits.size()) {
-    std::vector<ScoredToken> top = top_tokens(logits, params_.top_k);
-    std::ranges::sort(top, {}, &ScoredToken::id);
-    add_weighted(top, best, params_.temperature, workspace);
-  } else {
-    add_weighted(logits, best, params_.temperature, workspace);
+  for (size_t i = 0; i < count; ++i) {
+    const uint64_t weight = weight_at(i);
+    if (static_cast<double>(weight) >= least) candidates.push_back({token_at(i), weight});
   }
-  if (params_.top_p < 1.0f) keep_nucleus(params_.top_p, workspace);
-  if (params_.min_p > 0.0f) {
-    const double least = static_cast<double>(params_.min_p) * static_cast<double>(weight_one);
-    std::erase_if(candidates,
-                  [&](const Candidate& c) { return static_cast<double>(c.weight) < least; });
-  }
-  // Candidates stand in the order of their ids, whatever the cuts did.
-  uint64_t rest = scale_to(random_bits(seed_, choice_, tokens_accepted_), total_weight(candidates));
-  for (const Candidate& candidate : candidates) {
-    if (rest < candidate.weight) return candidate.token.id;
-    rest -= candidate.weight;
-  }
-  RIDGE_ASSERT(false && "a draw below the sum of the weights falls on a candidate");
-  return 0;
+  if (params_.top_p < 1.0f) keep_nucleus(needed, workspace);
+  const uint64_t drawn = scale_to(bits, total_weight(candidates));
+  return candidates[walk(candidates.size(), drawn, [&](size_t i) { return candidates[i].weight; })]
+      .token.id;
 }
 
 Pick Sampler::pick(std::span<const float> logits, const Constraints& constraints,

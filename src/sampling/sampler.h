@@ -35,7 +35,8 @@ struct Workspace {
   };
   std::vector<float> logits;
   std::vector<float> weights;
-  std::vector<Candidate> candidates;
+  std::vector<ScoredToken> top;
+  std::vector<Candidate> candidates;  // of the last pick that had top-p or min-p to apply
   std::vector<Candidate> nucleus;
 };
 

@@ -27,8 +27,8 @@ std::vector<float> random_logits(size_t size, uint32_t seed, int distinct_values
 TEST(ExpNonPositive, IsWithinItsBoundOfTheExactValue) {
   std::vector<float> x;
   for (float value = 0.0f; value > -87.0f; value -= 0.00137f) x.push_back(value);
-  std::vector<float> y(x.size());
-  exp_non_positive(x, y);
+  std::vector<float> y = x;
+  exp_non_positive(y);
   double worst = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const double exact = std::exp(static_cast<double>(x[i]));
@@ -40,7 +40,7 @@ TEST(ExpNonPositive, IsWithinItsBoundOfTheExactValue) {
 
 TEST(ExpNonPositive, EndsAreExact) {
   std::vector<float> x = {0.0f, -87.5f, -1e30f, -std::numeric_limits<float>::infinity()};
-  exp_non_positive(x, x);
+  exp_non_positive(x);
   EXPECT_EQ(x, (std::vector<float>{1.0f, 0.0f, 0.0f, 0.0f}));
 }
 
