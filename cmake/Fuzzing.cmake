@@ -1,7 +1,7 @@
 # The target `fuzzers` builds all of them, into fuzzers/ of the build folder.
 add_custom_target(fuzzers)
 
-# ridge_add_fuzzer(NAME_fuzzer sources... LIBS libraries...): the libFuzzer program fuzzers/NAME, which
+# ridge_add_fuzzer(NAME sources... LIBS libraries...): the libFuzzer program fuzzers/NAME, which
 # tools/fuzz runs on the seeds of tests/**/corpus/NAME.
 function(ridge_add_fuzzer name)
   cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
