@@ -36,13 +36,12 @@ help: ## what can be made
 bootstrap: ## install what is missing to build and to test (Debian packages, Rust)
 	@tools/bootstrap test
 
-run: ## build a release, fetch MODEL and serve it (MODEL, HOST, PORT, THREADS, ARGS)
-	@tools/bootstrap run
-	@$(MAKE) build
+run: build ## build a release, fetch MODEL and serve it (MODEL, HOST, PORT, THREADS, ARGS)
 	@$(RIDGE) pull "$(MODEL)"
 	@exec $(RIDGE) serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)" $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 build: ## build build/release/ridge
+	@tools/bootstrap run
 	@$(STAGE) "configure release" cmake --preset release
 	@$(STAGE) "build release" cmake --build --preset release --target ridge -j $(JOBS)
 
@@ -102,7 +101,9 @@ bench: build ## measure MODEL here (MODEL, THREADS, ARGS); prints JSON
 	@$(RIDGE) pull "$(MODEL)"
 	@$(RIDGE) bench "$(MODEL)" -p 512 -n 64 -b 1,4,16 -t $(or $(THREADS),$(JOBS)) --json $(ARGS)
 
-install: build ## install binary, completions and systemd unit (PREFIX, DESTDIR)
+# Builds only what is missing: `sudo make install` must not build as root what `make build` has built.
+install: ## install binary, completions and systemd unit (PREFIX, DESTDIR)
+	@[ -x $(RIDGE) ] || $(MAKE) build
 	@DESTDIR="$(DESTDIR)" cmake --install build/release --strip --prefix "$(PREFIX)"
 
 format: ## format the C++ and Rust sources
