@@ -269,16 +269,19 @@ class CommandLine(unittest.TestCase):
         self.assertTrue(lines[0].startswith("CHANGELOG.md:1: error: [changelog] is missing"))
         self.assertEqual(lines[-1], "tidy: 1 errors, 0 warnings in 0 files")
 
-    def test_looks_only_at_tracked_files_of_a_checkout(self):
+    def test_looks_at_untracked_files_of_a_checkout_only_when_asked(self):
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(["git", "init", "-q", folder], check=True)
             for name in ("tracked.h", "untracked.h"):
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                     file.write("int x;\n")
             subprocess.run(["git", "-C", folder, "add", "tracked.h"], check=True)
-            status, lines = self.run_tidy("--root", folder, "--rule", "pragma-once")
-        self.assertEqual(status, 1)
-        self.assertEqual([line.split(":")[0] for line in lines], ["tracked.h", "tidy"])
+            arguments = ("--root", folder, "--rule", "pragma-once")
+            status, lines = self.run_tidy(*arguments)
+            self.assertEqual(status, 1)
+            self.assertEqual([line.split(":")[0] for line in lines], ["tracked.h", "tidy"])
+            status, lines = self.run_tidy(*arguments, "--untracked")
+            self.assertEqual([line.split(":")[0] for line in lines], ["tracked.h", "untracked.h", "tidy"])
 
     def test_lists_every_rule(self):
         status, lines = self.run_tidy("--list")

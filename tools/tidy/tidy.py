@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the rules of the source tree that a program can check. See README.md for the rules.
 
-    python3 tools/tidy/tidy.py [--root FOLDER] [--rule NAME]... [--list]
+    python3 tools/tidy/tidy.py [--root FOLDER] [--rule NAME]... [--untracked] [--list]
 
 Prints one line for each finding, `path:line: error: [rule] what is wrong and what would be right`, and a
 closing line. Ends with 1 where there is an error; warnings alone end with 0.
@@ -31,11 +31,13 @@ class Report:
 NOT_SOURCES = {".git", "build", "target", "node_modules", "__pycache__", ".venv"}
 
 
-def tracked_files(root):
-    """Paths under root, with forward slashes: what git tracks, or all files where root is no checkout."""
+def files_of(root, untracked=False):
+    """Paths under root, with forward slashes: what git tracks (and does not ignore), or all files where root is no checkout."""
     if os.path.exists(os.path.join(root, ".git")):
         # A CI machine may run as another user than the one whom the checkout belongs to.
         command = ["git", "-c", f"safe.directory={os.path.realpath(root)}", "-C", root, "ls-files", "-z"]
+        if untracked:
+            command += ["--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode("utf-8", "surrogateescape")
         # A file that is deleted but not yet committed is still listed.
         return sorted(p for p in listed.split("\0") if p and os.path.isfile(os.path.join(root, p)))
@@ -46,9 +48,9 @@ def tracked_files(root):
     return sorted(path.replace(os.sep, "/") for path in found)
 
 
-def check(root, names=None):
-    """All reports of the named rules (default: every rule) on the tree at root, sorted by place."""
-    tree = rules.Tree(root, tracked_files(root))
+def check(root, names=None, untracked=False):
+    """All reports of the named rules (default: every rule) on the tree at root, sorted by place, and the count of files."""
+    tree = rules.Tree(root, files_of(root, untracked))
     reports = []
     for name, rule in rules.RULES.items():
         if names and name not in names:
@@ -64,6 +66,7 @@ def main(arguments=None):
     here = os.path.dirname(os.path.abspath(__file__))
     parser.add_argument("--root", default=os.path.dirname(os.path.dirname(here)), help="the tree to check")
     parser.add_argument("--rule", action="append", choices=sorted(rules.RULES), help="check only this rule")
+    parser.add_argument("--untracked", action="store_true", help="check also what is not yet added to git")
     parser.add_argument("--list", action="store_true", help="print the rules and stop")
     options = parser.parse_args(arguments)
 
@@ -71,7 +74,7 @@ def main(arguments=None):
         for name, rule in rules.RULES.items():
             print(f"{name:20} {rule.__doc__.splitlines()[0]}")
         return 0
-    reports, files = check(options.root, options.rule)
+    reports, files = check(options.root, options.rule, options.untracked)
     for report in reports:
         print(report)
     errors = sum(report.severity == "error" for report in reports)
