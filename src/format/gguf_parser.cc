@@ -59,10 +59,10 @@ class Cursor {
     return {reinterpret_cast<const char*>(text.data()), text.size()};
   }
 
-  std::string_view short_string(std::string_view what) {
+  std::string_view short_string(std::string_view what, uint64_t limit_bytes) {
     const auto text = string(what);
-    if (text.empty() || text.size() > name_bytes_max) {
-      refuse("{} has {} bytes, but must have 1 to {}", what, text.size(), name_bytes_max);
+    if (text.empty() || text.size() > limit_bytes) {
+      refuse("{} has {} bytes, but must have 1 to {}", what, text.size(), limit_bytes);
     }
     return text;
   }
@@ -121,7 +121,7 @@ class HeaderParser {
     std::vector<GgufEntry> entries;
     for (uint64_t i = 0; i < key_count; ++i) {
       GgufEntry& entry = entries.emplace_back();
-      entry.key = cursor_.short_string("a metadata key");
+      entry.key = cursor_.short_string("a metadata key", key_bytes_max);
       key_ = entry.key;
       entry.value.type = read_type();
       read_value(entry.value);
@@ -214,7 +214,7 @@ class HeaderParser {
 
   GgufTensorRecord read_tensor(uint64_t alignment_bytes) {
     GgufTensorRecord record{};
-    record.name = cursor_.short_string("a tensor name");
+    record.name = cursor_.short_string("a tensor name", tensor_name_bytes_max);
     record.shape = read_shape(record.name);
     record.type_number = cursor_.number<uint32_t>("the type of a tensor");
     record.offset_bytes = cursor_.number<uint64_t>("the offset of a tensor");

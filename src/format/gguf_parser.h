@@ -14,8 +14,11 @@ namespace ridge::format {
 
 // Bounds that no real file comes near, so that a hostile one costs little time.
 inline constexpr uint64_t metadata_keys_max = 65'536;
-inline constexpr uint64_t tensors_max = 262'144;
-inline constexpr uint64_t name_bytes_max = 1'024;      // of a key or tensor name
+// In one file; DeepSeek-V3 with each expert's weights apart would have 45,000.
+inline constexpr uint64_t tensors_max = 65'536;
+inline constexpr uint64_t key_bytes_max = 1'024;
+// The specification allows 64, but adapters' names are longer.
+inline constexpr uint64_t tensor_name_bytes_max = 256;
 inline constexpr uint64_t strings_max = 4'194'304;     // in all arrays of one file
 inline constexpr uint64_t nested_arrays_max = 65'536;  // in one file
 inline constexpr int array_depth_max = 4;

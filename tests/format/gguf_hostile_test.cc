@@ -156,9 +156,11 @@ TEST(GgufFile, RefusesTooManyNestedArrays) {
 
 TEST(GgufFile, RefusesEmptyAndEndlessNames) {
   expect_refused(GgufBytes(0, 1).key_u32("", 1), "a metadata key has 0 bytes");
-  expect_refused(GgufBytes(0, 1).key_u32(std::string(name_bytes_max + 1, 'k'), 1), "1025 bytes");
+  expect_refused(GgufBytes(0, 1).key_u32(std::string(key_bytes_max + 1, 'k'), 1), "1025 bytes");
   expect_refused(GgufBytes(1, 0).tensor("", {1}, f32_number, 0).data(32),
                  "a tensor name has 0 bytes");
+  const std::string long_name(tensor_name_bytes_max + 1, 't');
+  expect_refused(GgufBytes(1, 0).tensor(long_name, {1}, f32_number, 0).data(32), "257 bytes");
 }
 
 TEST(GgufFile, RefusesDuplicateKeys) {
