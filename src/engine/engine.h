@@ -20,14 +20,14 @@ namespace ridge::engine {
 using RequestId = StrongId<struct RequestTag, uint64_t>;
 
 struct EngineOptions {
-  std::string device = "auto";   // as backend::open_device
-  int threads = 0;               // 0: as many as this process may use
-  std::string isa;               // "": the best that the machine has
-  int context_tokens = 0;        // per sequence; 0: the model's own, at most 32768 by default
-  uint64_t kv_cache_bytes = 0;   // 0: chosen from free memory and the context
-  int max_sequences = 16;        // running at once
-  int max_queued = 256;          // waiting at most; then queue_full
-  int step_tokens = 512;         // token budget of one step
+  std::string device = "auto";  // as backend::open_device
+  int threads = 0;              // 0: as many as this process may use
+  std::string isa;              // "": the best that the machine has
+  int context_tokens = 0;       // per sequence; 0: the model's own, at most 32768 by default
+  uint64_t kv_cache_bytes = 0;  // 0: chosen from free memory and the context
+  int max_sequences = 16;       // running at once
+  int max_queued = 256;         // waiting at most; then queue_full
+  int step_tokens = 512;        // token budget of one step
 };
 
 struct EngineStats {
@@ -57,7 +57,8 @@ struct ModelInfo {
 class Engine {
  public:
   // Loads the file and starts. Throws invalid_file, unsupported, out_of_memory.
-  static std::unique_ptr<Engine> start(const std::filesystem::path& model, const EngineOptions& options);
+  static std::unique_ptr<Engine> start(const std::filesystem::path& model,
+                                       const EngineOptions& options);
   virtual ~Engine() = default;
 
   virtual const ModelInfo& model_info() const = 0;

@@ -16,12 +16,13 @@ struct Request {
   std::string id;                      // for logs and traces
   std::vector<int32_t> prompt_tokens;  // 1 to context - 1
   sampling::SamplingParams sampling;
-  int max_tokens = 0;                  // generated at most, from 1; clipped to the context's rest
-  int choices = 1;                     // independent answers to one prompt
-  std::vector<std::string> stop;       // at most 16, none empty; not part of the text
-  int min_tokens = 0;                  // neither end-of-generation nor stop strings before these
+  int max_tokens = 0;             // generated at most, from 1; clipped to the context's rest
+  int choices = 1;                // independent answers to one prompt
+  std::vector<std::string> stop;  // at most 16, none empty; not part of the text
+  int min_tokens = 0;             // neither end-of-generation nor stop strings before these
   bool ignore_eos = false;
-  // Split <think>…</think> off as reasoning; `prompt_opens_reasoning` when the prompt ends inside it.
+  // Split <think>…</think> off as reasoning; `prompt_opens_reasoning` when the prompt ends inside
+  // it.
   bool split_reasoning = false;
   bool prompt_opens_reasoning = false;
   // Who shares cache and turn; the engine knows no more of a tenant than this.
