@@ -9,8 +9,8 @@
 
 namespace ridge::text {
 
-// Turns bytes that arrive in pieces into UTF-8 text that never splits a character. A byte that can no
-// longer become part of a character turns into U+FFFD, one for each maximal ill-formed subpart
+// Turns bytes that arrive in pieces into UTF-8 text that never splits a character. A byte that can
+// no longer become part of a character turns into U+FFFD, one for each maximal ill-formed subpart
 // (Unicode 3.9, "U+FFFD Substitution of Maximal Subparts"), as Rust's and Python's decoders do.
 class Utf8Assembler {
  public:

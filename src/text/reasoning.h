@@ -26,10 +26,10 @@ struct ReasoningDelta {
 };
 
 // Splits an answer into reasoning and content while it streams. The rules of `starts_inside`:
-// an opening tag at the start is dropped; the first `</think>` ends the reasoning; without one all of
-// it is reasoning. A tag that is split over several deltas is held back, never shown in part.
-// Newlines at the start of the reasoning and of the content are left out (vLLM keeps them; DeepSeek's
-// own service does not send them).
+// an opening tag at the start is dropped, with white space before it; the first `</think>` ends the
+// reasoning; without one all of it is reasoning. A tag that is split over several deltas is held
+// back, never shown in part. Newlines at the start of the reasoning and of the content are left out
+// (vLLM keeps them; DeepSeek's own service does not send them).
 class ReasoningSplitter {
  public:
   explicit ReasoningSplitter(ReasoningMode mode);
@@ -38,7 +38,9 @@ class ReasoningSplitter {
   // The end of the answer: gives out what was held back as a possible tag.
   ReasoningDelta flush();
 
-  bool in_reasoning() const { return phase_ == Phase::reasoning || phase_ == Phase::before_reasoning; }
+  bool in_reasoning() const {
+    return phase_ == Phase::reasoning || phase_ == Phase::before_reasoning;
+  }
   // True once the closing tag was seen, or from the start where the model does not reason. Grammars
   // begin here.
   bool in_content() const { return phase_ == Phase::content; }
@@ -48,6 +50,7 @@ class ReasoningSplitter {
 
   void advance(ReasoningDelta& delta, bool ended);
   bool pass_opening_tag(bool ended);
+  void give_out(std::string& out, std::size_t size);
 
   Phase phase_;
   bool trims_newlines_ = true;  // nothing of the present part was given out yet

@@ -13,8 +13,9 @@ class StopMatcher {
   // Empty sequences are left out. `include_match` gives the stop sequence out as part of the text.
   explicit StopMatcher(std::vector<std::string> sequences, bool include_match = false);
 
-  // The text that is safe to show. After a match it is the text up to the match, and every later call
-  // gives nothing. Of several matches the one that begins first wins, then the longest known.
+  // The text that is safe to show. After a match it is the text up to the match, and every later
+  // call gives nothing. The sequence that is complete first wins, of several at once the longest,
+  // so the result does not depend on how the text is cut into deltas.
   std::string push(std::string_view text);
   // The end of the answer without a match: gives out what was held back.
   std::string flush();

@@ -21,14 +21,14 @@ struct EncodeOptions {
   // Hugging Face's add_special_tokens does. A chat template writes its own BOS: pass false there.
   bool add_special = false;
   // Recognises control tokens written out in the text, such as `<|im_end|>`. A rendered template is
-  // encoded with true, as Hugging Face does: so a user's message that spells a control token becomes
-  // that token. False encodes the spelling as plain text; user-defined tokens (`<think>` in most
-  // files) are recognised either way.
+  // encoded with true, as Hugging Face does: so a user's message that spells a control token
+  // becomes that token. False encodes the spelling as plain text; user-defined tokens (`<think>` in
+  // most files) are recognised either way.
   bool parse_special = true;
 };
 
-// Text ↔ token ids, exact to Hugging Face `tokenizers` built from the same vocabulary. Immutable: all
-// members may be called from any number of threads.
+// Text ↔ token ids, exact to Hugging Face `tokenizers` built from the same vocabulary. Immutable:
+// all members may be called from any number of threads.
 class Tokenizer {
  public:
   // The longest text that `encode` accepts, in bytes; longer is Error(payload_too_large).
@@ -49,8 +49,8 @@ class Tokenizer {
   // U+FFFD. An id outside [0, vocab_size) is Error(invalid_argument).
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
 
-  // The raw bytes that a token stands for: possibly a part of a character. Control tokens give their
-  // own spelling. The view lives as long as the tokenizer.
+  // The raw bytes that a token stands for: possibly a part of a character. Control tokens give
+  // their own spelling. The view lives as long as the tokenizer.
   std::string_view token_bytes(int32_t id) const;
 
   // The number of ids, which is the number of rows of the embedding or less.
@@ -61,12 +61,13 @@ class Tokenizer {
   // Whether `encode` with add_special prepends BOS.
   bool adds_bos() const { return adds_bos_; }
 
-  // Any token after which an answer is over: EOS, EOT, EOM and the known turn-ending control tokens.
+  // Any token after which an answer is over: EOS, EOT, EOM and the known turn-ending control
+  // tokens.
   bool is_end_of_generation(int32_t id) const;
   std::span<const int32_t> end_of_generation_ids() const { return end_of_generation_; }
 
-  // The id whose text is exactly `token`: its spelling for control and user-defined tokens, its bytes
-  // for others.
+  // The id whose text is exactly `token`: its spelling for control and user-defined tokens, its
+  // bytes for others.
   std::optional<int32_t> find(std::string_view token) const;
 
   // Control and unknown tokens, which `skip_special` leaves out. Reasoning tags are never special:
