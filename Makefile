@@ -24,6 +24,8 @@ VENV_PYTHON = build/venv/bin/python
 CTEST_CLOSING = ^[0-9]+% tests passed|^Total Test time
 CARGO_CLOSING = ^test result:
 PYTEST_CLOSING = ^=+ .*(passed|failed|error|no tests ran).* =+$$
+# The crate's own stage shows cargo's words, which CTest would swallow.
+CTEST = ctest -E '^textkit\.cargo_test$$' -j $(JOBS)
 UNITTEST_CLOSING = ^Ran [0-9]+ tests? in|^(OK|FAILED)|^tidy:
 
 .PHONY: help bootstrap run build test test-asan test-tsan fuzz bench install format clean
@@ -51,7 +53,7 @@ test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run 
 	@$(MAKE) check-sources
 	@$(STAGE) "configure release" cmake --preset release
 	@$(STAGE) "build release and tests" cmake --build --preset release -j $(JOBS)
-	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests" ctest --preset release -j $(JOBS)
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests" $(CTEST) --preset release
 	@$(MAKE) test-rust
 	@$(MAKE) test-integration
 	@$(MAKE) test-asan
@@ -63,8 +65,10 @@ check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tidy" python3 tools/tidy/tidy.py
 
+# The profile and the folder of src/text/CMakeLists.txt, which has built the dependencies already.
 test-rust:
-	@$(STAGE) --closing "$(CARGO_CLOSING)" "Rust tests" cargo test --locked --manifest-path rust/textkit/Cargo.toml
+	@CARGO_TARGET_DIR="$(CURDIR)/build/rust" $(STAGE) --closing "$(CARGO_CLOSING)" "Rust tests" \
+	  cargo test --release --locked --manifest-path rust/textkit/Cargo.toml
 
 build/venv/.installed: tests/integration/requirements.txt
 	@tools/stage "Python packages" bash -c 'python3 -m venv --clear build/venv && \
@@ -79,14 +83,14 @@ test-asan: ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitize
 	@tools/bootstrap test
 	@$(STAGE) "configure asan-ubsan" cmake --preset asan-ubsan
 	@$(STAGE) "build asan-ubsan" cmake --build --preset asan-ubsan -j $(JOBS)
-	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, asan-ubsan" ctest --preset asan-ubsan -j $(JOBS)
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, asan-ubsan" $(CTEST) --preset asan-ubsan
 
 # GCC 12's ThreadSanitizer cannot map its shadow where addresses are fully randomised.
 test-tsan: ## the C++ tests under ThreadSanitizer
 	@tools/bootstrap test
 	@$(STAGE) "configure tsan" setarch -R cmake --preset tsan
 	@$(STAGE) "build tsan" setarch -R cmake --build --preset tsan -j $(JOBS)
-	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, tsan" setarch -R ctest --preset tsan -j $(JOBS)
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, tsan" setarch -R $(CTEST) --preset tsan
 
 fuzz: ## run each fuzzer for FUZZ_SECONDS (300)
 	@tools/bootstrap fuzz
