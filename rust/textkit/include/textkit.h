@@ -7,8 +7,7 @@
  * `out`, and `error`, unless null, holds a message in UTF-8. No panic crosses this boundary.
  * Threads: a tokenizer, a template and a grammar environment may be used by any number of threads at
  * once, a matcher by one at a time. */
-#ifndef TEXTKIT_H
-#define TEXTKIT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -142,6 +141,4 @@ int32_t tk_matcher_is_stopped(const tk_matcher* matcher, bool* out, tk_buffer* e
 
 #ifdef __cplusplus
 }
-#endif
-
 #endif
