@@ -1,0 +1,149 @@
+#include <fmt/format.h>
+
+#include <iterator>
+#include <vector>
+
+#include "api/answer.h"
+#include "api/completion_request.h"
+#include "api/json_text.h"
+#include "api/logprobs_json.h"
+#include "api/usage_json.h"
+
+namespace ridge::api {
+namespace {
+
+// Streams and documents share their name and their form in this endpoint.
+std::string open_document(const AnswerHead& head) {
+  std::string out = "{\"id\":";
+  append_json_string(out, head.id);
+  fmt::format_to(std::back_inserter(out), ",\"object\":\"text_completion\",\"created\":{},\"model\":",
+                 head.created_s);
+  append_json_string(out, head.model);
+  out += ",\"system_fingerprint\":";
+  append_json_string(out, head.fingerprint);
+  return out;
+}
+
+std::size_t choices_of(const CompletionRequest& request) {
+  return request.prompts.size() * static_cast<std::size_t>(request.generation.choices);
+}
+
+// `logprobs` may be nullptr.
+void append_choice(std::string& out, std::size_t index, std::string_view text,
+                   CompletionLogprobs* logprobs, std::string_view finish_reason) {
+  fmt::format_to(std::back_inserter(out), "{{\"index\":{},\"text\":", index);
+  append_json_string(out, text);
+  out += ",\"logprobs\":";
+  if (logprobs == nullptr) {
+    out += "null";
+  } else {
+    logprobs->append_and_clear(out);
+  }
+  out += ",\"finish_reason\":";
+  out += finish_reason.empty() ? "null" : fmt::format("\"{}\"", finish_reason);
+  out += '}';
+}
+
+class CompletionStream final : public Answer {
+ public:
+  CompletionStream(const CompletionRequest& request, const AnswerHead& head)
+      : include_usage_(request.generation.include_usage),
+        with_logprobs_(request.top_logprobs >= 0),
+        opening_("data: " + open_document(head)),
+        logprobs_(choices_of(request)) {}
+
+  bool streams() const override { return true; }
+  void begin(std::string&) override {}
+
+  void add(int choice, const engine::Delta& delta, std::string& out) override {
+    const std::string text = delta.reasoning + delta.content;
+    CompletionLogprobs& logprobs = logprobs_.at(static_cast<std::size_t>(choice));
+    if (with_logprobs_) logprobs.add(delta.tokens);
+    if (text.empty() && logprobs.empty()) return;
+    append_event(out, choice, text, logprobs.empty() ? nullptr : &logprobs, {});
+  }
+
+  void finish_choice(int choice, engine::FinishReason reason, std::string& out) override {
+    append_event(out, choice, {}, nullptr, openai_finish_reason(reason));
+  }
+
+  void finish(const engine::Usage& usage, std::string& out) override {
+    if (include_usage_) {
+      out += opening_;
+      out += ",\"choices\":[],\"usage\":";
+      append_usage(out, usage);
+      out += "}\n\n";
+    }
+    out += done_event;
+  }
+
+ private:
+  void append_event(std::string& out, int choice, std::string_view text, CompletionLogprobs* logprobs,
+                    std::string_view finish_reason) const {
+    out += opening_;
+    out += ",\"choices\":[";
+    append_choice(out, static_cast<std::size_t>(choice), text, logprobs, finish_reason);
+    out += include_usage_ ? "],\"usage\":null}\n\n" : "]}\n\n";
+  }
+
+  const bool include_usage_;
+  const bool with_logprobs_;
+  const std::string opening_;
+  std::vector<CompletionLogprobs> logprobs_;  // for each choice
+};
+
+class CompletionDocument final : public Answer {
+ public:
+  CompletionDocument(const CompletionRequest& request, const AnswerHead& head)
+      : with_logprobs_(request.top_logprobs >= 0),
+        opening_(open_document(head)),
+        choices_(choices_of(request)) {}
+
+  bool streams() const override { return false; }
+  void begin(std::string&) override {}
+
+  void add(int choice, const engine::Delta& delta, std::string&) override {
+    Choice& to = choices_.at(static_cast<std::size_t>(choice));
+    to.text += delta.reasoning;
+    to.text += delta.content;
+    if (with_logprobs_) to.logprobs.add(delta.tokens);
+  }
+
+  void finish_choice(int choice, engine::FinishReason reason, std::string&) override {
+    choices_.at(static_cast<std::size_t>(choice)).reason = reason;
+  }
+
+  void finish(const engine::Usage& usage, std::string& out) override {
+    out += opening_;
+    out += ",\"choices\":[";
+    for (std::size_t i = 0; i < choices_.size(); ++i) {
+      Choice& choice = choices_[i];
+      if (i > 0) out += ',';
+      append_choice(out, i, choice.text, with_logprobs_ ? &choice.logprobs : nullptr,
+                    openai_finish_reason(choice.reason));
+    }
+    out += "],\"usage\":";
+    append_usage(out, usage);
+    out += '}';
+  }
+
+ private:
+  struct Choice {
+    std::string text;
+    CompletionLogprobs logprobs;
+    engine::FinishReason reason = engine::FinishReason::stop;
+  };
+
+  const bool with_logprobs_;
+  const std::string opening_;
+  std::vector<Choice> choices_;
+};
+
+}  // namespace
+
+std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead head) {
+  if (request.generation.stream) return std::make_unique<CompletionStream>(request, head);
+  return std::make_unique<CompletionDocument>(request, head);
+}
+
+}  // namespace ridge::api

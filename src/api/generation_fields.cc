@@ -1,0 +1,149 @@
+#include "api/generation_fields.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace ridge::api {
+namespace {
+
+constexpr std::size_t max_model_name_bytes = 1024;
+
+void refuse_structured_output(const Fields& body) {
+  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar",
+                           "structured_outputs", "grammar", "json_schema"}) {
+    if (body.find(name) != nullptr) {
+      refuse_unsupported(name, "output in a given form is not supported yet; leave it out");
+    }
+  }
+}
+
+std::vector<std::string> parse_stop(const Fields& body) {
+  const Json* value = body.find("stop");
+  if (value == nullptr) return {};
+  std::vector<std::string> stop;
+  const auto add = [&](const Json& element, const std::string& path) {
+    const bool fits = element.is_string() && !element.get_ref<const std::string&>().empty() &&
+                      element.get_ref<const std::string&>().size() <= max_stop_bytes;
+    if (!fits) refuse_field(path, element, fmt::format("a string of 1 to {} bytes", max_stop_bytes));
+    stop.push_back(element.get<std::string>());
+  };
+  if (value->is_array()) {
+    if (value->size() > max_stop_sequences) {
+      refuse_field("stop", *value, fmt::format("at most {} strings", max_stop_sequences));
+    }
+    for (std::size_t i = 0; i < value->size(); ++i) add((*value)[i], fmt::format("stop[{}]", i));
+  } else if (value->is_string()) {
+    add(*value, "stop");
+  } else {
+    refuse_field("stop", *value, "a string or an array of strings");
+  }
+  return stop;
+}
+
+std::vector<std::pair<int32_t, float>> parse_logit_bias(const Fields& body) {
+  const std::optional<Fields> object = body.object("logit_bias");
+  if (!object) return {};
+  const Json& entries = *body.find("logit_bias");
+  if (entries.size() > max_logit_bias_entries) {
+    refuse_field("logit_bias", entries, fmt::format("at most {} entries", max_logit_bias_entries));
+  }
+  std::vector<std::pair<int32_t, float>> bias;
+  for (const auto& [key, value] : entries.get_ref<const Json::object_t&>()) {
+    int32_t token = -1;
+    const auto [end, failure] = std::from_chars(key.data(), key.data() + key.size(), token);
+    if (failure != std::errc() || end != key.data() + key.size() || token < 0) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("'logit_bias' has the key \"{}\"; keys must be token ids", key.substr(0, 40)),
+                  "logit_bias");
+    }
+    bias.emplace_back(token, static_cast<float>(*object->number(key, -100, 100)));
+  }
+  return bias;
+}
+
+std::optional<uint64_t> parse_seed(const Fields& body) {
+  const Json* value = body.find("seed");
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number_unsigned()) return value->get<uint64_t>();
+  return static_cast<uint64_t>(*body.integer("seed", INT64_MIN, INT64_MAX));
+}
+
+std::optional<int> parse_max_tokens(const Fields& body) {
+  // The newer name wins, as in OpenAI's own service.
+  for (const char* name : {"max_completion_tokens", "max_tokens"}) {
+    const auto value = body.integer(name, 1, max_requested_tokens);
+    if (value) return static_cast<int>(*value);
+  }
+  return std::nullopt;
+}
+
+// vLLM writes "all" as -1, others as 0.
+std::optional<int> parse_top_k(const Fields& body) {
+  const auto value = body.integer("top_k", -1, INT32_MAX);
+  if (!value) return std::nullopt;
+  return *value < 0 ? 0 : static_cast<int>(*value);
+}
+
+void parse_stream(const Fields& body, GenerationFields& fields) {
+  fields.stream = body.boolean("stream").value_or(false);
+  const auto options = body.object("stream_options");
+  if (!options) return;
+  if (!fields.stream) {
+    throw Error(ErrorCode::invalid_argument,
+                "'stream_options' is given without 'stream': true; leave it out or stream",
+                "stream_options");
+  }
+  fields.include_usage = options->boolean("include_usage").value_or(false);
+}
+
+}  // namespace
+
+GenerationFields parse_generation_fields(const Fields& body) {
+  refuse_structured_output(body);
+  GenerationFields fields;
+  fields.model = body.string("model", max_model_name_bytes).value_or("");
+  fields.temperature = body.number("temperature", 0, 2);
+  fields.top_p = body.number("top_p", 0, 1, /*open_low=*/true);
+  fields.top_k = parse_top_k(body);
+  fields.min_p = body.number("min_p", 0, 1);
+  fields.repetition_penalty = body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
+  fields.presence_penalty = body.number("presence_penalty", -2, 2).value_or(0);
+  fields.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(0);
+  fields.seed = parse_seed(body);
+  fields.logit_bias = parse_logit_bias(body);
+  fields.stop = parse_stop(body);
+  fields.max_tokens = parse_max_tokens(body);
+  fields.min_tokens = static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
+  fields.ignore_eos = body.boolean("ignore_eos").value_or(false);
+  fields.choices = static_cast<int>(body.integer("n", 1, max_choices).value_or(1));
+  parse_stream(body, fields);
+  if (fields.max_tokens && fields.min_tokens > *fields.max_tokens) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'min_tokens' is {}, but at most {} tokens are asked for",
+                            fields.min_tokens, *fields.max_tokens),
+                "min_tokens");
+  }
+  return fields;
+}
+
+sampling::SamplingParams sampling_params(const GenerationFields& fields,
+                                         const SamplingDefaults& defaults, int top_logprobs) {
+  sampling::SamplingParams params;
+  params.temperature = static_cast<float>(fields.temperature.value_or(defaults.temperature));
+  params.top_p = static_cast<float>(fields.top_p.value_or(defaults.top_p));
+  params.top_k = fields.top_k.value_or(defaults.top_k);
+  params.min_p = static_cast<float>(fields.min_p.value_or(defaults.min_p));
+  params.repetition_penalty = static_cast<float>(fields.repetition_penalty);
+  params.presence_penalty = static_cast<float>(fields.presence_penalty);
+  params.frequency_penalty = static_cast<float>(fields.frequency_penalty);
+  params.seed = fields.seed;
+  params.logit_bias = fields.logit_bias;
+  params.top_logprobs = top_logprobs;
+  return params;
+}
+
+}  // namespace ridge::api

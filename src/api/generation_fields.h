@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/fields.h"
+#include "sampling/sampling_params.h"
+
+namespace ridge::api {
+
+inline constexpr int max_choices = 16;
+inline constexpr int max_top_logprobs = 20;
+inline constexpr int max_stop_sequences = 16;
+inline constexpr std::size_t max_stop_bytes = 1024;
+inline constexpr std::size_t max_logit_bias_entries = 1024;
+inline constexpr int64_t max_requested_tokens = 1 << 24;
+
+// What the model's maker advises where a request says nothing.
+struct SamplingDefaults {
+  float temperature = 1.0f;
+  float top_p = 1.0f;
+  int top_k = 0;
+  float min_p = 0.0f;
+};
+
+// How to continue a prompt: the fields that every text endpoint has. Absent ones stay empty until
+// `sampling_params` fills them from the served model's defaults.
+struct GenerationFields {
+  std::string model;  // empty where the request names none
+  std::optional<double> temperature;
+  std::optional<double> top_p;
+  std::optional<int> top_k;
+  std::optional<double> min_p;
+  double repetition_penalty = 1;
+  double presence_penalty = 0;
+  double frequency_penalty = 0;
+  std::optional<uint64_t> seed;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  std::vector<std::string> stop;
+  std::optional<int> max_tokens;
+  int min_tokens = 0;
+  bool ignore_eos = false;
+  int choices = 1;
+  bool stream = false;
+  bool include_usage = false;  // stream_options.include_usage
+};
+
+// Throws Error(invalid_argument) naming the field at fault, Error(unsupported) for fields that ask for
+// output in a given form, which must not be answered unconstrained.
+GenerationFields parse_generation_fields(const Fields& body);
+
+// `top_logprobs` as in SamplingParams.
+sampling::SamplingParams sampling_params(const GenerationFields& fields,
+                                         const SamplingDefaults& defaults, int top_logprobs);
+
+}  // namespace ridge::api

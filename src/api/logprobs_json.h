@@ -1,0 +1,34 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/request.h"
+
+namespace ridge::api {
+
+// Appends chat's form of each token, separated by commas:
+// {"token","logprob","bytes","top_logprobs":[…]}. `bytes` are exact where `token` cannot be, because
+// a token may be a part of a character.
+void append_chat_logprobs(std::string& out, std::span<const engine::TokenInfo> tokens);
+
+// The name that the completions endpoint gives a token: its text, or "bytes:\xe2\x80" where it is a
+// part of a character, so that two tokens never share a name in an object.
+std::string completion_token_name(std::string_view bytes);
+
+// Collects the completions endpoint's form: arrays of tokens, token_logprobs, top_logprobs and
+// text_offset (in characters from the start of the text, as Python's strings count).
+class CompletionLogprobs {
+ public:
+  void add(std::span<const engine::TokenInfo> tokens);
+  bool empty() const { return tokens_.empty(); }
+  // Appends the object for what was added since the last call.
+  void append_and_clear(std::string& out);
+
+ private:
+  std::string tokens_, logprobs_, tops_, offsets_;  // elements, separated by commas
+  std::size_t offset_characters_ = 0;
+};
+
+}  // namespace ridge::api

@@ -1,0 +1,58 @@
+#include "api/model_list.h"
+
+#include <fmt/format.h>
+
+#include <iterator>
+
+#include "api/json_text.h"
+#include "base/error.h"
+
+namespace ridge::api {
+namespace {
+
+std::string names_of(std::span<const ServedModel> models) {
+  std::string names;
+  for (const ServedModel& model : models) {
+    if (!names.empty()) names += ", ";
+    names += model.name;
+  }
+  return names;
+}
+
+}  // namespace
+
+std::string model_body(const ServedModel& model) {
+  std::string out = "{\"id\":";
+  append_json_string(out, model.name);
+  fmt::format_to(std::back_inserter(out),
+                 ",\"object\":\"model\",\"created\":{},\"owned_by\":\"ridgeline\",\"context_length\":{}}}",
+                 model.created_s, model.engine->model_info().context_tokens);
+  return out;
+}
+
+std::string model_list_body(std::span<const ServedModel> models) {
+  std::string out = "{\"object\":\"list\",\"data\":[";
+  for (const ServedModel& model : models) {
+    if (&model != &models.front()) out += ',';
+    out += model_body(model);
+  }
+  out += "]}";
+  return out;
+}
+
+const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name) {
+  if (name.empty()) {
+    if (models.size() == 1) return models.front();
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'model' is missing; this server has {}", names_of(models)), "model");
+  }
+  for (const ServedModel& model : models) {
+    if (model.name == name) return model;
+  }
+  throw Error(ErrorCode::not_found,
+              fmt::format("The model '{}' is not served here; this server has {}.", name.substr(0, 200),
+                          names_of(models)),
+              "model");
+}
+
+}  // namespace ridge::api

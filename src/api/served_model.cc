@@ -1,0 +1,34 @@
+#include "api/served_model.h"
+
+#include <fmt/format.h>
+
+#include "api/sampling_defaults.h"
+
+namespace ridge::api {
+namespace {
+
+// FNV-1a, 64 bits: tells apart, and need not resist anyone.
+uint64_t hash_of(std::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char letter : text) {
+    hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+}  // namespace
+
+ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine, int64_t created_s) {
+  ServedModel model;
+  const engine::ModelInfo& info = engine->model_info();
+  model.sampling = default_sampling(name, info);
+  const std::string identity = fmt::format("{}|{}|{}|{}|{}", info.architecture, info.name,
+                                           info.parameters, info.file_bytes, info.context_tokens);
+  model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
+  model.name = std::move(name);
+  model.engine = std::move(engine);
+  model.created_s = created_s;
+  return model;
+}
+
+}  // namespace ridge::api

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "api/generation_fields.h"
+#include "engine/engine.h"
+
+namespace ridge::api {
+
+// A loaded model under the name by which clients ask for it.
+struct ServedModel {
+  std::string name;
+  std::shared_ptr<engine::Engine> engine;
+  int64_t created_s = 0;  // Unix time, as /v1/models states it
+  SamplingDefaults sampling;
+  int default_output_tokens = 0;  // where a chat request states none; 0: the rest of the context
+  std::string fingerprint;        // `system_fingerprint`: changes with what may change an answer
+};
+
+// With the sampling that the model's maker advises (sampling_defaults.h) and a fingerprint of the
+// model and of how the engine runs it.
+ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine, int64_t created_s);
+
+}  // namespace ridge::api

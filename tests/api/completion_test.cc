@@ -1,0 +1,108 @@
+#include <gtest/gtest.h>
+
+#include "api/answer.h"
+#include "api/completion_request.h"
+#include "api/logprobs_json.h"
+#include "events.h"
+#include "refusal.h"
+
+namespace ridge::api {
+namespace {
+
+using engine::Delta;
+using engine::FinishReason;
+
+CompletionRequest parse(const std::string& text) { return parse_completion_request(parse_json(text)); }
+
+std::string refusal(const std::string& text) {
+  return refusal_of([&] { parse(text); });
+}
+
+TEST(CompletionRequest, ReadsEveryFormOfAPrompt) {
+  EXPECT_EQ(parse(R"({"prompt":"a"})").prompts, (std::vector<PromptText>{"a"}));
+  EXPECT_EQ(parse(R"({"prompt":["a","b"]})").prompts, (std::vector<PromptText>{"a", "b"}));
+  EXPECT_EQ(parse(R"({"prompt":[1,2]})").prompts, (std::vector<PromptText>{std::vector<int32_t>{1, 2}}));
+  EXPECT_EQ(parse(R"({"prompt":[[1],[2,3]]})").prompts,
+            (std::vector<PromptText>{std::vector<int32_t>{1}, std::vector<int32_t>{2, 3}}));
+}
+
+TEST(CompletionRequest, RefusesWhatIsNoPrompt) {
+  EXPECT_EQ(refusal("{}"), "invalid_argument prompt");
+  EXPECT_EQ(refusal(R"({"prompt":1})"), "invalid_argument prompt");
+  EXPECT_EQ(refusal(R"({"prompt":[]})"), "invalid_argument prompt");
+  EXPECT_EQ(refusal(R"({"prompt":["a",1]})"), "invalid_argument prompt[1]");
+  EXPECT_EQ(refusal(R"({"prompt":[1,"a"]})"), "invalid_argument prompt[1]");
+  EXPECT_EQ(refusal(R"({"prompt":[1,-2]})"), "invalid_argument prompt[1]");
+  EXPECT_EQ(refusal(R"({"prompt":[1,4294967296]})"), "invalid_argument prompt[1]");
+  EXPECT_EQ(refusal(R"({"prompt":[[1],[]]})"), "invalid_argument prompt[1]");
+}
+
+TEST(CompletionRequest, BoundsThePromptsAndAnswers) {
+  std::string prompts = "\"a\"";
+  for (int i = 1; i < 64; ++i) prompts += ",\"a\"";
+  EXPECT_EQ(refusal("{\"prompt\":[" + prompts + "]}"), "");
+  EXPECT_EQ(refusal("{\"n\":3,\"prompt\":[" + prompts + "]}"), "invalid_argument n");
+  EXPECT_EQ(refusal("{\"prompt\":[" + prompts + ",\"a\"]}"), "invalid_argument prompt");
+}
+
+TEST(CompletionRequest, RefusesWhatItCannotHonour) {
+  EXPECT_EQ(refusal(R"({"prompt":"a","echo":true})"), "unsupported echo");
+  EXPECT_EQ(refusal(R"({"prompt":"a","echo":false,"suffix":""})"), "");
+  EXPECT_EQ(refusal(R"({"prompt":"a","suffix":"b"})"), "unsupported suffix");
+  EXPECT_EQ(refusal(R"({"prompt":"a","best_of":2})"), "unsupported best_of");
+  EXPECT_EQ(refusal(R"({"prompt":"a","logprobs":6})"), "invalid_argument logprobs");
+  EXPECT_EQ(parse(R"({"prompt":"a","logprobs":0})").top_logprobs, 0);
+  EXPECT_EQ(parse(R"({"prompt":"a"})").top_logprobs, -1);
+}
+
+const AnswerHead head = {.id = "cmpl-1", .created_s = 12, .model = "m", .fingerprint = "fp"};
+const engine::Usage usage = {.prompt_tokens = 1, .completion_tokens = 2};
+
+Delta token_delta(std::string text, std::string bytes) {
+  Delta delta;
+  delta.content = std::move(text);
+  delta.tokens.push_back({.picked = {3, -1, bytes}, .top = {{3, -1, bytes}, {4, -2, "z"}}});
+  return delta;
+}
+
+TEST(CompletionAnswer, HoldsLogprobsInTheOldForm) {
+  CompletionRequest request = parse(R"({"prompt":"p","logprobs":2})");
+  const auto answer = make_answer(request, head);
+  std::string out;
+  answer->add(0, token_delta("", "\xC3"), out);
+  answer->add(0, token_delta("éb", "\xA9"), out);
+  answer->add(0, token_delta("c", "c"), out);
+  answer->finish_choice(0, FinishReason::length, out);
+  answer->finish(usage, out);
+  const Json choice = Json::parse(out)["choices"][0];
+  EXPECT_EQ(choice["text"], "ébc");
+  EXPECT_EQ(choice["finish_reason"], "length");
+  EXPECT_EQ(choice["logprobs"], Json::parse(R"({"tokens":["bytes:\\xc3","bytes:\\xa9","c"],"token_logprobs":[-1,-1,-1],
+      "top_logprobs":[{"bytes:\\xc3":-1,"z":-2},{"bytes:\\xa9":-1,"z":-2},{"c":-1,"z":-2}],"text_offset":[0,1,1]})"));
+}
+
+TEST(CompletionAnswer, StreamsEachChoice) {
+  CompletionRequest request = parse(R"({"prompt":["p","q"],"stream":true,"stream_options":{"include_usage":true}})");
+  const auto answer = make_answer(request, head);
+  std::string out;
+  answer->begin(out);
+  answer->add(1, token_delta("x", "x"), out);
+  answer->finish_choice(1, FinishReason::stop, out);
+  answer->finish_choice(0, FinishReason::length, out);
+  answer->finish(usage, out);
+  const auto events = events_of(out);
+  ASSERT_EQ(events.size(), 5u);
+  EXPECT_EQ(events[0]["choices"][0], Json::parse(R"({"index":1,"text":"x","logprobs":null,"finish_reason":null})"));
+  EXPECT_EQ(events[2]["choices"][0], Json::parse(R"({"index":0,"text":"","logprobs":null,"finish_reason":"length"})"));
+  EXPECT_EQ(events[3]["usage"]["total_tokens"], 3);
+  EXPECT_EQ(events[4], "[DONE]");
+}
+
+TEST(CompletionTokenName, TellsPartsOfCharactersApart) {
+  EXPECT_EQ(completion_token_name("é"), "é");
+  EXPECT_EQ(completion_token_name("\xC3"), "bytes:\\xc3");
+  EXPECT_EQ(completion_token_name("a\xE2\x80"), "bytes:\\x61\\xe2\\x80");
+}
+
+}  // namespace
+}  // namespace ridge::api
