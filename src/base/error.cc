@@ -37,7 +37,7 @@ int http_status(ErrorCode code) {
     case ErrorCode::payload_too_large: return 413;
     case ErrorCode::queue_full: return 429;
     case ErrorCode::cancelled: return 499;
-    case ErrorCode::unsupported: return 501;
+    case ErrorCode::unsupported: return 400;  // clients repeat a 5xx, which cannot help here
     case ErrorCode::unavailable: return 503;
     case ErrorCode::out_of_memory: return 503;
     case ErrorCode::invalid_file: return 500;
