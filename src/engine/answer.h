@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "engine/request.h"
+#include "sampling/sampler.h"
+#include "text/detokenizer.h"
+#include "text/reasoning.h"
+#include "text/stop_sequences.h"
+
+namespace ridge::engine {
+
+// The tokens of one choice as they become text: detokenised, cut at stop sequences, split into
+// reasoning and content, and counted.
+class Answer {
+ public:
+  Answer(const Request& request, int choice, std::shared_ptr<const text::Tokenizer> tokenizer);
+
+  // Takes the next token. An end of generation gives no text. Returns `stop` once the answer is
+  // over.
+  std::optional<FinishReason> push(const sampling::Pick& pick);
+  // Ends the text: what was held back as a possible stop sequence or tag belongs to it.
+  void finish();
+  // Whether the next token must not end the generation.
+  bool must_go_on() const { return tokens_ < min_tokens_; }
+
+  // Text and tokens since the last call; nullopt while there is no text to show.
+  std::optional<Delta> take_delta();
+  // The same, also when only tokens are left.
+  std::optional<Delta> take_rest();
+
+  int tokens() const { return tokens_; }
+  int reasoning_tokens() const { return reasoning_tokens_; }
+
+ private:
+  void add_text(std::string_view text);
+  void add_token_info(const sampling::Pick& pick);
+
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  text::Detokenizer detokenizer_;
+  text::StopMatcher stop_;
+  text::ReasoningSplitter splitter_;
+  const int choice_;
+  const int min_tokens_;
+  const bool ignore_eos_;
+  const bool wants_logprobs_;
+  Delta pending_;
+  int tokens_ = 0;
+  int reasoning_tokens_ = 0;
+};
+
+}  // namespace ridge::engine

@@ -1,0 +1,147 @@
+#include "engine/memory_budget.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <optional>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "kvcache/block_table.h"
+#include "tensor/dtype.h"
+
+namespace ridge::engine {
+
+namespace {
+
+constexpr int least_context_tokens = 512;  // less is of no use to a chat
+
+std::optional<uint64_t> read_number(const std::string& path) {
+  std::ifstream file(path);
+  uint64_t value = 0;
+  if (file >> value) return value;
+  return std::nullopt;  // absent, or "max"
+}
+
+// The value of `key` in lines of "key value".
+std::optional<uint64_t> read_field(const std::string& path, std::string_view key) {
+  std::ifstream file(path);
+  std::string name;
+  uint64_t value = 0;
+  for (std::string line; std::getline(file, line);) {
+    const size_t end = line.find_first_of(" \t");
+    if (end == std::string::npos || line.substr(0, end) != key) continue;
+    if (std::sscanf(line.c_str() + end, "%lu", &value) == 1) return value;
+  }
+  return std::nullopt;
+}
+
+// What a cgroup folder leaves; no limit where it has none. Cached file pages count as used, but the
+// kernel gives them back first.
+uint64_t cgroup_rest(const std::string& folder, const char* limit_file, const char* usage_file,
+                     const char* cache_field) {
+  const auto limit = read_number(folder + limit_file);
+  const auto usage = read_number(folder + usage_file);
+  if (!limit || !usage) return std::numeric_limits<uint64_t>::max();
+  const uint64_t cache = read_field(folder + "/memory.stat", cache_field).value_or(0);
+  const uint64_t used = *usage - std::min(*usage, cache);
+  return *limit - std::min(*limit, used);
+}
+
+// The folder of this process in the hierarchy of `controller` ("" in version 2): the rest of the
+// line "N:controller:/path".
+std::string cgroup_folder(const std::string& root, const std::string& controller) {
+  std::ifstream file(root + "/proc/self/cgroup");
+  for (std::string line; std::getline(file, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    if (line.substr(first + 1, second - first - 1) == controller) return line.substr(second + 1);
+  }
+  return "/";
+}
+
+// The least rest of a folder and all above it, each of which may set a limit.
+template <typename Rest>
+uint64_t least_rest(const std::string& mount, std::string folder, const Rest& rest) {
+  uint64_t least = rest(mount);
+  while (folder.size() > 1) {
+    least = std::min(least, rest(mount + folder));
+    folder.resize(folder.rfind('/'));
+  }
+  return least;
+}
+
+std::string megabytes(uint64_t bytes) {
+  return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+}  // namespace
+
+uint64_t available_memory_bytes() { return available_memory_bytes(""); }
+
+uint64_t available_memory_bytes(const std::string& root) {
+  const auto available_kib = read_field(root + "/proc/meminfo", "MemAvailable:");
+  if (!available_kib) throw Error(ErrorCode::io, "/proc/meminfo has no line MemAvailable");
+  const uint64_t version_2 =
+      least_rest(root + "/sys/fs/cgroup", cgroup_folder(root, ""), [](const std::string& folder) {
+        return cgroup_rest(folder, "/memory.max", "/memory.current", "inactive_file");
+      });
+  const uint64_t version_1 = least_rest(
+      root + "/sys/fs/cgroup/memory", cgroup_folder(root, "memory"), [](const std::string& folder) {
+        return cgroup_rest(folder, "/memory.limit_in_bytes", "/memory.usage_in_bytes",
+                           "total_inactive_file");
+      });
+  return std::min({*available_kib * 1024, version_1, version_2});
+}
+
+KvPlan plan_kv_cache(const backend::KvCacheLayout& layout, const KvRequest& request,
+                     uint64_t available_bytes) {
+  const uint64_t token_bytes =
+      row_bytes(layout.dtype, static_cast<int64_t>(layout.values_per_token()));
+  const uint64_t block_bytes = token_bytes * static_cast<uint64_t>(layout.block_tokens);
+  const auto blocks_of = [&](int tokens) {
+    return static_cast<uint64_t>(kvcache::BlockTable::blocks_for(tokens, layout.block_tokens));
+  };
+  // Half: the rest is for activations, other processes and the page cache of the model's file.
+  const uint64_t budget_bytes = request.cache_bytes > 0 ? request.cache_bytes : available_bytes / 2;
+  const uint64_t budget_blocks = std::min<uint64_t>(
+      budget_bytes / block_bytes, std::numeric_limits<int32_t>::max() / layout.block_tokens);
+  const auto refuse = [&](int tokens) {
+    throw Error(
+        ErrorCode::out_of_memory,
+        fmt::format("the KV cache for a context of {} tokens takes {}, but {}; a context of {} "
+                    "tokens would fit",
+                    tokens, megabytes(blocks_of(tokens) * block_bytes),
+                    request.cache_bytes > 0
+                        ? fmt::format("its size was set to {}", megabytes(budget_bytes))
+                        : fmt::format("only half of the {} of free memory is for it",
+                                      megabytes(available_bytes)),
+                    budget_blocks * static_cast<uint64_t>(layout.block_tokens)));
+  };
+  if (request.cache_bytes > available_bytes) {
+    throw Error(ErrorCode::out_of_memory,
+                fmt::format("the KV cache was set to {}, but only {} of memory are free",
+                            megabytes(request.cache_bytes), megabytes(available_bytes)));
+  }
+  KvPlan plan{.context_tokens = request.context_tokens};
+  if (blocks_of(request.context_tokens) > budget_blocks) {
+    const int least = std::min(least_context_tokens, request.context_tokens);
+    if (request.context_fixed) refuse(request.context_tokens);
+    if (blocks_of(least) > budget_blocks) refuse(least);
+    plan.context_tokens = static_cast<int>(budget_blocks) * layout.block_tokens;
+    log::warning("memory is short: the context is {} tokens instead of {}", plan.context_tokens,
+                 request.context_tokens);
+  }
+  const uint64_t wanted_blocks =
+      request.cache_bytes > 0
+          ? budget_blocks
+          : blocks_of(plan.context_tokens) * static_cast<uint64_t>(request.max_sequences);
+  plan.blocks = static_cast<int>(std::min(wanted_blocks, budget_blocks));
+  plan.bytes = static_cast<uint64_t>(plan.blocks) * block_bytes;
+  return plan;
+}
+
+}  // namespace ridge::engine

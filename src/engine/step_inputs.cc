@@ -1,0 +1,34 @@
+#include "base/error.h"
+#include "engine/step_runner.h"
+
+namespace ridge::engine {
+
+void StepInputs::clear() {
+  for (auto* values :
+       {&token_ids, &positions, &slots, &context_lengths, &block_tables, &output_rows}) {
+    values->clear();
+  }
+  query_starts.assign(1, 0);
+}
+
+void StepInputs::add(std::span<const int32_t> tokens, int first_position,
+                     const kvcache::BlockTable& blocks, LogitsOf logits_of) {
+  const int count = static_cast<int>(tokens.size());
+  RIDGE_ASSERT(count >= 1 && static_cast<int>(blocks.blocks().size()) <= blocks_per_sequence_);
+  const int first_row = this->tokens();
+  token_ids.insert(token_ids.end(), tokens.begin(), tokens.end());
+  for (int position = first_position; position < first_position + count; ++position) {
+    positions.push_back(position);
+    slots.push_back(blocks.slot(position));
+  }
+  query_starts.push_back(first_row + count);
+  context_lengths.push_back(first_position + count);
+  for (kvcache::BlockId block : blocks.blocks()) block_tables.push_back(block.value);
+  block_tables.resize(context_lengths.size() * static_cast<size_t>(blocks_per_sequence_), 0);
+  const int first_output = logits_of == LogitsOf::all    ? first_row
+                           : logits_of == LogitsOf::last ? first_row + count - 1
+                                                         : first_row + count;
+  for (int row = first_output; row < first_row + count; ++row) output_rows.push_back(row);
+}
+
+}  // namespace ridge::engine

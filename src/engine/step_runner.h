@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kvcache/block_table.h"
+
+namespace ridge::backend {
+class Device;
+class KvCache;
+}  // namespace ridge::backend
+
+namespace ridge::model {
+class Model;
+}  // namespace ridge::model
+
+namespace ridge::engine {
+
+// Most that one step may hold.
+struct RunnerLimits {
+  int tokens = 512;
+  int sequences = 16;
+  int outputs = 16;        // rows of logits
+  int context_tokens = 0;  // of one sequence
+  int block_tokens = 16;   // a power of two
+  int blocks = 0;          // of the KV cache
+};
+
+// Which rows of a sequence's tokens need logits.
+enum class LogitsOf : uint8_t { none, last, all };
+
+// The inputs of one forward pass, as StepBuffers hold them.
+class StepInputs {
+ public:
+  // blocks_per_sequence: the width of a block table's row.
+  explicit StepInputs(int blocks_per_sequence) : blocks_per_sequence_(blocks_per_sequence) {}
+
+  void clear();
+  // `tokens` go to the positions from `first_position` on, which `blocks` has reserved.
+  void add(std::span<const int32_t> tokens, int first_position, const kvcache::BlockTable& blocks,
+           LogitsOf logits_of);
+
+  int tokens() const { return static_cast<int>(token_ids.size()); }
+  int sequences() const { return static_cast<int>(context_lengths.size()); }
+  int outputs() const { return static_cast<int>(output_rows.size()); }
+
+  std::vector<int32_t> token_ids;        // [T]
+  std::vector<int32_t> positions;        // [T]
+  std::vector<int32_t> slots;            // [T]
+  std::vector<int32_t> query_starts{0};  // [S + 1]
+  std::vector<int32_t> context_lengths;  // [S]
+  std::vector<int32_t> block_tables;     // [S, blocks_per_sequence]
+  std::vector<int32_t> output_rows;      // [R]
+
+ private:
+  int blocks_per_sequence_;
+};
+
+// Runs forward passes. One thread at a time.
+class StepRunner {
+ public:
+  virtual ~StepRunner() = default;
+  virtual const RunnerLimits& limits() const = 0;
+  virtual int vocab_size() const = 0;
+  // Logits [inputs.outputs(), vocab_size()] in float32, valid until the next call. Throws what the
+  // device throws.
+  virtual std::span<const float> run(const StepInputs& inputs) = 0;
+};
+
+// A StepRunner for a model on a device: owns the KV cache, the input buffers and the compiled
+// program. Model and device must outlive it. Throws out_of_memory, unsupported.
+std::unique_ptr<StepRunner> create_step_runner(backend::Device& device, const model::Model& model,
+                                               const RunnerLimits& limits);
+
+// The blocks that a sequence of the limits' context fills.
+inline int blocks_per_sequence(const RunnerLimits& limits) {
+  return kvcache::BlockTable::blocks_for(limits.context_tokens, limits.block_tokens);
+}
+
+}  // namespace ridge::engine

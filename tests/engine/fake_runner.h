@@ -1,0 +1,86 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/step_runner.h"
+
+namespace ridge::engine {
+
+// A model with a real cache and no weights: each token's place in the cache holds the token, and
+// the next token is a function of all tokens that a sequence's block table leads to. So a wrong
+// slot, a stolen block or a lost chunk changes the answer.
+class FakeRunner final : public StepRunner {
+ public:
+  // The next token after `context`.
+  using Next = std::function<int32_t(const std::vector<int32_t>& context)>;
+
+  FakeRunner(const RunnerLimits& limits, int vocab_size, Next next)
+      : limits_(limits),
+        vocab_size_(vocab_size),
+        next_(std::move(next)),
+        cache_(static_cast<size_t>(limits.blocks * limits.block_tokens), Cell{-1, -1}) {}
+
+  const RunnerLimits& limits() const override { return limits_; }
+  int vocab_size() const override { return vocab_size_; }
+
+  std::span<const float> run(const StepInputs& inputs) override {
+    ++steps;
+    if (before_step) before_step(inputs);
+    EXPECT_LE(inputs.tokens(), limits_.tokens);
+    EXPECT_LE(inputs.sequences(), limits_.sequences);
+    EXPECT_LE(inputs.outputs(), limits_.outputs);
+    for (size_t row = 0; row < inputs.token_ids.size(); ++row) {
+      cache_.at(static_cast<size_t>(inputs.slots[row])) = {inputs.token_ids[row],
+                                                           inputs.positions[row]};
+    }
+    logits_.assign(static_cast<size_t>(inputs.outputs()) * static_cast<size_t>(vocab_size_), 0.0f);
+    for (size_t output = 0; output < inputs.output_rows.size(); ++output) {
+      const int32_t token = next_(context_of(inputs, inputs.output_rows[output]));
+      logits_[output * static_cast<size_t>(vocab_size_) + static_cast<size_t>(token)] = 30.0f;
+    }
+    if (after_step) after_step(inputs, logits_);
+    return logits_;
+  }
+
+  int steps = 0;
+  std::function<void(const StepInputs&)> before_step;  // may throw
+  std::function<void(const StepInputs&, std::vector<float>& logits)> after_step;
+
+ private:
+  struct Cell {
+    int32_t token;
+    int32_t position;
+  };
+
+  std::vector<int32_t> context_of(const StepInputs& inputs, int32_t row) const {
+    size_t sequence = 0;
+    while (inputs.query_starts[sequence + 1] <= row) ++sequence;
+    const int32_t last_position = inputs.positions[static_cast<size_t>(row)];
+    EXPECT_LT(last_position, inputs.context_lengths[sequence]);
+    const auto width = static_cast<size_t>(blocks_per_sequence(limits_));
+    std::vector<int32_t> context;
+    for (int32_t position = 0; position <= last_position; ++position) {
+      const int32_t block =
+          inputs.block_tables[sequence * width +
+                              static_cast<size_t>(position / limits_.block_tokens)];
+      const Cell& cell = cache_.at(
+          static_cast<size_t>(block * limits_.block_tokens + position % limits_.block_tokens));
+      EXPECT_EQ(cell.position, position) << "the cache was overwritten";
+      context.push_back(cell.token);
+    }
+    return context;
+  }
+
+  RunnerLimits limits_;
+  int vocab_size_;
+  Next next_;
+  std::vector<Cell> cache_;
+  std::vector<float> logits_;
+};
+
+}  // namespace ridge::engine

@@ -1,0 +1,79 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/fake_runner.h"
+#include "engine/recorded_request.h"
+#include "engine/step_loop.h"
+#include "format/gguf.h"
+#include "text/tokenizer.h"
+
+namespace ridge::engine {
+
+// A real, small vocabulary.
+inline std::shared_ptr<const text::Tokenizer> small_tokenizer() {
+  static const auto tokenizer = text::Tokenizer::from_gguf(
+      format::GgufFile::open(std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/llama-f32.gguf"));
+  return tokenizer;
+}
+
+// A step loop whose model answers every prompt with the same script.
+class LoopFixture {
+ public:
+  explicit LoopFixture(const RunnerLimits& limits, std::string_view script = "",
+                       bool then_ends = true)
+      : runner(limits, small_tokenizer()->vocab_size(),
+               [this](const auto& context) { return next(context); }),
+        loop(runner, small_tokenizer(), clock),
+        then_ends_(then_ends),
+        script_(small_tokenizer()->encode(script)) {}
+
+  // A prompt of `tokens` tokens; each prompt starts with another token.
+  Request request(int tokens, int max_tokens) {
+    Request request;
+    request.prompt_tokens.assign(static_cast<size_t>(tokens), 7);
+    request.prompt_tokens[0] = 20 + static_cast<int32_t>(recorded.size());
+    request.max_tokens = max_tokens;
+    request.sampling.temperature = 0.0f;
+    return request;
+  }
+  RecordedRequest& add(Request request) {
+    recorded.emplace_back(request.choices);
+    const RequestId id{recorded.size()};
+    prompt_tokens_ = request.prompt_tokens.size();
+    RequestListener listener = recorded.back().listener();
+    loop.add(id, std::move(request), std::move(listener), clock.now());
+    return recorded.back();
+  }
+  void run_all(int most_steps = 1000) {
+    for (int i = 0; loop.has_work(); ++i) {
+      ASSERT_LT(i, most_steps) << "no progress";
+      loop.step();
+    }
+    EXPECT_EQ(loop.stats().blocks_free, loop.stats().blocks_total) << "a block leaked";
+  }
+
+  int32_t next(const std::vector<int32_t>& context) const {
+    const size_t generated = context.size() - prompt_tokens_;
+    if (generated < script_.size()) return script_[generated];
+    return then_ends_ ? *small_tokenizer()->eos() : small_tokenizer()->encode("a").front();
+  }
+
+  FakeClock clock;
+  FakeRunner runner;
+  StepLoop loop;
+  std::deque<RecordedRequest> recorded;
+
+ private:
+  size_t prompt_tokens_ = 0;  // of the last request; scripted tests use one length
+  bool then_ends_;
+  std::vector<int32_t> script_;
+};
+
+}  // namespace ridge::engine

@@ -1,0 +1,110 @@
+#include "engine/memory_budget.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+
+namespace ridge::engine {
+namespace {
+
+class AvailableMemory : public testing::Test {
+ protected:
+  AvailableMemory() : root_(testing::TempDir() + "ridge_memory_" + std::to_string(getpid())) {
+    std::filesystem::remove_all(root_);
+    write("/proc/meminfo", "MemTotal:       24000000 kB\nMemAvailable:   8000000 kB\n");
+  }
+  ~AvailableMemory() override { std::filesystem::remove_all(root_); }
+  void write(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
+    std::ofstream(root_ + path) << text;
+  }
+  std::string root_;
+};
+
+TEST_F(AvailableMemory, IsTheSystemsWithoutACgroup) {
+  EXPECT_EQ(available_memory_bytes(root_), 8000000ull * 1024);
+}
+
+TEST_F(AvailableMemory, IsLoweredByAVersion2CgroupAboveTheProcess) {
+  write("/proc/self/cgroup", "0::/user/app\n");
+  write("/sys/fs/cgroup/user/app/memory.max", "max\n");
+  write("/sys/fs/cgroup/user/app/memory.current", "1000\n");
+  write("/sys/fs/cgroup/user/memory.max", "1000000000\n");
+  write("/sys/fs/cgroup/user/memory.current", "700000000\n");
+  write("/sys/fs/cgroup/user/memory.stat", "anon 5\ninactive_file 200000000\n");
+  EXPECT_EQ(available_memory_bytes(root_), 500000000u);
+}
+
+TEST_F(AvailableMemory, IsLoweredByAVersion1Cgroup) {
+  write("/proc/self/cgroup", "5:memory:/docker/x\n");
+  write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "600000000\n");
+  write("/sys/fs/cgroup/memory/memory.usage_in_bytes", "200000000\n");
+  EXPECT_EQ(available_memory_bytes(root_), 400000000u);
+}
+
+TEST_F(AvailableMemory, IsNothingInAFullCgroup) {
+  write("/proc/self/cgroup", "0::/\n");
+  write("/sys/fs/cgroup/memory.max", "1000\n");
+  write("/sys/fs/cgroup/memory.current", "5000\n");
+  EXPECT_EQ(available_memory_bytes(root_), 0u);
+}
+
+TEST(AvailableMemoryHere, IsPlausible) { EXPECT_GT(available_memory_bytes(), 1u << 20); }
+
+// 2 layers × 4 KV heads × (8 + 8) values × 2 bytes = 256 bytes a token, 4096 a block.
+constexpr backend::KvCacheLayout layout = {.layers = 2,
+                                           .block_tokens = 16,
+                                           .kv_heads = 4,
+                                           .key_dim = 8,
+                                           .value_dim = 8,
+                                           .dtype = DType::f16};
+
+TEST(KvPlan, HoldsAllSequencesWhereMemoryAllows) {
+  const KvPlan plan = plan_kv_cache(layout, {.context_tokens = 1000, .max_sequences = 4}, 1u << 30);
+  EXPECT_EQ(plan.context_tokens, 1000);
+  EXPECT_EQ(plan.blocks, 4 * 63);
+  EXPECT_EQ(plan.bytes, 4u * 63 * 4096);
+}
+
+TEST(KvPlan, TakesAtMostHalfOfFreeMemory) {
+  const KvPlan plan =
+      plan_kv_cache(layout, {.context_tokens = 1000, .max_sequences = 100}, 200 * 4096);
+  EXPECT_EQ(plan.blocks, 100);
+  EXPECT_EQ(plan.context_tokens, 1000);
+}
+
+TEST(KvPlan, ShortensADefaultContextButNotOneThatWasAskedFor) {
+  KvRequest request = {.context_tokens = 4000, .max_sequences = 1};
+  const KvPlan plan = plan_kv_cache(layout, request, 200 * 4096);
+  EXPECT_EQ(plan.context_tokens, 1600);
+  EXPECT_EQ(plan.blocks, 100);
+  request.context_fixed = true;
+  try {
+    plan_kv_cache(layout, request, 200 * 4096);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::out_of_memory);
+    EXPECT_NE(error.message().find("a context of 1600 tokens would fit"), std::string::npos)
+        << error.message();
+  }
+}
+
+TEST(KvPlan, RefusesAUselessContext) {
+  EXPECT_THROW(plan_kv_cache(layout, {.context_tokens = 4000, .max_sequences = 1}, 20 * 4096),
+               Error);
+  EXPECT_NO_THROW(plan_kv_cache(layout, {.context_tokens = 64, .max_sequences = 1}, 20 * 4096));
+}
+
+TEST(KvPlan, KeepsToAGivenSize) {
+  KvRequest request = {.context_tokens = 100, .max_sequences = 50, .cache_bytes = 10 * 4096};
+  EXPECT_EQ(plan_kv_cache(layout, request, 1u << 30).blocks, 10);
+  request.cache_bytes = uint64_t{2} << 30;
+  EXPECT_THROW(plan_kv_cache(layout, request, 1u << 30), Error);
+}
+
+}  // namespace
+}  // namespace ridge::engine

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+
+namespace ridge::engine {
+
+// What a request's listener was told, and that it was told in the right order.
+struct RecordedRequest {
+  explicit RecordedRequest(int choices)
+      : content(static_cast<size_t>(choices)),
+        reasoning(static_cast<size_t>(choices)),
+        tokens(static_cast<size_t>(choices)),
+        token_counts(static_cast<size_t>(choices), 0),
+        reasons(static_cast<size_t>(choices)) {}
+
+  RequestListener listener() {
+    return {
+        .on_delta =
+            [this](Delta&& delta) {
+              const auto choice = static_cast<size_t>(delta.choice);
+              EXPECT_FALSE(finish) << "a delta after the end";
+              EXPECT_FALSE(reasons.at(choice)) << "a delta after the choice's end";
+              content.at(choice) += delta.content;
+              reasoning.at(choice) += delta.reasoning;
+              token_counts.at(choice) += delta.token_count;
+              for (TokenInfo& info : delta.tokens) tokens.at(choice).push_back(std::move(info));
+              ++deltas;
+            },
+        .on_choice_finish =
+            [this](int choice, FinishReason reason) {
+              EXPECT_FALSE(finish);
+              EXPECT_FALSE(reasons.at(static_cast<size_t>(choice))) << "a choice ended twice";
+              reasons.at(static_cast<size_t>(choice)) = reason;
+            },
+        .on_finish =
+            [this](const Finish& value) {
+              EXPECT_FALSE(finish) << "a request ended twice";
+              for (size_t i = 0; i < reasons.size(); ++i)
+                EXPECT_EQ(reasons[i], value.reasons.at(i));
+              finish = value;
+            },
+    };
+  }
+
+  std::vector<std::string> content;
+  std::vector<std::string> reasoning;
+  std::vector<std::vector<TokenInfo>> tokens;
+  std::vector<int> token_counts;
+  std::vector<std::optional<FinishReason>> reasons;
+  std::optional<Finish> finish;
+  int deltas = 0;
+};
+
+}  // namespace ridge::engine

@@ -1,0 +1,186 @@
+// Random requests, cancellations and failures over a model whose answer depends on every token of
+// the context. Each answer is compared with the same request computed alone and without paging.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <random>
+
+#include "base/log.h"
+#include "engine/fake_runner.h"
+#include "engine/loop_fixture.h"
+
+namespace ridge::engine {
+namespace {
+
+// The next token of the fake model: pseudo-random in the whole context, sometimes the end.
+int32_t next_token(const std::vector<int32_t>& context) {
+  uint64_t hash = 1469598103934665603u;
+  for (int32_t token : context) hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211u;
+  if (hash % 29 == 0) return *small_tokenizer()->eos();
+  return static_cast<int32_t>((hash >> 20) % 50 + 10);
+}
+
+struct Expected {
+  std::vector<int32_t> tokens;
+  FinishReason reason;
+};
+
+Expected alone(const Request& request, int context_tokens) {
+  std::vector<int32_t> context = request.prompt_tokens;
+  Expected expected{{}, FinishReason::length};
+  while (static_cast<int>(expected.tokens.size()) < request.max_tokens &&
+         static_cast<int>(context.size()) < context_tokens) {
+    const int32_t token = next_token(context);
+    expected.tokens.push_back(token);
+    context.push_back(token);
+    if (small_tokenizer()->is_end_of_generation(token)) {
+      expected.reason = FinishReason::stop;
+      break;
+    }
+  }
+  return expected;
+}
+
+struct Totals {
+  int finished = 0;
+  int cancelled = 0;
+  int failed = 0;
+  uint64_t steps = 0;
+};
+
+class RandomLoop {
+ public:
+  RandomLoop(uint32_t seed, Totals& totals)
+      : totals_(totals),
+        random_(seed),
+        runner_(limits(), small_tokenizer()->vocab_size(), next_token),
+        loop_(runner_, small_tokenizer(), clock_) {
+    const bool fails = pick(0, 3) == 0;
+    runner_.before_step = [this, fails](const StepInputs&) {
+      clock_.advance(std::chrono::milliseconds(1));
+      if (fails && pick(0, 19) == 0) throw Error(ErrorCode::io, "injected");
+    };
+    runner_.after_step = [this, fails](const StepInputs&, std::vector<float>& logits) {
+      if (fails && !logits.empty() && pick(0, 19) == 0) logits[0] = NAN;
+    };
+  }
+
+  void run() {
+    const size_t arrivals = static_cast<size_t>(pick(1, 12));
+    for (int step = 0; requests_.size() < arrivals || loop_.has_work(); ++step) {
+      ASSERT_LT(step, 20000) << "no progress";
+      while (requests_.size() < arrivals && pick(0, 2) == 0) arrive();
+      if (!requests_.empty() && pick(0, 9) == 0) cancel_any();
+      loop_.step();
+      check_blocks();
+    }
+    for (const auto& request : requests_) check(*request);
+    EXPECT_EQ(loop_.stats().finished_total, requests_.size());
+    totals_.steps += loop_.stats().steps_total;
+  }
+
+ private:
+  struct Tracked {
+    explicit Tracked(const Request& r) : request(r), recorded(r.choices) {}
+    Request request;
+    RecordedRequest recorded;
+  };
+
+  int pick(int low, int high) {
+    return low + static_cast<int>(random_() % static_cast<uint32_t>(high - low + 1));
+  }
+  RunnerLimits limits() {
+    const int sequences = pick(1, 5);
+    const int block_tokens = 1 << pick(0, 4);
+    const int context_tokens = pick(4, 60);
+    const int least_blocks = kvcache::BlockTable::blocks_for(context_tokens, block_tokens);
+    return {.tokens = sequences + pick(0, 30),
+            .sequences = sequences,
+            .outputs = sequences,
+            .context_tokens = context_tokens,
+            .block_tokens = block_tokens,
+            .blocks = least_blocks + pick(0, 2 * least_blocks)};
+  }
+
+  void arrive() {
+    Request request;
+    request.prompt_tokens.resize(static_cast<size_t>(pick(1, runner_.limits().context_tokens - 1)));
+    for (int32_t& token : request.prompt_tokens) token = pick(10, 60);
+    request.max_tokens = pick(1, 40);
+    request.choices = pick(0, 3) == 0 ? pick(2, 4) : 1;
+    request.priority = pick(0, 1);
+    request.sampling.temperature = 0.0f;
+    request.sampling.top_logprobs = 0;  // so that the tokens themselves are told
+    requests_.push_back(std::make_unique<Tracked>(request));
+    loop_.add(RequestId{requests_.size()}, request, requests_.back()->recorded.listener(),
+              clock_.now());
+  }
+  void cancel_any() {
+    const size_t index = static_cast<size_t>(pick(0, static_cast<int>(requests_.size()) - 1));
+    loop_.cancel(RequestId{index + 1});
+    EXPECT_TRUE(requests_[index]->recorded.finish) << "a cancelled request goes on";
+    check_blocks();
+  }
+  void check_blocks() {
+    if (!loop_.has_work()) {
+      EXPECT_EQ(loop_.stats().blocks_free, loop_.stats().blocks_total) << "a block leaked";
+    }
+  }
+
+  void check(const Tracked& tracked) {
+    const RecordedRequest& recorded = tracked.recorded;
+    ASSERT_TRUE(recorded.finish) << "a request was lost";
+    const Expected expected = alone(tracked.request, runner_.limits().context_tokens);
+    int completion_tokens = 0;
+    bool any_failed = false;
+    for (size_t choice = 0; choice < recorded.reasons.size(); ++choice) {
+      const FinishReason reason = *recorded.reasons[choice];
+      completion_tokens += recorded.token_counts[choice];
+      std::vector<int32_t> tokens;
+      for (const TokenInfo& info : recorded.tokens[choice]) tokens.push_back(info.picked.token);
+      std::vector<int32_t> wanted = expected.tokens;
+      if (reason == FinishReason::stop || reason == FinishReason::length) {
+        EXPECT_EQ(reason, expected.reason);
+        EXPECT_EQ(recorded.token_counts[choice], static_cast<int>(wanted.size()));
+        if (reason == FinishReason::stop) wanted.pop_back();  // the end has no text
+        ++totals_.finished;
+      } else {
+        ASSERT_LE(tokens.size(), wanted.size());
+        wanted.resize(tokens.size());
+        any_failed |= reason == FinishReason::failed;
+        ++(reason == FinishReason::failed ? totals_.failed : totals_.cancelled);
+      }
+      EXPECT_EQ(tokens, wanted) << "batching changed the answer";
+    }
+    EXPECT_EQ(recorded.finish->error.has_value(), any_failed);
+    EXPECT_EQ(recorded.finish->usage.completion_tokens, completion_tokens);
+    EXPECT_EQ(recorded.finish->usage.prompt_tokens,
+              static_cast<int>(tracked.request.prompt_tokens.size()));
+  }
+
+  Totals& totals_;
+  std::mt19937 random_;
+  FakeClock clock_;
+  FakeRunner runner_;
+  StepLoop loop_;
+  std::vector<std::unique_ptr<Tracked>> requests_;
+};
+
+TEST(StepLoopRandom, EveryRequestEndsOnceWithTheAnswerItWouldHaveAlone) {
+  log::set_level(log::Level::error);
+  Totals totals;
+  for (uint32_t seed = 0; seed < 2000; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    RandomLoop(seed, totals).run();
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(totals.steps, 50000u);
+  EXPECT_GT(totals.finished, 5000);
+  EXPECT_GT(totals.cancelled, 1000);
+  EXPECT_GT(totals.failed, 1000);
+}
+
+}  // namespace
+}  // namespace ridge::engine
