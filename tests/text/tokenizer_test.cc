@@ -1,0 +1,147 @@
+#include "text/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "vocabularies.h"
+
+namespace ridge::text {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr auto r1 = "deepseek-r1-distill-qwen-7b";
+
+// Runs `action`, which must throw, and gives its error.
+template <typename Action>
+Error failure_of(Action action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return Error(ErrorCode::internal, "");
+}
+
+TEST(Tokenizer, KnowsTheSpecialTokensOfR1) {
+  const auto tokenizer = vocabulary(r1);
+  EXPECT_EQ(tokenizer->vocab_size(), 152064);
+  EXPECT_EQ(tokenizer->bos(), 151646);
+  EXPECT_EQ(tokenizer->eos(), 151643);
+  EXPECT_TRUE(tokenizer->adds_bos());
+  EXPECT_TRUE(tokenizer->is_end_of_generation(151643));
+  EXPECT_TRUE(tokenizer->is_end_of_generation(*tokenizer->find("<|EOT|>")));
+  EXPECT_FALSE(tokenizer->is_end_of_generation(151644));
+  EXPECT_EQ(tokenizer->find("<｜User｜>"), 151644);
+  EXPECT_EQ(tokenizer->find("<think>"), 151648);
+  EXPECT_EQ(tokenizer->find("<no such token>"), std::nullopt);
+  EXPECT_EQ(tokenizer->token_bytes(*tokenizer->find(" the")), " the");
+  EXPECT_TRUE(tokenizer->is_special(151644));
+  EXPECT_FALSE(tokenizer->is_special(151648)) << "the splitter must see <think>";
+  EXPECT_FALSE(tokenizer->is_special(-1));
+}
+
+TEST(Tokenizer, KnowsBothEndsOfSmolLm2) {
+  const auto tokenizer = vocabulary("smollm2");
+  EXPECT_THAT(tokenizer->end_of_generation_ids(), ElementsAre(0, 2));
+  EXPECT_FALSE(tokenizer->adds_bos());
+}
+
+TEST(Tokenizer, AddsBosOnlyWhereAskedAndWanted) {
+  EXPECT_EQ(vocabulary(r1)->encode("a", {.add_special = true}).front(), 151646);
+  EXPECT_EQ(vocabulary(r1)->encode("a").size(), 1u);
+  EXPECT_EQ(vocabulary("smollm2")->encode("a", {.add_special = true}).size(), 1u);
+  EXPECT_THAT(vocabulary(r1)->encode("", {.add_special = true}), ElementsAre(151646));
+}
+
+TEST(Tokenizer, AMillionCharactersOfAnyKindEndQuickly) {
+  const auto started = std::chrono::steady_clock::now();
+  for (const char* name : {r1, "small-spm"}) {
+    for (const std::string unit : {"^", " ", "\n", "a", "1", "\t ", "é", "' "}) {
+      std::string text;
+      while (text.size() < 1'000'000) text += unit;
+      const auto ids = vocabulary(name)->encode(text);
+      EXPECT_EQ(vocabulary(name)->decode(ids), text);
+    }
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(90));
+}
+
+TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {
+  const auto tokenizer = vocabulary("smollm2");
+  const auto invalid = failure_of([&] { tokenizer->encode("a\xFFz"); });
+  EXPECT_EQ(invalid.code(), ErrorCode::invalid_argument);
+  EXPECT_THAT(std::string(invalid.message()), HasSubstr("UTF-8 at byte 1"));
+  const std::string long_text(Tokenizer::max_text_bytes + 1, 'a');
+  EXPECT_EQ(failure_of([&] { tokenizer->encode(long_text); }).code(), ErrorCode::payload_too_large);
+  for (const int32_t id : {-1, 49152, 2'000'000'000}) {
+    EXPECT_EQ(failure_of([&] { tokenizer->decode(std::vector{id}); }).code(),
+              ErrorCode::invalid_argument);
+    EXPECT_EQ(failure_of([&] { tokenizer->token_bytes(id); }).code(), ErrorCode::invalid_argument);
+  }
+}
+
+TEST(Tokenizer, EncodesFromManyThreadsAtOnce) {
+  const auto tokenizer = vocabulary("smollm2");
+  const auto expected = tokenizer->encode("One text for all threads.");
+  std::vector<int> wrong(4, 0);
+  std::vector<std::thread> threads;
+  for (int& count : wrong) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 200; ++round) {
+        tokenizer->encode("Some other text " + std::to_string(round));
+        if (tokenizer->encode("One text for all threads.") != expected) ++count;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(wrong, testing::Each(0));
+}
+
+TEST(Tokenizer, RefusesBrokenVocabulariesByName) {
+  const auto message = [](const MadeVocabulary& made, ErrorCode code) {
+    const Error error = failure_of([&] { made.build(); });
+    EXPECT_EQ(error.code(), code) << error.message();
+    return std::string(error.message());
+  };
+  const auto file = ErrorCode::invalid_file;
+  EXPECT_THAT(message({.pre = "klingon", .tokens = {"a"}}, ErrorCode::unsupported),
+              HasSubstr("klingon"));
+  for (const std::string model : {"t5", "bert", "rwkv", ""}) {
+    EXPECT_THAT(message({.model = model, .tokens = {"a"}}, ErrorCode::unsupported),
+                HasSubstr("tokenizer.ggml.model"));
+  }
+  EXPECT_THAT(message({.tokens = {"a", "b"}, .merges = {"a b"}}, file), HasSubstr("merges[0]"));
+  EXPECT_THAT(message({.tokens = {"a", "\xFF"}}, file), HasSubstr("tokens[1]"));
+  EXPECT_THAT(message({.tokens = {"a"}, .types = {9}}, file), HasSubstr("token_type[0]"));
+  EXPECT_THAT(message({.tokens = {"a"}, .types = {1, 1}}, file), HasSubstr("token_type"));
+  EXPECT_THAT(message({.tokens = {std::string(5000, 'a')}}, file), HasSubstr("tokens[0]"));
+  for (const std::string key : {"bos_token_id", "eos_token_id", "eot_token_id"}) {
+    for (const uint32_t id : {1u, 4'000'000'000u}) {
+      EXPECT_THAT(message({.tokens = {"a"}, .ids = {{key, id}}}, file), HasSubstr(key));
+    }
+  }
+  EXPECT_THAT(
+      message({.model = "llama", .tokens = {"<unk>", "<0x-1>"}, .types = {2, 6}, .scores = {0, 0}},
+              file),
+      HasSubstr("<0x-1>"));
+  EXPECT_THAT(message({.model = "llama", .tokens = {"a"}, .scores = {}}, file),
+              HasSubstr("scores"));
+}
+
+TEST(Tokenizer, TheLastOfEqualTokensCounts) {
+  const auto tokenizer = MadeVocabulary{.tokens = {"a", "b", "a"}}.build();
+  EXPECT_THAT(tokenizer->encode("ab"), ElementsAre(2, 1));
+  EXPECT_EQ(tokenizer->decode(std::vector{0, 1, 2}), "aba");
+}
+
+}  // namespace
+}  // namespace ridge::text
