@@ -104,7 +104,7 @@ TEST(Scheduler, HigherPriorityKeepsItsBlocksEvenWhenYounger) {
 }
 
 TEST(Scheduler, ANewcomerDoesNotTakeTheBlocksThatRunningSequencesNeedNext) {
-  SchedulerFixture f(4, {.step_tokens = 16, .max_sequences = 4, .block_tokens = 4});
+  SchedulerFixture f(5, {.step_tokens = 16, .max_sequences = 4, .block_tokens = 4});
   f.add(8);
   f.step();
   f.add(8);

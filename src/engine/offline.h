@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/step_runner.h"
+
+// A model without requests: what it thinks of given tokens, and how fast it is. Both go through the
+// same StepRunner as serving, so that what they show holds there.
+namespace ridge::engine {
+
+// Limits of a runner that scores up to `tokens` tokens with logits for each: chunks small enough
+// for their logits to stay below 64 MB.
+RunnerLimits scoring_limits(int tokens, int vocab_size);
+
+// Calls on_position(i, logits [vocab]) for each token i in order; the logits are those of the token
+// after it. The runner must have scoring_limits for so many tokens.
+void score(StepRunner& runner, std::span<const int32_t> tokens,
+           const std::function<void(int position, std::span<const float> logits)>& on_position);
+
+// What one timing does: every sequence of the batch gets depth_tokens that are not timed, then a
+// prompt, then generates, all sequences in one step.
+struct Workload {
+  int batch = 1;
+  int depth_tokens = 0;
+  int prompt_tokens = 512;
+  int generated_tokens = 64;
+  int repetitions = 3;
+
+  int context_tokens() const { return depth_tokens + prompt_tokens + generated_tokens; }
+};
+
+// Limits of a runner for the workload, with a budget of step_tokens (at least the batch) a step.
+RunnerLimits workload_limits(const Workload& workload, int step_tokens);
+
+// Tokens a second, each the median of the repetitions and the total over the batch.
+struct Throughput {
+  double prefill_tokens_per_second = 0;  // 0 without a prompt
+  double decode_tokens_per_second = 0;   // 0 without generation
+};
+
+// Random tokens from a fixed seed: the speed does not depend on them. One short round warms up.
+Throughput measure_throughput(StepRunner& runner, const Workload& workload, const Clock& clock);
+
+}  // namespace ridge::engine
