@@ -1,0 +1,117 @@
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+
+namespace ridge::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const platform::Manifest& manifest) {
+  Json digests = Json::array();
+  for (const platform::StoredFile& file : manifest.files) digests.push_back(file.digest.to_string());
+  return {{"name", manifest.name},
+          {"title", manifest.title},
+          {"quantization", manifest.quantization},
+          {"size_bytes", manifest.size_bytes()},
+          {"license", manifest.license},
+          {"source", manifest.source},
+          {"pulled_at_s", manifest.pulled_at_s},
+          {"sha256", digests}};
+}
+
+Json to_json(const platform::CatalogModel& model) {
+  Json quantizations = Json::array();
+  for (const platform::CatalogQuantization& each : model.quantizations) {
+    quantizations.push_back({{"name", each.name},
+                             {"model", platform::CatalogChoice{&model, &each}.name()},
+                             {"size_bytes", each.size_bytes},
+                             {"size_is_exact", each.size_is_exact}});
+  }
+  Json sources = Json::array();
+  for (const platform::CatalogSource& source : model.sources) sources.push_back(source.to_string());
+  return {{"name", model.name},
+          {"title", model.title},
+          {"parameters", model.parameters},
+          {"context_tokens", model.context_tokens},
+          {"license", model.license},
+          {"license_note", model.license_note},
+          {"default_quantization", model.default_quantization},
+          {"quantizations", quantizations},
+          {"sources", sources}};
+}
+
+std::string format_time(int64_t time_s) {
+  const std::time_t time = time_s;
+  std::tm local{};
+  localtime_r(&time, &local);
+  return fmt::format("{:%Y-%m-%d %H:%M}", local);
+}
+
+void print_json(Context& context, bool all) {
+  Json models = Json::array();
+  for (const platform::Manifest& manifest : context.store().list()) models.push_back(to_json(manifest));
+  Json body = {{"models", models}};
+  if (all) {
+    body["catalog"] = Json::array();
+    for (const platform::CatalogModel& model : context.catalog().models()) {
+      body["catalog"].push_back(to_json(model));
+    }
+  }
+  context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+void print_stored(Context& context) {
+  Table table({{"NAME"}, {"SIZE", Alignment::right}, {"QUANTISATION"}, {"MODIFIED"}});
+  const auto manifests = context.store().list();
+  if (manifests.empty()) {
+    context.note("No models yet. Fetch one with: ridge pull smollm2:135m");
+    return;
+  }
+  for (const platform::Manifest& manifest : manifests) {
+    table.add_row({manifest.name, format_bytes(manifest.size_bytes()), printable(manifest.quantization),
+                   format_time(manifest.pulled_at_s)});
+  }
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+void print_catalog(Context& context) {
+  Table table({{"CAN BE PULLED"}, {"SIZE", Alignment::right}, {"QUANTISATIONS"}, {"LICENCE"}});
+  for (const platform::CatalogModel& model : context.catalog().models()) {
+    std::string quantizations = model.default_quantization;
+    for (const platform::CatalogQuantization& each : model.quantizations) {
+      if (each.name != model.default_quantization) quantizations += " " + each.name;
+    }
+    const auto* preferred = model.find(model.default_quantization);
+    table.add_row({model.name,
+                   (preferred->size_is_exact ? "" : "~") + format_bytes(preferred->size_bytes),
+                   quantizations, model.license});
+  }
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+}  // namespace
+
+void add_list_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("list", "List the models on this machine");
+  command->alias("ls");
+  command->group(kModelGroup);
+  command->footer(
+      "With --all, sizes of the catalog are those of the first quantisation named; '~' marks an\n"
+      "estimate. Another quantisation is written after the name: deepseek-r1:7b-q8_0.");
+  auto all = std::make_shared<bool>(false);
+  command->add_flag("-a,--all", *all, "Also what the catalog offers");
+  command->callback([&context, all] {
+    if (context.json) return print_json(context, *all);
+    print_stored(context);
+    if (!*all) return;
+    fmt::print("\n");
+    print_catalog(context);
+  });
+}
+
+}  // namespace ridge::cli

@@ -1,0 +1,38 @@
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "platform/resolve.h"
+
+namespace ridge::cli {
+namespace {
+
+void remove_models(Context& context, const std::vector<std::string>& names) {
+  nlohmann::ordered_json removed = nlohmann::ordered_json::array();
+  for (const std::string& text : names) {
+    const auto reference = platform::ModelReference::parse(text);
+    if (reference.kind == platform::ReferenceKind::path) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{} is a file of yours; ridge removes only models that it pulled", text));
+    }
+    const std::string name = platform::stored_name(reference, context.catalog(), context.store());
+    const int64_t freed_bytes = context.store().remove(name);
+    removed.push_back({{"name", name}, {"freed_bytes", freed_bytes}});
+    context.note(fmt::format("removed {}, {} freed", name, format_bytes(freed_bytes)));
+  }
+  if (context.json) context.print(nlohmann::ordered_json({{"removed", removed}}).dump());
+}
+
+}  // namespace
+
+void add_rm_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("rm", "Remove models from this machine");
+  command->group(kModelGroup);
+  auto names = std::make_shared<std::vector<std::string>>();
+  command->add_option("MODEL", *names, "Names as 'ridge list' shows them")->required();
+  command->callback([&context, names] { remove_models(context, *names); });
+}
+
+}  // namespace ridge::cli

@@ -1,0 +1,4 @@
+#include "cli/commands.h"
+namespace ridge::cli {
+void add_show_command(CLI::App&, Context&) {}
+}

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "cli/context.h"
+
+namespace ridge::cli {
+
+// Headings of `ridge --help`, in its order.
+inline constexpr const char* kUseGroup = "Use a model";
+inline constexpr const char* kModelGroup = "Models on this machine";
+inline constexpr const char* kMeasureGroup = "Measure and check";
+inline constexpr const char* kOtherGroup = "Other";
+
+// Each adds one subcommand, whose callback does the work and throws ridge::Error where it cannot.
+void add_pull_command(CLI::App& app, Context& context);
+void add_list_command(CLI::App& app, Context& context);
+void add_show_command(CLI::App& app, Context& context);
+void add_rm_command(CLI::App& app, Context& context);
+void add_verify_command(CLI::App& app, Context& context);
+void add_completion_command(CLI::App& app, Context& context);
+
+}  // namespace ridge::cli
