@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <cstdio>
 #include <cstring>
@@ -128,4 +129,8 @@ ExitCode run(int argc, char** argv) {
 }  // namespace
 }  // namespace ridge::cli
 
-int main(int argc, char** argv) { return static_cast<int>(ridge::cli::run(argc, argv)); }
+int main(int argc, char** argv) {
+  // A file that meets its limit is an error to report, like a full disk.
+  signal(SIGXFSZ, SIG_IGN);
+  return static_cast<int>(ridge::cli::run(argc, argv));
+}

@@ -113,31 +113,14 @@ void Store::verify(std::string_view name,
   int64_t before_bytes = 0;
   std::string damage;
   for (StoredFile& file : manifest.files) {
-    const std::string blob = blob_name(file.digest);
-    const FileDescriptor descriptor = blobs_.open(blob, O_RDONLY);
-    if (!descriptor) {
-      damage += fmt::format("{} is gone; ", file.file_name);
-      continue;
-    }
-    const FileStatus status = status_of(descriptor.get());
-    Hasher hasher;
-    hash_file(descriptor.get(), status.size_bytes, hasher, [&](int64_t done_bytes) {
+    const auto status = check(file.digest, file.file_name, [&](int64_t done_bytes) {
       return !on_progress || on_progress(before_bytes + done_bytes, total_bytes);
-    });
+    }, damage);
     before_bytes += file.size_bytes;
-    const Digest found = hasher.finish();
-    if (found == file.digest) {
-      file.size_bytes = status.size_bytes;
-      file.mtime_ns = status.mtime_ns;
-      file.inode = status.inode;
-      continue;
-    }
-    const std::string kept = fmt::format("{}-{}", blob, std::time(nullptr));
-    blobs_.rename(blob, quarantine_, kept);
-    blobs_.sync();
-    damage += fmt::format("{} has the digest {} instead of {} and was moved to {}; ", file.file_name,
-                          found.to_string(), file.digest.to_string(),
-                          (quarantine_.path() / kept).string());
+    if (!status) continue;
+    file.size_bytes = status->size_bytes;
+    file.mtime_ns = status->mtime_ns;
+    file.inode = status->inode;
   }
   if (!damage.empty()) {
     throw Error(ErrorCode::invalid_file,
@@ -145,6 +128,28 @@ void Store::verify(std::string_view name,
   }
   const FileLock held = lock();
   if (find(name)) write_manifest(manifest);
+}
+
+std::optional<FileStatus> Store::check(const Digest& digest, std::string_view file_name,
+                                       const std::function<bool(int64_t)>& on_progress,
+                                       std::string& damage) {
+  const std::string blob = blob_name(digest);
+  const FileDescriptor descriptor = blobs_.open(blob, O_RDONLY);
+  if (!descriptor) {
+    damage += fmt::format("{} is gone; ", file_name);
+    return std::nullopt;
+  }
+  const FileStatus status = status_of(descriptor.get());
+  Hasher hasher;
+  hash_file(descriptor.get(), status.size_bytes, hasher, on_progress);
+  const Digest found = hasher.finish();
+  if (found == digest) return status;
+  const std::string kept = fmt::format("{}-{}", blob, std::time(nullptr));
+  blobs_.rename(blob, quarantine_, kept);
+  blobs_.sync();
+  damage += fmt::format("{} has the digest {} instead of {} and was moved to {}; ", file_name,
+                        found.to_string(), digest.to_string(), (quarantine_.path() / kept).string());
+  return std::nullopt;
 }
 
 void Store::put(const Manifest& manifest) {
@@ -207,6 +212,13 @@ int64_t Store::remove(std::string_view name) {
 
 std::optional<FileStatus> Store::blob(const Digest& digest) const {
   return blobs_.status(blob_name(digest));
+}
+
+std::optional<FileStatus> Store::check_blob(const Digest& digest,
+                                            const std::function<bool(int64_t)>& on_progress) {
+  if (!blob(digest)) return std::nullopt;
+  std::string damage;
+  return check(digest, blob_name(digest), on_progress, damage);
 }
 
 void Store::adopt(const Folder& from, std::string_view file_name, const Digest& digest) {

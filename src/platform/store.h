@@ -77,12 +77,18 @@ class Store {
 
   // For downloads: the state of a blob, and the move of a whole, checked and synced file to its place.
   std::optional<FileStatus> blob(const Digest& digest) const;
+  // As blob(), but reads it all, and moves one with another digest to the quarantine: nullopt then.
+  std::optional<FileStatus> check_blob(const Digest& digest,
+                                       const std::function<bool(int64_t done_bytes)>& on_progress);
   void adopt(const Folder& from, std::string_view file_name, const Digest& digest);
   const Folder& partial() const { return partial_; }
   // Bytes that this user may still write to the disk of the store.
   int64_t free_bytes() const;
 
  private:
+  // Digests the blob; where it is wrong it is quarantined and `damage` says so.
+  std::optional<FileStatus> check(const Digest& digest, std::string_view file_name,
+                                  const std::function<bool(int64_t)>& on_progress, std::string& damage);
   void write_manifest(const Manifest& manifest);
   FileLock lock() const;  // of names and blobs; waits
 

@@ -1,0 +1,262 @@
+#include "platform/http_client.h"
+
+#include <curl/curl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <exception>
+
+namespace ridge::platform {
+namespace {
+
+constexpr size_t kMaxHeadBytes = 64 * 1024;
+constexpr size_t kMaxExcuseBytes = 400;
+constexpr long kStallBytesPerSecond = 1000;
+
+int64_t number_or(std::string_view text, int64_t otherwise) {
+  int64_t value = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return failure == std::errc() && end == text.data() + text.size() && value >= 0 ? value : otherwise;
+}
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  return text;
+}
+
+// "bytes 100-199/200": RFC 9110, 14.4.
+void read_content_range(std::string_view value, HttpHead& head) {
+  if (!value.starts_with("bytes ")) return;
+  value.remove_prefix(6);
+  const size_t dash = value.find('-');
+  const size_t slash = value.find('/');
+  if (slash == value.npos) return;
+  head.range_total = number_or(value.substr(slash + 1), -1);
+  if (dash != value.npos && dash < slash) head.range_start = number_or(value.substr(0, dash), -1);
+}
+
+std::string_view meaning_of(int status) {
+  switch (status) {
+    case 401: return "no valid token was given, or the model is private or does not exist; set HF_TOKEN "
+                     "to a token that may read it";
+    case 403: return "the token may not read this; a gated model asks you to accept its terms on its page first";
+    case 404: return "there is no such model or file";
+    case 429: return "too many requests";
+    case 416: return "the range is not there";
+  }
+  return status >= 500 ? "the server failed" : "not the answer that was wanted";
+}
+
+ErrorCode code_of(int status) {
+  switch (status) {
+    case 401: return ErrorCode::unauthenticated;
+    case 403: return ErrorCode::permission_denied;
+    case 404: case 410: return ErrorCode::not_found;
+    case 429: case 503: return ErrorCode::unavailable;
+  }
+  return ErrorCode::io;
+}
+
+bool is_redirect(int status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+}  // namespace
+
+// One hop: what was asked and what came back.
+struct HttpClient::Exchange {
+  const OnHead& on_head;
+  const OnBody& on_body;
+  const std::function<bool()>& is_cancelled;
+  HttpHead head;
+  std::string location;
+  std::string excuse;  // the start of an error's body
+  size_t head_bytes = 0;
+  bool head_told = false;
+  bool was_cancelled = false;
+  std::exception_ptr failure;
+
+  bool is_wanted() const { return (head.status >= 200 && head.status < 300) || head.status == 416; }
+
+  void read_header(std::string_view line) {
+    if (line.starts_with("HTTP/")) {
+      head = HttpHead{};  // an interim answer came before
+      location.clear();
+      const size_t space = line.find(' ');
+      if (space != line.npos) head.status = static_cast<int>(number_or(line.substr(space + 1, 3), 0));
+      return;
+    }
+    const size_t colon = line.find(':');
+    if (colon == line.npos) return;
+    std::string key(line.substr(0, colon));
+    std::transform(key.begin(), key.end(), key.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    const std::string_view value = trimmed(line.substr(colon + 1));
+    if (key == "content-length") head.content_bytes = number_or(value, -1);
+    if (key == "content-range") read_content_range(value, head);
+    if (key == "etag") head.etag = value;
+    if (key == "location") location = value;
+    if (key == "x-linked-etag") head.linked_etag = value;
+    if (key == "x-linked-size") head.linked_bytes = number_or(value, -1);
+    // The other form, a date, is not worth a parser: the back-off serves.
+    if (key == "retry-after" && number_or(value, -1) >= 0) head.retry_after_s = number_or(value, 0);
+  }
+
+  void tell_head() {
+    if (head_told || !is_wanted()) return;
+    head_told = true;
+    if (on_head) on_head(head);
+  }
+
+  static size_t header(char* bytes, size_t size, size_t count, void* self_pointer) {
+    auto& self = *static_cast<Exchange*>(self_pointer);
+    self.head_bytes += size * count;
+    if (self.head_bytes > kMaxHeadBytes) return 0;
+    self.read_header(trimmed(std::string_view(bytes, size * count)));
+    return size * count;
+  }
+
+  static size_t body(char* bytes, size_t size, size_t count, void* self_pointer) {
+    auto& self = *static_cast<Exchange*>(self_pointer);
+    const std::string_view piece(bytes, size * count);
+    if (!self.is_wanted()) {
+      self.excuse += piece.substr(0, kMaxExcuseBytes - std::min(kMaxExcuseBytes, self.excuse.size()));
+      return piece.size();
+    }
+    try {  // no exception may cross the C library
+      self.tell_head();
+      if (self.on_body && self.head.status != 416) self.on_body(std::as_bytes(std::span(piece)));
+      return piece.size();
+    } catch (...) {
+      self.failure = std::current_exception();
+      return 0;
+    }
+  }
+
+  static int progress(void* self_pointer, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
+    auto& self = *static_cast<Exchange*>(self_pointer);
+    self.was_cancelled = self.is_cancelled && self.is_cancelled();
+    return self.was_cancelled ? 1 : 0;
+  }
+};
+
+HttpClient::HttpClient(HttpLimits limits, std::function<bool()> is_cancelled)
+    : limits_(limits), is_cancelled_(std::move(is_cancelled)) {
+  static const CURLcode started = curl_global_init(CURL_GLOBAL_DEFAULT);
+  curl_ = curl_easy_init();
+  if (started != CURLE_OK || curl_ == nullptr) {
+    throw Error(ErrorCode::internal, "libcurl does not start");
+  }
+}
+
+HttpClient::~HttpClient() { curl_easy_cleanup(curl_); }
+
+void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_token,
+                         Exchange& exchange) {
+  struct FreeList {
+    void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+  };
+  std::unique_ptr<curl_slist, FreeList> headers;
+  const auto add_header = [&](const std::string& line) {
+    headers.reset(curl_slist_append(headers.release(), line.c_str()));
+  };
+  if (with_token) add_header("Authorization: Bearer " + request.bearer_token);
+  if (!request.if_range.empty()) add_header("If-Range: " + request.if_range);
+
+  CURL* curl = curl_;
+  curl_easy_reset(curl);  // keeps connections
+  curl_easy_setopt(curl, CURLOPT_CURLU, url.handle());
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, "ridge");
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
+  curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  curl_easy_setopt(curl, CURLOPT_NOBODY, request.head_only ? 1L : 0L);
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits_.connect.count()));
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, kStallBytesPerSecond);
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits_.stall.count()));
+  if (const char* certificates = std::getenv("SSL_CERT_FILE"); certificates != nullptr) {
+    curl_easy_setopt(curl, CURLOPT_CAINFO, certificates);
+  }
+  const std::string range = fmt::format("{}-", request.range_start);
+  if (request.range_start > 0) curl_easy_setopt(curl, CURLOPT_RANGE, range.c_str());
+  curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, Exchange::header);
+  curl_easy_setopt(curl, CURLOPT_HEADERDATA, &exchange);
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, Exchange::body);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, &exchange);
+  curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, Exchange::progress);
+  curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &exchange);
+  char detail[CURL_ERROR_SIZE] = "";
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, detail);
+
+  const CURLcode result = curl_easy_perform(curl);
+  if (exchange.failure) std::rethrow_exception(exchange.failure);
+  if (exchange.was_cancelled) throw Error(ErrorCode::cancelled, "stopped");
+  if (result == CURLE_OK) return;
+  const bool late = result == CURLE_OPERATION_TIMEDOUT;
+  throw HttpError(late ? ErrorCode::timed_out : ErrorCode::io,
+                  fmt::format("{}: {}", url.to_string(), detail[0] ? detail : curl_easy_strerror(result)),
+                  exchange.head.status, /*may_pass=*/result != CURLE_PEER_FAILED_VERIFICATION);
+}
+
+HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, const OnBody& on_body) {
+  Url url = Url::parse(request.url);
+  const std::string first_origin = url.origin();
+  std::string linked_etag;
+  int64_t linked_bytes = -1;
+  for (int hop = 0; hop <= limits_.redirects; ++hop) {
+    const bool is_home = url.origin() == first_origin;
+    Exchange exchange{on_head, on_body, is_cancelled_};
+    perform(url, request, /*with_token=*/is_home && !request.bearer_token.empty(), exchange);
+    HttpHead& head = exchange.head;
+    if (is_home && !head.linked_etag.empty()) {
+      linked_etag = head.linked_etag;
+      linked_bytes = head.linked_bytes;
+    }
+    if (is_redirect(head.status) && !exchange.location.empty()) {
+      Url next = url.resolve(exchange.location);
+      if (url.is_https() && !next.is_https()) {
+        throw HttpError(ErrorCode::io, fmt::format("{} leads from https to {}, which is not followed",
+                                                   url.to_string(), next.to_string()),
+                        head.status, /*may_pass=*/false);
+      }
+      url = std::move(next);
+      continue;
+    }
+    if (!exchange.is_wanted()) {
+      const bool may_pass = head.status == 429 || head.status == 408 || head.status >= 500;
+      throw HttpError(code_of(head.status),
+                      fmt::format("{} answered {}: {}", url.to_string(), head.status, meaning_of(head.status)),
+                      head.status, may_pass, head.retry_after_s);
+    }
+    exchange.tell_head();  // an answer without a body
+    head.linked_etag = linked_etag;
+    head.linked_bytes = linked_bytes;
+    return head;
+  }
+  throw HttpError(ErrorCode::io, fmt::format("{} leads through more than {} redirects", request.url,
+                                             limits_.redirects),
+                  0, /*may_pass=*/false);
+}
+
+std::string HttpClient::get_text(const HttpRequest& request, int64_t limit_bytes) {
+  std::string text;
+  const HttpHead head = get(request, {}, [&](std::span<const std::byte> piece) {
+    if (static_cast<int64_t>(text.size() + piece.size()) > limit_bytes) {
+      throw HttpError(ErrorCode::io, fmt::format("{} answered with more than {} bytes", request.url, limit_bytes),
+                      200, /*may_pass=*/false);
+    }
+    text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+  });
+  if (head.status != 200) {
+    throw HttpError(ErrorCode::io, fmt::format("{} answered {}", request.url, head.status), head.status, false);
+  }
+  return text;
+}
+
+}  // namespace ridge::platform

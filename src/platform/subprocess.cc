@@ -1,0 +1,93 @@
+#include "platform/subprocess.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/error.h"
+#include "platform/folder.h"
+
+extern char** environ;
+
+namespace ridge::platform {
+namespace {
+
+constexpr size_t kMaxOutputBytes = 16 * 1024;
+constexpr int kPollMs = 100;
+
+class SpawnActions {
+ public:
+  SpawnActions() { posix_spawn_file_actions_init(&actions_); }
+  ~SpawnActions() { posix_spawn_file_actions_destroy(&actions_); }
+  SpawnActions(const SpawnActions&) = delete;
+  SpawnActions& operator=(const SpawnActions&) = delete;
+  posix_spawn_file_actions_t* get() { return &actions_; }
+
+ private:
+  posix_spawn_file_actions_t actions_;
+};
+
+int wait_for(pid_t process) {
+  int status = 0;
+  while (waitpid(process, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// Collects until the program closes its output; false where it was cancelled.
+bool collect(int pipe, std::string& output, const std::function<bool()>& is_cancelled) {
+  std::array<char, 4096> chunk;
+  while (true) {
+    if (is_cancelled && is_cancelled()) return false;
+    pollfd wanted{.fd = pipe, .events = POLLIN};
+    if (poll(&wanted, 1, kPollMs) <= 0) continue;
+    const ssize_t got = read(pipe, chunk.data(), chunk.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return true;
+    output.append(chunk.data(), got);
+    if (output.size() > kMaxOutputBytes) output.erase(0, output.size() - kMaxOutputBytes);
+  }
+}
+
+}  // namespace
+
+ProcessResult run_process(const std::vector<std::string>& words,
+                          const std::function<bool()>& is_cancelled) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    throw Error(ErrorCode::io, fmt::format("cannot make a pipe: {}", std::strerror(errno)));
+  }
+  const FileDescriptor read_end(ends[0]);
+  FileDescriptor write_end(ends[1]);
+  SpawnActions actions;
+  posix_spawn_file_actions_addopen(actions.get(), STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(actions.get(), write_end.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(actions.get(), write_end.get(), STDERR_FILENO);
+  std::vector<char*> pointers;
+  for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
+  pointers.push_back(nullptr);
+
+  pid_t process = 0;
+  const int failure = posix_spawnp(&process, pointers[0], actions.get(), nullptr, pointers.data(), environ);
+  if (failure == ENOENT) return {.was_found = false};
+  if (failure != 0) {
+    throw Error(ErrorCode::io, fmt::format("cannot start {}: {}", words[0], std::strerror(failure)));
+  }
+  write_end = FileDescriptor();
+  ProcessResult result;
+  const bool ended = collect(read_end.get(), result.output, is_cancelled);
+  if (!ended) kill(process, SIGTERM);
+  result.exit_code = wait_for(process);
+  if (!ended) throw Error(ErrorCode::cancelled, "stopped");
+  return result;
+}
+
+}  // namespace ridge::platform
