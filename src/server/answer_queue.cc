@@ -1,0 +1,101 @@
+#include "server/answer_queue.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "api/usage_json.h"
+
+namespace ridge::server {
+namespace {
+
+std::size_t bytes_of(const engine::Delta& delta) {
+  std::size_t bytes = delta.content.size() + delta.reasoning.size();
+  for (const engine::TokenInfo& token : delta.tokens) {
+    bytes += sizeof(engine::TokenInfo) + token.top.size() * sizeof(engine::TokenLogprob);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+AnswerQueue::AnswerQueue(int requests, std::size_t max_bytes, bool wake_for_text,
+                         std::function<void()> wake)
+    : max_bytes_(max_bytes),
+      wake_for_text_(wake_for_text),
+      wake_(std::move(wake)),
+      unfinished_(requests) {}
+
+void AnswerQueue::push_delta(int choice, engine::Delta&& delta) {
+  {
+    std::lock_guard lock(mutex_);
+    if (overflowed_) return;
+    bytes_ += bytes_of(delta);
+    overflowed_ = bytes_ > max_bytes_;
+    if (!overflowed_) append_locked(choice, std::move(delta));
+    if (woken_ || (!wake_for_text_ && !overflowed_)) return;
+    woken_ = true;
+  }
+  wake_();
+}
+
+void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
+  const auto same = std::find_if(events_.rbegin(), events_.rend(), [&](const AnswerEvent& event) {
+    return event.choice == choice && !event.finished;
+  });
+  if (same == events_.rend()) {
+    events_.push_back({choice, std::move(delta), std::nullopt});
+    return;
+  }
+  engine::Delta& onto = same->delta;
+  onto.reasoning += delta.reasoning;
+  onto.content += delta.content;
+  onto.token_count += delta.token_count;
+  std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(onto.tokens));
+}
+
+void AnswerQueue::push_choice_finish(int choice, engine::FinishReason reason) {
+  {
+    std::lock_guard lock(mutex_);
+    events_.push_back({choice, {}, reason});
+    if (woken_ || !wake_for_text_) return;
+    woken_ = true;
+  }
+  wake_();
+}
+
+void AnswerQueue::push_finish(const engine::Finish& finish) {
+  {
+    std::lock_guard lock(mutex_);
+    api::add_usage(end_.usage, finish.usage);
+    if (finish.error && !end_.error) end_.error = finish.error;
+    const auto cancelled = [](engine::FinishReason r) { return r == engine::FinishReason::cancelled; };
+    end_.cancelled |= std::any_of(finish.reasons.begin(), finish.reasons.end(), cancelled);
+    const auto failed = [](engine::FinishReason r) { return r == engine::FinishReason::failed; };
+    if (!end_.error && std::any_of(finish.reasons.begin(), finish.reasons.end(), failed)) {
+      end_.error.emplace(ErrorCode::internal, "the engine gave no reason for a failure");
+    }
+    if (--unfinished_ > 0) return;
+    woken_ = true;
+  }
+  wake_();
+}
+
+std::vector<AnswerEvent> AnswerQueue::take() {
+  std::lock_guard lock(mutex_);
+  woken_ = false;
+  bytes_ = 0;
+  return std::exchange(events_, {});
+}
+
+std::optional<AnswerEnd> AnswerQueue::end() const {
+  std::lock_guard lock(mutex_);
+  if (unfinished_ > 0 || !events_.empty()) return std::nullopt;
+  return end_;
+}
+
+bool AnswerQueue::overflowed() const {
+  std::lock_guard lock(mutex_);
+  return overflowed_;
+}
+
+}  // namespace ridge::server

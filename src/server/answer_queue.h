@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+
+namespace ridge::server {
+
+// New text of one choice, or the end of one.
+struct AnswerEvent {
+  int choice = 0;
+  engine::Delta delta;
+  std::optional<engine::FinishReason> finished;  // with it, `delta` is empty
+};
+
+// How the whole answer ended.
+struct AnswerEnd {
+  engine::Usage usage;          // over all of its requests
+  std::optional<Error> error;   // where one failed
+  bool cancelled = false;       // where one was cancelled
+};
+
+// Between the engine's thread, which fills it, and a connection, which empties it. A slow client makes
+// deltas of one choice grow together, so that the number of events is bounded by the number of
+// choices; their size is bounded by `max_bytes`, after which text is dropped and `overflowed` is true.
+class AnswerQueue {
+ public:
+  // `requests`: how many engine requests fill it. `wake` is called on the engine's thread whenever
+  // there is something to look at that was not there at the last `take`; with `wake_for_text` false
+  // only for the end.
+  AnswerQueue(int requests, std::size_t max_bytes, bool wake_for_text, std::function<void()> wake);
+
+  void push_delta(int choice, engine::Delta&& delta);
+  void push_choice_finish(int choice, engine::FinishReason reason);
+  void push_finish(const engine::Finish& finish);
+
+  // What has come since the last call, in order for each choice.
+  std::vector<AnswerEvent> take();
+  // Set once all requests have ended; ask after `take`, so that nothing comes behind the end.
+  std::optional<AnswerEnd> end() const;
+  bool overflowed() const;
+
+ private:
+  void append_locked(int choice, engine::Delta&& delta);
+
+  const std::size_t max_bytes_;
+  const bool wake_for_text_;
+  const std::function<void()> wake_;
+
+  mutable std::mutex mutex_;
+  std::vector<AnswerEvent> events_;
+  std::size_t bytes_ = 0;
+  bool overflowed_ = false;
+  bool woken_ = false;  // since the last take
+  int unfinished_;
+  AnswerEnd end_;
+};
+
+}  // namespace ridge::server

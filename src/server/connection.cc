@@ -1,0 +1,226 @@
+#include "server/connection.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/read.hpp>
+#include <chrono>
+
+#include "api/error_body.h"
+#include "base/log.h"
+
+namespace ridge::server {
+
+namespace http = boost::beast::http;
+using boost::system::error_code;
+
+namespace {
+
+constexpr std::size_t read_ahead_bytes = 64u << 10;  // of pipelined requests
+constexpr std::size_t write_piece_bytes = 64u << 10;
+constexpr std::chrono::milliseconds closing_timeout{2'000};
+constexpr std::size_t closing_bytes = 16u << 20;  // read and thrown away, so that a refusal arrives
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+
+struct Refusal {
+  int status = 0;  // 0: nobody is there to be told
+  std::string_view code;
+  std::string message;
+};
+
+Refusal refusal_of(const error_code& failure, bool deadline_passed, const ServerOptions& options) {
+  if (deadline_passed) return {408, "timed_out", "the request took too long to arrive"};
+  if (failure == http::error::header_limit || failure == http::error::buffer_overflow) {
+    return {431, "payload_too_large",
+            fmt::format("the request's head is larger than {} bytes", options.max_head_bytes)};
+  }
+  if (failure == http::error::body_limit) {
+    return {413, "payload_too_large",
+            fmt::format("the request's body is larger than {} bytes", options.max_body_bytes)};
+  }
+  const bool is_protocol = failure.category() == http::make_error_code(http::error::bad_method).category();
+  if (!is_protocol || failure == http::error::end_of_stream || failure == http::error::partial_message) {
+    return {};
+  }
+  return {400, "invalid_argument", fmt::format("this is no HTTP request: {}", failure.message())};
+}
+
+}  // namespace
+
+Connection::Connection(Service& service, asio::ip::tcp::socket socket)
+    : service_(service),
+      socket_(std::move(socket)),
+      buffer_(service.options.max_head_bytes + read_ahead_bytes),
+      deadline_(socket_.get_executor()),
+      news_timer_(socket_.get_executor()),
+      watch_stopped_(socket_.get_executor()) {
+  ++service_.connections;
+}
+
+Connection::~Connection() { --service_.connections; }
+
+asio::awaitable<void> Connection::run() {
+  try {
+    error_code ignored;
+    socket_.set_option(asio::ip::tcp::no_delay(true), ignored);  // a token is small and must not wait
+    while (co_await wait_for_request()) {
+      Parser parser;
+      parser.header_limit(static_cast<uint32_t>(service_.options.max_head_bytes));
+      parser.body_limit(service_.options.max_body_bytes);
+      if (!co_await read_request(parser)) break;
+      co_await answer(parser.get().body());
+      log();
+      if (!exchange_.keep_alive || client_gone_) break;
+    }
+  } catch (const std::exception& failure) {
+    log::error("a connection failed: {}", failure.what());
+  }
+  co_await close_gently();
+}
+
+asio::awaitable<bool> Connection::wait_for_request() {
+  const bool is_first = exchange_.started_at == Clock::TimePoint{};
+  exchange_ = {};
+  if (service_.draining && !is_first) co_return false;
+  if (buffer_.size() > 0) co_return true;
+  arm(is_first ? service_.options.head_timeout : service_.options.idle_timeout);
+  const auto [failure] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_read, as_result);
+  disarm();
+  co_return !failure;
+}
+
+asio::awaitable<bool> Connection::read_request(Parser& parser) {
+  exchange_.started_at = service_.clock.now();
+  arm(service_.options.head_timeout);
+  const auto [head_failure, head_bytes] =
+      co_await http::async_read_header(socket_, buffer_, parser, as_result);
+  disarm();
+  describe_request(parser);
+  if (head_failure) {
+    co_await refuse_request(head_failure, parser.got_some());
+    co_return false;
+  }
+  if (parser.is_done()) co_return true;
+  co_await continue_if_expected(parser);
+  arm(service_.options.body_timeout);
+  const auto [body_failure, body_bytes] = co_await http::async_read(socket_, buffer_, parser, as_result);
+  disarm();
+  if (!body_failure) co_return true;
+  co_await refuse_request(body_failure, true);
+  co_return false;
+}
+
+asio::awaitable<void> Connection::continue_if_expected(const Parser& parser) {
+  if (!boost::beast::iequals(parser.get()[http::field::expect], "100-continue")) co_return;
+  co_await write("HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+asio::awaitable<void> Connection::refuse_request(const error_code& failure, bool started) {
+  exchange_.keep_alive = false;
+  const Refusal refusal = refusal_of(failure, deadline_passed_, service_.options);
+  if (refusal.status == 0 || !started) co_return;
+  const std::string body = api::error_body(refusal.status, refusal.code, refusal.message);
+  co_await send(refusal.status, body);
+  log();
+}
+
+void Connection::describe_request(const Parser& parser) {
+  const auto& head = parser.get();
+  const auto own_id = head["x-request-id"];
+  exchange_.id = is_request_id(own_id) ? std::string(own_id) : api::random_id("req_");
+  exchange_.method = head.method_string();
+  exchange_.target = head.target();
+  exchange_.origin = head[http::field::origin];
+  // Two names of one host are no name: proxies disagree on which counts.
+  if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
+  exchange_.route = match_route(exchange_.target);
+  exchange_.is_http_1_0 = head.version() < 11;
+  exchange_.keep_alive = head.keep_alive() && !service_.draining;
+}
+
+asio::awaitable<bool> Connection::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::string_view piece = bytes.substr(0, write_piece_bytes);
+    bytes.remove_prefix(piece.size());
+    arm(service_.options.write_timeout);
+    const auto [failure, written] =
+        co_await asio::async_write(socket_, asio::buffer(piece.data(), piece.size()), as_result);
+    disarm();
+    if (failure) {
+      client_gone_ = true;
+      co_return false;
+    }
+  }
+  co_return true;
+}
+
+// Closing with unread bytes would reset the connection, and the client might lose the answer.
+asio::awaitable<void> Connection::close_gently() {
+  error_code ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  if (!client_gone_ && !ignored) {
+    arm(closing_timeout);
+    std::string waste(write_piece_bytes, '\0');
+    for (std::size_t total = 0; total < closing_bytes;) {
+      const auto [failure, bytes] = co_await socket_.async_read_some(asio::buffer(waste), as_result);
+      if (failure) break;
+      total += bytes;
+    }
+    disarm();
+  }
+  socket_.close(ignored);
+}
+
+void Connection::arm(std::chrono::milliseconds timeout) {
+  deadline_passed_ = false;
+  const uint64_t armed = ++deadlines_;
+  deadline_.expires_after(timeout);
+  deadline_.async_wait([self = shared_from_this(), armed](const error_code& failure) {
+    if (failure || armed != self->deadlines_) return;
+    self->deadline_passed_ = true;
+    error_code ignored;
+    self->socket_.cancel(ignored);
+  });
+}
+
+void Connection::disarm() {
+  ++deadlines_;
+  deadline_.cancel();
+}
+
+void Connection::start_watch() {
+  watching_ = true;
+  stops_watching_ = false;
+  watch();
+}
+
+void Connection::watch() {
+  const bool is_full = buffer_.size() >= read_ahead_bytes;
+  if (is_full || stops_watching_ || client_gone_) {
+    watching_ = false;
+    watch_stopped_.cancel();
+    return;
+  }
+  const auto on_read = [self = shared_from_this()](const error_code& failure, std::size_t bytes) {
+    self->buffer_.commit(bytes);
+    if (failure && !self->stops_watching_) {
+      self->client_gone_ = true;
+      self->notify();
+    }
+    self->watch();
+  };
+  socket_.async_read_some(buffer_.prepare(4096), asio::bind_cancellation_slot(watch_stop_.slot(), on_read));
+}
+
+asio::awaitable<void> Connection::stop_watch() {
+  stops_watching_ = true;
+  watch_stop_.emit(asio::cancellation_type::terminal);
+  while (watching_) {
+    watch_stopped_.expires_at(asio::steady_timer::time_point::max());
+    co_await watch_stopped_.async_wait(as_result);
+  }
+}
+
+}  // namespace ridge::server

@@ -1,0 +1,104 @@
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <memory>
+#include <string>
+
+#include "api/answer.h"
+#include "server/answer_queue.h"
+#include "server/generation.h"
+#include "server/http_head.h"
+#include "server/route.h"
+#include "server/service.h"
+
+namespace ridge::server {
+
+// One client. Reads one request after the other and answers each before it looks at the next, so that
+// pipelined requests are answered in order. All of it runs on the executor (a strand) of its socket.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(Service& service, asio::ip::tcp::socket socket);
+  ~Connection();
+
+  // Serves until the client leaves, breaks the protocol or a deadline passes.
+  asio::awaitable<void> run();
+
+ private:
+  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+
+  // What an answer needs to know of the request in hand.
+  struct Exchange {
+    std::string id;  // x-request-id
+    std::string method, target, origin, host;
+    RouteMatch route;
+    bool is_http_1_0 = false;
+    bool keep_alive = false;
+    Clock::TimePoint started_at;
+    int status = 0;       // once known
+    std::string details;  // for the log: model and tokens
+  };
+
+  // connection.cc: reading, writing, deadlines.
+  asio::awaitable<bool> wait_for_request();  // false: nothing more comes
+  asio::awaitable<bool> read_request(Parser& parser);
+  asio::awaitable<void> continue_if_expected(const Parser& parser);
+  asio::awaitable<void> refuse_request(const boost::system::error_code& failure, bool started);
+  void describe_request(const Parser& parser);
+  asio::awaitable<bool> write(std::string_view bytes);  // false: the client is gone or too slow
+  asio::awaitable<void> close_gently();
+  void arm(std::chrono::milliseconds timeout);
+  void disarm();
+
+  // While an answer is made, reads ahead, so that a client's leaving is noticed at once.
+  void start_watch();
+  asio::awaitable<void> stop_watch();
+  void watch();
+
+  // connection_answers.cc: what is said.
+  asio::awaitable<void> answer(const std::string& body);
+  asio::awaitable<void> answer_get();
+  void check_caller() const;
+  asio::awaitable<void> send(int status, std::string_view body,
+                             std::string_view content_type = "application/json");
+  asio::awaitable<void> send_error(const Error& error, int retry_after_s = 1);
+  asio::awaitable<void> send_preflight();
+  asio::awaitable<void> send_hello();
+  asio::awaitable<void> send_health();
+  asio::awaitable<void> generate(const std::string& body);
+  asio::awaitable<void> run(const api::ServedModel& model, std::vector<engine::Request> requests,
+                            api::Answer& answer);
+  asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, api::Answer& answer);
+  asio::awaitable<AnswerEnd> send_document(AnswerQueue& queue, api::Answer& answer);
+  // False where `at_most` passed without news.
+  asio::awaitable<bool> wait_for_news(std::chrono::milliseconds at_most);
+  void notify();
+  std::function<void()> make_wake();
+  Error failure_of(const AnswerEnd& end, const AnswerQueue& queue) const;
+  ResponseHead head_of(int status) const;
+  void note_end(const api::ServedModel& model, const AnswerEnd& end);
+  void log() const;
+
+  Service& service_;
+  asio::ip::tcp::socket socket_;
+  boost::beast::flat_buffer buffer_;
+  asio::steady_timer deadline_;
+  uint64_t deadlines_ = 0;  // counts arm and disarm: tells a late expiry from the present one
+  bool deadline_passed_ = false;
+
+  asio::steady_timer news_timer_;  // its expiry only sends heartbeats; cancelled when there is news
+  bool has_news_ = false;
+  std::function<void()> on_news_;  // at once, even while a write is stuck
+  bool client_gone_ = false;
+  bool watching_ = false;
+  bool stops_watching_ = false;
+  asio::cancellation_signal watch_stop_;
+  asio::steady_timer watch_stopped_;
+
+  Exchange exchange_;
+};
+
+}  // namespace ridge::server

@@ -1,0 +1,41 @@
+#include "server/generation.h"
+
+namespace ridge::server {
+namespace {
+
+engine::RequestListener listen(std::shared_ptr<AnswerQueue> queue, int first_choice) {
+  engine::RequestListener listener;
+  listener.on_delta = [queue, first_choice](engine::Delta&& delta) {
+    const int choice = first_choice + delta.choice;
+    queue->push_delta(choice, std::move(delta));
+  };
+  listener.on_choice_finish = [queue, first_choice](int choice, engine::FinishReason reason) {
+    queue->push_choice_finish(first_choice + choice, reason);
+  };
+  listener.on_finish = [queue](const engine::Finish& finish) { queue->push_finish(finish); };
+  return listener;
+}
+
+}  // namespace
+
+Generation::Generation(std::shared_ptr<engine::Engine> engine, std::vector<engine::Request> requests,
+                       const std::shared_ptr<AnswerQueue>& queue)
+    : engine_(std::move(engine)) {
+  int first_choice = 0;
+  try {
+    for (engine::Request& request : requests) {
+      const int choices = request.choices;
+      ids_.push_back(engine_->submit(std::move(request), listen(queue, first_choice)));
+      first_choice += choices;
+    }
+  } catch (...) {
+    cancel();
+    throw;
+  }
+}
+
+void Generation::cancel() {
+  for (const engine::RequestId id : ids_) engine_->cancel(id);
+}
+
+}  // namespace ridge::server

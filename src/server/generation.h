@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/engine.h"
+#include "server/answer_queue.h"
+
+namespace ridge::server {
+
+// The engine requests behind one HTTP request, one for each prompt. Destroying it cancels what still
+// runs.
+class Generation {
+ public:
+  // Submits all or none; throws as Engine::submit. The queue was made for as many requests. Choices
+  // count on from prompt to prompt.
+  Generation(std::shared_ptr<engine::Engine> engine, std::vector<engine::Request> requests,
+             const std::shared_ptr<AnswerQueue>& queue);
+  ~Generation() { cancel(); }
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+
+  // The queue still receives one end.
+  void cancel();
+
+ private:
+  std::shared_ptr<engine::Engine> engine_;
+  std::vector<engine::RequestId> ids_;
+};
+
+}  // namespace ridge::server

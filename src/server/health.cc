@@ -1,0 +1,86 @@
+#include "server/health.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "api/json_text.h"
+
+namespace ridge::server {
+namespace {
+
+double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+constexpr int longest_retry_s = 60;
+constexpr double memory_s = 10;
+
+void append_model(std::string& out, const api::ServedModel& model) {
+  const engine::EngineStats stats = model.engine->stats();
+  out += "{\"name\":";
+  api::append_json_string(out, model.name);
+  fmt::format_to(std::back_inserter(out),
+                 ",\"context_length\":{},\"running\":{},\"waiting\":{},\"blocks_total\":{},\"blocks_free\":{},"
+                 "\"prompt_tokens_total\":{},\"generated_tokens_total\":{},\"steps_total\":{},"
+                 "\"finished_total\":{}}}",
+                 model.engine->model_info().context_tokens, stats.running, stats.waiting,
+                 stats.blocks_total, stats.blocks_free, stats.prompt_tokens_total,
+                 stats.generated_tokens_total, stats.steps_total, stats.finished_total);
+}
+
+}  // namespace
+
+Health::Health(std::span<const api::ServedModel> models, Clock::Duration stall_timeout,
+               Clock::TimePoint now)
+    : models_(models),
+      stall_timeout_(stall_timeout),
+      started_at_(now),
+      observed_at_(now),
+      watches_(models.size(), Watch{.progressed_at = now}) {}
+
+void Health::observe(Clock::TimePoint now) {
+  const double elapsed_s = seconds(now - observed_at_);
+  observed_at_ = now;
+  alive_ = true;
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    observe(models_[i].engine->stats(), watches_[i], elapsed_s, now);
+  }
+}
+
+void Health::observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,
+                     Clock::TimePoint now) {
+  const bool has_work = stats.running + stats.waiting > 0;
+  if (!has_work || stats.steps_total != watch.steps) watch.progressed_at = now;
+  if (now - watch.progressed_at > stall_timeout_) alive_ = false;
+  if (elapsed_s > 0) {
+    const double rate = static_cast<double>(stats.finished_total - watch.finished) / elapsed_s;
+    const double weight = 1 - std::exp(-elapsed_s / memory_s);
+    watch.finished_per_s += weight * (rate - watch.finished_per_s);
+  }
+  watch.steps = stats.steps_total;
+  watch.finished = stats.finished_total;
+}
+
+int Health::retry_after_s(const api::ServedModel& model) const {
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    if (&models_[i] != &model || watches_[i].finished_per_s <= 0) continue;
+    const double wait_s = std::ceil(1 / watches_[i].finished_per_s);
+    return static_cast<int>(std::clamp(wait_s, 1.0, static_cast<double>(longest_retry_s)));
+  }
+  return 1;
+}
+
+std::string Health::body(Clock::TimePoint now, bool draining, int connections) const {
+  std::string out = fmt::format("{{\"status\":\"{}\",\"uptime_s\":{:.1f},\"connections\":{},\"models\":[",
+                                draining ? "draining" : alive_ ? "ok" : "stalled",
+                                seconds(now - started_at_), connections);
+  for (std::size_t i = 0; i < models_.size(); ++i) {
+    if (i > 0) out += ',';
+    append_model(out, models_[i]);
+  }
+  out += "]}";
+  return out;
+}
+
+}  // namespace ridge::server

@@ -1,0 +1,199 @@
+#include "server/server.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/strand.hpp>
+#include <csignal>
+#include <thread>
+
+#include "base/log.h"
+#include "server/connection.h"
+#include "server/service.h"
+
+namespace ridge::server {
+
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+
+namespace {
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr std::chrono::milliseconds health_interval{1'000};
+constexpr std::chrono::milliseconds accept_pause{100};     // where descriptors have run out
+constexpr std::chrono::milliseconds farewell_timeout{3'000};  // for last bytes, once the engines are idle
+constexpr std::chrono::milliseconds farewell_poll{20};
+
+tcp::endpoint resolve(const ServerOptions& options) {
+  error_code failure;
+  asio::io_context context;
+  tcp::resolver resolver(context);
+  const std::string port = std::to_string(options.port);
+  const auto found = resolver.resolve(options.host, port, tcp::resolver::passive, failure);
+  if (failure || found.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("the host '{}' has no address: {}", options.host, failure.message()), "host");
+  }
+  return found.begin()->endpoint();
+}
+
+void check_options(const ServerOptions& options, const tcp::endpoint& endpoint) {
+  if (options.network_threads < 1 || options.text_threads < 1 || options.max_connections < 1) {
+    throw Error(ErrorCode::invalid_argument, "a server needs at least one thread and one connection");
+  }
+  if (!endpoint.address().is_loopback() && !options.insecure_no_auth) {
+    throw Error(ErrorCode::permission_denied,
+                fmt::format("{} can be reached by other machines, and nothing asks them for a key yet. "
+                            "Listen on 127.0.0.1, or accept that anyone may use the model with "
+                            "--insecure-no-auth.", options.host),
+                "host");
+  }
+}
+
+void listen(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
+  error_code failure;
+  acceptor.open(endpoint.protocol(), failure);
+  if (!failure) acceptor.set_option(tcp::acceptor::reuse_address(true), failure);
+  if (!failure) acceptor.bind(endpoint, failure);
+  if (!failure) acceptor.listen(asio::socket_base::max_listen_connections, failure);
+  if (!failure) return;
+  const std::string address = fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
+  if (failure == asio::error::address_in_use) {
+    throw Error(ErrorCode::io, fmt::format("{} is in use by another program; choose another port with --port",
+                                           address));
+  }
+  throw Error(ErrorCode::io, fmt::format("cannot listen on {}: {}", address, failure.message()));
+}
+
+// Without a coroutine, a thread or a wait: this is said when there is no room.
+void turn_away(tcp::socket socket) {
+  static const std::string answer = [] {
+    const std::string body =
+        R"({"error":{"message":"too many connections; try again soon","type":"service_unavailable_error",)"
+        R"("param":null,"code":"unavailable"}})";
+    ResponseHead head;
+    head.status = 503;
+    head.content_bytes = body.size();
+    head.keep_alive = false;
+    head.headers.emplace_back("Retry-After", "1");
+    return to_bytes(head) + body;
+  }();
+  error_code ignored;
+  socket.non_blocking(true, ignored);
+  socket.write_some(asio::buffer(answer), ignored);
+  socket.shutdown(tcp::socket::shutdown_send, ignored);
+}
+
+asio::awaitable<void> pause(std::chrono::milliseconds time) {
+  asio::steady_timer timer(co_await asio::this_coro::executor, time);
+  co_await timer.async_wait(as_result);
+}
+
+asio::awaitable<void> accept_connections(Service& service) {
+  while (true) {
+    auto [failure, socket] =
+        co_await service.acceptor.async_accept(asio::make_strand(service.network), as_result);
+    if (failure == asio::error::operation_aborted) co_return;
+    if (failure) {
+      log::warning("cannot accept a connection: {}", failure.message());
+      co_await pause(accept_pause);
+    } else if (service.connections >= service.options.max_connections) {
+      turn_away(std::move(socket));
+    } else {
+      const auto executor = socket.get_executor();
+      const auto connection = std::make_shared<Connection>(service, std::move(socket));
+      const auto serve = [connection]() -> asio::awaitable<void> { co_await connection->run(); };
+      asio::co_spawn(executor, serve, asio::detached);
+    }
+  }
+}
+
+asio::awaitable<void> observe_health(Service& service) {
+  while (true) {
+    co_await pause(health_interval);
+    std::lock_guard lock(service.health_mutex);
+    service.health.observe(service.clock.now());
+  }
+}
+
+// Every engine at once, each on a thread, since `drain` waits.
+void drain_engines(const Service& service) {
+  std::vector<std::jthread> threads;
+  for (const api::ServedModel& model : service.models) {
+    threads.emplace_back([&] { model.engine->drain(service.options.drain_timeout); });
+  }
+}
+
+// The engines are idle; what they said last may still be on its way.
+asio::awaitable<void> say_farewell(Service& service) {
+  const auto until = service.clock.now() + farewell_timeout;
+  while (service.generations > 0 && service.clock.now() < until) co_await pause(farewell_poll);
+  co_await pause(farewell_poll);
+  service.network.stop();
+}
+
+}  // namespace
+
+Service::Service(ServerOptions given_options, std::vector<api::ServedModel> given_models, bool is_loopback)
+    : options(std::move(given_options)),
+      models(std::move(given_models)),
+      access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
+      health(models, options.stall_timeout, clock.now()),
+      text_pool(static_cast<std::size_t>(options.text_threads)) {}
+
+Server::Server(ServerOptions options, std::vector<api::ServedModel> models) {
+  const tcp::endpoint endpoint = resolve(options);
+  check_options(options, endpoint);
+  service_ = std::make_unique<Service>(std::move(options), std::move(models),
+                                       endpoint.address().is_loopback());
+  listen(service_->acceptor, endpoint);
+}
+
+Server::~Server() = default;
+
+uint16_t Server::port() const { return service_->acceptor.local_endpoint().port(); }
+
+std::string Server::url() const {
+  const auto address = service_->acceptor.local_endpoint().address();
+  const std::string host = address.is_v6() ? "[" + address.to_string() + "]" : address.to_string();
+  return fmt::format("http://{}:{}", host, port());
+}
+
+void Server::run() {
+  Service& service = *service_;
+  asio::signal_set signals(service.network);
+  if (service.options.handle_signals) {
+    signals.add(SIGINT);
+    signals.add(SIGTERM);
+    signals.async_wait([&](const error_code& failure, int) {
+      if (failure) return;
+      log::info("stopping: running requests have {} s to end; a second signal ends them at once",
+                service.options.drain_timeout.count() / 1000);
+      signals.clear();  // the next one has its ordinary effect
+      stop();
+    });
+  }
+  asio::co_spawn(service.network, accept_connections(service), asio::detached);
+  asio::co_spawn(service.network, observe_health(service), asio::detached);
+  std::vector<std::jthread> threads;
+  for (int i = 1; i < service.options.network_threads; ++i) {
+    threads.emplace_back([&] { service.network.run(); });
+  }
+  service.network.run();
+}
+
+void Server::stop() {
+  Service& service = *service_;
+  if (service.draining.exchange(true)) return;
+  // New requests are refused with 503 rather than not at all, so that a balancer sees it.
+  service.drainer = std::jthread([&service] {
+    drain_engines(service);
+    asio::co_spawn(service.network, say_farewell(service), asio::detached);
+  });
+}
+
+}  // namespace ridge::server

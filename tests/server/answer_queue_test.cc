@@ -1,0 +1,98 @@
+#include "server/answer_queue.h"
+
+#include <gtest/gtest.h>
+
+namespace ridge::server {
+namespace {
+
+using engine::Delta;
+using engine::Finish;
+using engine::FinishReason;
+
+Delta text(std::string content) {
+  Delta delta;
+  delta.content = std::move(content);
+  delta.token_count = 1;
+  delta.tokens.resize(1);
+  return delta;
+}
+
+struct Counted {
+  explicit Counted(int requests = 1, size_t max_bytes = 1 << 20, bool wake_for_text = true)
+      : queue(requests, max_bytes, wake_for_text, [this] { ++wakes; }) {}
+  int wakes = 0;
+  AnswerQueue queue;
+};
+
+TEST(AnswerQueue, JoinsWhatASlowClientHasNotTaken) {
+  Counted counted;
+  AnswerQueue& queue = counted.queue;
+  for (int i = 0; i < 1000; ++i) {
+    queue.push_delta(0, text("a"));
+    queue.push_delta(1, text("b"));
+  }
+  EXPECT_EQ(counted.wakes, 1);
+  const auto events = queue.take();
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[0].delta.content, std::string(1000, 'a'));
+  EXPECT_EQ(events[0].delta.token_count, 1000);
+  EXPECT_EQ(events[0].delta.tokens.size(), 1000u);
+  EXPECT_EQ(events[1].delta.content, std::string(1000, 'b'));
+}
+
+TEST(AnswerQueue, KeepsTextBeforeTheEndOfItsChoice) {
+  Counted counted;
+  AnswerQueue& queue = counted.queue;
+  queue.push_delta(0, text("a"));
+  queue.push_choice_finish(0, FinishReason::stop);
+  queue.push_finish({.reasons = {FinishReason::stop}, .usage = {.completion_tokens = 3}});
+  EXPECT_FALSE(queue.end()) << "nothing may come behind the end";
+  const auto events = queue.take();
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events[1].finished, FinishReason::stop);
+  ASSERT_TRUE(queue.end());
+  EXPECT_EQ(queue.end()->usage.completion_tokens, 3);
+  EXPECT_FALSE(queue.end()->error);
+  EXPECT_FALSE(queue.end()->cancelled);
+}
+
+TEST(AnswerQueue, EndsOnceAllRequestsHaveAndAddsThem) {
+  Counted counted(2);
+  AnswerQueue& queue = counted.queue;
+  queue.push_finish({.reasons = {FinishReason::stop}, .usage = {.prompt_tokens = 2, .ttft_ms = 9}});
+  EXPECT_FALSE(queue.end());
+  EXPECT_EQ(counted.wakes, 0);
+  queue.push_finish({.reasons = {FinishReason::cancelled}, .usage = {.prompt_tokens = 3, .ttft_ms = 4}});
+  EXPECT_EQ(counted.wakes, 1);
+  ASSERT_TRUE(queue.end());
+  EXPECT_EQ(queue.end()->usage.prompt_tokens, 5);
+  EXPECT_EQ(queue.end()->usage.ttft_ms, 4);
+  EXPECT_TRUE(queue.end()->cancelled);
+}
+
+TEST(AnswerQueue, BoundsWhatAClientLeavesBehind) {
+  Counted counted(1, 10'000);
+  AnswerQueue& queue = counted.queue;
+  for (int i = 0; i < 100'000; ++i) queue.push_delta(0, text("some text"));
+  EXPECT_TRUE(queue.overflowed());
+  EXPECT_LT(queue.take().at(0).delta.content.size(), 10'000u);
+}
+
+TEST(AnswerQueue, WakesForTheEndAloneWhereNobodyWantsTheText) {
+  Counted counted(1, 1 << 20, /*wake_for_text=*/false);
+  counted.queue.push_delta(0, text("a"));
+  counted.queue.push_choice_finish(0, FinishReason::stop);
+  EXPECT_EQ(counted.wakes, 0);
+  counted.queue.push_finish({.reasons = {FinishReason::stop}});
+  EXPECT_EQ(counted.wakes, 1);
+}
+
+TEST(AnswerQueue, NeverLosesAFailure) {
+  Counted counted;
+  counted.queue.push_finish({.reasons = {FinishReason::failed}});
+  ASSERT_TRUE(counted.queue.end());
+  EXPECT_TRUE(counted.queue.end()->error) << "a failure without a reason is still one";
+}
+
+}  // namespace
+}  // namespace ridge::server

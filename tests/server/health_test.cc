@@ -1,0 +1,73 @@
+#include "server/health.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace ridge::server {
+namespace {
+
+using namespace std::chrono_literals;
+
+// An engine whose figures a test sets.
+class StillEngine final : public engine::Engine {
+ public:
+  const engine::ModelInfo& model_info() const override { return info; }
+  const text::Tokenizer& tokenizer() const override { std::abort(); }
+  const text::ChatTemplate& chat_template() const override { std::abort(); }
+  engine::RequestId submit(engine::Request, engine::RequestListener) override { return {}; }
+  void cancel(engine::RequestId) override {}
+  engine::EngineStats stats() const override { return figures; }
+  void drain(Clock::Duration) override {}
+
+  engine::ModelInfo info;
+  engine::EngineStats figures;
+};
+
+struct Watched {
+  std::shared_ptr<StillEngine> engine = std::make_shared<StillEngine>();
+  std::vector<api::ServedModel> models = {api::serve_model("m", engine, 0)};
+  FakeClock clock;
+  Health health{models, 120s, clock.now()};
+
+  void pass(Clock::Duration time) {
+    clock.advance(time);
+    health.observe(clock.now());
+  }
+};
+
+TEST(Health, AnIdleEngineIsAlive) {
+  Watched watched;
+  watched.pass(1h);
+  EXPECT_TRUE(watched.health.alive());
+}
+
+TEST(Health, AnEngineThatStandsStillWithWorkIsNot) {
+  Watched watched;
+  watched.engine->figures.running = 1;
+  watched.pass(100s);
+  EXPECT_TRUE(watched.health.alive());
+  watched.pass(100s);
+  EXPECT_FALSE(watched.health.alive());
+  EXPECT_EQ(nlohmann::json::parse(watched.health.body(watched.clock.now(), false, 3))["status"], "stalled");
+  ++watched.engine->figures.steps_total;
+  watched.pass(1s);
+  EXPECT_TRUE(watched.health.alive());
+}
+
+TEST(Health, TellsWhenToComeBackFromTheMeasuredRate) {
+  Watched watched;
+  EXPECT_EQ(watched.health.retry_after_s(watched.models[0]), 1);
+  for (int i = 0; i < 20; ++i) {  // one request in eight seconds
+    ++watched.engine->figures.finished_total;
+    watched.pass(8s);
+  }
+  const int slow_s = watched.health.retry_after_s(watched.models[0]);
+  EXPECT_GE(slow_s, 8);
+  EXPECT_LE(slow_s, 9);
+  watched.pass(40s);  // and none since
+  EXPECT_EQ(watched.health.retry_after_s(watched.models[0]), 60);
+}
+
+}  // namespace
+}  // namespace ridge::server

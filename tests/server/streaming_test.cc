@@ -1,0 +1,219 @@
+// Answers as they come, and clients that do not behave.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "api/events.h"
+#include "server_under_test.h"
+
+namespace ridge::server {
+namespace {
+
+using namespace std::chrono_literals;
+using api::events_of;
+using api::Json;
+
+std::string completion(const std::string& more = "") { return R"({"model":"m","prompt":[1,2,3])" + more + "}"; }
+const std::string streaming = completion(R"(,"stream":true)");
+
+std::string chat(const std::string& more = "") {
+  return R"({"model":"m","messages":[{"role":"user","content":"hi"}])" + more + "}";
+}
+
+TEST(Streaming, SendsEachPieceWhenItComes) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.say("first");
+    part.wait_for_go();
+    part.say("second");
+  });
+  RawClient client(under.port());
+  client.send(post("/v1/chat/completions", chat(R"(,"stream":true,"stream_options":{"include_usage":true})")));
+  ASSERT_TRUE(client.wait_for("first")) << "it must not wait for the rest";
+  under.engine->go();
+  const RawResponse response = client.read();
+  EXPECT_TRUE(response.is_whole);
+  EXPECT_TRUE(response.headers.at("content-type").starts_with("text/event-stream"));
+  const auto events = events_of(response.body);
+  EXPECT_EQ(events.front()["choices"][0]["delta"]["role"], "assistant");
+  EXPECT_EQ(events.back(), "[DONE]");
+  EXPECT_EQ(events.at(events.size() - 2)["usage"]["completion_tokens"], 2);
+  // The connection lives on.
+  EXPECT_EQ(client.ask(get("/health")).status, 200);
+}
+
+TEST(Streaming, SplitsTheReasoningOff) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    EXPECT_TRUE(part.request().split_reasoning);
+    EXPECT_TRUE(part.request().prompt_opens_reasoning);
+    part.think("hm");
+    part.say("so");
+  });
+  RawClient client(under.port());
+  const Json message = Json::parse(client.ask(post("/v1/chat/completions", chat(R"(,"thinking":{"type":"enabled"})"))).body)
+      ["choices"][0]["message"];
+  EXPECT_EQ(message["reasoning_content"], "hm");
+  EXPECT_EQ(message["reasoning"], "hm");
+  EXPECT_EQ(message["content"], "so");
+}
+
+TEST(Streaming, AnswersSeveralPromptsAndChoices) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    for (int choice = 0; choice < part.request().choices; ++choice) {
+      part.say("p" + std::to_string(part.request().prompt_tokens.size()) + "c" + std::to_string(choice), choice);
+    }
+  });
+  RawClient client(under.port());
+  const RawResponse response = client.ask(post("/v1/completions", R"({"prompt":[[1],[1,2]],"n":2})"));
+  const Json body = Json::parse(response.body);
+  ASSERT_EQ(body["choices"].size(), 4u);
+  EXPECT_EQ(body["choices"][0]["text"], "p1c0");
+  EXPECT_EQ(body["choices"][1]["text"], "p1c1");
+  EXPECT_EQ(body["choices"][2]["text"], "p2c0");
+  EXPECT_EQ(body["choices"][3]["text"], "p2c1");
+  EXPECT_EQ(body["usage"]["prompt_tokens"], 3);
+  EXPECT_EQ(body["usage"]["completion_tokens"], 4);
+}
+
+TEST(Streaming, CancelsWhenTheClientLeavesThoughNothingIsSaid) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { EXPECT_TRUE(part.wait_for_cancel()); });
+  int requests = 0;
+  for (const std::string& body : {completion(), streaming}) {
+    RawClient client(under.port());
+    client.send(post("/v1/completions", body));
+    while (under.engine->stats().running == 0) std::this_thread::sleep_for(1ms);
+    client.close();
+    EXPECT_TRUE(under.engine->wait_until_ended(++requests));
+  }
+  EXPECT_EQ(under.engine->cancelled(), 2);
+  EXPECT_EQ(under.engine->stats().blocks_free, 100);
+}
+
+TEST(Streaming, CancelsEveryRequestOfAClientThatLeaves) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.say("x");
+    EXPECT_TRUE(part.wait_for_cancel());
+  });
+  RawClient client(under.port());
+  client.send(post("/v1/completions", R"({"prompt":[[1],[2],[3]],"stream":true})"));
+  EXPECT_TRUE(client.wait_for("\"index\":2"));
+  client.close();
+  EXPECT_TRUE(under.engine->wait_until_ended(3));
+  EXPECT_EQ(under.engine->cancelled(), 3);
+}
+
+TEST(Streaming, GivesUpOnAClientThatDoesNotRead) {
+  ServerOptions options;
+  options.write_timeout = 300ms;
+  options.max_unsent_bytes = 1'000'000;
+  ServerUnderTest under(
+      [](ScriptedEngine::Part& part) {
+        const std::string text(1000, 'x');
+        while (!part.cancelled()) {
+          part.say(text);
+          std::this_thread::sleep_for(10us);
+        }
+      },
+      options);
+  RawClient client(under.port(), /*receive_buffer_bytes=*/4096);
+  client.send(post("/v1/completions", streaming));
+  EXPECT_TRUE(under.engine->wait_until_ended(1));
+  EXPECT_EQ(under.engine->cancelled(), 1);
+  EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200) << "others are served all the while";
+}
+
+TEST(Streaming, LosesNothingForASlowReader) {
+  constexpr int pieces = 20'000;
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    for (int i = 0; i < pieces; ++i) part.say(std::to_string(i) + " ");
+  });
+  RawClient client(under.port(), /*receive_buffer_bytes=*/4096);
+  client.send(post("/v1/completions", streaming));
+  std::this_thread::sleep_for(200ms);
+  const RawResponse response = client.read();
+  EXPECT_TRUE(response.is_whole);
+  std::string text, expected;
+  const auto events = events_of(response.body);
+  for (const Json& event : events) {
+    if (event.is_object()) text += event["choices"][0]["text"].get<std::string>();
+  }
+  for (int i = 0; i < pieces; ++i) expected += std::to_string(i) + " ";
+  EXPECT_EQ(text, expected);
+  EXPECT_LT(events.size(), pieces / 2) << "what waits is sent together";
+}
+
+TEST(Streaming, RefusesWhenTheQueueIsFull) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("x"); });
+  under.engine->refuse_requests(true);
+  RawClient client(under.port());
+  for (const std::string& body : {completion(), streaming}) {
+    const RawResponse response = client.ask(post("/v1/completions", body));
+    EXPECT_EQ(response.status, 429);
+    EXPECT_EQ(response.headers.at("retry-after"), "1");
+    EXPECT_EQ(response.headers.at("retry-after-ms"), "1000");
+    EXPECT_EQ(Json::parse(response.body)["error"]["type"], "rate_limit_error");
+  }
+  under.engine->refuse_requests(false);
+  EXPECT_EQ(client.ask(post("/v1/completions", completion())).status, 200);
+}
+
+TEST(Streaming, ReportsAFailureAsAnEventAndNoDone) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.say("half");
+    throw Error(ErrorCode::out_of_memory, "no blocks are left");
+  });
+  RawClient client(under.port());
+  const RawResponse response = client.ask(post("/v1/completions", streaming));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.is_whole);
+  const auto events = events_of(response.body);
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_EQ(events.back()["error"]["code"], "out_of_memory");
+  EXPECT_EQ(response.body.find("[DONE]"), std::string::npos);
+  EXPECT_EQ(response.body.find("\"finish_reason\":\"stop\""), std::string::npos);
+  EXPECT_EQ(client.ask(post("/v1/completions", completion())).status, 503);
+}
+
+TEST(Streaming, TellsNoSecretsOfAnInternalFailure) {
+  ServerUnderTest under(
+      [](ScriptedEngine::Part&) { throw Error(ErrorCode::internal, "/secret/model.gguf: bad block"); });
+  RawClient client(under.port());
+  const RawResponse response = client.ask(post("/v1/completions", completion()));
+  EXPECT_EQ(response.status, 500);
+  EXPECT_EQ(response.body.find("secret"), std::string::npos);
+  EXPECT_NE(response.body.find(response.headers.at("x-request-id")), std::string::npos);
+}
+
+TEST(Streaming, SendsHeartbeatsWhileItWaits) {
+  ServerOptions options;
+  options.heartbeat = 50ms;
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.wait_for_go(); }, options);
+  RawClient client(under.port());
+  client.send(post("/v1/completions", streaming));
+  EXPECT_TRUE(client.wait_for(": waiting\n\n"));
+  under.engine->go();
+  EXPECT_TRUE(client.read().body.ends_with("data: [DONE]\n\n"));
+}
+
+TEST(Streaming, EndsEachOfManyRequestsOnce) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    for (int i = 0; i < 20 && !part.cancelled(); ++i) part.say("abc ");
+  });
+  std::vector<std::thread> clients;
+  std::atomic<int> whole{0};
+  for (int i = 0; i < 16; ++i) {
+    clients.emplace_back([&, i] {
+      for (int round = 0; round < 5; ++round) {
+        RawClient client(under.port());
+        client.send(post("/v1/completions", i % 2 ? streaming : completion()));
+        if (i % 4 == 0) continue;  // leaves at once
+        whole += client.read().is_whole ? 1 : 0;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(whole, 12 * 5);
+  EXPECT_TRUE(under.engine->wait_until_ended(60)) << "every request has one end";
+}
+
+}  // namespace
+}  // namespace ridge::server
