@@ -47,6 +47,16 @@ class ServingEngineTest : public testing::Test {
     return {id, std::move(future)};
   }
 
+  // False once drain has begun.
+  bool engine_admits() {
+    try {
+      submit(1);
+      return true;
+    } catch (const Error& error) {
+      return error.code() != ErrorCode::unavailable;
+    }
+  }
+
   SteadyClock clock_;
   std::mutex gate_;
   std::unique_ptr<ServingEngine> engine_;
@@ -140,17 +150,16 @@ TEST_F(ServingEngineTest, DrainWaitsForWhatRunsAndAdmitsNoMore) {
 
 TEST_F(ServingEngineTest, DrainCancelsAtItsDeadline) {
   std::vector<std::future<Finish>> futures;
+  std::thread drains;
   {
-    std::unique_lock hold(gate_);
+    // No step ends before drain has given up waiting.
+    std::lock_guard hold(gate_);
     for (int i = 0; i < 3; ++i) futures.push_back(submit(60).second);
-    std::thread release([&] {
-      // Held until drain has given up waiting; it then needs the engine to take a step.
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      hold.unlock();
-    });
-    engine_->drain(std::chrono::milliseconds(1));
-    release.join();
+    drains = std::thread([&] { engine_->drain(std::chrono::milliseconds(0)); });
+    while (engine_admits()) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
+  drains.join();
   int cancelled = 0;
   for (auto& future : futures) cancelled += future.get().reasons[0] == FinishReason::cancelled;
   EXPECT_GE(cancelled, 1);
