@@ -1,0 +1,25 @@
+#pragma once
+
+#include <vector>
+
+#include "backend/ops.h"
+#include "backend/reference/buffer.h"
+
+namespace ridge::backend::reference {
+
+// Runs a recording op by op, each value in a buffer of its own.
+class ReferenceProgram : public Program {
+ public:
+  // Throws unsupported for a collective over more than one rank.
+  explicit ReferenceProgram(const Recording& recording);
+
+  const Buffer& output(int index) const override;
+  uint64_t arena_bytes() const override;
+  void run(const StepShape& shape);
+
+ private:
+  Recording recording_;
+  std::vector<HostBuffer> storages_;  // as Recording::storages
+};
+
+}  // namespace ridge::backend::reference
