@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,6 +30,8 @@ struct EngineOptions {
   int max_sequences = 16;       // running at once
   int max_queued = 256;         // waiting at most; then queue_full
   int step_tokens = 512;        // token budget of one step
+  // Called while weights load, on the thread that calls `start`; may be empty.
+  std::function<void(int64_t done_bytes, int64_t total_bytes)> load_progress;
 };
 
 struct EngineStats {

@@ -17,7 +17,7 @@ namespace ridge::engine {
 class ServingEngine final : public Engine {
  public:
   struct Parts {
-    std::shared_ptr<void> model;  // whatever the runner needs alive
+    std::shared_ptr<void> owned;  // whatever the other parts and the clock need alive
     std::unique_ptr<StepRunner> runner;
     std::shared_ptr<const text::Tokenizer> tokenizer;
     std::shared_ptr<const text::ChatTemplate> chat_template;
