@@ -39,7 +39,7 @@ class ChatTemplate {
  public:
   static constexpr std::size_t max_source_bytes = std::size_t{256} << 10;
   static constexpr std::size_t max_input_bytes = std::size_t{16} << 20;
-  static constexpr std::size_t max_output_bytes = std::size_t{8} << 20;
+  static constexpr std::size_t max_output_bytes = std::size_t{4} << 20;
 
   // The file's `tokenizer.chat_template`, or ChatML where it has none. Error(invalid_file) names
   // the line of a template that does not parse.

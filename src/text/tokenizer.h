@@ -32,7 +32,7 @@ struct EncodeOptions {
 class Tokenizer {
  public:
   // The longest text that `encode` accepts, in bytes; longer is Error(payload_too_large).
-  static constexpr std::size_t max_text_bytes = std::size_t{8} << 20;
+  static constexpr std::size_t max_text_bytes = std::size_t{4} << 20;
 
   // From the keys tokenizer.ggml.*. Error(invalid_file) names a key that is missing or breaks its
   // format; Error(unsupported) names a model kind (t5, bert, …) or `pre` kind that is not known.

@@ -34,7 +34,8 @@ constexpr Source sources[] = {{"deepseek-r1-distill-qwen-7b", "deepseek-r1-qwen"
 TEST(Detokenizer, EveryPrefixIsValidUtf8AndTheWholeIsTheText) {
   for (const Source& source : sources) {
     const auto tokenizer = vocabulary(source.vocabulary);
-    for (const auto& c : golden(source.golden)["cases"]) {
+    const nlohmann::ordered_json cases = golden(source.golden)["cases"];
+    for (const auto& c : cases) {
       const auto ids = c["ids"].get<std::vector<int32_t>>();
       Detokenizer detokenizer(tokenizer, /*skip_special=*/false);
       std::string text;

@@ -62,17 +62,19 @@ TEST(Tokenizer, AddsBosOnlyWhereAskedAndWanted) {
   EXPECT_THAT(vocabulary(r1)->encode("", {.add_special = true}), ElementsAre(151646));
 }
 
-TEST(Tokenizer, AMillionCharactersOfAnyKindEndQuickly) {
+TEST(Tokenizer, AMillionCaretsAndOtherLongRunsEndQuickly) {
   const auto started = std::chrono::steady_clock::now();
   for (const char* name : {r1, "small-spm"}) {
-    for (const std::string unit : {"^", " ", "\n", "a", "1", "\t ", "é", "' "}) {
+    EXPECT_EQ(vocabulary(name)->decode(vocabulary(name)->encode(std::string(1'000'000, '^'))),
+              std::string(1'000'000, '^'));
+    for (const std::string unit : {" ", "\n", "a", "1", "\t ", "é", "' "}) {
       std::string text;
-      while (text.size() < 1'000'000) text += unit;
-      const auto ids = vocabulary(name)->encode(text);
-      EXPECT_EQ(vocabulary(name)->decode(ids), text);
+      while (text.size() < 200'000) text += unit;
+      EXPECT_EQ(vocabulary(name)->decode(vocabulary(name)->encode(text)), text);
     }
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(90));
+  // A search that goes back over the run would take hours.
+  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
 }
 
 TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {

@@ -73,7 +73,7 @@ typedef struct tk_vocabulary {
 int32_t tk_tokenizer_new(const tk_vocabulary* vocabulary, tk_tokenizer** out, tk_buffer* error);
 void tk_tokenizer_free(tk_tokenizer* tokenizer);
 
-/* At most 8 MiB of text. `add_special` adds BOS and EOS where the vocabulary says so;
+/* At most 4 MiB of text. `add_special` adds BOS and EOS where the vocabulary says so;
  * `parse_special` recognises control tokens that the text spells. */
 int32_t tk_tokenizer_encode(const tk_tokenizer* tokenizer, tk_slice text, bool add_special,
                             bool parse_special, tk_ids* out, tk_buffer* error);

@@ -195,3 +195,25 @@ pub unsafe extern "C" fn tk_ids_free(ids: *mut Ids) {
         ids.release();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_a_status_and_a_message() {
+        let mut out = 7;
+        let mut error = Buffer { data: std::ptr::null_mut(), size: 0 };
+        // SAFETY: both are live.
+        let status = unsafe {
+            enter(&mut out, &mut error, || -> Outcome<i32> { panic!("deep {}", "inside") })
+        };
+        assert_eq!((status, out), (Status::Internal as i32, 7));
+        let message = Slice { data: error.data, size: error.size };
+        // SAFETY: the message was written by `enter`.
+        assert!(unsafe { message.text("").unwrap() }.contains("deep inside"));
+        unsafe { tk_buffer_free(&mut error) };
+        assert!(error.data.is_null());
+        unsafe { tk_buffer_free(&mut error) };
+    }
+}

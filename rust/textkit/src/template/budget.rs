@@ -129,16 +129,25 @@ pub fn run<T: Send + 'static>(
             BUDGET.with(|cell| cell.set(Budget { bytes_left: 0, owner: None }));
             seen_by_thread.set(State::Done(outcome));
         });
-    if let Err(error) = started {
-        return Ending::Done(Err(Failure::internal(format!("no thread to render on: {error}"))));
-    }
+    let thread = match started {
+        Ok(thread) => thread,
+        Err(error) => {
+            return Ending::Done(Err(Failure::internal(format!("no thread to render on: {error}"))))
+        }
+    };
     let guard = shared.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (mut guard, _) = shared
         .changed
         .wait_timeout_while(guard, limit, |state| matches!(state, State::Running))
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    match std::mem::replace(&mut *guard, State::Taken) {
-        State::Done(outcome) => Ending::Done(outcome),
+    let state = std::mem::replace(&mut *guard, State::Taken);
+    drop(guard);
+    match state {
+        State::Done(outcome) => {
+            // It has nothing left to do; whoever shuts down finds no thread of ours still ending.
+            let _ = thread.join();
+            Ending::Done(outcome)
+        }
         State::OutOfMemory => Ending::OutOfMemory,
         State::Running | State::Taken => Ending::OutOfTime,
     }

@@ -14,13 +14,13 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::tokenizer::TokenizerImpl;
 
-use crate::abi::{Failure, Outcome};
+use crate::abi::{contain_panics, Failure, Outcome};
 use model::SharedVocabulary;
 
 pub use build::{build, Specification, TokenType};
 
-/// The longest text to encode. Beyond any context window in use; keeps memory to about 1 GB.
-pub const MAX_TEXT_BYTES: usize = 8 << 20;
+/// The longest text to encode. Beyond any context window in use; keeps memory below 1 GB and time to some seconds.
+pub const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// The tags of reasoning are ordinary text to the layers above, whatever the file calls them.
 const REASONING_TAGS: [&str; 2] = ["<think>", "</think>"];
@@ -73,9 +73,15 @@ impl Tokenizer {
             )));
         }
         let pipeline = if parse_special { &self.parsing } else { &self.plain };
-        let encoding = pipeline
-            .encode_fast(text, /* add_special_tokens= */ false)
-            .map_err(|error| Failure::argument(format!("the text cannot be encoded: {error}")))?;
+        // The regular expression engine panics where a search goes back too often: the text's fault.
+        let encoding = contain_panics(|| {
+            pipeline
+                .encode_fast(text, /* add_special_tokens= */ false)
+                .map_err(|error| Failure::argument(error.to_string()))
+        })
+        .map_err(|failure| {
+            Failure::argument(format!("the text cannot be encoded: {}", failure.message))
+        })?;
         let mut ids = Vec::with_capacity(encoding.len() + 2);
         ids.extend(self.prefix.filter(|_| add_special).map(|id| id as i32));
         ids.extend(encoding.get_ids().iter().map(|id| *id as i32));

@@ -155,6 +155,18 @@ fn a_million_carets_end_quickly() {
         assert_eq!(gpt2.encode(&long, false, true).unwrap().len(), 1_000_000 / halves);
         assert!(llama.encode(&long, false, true).unwrap().len() >= 1_000_000);
     }
+    // Runs that each pre-tokenizer may search through again: done, or refused as the text's fault.
+    for pre in ["default", "llama-bpe", "gpt-4o", "tekken", "deepseek-llm", "deepseek-v3"] {
+        let mut specification = byte_level(&bytes, &[], &["^ ^"]);
+        specification.pre = pre;
+        let tokenizer = build(&specification).unwrap();
+        for unit in ["A", " ", "'", "1", "\n ", "Aa"] {
+            match tokenizer.encode(&unit.repeat(300_000 / unit.len()), false, true) {
+                Ok(ids) => assert!(ids.len() >= 150_000),
+                Err(failure) => assert_eq!(failure.status, Status::InvalidArgument),
+            }
+        }
+    }
     let too_long = "a".repeat(MAX_TEXT_BYTES + 1);
     assert_eq!(gpt2.encode(&too_long, false, true).err().unwrap().status, Status::TooLarge);
 }
