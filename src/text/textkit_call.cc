@@ -26,5 +26,7 @@ void check_textkit(int32_t status, const TextkitBuffer& message) {
 #ifdef __SANITIZE_THREAD__
 // Rust's locks do not go through pthread, so the sanitizer cannot see how the crate, which it does
 // not instrument, hands memory from thread to thread.
-extern "C" const char* __tsan_default_suppressions() { return "race:tk_*\nrace:textkit::*\nrace:tokenizers::*\n"; }
+extern "C" const char* __tsan_default_suppressions() {
+  return "race:tk_*\nrace:textkit::*\nrace:tokenizers::*\n";
+}
 #endif

@@ -20,7 +20,7 @@ use budget::Ending;
 pub const MAX_SOURCE_BYTES: usize = 256 << 10;
 pub const MAX_CONTEXT_BYTES: usize = 16 << 20;
 pub const MAX_OUTPUT_BYTES: usize = 4 << 20;
-/// Instructions of one rendering; a second or so. A thousand messages need about a hundred thousand.
+/// Instructions of one rendering: a second or so. A thousand messages take some 100,000.
 const MAX_FUEL: u64 = 20_000_000;
 const MAX_RECURSION: usize = 200;
 const MAX_TIME: Duration = Duration::from_secs(10);

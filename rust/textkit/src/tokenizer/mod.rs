@@ -19,7 +19,8 @@ use model::SharedVocabulary;
 
 pub use build::{build, Specification, TokenType};
 
-/// The longest text to encode. Beyond any context window in use; keeps memory below 1 GB and time to some seconds.
+/// The longest text to encode: beyond any context window in use, yet below 1 GB of memory and some
+/// seconds.
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// The tags of reasoning are ordinary text to the layers above, whatever the file calls them.
