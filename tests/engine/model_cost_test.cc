@@ -1,0 +1,32 @@
+#include "engine/model_cost.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace ridge::engine {
+namespace {
+
+// By hand for llama-f32: hidden 128, feed-forward 96, 2 layers, 4 heads of 32 over 2 KV heads, 320
+// tokens, tied embedding.
+TEST(ModelCost, CountsWhatAStepMustDo) {
+  const auto file =
+      format::GgufFile::open(std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/llama-f32.gguf");
+  const backend::KvCacheLayout layout = {
+      .layers = 2, .kv_heads = 2, .key_dim = 32, .value_dim = 32, .dtype = DType::f16};
+  const ModelCost cost = cost_of(file, layout, /*heads=*/4);
+  const uint64_t layer = 128 * 128 + 2 * 64 * 128 + 128 * 128 + 3 * 96 * 128;
+  EXPECT_EQ(cost.layer_weights, 2 * layer);
+  EXPECT_EQ(cost.head_weights, 320u * 128);
+  EXPECT_EQ(cost.kv_bytes, 2u * 2 * 64 * 2);
+  EXPECT_EQ(cost.attention_weights, 2u * 4 * 64);
+  const uint64_t norms = 5 * 128;
+  EXPECT_EQ(cost.weight_bytes, 4 * (2 * layer + 320 * 128 + norms));
+  EXPECT_DOUBLE_EQ(cost.decode_step_bytes(3, 10),
+                   static_cast<double>(cost.weight_bytes) + 512.0 * 30);
+  // Ten tokens after five see 6 + 7 + … + 15 = 105.
+  EXPECT_DOUBLE_EQ(cost.prefill_flops(10, 5), 2.0 * (10.0 * 2 * layer + 512.0 * 105 + 320 * 128));
+}
+
+}  // namespace
+}  // namespace ridge::engine
