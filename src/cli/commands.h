@@ -15,11 +15,16 @@ inline constexpr const char* kMeasureGroup = "Measure and check";
 inline constexpr const char* kOtherGroup = "Other";
 
 // Each adds one subcommand, whose callback does the work and throws ridge::Error where it cannot.
+void add_run_command(CLI::App& app, Context& context);
+void add_serve_command(CLI::App& app, Context& context);
+void add_ps_command(CLI::App& app, Context& context);
+void add_doctor_command(CLI::App& app, Context& context);
 void add_pull_command(CLI::App& app, Context& context);
 void add_list_command(CLI::App& app, Context& context);
 void add_show_command(CLI::App& app, Context& context);
 void add_rm_command(CLI::App& app, Context& context);
 void add_verify_command(CLI::App& app, Context& context);
+void add_tokenize_command(CLI::App& app, Context& context);
 void add_completion_command(CLI::App& app, Context& context);
 
 }  // namespace ridge::cli

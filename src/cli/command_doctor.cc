@@ -1,0 +1,206 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "backend/registry.h"
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/machine.h"
+
+namespace ridge::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Beside the weights: the KV cache of a short context, activations and the program itself.
+constexpr double memory_overhead = 1.15;
+
+struct DoctorOptions {
+  int threads = 0;
+  std::string isa;
+  bool skip_measuring = false;
+};
+
+Json look_at_device(const std::string& device_name, const DoctorOptions& options, bool measures) {
+  Json body = {{"device", device_name}};
+  try {
+    const auto device = backend::open_device(device_name, {.threads = options.threads, .isa = options.isa});
+    const backend::DeviceInfo& info = device->info();
+    body["name"] = info.name;
+    body["description"] = info.description;
+    body["threads"] = info.threads;
+    body["memory_bytes"] = info.memory_bytes;
+    if (measures) {
+      const backend::DeviceLimits limits = device->measure_limits();
+      if (limits.read_bytes_per_second > 0) body["read_bytes_per_second"] = limits.read_bytes_per_second;
+      if (limits.flops_per_second > 0) body["flops_per_second"] = limits.flops_per_second;
+    }
+  } catch (const Error& error) {
+    body["error"] = error.message();
+  }
+  return body;
+}
+
+Json look_at_devices(const DoctorOptions& options) {
+  Json devices = Json::array();
+  for (const std::string& name : backend::device_names()) {
+    // Only what a model would run on; the reference is there to be right, not fast.
+    const bool measures = devices.empty() && !options.skip_measuring;
+    devices.push_back(look_at_device(name, options, measures));
+  }
+  return devices;
+}
+
+// Each token reads every weight once, so that the speed of memory bounds the speed of one answer.
+Json look_at_models(Context& context, const Machine& machine, double read_bytes_per_second) {
+  Json models = Json::array();
+  const int64_t free_bytes = context.store().free_bytes();
+  for (const platform::CatalogModel& model : context.catalog().models()) {
+    for (const platform::CatalogQuantization& quantization : model.quantizations) {
+      const platform::CatalogChoice choice{&model, &quantization};
+      const double needed = static_cast<double>(quantization.size_bytes) * memory_overhead;
+      const bool is_here = context.store().find(choice.name()).has_value();
+      Json body = {{"name", choice.name()},
+                   {"quantization", quantization.name},
+                   {"size_bytes", quantization.size_bytes},
+                   {"is_default", quantization.name == model.default_quantization},
+                   {"is_here", is_here},
+                   {"fits_memory", needed <= static_cast<double>(machine.memory_available_bytes)},
+                   {"fits_disk", is_here || quantization.size_bytes <= free_bytes}};
+      if (read_bytes_per_second > 0) {
+        body["expected_tokens_per_second"] =
+            read_bytes_per_second / static_cast<double>(quantization.size_bytes);
+      }
+      models.push_back(std::move(body));
+    }
+  }
+  return models;
+}
+
+Json what_is_lacking(const Machine& machine, const Json& devices, const Json& models, int64_t free_bytes) {
+  Json lacking = Json::array();
+  for (const Json& device : devices) {
+    if (device.contains("error")) {
+      lacking.push_back(fmt::format("device {} cannot be used: {}", device["device"].get<std::string>(),
+                                    device["error"].get<std::string>()));
+    }
+  }
+  if (devices.empty() || devices[0]["device"] == "reference") {
+    lacking.push_back("no fast back end: only the reference, which is slow, can compute here");
+  }
+  if (machine.cpus < machine.cpus_of_machine) {
+    lacking.push_back(fmt::format("this process may use {} of the machine's {} processors", machine.cpus,
+                                  machine.cpus_of_machine));
+  }
+  const auto fits = [](const Json& model) { return model["fits_memory"].get<bool>(); };
+  if (std::none_of(models.begin(), models.end(), fits)) {
+    lacking.push_back(fmt::format("memory: {} are free, less than the smallest model of the catalog needs",
+                                  format_bytes(machine.memory_available_bytes)));
+  }
+  const auto is_reachable = [](const Json& model) { return model["fits_disk"].get<bool>(); };
+  if (std::none_of(models.begin(), models.end(), is_reachable)) {
+    lacking.push_back(fmt::format("disk: {} are free in the store, too few for any model",
+                                  format_bytes(free_bytes)));
+  }
+  return lacking;
+}
+
+std::string speed_text(const Json& model) {
+  if (!model.contains("expected_tokens_per_second")) return "";
+  const double speed = model["expected_tokens_per_second"];
+  return speed >= 10 ? fmt::format("{:.0f} tokens/s", speed) : fmt::format("{:.1f} tokens/s", speed);
+}
+
+std::string machine_text(const Json& report) {
+  const Json& machine = report["machine"];
+  std::string text = fmt::format(
+      "Processor   {}\n"
+      "Cores       {} usable of {}\n"
+      "Memory      {} free of {}\n"
+      "System      {}\n"
+      "Store       {}, {} free\n",
+      printable(machine["processor"].get<std::string>()), machine["cpus"].get<int>(),
+      machine["cpus_of_machine"].get<int>(), format_bytes(machine["memory_available_bytes"]),
+      format_bytes(machine["memory_bytes"]), printable(machine["system"].get<std::string>()),
+      printable(report["store"]["path"].get<std::string>()), format_bytes(report["store"]["free_bytes"]));
+  for (const Json& device : report["devices"]) {
+    text += fmt::format("Device      {}", device["device"].get<std::string>());
+    if (device.contains("name")) {
+      text += fmt::format(": {}, {} threads", device["name"].get<std::string>(), device["threads"].get<int>());
+    }
+    if (device.contains("read_bytes_per_second")) {
+      text += fmt::format(", reads {:.1f} GB/s", device["read_bytes_per_second"].get<double>() / 1e9);
+    }
+    if (device.contains("flops_per_second")) {
+      text += fmt::format(", {:.0f} GFLOP/s", device["flops_per_second"].get<double>() / 1e9);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+std::string models_text(const Context& context, const Json& models) {
+  Table table({{"MODEL"}, {"SIZE", Alignment::right}, {"HERE"}, {"FITS"}, {"AT MOST", Alignment::right}});
+  for (const Json& model : models) {
+    if (!model["is_default"].get<bool>() && !model["is_here"].get<bool>()) continue;
+    const bool fits_memory = model["fits_memory"];
+    const bool fits_disk = model["fits_disk"];
+    table.add_row({model["name"], format_bytes(model["size_bytes"]), model["is_here"].get<bool>() ? "yes" : "",
+                   fits_memory && fits_disk ? "yes" : !fits_memory ? "no: memory" : "no: disk",
+                   fits_memory ? speed_text(model) : ""});
+  }
+  return table.to_string(context.terminal(), Stream::output);
+}
+
+void examine(Context& context, const DoctorOptions& options) {
+  const Machine machine = look_at_machine();
+  if (!options.skip_measuring) context.note("measuring ...");
+  const Json devices = look_at_devices(options);
+  double read_bytes_per_second = 0;
+  if (!devices.empty()) read_bytes_per_second = devices[0].value("read_bytes_per_second", 0.0);
+  const int64_t free_bytes = context.store().free_bytes();
+  const Json models = look_at_models(context, machine, read_bytes_per_second);
+  const Json report = {{"machine",
+                        {{"processor", machine.processor},
+                         {"cpus", machine.cpus},
+                         {"cpus_of_machine", machine.cpus_of_machine},
+                         {"memory_bytes", machine.memory_bytes},
+                         {"memory_available_bytes", machine.memory_available_bytes},
+                         {"system", machine.system}}},
+                       {"devices", devices},
+                       {"store", {{"path", context.store().root().string()}, {"free_bytes", free_bytes}}},
+                       {"models", models},
+                       {"lacking", what_is_lacking(machine, devices, models, free_bytes)}};
+  if (context.json) {
+    context.print(report.dump(2, ' ', false, Json::error_handler_t::replace));
+    return;
+  }
+  std::string text = machine_text(report) + "\n" + models_text(context, models);
+  if (report["lacking"].empty()) {
+    text += "\nNothing is lacking.";
+  } else {
+    text += "\nLacking:";
+    for (const Json& line : report["lacking"]) text += "\n  " + printable(line.get<std::string>());
+  }
+  context.print(text);
+}
+
+}  // namespace
+
+void add_doctor_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("doctor", "Show what this machine has, what it lacks, and what fits");
+  command->group(kOtherGroup);
+  command->footer(
+      "The speed of a model is the most that memory allows for one answer: measured bandwidth divided by the\n"
+      "model's size. What fits is judged by the memory and the disk that are free now.");
+  auto options = std::make_shared<DoctorOptions>();
+  command->add_option("-t,--threads", options->threads, "Threads to measure with; 0 for all")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command->add_option("--cpu-isa", options->isa, "A lower instruction set than the best of this machine");
+  command->add_flag("--no-measure", options->skip_measuring, "Leave the measurement of a few seconds out");
+  command->callback([&context, options] { examine(context, *options); });
+}
+
+}  // namespace ridge::cli

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace ridge::cli {
+
+// What this process may use of the machine.
+struct Machine {
+  std::string processor;  // as the processor names itself; empty where it does not
+  int cpus = 1;           // this process may run on
+  int cpus_of_machine = 1;
+  int64_t memory_bytes = 0;            // of the machine, or of the cgroup where that is less
+  int64_t memory_available_bytes = 0;  // without swapping, and without passing the cgroup's limit
+  std::string system;                  // "Linux 6.1.0 x86_64"
+};
+
+Machine look_at_machine();
+
+}  // namespace ridge::cli
