@@ -49,10 +49,12 @@ void tokenize(Context& context, const TokenizeOptions& options) {
 }  // namespace
 
 void add_tokenize_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("tokenize", "Print the token ids of a text, as a JSON list");
+  CLI::App* command =
+      app.add_subcommand("tokenize", "Print the token ids of a text, as a JSON list");
   command->group(kMeasureGroup);
   command->footer(
-      "The ids are those of Hugging Face's tokenizer for the same vocabulary: control tokens written in\n"
+      "The ids are those of Hugging Face's tokenizer for the same vocabulary: control tokens "
+      "written in\n"
       "the text are recognised, and BOS is added where the model asks for it.");
   auto options = std::make_shared<TokenizeOptions>();
   command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")

@@ -24,6 +24,8 @@ void add_list_command(CLI::App& app, Context& context);
 void add_show_command(CLI::App& app, Context& context);
 void add_rm_command(CLI::App& app, Context& context);
 void add_verify_command(CLI::App& app, Context& context);
+void add_bench_command(CLI::App& app, Context& context);
+void add_logits_command(CLI::App& app, Context& context);
 void add_tokenize_command(CLI::App& app, Context& context);
 void add_completion_command(CLI::App& app, Context& context);
 

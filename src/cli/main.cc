@@ -63,6 +63,8 @@ void add_commands(CLI::App& app, Context& context) {
   add_rm_command(app, context);
   add_tokenize_command(app, context);
 #ifdef RIDGE_HAS_ENGINE
+  add_bench_command(app, context);
+  add_logits_command(app, context);
   add_doctor_command(app, context);
 #endif
   add_completion_command(app, context);

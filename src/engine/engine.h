@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kvcache/block_table.h"
+#include "tensor/dtype.h"
 
 namespace ridge::backend {
 class Device;
@@ -26,6 +27,7 @@ struct RunnerLimits {
   int context_tokens = 0;  // of one sequence
   int block_tokens = 16;   // a power of two
   int blocks = 0;          // of the KV cache
+  DType kv_dtype = DType::f16;
 };
 
 // Which rows of a sequence's tokens need logits.

@@ -1,0 +1,192 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/device_options.h"
+#include "engine/model_cost.h"
+#include "engine/offline.h"
+
+namespace ridge::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BenchOptions {
+  std::string model;
+  std::vector<int> batches = {1};
+  engine::Workload workload;
+  int step_tokens = 512;
+  DeviceChoice device;
+};
+
+struct BenchResult {
+  engine::Workload workload;
+  engine::Throughput throughput;
+  double prefill_share = 0;  // of the machine's arithmetic peak; 0 where that is not known
+  double decode_share = 0;   // of its read bandwidth; likewise
+};
+
+// The most memory that this process ever had resident, from the kernel's VmHWM.
+int64_t peak_memory_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+void check_tokens(const BenchOptions& options) {
+  if (options.workload.prompt_tokens == 0 && options.workload.generated_tokens == 0) {
+    throw Error(ErrorCode::invalid_argument, "nothing to measure: -p and -n are both 0");
+  }
+}
+
+BenchResult measure(const engine::LoadedModel& model, const engine::Workload& workload,
+                    int step_tokens, const backend::DeviceLimits& limits) {
+  model.context_tokens(workload.context_tokens());  // throws where the model is not made for it
+  const auto runner = engine::create_step_runner(model.device(), model.model(),
+                                                 engine::workload_limits(workload, step_tokens));
+  const SteadyClock clock;
+  BenchResult result{workload, engine::measure_throughput(*runner, workload, clock)};
+  const engine::ModelCost cost =
+      engine::cost_of(model.file(), model.model().kv_layout(), model.model().config().heads);
+  if (limits.flops_per_second > 0 && workload.prompt_tokens > 0) {
+    const double flops = cost.prefill_flops(workload.prompt_tokens, workload.depth_tokens);
+    result.prefill_share = result.throughput.prefill_tokens_per_second / workload.prompt_tokens *
+                           flops / limits.flops_per_second;
+  }
+  if (limits.read_bytes_per_second > 0 && workload.generated_tokens > 0) {
+    const double context =
+        workload.depth_tokens + workload.prompt_tokens + 0.5 * (workload.generated_tokens + 1.0);
+    const double steps_per_second = result.throughput.decode_tokens_per_second / workload.batch;
+    result.decode_share = steps_per_second * cost.decode_step_bytes(workload.batch, context) /
+                          limits.read_bytes_per_second;
+  }
+  return result;
+}
+
+Json to_json(const BenchResult& result) {
+  Json body = {{"batch", result.workload.batch},
+               {"prompt_tokens", result.workload.prompt_tokens},
+               {"generated_tokens", result.workload.generated_tokens},
+               {"depth_tokens", result.workload.depth_tokens},
+               {"prefill_tokens_per_second", result.throughput.prefill_tokens_per_second},
+               {"decode_tokens_per_second", result.throughput.decode_tokens_per_second}};
+  if (result.prefill_share > 0) body["prefill_share_of_flops"] = result.prefill_share;
+  if (result.decode_share > 0) body["decode_share_of_bandwidth"] = result.decode_share;
+  return body;
+}
+
+Json to_json(const BenchOptions& options, const engine::LoadedModel& model,
+             const backend::DeviceLimits& limits, const std::vector<BenchResult>& results) {
+  const backend::DeviceInfo& device = model.device().info();
+  Json body = {{"model", options.model},
+               {"device", device.name},
+               {"device_description", device.description},
+               {"threads", device.threads},
+               {"load_ms", model.load_ms()},
+               {"peak_memory_bytes", peak_memory_bytes()},
+               {"read_bytes_per_second", limits.read_bytes_per_second},
+               {"flops_per_second", limits.flops_per_second},
+               {"repetitions", options.workload.repetitions},
+               {"results", Json::array()}};
+  for (const BenchResult& result : results) body["results"].push_back(to_json(result));
+  return body;
+}
+
+std::string percent(double share) { return share > 0 ? fmt::format("{:.0f} %", 100 * share) : "-"; }
+
+std::string speed(double tokens_per_second) {
+  return tokens_per_second > 0 ? fmt::format("{:.1f}", tokens_per_second) : "-";
+}
+
+void print_table(const Context& context, const BenchOptions& options,
+                 const engine::LoadedModel& model, const backend::DeviceLimits& limits,
+                 const std::vector<BenchResult>& results) {
+  const backend::DeviceInfo& device = model.device().info();
+  context.print(fmt::format("{} on {} ({}), {} threads", printable(options.model), device.name,
+                            device.description, device.threads));
+  context.print(fmt::format("loaded in {:.0f} ms; {} of memory at most", model.load_ms(),
+                            format_bytes(peak_memory_bytes())));
+  if (limits.read_bytes_per_second > 0) {
+    context.print(fmt::format("this machine reads {:.1f} GB/s and computes {:.0f} GFLOP/s",
+                              limits.read_bytes_per_second / 1e9, limits.flops_per_second / 1e9));
+  }
+  Table table(
+      {{"batch", Alignment::right},
+       {fmt::format("prefill {} tok/s", options.workload.prompt_tokens), Alignment::right},
+       {"of peak", Alignment::right},
+       {fmt::format("decode {} tok/s", options.workload.generated_tokens), Alignment::right},
+       {"of bandwidth", Alignment::right}});
+  for (const BenchResult& result : results) {
+    table.add_row({fmt::format("{}", result.workload.batch),
+                   speed(result.throughput.prefill_tokens_per_second),
+                   percent(result.prefill_share), speed(result.throughput.decode_tokens_per_second),
+                   percent(result.decode_share)});
+  }
+  context.print(table.to_string(context.terminal(), Stream::output));
+}
+
+void bench(Context& context, const BenchOptions& options) {
+  check_tokens(options);
+  const auto model = load_model(context, options.model, options.device);
+  const backend::DeviceLimits limits = model->device().measure_limits();
+  std::vector<BenchResult> results;
+  for (int batch : options.batches) {
+    context.note(fmt::format("measuring batch {}", batch));
+    engine::Workload workload = options.workload;
+    workload.batch = batch;
+    results.push_back(measure(*model, workload, options.step_tokens, limits));
+  }
+  if (context.json) return context.print(to_json(options, *model, limits, results).dump());
+  print_table(context, options, *model, limits, results);
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("bench", "Measure how fast a model runs here");
+  command->group(kMeasureGroup);
+  command->footer(
+      "Speeds are totals over the sequences of a batch, the median of the repetitions. Shares are "
+      "of what\n"
+      "this machine measures of itself: its read bandwidth for decoding (the weights and the KV "
+      "cache that\n"
+      "a step must read), its arithmetic peak for prompts.");
+  auto options = std::make_shared<BenchOptions>();
+  engine::Workload& workload = options->workload;
+  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")
+      ->required();
+  command
+      ->add_option("-p,--prompt-tokens", workload.prompt_tokens, "Prompt tokens of each sequence")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command
+      ->add_option("-n,--generate-tokens", workload.generated_tokens, "Tokens that each generates")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command->add_option("-b,--batch", options->batches, "Sequences at once; several values: 1,4,16")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--depth", workload.depth_tokens, "Tokens of context before the prompt")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--repetitions", workload.repetitions, "Rounds of each measurement")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  command->add_option("--step-tokens", options->step_tokens, "Most prompt tokens in one step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  add_device_options(*command, options->device);
+  command->callback([&context, options] { bench(context, *options); });
+}
+
+}  // namespace ridge::cli

@@ -1,0 +1,35 @@
+#include "cli/device_options.h"
+
+#include "cli/progress.h"
+#include "platform/resolve.h"
+
+namespace ridge::cli {
+
+void add_device_options(CLI::App& command, DeviceChoice& choice) {
+  command.add_option("--device", choice.device, "Where the model runs: auto, cpu, reference")
+      ->capture_default_str();
+  command
+      .add_option("-t,--threads", choice.threads, "Threads; 0 for as many as this process may use")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command.add_option("--cpu-isa", choice.isa,
+                     "An instruction set below the machine's best, such as avx2");
+}
+
+std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,
+                                                const DeviceChoice& choice) {
+  const auto reference = platform::ModelReference::parse(name);
+  const platform::ResolvedModel model =
+      platform::resolve(reference, context.catalog(), context.store());
+  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
+  engine::LoadOptions options;
+  options.device = choice.device;
+  options.device_options.threads = choice.threads;
+  options.device_options.isa = choice.isa;
+  options.progress = [&](int64_t done_bytes, int64_t total_bytes) {
+    progress.update("loading " + model.name, done_bytes, total_bytes);
+  };
+  return engine::LoadedModel::load(model.path, options);
+}
+
+}  // namespace ridge::cli

@@ -1,0 +1,95 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "engine/loaded_model.h"
+#include "engine/memory_budget.h"
+#include "engine/serving_engine.h"
+
+namespace ridge::engine {
+
+namespace {
+
+// What the engine's parts refer to.
+struct Owned {
+  SteadyClock clock;
+  std::unique_ptr<LoadedModel> loaded;
+};
+
+void check_options(const EngineOptions& options) {
+  const auto require = [](bool holds, const char* message) {
+    if (!holds) throw Error(ErrorCode::invalid_argument, message);
+  };
+  require(options.max_sequences >= 1 && options.max_sequences <= 4096,
+          "max_sequences must be from 1 to 4096");
+  require(options.max_queued >= 1, "max_queued must be at least 1");
+  require(options.step_tokens >= 1 && options.step_tokens <= 65536,
+          "step_tokens must be from 1 to 65536");
+  require(options.context_tokens == 0 || options.context_tokens >= 2,
+          "context_tokens must be 0 (the model's own) or at least 2: one for the prompt, one for "
+          "the answer");
+}
+
+RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& options) {
+  RunnerLimits limits;
+  limits.sequences = options.max_sequences;
+  limits.outputs = options.max_sequences;
+  // Each decoding sequence has a row in every step.
+  limits.tokens = std::max(options.step_tokens, options.max_sequences);
+  backend::KvCacheLayout layout = loaded.model().kv_layout();
+  layout.block_tokens = limits.block_tokens;
+  layout.dtype = limits.kv_dtype;
+  const KvPlan plan =
+      plan_kv_cache(layout,
+                    {.context_tokens = loaded.context_tokens(options.context_tokens),
+                     .context_fixed = options.context_tokens > 0,
+                     .max_sequences = options.max_sequences,
+                     .cache_bytes = options.kv_cache_bytes},
+                    available_memory_bytes());
+  limits.context_tokens = plan.context_tokens;
+  limits.blocks = plan.blocks;
+  log::debug("KV cache: {} blocks of {} tokens, {:.0f} MB; context {} tokens", plan.blocks,
+             limits.block_tokens, static_cast<double>(plan.bytes) / 1e6, plan.context_tokens);
+  return limits;
+}
+
+ModelInfo describe(const LoadedModel& loaded, const std::filesystem::path& path,
+                   int context_tokens) {
+  const format::GgufFile& file = loaded.file();
+  const auto name = file.metadata().optional_string("general.name");
+  return {.architecture = std::string(file.architecture()),
+          .name = name && !name->empty() ? std::string(*name) : path.stem().string(),
+          .parameters = file.parameters(),
+          .file_bytes = file.file_bytes(),
+          .context_tokens = context_tokens,
+          .trained_context_tokens = loaded.model().config().context_tokens,
+          .vocab_size = loaded.tokenizer()->vocab_size(),
+          .load_ms = loaded.load_ms()};
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
+                                      const EngineOptions& options) {
+  check_options(options);
+  auto owned = std::make_shared<Owned>();
+  owned->loaded =
+      LoadedModel::load(model, {.device = options.device,
+                                .device_options = {.threads = options.threads, .isa = options.isa},
+                                .progress = options.load_progress});
+  const LoadedModel& loaded = *owned->loaded;
+  const RunnerLimits limits = runner_limits(loaded, options);
+  ServingEngine::Parts parts;
+  parts.runner = create_step_runner(loaded.device(), loaded.model(), limits);
+  parts.tokenizer = loaded.tokenizer();
+  parts.chat_template = loaded.chat_template();
+  parts.info = describe(loaded, model, limits.context_tokens);
+  parts.max_queued = options.max_queued;
+  const Clock& clock = owned->clock;
+  parts.owned = std::move(owned);
+  return std::make_unique<ServingEngine>(std::move(parts), clock);
+}
+
+}  // namespace ridge::engine

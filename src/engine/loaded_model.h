@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "backend/device.h"
+#include "engine/step_runner.h"
+#include "format/gguf.h"
+#include "model/model.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace ridge::engine {
+
+inline constexpr int default_context_tokens = 32768;  // at most, where nobody asks for more
+
+struct LoadOptions {
+  std::string device = "auto";  // as backend::open_device
+  backend::DeviceOptions device_options;
+  // Bytes of weights that are ready, and of all.
+  std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
+};
+
+// What a model file becomes: its weights on a device, and its text side.
+class LoadedModel {
+ public:
+  // Throws not_found, invalid_file, unsupported, out_of_memory.
+  static std::unique_ptr<LoadedModel> load(const std::filesystem::path& path,
+                                           const LoadOptions& options);
+
+  const format::GgufFile& file() const { return file_; }
+  backend::Device& device() const { return *device_; }
+  const model::Model& model() const { return *model_; }
+  const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
+  const std::shared_ptr<const text::ChatTemplate>& chat_template() const { return chat_template_; }
+  double load_ms() const { return load_ms_; }
+
+  // `wanted` tokens, or with 0 the model's own context, at most default_context_tokens. Throws
+  // invalid_argument where the model was not made for so many.
+  int context_tokens(int wanted) const;
+
+ private:
+  explicit LoadedModel(format::GgufFile file) : file_(std::move(file)) {}
+
+  format::GgufFile file_;
+  std::unique_ptr<backend::Device> device_;
+  std::unique_ptr<model::Model> model_;  // after the device, which must outlive its weights
+  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::shared_ptr<const text::ChatTemplate> chat_template_;
+  double load_ms_ = 0;
+};
+
+}  // namespace ridge::engine
