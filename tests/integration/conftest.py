@@ -1,10 +1,13 @@
-"""What all integration tests share: the program under test."""
+"""What all integration tests share: the program under test, and servers with a real model."""
 
 import os
 import pathlib
 import subprocess
 
+import openai
 import pytest
+
+from ridge_process import MODEL, RidgeServer
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -50,3 +53,52 @@ def ridge(ridge_binary, clean_environment, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def plain_environment():
+    """The environment without settings of a person's own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RIDGE_")}
+
+
+@pytest.fixture(scope="session")
+def model_home(ridge_binary, plain_environment):
+    """A store that holds the default model, kept between runs in RIDGE_TEST_HOME (else build/test-home).
+
+    Tests must not change it.
+    """
+    home = pathlib.Path(os.environ.get("RIDGE_TEST_HOME", ROOT / "build" / "test-home"))
+    home.mkdir(parents=True, exist_ok=True)
+    subprocess.run([ridge_binary, "pull", MODEL, "--home", home], env=plain_environment, check=True, timeout=300)
+    return home
+
+
+@pytest.fixture(scope="session")
+def model_environment(plain_environment, model_home):
+    return {**plain_environment, "RIDGE_HOME": str(model_home)}
+
+
+@pytest.fixture(scope="session")
+def start_server(ridge_binary, model_environment):
+    """start_server("--context", "512", model=...) -> RidgeServer; all are stopped at the end."""
+    servers = []
+
+    def start(*options, model=MODEL):
+        server = RidgeServer(ridge_binary, model_environment, model, options)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start_server):
+    """The default model, for all tests that leave the server as it was."""
+    return start_server("--context", "1024", "--max-sequences", "8")
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return openai.OpenAI(base_url=server.url + "/v1", api_key="unused", max_retries=0, timeout=120)
