@@ -1,0 +1,42 @@
+#include "model/model.h"
+
+namespace ridge::model {
+
+std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device& device,
+                                   const LoadProgress& progress) {
+  std::unique_ptr<Model> model(new Model);
+  model->config_ = read_config(file);
+  model->parameters_ = file.parameters();
+  const DecoderTensors tensors = find_tensors(file, model->config_);
+
+  int64_t done_bytes = 0;
+  const auto prepare = [&](const backend::WeightSource& source) {
+    std::unique_ptr<backend::Weight> weight = device.prepare_weight(source);
+    for (const TensorView& segment : source.segments) {
+      // The device has its own copy now; the file's pages would only crowd the page cache.
+      if (!weight->keeps_source()) file.advise(segment, format::Access::done);
+      done_bytes += static_cast<int64_t>(segment.bytes.size());
+    }
+    if (progress) progress(done_bytes, static_cast<int64_t>(tensors.bytes));
+    return weight;
+  };
+  model->decoder_ = std::make_unique<Decoder>(model->config_, tensors, prepare);
+  return model;
+}
+
+backend::KvCacheLayout Model::kv_layout(int blocks, int block_tokens, DType dtype) const {
+  return {.kind = backend::KvCacheLayout::Kind::heads,
+          .layers = config_.layers,
+          .blocks = blocks,
+          .block_tokens = block_tokens,
+          .kv_heads = config_.kv_heads,
+          .key_dim = config_.key_dim,
+          .value_dim = config_.value_dim,
+          .dtype = dtype};
+}
+
+backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cache) const {
+  return decoder_->record(recorder, cache);
+}
+
+}  // namespace ridge::model

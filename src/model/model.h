@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "backend/device.h"
+#include "backend/recorder.h"
+#include "format/gguf.h"
+#include "model/config.h"
+#include "model/decoder.h"
+
+namespace ridge::model {
+
+// Bytes of weights that are ready, and of all.
+using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
+
+// A model file's weights on one device, ready to be recorded into programs.
+class Model {
+ public:
+  // Checks the whole file first, then prepares its weights one by one. `file` and `device` must
+  // outlive the model. Throws invalid_file naming a key or tensor and what would be right,
+  // unsupported for a family or tensor that this build does not know, out_of_memory.
+  static std::unique_ptr<Model> load(const format::GgufFile& file, backend::Device& device,
+                                     const LoadProgress& progress = {});
+
+  const ModelConfig& config() const { return config_; }
+
+  // The cache that record() needs. The caller chooses `blocks` and may choose the rest.
+  backend::KvCacheLayout kv_layout(int blocks = 0, int block_tokens = 16,
+                                   DType dtype = DType::f16) const;
+
+  // Records one forward pass over the step's tokens; returns the logits, [R, vocab_size], for the
+  // caller to mark as output. Model and cache must outlive the program.
+  backend::Value record(backend::Recorder& recorder, backend::KvCache& cache) const;
+
+  // Elements of all tensors.
+  uint64_t parameters() const { return parameters_; }
+  // Bytes of weights that a step of one token reads; gathered embedding rows do not count.
+  uint64_t step_weight_bytes() const { return decoder_->step_weight_bytes(); }
+
+ private:
+  Model() = default;
+
+  ModelConfig config_;
+  std::unique_ptr<Decoder> decoder_;
+  uint64_t parameters_ = 0;
+};
+
+}  // namespace ridge::model
