@@ -21,10 +21,10 @@ struct AnswerHead {
   std::string fingerprint;
 };
 
-// Turns what the engine says about one request into the body that the client reads, in the wire format
-// of one endpoint. Calls come in order: begin, then add and finish_choice as they happen, then finish
-// once; or, where the request failed, none after the failure. Each appends to `out` what can be sent
-// at once. Single-threaded.
+// Turns what the engine says about one request into the body that the client reads, in the wire
+// format of one endpoint. Calls come in order: begin, then add and finish_choice as they happen,
+// then finish once; or, where the request failed, none after the failure. Each appends to `out`
+// what can be sent at once. Single-threaded.
 class Answer {
  public:
   virtual ~Answer() = default;

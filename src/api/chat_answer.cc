@@ -1,12 +1,10 @@
 #include <fmt/format.h>
 
 #include <iterator>
-#include <random>
 #include <vector>
 
 #include "api/answer.h"
 #include "api/chat_request.h"
-#include "api/error_body.h"
 #include "api/json_text.h"
 #include "api/logprobs_json.h"
 #include "api/usage_json.h"
@@ -60,7 +58,8 @@ class ChatStream final : public Answer {
       out += "\"content\":";
       append_json_string(out, delta.content);
     }
-    close_choice(out, has_tokens ? std::span(delta.tokens) : std::span<const engine::TokenInfo>(), {});
+    close_choice(out, has_tokens ? std::span(delta.tokens) : std::span<const engine::TokenInfo>(),
+                 {});
   }
 
   void finish_choice(int choice, engine::FinishReason reason, std::string& out) override {
@@ -149,8 +148,8 @@ class ChatDocument final : public Answer {
   void append_choice(std::string& out, std::size_t index) const {
     const Choice& choice = choices_[index];
     if (index > 0) out += ',';
-    fmt::format_to(std::back_inserter(out), "{{\"index\":{},\"message\":{{\"role\":\"assistant\",\"content\":",
-                   index);
+    fmt::format_to(std::back_inserter(out),
+                   "{{\"index\":{},\"message\":{{\"role\":\"assistant\",\"content\":", index);
     // An answer that ended while it reasoned has no content, as vLLM's reasoning parsers say it.
     if (choice.content.empty() && !choice.reasoning.empty()) {
       out += "null";
@@ -163,7 +162,8 @@ class ChatDocument final : public Answer {
       append_reasoning(out, choice.reasoning);
     }
     out += "},\"logprobs\":";
-    out += with_logprobs_ ? fmt::format("{{\"content\":[{}],\"refusal\":null}}", choice.logprobs) : "null";
+    out += with_logprobs_ ? fmt::format("{{\"content\":[{}],\"refusal\":null}}", choice.logprobs)
+                          : "null";
     fmt::format_to(std::back_inserter(out), ",\"finish_reason\":\"{}\"}}",
                    openai_finish_reason(choice.reason));
   }
@@ -178,23 +178,6 @@ class ChatDocument final : public Answer {
 std::unique_ptr<Answer> make_answer(const ChatRequest& request, AnswerHead head) {
   if (request.generation.stream) return std::make_unique<ChatStream>(request, head);
   return std::make_unique<ChatDocument>(request, head);
-}
-
-std::string random_id(std::string_view prefix) {
-  constexpr std::string_view letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-  thread_local std::mt19937_64 random{std::random_device{}()};
-  std::uniform_int_distribution<std::size_t> pick(0, letters.size() - 1);
-  std::string id(prefix);
-  for (int i = 0; i < 24; ++i) id += letters[pick(random)];
-  return id;
-}
-
-std::string_view openai_finish_reason(engine::FinishReason reason) {
-  return reason == engine::FinishReason::length ? "length" : "stop";
-}
-
-std::string error_event(const Error& error, std::string_view request_id) {
-  return fmt::format("data: {}\n\n", error_body(error, request_id));
 }
 
 }  // namespace ridge::api

@@ -18,10 +18,12 @@ constexpr std::size_t max_tools = 128;
 constexpr std::size_t max_tool_calls = 128;
 constexpr std::size_t max_name_bytes = 256;
 constexpr std::size_t max_content_bytes = std::size_t{16} << 20;  // the body's own limit is lower
-constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant", "tool"};
+constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant",
+                                                   "tool"};
 constexpr std::array<std::string_view, 3> template_variables = {"enable_thinking", "thinking",
                                                                 "reasoning_effort"};
-constexpr std::array<std::string_view, 6> efforts = {"none", "minimal", "low", "medium", "high", "xhigh"};
+constexpr std::array<std::string_view, 6> efforts = {"none",   "minimal", "low",
+                                                     "medium", "high",    "xhigh"};
 
 [[noreturn]] void refuse(const std::string& path, const std::string& message) {
   throw Error(ErrorCode::invalid_argument, message, path);
@@ -35,8 +37,9 @@ std::string text_of_part(const Json& part, const std::string& path) {
   const Fields fields(part, path);
   const std::string type = fields.string("type", max_name_bytes).value_or("");
   if (type != "text" && type != "input_text" && type != "output_text") {
-    refuse_unsupported(fields.path_of("type"),
-                       fmt::format("this model reads text only; \"{}\" parts must be left out", type));
+    refuse_unsupported(
+        fields.path_of("type"),
+        fmt::format("this model reads text only; \"{}\" parts must be left out", type));
   }
   const auto text = fields.string("text", max_content_bytes);
   if (!text) refuse(fields.path_of("text"), fmt::format("'{}' is missing", fields.path_of("text")));
@@ -59,7 +62,8 @@ std::optional<std::string> parse_content(const Fields& message) {
   return text;
 }
 
-// An answer that still carries its thoughts in tags, as clients that know no reasoning field send it.
+// An answer that still carries its thoughts in tags, as clients that know no reasoning field send
+// it.
 std::string without_reasoning(std::string content) {
   const std::size_t start = content.find_first_not_of(" \t\r\n");
   if (start == std::string::npos || !content.substr(start).starts_with(text::think_open_tag)) {
@@ -76,9 +80,11 @@ Json parse_tool_calls(const Json& calls, const std::string& path) {
   for (std::size_t i = 0; i < calls.size(); ++i) {
     const Fields call(calls[i], fmt::format("{}[{}]", path, i));
     const auto function = call.object("function");
-    if (!function) refuse(call.path_of("function"), fmt::format("'{}' is missing", call.path_of("function")));
+    if (!function)
+      refuse(call.path_of("function"), fmt::format("'{}' is missing", call.path_of("function")));
     const auto name = function->string("name", max_name_bytes);
-    if (!name) refuse(function->path_of("name"), fmt::format("'{}' is missing", function->path_of("name")));
+    if (!name)
+      refuse(function->path_of("name"), fmt::format("'{}' is missing", function->path_of("name")));
     const std::string arguments = function->string("arguments", max_content_bytes).value_or("{}");
     parsed.push_back({{"id", call.string("id", max_name_bytes).value_or("")},
                       {"type", "function"},
@@ -130,7 +136,8 @@ void check_tool(const Json& tool, const std::string& path) {
     refuse_unsupported(fields.path_of("type"), "only tools of type \"function\" are known");
   }
   const auto function = fields.object("function");
-  if (!function) refuse(fields.path_of("function"), fmt::format("'{}' is missing", fields.path_of("function")));
+  if (!function)
+    refuse(fields.path_of("function"), fmt::format("'{}' is missing", fields.path_of("function")));
   if (function->string("name", max_name_bytes).value_or("").empty()) {
     refuse(function->path_of("name"), fmt::format("'{}' is missing", function->path_of("name")));
   }
@@ -141,7 +148,8 @@ void check_tool(const Json& tool, const std::string& path) {
 std::optional<Json> parse_tools(const Fields& body) {
   const Json* tools = body.array("tools", max_tools);
   if (tools != nullptr) {
-    for (std::size_t i = 0; i < tools->size(); ++i) check_tool((*tools)[i], fmt::format("tools[{}]", i));
+    for (std::size_t i = 0; i < tools->size(); ++i)
+      check_tool((*tools)[i], fmt::format("tools[{}]", i));
   }
   const Json* choice = body.find("tool_choice");
   const bool chooses = choice != nullptr && *choice != "auto";
@@ -183,7 +191,8 @@ void refuse_what_is_no_text(const Fields& body) {
 void add_template_kwargs(const Fields& body, Json& variables) {
   const auto kwargs = body.object("chat_template_kwargs");
   if (!kwargs) return;
-  for (const auto& [key, value] : body.find("chat_template_kwargs")->get_ref<const Json::object_t&>()) {
+  for (const auto& [key, value] :
+       body.find("chat_template_kwargs")->get_ref<const Json::object_t&>()) {
     if (!contains(template_variables, key)) {
       refuse(fmt::format("chat_template_kwargs.{}", key.substr(0, 40)),
              "'chat_template_kwargs' may hold enable_thinking, thinking and reasoning_effort only");

@@ -16,8 +16,8 @@ namespace {
 std::string open_document(const AnswerHead& head) {
   std::string out = "{\"id\":";
   append_json_string(out, head.id);
-  fmt::format_to(std::back_inserter(out), ",\"object\":\"text_completion\",\"created\":{},\"model\":",
-                 head.created_s);
+  fmt::format_to(std::back_inserter(out),
+                 ",\"object\":\"text_completion\",\"created\":{},\"model\":", head.created_s);
   append_json_string(out, head.model);
   out += ",\"system_fingerprint\":";
   append_json_string(out, head.fingerprint);
@@ -78,8 +78,8 @@ class CompletionStream final : public Answer {
   }
 
  private:
-  void append_event(std::string& out, int choice, std::string_view text, CompletionLogprobs* logprobs,
-                    std::string_view finish_reason) const {
+  void append_event(std::string& out, int choice, std::string_view text,
+                    CompletionLogprobs* logprobs, std::string_view finish_reason) const {
     out += opening_;
     out += ",\"choices\":[";
     append_choice(out, static_cast<std::size_t>(choice), text, logprobs, finish_reason);

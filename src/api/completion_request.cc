@@ -34,9 +34,10 @@ PromptText parse_prompt(const Json& value, const std::string& path) {
 std::vector<PromptText> parse_prompts(const Fields& body) {
   const Json* prompt = body.find("prompt");
   if (prompt == nullptr) {
-    throw Error(ErrorCode::invalid_argument,
-                "'prompt' is missing; it must be a string, an array of token ids, or an array of these",
-                "prompt");
+    throw Error(
+        ErrorCode::invalid_argument,
+        "'prompt' is missing; it must be a string, an array of token ids, or an array of these",
+        "prompt");
   }
   const bool several = prompt->is_array() && !prompt->empty() && !(*prompt)[0].is_number();
   if (!several) return {parse_prompt(*prompt, "prompt")};
@@ -74,11 +75,11 @@ CompletionRequest parse_completion_request(const Json& body) {
   request.prompts = parse_prompts(fields);
   const int in_all = static_cast<int>(request.prompts.size()) * request.generation.choices;
   if (in_all > max_choices_in_all) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{} prompts with 'n' {} make {} answers; at most {} are allowed",
-                            request.prompts.size(), request.generation.choices, in_all,
-                            max_choices_in_all),
-                "n");
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("{} prompts with 'n' {} make {} answers; at most {} are allowed",
+                    request.prompts.size(), request.generation.choices, in_all, max_choices_in_all),
+        "n");
   }
   return request;
 }

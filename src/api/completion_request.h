@@ -11,7 +11,7 @@
 namespace ridge::api {
 
 inline constexpr int max_prompts = 64;
-inline constexpr int max_choices_in_all = 128;  // prompts · n
+inline constexpr int max_choices_in_all = 128;        // prompts · n
 inline constexpr int default_completion_tokens = 16;  // OpenAI's, where max_tokens is absent
 
 using PromptText = std::variant<std::string, std::vector<int32_t>>;
@@ -19,11 +19,12 @@ using PromptText = std::variant<std::string, std::vector<int32_t>>;
 // POST /v1/completions, checked.
 struct CompletionRequest {
   GenerationFields generation;
-  int top_logprobs = -1;  // as in SamplingParams
+  int top_logprobs = -1;            // as in SamplingParams
   std::vector<PromptText> prompts;  // 1 to max_prompts; choices of the i-th begin at i · n
 };
 
-// Throws Error(invalid_argument) naming the field, Error(unsupported) for what cannot be honoured yet.
+// Throws Error(invalid_argument) naming the field, Error(unsupported) for what cannot be honoured
+// yet.
 CompletionRequest parse_completion_request(const Json& body);
 
 }  // namespace ridge::api

@@ -32,16 +32,21 @@ bool fits_int64(const Json& value) {
 
 std::string describe(const Json& value) {
   switch (value.type()) {
-    case Json::value_t::null: return "null";
-    case Json::value_t::boolean: return value.get<bool>() ? "true" : "false";
-    case Json::value_t::array: return fmt::format("an array of {}", value.size());
-    case Json::value_t::object: return "an object";
+    case Json::value_t::null:
+      return "null";
+    case Json::value_t::boolean:
+      return value.get<bool>() ? "true" : "false";
+    case Json::value_t::array:
+      return fmt::format("an array of {}", value.size());
+    case Json::value_t::object:
+      return "an object";
     case Json::value_t::string: {
       const auto& text = value.get_ref<const std::string&>();
       if (text.size() > quoted_bytes) return fmt::format("a string of {} bytes", text.size());
       return fmt::format("the string \"{}\"", text);
     }
-    default: return to_text(value);
+    default:
+      return to_text(value);
   }
 }
 

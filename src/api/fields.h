@@ -9,13 +9,13 @@
 
 namespace ridge::api {
 
-// Reads the members of one JSON object. An absent member and null are the same: nullopt. A wrong type
-// or a number out of its range is Error(invalid_argument), which says what was there and what would
-// be right, and whose param is the member's path ("stream_options.include_usage").
+// Reads the members of one JSON object. An absent member and null are the same: nullopt. A wrong
+// type or a number out of its range is Error(invalid_argument), which says what was there and what
+// would be right, and whose param is the member's path ("stream_options.include_usage").
 class Fields {
  public:
-  // `path` stands before each name in errors; empty for the body itself. `object` must outlive this.
-  // Throws where `object` is not an object.
+  // `path` stands before each name in errors; empty for the body itself. `object` must outlive
+  // this. Throws where `object` is not an object.
   Fields(const Json& object, std::string path);
 
   // nullptr where absent or null.

@@ -28,7 +28,8 @@ std::vector<std::string> parse_stop(const Fields& body) {
   const auto add = [&](const Json& element, const std::string& path) {
     const bool fits = element.is_string() && !element.get_ref<const std::string&>().empty() &&
                       element.get_ref<const std::string&>().size() <= max_stop_bytes;
-    if (!fits) refuse_field(path, element, fmt::format("a string of 1 to {} bytes", max_stop_bytes));
+    if (!fits)
+      refuse_field(path, element, fmt::format("a string of 1 to {} bytes", max_stop_bytes));
     stop.push_back(element.get<std::string>());
   };
   if (value->is_array()) {
@@ -56,9 +57,10 @@ std::vector<std::pair<int32_t, float>> parse_logit_bias(const Fields& body) {
     int32_t token = -1;
     const auto [end, failure] = std::from_chars(key.data(), key.data() + key.size(), token);
     if (failure != std::errc() || end != key.data() + key.size() || token < 0) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("'logit_bias' has the key \"{}\"; keys must be token ids", key.substr(0, 40)),
-                  "logit_bias");
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("'logit_bias' has the key \"{}\"; keys must be token ids", key.substr(0, 40)),
+          "logit_bias");
     }
     bias.emplace_back(token, static_cast<float>(*object->number(key, -100, 100)));
   }
@@ -110,14 +112,16 @@ GenerationFields parse_generation_fields(const Fields& body) {
   fields.top_p = body.number("top_p", 0, 1, /*open_low=*/true);
   fields.top_k = parse_top_k(body);
   fields.min_p = body.number("min_p", 0, 1);
-  fields.repetition_penalty = body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
+  fields.repetition_penalty =
+      body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
   fields.presence_penalty = body.number("presence_penalty", -2, 2).value_or(0);
   fields.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(0);
   fields.seed = parse_seed(body);
   fields.logit_bias = parse_logit_bias(body);
   fields.stop = parse_stop(body);
   fields.max_tokens = parse_max_tokens(body);
-  fields.min_tokens = static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
+  fields.min_tokens =
+      static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
   fields.ignore_eos = body.boolean("ignore_eos").value_or(false);
   fields.choices = static_cast<int>(body.integer("n", 1, max_choices).value_or(1));
   parse_stream(body, fields);

@@ -11,16 +11,17 @@ namespace ridge::api {
 using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
-  int depth = 64;             // arrays and objects inside each other
-  int64_t values = 1 << 21;   // numbers, strings, objects … in all
+  int depth = 64;            // arrays and objects inside each other
+  int64_t values = 1 << 21;  // numbers, strings, objects … in all
 };
 
-// The document, read within the limits. Error(invalid_argument) says at which byte it is no JSON, or
-// which limit it breaks. A key that stands twice in one object is an error: two readers could take
-// different ones.
+// The document, read within the limits. Error(invalid_argument) says at which byte it is no JSON,
+// or which limit it breaks. A key that stands twice in one object is an error: two readers could
+// take different ones.
 Json parse_json(std::string_view text, const JsonLimits& limits = {});
 
-// Appends `text` as a JSON string with its quotes. Bytes that form no UTF-8 character become U+FFFD.
+// Appends `text` as a JSON string with its quotes. Bytes that form no UTF-8 character become
+// U+FFFD.
 void append_json_string(std::string& out, std::string_view text);
 // Appends the shortest form that reads back as the same double; JSON has no infinity and no NaN, so
 // that these become -9999, as OpenAI writes the logprob of an impossible token.

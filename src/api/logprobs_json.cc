@@ -93,9 +93,10 @@ void CompletionLogprobs::add(std::span<const engine::TokenInfo> tokens) {
 }
 
 void CompletionLogprobs::append_and_clear(std::string& out) {
-  fmt::format_to(std::back_inserter(out),
-                 "{{\"tokens\":[{}],\"token_logprobs\":[{}],\"top_logprobs\":[{}],\"text_offset\":[{}]}}",
-                 tokens_, logprobs_, tops_, offsets_);
+  fmt::format_to(
+      std::back_inserter(out),
+      "{{\"tokens\":[{}],\"token_logprobs\":[{}],\"top_logprobs\":[{}],\"text_offset\":[{}]}}",
+      tokens_, logprobs_, tops_, offsets_);
   for (std::string* list : {&tokens_, &logprobs_, &tops_, &offsets_}) list->clear();
 }
 

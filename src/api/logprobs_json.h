@@ -9,8 +9,8 @@
 namespace ridge::api {
 
 // Appends chat's form of each token, separated by commas:
-// {"token","logprob","bytes","top_logprobs":[…]}. `bytes` are exact where `token` cannot be, because
-// a token may be a part of a character.
+// {"token","logprob","bytes","top_logprobs":[…]}. `bytes` are exact where `token` cannot be,
+// because a token may be a part of a character.
 void append_chat_logprobs(std::string& out, std::span<const engine::TokenInfo> tokens);
 
 // The name that the completions endpoint gives a token: its text, or "bytes:\xe2\x80" where it is a

@@ -24,9 +24,10 @@ std::string names_of(std::span<const ServedModel> models) {
 std::string model_body(const ServedModel& model) {
   std::string out = "{\"id\":";
   append_json_string(out, model.name);
-  fmt::format_to(std::back_inserter(out),
-                 ",\"object\":\"model\",\"created\":{},\"owned_by\":\"ridgeline\",\"context_length\":{}}}",
-                 model.created_s, model.engine->model_info().context_tokens);
+  fmt::format_to(
+      std::back_inserter(out),
+      ",\"object\":\"model\",\"created\":{},\"owned_by\":\"ridgeline\",\"context_length\":{}}}",
+      model.created_s, model.engine->model_info().context_tokens);
   return out;
 }
 
@@ -50,8 +51,8 @@ const ServedModel& find_model(std::span<const ServedModel> models, const std::st
     if (model.name == name) return model;
   }
   throw Error(ErrorCode::not_found,
-              fmt::format("The model '{}' is not served here; this server has {}.", name.substr(0, 200),
-                          names_of(models)),
+              fmt::format("The model '{}' is not served here; this server has {}.",
+                          name.substr(0, 200), names_of(models)),
               "model");
 }
 

@@ -27,8 +27,8 @@ void check_ids(const std::vector<int32_t>& ids, const std::string& param, int vo
   for (std::size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < vocab_size) continue;
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("'{}' has the token id {} at place {}; this model's ids end at {}", param,
-                            ids[i], i, vocab_size - 1),
+                fmt::format("'{}' has the token id {} at place {}; this model's ids end at {}",
+                            param, ids[i], i, vocab_size - 1),
                 param);
   }
 }
@@ -54,7 +54,8 @@ std::vector<int32_t> ids_of(const PromptText& prompt, const ServedModel& model) 
     return *ids;
   }
   const text::Tokenizer& tokenizer = model.engine->tokenizer();
-  auto ids = tokenizer.encode(std::get<std::string>(prompt), {.add_special = true, .parse_special = true});
+  auto ids =
+      tokenizer.encode(std::get<std::string>(prompt), {.add_special = true, .parse_special = true});
   // A model has to begin somewhere: an empty prompt is the beginning of a text.
   if (ids.empty() && tokenizer.bos()) ids.push_back(*tokenizer.bos());
   if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
@@ -65,7 +66,8 @@ std::vector<int32_t> ids_of(const PromptText& prompt, const ServedModel& model) 
 
 engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::string id) {
   const int context = model.engine->model_info().context_tokens;
-  const int default_tokens = model.default_output_tokens > 0 ? model.default_output_tokens : context;
+  const int default_tokens =
+      model.default_output_tokens > 0 ? model.default_output_tokens : context;
   engine::Request request =
       continue_prompt(chat.generation, model, default_tokens, chat.top_logprobs);
   request.id = std::move(id);

@@ -9,7 +9,8 @@ namespace {
 
 bool names_r1(std::string_view name) {
   std::string lower(name);
-  std::replace_if(lower.begin(), lower.end(), [](char c) { return c == ' ' || c == '_'; }, '-');
+  std::replace_if(
+      lower.begin(), lower.end(), [](char c) { return c == ' ' || c == '_'; }, '-');
   std::transform(lower.begin(), lower.end(), lower.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return lower.find("deepseek-r1") != std::string::npos;

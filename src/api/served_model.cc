@@ -18,7 +18,8 @@ uint64_t hash_of(std::string_view text) {
 
 }  // namespace
 
-ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine, int64_t created_s) {
+ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine,
+                        int64_t created_s) {
   ServedModel model;
   const engine::ModelInfo& info = engine->model_info();
   model.sampling = default_sampling(name, info);

@@ -21,6 +21,7 @@ struct ServedModel {
 
 // With the sampling that the model's maker advises (sampling_defaults.h) and a fingerprint of the
 // model and of how the engine runs it.
-ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine, int64_t created_s);
+ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine,
+                        int64_t created_s);
 
 }  // namespace ridge::api

@@ -33,8 +33,8 @@ class AnswerPrinter {
 // "123 tokens, 45.6 tokens/s, first after 0.12 s", for standard error.
 std::string describe_speed(const engine::Usage& usage);
 
-// Model text for a terminal: control characters but line breaks and tabs become '?', so that an answer
-// cannot move the cursor or change the title.
+// Model text for a terminal: control characters but line breaks and tabs become '?', so that an
+// answer cannot move the cursor or change the title.
 std::string safe_for_terminal(std::string_view text);
 
 }  // namespace ridge::cli

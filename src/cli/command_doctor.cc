@@ -25,7 +25,8 @@ struct DoctorOptions {
 Json look_at_device(const std::string& device_name, const DoctorOptions& options, bool measures) {
   Json body = {{"device", device_name}};
   try {
-    const auto device = backend::open_device(device_name, {.threads = options.threads, .isa = options.isa});
+    const auto device =
+        backend::open_device(device_name, {.threads = options.threads, .isa = options.isa});
     const backend::DeviceInfo& info = device->info();
     body["name"] = info.name;
     body["description"] = info.description;
@@ -33,7 +34,8 @@ Json look_at_device(const std::string& device_name, const DoctorOptions& options
     body["memory_bytes"] = info.memory_bytes;
     if (measures) {
       const backend::DeviceLimits limits = device->measure_limits();
-      if (limits.read_bytes_per_second > 0) body["read_bytes_per_second"] = limits.read_bytes_per_second;
+      if (limits.read_bytes_per_second > 0)
+        body["read_bytes_per_second"] = limits.read_bytes_per_second;
       if (limits.flops_per_second > 0) body["flops_per_second"] = limits.flops_per_second;
     }
   } catch (const Error& error) {
@@ -78,11 +80,13 @@ Json look_at_models(Context& context, const Machine& machine, double read_bytes_
   return models;
 }
 
-Json what_is_lacking(const Machine& machine, const Json& devices, const Json& models, int64_t free_bytes) {
+Json what_is_lacking(const Machine& machine, const Json& devices, const Json& models,
+                     int64_t free_bytes) {
   Json lacking = Json::array();
   for (const Json& device : devices) {
     if (device.contains("error")) {
-      lacking.push_back(fmt::format("device {} cannot be used: {}", device["device"].get<std::string>(),
+      lacking.push_back(fmt::format("device {} cannot be used: {}",
+                                    device["device"].get<std::string>(),
                                     device["error"].get<std::string>()));
     }
   }
@@ -90,13 +94,14 @@ Json what_is_lacking(const Machine& machine, const Json& devices, const Json& mo
     lacking.push_back("no fast back end: only the reference, which is slow, can compute here");
   }
   if (machine.cpus < machine.cpus_of_machine) {
-    lacking.push_back(fmt::format("this process may use {} of the machine's {} processors", machine.cpus,
-                                  machine.cpus_of_machine));
+    lacking.push_back(fmt::format("this process may use {} of the machine's {} processors",
+                                  machine.cpus, machine.cpus_of_machine));
   }
   const auto fits = [](const Json& model) { return model["fits_memory"].get<bool>(); };
   if (std::none_of(models.begin(), models.end(), fits)) {
-    lacking.push_back(fmt::format("memory: {} are free, less than the smallest model of the catalog needs",
-                                  format_bytes(machine.memory_available_bytes)));
+    lacking.push_back(
+        fmt::format("memory: {} are free, less than the smallest model of the catalog needs",
+                    format_bytes(machine.memory_available_bytes)));
   }
   const auto is_reachable = [](const Json& model) { return model["fits_disk"].get<bool>(); };
   if (std::none_of(models.begin(), models.end(), is_reachable)) {
@@ -109,7 +114,8 @@ Json what_is_lacking(const Machine& machine, const Json& devices, const Json& mo
 std::string speed_text(const Json& model) {
   if (!model.contains("expected_tokens_per_second")) return "";
   const double speed = model["expected_tokens_per_second"];
-  return speed >= 10 ? fmt::format("{:.0f} tokens/s", speed) : fmt::format("{:.1f} tokens/s", speed);
+  return speed >= 10 ? fmt::format("{:.0f} tokens/s", speed)
+                     : fmt::format("{:.1f} tokens/s", speed);
 }
 
 std::string machine_text(const Json& report) {
@@ -123,14 +129,17 @@ std::string machine_text(const Json& report) {
       printable(machine["processor"].get<std::string>()), machine["cpus"].get<int>(),
       machine["cpus_of_machine"].get<int>(), format_bytes(machine["memory_available_bytes"]),
       format_bytes(machine["memory_bytes"]), printable(machine["system"].get<std::string>()),
-      printable(report["store"]["path"].get<std::string>()), format_bytes(report["store"]["free_bytes"]));
+      printable(report["store"]["path"].get<std::string>()),
+      format_bytes(report["store"]["free_bytes"]));
   for (const Json& device : report["devices"]) {
     text += fmt::format("Device      {}", device["device"].get<std::string>());
     if (device.contains("name")) {
-      text += fmt::format(": {}, {} threads", device["name"].get<std::string>(), device["threads"].get<int>());
+      text += fmt::format(": {}, {} threads", device["name"].get<std::string>(),
+                          device["threads"].get<int>());
     }
     if (device.contains("read_bytes_per_second")) {
-      text += fmt::format(", reads {:.1f} GB/s", device["read_bytes_per_second"].get<double>() / 1e9);
+      text +=
+          fmt::format(", reads {:.1f} GB/s", device["read_bytes_per_second"].get<double>() / 1e9);
     }
     if (device.contains("flops_per_second")) {
       text += fmt::format(", {:.0f} GFLOP/s", device["flops_per_second"].get<double>() / 1e9);
@@ -141,13 +150,17 @@ std::string machine_text(const Json& report) {
 }
 
 std::string models_text(const Context& context, const Json& models) {
-  Table table({{"MODEL"}, {"SIZE", Alignment::right}, {"HERE"}, {"FITS"}, {"AT MOST", Alignment::right}});
+  Table table(
+      {{"MODEL"}, {"SIZE", Alignment::right}, {"HERE"}, {"FITS"}, {"AT MOST", Alignment::right}});
   for (const Json& model : models) {
     if (!model["is_default"].get<bool>() && !model["is_here"].get<bool>()) continue;
     const bool fits_memory = model["fits_memory"];
     const bool fits_disk = model["fits_disk"];
-    table.add_row({model["name"], format_bytes(model["size_bytes"]), model["is_here"].get<bool>() ? "yes" : "",
-                   fits_memory && fits_disk ? "yes" : !fits_memory ? "no: memory" : "no: disk",
+    table.add_row({model["name"], format_bytes(model["size_bytes"]),
+                   model["is_here"].get<bool>() ? "yes" : "",
+                   fits_memory && fits_disk ? "yes"
+                   : !fits_memory           ? "no: memory"
+                                            : "no: disk",
                    fits_memory ? speed_text(model) : ""});
   }
   return table.to_string(context.terminal(), Stream::output);
@@ -161,17 +174,18 @@ void examine(Context& context, const DoctorOptions& options) {
   if (!devices.empty()) read_bytes_per_second = devices[0].value("read_bytes_per_second", 0.0);
   const int64_t free_bytes = context.store().free_bytes();
   const Json models = look_at_models(context, machine, read_bytes_per_second);
-  const Json report = {{"machine",
-                        {{"processor", machine.processor},
-                         {"cpus", machine.cpus},
-                         {"cpus_of_machine", machine.cpus_of_machine},
-                         {"memory_bytes", machine.memory_bytes},
-                         {"memory_available_bytes", machine.memory_available_bytes},
-                         {"system", machine.system}}},
-                       {"devices", devices},
-                       {"store", {{"path", context.store().root().string()}, {"free_bytes", free_bytes}}},
-                       {"models", models},
-                       {"lacking", what_is_lacking(machine, devices, models, free_bytes)}};
+  const Json report = {
+      {"machine",
+       {{"processor", machine.processor},
+        {"cpus", machine.cpus},
+        {"cpus_of_machine", machine.cpus_of_machine},
+        {"memory_bytes", machine.memory_bytes},
+        {"memory_available_bytes", machine.memory_available_bytes},
+        {"system", machine.system}}},
+      {"devices", devices},
+      {"store", {{"path", context.store().root().string()}, {"free_bytes", free_bytes}}},
+      {"models", models},
+      {"lacking", what_is_lacking(machine, devices, models, free_bytes)}};
   if (context.json) {
     context.print(report.dump(2, ' ', false, Json::error_handler_t::replace));
     return;
@@ -189,17 +203,21 @@ void examine(Context& context, const DoctorOptions& options) {
 }  // namespace
 
 void add_doctor_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("doctor", "Show what this machine has, what it lacks, and what fits");
+  CLI::App* command =
+      app.add_subcommand("doctor", "Show what this machine has, what it lacks, and what fits");
   command->group(kOtherGroup);
   command->footer(
-      "The speed of a model is the most that memory allows for one answer: measured bandwidth divided by the\n"
+      "The speed of a model is the most that memory allows for one answer: measured bandwidth "
+      "divided by the\n"
       "model's size. What fits is judged by the memory and the disk that are free now.");
   auto options = std::make_shared<DoctorOptions>();
   command->add_option("-t,--threads", options->threads, "Threads to measure with; 0 for all")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  command->add_option("--cpu-isa", options->isa, "A lower instruction set than the best of this machine");
-  command->add_flag("--no-measure", options->skip_measuring, "Leave the measurement of a few seconds out");
+  command->add_option("--cpu-isa", options->isa,
+                      "A lower instruction set than the best of this machine");
+  command->add_flag("--no-measure", options->skip_measuring,
+                    "Leave the measurement of a few seconds out");
   command->callback([&context, options] { examine(context, *options); });
 }
 

@@ -44,17 +44,25 @@ void print_table(Context& context, const Json& servers) {
     context.note("No server runs; 'ridge serve MODEL' starts one.");
     return;
   }
-  Table table({{"MODEL"}, {"URL"}, {"PID", Alignment::right}, {"STATUS"}, {"RUNNING", Alignment::right},
-               {"WAITING", Alignment::right}, {"TOKENS", Alignment::right}, {"UP", Alignment::right}});
+  Table table({{"MODEL"},
+               {"URL"},
+               {"PID", Alignment::right},
+               {"STATUS"},
+               {"RUNNING", Alignment::right},
+               {"WAITING", Alignment::right},
+               {"TOKENS", Alignment::right},
+               {"UP", Alignment::right}});
   for (const Json& server : servers) {
     for (const Json& model : server["models"]) {
       const auto figure = [&](const char* key) {
-        return model.contains(key) ? fmt::format("{}", model[key].get<int64_t>()) : std::string("?");
+        return model.contains(key) ? fmt::format("{}", model[key].get<int64_t>())
+                                   : std::string("?");
       };
-      table.add_row({printable(model["name"].get<std::string>()), printable(server["url"].get<std::string>()),
+      table.add_row({printable(model["name"].get<std::string>()),
+                     printable(server["url"].get<std::string>()),
                      fmt::format("{}", server["pid"].get<int64_t>()),
-                     printable(server["status"].get<std::string>()), figure("running"), figure("waiting"),
-                     figure("generated_tokens_total"),
+                     printable(server["status"].get<std::string>()), figure("running"),
+                     figure("waiting"), figure("generated_tokens_total"),
                      format_duration(now_s() - server["started_at_s"].get<int64_t>())});
     }
   }

@@ -10,6 +10,7 @@
 #include "cli/answer_printer.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
+#include "cli/device_options.h"
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
 #include "cli/progress.h"
@@ -33,11 +34,13 @@ struct RunOptions {
   int max_tokens = 0;  // 0: the rest of the context
   int64_t seed = -1;
   bool hide_reasoning = false;
-  engine::EngineOptions engine;
+  DeviceChoice device;
+  int context_tokens = 0;
 };
 
 platform::PullResult pull(Context& context, const platform::ModelReference& reference) {
-  // A hub that closes its connection is an error to report; later a closed pipe ends us as any filter.
+  // A hub that closes its connection is an error to report; later a closed pipe ends us as any
+  // filter.
   signal(SIGPIPE, SIG_IGN);
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   platform::DownloadOptions options;
@@ -72,9 +75,15 @@ api::ServedModel load(Context& context, const RunOptions& options) {
   const platform::ResolvedModel resolved = find_model(context, options.model);
   if (InterruptScope::requested()) throw Error(ErrorCode::cancelled, "stopped");
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
-  progress.update("loading " + printable(resolved.name), 0, 0);
-  engine::EngineOptions engine_options = options.engine;
+  engine::EngineOptions engine_options;
+  engine_options.device = options.device.device;
+  engine_options.threads = options.device.threads;
+  engine_options.isa = options.device.isa;
+  engine_options.context_tokens = options.context_tokens;
   engine_options.max_sequences = 1;
+  engine_options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
+    progress.update("loading " + printable(resolved.name), done_bytes, total_bytes);
+  };
   std::shared_ptr<engine::Engine> engine = engine::Engine::start(resolved.path, engine_options);
   return api::serve_model(resolved.name, std::move(engine), 0);
 }
@@ -117,10 +126,14 @@ std::string read_prompt(const Context& context, const RunOptions& options) {
 
 std::string_view reason_name(engine::FinishReason reason) {
   switch (reason) {
-    case engine::FinishReason::stop: return "stop";
-    case engine::FinishReason::length: return "length";
-    case engine::FinishReason::cancelled: return "cancelled";
-    case engine::FinishReason::failed: return "failed";
+    case engine::FinishReason::stop:
+      return "stop";
+    case engine::FinishReason::length:
+      return "length";
+    case engine::FinishReason::cancelled:
+      return "cancelled";
+    case engine::FinishReason::failed:
+      return "failed";
   }
   return "failed";
 }
@@ -153,9 +166,11 @@ Conversation::Answer ask(Context& context, Conversation& conversation, const Run
   }
   printer.finish();
   const std::string stopped = answer.reason == engine::FinishReason::cancelled ? " (stopped)"
-                              : answer.reason == engine::FinishReason::length  ? " (cut off at the limit)"
-                                                                               : "";
-  context.note(context.terminal().styled(Stream::error, Style::dim, describe_speed(answer.usage) + stopped));
+                              : answer.reason == engine::FinishReason::length
+                                  ? " (cut off at the limit)"
+                                  : "";
+  context.note(
+      context.terminal().styled(Stream::error, Style::dim, describe_speed(answer.usage) + stopped));
   return answer;
 }
 
@@ -190,7 +205,8 @@ Next obey(Context& context, Conversation& conversation, const std::string& line)
     conversation.clear();
     context.note("The conversation is forgotten.");
   } else if (command == "/system" && argument.empty()) {
-    context.note(conversation.system().empty() ? "There is no system prompt." : conversation.system());
+    context.note(conversation.system().empty() ? "There is no system prompt."
+                                               : conversation.system());
   } else if (command == "/system") {
     conversation.set_system(argument);
     context.note("The system prompt is set.");
@@ -238,7 +254,8 @@ void run(Context& context, const RunOptions& options) {
   const std::string prompt = read_prompt(context, options);
   if (InterruptScope::requested()) throw Error(ErrorCode::cancelled, "stopped");
   if (prompt.empty() && !context.terminal().input_is_terminal()) {
-    throw Error(ErrorCode::invalid_argument, "the prompt is empty; give one as PROMPT or on standard input");
+    throw Error(ErrorCode::invalid_argument,
+                "the prompt is empty; give one as PROMPT or on standard input");
   }
   if (prompt.empty() && context.json) {
     throw Error(ErrorCode::invalid_argument, "a chat has no JSON form; give a PROMPT");
@@ -254,25 +271,21 @@ void run(Context& context, const RunOptions& options) {
 
 void add_sampling_options(CLI::App& command, RunOptions& options) {
   command.add_option("--system", options.system, "The system prompt");
-  command.add_option("--temperature", options.temperature, "0 picks the likeliest token; else the model's own")
+  command
+      .add_option("--temperature", options.temperature,
+                  "0 picks the likeliest token; else the model's own")
       ->check(CLI::Range(0.0, 2.0));
-  command.add_option("--top-p", options.top_p, "Pick among the likeliest tokens with this much probability")
+  command
+      .add_option("--top-p", options.top_p,
+                  "Pick among the likeliest tokens with this much probability")
       ->check(CLI::Range(0.001, 1.0));
-  command.add_option("--max-tokens", options.max_tokens, "Longest answer; else the rest of the context")
+  command
+      .add_option("--max-tokens", options.max_tokens,
+                  "Longest answer; else the rest of the context")
       ->check(CLI::Range(1, 1 << 24));
-  command.add_option("--seed", options.seed, "The same seed gives the same answer")->check(CLI::NonNegativeNumber);
+  command.add_option("--seed", options.seed, "The same seed gives the same answer")
+      ->check(CLI::NonNegativeNumber);
   command.add_flag("--hide-reasoning", options.hide_reasoning, "Show the answer alone");
-}
-
-void add_engine_options(CLI::App& command, engine::EngineOptions& engine) {
-  command.add_option("--device", engine.device, "What to compute on (see 'ridge doctor')")->capture_default_str();
-  command.add_option("-t,--threads", engine.threads, "Threads; 0 for all this process may use")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command.add_option("--cpu-isa", engine.isa, "A lower instruction set than the best of this machine");
-  command.add_option("--context", engine.context_tokens, "Tokens of the whole conversation; 0 for the model's own")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
 }
 
 }  // namespace
@@ -286,14 +299,23 @@ void add_run_command(CLI::App& app, Context& context) {
       "  git diff | ridge run deepseek-r1:7b \"Review this change:\"\n"
       "  ridge run deepseek-r1:1.5b                  a chat; /help says what it knows\n"
       "\n"
-      "The answer alone goes to standard output. Where that is no terminal, the reasoning goes to standard\n"
-      "error, as do notes and speed. What is piped in is read to its end and stands behind PROMPT. A model\n"
+      "The answer alone goes to standard output. Where that is no terminal, the reasoning goes to "
+      "standard\n"
+      "error, as do notes and speed. What is piped in is read to its end and stands behind PROMPT. "
+      "A model\n"
       "that is not here is pulled first. Ctrl-C stops the answer, not the chat.");
   auto options = std::make_shared<RunOptions>();
-  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")->required();
-  command->add_option("PROMPT", options->words, "The question; without it, standard input or a chat");
+  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")
+      ->required();
+  command->add_option("PROMPT", options->words,
+                      "The question; without it, standard input or a chat");
   add_sampling_options(*command, *options);
-  add_engine_options(*command, options->engine);
+  add_device_options(*command, options->device);
+  command
+      ->add_option("--context", options->context_tokens,
+                   "Tokens of the whole conversation; 0 for the model's own")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->callback([&context, options] { run(context, *options); });
 }
 

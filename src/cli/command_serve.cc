@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/config.h"
+#include "cli/progress.h"
 #include "cli/server_record.h"
 #include "engine/engine.h"
 #include "platform/resolve.h"
@@ -34,7 +35,8 @@ struct ServeOptions {
 };
 
 // "smollm2:135m" as it is; for a path, the file's name without folder and ending.
-std::string served_name(const platform::ModelReference& reference, const platform::ResolvedModel& resolved) {
+std::string served_name(const platform::ModelReference& reference,
+                        const platform::ResolvedModel& resolved) {
   if (reference.kind != platform::ReferenceKind::path) return resolved.name;
   return std::filesystem::path(resolved.path).stem().string();
 }
@@ -51,8 +53,9 @@ struct Choice {
 
 std::vector<Choice> find_models(Context& context, const std::vector<std::string>& texts) {
   if (texts.empty()) {
-    throw Error(ErrorCode::invalid_argument,
-                "no model was named; give one, as in 'ridge serve smollm2:135m', or 'models' in --config");
+    throw Error(
+        ErrorCode::invalid_argument,
+        "no model was named; give one, as in 'ridge serve smollm2:135m', or 'models' in --config");
   }
   std::vector<Choice> choices;
   for (const std::string& text : texts) {
@@ -61,11 +64,21 @@ std::vector<Choice> find_models(Context& context, const std::vector<std::string>
     const std::string name = served_name(reference, resolved);
     const auto same = [&](const Choice& choice) { return choice.name == name; };
     if (std::any_of(choices.begin(), choices.end(), same)) {
-      throw Error(ErrorCode::invalid_argument, fmt::format("two models would be served as '{}'", name));
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("two models would be served as '{}'", name));
     }
     choices.push_back({name, resolved.path});
   }
   return choices;
+}
+
+std::unique_ptr<engine::Engine> start_engine(Context& context, const Choice& choice,
+                                             engine::EngineOptions options) {
+  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
+  options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
+    progress.update(printable(choice.name), done_bytes, total_bytes);
+  };
+  return engine::Engine::start(choice.path, options);
 }
 
 std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& choices,
@@ -73,18 +86,20 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
   std::vector<api::ServedModel> models;
   for (const Choice& choice : choices) {
     context.note(fmt::format("loading {} ...", printable(choice.name)));
-    std::shared_ptr<engine::Engine> engine = engine::Engine::start(choice.path, options);
+    std::shared_ptr<engine::Engine> engine = start_engine(context, choice, options);
     const engine::ModelInfo& info = engine->model_info();
-    context.note(fmt::format("loaded {} in {:.1f} s: {}, {:.2f} B parameters, {}, context {}",
-                             printable(choice.name), info.load_ms / 1000, printable(info.architecture),
-                             static_cast<double>(info.parameters) / 1e9,
-                             format_bytes(static_cast<int64_t>(info.file_bytes)), info.context_tokens));
+    context.note(
+        fmt::format("loaded {} in {:.1f} s: {}, {:.2f} B parameters, {}, context {}",
+                    printable(choice.name), info.load_ms / 1000, printable(info.architecture),
+                    static_cast<double>(info.parameters) / 1e9,
+                    format_bytes(static_cast<int64_t>(info.file_bytes)), info.context_tokens));
     models.push_back(api::serve_model(choice.name, std::move(engine), modified_at_s(choice.path)));
   }
   return models;
 }
 
-void say_how_to_talk(const Context& context, const std::string& url, const std::vector<Choice>& choices) {
+void say_how_to_talk(const Context& context, const std::string& url,
+                     const std::vector<Choice>& choices) {
   if (context.json) {
     Json names = Json::array();
     for (const Choice& choice : choices) names.push_back(choice.name);
@@ -92,14 +107,16 @@ void say_how_to_talk(const Context& context, const std::string& url, const std::
     return;
   }
   std::string names;
-  for (const Choice& choice : choices) names += (names.empty() ? "" : ", ") + printable(choice.name);
-  context.print(fmt::format(
-      "Serving {0} on {1}\n\n"
-      "  curl {1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-      "    -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n\n"
-      "OpenAI clients: base_url {1}/v1, any api_key, model {0}\n"
-      "Stop it with Ctrl-C.",
-      names, url, printable(choices.front().name)));
+  for (const Choice& choice : choices)
+    names += (names.empty() ? "" : ", ") + printable(choice.name);
+  context.print(
+      fmt::format("Serving {0} on {1}\n\n"
+                  "  curl {1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+                  "    -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
+                  "\"Hello!\"}}]}}'\n\n"
+                  "OpenAI clients: base_url {1}/v1, any api_key, model {0}\n"
+                  "Stop it with Ctrl-C.",
+                  names, url, printable(choices.front().name)));
 }
 
 server::ServerOptions server_options(const ServeOptions& options) {
@@ -136,19 +153,23 @@ void serve(Context& context, ServeOptions& options) {
 void add_engine_settings(CLI::App& command, ServeOptions& options) {
   engine::EngineOptions& engine = options.engine;
   add_setting(command, "device", engine.device, "What to compute on (see 'ridge doctor')");
-  add_setting(command, "threads", engine.threads, "Threads that compute; 0 for all this process may use")
+  add_setting(command, "threads", engine.threads,
+              "Threads that compute; 0 for all this process may use")
       ->check(CLI::Range(0, 1024));
-  add_setting(command, "cpu-isa", engine.isa, "A lower instruction set than the best of this machine");
+  add_setting(command, "cpu-isa", engine.isa,
+              "A lower instruction set than the best of this machine");
   add_setting(command, "context", engine.context_tokens,
               "Tokens of prompt and answer together; 0 for the model's own, at most 32768")
       ->check(CLI::NonNegativeNumber);
   add_setting(command, "max-sequences", engine.max_sequences, "Answers that are made at once")
       ->check(CLI::Range(1, 1024));
-  add_setting(command, "max-queued", engine.max_queued, "Requests that may wait; more are answered 429")
+  add_setting(command, "max-queued", engine.max_queued,
+              "Requests that may wait; more are answered 429")
       ->check(CLI::Range(1, 1 << 20));
   add_setting(command, "step-tokens", engine.step_tokens, "Tokens that one step may read")
       ->check(CLI::Range(1, 1 << 16));
-  add_setting(command, "kv-cache-mib", options.kv_cache_mib, "Memory for the KV cache; 0 to choose it")
+  add_setting(command, "kv-cache-mib", options.kv_cache_mib,
+              "Memory for the KV cache; 0 to choose it")
       ->check(CLI::NonNegativeNumber);
 }
 
@@ -162,15 +183,18 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
   add_setting(command, "host", server.host, "Address to listen on");
   add_setting(command, "port", server.port, "Port to listen on; 0 for any free one");
-  add_list_setting(command, "cors-origin", server.cors_origins, "A web origin whose pages may call; '*' for all");
+  add_list_setting(command, "cors-origin", server.cors_origins,
+                   "A web origin whose pages may call; '*' for all");
   add_list_setting(command, "allow-host", server.allowed_hosts,
                    "A further name under which this server is reached; '*' for all");
   add_setting(command, "insecure-no-auth", server.insecure_no_auth,
               "Listen where other machines can reach it, though nothing asks for a key");
   add_setting(command, "max-connections", server.max_connections, "Connections at once")
       ->check(CLI::Range(1, 1 << 20));
-  add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")->check(CLI::Range(1, 1024));
-  add_setting(command, "drain-s", options.drain_s, "Seconds for running requests once asked to stop")
+  add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")
+      ->check(CLI::Range(1, 1024));
+  add_setting(command, "drain-s", options.drain_s,
+              "Seconds for running requests once asked to stop")
       ->check(CLI::Range(0, 86400));
 }
 
@@ -180,18 +204,23 @@ void add_serve_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("serve", "Serve models over an OpenAI-compatible API");
   command->group(kUseGroup);
   command->footer(
-      "Each option is also a key of the TOML file that --config names ('_' for '-'; models = [...]), and an\n"
-      "environment variable (--max-queued is RIDGE_MAX_QUEUED). The command line goes before the environment,\n"
+      "Each option is also a key of the TOML file that --config names ('_' for '-'; models = "
+      "[...]), and an\n"
+      "environment variable (--max-queued is RIDGE_MAX_QUEUED). The command line goes before the "
+      "environment,\n"
       "the environment before the file.\n"
       "\n"
-      "Where a request says nothing, DeepSeek-R1 and its distills sample with temperature 0.6 and top_p 0.95,\n"
-      "as their makers advise, other models with 1 and 1. SIGINT and SIGTERM let running requests end.");
+      "Where a request says nothing, DeepSeek-R1 and its distills sample with temperature 0.6 and "
+      "top_p 0.95,\n"
+      "as their makers advise, other models with 1 and 1. SIGINT and SIGTERM let running requests "
+      "end.");
   auto options = std::make_shared<ServeOptions>();
   command->add_option("models", options->models, "Catalog names, hf:... or paths to GGUF files")
       ->envname("RIDGE_MODELS");
   add_server_settings(*command, *options);
   add_engine_settings(*command, *options);
-  add_setting(*command, "data-dir", options->data_dir, "Where models and the server's own files are kept (--home)");
+  add_setting(*command, "data-dir", options->data_dir,
+              "Where models and the server's own files are kept (--home)");
   add_setting(*command, "log-level", options->log_level, "debug, info, warning or error");
   command->add_option("--config", options->config, "Settings from a TOML file")
       ->envname("RIDGE_CONFIG")

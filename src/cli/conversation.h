@@ -26,9 +26,9 @@ class Conversation {
   // `fields` says how to sample.
   Conversation(api::ServedModel model, api::GenerationFields fields, std::string system);
 
-  // Asks, and waits for the end of the answer; a press of Ctrl-C (InterruptScope) ends it early, with
-  // the reason cancelled. The question and what was answered become part of the conversation; the
-  // reasoning does not. Where it throws (Engine's and the template's errors), nothing does.
+  // Asks, and waits for the end of the answer; a press of Ctrl-C (InterruptScope) ends it early,
+  // with the reason cancelled. The question and what was answered become part of the conversation;
+  // the reasoning does not. Where it throws (Engine's and the template's errors), nothing does.
   Answer ask(const std::string& question, const Listener& listener);
 
   void set_system(std::string system);

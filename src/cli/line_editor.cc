@@ -64,9 +64,11 @@ struct LineEditor::State {
   }
 };
 
-LineEditor::LineEditor(const std::filesystem::path& history_file) : state_(std::make_unique<State>()) {
+LineEditor::LineEditor(const std::filesystem::path& history_file)
+    : state_(std::make_unique<State>()) {
   // Characters beyond ASCII need a locale that knows them.
-  if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");
+  if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1)
+    std::setlocale(LC_CTYPE, "C.UTF-8");
   State& state = *state_;
   state.history_file = history_file;
   state.history = history_init();

@@ -7,8 +7,8 @@
 
 namespace ridge::cli {
 
-// Reads lines from a person at a terminal, with editing and a history that is kept in a file (libedit).
-// One at a time.
+// Reads lines from a person at a terminal, with editing and a history that is kept in a file
+// (libedit). One at a time.
 class LineEditor {
  public:
   enum class Outcome { line, interrupted, end };

@@ -28,7 +28,8 @@ std::string read_all(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Field 22 of /proc/PID/stat (proc(5)); the fields are counted behind the name, which may hold spaces.
+// Field 22 of /proc/PID/stat (proc(5)); the fields are counted behind the name, which may hold
+// spaces.
 std::optional<uint64_t> start_ticks_of(int64_t pid) {
   const std::string stat = read_all(fmt::format("/proc/{}/stat", pid));
   const size_t name_end = stat.rfind(')');
@@ -91,7 +92,8 @@ bool connect_to(int socket, const addrinfo& address) {
 
 std::string exchange(int socket, std::string_view request) {
   std::string answer;
-  if (::send(socket, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
+  if (::send(socket, request.data(), request.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(request.size())) {
     return answer;
   }
   char bytes[4096];
@@ -109,11 +111,12 @@ ServerRecordFile::ServerRecordFile(const std::filesystem::path& folder, std::str
                                    std::vector<std::string> models)
     : path_(folder / fmt::format("{}.json", ::getpid())) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const Json json = {{"pid", ::getpid()},
-                     {"start_ticks", start_ticks_of(::getpid()).value_or(0)},
-                     {"url", std::move(url)},
-                     {"models", std::move(models)},
-                     {"started_at_s", std::chrono::duration_cast<std::chrono::seconds>(now).count()}};
+  const Json json = {
+      {"pid", ::getpid()},
+      {"start_ticks", start_ticks_of(::getpid()).value_or(0)},
+      {"url", std::move(url)},
+      {"models", std::move(models)},
+      {"started_at_s", std::chrono::duration_cast<std::chrono::seconds>(now).count()}};
   std::error_code ignored;
   std::filesystem::create_directories(folder, ignored);
   // Complete under its name or not at all, so that no reader sees a part.
@@ -124,7 +127,8 @@ ServerRecordFile::ServerRecordFile(const std::filesystem::path& folder, std::str
   std::error_code failure;
   if (file) std::filesystem::rename(draft, path_, failure);
   if (!file || failure) {
-    throw Error(ErrorCode::io, fmt::format("cannot write {}: {}", path_.string(), std::strerror(errno)));
+    throw Error(ErrorCode::io,
+                fmt::format("cannot write {}: {}", path_.string(), std::strerror(errno)));
   }
 }
 
@@ -147,8 +151,9 @@ std::vector<ServerRecord> running_servers(const std::filesystem::path& folder) {
       std::filesystem::remove(entry.path(), ignored);
     }
   }
-  std::sort(servers.begin(), servers.end(),
-            [](const ServerRecord& a, const ServerRecord& b) { return a.started_at_s < b.started_at_s; });
+  std::sort(servers.begin(), servers.end(), [](const ServerRecord& a, const ServerRecord& b) {
+    return a.started_at_s < b.started_at_s;
+  });
   return servers;
 }
 
@@ -163,8 +168,8 @@ std::optional<std::string> ask_health(const std::string& url) {
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> address(found, &::freeaddrinfo);
   const Socket socket(::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (socket.get() < 0 || !connect_to(socket.get(), *address)) return std::nullopt;
-  const std::string answer =
-      exchange(socket.get(), "GET /health HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  const std::string answer = exchange(
+      socket.get(), "GET /health HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   const size_t body = answer.find("\r\n\r\n");
   if (!answer.starts_with("HTTP/1.") || body == std::string::npos) return std::nullopt;
   return answer.substr(body + 4);

@@ -11,7 +11,8 @@ namespace ridge::cli {
 // What a running `ridge serve` says of itself to `ridge ps`.
 struct ServerRecord {
   int64_t pid = 0;
-  uint64_t start_ticks = 0;  // of the process, since boot: tells a later process of the same number apart
+  uint64_t start_ticks =
+      0;  // of the process, since boot: tells a later process of the same number apart
   std::string url;
   std::vector<std::string> models;
   int64_t started_at_s = 0;  // since 1970
@@ -21,7 +22,8 @@ struct ServerRecord {
 class ServerRecordFile {
  public:
   // Throws Error(io) where it cannot be written.
-  ServerRecordFile(const std::filesystem::path& folder, std::string url, std::vector<std::string> models);
+  ServerRecordFile(const std::filesystem::path& folder, std::string url,
+                   std::vector<std::string> models);
   ~ServerRecordFile();
   ServerRecordFile(const ServerRecordFile&) = delete;
   ServerRecordFile& operator=(const ServerRecordFile&) = delete;

@@ -16,8 +16,9 @@ std::string lower(std::string_view text) {
 }
 
 bool contains(const std::vector<std::string>& list, std::string_view wanted) {
-  return std::any_of(list.begin(), list.end(),
-                     [&](const std::string& entry) { return entry == "*" || lower(entry) == wanted; });
+  return std::any_of(list.begin(), list.end(), [&](const std::string& entry) {
+    return entry == "*" || lower(entry) == wanted;
+  });
 }
 
 bool is_address(const std::string& host) {

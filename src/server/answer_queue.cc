@@ -68,7 +68,9 @@ void AnswerQueue::push_finish(const engine::Finish& finish) {
     std::lock_guard lock(mutex_);
     api::add_usage(end_.usage, finish.usage);
     if (finish.error && !end_.error) end_.error = finish.error;
-    const auto cancelled = [](engine::FinishReason r) { return r == engine::FinishReason::cancelled; };
+    const auto cancelled = [](engine::FinishReason r) {
+      return r == engine::FinishReason::cancelled;
+    };
     end_.cancelled |= std::any_of(finish.reasons.begin(), finish.reasons.end(), cancelled);
     const auto failed = [](engine::FinishReason r) { return r == engine::FinishReason::failed; };
     if (!end_.error && std::any_of(finish.reasons.begin(), finish.reasons.end(), failed)) {

@@ -40,8 +40,10 @@ Refusal refusal_of(const error_code& failure, bool deadline_passed, const Server
     return {413, "payload_too_large",
             fmt::format("the request's body is larger than {} bytes", options.max_body_bytes)};
   }
-  const bool is_protocol = failure.category() == http::make_error_code(http::error::bad_method).category();
-  if (!is_protocol || failure == http::error::end_of_stream || failure == http::error::partial_message) {
+  const bool is_protocol =
+      failure.category() == http::make_error_code(http::error::bad_method).category();
+  if (!is_protocol || failure == http::error::end_of_stream ||
+      failure == http::error::partial_message) {
     return {};
   }
   return {400, "invalid_argument", fmt::format("this is no HTTP request: {}", failure.message())};
@@ -64,7 +66,8 @@ Connection::~Connection() { --service_.connections; }
 asio::awaitable<void> Connection::run() {
   try {
     error_code ignored;
-    socket_.set_option(asio::ip::tcp::no_delay(true), ignored);  // a token is small and must not wait
+    socket_.set_option(asio::ip::tcp::no_delay(true),
+                       ignored);  // a token is small and must not wait
     while (co_await wait_for_request()) {
       Parser parser;
       parser.header_limit(static_cast<uint32_t>(service_.options.max_head_bytes));
@@ -105,7 +108,8 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   if (parser.is_done()) co_return true;
   co_await continue_if_expected(parser);
   arm(service_.options.body_timeout);
-  const auto [body_failure, body_bytes] = co_await http::async_read(socket_, buffer_, parser, as_result);
+  const auto [body_failure, body_bytes] =
+      co_await http::async_read(socket_, buffer_, parser, as_result);
   disarm();
   if (!body_failure) co_return true;
   co_await refuse_request(body_failure, true);
@@ -164,7 +168,8 @@ asio::awaitable<void> Connection::close_gently() {
     arm(closing_timeout);
     std::string waste(write_piece_bytes, '\0');
     for (std::size_t total = 0; total < closing_bytes;) {
-      const auto [failure, bytes] = co_await socket_.async_read_some(asio::buffer(waste), as_result);
+      const auto [failure, bytes] =
+          co_await socket_.async_read_some(asio::buffer(waste), as_result);
       if (failure) break;
       total += bytes;
     }
@@ -211,7 +216,8 @@ void Connection::watch() {
     }
     self->watch();
   };
-  socket_.async_read_some(buffer_.prepare(4096), asio::bind_cancellation_slot(watch_stop_.slot(), on_read));
+  socket_.async_read_some(buffer_.prepare(4096),
+                          asio::bind_cancellation_slot(watch_stop_.slot(), on_read));
 }
 
 asio::awaitable<void> Connection::stop_watch() {

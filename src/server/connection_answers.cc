@@ -42,7 +42,8 @@ Prepared prepare_chat(const Service& service, const std::string& body, const std
   return prepared;
 }
 
-Prepared prepare_completion(const Service& service, const std::string& body, const std::string& id) {
+Prepared prepare_completion(const Service& service, const std::string& body,
+                            const std::string& id) {
   const api::CompletionRequest request = api::parse_completion_request(api::parse_json(body));
   Prepared prepared;
   prepared.model = &api::find_model(service.models, request.generation.model);
@@ -51,7 +52,8 @@ Prepared prepare_completion(const Service& service, const std::string& body, con
   return prepared;
 }
 
-// Counts a request that an engine may be working on, so that a drain waits for its answer to be sent.
+// Counts a request that an engine may be working on, so that a drain waits for its answer to be
+// sent.
 class RunningScope {
  public:
   explicit RunningScope(std::atomic<int>& count) : count_(count) { ++count_; }
@@ -95,7 +97,8 @@ std::string hello_text(const Service& service, const std::string& host) {
       "Models:\n{0}\n"
       "Base URL for OpenAI clients: http://{1}/v1 (any API key)\n\n"
       "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-      "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n\n"
+      "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
+      "\"Hello!\"}}]}}'\n\n"
       "Also: /v1/completions, /v1/models, /health\n",
       names, host, service.models.empty() ? "" : service.models.front().name);
 }
@@ -109,12 +112,13 @@ asio::awaitable<void> Connection::answer(const std::string& body) {
     if (exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin)) {
       co_await send_preflight();
     } else if (exchange_.route.route == Route::unknown) {
-      throw Error(ErrorCode::not_found,
-                  fmt::format("There is no {}; GET / says what there is.", exchange_.target.substr(0, 200)));
+      throw Error(ErrorCode::not_found, fmt::format("There is no {}; GET / says what there is.",
+                                                    exchange_.target.substr(0, 200)));
     } else if (!allows_method(exchange_.route.route, exchange_.method)) {
-      co_await send(405, api::error_body(405, "method_not_allowed",
-                                         fmt::format("{} is answered to {} only", name(exchange_.route.route),
-                                                     allowed_methods(exchange_.route.route))));
+      co_await send(
+          405, api::error_body(405, "method_not_allowed",
+                               fmt::format("{} is answered to {} only", name(exchange_.route.route),
+                                           allowed_methods(exchange_.route.route))));
     } else if (exchange_.method == "POST") {
       co_await generate(body);
     } else {
@@ -138,27 +142,37 @@ void Connection::check_caller() const {
     throw Error(ErrorCode::invalid_argument, "the request needs exactly one Host header");
   }
   if (!exchange_.host.empty() && !service_.access.allows_host(exchange_.host)) {
-    throw Error(ErrorCode::permission_denied,
-                fmt::format("this server does not answer to the name '{}'; start it with --allow-host to "
-                            "add one", exchange_.host.substr(0, 200)));
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("this server does not answer to the name '{}'; start it with --allow-host to "
+                    "add one",
+                    exchange_.host.substr(0, 200)));
   }
   if (!service_.access.allows_origin(exchange_.origin, exchange_.host)) {
-    throw Error(ErrorCode::permission_denied,
-                fmt::format("pages of '{}' may not call this server; start it with --cors-origin to allow "
-                            "them", exchange_.origin.substr(0, 200)));
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("pages of '{}' may not call this server; start it with --cors-origin to allow "
+                    "them",
+                    exchange_.origin.substr(0, 200)));
   }
 }
 
 asio::awaitable<void> Connection::answer_get() {
   switch (exchange_.route.route) {
-    case Route::models: co_await send(200, api::model_list_body(service_.models)); break;
+    case Route::models:
+      co_await send(200, api::model_list_body(service_.models));
+      break;
     case Route::model: {
       const api::ServedModel& model = api::find_model(service_.models, exchange_.route.argument);
       co_await send(200, api::model_body(model));
       break;
     }
-    case Route::hello: co_await send_hello(); break;
-    default: co_await send_health(); break;
+    case Route::hello:
+      co_await send_hello();
+      break;
+    default:
+      co_await send_health();
+      break;
   }
 }
 
@@ -172,12 +186,14 @@ ResponseHead Connection::head_of(int status) const {
   if (service_.access.has_cors()) head.headers.emplace_back("Vary", "Origin");
   if (service_.access.is_cors_origin(exchange_.origin)) {
     head.headers.emplace_back("Access-Control-Allow-Origin", exchange_.origin);
-    head.headers.emplace_back("Access-Control-Expose-Headers", "x-request-id, retry-after, retry-after-ms");
+    head.headers.emplace_back("Access-Control-Expose-Headers",
+                              "x-request-id, retry-after, retry-after-ms");
   }
   return head;
 }
 
-asio::awaitable<void> Connection::send(int status, std::string_view body, std::string_view content_type) {
+asio::awaitable<void> Connection::send(int status, std::string_view body,
+                                       std::string_view content_type) {
   exchange_.status = status;
   ResponseHead head = head_of(status);
   head.content_type = content_type;
@@ -189,7 +205,8 @@ asio::awaitable<void> Connection::send(int status, std::string_view body, std::s
 
 asio::awaitable<void> Connection::send_error(const Error& error, int retry_after_s) {
   const int status = http_status(error.code());
-  if (!api::is_public(error.code())) log::error("request {} failed: {}", exchange_.id, error.message());
+  if (!api::is_public(error.code()))
+    log::error("request {} failed: {}", exchange_.id, error.message());
   exchange_.status = status;
   const std::string body = api::error_body(error, exchange_.id);
   ResponseHead head = head_of(status);
@@ -207,11 +224,12 @@ asio::awaitable<void> Connection::send_preflight() {
   exchange_.status = 204;
   ResponseHead head = head_of(204);
   head.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST");
-  head.headers.emplace_back("Access-Control-Allow-Headers",
-                            "authorization, content-type, x-request-id, x-stainless-arch, x-stainless-async, "
-                            "x-stainless-helper-method, x-stainless-lang, x-stainless-os, "
-                            "x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, "
-                            "x-stainless-runtime-version, x-stainless-timeout");
+  head.headers.emplace_back(
+      "Access-Control-Allow-Headers",
+      "authorization, content-type, x-request-id, x-stainless-arch, x-stainless-async, "
+      "x-stainless-helper-method, x-stainless-lang, x-stainless-os, "
+      "x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, "
+      "x-stainless-runtime-version, x-stainless-timeout");
   head.headers.emplace_back("Access-Control-Max-Age", "600");
   co_await write(to_bytes(head));
 }
@@ -363,17 +381,19 @@ asio::awaitable<AnswerEnd> Connection::send_document(AnswerQueue& queue, api::An
 Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) const {
   if (end.error) return *end.error;
   if (queue.overflowed()) {
-    return Error(ErrorCode::cancelled, "the answer was cut off, because the client reads it too slowly");
+    return Error(ErrorCode::cancelled,
+                 "the answer was cut off, because the client reads it too slowly");
   }
   if (service_.draining) return Error(ErrorCode::unavailable, "the server is shutting down");
   return Error(ErrorCode::cancelled, "the request was cancelled");
 }
 
 void Connection::note_end(const api::ServedModel& model, const AnswerEnd& end) {
-  exchange_.details = fmt::format(" model={} prompt_tokens={} cached_tokens={} completion_tokens={} "
-                                  "queue_ms={:.1f} ttft_ms={:.1f}",
-                                  model.name, end.usage.prompt_tokens, end.usage.cached_tokens,
-                                  end.usage.completion_tokens, end.usage.queue_ms, end.usage.ttft_ms);
+  exchange_.details = fmt::format(
+      " model={} prompt_tokens={} cached_tokens={} completion_tokens={} "
+      "queue_ms={:.1f} ttft_ms={:.1f}",
+      model.name, end.usage.prompt_tokens, end.usage.cached_tokens, end.usage.completion_tokens,
+      end.usage.queue_ms, end.usage.ttft_ms);
   if (end.error) {
     exchange_.details += fmt::format(" end={}", ridge::name(end.error->code()));
   } else if (end.cancelled) {
@@ -383,8 +403,10 @@ void Connection::note_end(const api::ServedModel& model, const AnswerEnd& end) {
 
 void Connection::log() const {
   const double duration_ms =
-      std::chrono::duration<double, std::milli>(service_.clock.now() - exchange_.started_at).count();
-  const bool is_probe = exchange_.route.route == Route::health || exchange_.route.route == Route::live ||
+      std::chrono::duration<double, std::milli>(service_.clock.now() - exchange_.started_at)
+          .count();
+  const bool is_probe = exchange_.route.route == Route::health ||
+                        exchange_.route.route == Route::live ||
                         exchange_.route.route == Route::ready;
   const std::string line =
       fmt::format("{} {} {} id={}{} duration_ms={:.1f}{}", exchange_.method.substr(0, 16),

@@ -18,7 +18,8 @@ engine::RequestListener listen(std::shared_ptr<AnswerQueue> queue, int first_cho
 
 }  // namespace
 
-Generation::Generation(std::shared_ptr<engine::Engine> engine, std::vector<engine::Request> requests,
+Generation::Generation(std::shared_ptr<engine::Engine> engine,
+                       std::vector<engine::Request> requests,
                        const std::shared_ptr<AnswerQueue>& queue)
     : engine_(std::move(engine)) {
   int first_choice = 0;

@@ -8,8 +8,8 @@
 
 namespace ridge::server {
 
-// The engine requests behind one HTTP request, one for each prompt. Destroying it cancels what still
-// runs.
+// The engine requests behind one HTTP request, one for each prompt. Destroying it cancels what
+// still runs.
 class Generation {
  public:
   // Submits all or none; throws as Engine::submit. The queue was made for as many requests. Choices

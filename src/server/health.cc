@@ -20,13 +20,14 @@ void append_model(std::string& out, const api::ServedModel& model) {
   const engine::EngineStats stats = model.engine->stats();
   out += "{\"name\":";
   api::append_json_string(out, model.name);
-  fmt::format_to(std::back_inserter(out),
-                 ",\"context_length\":{},\"running\":{},\"waiting\":{},\"blocks_total\":{},\"blocks_free\":{},"
-                 "\"prompt_tokens_total\":{},\"generated_tokens_total\":{},\"steps_total\":{},"
-                 "\"finished_total\":{}}}",
-                 model.engine->model_info().context_tokens, stats.running, stats.waiting,
-                 stats.blocks_total, stats.blocks_free, stats.prompt_tokens_total,
-                 stats.generated_tokens_total, stats.steps_total, stats.finished_total);
+  fmt::format_to(
+      std::back_inserter(out),
+      ",\"context_length\":{},\"running\":{},\"waiting\":{},\"blocks_total\":{},\"blocks_free\":{},"
+      "\"prompt_tokens_total\":{},\"generated_tokens_total\":{},\"steps_total\":{},"
+      "\"finished_total\":{}}}",
+      model.engine->model_info().context_tokens, stats.running, stats.waiting, stats.blocks_total,
+      stats.blocks_free, stats.prompt_tokens_total, stats.generated_tokens_total, stats.steps_total,
+      stats.finished_total);
 }
 
 }  // namespace
@@ -72,9 +73,12 @@ int Health::retry_after_s(const api::ServedModel& model) const {
 }
 
 std::string Health::body(Clock::TimePoint now, bool draining, int connections) const {
-  std::string out = fmt::format("{{\"status\":\"{}\",\"uptime_s\":{:.1f},\"connections\":{},\"models\":[",
-                                draining ? "draining" : alive_ ? "ok" : "stalled",
-                                seconds(now - started_at_), connections);
+  std::string out =
+      fmt::format("{{\"status\":\"{}\",\"uptime_s\":{:.1f},\"connections\":{},\"models\":[",
+                  draining ? "draining"
+                  : alive_ ? "ok"
+                           : "stalled",
+                  seconds(now - started_at_), connections);
   for (std::size_t i = 0; i < models_.size(); ++i) {
     if (i > 0) out += ',';
     append_model(out, models_[i]);

@@ -10,17 +10,19 @@
 
 namespace ridge::server {
 
-// Watches the engines' step loops from outside: a process that answers while its engine stands still
-// is not alive. Not thread-safe.
+// Watches the engines' step loops from outside: a process that answers while its engine stands
+// still is not alive. Not thread-safe.
 class Health {
  public:
-  Health(std::span<const api::ServedModel> models, Clock::Duration stall_timeout, Clock::TimePoint now);
+  Health(std::span<const api::ServedModel> models, Clock::Duration stall_timeout,
+         Clock::TimePoint now);
 
   // Looks at every engine; call it about once a second.
   void observe(Clock::TimePoint now);
   // False while an engine has work and has made no step for longer than the stall timeout.
   bool alive() const { return alive_; }
-  // Seconds until an engine is likely to have finished one more request, from its recent rate: 1 to 60.
+  // Seconds until an engine is likely to have finished one more request, from its recent rate: 1
+  // to 60.
   int retry_after_s(const api::ServedModel& model) const;
 
   // {"status","uptime_s","connections","models":[{"name","running","waiting","blocks_total",…}]}
@@ -34,7 +36,8 @@ class Health {
     double finished_per_s = 0;  // an average that forgets within about ten seconds
   };
 
-  void observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s, Clock::TimePoint now);
+  void observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,
+               Clock::TimePoint now);
 
   const std::span<const api::ServedModel> models_;
   const Clock::Duration stall_timeout_;

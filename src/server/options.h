@@ -8,7 +8,8 @@
 
 namespace ridge::server {
 
-// Each limit guards against one kind of bad or slow client; the defaults are generous for good ones.
+// Each limit guards against one kind of bad or slow client; the defaults are generous for good
+// ones.
 struct ServerOptions {
   std::string host = "127.0.0.1";  // an address, or a name that resolves to one
   uint16_t port = 8080;            // 0: any free one
@@ -19,14 +20,15 @@ struct ServerOptions {
   std::size_t max_head_bytes = 16u << 10;  // 431
   std::size_t max_body_bytes = 8u << 20;   // 413
   int max_connections = 1024;              // 503
-  std::size_t max_unsent_bytes = 4u << 20;  // of one stream; a client that falls further behind is cut off
+  std::size_t max_unsent_bytes =
+      4u << 20;  // of one stream; a client that falls further behind is cut off
 
-  std::chrono::milliseconds head_timeout{10'000};   // first byte to end of head: 408
-  std::chrono::milliseconds body_timeout{60'000};   // the whole body: 408
-  std::chrono::milliseconds idle_timeout{75'000};   // between requests of one connection
-  std::chrono::milliseconds write_timeout{30'000};  // for each 64 KiB
-  std::chrono::milliseconds heartbeat{15'000};      // comments in a stream that waits
-  std::chrono::milliseconds drain_timeout{30'000};  // for running requests, once asked to stop
+  std::chrono::milliseconds head_timeout{10'000};    // first byte to end of head: 408
+  std::chrono::milliseconds body_timeout{60'000};    // the whole body: 408
+  std::chrono::milliseconds idle_timeout{75'000};    // between requests of one connection
+  std::chrono::milliseconds write_timeout{30'000};   // for each 64 KiB
+  std::chrono::milliseconds heartbeat{15'000};       // comments in a stream that waits
+  std::chrono::milliseconds drain_timeout{30'000};   // for running requests, once asked to stop
   std::chrono::milliseconds stall_timeout{120'000};  // a step that lasts longer: not alive
 
   std::vector<std::string> cors_origins;   // may call from a browser; "*": all. Empty: none

@@ -61,15 +61,24 @@ bool allows_method(Route route, std::string_view method) {
 
 std::string_view name(Route route) {
   switch (route) {
-    case Route::hello: return "/";
-    case Route::health: return "/health";
-    case Route::live: return "/v1/health/live";
-    case Route::ready: return "/v1/health/ready";
-    case Route::models: return "/v1/models";
-    case Route::model: return "/v1/models/{id}";
-    case Route::chat_completions: return "/v1/chat/completions";
-    case Route::completions: return "/v1/completions";
-    case Route::unknown: return "(unknown)";
+    case Route::hello:
+      return "/";
+    case Route::health:
+      return "/health";
+    case Route::live:
+      return "/v1/health/live";
+    case Route::ready:
+      return "/v1/health/ready";
+    case Route::models:
+      return "/v1/models";
+    case Route::model:
+      return "/v1/models/{id}";
+    case Route::chat_completions:
+      return "/v1/chat/completions";
+    case Route::completions:
+      return "/v1/completions";
+    case Route::unknown:
+      return "(unknown)";
   }
   return "(unknown)";
 }

@@ -5,7 +5,17 @@
 
 namespace ridge::server {
 
-enum class Route { hello, health, live, ready, models, model, chat_completions, completions, unknown };
+enum class Route {
+  hello,
+  health,
+  live,
+  ready,
+  models,
+  model,
+  chat_completions,
+  completions,
+  unknown
+};
 
 struct RouteMatch {
   Route route = Route::unknown;

@@ -24,8 +24,9 @@ namespace {
 
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::milliseconds health_interval{1'000};
-constexpr std::chrono::milliseconds accept_pause{100};     // where descriptors have run out
-constexpr std::chrono::milliseconds farewell_timeout{3'000};  // for last bytes, once the engines are idle
+constexpr std::chrono::milliseconds accept_pause{100};  // where descriptors have run out
+constexpr std::chrono::milliseconds farewell_timeout{
+    3'000};  // for last bytes, once the engines are idle
 constexpr std::chrono::milliseconds farewell_poll{20};
 
 tcp::endpoint resolve(const ServerOptions& options) {
@@ -36,21 +37,25 @@ tcp::endpoint resolve(const ServerOptions& options) {
   const auto found = resolver.resolve(options.host, port, tcp::resolver::passive, failure);
   if (failure || found.empty()) {
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("the host '{}' has no address: {}", options.host, failure.message()), "host");
+                fmt::format("the host '{}' has no address: {}", options.host, failure.message()),
+                "host");
   }
   return found.begin()->endpoint();
 }
 
 void check_options(const ServerOptions& options, const tcp::endpoint& endpoint) {
   if (options.network_threads < 1 || options.text_threads < 1 || options.max_connections < 1) {
-    throw Error(ErrorCode::invalid_argument, "a server needs at least one thread and one connection");
+    throw Error(ErrorCode::invalid_argument,
+                "a server needs at least one thread and one connection");
   }
   if (!endpoint.address().is_loopback() && !options.insecure_no_auth) {
-    throw Error(ErrorCode::permission_denied,
-                fmt::format("{} can be reached by other machines, and nothing asks them for a key yet. "
-                            "Listen on 127.0.0.1, or accept that anyone may use the model with "
-                            "--insecure-no-auth.", options.host),
-                "host");
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("{} can be reached by other machines, and nothing asks them for a key yet. "
+                    "Listen on 127.0.0.1, or accept that anyone may use the model with "
+                    "--insecure-no-auth.",
+                    options.host),
+        "host");
   }
 }
 
@@ -63,8 +68,9 @@ void listen(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
   if (!failure) return;
   const std::string address = fmt::format("{}:{}", endpoint.address().to_string(), endpoint.port());
   if (failure == asio::error::address_in_use) {
-    throw Error(ErrorCode::io, fmt::format("{} is in use by another program; choose another port with --port",
-                                           address));
+    throw Error(
+        ErrorCode::io,
+        fmt::format("{} is in use by another program; choose another port with --port", address));
   }
   throw Error(ErrorCode::io, fmt::format("cannot listen on {}: {}", address, failure.message()));
 }
@@ -138,7 +144,8 @@ asio::awaitable<void> say_farewell(Service& service) {
 
 }  // namespace
 
-Service::Service(ServerOptions given_options, std::vector<api::ServedModel> given_models, bool is_loopback)
+Service::Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
+                 bool is_loopback)
     : options(std::move(given_options)),
       models(std::move(given_models)),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),

@@ -15,9 +15,10 @@ struct Service;
 // Serves models over HTTP from the moment of `run`.
 class Server {
  public:
-  // Binds the address, so that a client that knows it waits rather than fails. Throws Error(io) for an
-  // address that is in use or not ours, Error(permission_denied) for one that others can reach where
-  // the options do not say `insecure_no_auth`, Error(invalid_argument) for options that make no sense.
+  // Binds the address, so that a client that knows it waits rather than fails. Throws Error(io) for
+  // an address that is in use or not ours, Error(permission_denied) for one that others can reach
+  // where the options do not say `insecure_no_auth`, Error(invalid_argument) for options that make
+  // no sense.
   Server(ServerOptions options, std::vector<api::ServedModel> models);
   ~Server();
   Server(const Server&) = delete;
@@ -28,8 +29,8 @@ class Server {
   // "http://127.0.0.1:8080"
   std::string url() const;
 
-  // Returns once `stop` was called (or a signal came, see ServerOptions::handle_signals) and running
-  // requests have ended or were cut off at the drain timeout. Once only.
+  // Returns once `stop` was called (or a signal came, see ServerOptions::handle_signals) and
+  // running requests have ended or were cut off at the drain timeout. Once only.
   void run();
   // From any thread, more than once: no new requests, then `run` returns.
   void stop();

@@ -25,7 +25,8 @@ namespace asio = boost::asio;
 
 // What the connections of one server share. Outlives them.
 struct Service {
-  Service(ServerOptions given_options, std::vector<api::ServedModel> given_models, bool is_loopback);
+  Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
+          bool is_loopback);
 
   const ServerOptions options;
   const std::vector<api::ServedModel> models;

@@ -11,7 +11,8 @@ using engine::Delta;
 using engine::FinishReason;
 using engine::TokenInfo;
 
-const AnswerHead head = {.id = "chatcmpl-1", .created_s = 12, .model = "m\"", .fingerprint = "fp_1"};
+const AnswerHead head = {
+    .id = "chatcmpl-1", .created_s = 12, .model = "m\"", .fingerprint = "fp_1"};
 
 ChatRequest request(bool stream) {
   ChatRequest request;
@@ -26,7 +27,8 @@ Delta text_delta(std::string content, std::string reasoning = "") {
   return delta;
 }
 
-const engine::Usage usage = {.prompt_tokens = 5, .cached_tokens = 2, .completion_tokens = 3, .reasoning_tokens = 1};
+const engine::Usage usage = {
+    .prompt_tokens = 5, .cached_tokens = 2, .completion_tokens = 3, .reasoning_tokens = 1};
 const Json usage_json = Json::parse(
     R"({"prompt_tokens":5,"completion_tokens":3,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":2},
         "completion_tokens_details":{"reasoning_tokens":1}})");
@@ -42,7 +44,9 @@ TEST(ChatStream, SendsRoleDeltasReasonAndDone) {
   answer->finish(usage, out);
   const auto events = events_of(out);
   ASSERT_EQ(events.size(), 5u);
-  EXPECT_EQ(events[0], Json::parse(R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":12,"model":"m\"",
+  EXPECT_EQ(
+      events[0],
+      Json::parse(R"({"id":"chatcmpl-1","object":"chat.completion.chunk","created":12,"model":"m\"",
       "system_fingerprint":"fp_1","choices":[{"index":0,"delta":{"role":"assistant","content":""},
       "logprobs":null,"finish_reason":null}]})"));
   EXPECT_EQ(events[1]["choices"][0]["delta"], Json({{"content", "a\n"}}));
@@ -74,7 +78,8 @@ TEST(ChatStream, SendsReasoningUnderBothNames) {
   answer->add(0, text_delta("so", "."), out);
   const auto events = events_of(out);
   ASSERT_EQ(events.size(), 2u);
-  EXPECT_EQ(events[0]["choices"][0]["delta"], Json({{"reasoning_content", "hm"}, {"reasoning", "hm"}}));
+  EXPECT_EQ(events[0]["choices"][0]["delta"],
+            Json({{"reasoning_content", "hm"}, {"reasoning", "hm"}}));
   EXPECT_EQ(events[1]["choices"][0]["delta"],
             Json({{"reasoning_content", "."}, {"reasoning", "."}, {"content", "so"}}));
 }
@@ -111,12 +116,14 @@ TEST(ChatDocument, HoldsEveryChoice) {
   answer->finish_choice(0, FinishReason::length, out);
   EXPECT_EQ(out, "");
   answer->finish(usage, out);
-  EXPECT_EQ(Json::parse(out), Json::parse(R"({"id":"chatcmpl-1","object":"chat.completion","created":12,"model":"m\"",
+  EXPECT_EQ(Json::parse(out),
+            Json::parse(R"({"id":"chatcmpl-1","object":"chat.completion","created":12,"model":"m\"",
     "system_fingerprint":"fp_1","choices":[
       {"index":0,"message":{"role":"assistant","content":"a","refusal":null,"reasoning_content":"think","reasoning":"think"},
        "logprobs":null,"finish_reason":"length"},
       {"index":1,"message":{"role":"assistant","content":"bc","refusal":null},"logprobs":null,"finish_reason":"stop"}],
-    "usage":)" + usage_json.dump() + "}"));
+    "usage":)" + usage_json.dump() +
+                        "}"));
 }
 
 TEST(ChatDocument, HasNoContentWhereTheReasoningNeverEnded) {

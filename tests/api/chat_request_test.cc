@@ -9,7 +9,8 @@ namespace {
 
 // A body with one message and `more` members, as in R"("n":2)".
 std::string body(const std::string& more = "") {
-  return R"({"model":"m","messages":[{"role":"user","content":"hi"}])" + (more.empty() ? "" : "," + more) + "}";
+  return R"({"model":"m","messages":[{"role":"user","content":"hi"}])" +
+         (more.empty() ? "" : "," + more) + "}";
 }
 
 ChatRequest parse(const std::string& text) { return parse_chat_request(parse_json(text)); }
@@ -29,7 +30,8 @@ TEST(ChatRequest, LeavesWhatIsNotSaidToTheDefaults) {
   EXPECT_EQ(request.top_logprobs, -1);
   EXPECT_FALSE(request.tools);
   EXPECT_FALSE(request.variables);
-  const auto params = sampling_params(request.generation, {.temperature = 0.6f, .top_p = 0.95f}, -1);
+  const auto params =
+      sampling_params(request.generation, {.temperature = 0.6f, .top_p = 0.95f}, -1);
   EXPECT_FLOAT_EQ(params.temperature, 0.6f);
   EXPECT_FLOAT_EQ(params.top_p, 0.95f);
 }
@@ -41,7 +43,8 @@ TEST(ChatRequest, ReadsEverySamplingField) {
       "logit_bias":{"7":-100,"9":2.5},"min_tokens":2,"ignore_eos":true,"max_tokens":9,"stream":true,
       "stream_options":{"include_usage":true},"user":"u")"));
   const GenerationFields& fields = request.generation;
-  const auto params = sampling_params(fields, {.temperature = 0.6f, .top_p = 0.95f}, request.top_logprobs);
+  const auto params =
+      sampling_params(fields, {.temperature = 0.6f, .top_p = 0.95f}, request.top_logprobs);
   EXPECT_FLOAT_EQ(params.temperature, 0.5f);
   EXPECT_FLOAT_EQ(params.top_p, 0.9f);
   EXPECT_EQ(params.top_k, 40);
@@ -69,20 +72,47 @@ TEST(ChatRequest, TakesTheNewerNameOfMaxTokens) {
 
 TEST(ChatRequest, IgnoresUnknownFieldsAndNulls) {
   EXPECT_EQ(refusal(body(R"("no_such_field":{"a":[1]},"temperature":null,"stop":null,"tools":null,
-      "response_format":{"type":"text"},"metadata":{},"store":false,"parallel_tool_calls":true)")), "");
+      "response_format":{"type":"text"},"metadata":{},"store":false,"parallel_tool_calls":true)")),
+            "");
 }
 
 TEST(ChatRequest, BoundsEveryNumber) {
-  const std::pair<const char*, const char*> wrong[] = {
-      {"temperature", "-0.1"}, {"temperature", "2.1"}, {"temperature", "\"1\""}, {"temperature", "true"},
-      {"top_p", "0"}, {"top_p", "1.1"}, {"top_k", "-2"}, {"top_k", "1.5"}, {"top_k", "99999999999"},
-      {"min_p", "-1"}, {"min_p", "2"}, {"presence_penalty", "2.5"}, {"frequency_penalty", "-3"},
-      {"repetition_penalty", "0"}, {"repetition_penalty", "3"}, {"seed", "1.5"}, {"seed", "\"x\""},
-      {"max_tokens", "0"}, {"max_tokens", "-1"}, {"max_tokens", "1e18"}, {"max_tokens", "18446744073709551615"},
-      {"max_completion_tokens", "0"}, {"n", "0"}, {"n", "17"}, {"n", "16384"}, {"min_tokens", "-1"},
-      {"top_logprobs", "21"}, {"top_logprobs", "-1"}, {"top_logprobs", "1"}, {"logprobs", "1"},
-      {"stream", "1"}, {"ignore_eos", "\"yes\""}, {"stop", "1"}, {"stop", "\"\""}, {"logit_bias", "[]"},
-      {"user", "1"}};
+  const std::pair<const char*, const char*> wrong[] = {{"temperature", "-0.1"},
+                                                       {"temperature", "2.1"},
+                                                       {"temperature", "\"1\""},
+                                                       {"temperature", "true"},
+                                                       {"top_p", "0"},
+                                                       {"top_p", "1.1"},
+                                                       {"top_k", "-2"},
+                                                       {"top_k", "1.5"},
+                                                       {"top_k", "99999999999"},
+                                                       {"min_p", "-1"},
+                                                       {"min_p", "2"},
+                                                       {"presence_penalty", "2.5"},
+                                                       {"frequency_penalty", "-3"},
+                                                       {"repetition_penalty", "0"},
+                                                       {"repetition_penalty", "3"},
+                                                       {"seed", "1.5"},
+                                                       {"seed", "\"x\""},
+                                                       {"max_tokens", "0"},
+                                                       {"max_tokens", "-1"},
+                                                       {"max_tokens", "1e18"},
+                                                       {"max_tokens", "18446744073709551615"},
+                                                       {"max_completion_tokens", "0"},
+                                                       {"n", "0"},
+                                                       {"n", "17"},
+                                                       {"n", "16384"},
+                                                       {"min_tokens", "-1"},
+                                                       {"top_logprobs", "21"},
+                                                       {"top_logprobs", "-1"},
+                                                       {"top_logprobs", "1"},
+                                                       {"logprobs", "1"},
+                                                       {"stream", "1"},
+                                                       {"ignore_eos", "\"yes\""},
+                                                       {"stop", "1"},
+                                                       {"stop", "\"\""},
+                                                       {"logit_bias", "[]"},
+                                                       {"user", "1"}};
   for (const auto& [field, value] : wrong) {
     if (std::string_view(field) == "user") continue;  // not read: any value is ignored
     const std::string text = body("\"" + std::string(field) + "\":" + value);
@@ -110,7 +140,8 @@ TEST(ChatRequest, RefusesBodiesThatAreNoChat) {
   EXPECT_EQ(refusal(messages("\"hi\"")), "invalid_argument messages");
   EXPECT_EQ(refusal(messages("[1]")), "invalid_argument messages[0]");
   EXPECT_EQ(refusal(messages(R"([{"role":"user"}])")), "invalid_argument messages[0].content");
-  EXPECT_EQ(refusal(messages(R"([{"role":"user","content":5}])")), "invalid_argument messages[0].content");
+  EXPECT_EQ(refusal(messages(R"([{"role":"user","content":5}])")),
+            "invalid_argument messages[0].content");
 }
 
 TEST(ChatRequest, JoinsTextPartsAndRefusesOthers) {
@@ -119,7 +150,8 @@ TEST(ChatRequest, JoinsTextPartsAndRefusesOthers) {
           {"role":"user","content":"c","name":"n"}])"));
   EXPECT_EQ(to_text(request.messages),
             R"([{"role":"system","content":"a\nb"},{"role":"user","content":"c","name":"n"}])");
-  EXPECT_EQ(refusal(messages(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])")),
+  EXPECT_EQ(refusal(messages(
+                R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}])")),
             "unsupported messages[0].content[0].type");
 }
 
@@ -143,7 +175,8 @@ TEST(ChatRequest, KeepsToolCallsForTheTemplate) {
 }
 
 TEST(ChatRequest, PassesToolsAndRefusesToForceThem) {
-  const std::string tools = R"("tools":[{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}}])";
+  const std::string tools =
+      R"("tools":[{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}}])";
   EXPECT_EQ(to_text(*parse(body(tools)).tools),
             R"([{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}}])");
   EXPECT_TRUE(parse(body(tools + R"(,"tool_choice":"auto")")).tools);
@@ -157,10 +190,12 @@ TEST(ChatRequest, PassesToolsAndRefusesToForceThem) {
 }
 
 TEST(ChatRequest, NeverAnswersUnconstrainedWhereAFormWasAskedFor) {
-  EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_object"})")), "unsupported response_format");
+  EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_object"})")),
+            "unsupported response_format");
   EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_schema","json_schema":{}})")),
             "unsupported response_format");
-  EXPECT_EQ(refusal(body(R"("response_format":{"type":"x"})")), "invalid_argument response_format.type");
+  EXPECT_EQ(refusal(body(R"("response_format":{"type":"x"})")),
+            "invalid_argument response_format.type");
   EXPECT_EQ(refusal(body(R"("guided_json":{})")), "unsupported guided_json");
   EXPECT_EQ(refusal(body(R"("structured_outputs":{})")), "unsupported structured_outputs");
 }

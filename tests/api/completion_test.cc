@@ -12,7 +12,9 @@ namespace {
 using engine::Delta;
 using engine::FinishReason;
 
-CompletionRequest parse(const std::string& text) { return parse_completion_request(parse_json(text)); }
+CompletionRequest parse(const std::string& text) {
+  return parse_completion_request(parse_json(text));
+}
 
 std::string refusal(const std::string& text) {
   return refusal_of([&] { parse(text); });
@@ -21,7 +23,8 @@ std::string refusal(const std::string& text) {
 TEST(CompletionRequest, ReadsEveryFormOfAPrompt) {
   EXPECT_EQ(parse(R"({"prompt":"a"})").prompts, (std::vector<PromptText>{"a"}));
   EXPECT_EQ(parse(R"({"prompt":["a","b"]})").prompts, (std::vector<PromptText>{"a", "b"}));
-  EXPECT_EQ(parse(R"({"prompt":[1,2]})").prompts, (std::vector<PromptText>{std::vector<int32_t>{1, 2}}));
+  EXPECT_EQ(parse(R"({"prompt":[1,2]})").prompts,
+            (std::vector<PromptText>{std::vector<int32_t>{1, 2}}));
   EXPECT_EQ(parse(R"({"prompt":[[1],[2,3]]})").prompts,
             (std::vector<PromptText>{std::vector<int32_t>{1}, std::vector<int32_t>{2, 3}}));
 }
@@ -77,12 +80,14 @@ TEST(CompletionAnswer, HoldsLogprobsInTheOldForm) {
   const Json choice = Json::parse(out)["choices"][0];
   EXPECT_EQ(choice["text"], "ébc");
   EXPECT_EQ(choice["finish_reason"], "length");
-  EXPECT_EQ(choice["logprobs"], Json::parse(R"({"tokens":["bytes:\\xc3","bytes:\\xa9","c"],"token_logprobs":[-1,-1,-1],
+  EXPECT_EQ(choice["logprobs"],
+            Json::parse(R"({"tokens":["bytes:\\xc3","bytes:\\xa9","c"],"token_logprobs":[-1,-1,-1],
       "top_logprobs":[{"bytes:\\xc3":-1,"z":-2},{"bytes:\\xa9":-1,"z":-2},{"c":-1,"z":-2}],"text_offset":[0,1,1]})"));
 }
 
 TEST(CompletionAnswer, StreamsEachChoice) {
-  CompletionRequest request = parse(R"({"prompt":["p","q"],"stream":true,"stream_options":{"include_usage":true}})");
+  CompletionRequest request =
+      parse(R"({"prompt":["p","q"],"stream":true,"stream_options":{"include_usage":true}})");
   const auto answer = make_answer(request, head);
   std::string out;
   answer->begin(out);
@@ -92,8 +97,10 @@ TEST(CompletionAnswer, StreamsEachChoice) {
   answer->finish(usage, out);
   const auto events = events_of(out);
   ASSERT_EQ(events.size(), 5u);
-  EXPECT_EQ(events[0]["choices"][0], Json::parse(R"({"index":1,"text":"x","logprobs":null,"finish_reason":null})"));
-  EXPECT_EQ(events[2]["choices"][0], Json::parse(R"({"index":0,"text":"","logprobs":null,"finish_reason":"length"})"));
+  EXPECT_EQ(events[0]["choices"][0],
+            Json::parse(R"({"index":1,"text":"x","logprobs":null,"finish_reason":null})"));
+  EXPECT_EQ(events[2]["choices"][0],
+            Json::parse(R"({"index":0,"text":"","logprobs":null,"finish_reason":"length"})"));
   EXPECT_EQ(events[3]["usage"]["total_tokens"], 3);
   EXPECT_EQ(events[4], "[DONE]");
 }

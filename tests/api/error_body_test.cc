@@ -12,8 +12,9 @@ namespace {
 
 TEST(ErrorBody, HasOpenAisShape) {
   const Error error(ErrorCode::invalid_argument, "'n' is 0", "n");
-  EXPECT_EQ(error_body(error, "r"),
-            R"({"error":{"message":"'n' is 0","type":"invalid_request_error","param":"n","code":"invalid_argument"}})");
+  EXPECT_EQ(
+      error_body(error, "r"),
+      R"({"error":{"message":"'n' is 0","type":"invalid_request_error","param":"n","code":"invalid_argument"}})");
   const Json missing = Json::parse(error_body(Error(ErrorCode::not_found, "no", "model"), "r"));
   EXPECT_EQ(missing["error"]["code"], "model_not_found");
   const Json context = Json::parse(error_body(Error(ErrorCode::context_length, "long"), "r"));

@@ -28,7 +28,8 @@ TEST(ParseJson, KeepsTheOrderAndTheValues) {
 }
 
 TEST(ParseJson, RefusesWhatIsNoJson) {
-  for (const char* text : {"", "{", "{]", "nul", "[1,]", "{\"a\":1}x", "\"\xff\"", "\"\\ud800\"", "1e999", "[1 2]"}) {
+  for (const char* text :
+       {"", "{", "{]", "nul", "[1,]", "{\"a\":1}x", "\"\xff\"", "\"\\ud800\"", "1e999", "[1 2]"}) {
     EXPECT_EQ(refusal(text), "invalid_argument ") << text;
   }
 }
@@ -71,7 +72,8 @@ TEST(AppendJsonString, EscapesWhatJsonAsksFor) {
 TEST(AppendJsonString, NeverWritesInvalidUtf8) {
   for (int first = 0; first < 256; ++first) {
     for (int second = 0; second < 256; ++second) {
-      const std::string bytes = {static_cast<char>(first), static_cast<char>(second), '\xA9', '\xBF', 'x'};
+      const std::string bytes = {static_cast<char>(first), static_cast<char>(second), '\xA9',
+                                 '\xBF', 'x'};
       // The library's parser refuses invalid UTF-8.
       const std::string text = json_string(bytes);
       ASSERT_TRUE(Json::accept(text)) << first << " " << second;

@@ -9,12 +9,12 @@ namespace {
 
 TEST(AccessRules, ALoopbackServerAnswersToItsOwnNamesOnly) {
   const AccessRules rules("127.0.0.1", true, {"Dev.Example"}, {});
-  for (const char* host : {"localhost", "localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:1", "[::1]",
-                           "[::1]:8080", "dev.example:80"}) {
+  for (const char* host : {"localhost", "localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:1",
+                           "[::1]", "[::1]:8080", "dev.example:80"}) {
     EXPECT_TRUE(rules.allows_host(host)) << host;
   }
-  for (const char* host : {"", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "192.168.0.1",
-                           "[2001:db8::1]", "127.evil"}) {
+  for (const char* host : {"", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example",
+                           "192.168.0.1", "[2001:db8::1]", "127.evil"}) {
     EXPECT_FALSE(rules.allows_host(host)) << host;
   }
 }
@@ -45,7 +45,8 @@ TEST(Route, FindsWhatThereIs) {
   EXPECT_EQ(match_route("/v1/models").route, Route::models);
   EXPECT_EQ(match_route("/v1/models/hf:org/repo:Q8_0").argument, "hf:org/repo:Q8_0");
   EXPECT_EQ(match_route("/v1/models/smollm2%3A135m").argument, "smollm2:135m");
-  for (const char* target : {"", "*", "/v1", "/v1/chat/completions/", "/v1/models/", "/v1/models/%zz", "/V1/models"}) {
+  for (const char* target :
+       {"", "*", "/v1", "/v1/chat/completions/", "/v1/models/", "/v1/models/%zz", "/V1/models"}) {
     EXPECT_EQ(match_route(target).route, Route::unknown) << target;
   }
 }

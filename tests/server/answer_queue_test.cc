@@ -62,7 +62,8 @@ TEST(AnswerQueue, EndsOnceAllRequestsHaveAndAddsThem) {
   queue.push_finish({.reasons = {FinishReason::stop}, .usage = {.prompt_tokens = 2, .ttft_ms = 9}});
   EXPECT_FALSE(queue.end());
   EXPECT_EQ(counted.wakes, 0);
-  queue.push_finish({.reasons = {FinishReason::cancelled}, .usage = {.prompt_tokens = 3, .ttft_ms = 4}});
+  queue.push_finish(
+      {.reasons = {FinishReason::cancelled}, .usage = {.prompt_tokens = 3, .ttft_ms = 4}});
   EXPECT_EQ(counted.wakes, 1);
   ASSERT_TRUE(queue.end());
   EXPECT_EQ(queue.end()->usage.prompt_tokens, 5);

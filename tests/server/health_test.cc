@@ -49,7 +49,8 @@ TEST(Health, AnEngineThatStandsStillWithWorkIsNot) {
   EXPECT_TRUE(watched.health.alive());
   watched.pass(100s);
   EXPECT_FALSE(watched.health.alive());
-  EXPECT_EQ(nlohmann::json::parse(watched.health.body(watched.clock.now(), false, 3))["status"], "stalled");
+  EXPECT_EQ(nlohmann::json::parse(watched.health.body(watched.clock.now(), false, 3))["status"],
+            "stalled");
   ++watched.engine->figures.steps_total;
   watched.pass(1s);
   EXPECT_TRUE(watched.health.alive());

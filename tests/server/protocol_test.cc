@@ -15,7 +15,9 @@ void answer_yes(ScriptedEngine::Part& part) { part.say("yes"); }
 
 const std::string completion = R"({"model":"m","prompt":[1,2,3]})";
 
-std::string code_of(const RawResponse& response) { return Json::parse(response.body)["error"]["code"]; }
+std::string code_of(const RawResponse& response) {
+  return Json::parse(response.body)["error"]["code"];
+}
 
 TEST(Protocol, AnswersTheSimpleRoutes) {
   ServerUnderTest under(answer_yes);
@@ -60,8 +62,8 @@ TEST(Protocol, AnswersHeadWithoutABody) {
 TEST(Protocol, AnswersPipelinedRequestsInOrder) {
   ServerUnderTest under(answer_yes);
   RawClient client(under.port());
-  client.send(post("/v1/completions", completion) + get("/v1/models") + post("/v1/completions", completion) +
-              get("/nothing"));
+  client.send(post("/v1/completions", completion) + get("/v1/models") +
+              post("/v1/completions", completion) + get("/nothing"));
   EXPECT_EQ(Json::parse(client.read().body)["choices"][0]["text"], "yes");
   EXPECT_EQ(Json::parse(client.read().body)["object"], "list");
   EXPECT_EQ(Json::parse(client.read().body)["choices"][0]["text"], "yes");
@@ -85,7 +87,8 @@ TEST(Protocol, SpeaksHttp10) {
 TEST(Protocol, ReadsChunkedBodies) {
   ServerUnderTest under(answer_yes);
   RawClient client(under.port());
-  const std::string head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string head =
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   client.send(head + "a\r\n" + completion.substr(0, 10) + "\r\n");
   client.send("14\r\n" + completion.substr(10) + "\r\n0\r\n\r\n");
   EXPECT_EQ(client.read().status, 200);
@@ -94,8 +97,10 @@ TEST(Protocol, ReadsChunkedBodies) {
 TEST(Protocol, SaysContinueWhereAClientWaitsForIt) {
   ServerUnderTest under(answer_yes);
   RawClient client(under.port());
-  client.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: " +
-              std::to_string(completion.size()) + "\r\n\r\n");
+  client.send(
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: "
+      "100-continue\r\nContent-Length: " +
+      std::to_string(completion.size()) + "\r\n\r\n");
   EXPECT_TRUE(client.wait_for("HTTP/1.1 100 Continue\r\n\r\n"));
   client.send(completion);
   EXPECT_EQ(client.read().status, 200);
@@ -103,16 +108,21 @@ TEST(Protocol, SaysContinueWhereAClientWaitsForIt) {
 
 TEST(Protocol, RefusesBrokenRequests) {
   ServerUnderTest under(answer_yes);
-  const std::string chunked = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const std::string chunked =
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   const std::string broken[] = {
       "nonsense\r\n\r\n",
       "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
       "GET / HTTP/1.1\r\nbad header\r\n\r\n",
-      "GET / HTTP/1.1\r\nHost: localhost\r\nX: a\x01" "b\r\n\r\n",
+      "GET / HTTP/1.1\r\nHost: localhost\r\nX: a\x01"
+      "b\r\n\r\n",
       "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
-      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab",
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+      "99999999999999999999\r\n\r\n",
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: "
+      "2\r\n\r\nab",
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: "
+      "chunked\r\n\r\nab",
       chunked + "-2\r\nab\r\n0\r\n\r\n",
       chunked + "zz\r\nab\r\n0\r\n\r\n",
       chunked + "fffffffffffffffff\r\nab\r\n0\r\n\r\n",
@@ -132,12 +142,15 @@ TEST(Protocol, BoundsHeadAndBody) {
   ServerOptions options;
   options.max_body_bytes = 100'000;
   ServerUnderTest under(answer_yes, options);
-  EXPECT_EQ(RawClient(under.port()).ask(get("/", "X: " + std::string(20'000, 'x') + "\r\n")).status, 431);
+  EXPECT_EQ(RawClient(under.port()).ask(get("/", "X: " + std::string(20'000, 'x') + "\r\n")).status,
+            431);
   std::string headers;
   for (int i = 0; i < 3'000; ++i) headers += "A: b\r\n";
   EXPECT_EQ(RawClient(under.port()).ask(get("/", headers)).status, 431);
-  EXPECT_EQ(RawClient(under.port()).ask(post("/v1/completions", std::string(100'001, ' '))).status, 413);
-  const std::string chunked = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(RawClient(under.port()).ask(post("/v1/completions", std::string(100'001, ' '))).status,
+            413);
+  const std::string chunked =
+      "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
   std::string chunks;
   for (int i = 0; i < 20; ++i) chunks += "2710\r\n" + std::string(10'000, ' ') + "\r\n";
   const RawResponse too_large = RawClient(under.port()).ask(chunked + chunks + "0\r\n\r\n");
@@ -152,8 +165,11 @@ TEST(Protocol, DoesNotWaitForSlowClients) {
   RawClient slow_head(under.port());
   EXPECT_EQ(slow_head.ask("GET / HTTP/1.1\r\nHo").status, 408);
   RawClient slow_body(under.port());
-  EXPECT_EQ(slow_body.ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc").status,
-            408);
+  EXPECT_EQ(
+      slow_body
+          .ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
+          .status,
+      408);
   RawClient silent(under.port());
   EXPECT_TRUE(silent.is_closed());
   RawClient idle(under.port());
@@ -165,9 +181,14 @@ TEST(Protocol, RefusesBadBodiesWithTheFieldAtFault) {
   ServerUnderTest under(answer_yes);
   RawClient client(under.port());
   const std::pair<std::string, std::string> bad[] = {
-      {"{", ""}, {"[]", ""}, {std::string(2000, '['), ""}, {R"({"prompt":[1],"n":16384})", "n"},
-      {R"({"prompt":[1],"temperature":-1})", "temperature"}, {R"({"prompt":[5000]})", "prompt"},
-      {R"({"prompt":[1],"logit_bias":{"5000":1}})", "logit_bias"}, {"{\"prompt\":\"\xff\"}", ""}};
+      {"{", ""},
+      {"[]", ""},
+      {std::string(2000, '['), ""},
+      {R"({"prompt":[1],"n":16384})", "n"},
+      {R"({"prompt":[1],"temperature":-1})", "temperature"},
+      {R"({"prompt":[5000]})", "prompt"},
+      {R"({"prompt":[1],"logit_bias":{"5000":1}})", "logit_bias"},
+      {"{\"prompt\":\"\xff\"}", ""}};
   for (const auto& [body, param] : bad) {
     const RawResponse response = client.ask(post("/v1/completions", body));
     EXPECT_EQ(response.status, 400) << body;
@@ -199,11 +220,16 @@ TEST(Protocol, AnswersToKnownNamesOnly) {
 
 TEST(Protocol, HasCorsOnlyForNamedOrigins) {
   ServerUnderTest closed(answer_yes);
-  const std::string preflight = "OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\n"
-                                "Access-Control-Request-Method: POST\r\n\r\n";
+  const std::string preflight =
+      "OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\n"
+      "Access-Control-Request-Method: POST\r\n\r\n";
   EXPECT_EQ(RawClient(closed.port()).ask(preflight).status, 403);
-  EXPECT_EQ(RawClient(closed.port()).ask("OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 405);
-  EXPECT_FALSE(RawClient(closed.port()).ask(get("/health")).headers.contains("access-control-allow-origin"));
+  EXPECT_EQ(RawClient(closed.port())
+                .ask("OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .status,
+            405);
+  EXPECT_FALSE(
+      RawClient(closed.port()).ask(get("/health")).headers.contains("access-control-allow-origin"));
 
   ServerOptions options;
   options.cors_origins = {"https://a.example"};
@@ -211,17 +237,22 @@ TEST(Protocol, HasCorsOnlyForNamedOrigins) {
   const RawResponse allowed = RawClient(open.port()).ask(preflight);
   EXPECT_EQ(allowed.status, 204);
   EXPECT_EQ(allowed.headers.at("access-control-allow-origin"), "https://a.example");
-  const RawResponse answer = RawClient(open.port()).ask(get("/v1/models", "Origin: https://a.example\r\n"));
+  const RawResponse answer =
+      RawClient(open.port()).ask(get("/v1/models", "Origin: https://a.example\r\n"));
   EXPECT_EQ(answer.headers.at("access-control-allow-origin"), "https://a.example");
-  EXPECT_EQ(RawClient(open.port()).ask(get("/v1/models", "Origin: https://b.example\r\n")).status, 403);
+  EXPECT_EQ(RawClient(open.port()).ask(get("/v1/models", "Origin: https://b.example\r\n")).status,
+            403);
 }
 
 TEST(Protocol, NamesEachRequest) {
   ServerUnderTest under(answer_yes);
   RawClient client(under.port());
   EXPECT_TRUE(client.ask(get("/health")).headers.at("x-request-id").starts_with("req_"));
-  EXPECT_EQ(client.ask(get("/health", "X-Request-Id: mine-1\r\n")).headers.at("x-request-id"), "mine-1");
-  EXPECT_TRUE(client.ask(get("/health", "X-Request-Id: a b\r\n")).headers.at("x-request-id").starts_with("req_"));
+  EXPECT_EQ(client.ask(get("/health", "X-Request-Id: mine-1\r\n")).headers.at("x-request-id"),
+            "mine-1");
+  EXPECT_TRUE(client.ask(get("/health", "X-Request-Id: a b\r\n"))
+                  .headers.at("x-request-id")
+                  .starts_with("req_"));
 }
 
 TEST(Protocol, TurnsAwayMoreConnectionsThanItHasRoomFor) {

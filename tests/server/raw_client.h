@@ -17,9 +17,9 @@ namespace ridge::server {
 struct RawResponse {
   int status = 0;
   std::string head;
-  std::string body;  // chunks joined
+  std::string body;                            // chunks joined
   std::map<std::string, std::string> headers;  // names in lower case
-  bool is_whole = false;  // the body's own end was seen
+  bool is_whole = false;                       // the body's own end was seen
 
   bool has(const std::string& name, std::string_view value) const {
     const auto found = headers.find(name);
@@ -27,13 +27,15 @@ struct RawResponse {
   }
 };
 
-// A client that sends exactly the bytes that a test wants, and reads with a deadline of ten seconds.
+// A client that sends exactly the bytes that a test wants, and reads with a deadline of ten
+// seconds.
 class RawClient {
  public:
   explicit RawClient(uint16_t port, int receive_buffer_bytes = 0) {
     socket_ = ::socket(AF_INET, SOCK_STREAM, 0);
     if (receive_buffer_bytes > 0) {
-      setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
+      setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes,
+                 sizeof receive_buffer_bytes);
     }
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -166,9 +168,10 @@ inline std::string get(const std::string& target, const std::string& more_header
   return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + more_headers + "\r\n";
 }
 
-inline std::string post(const std::string& target, const std::string& body, const std::string& more_headers = "") {
-  return "POST " + target + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + more_headers +
-         "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+inline std::string post(const std::string& target, const std::string& body,
+                        const std::string& more_headers = "") {
+  return "POST " + target + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+         more_headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
 }  // namespace ridge::server

@@ -13,7 +13,8 @@ namespace ridge::server {
 using engine::FinishReason;
 using namespace std::chrono_literals;
 
-ScriptedEngine::Part::Part(ScriptedEngine& engine, engine::Request request, engine::RequestListener listener)
+ScriptedEngine::Part::Part(ScriptedEngine& engine, engine::Request request,
+                           engine::RequestListener listener)
     : engine_(engine),
       request_(std::move(request)),
       listener_(std::move(listener)),
@@ -60,11 +61,13 @@ ScriptedEngine::ScriptedEngine(Script script) : script_(std::move(script)) {
   info_.name = "scripted";
   info_.context_tokens = 1000;
   info_.vocab_size = 1000;
-  const auto file = format::GgufFile::open(std::filesystem::path(RIDGE_SOURCE_DIR) / "tests/goldens/llama-f32.gguf");
+  const auto file = format::GgufFile::open(std::filesystem::path(RIDGE_SOURCE_DIR) /
+                                           "tests/goldens/llama-f32.gguf");
   tokenizer_ = text::Tokenizer::from_gguf(file);
   // Ends inside the reasoning when a client asks for it, as newer R1 templates always do.
   chat_template_ = text::ChatTemplate::from_source(
-      "{% for m in messages %}{{ m.content }}{% endfor %}{% if thinking %}<think>\n{% endif %}", "", "");
+      "{% for m in messages %}{{ m.content }}{% endfor %}{% if thinking %}<think>\n{% endif %}", "",
+      "");
 }
 
 ScriptedEngine::~ScriptedEngine() { drain(0s); }
@@ -72,7 +75,8 @@ ScriptedEngine::~ScriptedEngine() { drain(0s); }
 const text::Tokenizer& ScriptedEngine::tokenizer() const { return *tokenizer_; }
 const text::ChatTemplate& ScriptedEngine::chat_template() const { return *chat_template_; }
 
-engine::RequestId ScriptedEngine::submit(engine::Request request, engine::RequestListener listener) {
+engine::RequestId ScriptedEngine::submit(engine::Request request,
+                                         engine::RequestListener listener) {
   if (refuses_) throw Error(ErrorCode::queue_full, "256 requests wait already; try again later");
   std::lock_guard lock(mutex_);
   if (draining_) throw Error(ErrorCode::unavailable, "the engine is shutting down");

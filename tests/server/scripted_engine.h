@@ -14,8 +14,8 @@
 
 namespace ridge::server {
 
-// An engine that says what a test tells it, so that the server is judged without a model. Each request
-// is played by a thread of its own.
+// An engine that says what a test tells it, so that the server is judged without a model. Each
+// request is played by a thread of its own.
 class ScriptedEngine final : public engine::Engine {
  public:
   // What a script sees of one request.
@@ -42,8 +42,8 @@ class ScriptedEngine final : public engine::Engine {
     std::vector<engine::FinishReason> reasons_;  // of each choice; cancelled until said otherwise
     engine::Usage usage_;
   };
-  // May throw ridge::Error: the request then fails with it. Choices that it did not end are ended with
-  // stop, or with cancelled where the request was.
+  // May throw ridge::Error: the request then fails with it. Choices that it did not end are ended
+  // with stop, or with cancelled where the request was.
   using Script = std::function<void(Part&)>;
 
   explicit ScriptedEngine(Script script);

@@ -13,7 +13,8 @@ namespace ridge::server {
 class ServerUnderTest {
  public:
   explicit ServerUnderTest(ScriptedEngine::Script script, ServerOptions options = {})
-      : engine(std::make_shared<ScriptedEngine>(std::move(script))), server(prepare(options), models()) {
+      : engine(std::make_shared<ScriptedEngine>(std::move(script))),
+        server(prepare(options), models()) {
     thread_ = std::thread([this] { server.run(); });
   }
   ~ServerUnderTest() { stop(); }

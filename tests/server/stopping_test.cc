@@ -29,7 +29,8 @@ TEST(Stopping, LetsRunningRequestsEnd) {
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.headers.at("connection"), "close");
   EXPECT_TRUE(refused.headers.contains("retry-after"));
-  EXPECT_EQ(RawClient(under.port()).ask(get("/v1/health/live")).status, 200) << "not ready, yet alive";
+  EXPECT_EQ(RawClient(under.port()).ask(get("/v1/health/live")).status, 200)
+      << "not ready, yet alive";
   under.engine->go();
   under.stop();
   const RawResponse response = client.read();
@@ -41,10 +42,12 @@ TEST(Stopping, LetsRunningRequestsEnd) {
 TEST(Stopping, EndsWhatTakesTooLongWithAnError) {
   ServerOptions options;
   options.drain_timeout = 100ms;
-  ServerUnderTest under([](ScriptedEngine::Part& part) {
-    part.say("first");
-    part.wait_for_cancel();
-  }, options);
+  ServerUnderTest under(
+      [](ScriptedEngine::Part& part) {
+        part.say("first");
+        part.wait_for_cancel();
+      },
+      options);
   RawClient stream(under.port());
   stream.send(post("/v1/completions", streaming));
   ASSERT_TRUE(stream.wait_for("first"));

@@ -13,7 +13,9 @@ using namespace std::chrono_literals;
 using api::events_of;
 using api::Json;
 
-std::string completion(const std::string& more = "") { return R"({"model":"m","prompt":[1,2,3])" + more + "}"; }
+std::string completion(const std::string& more = "") {
+  return R"({"model":"m","prompt":[1,2,3])" + more + "}";
+}
 const std::string streaming = completion(R"(,"stream":true)");
 
 std::string chat(const std::string& more = "") {
@@ -27,7 +29,8 @@ TEST(Streaming, SendsEachPieceWhenItComes) {
     part.say("second");
   });
   RawClient client(under.port());
-  client.send(post("/v1/chat/completions", chat(R"(,"stream":true,"stream_options":{"include_usage":true})")));
+  client.send(post("/v1/chat/completions",
+                   chat(R"(,"stream":true,"stream_options":{"include_usage":true})")));
   ASSERT_TRUE(client.wait_for("first")) << "it must not wait for the rest";
   under.engine->go();
   const RawResponse response = client.read();
@@ -49,8 +52,9 @@ TEST(Streaming, SplitsTheReasoningOff) {
     part.say("so");
   });
   RawClient client(under.port());
-  const Json message = Json::parse(client.ask(post("/v1/chat/completions", chat(R"(,"thinking":{"type":"enabled"})"))).body)
-      ["choices"][0]["message"];
+  const Json message = Json::parse(
+      client.ask(post("/v1/chat/completions", chat(R"(,"thinking":{"type":"enabled"})")))
+          .body)["choices"][0]["message"];
   EXPECT_EQ(message["reasoning_content"], "hm");
   EXPECT_EQ(message["reasoning"], "hm");
   EXPECT_EQ(message["content"], "so");
@@ -59,11 +63,14 @@ TEST(Streaming, SplitsTheReasoningOff) {
 TEST(Streaming, AnswersSeveralPromptsAndChoices) {
   ServerUnderTest under([](ScriptedEngine::Part& part) {
     for (int choice = 0; choice < part.request().choices; ++choice) {
-      part.say("p" + std::to_string(part.request().prompt_tokens.size()) + "c" + std::to_string(choice), choice);
+      part.say(
+          "p" + std::to_string(part.request().prompt_tokens.size()) + "c" + std::to_string(choice),
+          choice);
     }
   });
   RawClient client(under.port());
-  const RawResponse response = client.ask(post("/v1/completions", R"({"prompt":[[1],[1,2]],"n":2})"));
+  const RawResponse response =
+      client.ask(post("/v1/completions", R"({"prompt":[[1],[1,2]],"n":2})"));
   const Json body = Json::parse(response.body);
   ASSERT_EQ(body["choices"].size(), 4u);
   EXPECT_EQ(body["choices"][0]["text"], "p1c0");
@@ -118,7 +125,8 @@ TEST(Streaming, GivesUpOnAClientThatDoesNotRead) {
   client.send(post("/v1/completions", streaming));
   EXPECT_TRUE(under.engine->wait_until_ended(1));
   EXPECT_EQ(under.engine->cancelled(), 1);
-  EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200) << "others are served all the while";
+  EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200)
+      << "others are served all the while";
 }
 
 TEST(Streaming, LosesNothingForASlowReader) {
@@ -174,8 +182,9 @@ TEST(Streaming, ReportsAFailureAsAnEventAndNoDone) {
 }
 
 TEST(Streaming, TellsNoSecretsOfAnInternalFailure) {
-  ServerUnderTest under(
-      [](ScriptedEngine::Part&) { throw Error(ErrorCode::internal, "/secret/model.gguf: bad block"); });
+  ServerUnderTest under([](ScriptedEngine::Part&) {
+    throw Error(ErrorCode::internal, "/secret/model.gguf: bad block");
+  });
   RawClient client(under.port());
   const RawResponse response = client.ask(post("/v1/completions", completion()));
   EXPECT_EQ(response.status, 500);

@@ -1,0 +1,50 @@
+// Any bytes as a request's body: an Error or a request whose numbers are in their ranges, never
+// more.
+#include <cstdint>
+#include <cstdlib>
+
+#include "api/chat_request.h"
+#include "api/completion_request.h"
+#include "base/error.h"
+
+namespace {
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+void check(const ridge::api::GenerationFields& fields, int top_logprobs) {
+  const auto params = ridge::api::sampling_params(fields, {}, top_logprobs);
+  require(params.temperature >= 0 && params.temperature <= 2);
+  require(params.top_p >= 0 && params.top_p <= 1);
+  require(params.top_k >= 0);
+  require(params.min_p >= 0 && params.min_p <= 1);
+  require(params.top_logprobs >= -1 && params.top_logprobs <= ridge::api::max_top_logprobs);
+  require(fields.choices >= 1 && fields.choices <= ridge::api::max_choices);
+  require(!fields.max_tokens || *fields.max_tokens >= 1);
+  require(fields.stop.size() <= ridge::api::max_stop_sequences);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  try {
+    const ridge::api::Json body = ridge::api::parse_json(text);
+    // What was read can be written and read again.
+    require(ridge::api::parse_json(ridge::api::to_text(body)) == body);
+    try {
+      const auto chat = ridge::api::parse_chat_request(body);
+      check(chat.generation, chat.top_logprobs);
+      require(!chat.messages.empty());
+    } catch (const ridge::Error& error) {
+      require(ridge::http_status(error.code()) == 400);
+    }
+    const auto completion = ridge::api::parse_completion_request(body);
+    check(completion.generation, completion.top_logprobs);
+    require(!completion.prompts.empty());
+  } catch (const ridge::Error& error) {
+    require(ridge::http_status(error.code()) == 400);
+  }
+  return 0;
+}
