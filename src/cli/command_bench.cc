@@ -111,8 +111,9 @@ void print_table(const Context& context, const BenchOptions& options,
                  const engine::LoadedModel& model, const backend::DeviceLimits& limits,
                  const std::vector<BenchResult>& results) {
   const backend::DeviceInfo& device = model.device().info();
-  context.print(fmt::format("{} on {} ({}), {} threads", printable(options.model), device.name,
-                            device.description, device.threads));
+  context.print(fmt::format("{} on {} ({}), {} {}", printable(options.model), device.name,
+                            device.description, device.threads,
+                            device.threads == 1 ? "thread" : "threads"));
   context.print(fmt::format("loaded in {:.0f} ms; {} of memory at most", model.load_ms(),
                             format_bytes(peak_memory_bytes())));
   if (limits.read_bytes_per_second > 0) {
@@ -131,7 +132,7 @@ void print_table(const Context& context, const BenchOptions& options,
                    percent(result.prefill_share), speed(result.throughput.decode_tokens_per_second),
                    percent(result.decode_share)});
   }
-  context.print(table.to_string(context.terminal(), Stream::output));
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
 
 void bench(Context& context, const BenchOptions& options) {

@@ -38,9 +38,8 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
   limits.outputs = options.max_sequences;
   // Each decoding sequence has a row in every step.
   limits.tokens = std::max(options.step_tokens, options.max_sequences);
-  backend::KvCacheLayout layout = loaded.model().kv_layout();
-  layout.block_tokens = limits.block_tokens;
-  layout.dtype = limits.kv_dtype;
+  const backend::KvCacheLayout layout =
+      loaded.model().kv_layout(/*blocks=*/0, limits.block_tokens, limits.kv_dtype);
   const KvPlan plan =
       plan_kv_cache(layout,
                     {.context_tokens = loaded.context_tokens(options.context_tokens),

@@ -17,11 +17,8 @@ class DeviceStepRunner final : public StepRunner {
  public:
   DeviceStepRunner(backend::Device& device, const model::Model& model, const RunnerLimits& limits)
       : limits_(limits), vocab_size_(model.config().vocab_size), stream_(device.create_stream()) {
-    backend::KvCacheLayout layout = model.kv_layout();
-    layout.block_tokens = limits.block_tokens;
-    layout.blocks = limits.blocks;
-    layout.dtype = limits.kv_dtype;
-    cache_ = device.create_kv_cache(layout);
+    cache_ = device.create_kv_cache(
+        model.kv_layout(limits.blocks, limits.block_tokens, limits.kv_dtype));
     allocate_inputs(device);
     backend::Recorder recorder(step_limits(), inputs_, device.activation_dtype());
     const backend::Value logits = model.record(recorder, *cache_);

@@ -1,0 +1,121 @@
+"""`ridge tokenize`, `ridge logits` and `ridge bench`: what others use to verify and compare the engine."""
+
+import json
+import math
+import pathlib
+import subprocess
+
+import pytest
+
+from ridge_process import MODEL
+
+GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "goldens"
+TINY = GOLDENS / "llama-f32.gguf"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """What transformers makes of the default model: prompts with tokens, and likely next tokens."""
+    return json.loads((GOLDENS / "smollm2.golden.json").read_text())["prompts"]
+
+
+@pytest.fixture
+def run(ridge_binary, model_environment):
+    def run(*words, text=None):
+        source = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
+            [ridge_binary, *map(str, words)], env=model_environment, capture_output=True, text=True, timeout=300,
+            **source,
+        )
+
+    return run
+
+
+def answer(result):
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_tokenize_gives_the_ids_of_the_reference(run, golden):
+    for prompt in golden:
+        assert json.loads(answer(run("tokenize", MODEL, prompt["text"]))) == prompt["tokens"]
+        assert json.loads(answer(run("tokenize", MODEL, "-", text=prompt["text"]))) == prompt["tokens"]
+
+
+def test_tokenize_puts_the_chat_template_around_a_message(run):
+    message = "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n"
+    whole = json.loads(answer(run("tokenize", MODEL, "What is gravity?", "--chat")))
+    tail = json.loads(answer(run("tokenize", MODEL, message)))
+    assert whole[-len(tail):] == tail
+
+
+def test_logits_agree_with_the_reference(run, golden):
+    positions = 0
+    agreeing = 0
+    divergence = 0.0
+    for prompt in golden:
+        tokens = ",".join(map(str, prompt["tokens"]))
+        lines = answer(run("logits", MODEL, "--tokens", tokens, "--top", "0")).splitlines()
+        assert len(lines) == len(prompt["tokens"])
+        for number, (line, expected) in enumerate(zip(lines, prompt["positions"])):
+            got = json.loads(line)
+            assert got["position"] == number
+            assert got["logprobs"] == sorted(got["logprobs"], reverse=True)
+            assert math.isclose(sum(map(math.exp, got["logprobs"])), 1, abs_tol=1e-4)
+            by_id = dict(zip(got["ids"], got["logprobs"]))
+            agreeing += got["ids"][0] == expected["ids"][0]
+            # The golden holds the likeliest tokens alone; they carry nearly all of the divergence.
+            divergence += sum(
+                math.exp(logprob) * (logprob - by_id[token])
+                for token, logprob in zip(expected["ids"], expected["logprobs"])
+            )
+            positions += 1
+    assert agreeing / positions >= 0.97
+    assert abs(divergence / positions) <= 0.003
+
+
+def test_logits_read_tokens_from_a_file_and_give_as_many_as_asked(run, tmp_path):
+    listed = tmp_path / "tokens.json"
+    listed.write_text("[1, 2,\n 3]\n")
+    from_file = answer(run("logits", TINY, "--tokens-file", listed, "--top", "5"))
+    assert from_file == answer(run("logits", TINY, "--tokens", "1,2,3", "--top", "5"))
+    assert from_file == answer(run("logits", TINY, "--tokens-file", "-", "--top", "5", text="1 2 3"))
+    for line in from_file.splitlines():
+        assert len(json.loads(line)["ids"]) == len(json.loads(line)["logprobs"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--tokens", "1,320"), "'320' is no token id; ids of this model are 0 to 319"),
+        (("--tokens", "1,x"), "'x' is no token id"),
+        (("--tokens", ","), "no token ids were given"),
+        (("--tokens", ",".join(["1"] * 200)), "a context of 200 tokens is more than this model was made for"),
+        (("--tokens-file", "absent"), "cannot read the tokens in absent"),
+    ],
+)
+def test_logits_say_what_is_wrong_with_tokens(run, words, message):
+    result = run("logits", TINY, *words)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_bench_gives_results_for_each_batch(run):
+    text = answer(run("bench", TINY, "-p", "20", "-n", "5", "-b", "1,3", "-t", "1", "--depth", "7", "--json"))
+    report = json.loads(text)
+    assert [result["batch"] for result in report["results"]] == [1, 3]
+    for result in report["results"]:
+        assert result["prefill_tokens_per_second"] > 0
+        assert result["decode_tokens_per_second"] > 0
+        assert (result["prompt_tokens"], result["generated_tokens"], result["depth_tokens"]) == (20, 5, 7)
+    assert report["load_ms"] > 0
+    assert report["peak_memory_bytes"] > 1_000_000
+    table = answer(run("bench", TINY, "-p", "20", "-n", "5", "-b", "1,3", "-t", "1"))
+    assert "tok/s" in table
+
+
+def test_bench_refuses_what_does_not_fit_the_model(run):
+    result = run("bench", TINY, "-p", "500", "-n", "5")
+    assert result.returncode != 0
+    assert "a context of 505 tokens is more than this model was made for, which is 128" in result.stderr
