@@ -1,0 +1,230 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "conformance/harness.h"
+
+// store_kv with attention, store_latent with mla_attention, copy_blocks and spilled blocks: what is
+// stored can be seen only by attending to it.
+namespace ridge::conformance {
+
+namespace {
+
+using backend::KvCacheLayout;
+using backend::Recorder;
+using backend::Value;
+using backend::WeightUse;
+
+struct AttentionShape {
+  int heads;
+  int kv_heads;
+  int key_dim;
+  int value_dim;
+};
+
+KvCacheLayout layout_of(const AttentionShape& shape, const StepPlanner& planner, DType dtype) {
+  return {.layers = 2,
+          .blocks = planner.blocks(),
+          .block_tokens = planner.block_tokens(),
+          .kv_heads = shape.kv_heads,
+          .key_dim = shape.key_dim,
+          .value_dim = shape.value_dim,
+          .dtype = dtype};
+}
+
+// Fresh prefills of several lengths, then a chunk on an existing context beside decode rows, then
+// decode rows alone.
+std::vector<StepInputs> mixed_steps(StepPlanner& planner) {
+  return {planner.step({{0, 1}, {1, 17}, {2, 33}}),
+          planner.step({{0, 1}, {3, 5}, {1, 20}, {2, 1}}),
+          planner.step({{3, 1}, {2, 1}, {1, 1}, {0, 1}}),
+          planner.step({{4, 70}}),
+          planner.step({{4, 1}}),
+          planner.step({{4, 13}, {5, 2}, {0, 3}})};
+}
+
+class AttentionOps : public DeviceTest {
+ protected:
+  Random random{4};
+
+  // Rows of q, k and v side by side; both layers of the cache hold different values.
+  Case attention_case(const std::string& name, const AttentionShape& s, StepPlanner& planner,
+                      std::vector<StepInputs> steps, Recorder::AttentionOptions options,
+                      TestWeightPointer sinks = nullptr, DType dtype = DType::f16) {
+    const int q = s.heads * s.key_dim, k = s.kv_heads * s.key_dim, v = s.kv_heads * s.value_dim;
+    Case c;
+    c.name = name;
+    c.columns = q + k + v;
+    size_t ids = 0;
+    for (const StepInputs& step : steps) ids += step.token_ids.size();
+    c.inputs = random_values(random, ids * c.columns);
+    c.steps = std::move(steps);
+    c.cache = layout_of(s, planner, dtype);
+    c.tolerances = {attention_scores};
+    c.record = [=](Recorder& ops, Value x, Kit& kit) {
+      Recorder::AttentionOptions o = options;
+      if (sinks) o.sinks = &kit.weight(sinks);
+      for (int layer : {1, 0}) {
+        const Value row = layer == 0 ? ops.scale(x, -0.5f) : x;
+        ops.store_kv(row.slice(q, k), row.slice(q + k, v), kit.cache(), layer);
+        kit.output(ops.attention(row.slice(0, q), kit.cache(), layer, o));
+      }
+    };
+    return c;
+  }
+};
+
+TEST_P(AttentionOps, HeadDimsAndGroups) {
+  const AttentionShape shapes[] = {{4, 4, 32, 32},   {4, 2, 64, 64}, {6, 2, 80, 80},
+                                   {9, 3, 64, 64},   {3, 1, 96, 96}, {8, 1, 128, 128},
+                                   {14, 2, 64, 64},  {2, 1, 48, 48}, {4, 2, 16, 16},
+                                   {2, 2, 128, 64}};
+  for (const AttentionShape& s : shapes) {
+    StepPlanner planner;
+    expect_conforms(attention_case(
+        fmt::format("attention {}/{} heads of {}, {}", s.heads, s.kv_heads, s.key_dim, s.value_dim),
+        s, planner, mixed_steps(planner),
+        {.heads = s.heads, .scale = 1.0f / std::sqrt(static_cast<float>(s.key_dim))}));
+  }
+}
+
+TEST_P(AttentionOps, BlockSizes) {
+  for (int block_tokens : {4, 8, 32, 64}) {
+    StepPlanner planner(block_tokens, 128 / block_tokens);
+    expect_conforms(attention_case(fmt::format("attention blocks of {}", block_tokens),
+                                   {4, 2, 64, 64}, planner, mixed_steps(planner),
+                                   {.heads = 4, .scale = 0.125f}));
+  }
+}
+
+TEST_P(AttentionOps, CacheDTypes) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    StepPlanner planner;
+    Case c = attention_case(fmt::format("attention-cache-{}", name(dtype)), {4, 2, 64, 64}, planner,
+                            mixed_steps(planner), {.heads = 4, .scale = 0.125f}, nullptr, dtype);
+    expect_conforms(c);
+  }
+}
+
+TEST_P(AttentionOps, Window) {
+  for (int window : {1, 3, 16, 40}) {
+    StepPlanner planner;
+    expect_conforms(attention_case(fmt::format("attention-window {}", window), {4, 2, 64, 64},
+                                   planner, mixed_steps(planner),
+                                   {.heads = 4, .scale = 0.125f, .window = window}));
+  }
+}
+
+TEST_P(AttentionOps, SoftCap) {
+  StepPlanner planner;
+  expect_conforms(attention_case("attention-soft_cap", {4, 2, 64, 64}, planner,
+                                 mixed_steps(planner),
+                                 {.heads = 4, .scale = 0.5f, .soft_cap = 2.0f}));
+}
+
+TEST_P(AttentionOps, Sinks) {
+  StepPlanner planner;
+  const auto sinks = weight_of({-2.0f, 0.0f, 3.0f, 9.0f}, 4, WeightUse::vector);
+  expect_conforms(attention_case("attention-sinks", {4, 2, 64, 64}, planner, mixed_steps(planner),
+                                 {.heads = 4, .scale = 0.125f, .window = 20}, sinks));
+}
+
+// Scores of some hundreds, which overflow an exponential that is not taken from the largest.
+TEST_P(AttentionOps, LargeScores) {
+  StepPlanner planner;
+  Case c = attention_case("attention-large", {4, 2, 64, 64}, planner, mixed_steps(planner),
+                          {.heads = 4, .scale = 10.0f});
+  // Rounding to float32 of scores near 500 moves a probability by 3e-5.
+  expect_conforms(c);
+}
+
+TEST_P(AttentionOps, EveryTokenCount) {
+  StepPlanner planner(16, 16, 10);
+  std::vector<StepInputs> steps;
+  for (size_t i = 0; i < awkward_tokens.size(); ++i) {
+    steps.push_back(planner.step({{static_cast<int>(i), awkward_tokens[i]}}));
+  }
+  for (size_t i = 0; i < awkward_tokens.size(); ++i) {
+    steps.push_back(planner.step({{static_cast<int>(i), awkward_tokens[9 - i]}}));
+  }
+  expect_conforms(attention_case("attention tokens", {4, 2, 32, 32}, planner, std::move(steps),
+                                 {.heads = 4, .scale = 0.2f}));
+}
+
+TEST_P(AttentionOps, CopiedBlocksHoldTheSame) {
+  StepPlanner planner;
+  std::vector<StepInputs> steps = {planner.step({{0, 33}}), planner.step({{0, 1}})};
+  Case c = attention_case("copy_blocks", {4, 2, 64, 64}, planner, {}, {.heads = 4, .scale = 0.125f});
+  // The second step attends to a copy of the first two blocks; the originals are overwritten.
+  const int free_a = planner.block_of(5, 0), free_b = planner.block_of(5, 1);
+  steps[1].block_copies = {steps[1].block_tables[0], free_a, steps[1].block_tables[1], free_b};
+  steps[1].block_tables[0] = free_a;
+  steps[1].block_tables[1] = free_b;
+  c.inputs = random_values(random, 34 * static_cast<size_t>(c.columns));
+  c.steps = std::move(steps);
+  const auto record = c.record;
+  c.record = [=](Recorder& ops, Value x, Kit& kit) {
+    ops.copy_blocks(kit.cache());
+    record(ops, x, kit);
+  };
+  expect_conforms(c);
+}
+
+TEST_P(AttentionOps, ExportedBlocksComeBackElsewhere) {
+  StepPlanner planner;
+  std::vector<StepInputs> steps = {planner.step({{0, 33}}), planner.step({{0, 1}})};
+  const int from = steps[1].block_tables[0], to = planner.block_of(5, 0);
+  steps[1].block_tables[0] = to;
+  Case c = attention_case("attention-spilled", {4, 2, 64, 64}, planner, std::move(steps),
+                          {.heads = 4, .scale = 0.125f});
+  c.between_steps = [=](int, backend::KvCache& cache) {
+    std::vector<std::byte> bytes(cache.block_bytes());
+    cache.export_block(from, bytes);
+    cache.import_block(to, bytes);
+    // The old place no longer matters.
+    std::fill(bytes.begin(), bytes.end(), std::byte{0});
+    cache.import_block(from, bytes);
+  };
+  expect_conforms(c);
+}
+
+TEST_P(AttentionOps, Mla) {
+  struct MlaShape {
+    int heads, latent, rope;
+  };
+  for (const MlaShape& s : {MlaShape{2, 64, 16}, {16, 512, 64}, {3, 128, 32}}) {
+    StepPlanner planner;
+    Case c;
+    c.name = fmt::format("mla_attention {} heads of {} + {}", s.heads, s.latent, s.rope);
+    c.columns = (s.heads + 1) * (s.latent + s.rope);
+    c.steps = {planner.step({{0, 1}, {1, 17}}), planner.step({{0, 1}, {1, 5}, {2, 3}}),
+               planner.step({{2, 1}, {1, 1}, {0, 1}})};
+    c.inputs = random_values(random, 50 * static_cast<size_t>(c.columns));
+    c.cache = KvCacheLayout{.kind = KvCacheLayout::Kind::latent,
+                            .layers = 2,
+                            .blocks = planner.blocks(),
+                            .block_tokens = planner.block_tokens(),
+                            .key_dim = s.rope,
+                            .value_dim = s.latent,
+                            .dtype = DType::f16};
+    c.tolerances = {attention_scores};
+    c.record = [=](Recorder& ops, Value x, Kit& kit) {
+      const int q_latent = s.heads * s.latent, q_rope = s.heads * s.rope;
+      const float scale = 1.0f / std::sqrt(static_cast<float>(s.latent + s.rope));
+      for (int layer : {1, 0}) {
+        const Value row = layer == 0 ? ops.scale(x, 0.5f) : x;
+        ops.store_latent(row.slice(q_latent + q_rope, s.latent),
+                         row.slice(q_latent + q_rope + s.latent, s.rope), kit.cache(), layer);
+        kit.output(ops.mla_attention(row.slice(0, q_latent), row.slice(q_latent, q_rope),
+                                     kit.cache(), layer, s.heads, scale));
+      }
+    };
+    expect_conforms(c);
+  }
+}
+
+INSTANTIATE_FOR_DEVICES(AttentionOps);
+
+}  // namespace
+
+}  // namespace ridge::conformance

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "tensor/dtype.h"
+
+// How far a back end may lie from `reference`: all in one place, each with its reason. Errors are over
+// the root mean square of the reference's output, so they are relative to its size.
+namespace ridge::conformance {
+
+struct Tolerance {
+  double rms;    // root mean square of all errors
+  double worst;  // of any single value
+};
+
+// Copies and choices: not one bit may change.
+inline constexpr Tolerance exact = {0, 0};
+
+// One rounding to float32 for each value, and sums of hundreds of terms in float32 in any order, each
+// good to about 2^-24 · sqrt(terms); exponentials by polynomials good to a few units in the last place.
+inline constexpr Tolerance float32_sums = {2e-6, 2e-5};
+
+// The same where a value is the small difference of large ones, or where sums run over thousands.
+inline constexpr Tolerance long_float32_sums = {1e-5, 1e-4};
+
+// Scores and probabilities in float32, but probabilities may be rounded to the cache's 16 bits (2^-11
+// or, for bfloat16, 2^-9) before they weigh the values.
+inline constexpr Tolerance attention_scores = {2e-3, 1e-2};
+
+// Weights are exact, but each row of activations is quantised to int8 in groups of 32. For normal
+// values the largest of 32 is about 2.1 deviations, so a step is 2.1 / 127 = 0.0165 of one and the
+// rounding error 0.0165 / sqrt(12) = 0.48 %, which a dot product keeps; a single output of some
+// thousands reaches five deviations of that.
+inline constexpr Tolerance int8_activations = {1e-2, 5e-2};
+
+// Weights that are no more precise than float32 products need no quantised activations.
+inline Tolerance linear_tolerance(DType weight_dtype) {
+  return is_quantized(weight_dtype) ? int8_activations : long_float32_sums;
+}
+
+// A whole layer: the errors of four linears in a row, each taken over by the next.
+inline constexpr Tolerance whole_layer = {3e-2, 2e-1};
+
+}  // namespace ridge::conformance
