@@ -1,0 +1,207 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "backend/reference/open.h"
+#include "base/error.h"
+#include "model/model.h"
+#include "model/tiny_model.h"
+
+namespace ridge::model {
+
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// Loads the file on the reference device; the error is returned as "code: message", "" where none.
+std::string load_error(const TinyModel& tiny) {
+  const std::vector<std::byte> bytes = tiny.write();
+  const auto device = backend::reference::open({});
+  try {
+    const auto file = format::GgufFile::parse(bytes);
+    Model::load(file, *device);
+  } catch (const Error& error) {
+    return std::string(name(error.code())) + ": " + error.what();
+  }
+  return "";
+}
+
+TEST(ModelFile, LoadsAndDescribesItself) {
+  TinyModel tiny;
+  const std::vector<std::byte> bytes = tiny.write();
+  const auto device = backend::reference::open({});
+  const auto file = format::GgufFile::parse(bytes);
+  std::vector<std::pair<int64_t, int64_t>> steps;
+  const auto model = Model::load(file, *device, [&](int64_t done, int64_t total) {
+    steps.push_back({done, total});
+  });
+  const ModelConfig& config = model->config();
+  EXPECT_EQ(config.vocab_size, 10);
+  EXPECT_EQ(config.heads, 2);
+  EXPECT_EQ(config.kv_heads, 1);
+  EXPECT_EQ(config.key_dim, 4);
+  EXPECT_EQ(config.rope.rotary_dim, 4);
+  EXPECT_TRUE(config.has_tied_embeddings);
+  const uint64_t parameters = 80 + 8 + 8 + 64 + 32 + 32 + 64 + 8 + 96 + 96 + 96;
+  EXPECT_EQ(model->parameters(), parameters);
+  // Tied, so the embedding is read as the head as well.
+  EXPECT_EQ(model->step_weight_bytes(), parameters * 4);
+  EXPECT_EQ(model->kv_layout(3, 8).values_per_token(), 8u);
+  // Progress ends at the whole.
+  ASSERT_FALSE(steps.empty());
+  EXPECT_EQ(steps.back().first, static_cast<int64_t>(parameters * 4));
+  EXPECT_EQ(steps.back().second, static_cast<int64_t>(parameters * 4));
+}
+
+TEST(ModelFile, GatheredEmbeddingsAreNoWeightOfAStep) {
+  TinyModel tiny;
+  tiny.tensors.emplace("output.weight", Shape{10, 8});
+  const std::vector<std::byte> bytes = tiny.write();
+  const auto device = backend::reference::open({});
+  const auto file = format::GgufFile::parse(bytes);
+  const auto model = Model::load(file, *device);
+  EXPECT_FALSE(model->config().has_tied_embeddings);
+  EXPECT_EQ(model->parameters(), 664u);
+  EXPECT_EQ(model->step_weight_bytes(), (664u - 80) * 4);
+}
+
+TEST(ModelFile, UnknownArchitectureNamesThoseThatRun) {
+  TinyModel tiny;
+  tiny.architecture = "mamba";
+  EXPECT_THAT(load_error(tiny),
+              AllOf(HasSubstr("unsupported"), HasSubstr("'mamba'"), HasSubstr("llama, qwen2")));
+}
+
+TEST(ModelFile, HyperparametersOutOfRangeAreNamedWithTheirRange) {
+  struct Wrong {
+    const char* key;
+    int64_t value;
+    const char* expected;
+  };
+  const Wrong cases[] = {
+      {"context_length", 0, "1 to"},
+      {"embedding_length", 0, "1 to"},
+      {"embedding_length", int64_t{1} << 40, "1 to 131072"},
+      {"embedding_length", 7, "llama.attention.head_count is 2, which does not divide"},
+      {"block_count", 0, "1 to 1024"},
+      {"block_count", -1, "1 to 1024"},
+      {"block_count", 100000000, "1 to 1024"},
+      {"feed_forward_length", 0, "1 to"},
+      {"attention.head_count", 0, "1 to 1024"},
+      {"attention.head_count", 2000, "1 to 1024"},
+      {"attention.head_count_kv", 0, "1 to 2"},
+      {"attention.head_count_kv", 3, "1 to 2"},
+      {"attention.key_length", 0, "2 to 1024"},
+      {"attention.value_length", -4, "1 to 1024"},
+      {"rope.dimension_count", 3, "an even number"},
+      {"rope.dimension_count", 6, "2 to 4"},
+      {"rope.scaling.original_context_length", 0, "1 to"},
+  };
+  for (const Wrong& wrong : cases) {
+    TinyModel tiny;
+    tiny.integers[wrong.key] = wrong.value;
+    EXPECT_THAT(load_error(tiny),
+                AllOf(HasSubstr("invalid_file"), HasSubstr("llama."), HasSubstr(wrong.expected)))
+        << wrong.key << " = " << wrong.value;
+  }
+}
+
+TEST(ModelFile, NumbersOutOfRangeAreNamed) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::pair<const char*, float> cases[] = {
+      {"attention.layer_norm_rms_epsilon", 0.0f},  {"attention.layer_norm_rms_epsilon", nan},
+      {"attention.layer_norm_rms_epsilon", -1.0f}, {"rope.freq_base", 1.0f},
+      {"rope.freq_base", nan},                     {"rope.scaling.factor", 0.0f},
+      {"rope.scaling.attn_factor", -1.0f},
+  };
+  for (const auto& [key, value] : cases) {
+    TinyModel tiny;
+    tiny.floats[key] = value;
+    EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr(key)))
+        << key << " = " << value;
+  }
+}
+
+TEST(ModelFile, MissingKeysAreNamed) {
+  for (const char* key : {"context_length", "embedding_length", "block_count",
+                          "feed_forward_length", "attention.head_count"}) {
+    TinyModel tiny;
+    tiny.integers.erase(key);
+    EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr(key)));
+  }
+  TinyModel tiny;
+  tiny.floats.clear();
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("rms_epsilon")));
+}
+
+TEST(ModelFile, EveryMissingTensorIsNamed) {
+  for (const auto& [name, shape] : TinyModel().tensors) {
+    TinyModel tiny;
+    tiny.tensors.erase(name);
+    EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+  }
+}
+
+TEST(ModelFile, EveryTensorOfAnotherShapeIsNamed) {
+  for (const auto& [name, shape] : TinyModel().tensors) {
+    TinyModel tiny;
+    Shape& wrong = tiny.tensors.at(name);
+    wrong = shape.rank() == 1 ? Shape{shape[0] + 1} : Shape{shape[0], shape[1] + 4};
+    EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr(name))) << name;
+  }
+}
+
+TEST(ModelFile, TensorWithoutUseIsRefusedRatherThanLeftOut) {
+  TinyModel tiny;
+  tiny.tensors.emplace("blk.0.attn_q_norm.weight", Shape{4});
+  EXPECT_THAT(load_error(tiny),
+              AllOf(HasSubstr("unsupported"), HasSubstr("blk.0.attn_q_norm.weight")));
+}
+
+TEST(ModelFile, ExpertsAreRefused) {
+  TinyModel tiny;
+  tiny.integers["expert_count"] = 8;
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("unsupported"), HasSubstr("expert_count")));
+}
+
+TEST(ModelFile, Qwen2NeedsItsBiases) {
+  TinyModel tiny;
+  tiny.architecture = "qwen2";
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("blk.0.attn_q.bias")));
+  tiny.tensors.emplace("blk.0.attn_q.bias", Shape{8});
+  tiny.tensors.emplace("blk.0.attn_k.bias", Shape{4});
+  tiny.tensors.emplace("blk.0.attn_v.bias", Shape{4});
+  EXPECT_EQ(load_error(tiny), "");
+}
+
+TEST(ModelFile, ListsThatDifferByLayerAreRefused) {
+  TinyModel tiny;
+  tiny.integers.erase("attention.head_count_kv");
+  tiny.integer_arrays["attention.head_count_kv"] = {1};
+  EXPECT_EQ(load_error(tiny), "");
+  tiny.integer_arrays["attention.head_count_kv"] = {1, 2};
+  EXPECT_THAT(load_error(tiny), HasSubstr("unsupported"));
+  tiny.integer_arrays["attention.head_count_kv"] = {};
+  EXPECT_THAT(load_error(tiny), HasSubstr("invalid_file"));
+}
+
+TEST(ModelFile, RopeScalingThatIsNotKnownIsRefused) {
+  TinyModel tiny;
+  tiny.strings["rope.scaling.type"] = "longrope";
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("unsupported"), HasSubstr("'longrope'")));
+}
+
+TEST(ModelFile, RopeDivisorsMustBePositive) {
+  TinyModel tiny;
+  tiny.tensors.emplace("rope_freqs.weight", Shape{2});
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("rope_freqs.weight")));
+  tiny.values["rope_freqs.weight"] = {1, 8};
+  EXPECT_EQ(load_error(tiny), "");
+  tiny.tensors.at("rope_freqs.weight") = Shape{3};
+  tiny.values.clear();
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("rope_freqs.weight"), HasSubstr("[2]")));
+}
+
+}  // namespace
+
+}  // namespace ridge::model

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "format/gguf_writer.h"
+
+namespace ridge::model {
+
+// A Llama model of one layer that can be written with one thing wrong. Tensors are float32 zeros.
+struct TinyModel {
+  std::string architecture = "llama";
+  std::map<std::string, int64_t> integers = {
+      {"context_length", 64},       {"embedding_length", 8},
+      {"block_count", 1},           {"feed_forward_length", 12},
+      {"attention.head_count", 2},  {"attention.head_count_kv", 1},
+  };
+  std::map<std::string, float> floats = {{"attention.layer_norm_rms_epsilon", 1e-5f}};
+  std::map<std::string, std::string> strings;
+  std::map<std::string, std::vector<int32_t>> integer_arrays;
+  std::map<std::string, Shape> tensors = {
+      {"token_embd.weight", Shape{10, 8}},         {"output_norm.weight", Shape{8}},
+      {"blk.0.attn_norm.weight", Shape{8}},        {"blk.0.attn_q.weight", Shape{8, 8}},
+      {"blk.0.attn_k.weight", Shape{4, 8}},        {"blk.0.attn_v.weight", Shape{4, 8}},
+      {"blk.0.attn_output.weight", Shape{8, 8}},   {"blk.0.ffn_norm.weight", Shape{8}},
+      {"blk.0.ffn_gate.weight", Shape{12, 8}},     {"blk.0.ffn_up.weight", Shape{12, 8}},
+      {"blk.0.ffn_down.weight", Shape{8, 12}},
+  };
+  std::map<std::string, std::vector<float>> values;  // of tensors that are not zeros
+
+  // The file's bytes.
+  std::vector<std::byte> write() const {
+    format::GgufWriter writer;
+    writer.set_string("general.architecture", architecture);
+    const auto key = [&](const std::string& name) { return architecture + "." + name; };
+    for (const auto& [name, value] : integers) {
+      // Negative and huge numbers need the type that holds them.
+      if (value >= 0) {
+        writer.set_uint64(key(name), static_cast<uint64_t>(value));
+      } else {
+        writer.set_int32(key(name), static_cast<int32_t>(value));
+      }
+    }
+    for (const auto& [name, value] : floats) writer.set_float32(key(name), value);
+    for (const auto& [name, value] : strings) writer.set_string(key(name), value);
+    for (const auto& [name, value] : integer_arrays) writer.set_int_array(key(name), value);
+    for (const auto& [name, shape] : tensors) {
+      const auto found = values.find(name);
+      std::vector<float> data = found != values.end()
+                                    ? found->second
+                                    : std::vector<float>(static_cast<size_t>(shape.elements()));
+      writer.add_tensor(name, DType::f32, shape, [data] {
+        const auto bytes = std::as_bytes(std::span(data));
+        return std::vector<std::byte>(bytes.begin(), bytes.end());
+      });
+    }
+    return writer.to_bytes();
+  }
+};
+
+}  // namespace ridge::model
