@@ -73,7 +73,7 @@ asio::awaitable<void> Connection::run() {
       parser.header_limit(static_cast<uint32_t>(service_.options.max_head_bytes));
       parser.body_limit(service_.options.max_body_bytes);
       if (!co_await read_request(parser)) break;
-      co_await answer(parser.get().body());
+      co_await answer(std::move(parser.get().body()));
       log();
       if (!exchange_.keep_alive || client_gone_) break;
     }

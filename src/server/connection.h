@@ -60,7 +60,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void watch();
 
   // connection_answers.cc: what is said.
-  asio::awaitable<void> answer(const std::string& body);
+  asio::awaitable<void> answer(std::string body);
   asio::awaitable<void> answer_get();
   void check_caller() const;
   asio::awaitable<void> send(int status, std::string_view body,
@@ -69,7 +69,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send_preflight();
   asio::awaitable<void> send_hello();
   asio::awaitable<void> send_health();
-  asio::awaitable<void> generate(const std::string& body);
+  asio::awaitable<void> generate(std::string body);
   asio::awaitable<void> run(const api::ServedModel& model, std::vector<engine::Request> requests,
                             api::Answer& answer);
   asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, api::Answer& answer);

@@ -105,7 +105,7 @@ std::string hello_text(const Service& service, const std::string& host) {
 
 }  // namespace
 
-asio::awaitable<void> Connection::answer(const std::string& body) {
+asio::awaitable<void> Connection::answer(std::string body) {
   std::exception_ptr failure;
   try {
     check_caller();
@@ -120,7 +120,7 @@ asio::awaitable<void> Connection::answer(const std::string& body) {
                                fmt::format("{} is answered to {} only", name(exchange_.route.route),
                                            allowed_methods(exchange_.route.route))));
     } else if (exchange_.method == "POST") {
-      co_await generate(body);
+      co_await generate(std::move(body));
     } else {
       co_await answer_get();
     }
@@ -252,7 +252,7 @@ asio::awaitable<void> Connection::send_health() {
   co_await send(is_well ? 200 : 503, body);
 }
 
-asio::awaitable<void> Connection::generate(const std::string& body) {
+asio::awaitable<void> Connection::generate(std::string body) {
   if (service_.draining) throw Error(ErrorCode::unavailable, "the server is shutting down");
   const RunningScope running(service_.generations);
   start_watch();
@@ -266,6 +266,7 @@ asio::awaitable<void> Connection::generate(const std::string& body) {
     };
     Prepared prepared = co_await on_text_pool(service_, work);
     model = prepared.model;
+    std::string().swap(body);  // it may be large, and the answer may take long
     if (!client_gone_) co_await run(*model, std::move(prepared.requests), *prepared.answer);
   } catch (...) {
     failure = std::current_exception();
@@ -349,7 +350,7 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::An
     if (end) co_return *end;
     bytes.clear();
     events.clear();
-    if (client_gone_) notify();
+    if (client_gone_) on_news_();  // the wait below is for the end then
     const bool has_news = co_await wait_for_news(service_.options.heartbeat);
     end = collect(queue, answer, events);
     if (end && (end->error || end->cancelled)) {

@@ -108,6 +108,22 @@ TEST(Streaming, CancelsEveryRequestOfAClientThatLeaves) {
   EXPECT_EQ(under.engine->cancelled(), 3);
 }
 
+TEST(Streaming, ServesOthersWhileACancelledRequestEnds) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.say("x");
+    EXPECT_TRUE(part.wait_for_cancel());
+    std::this_thread::sleep_for(500ms);  // the step in hand
+  });
+  RawClient client(under.port());
+  client.send(post("/v1/completions", streaming));
+  EXPECT_TRUE(client.wait_for("\"x\""));
+  client.close();
+  while (under.engine->cancelled() == 0) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200);
+  EXPECT_EQ(under.engine->ended(), 0) << "the other must not have waited for it";
+  EXPECT_TRUE(under.engine->wait_until_ended(1));
+}
+
 TEST(Streaming, GivesUpOnAClientThatDoesNotRead) {
   ServerOptions options;
   options.write_timeout = 300ms;
