@@ -117,14 +117,23 @@ def test_logit_bias_forbids_and_forces(client, server):
     assert first  # the plain answer has a first token at all
 
 
-def test_earlier_turns_count(client):
-    messages = [
-        {"role": "system", "content": "You are a helpful assistant."},
-        {"role": "user", "content": "My name is Zebulon."},
-        {"role": "assistant", "content": "Hello Zebulon!", "reasoning_content": "A greeting."},
-        {"role": "user", "content": [{"type": "text", "text": "What is my name?"}]},
-    ]
-    assert "Zebulon" in ask(client, messages).choices[0].message.content
+def test_earlier_turns_count_and_earlier_reasoning_does_not(client):
+    def turns(**fields):
+        return [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "Let us talk about rivers."},
+            {"role": "assistant", "content": "The Danube flows through Vienna.", **fields},
+            {"role": "user", "content": [{"type": "text", "text": "Tell me more."}]},
+        ]
+
+    whole = ask(client, turns())
+    alone = ask(client, [turns()[0], turns()[3]])
+    assert whole.usage.prompt_tokens > alone.usage.prompt_tokens
+    assert whole.choices[0].message.content != alone.choices[0].message.content
+    for fields in ({"reasoning_content": "Hm, rivers."}, {"reasoning": "Hm, rivers."}):
+        again = ask(client, turns(**fields))
+        assert again.usage.prompt_tokens == whole.usage.prompt_tokens
+        assert again.choices[0].message.content == whole.choices[0].message.content
 
 
 @pytest.mark.parametrize(

@@ -123,11 +123,11 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(start_server):
 
 def test_a_full_queue_is_429(start_server):
     server = start_server("--context", "512", "--max-sequences", "1", "--max-queued", "1")
-    body = {**ENDLESS, "max_tokens": 400}
+    body = {**ENDLESS, "max_tokens": 200}
     statuses = []
 
     def ask():
-        status, headers, _ = server.request("POST", "/v1/chat/completions", json.dumps(body))
+        status, headers, _ = server.request("POST", "/v1/chat/completions", json.dumps(body), timeout=300)
         statuses.append((status, headers.get("retry-after")))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
