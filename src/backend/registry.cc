@@ -14,13 +14,22 @@ namespace {
 struct Entry {
   std::string_view name;
   std::unique_ptr<Device> (*open)(const DeviceOptions&);
+  std::vector<std::string> (*isas)() = nullptr;  // where there is a choice
 };
 
 // The only list of back ends; the preferred one first.
 constexpr Entry entries[] = {
-    {"cpu", &cpu::open},
+    {"cpu", &cpu::open, &cpu::available_isas},
     {"reference", &reference::open},
 };
+
+const Entry& find_entry(std::string_view name) {
+  for (const Entry& entry : entries) {
+    if (name == "auto" || name == entry.name) return entry;
+  }
+  throw Error(ErrorCode::not_found, fmt::format("there is no device '{}'; this build has: auto, {}",
+                                                name, fmt::join(device_names(), ", ")));
+}
 
 }  // namespace
 
@@ -30,12 +39,13 @@ std::vector<std::string> device_names() {
   return names;
 }
 
+std::vector<std::string> device_isas(std::string_view name) {
+  const Entry& entry = find_entry(name);
+  return entry.isas == nullptr ? std::vector<std::string>{} : entry.isas();
+}
+
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {
-  for (const Entry& entry : entries) {
-    if (name == "auto" || name == entry.name) return entry.open(options);
-  }
-  throw Error(ErrorCode::not_found, fmt::format("there is no device '{}'; this build has: auto, {}",
-                                                name, fmt::join(device_names(), ", ")));
+  return find_entry(name).open(options);
 }
 
 }  // namespace ridge::backend

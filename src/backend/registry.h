@@ -11,6 +11,9 @@ namespace ridge::backend {
 
 // Names that open_device takes in this build, the preferred one first: "cpu", "reference".
 std::vector<std::string> device_names();
+// What DeviceOptions::isa may ask of a device on this machine, the plainest first; empty where
+// there is nothing to choose. Throws not_found as open_device.
+std::vector<std::string> device_isas(std::string_view name);
 
 // Opens a device: "auto" is the first of device_names(). Throws not_found naming what there is, or
 // unsupported where the machine lacks what `options` ask for.

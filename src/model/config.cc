@@ -56,16 +56,16 @@ class Reader {
       throw Error(ErrorCode::invalid_file, fmt::format("{} is an empty list", full(key)));
     }
     if (std::ranges::any_of(values, [&](int64_t each) { return each != values.front(); })) {
-      throw Error(ErrorCode::unsupported,
-                  fmt::format("{} differs from layer to layer, which this build cannot run",
-                              full(key)));
+      throw Error(
+          ErrorCode::unsupported,
+          fmt::format("{} differs from layer to layer, which this build cannot run", full(key)));
     }
     return values.front();
   }
   int in_range(std::string_view key, int64_t value, int least, int most) const {
     if (value < least || value > most) {
-      throw Error(ErrorCode::invalid_file, fmt::format("{} is {}; {} to {} is expected", full(key),
-                                                       value, least, most));
+      throw Error(ErrorCode::invalid_file,
+                  fmt::format("{} is {}; {} to {} is expected", full(key), value, least, most));
     }
     return static_cast<int>(value);
   }
@@ -100,8 +100,9 @@ std::vector<float> read_divisors(const format::GgufFile& file, int rotary_dim) {
   dequantize_row(view.dtype, view.bytes, divisors);
   for (float divisor : divisors) {
     if (!(divisor > 0 && std::isfinite(divisor))) {
-      throw Error(ErrorCode::invalid_file,
-                  fmt::format("rope_freqs.weight holds {}; positive numbers are expected", divisor));
+      throw Error(
+          ErrorCode::invalid_file,
+          fmt::format("rope_freqs.weight holds {}; positive numbers are expected", divisor));
     }
   }
   return divisors;
@@ -112,20 +113,20 @@ RopeConfig read_rope(const format::GgufFile& file, const Reader& reader, int key
   RopeConfig rope;
   rope.rotary_dim = reader.integer_or("rope.dimension_count", key_dim, 2, key_dim);
   if (rope.rotary_dim % 2 != 0) {
-    throw Error(ErrorCode::invalid_file, fmt::format("{} is {}; an even number is expected",
-                                                     reader.full("rope.dimension_count"),
-                                                     rope.rotary_dim));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{} is {}; an even number is expected",
+                            reader.full("rope.dimension_count"), rope.rotary_dim));
   }
   rope.base = reader.number_or("rope.freq_base", 10000.0f, 1.0f, 1e12f);
   rope.scaling = scaling_of(reader);
   const std::string_view factor_key =
       reader.contains("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
   rope.factor = reader.number_or(factor_key, 1.0f, 0.0f, 1e6f);
-  rope.original_context_tokens = reader.integer_or("rope.scaling.original_context_length",
-                                                   context_tokens, 1, 1 << 28);
+  rope.original_context_tokens =
+      reader.integer_or("rope.scaling.original_context_length", context_tokens, 1, 1 << 28);
   rope.low_frequency_factor = reader.number_or("rope.scaling.low_freq_factor", 1.0f, 0.0f, 1e6f);
-  rope.high_frequency_factor = reader.number_or("rope.scaling.high_freq_factor", 4.0f,
-                                                rope.low_frequency_factor, 1e6f);
+  rope.high_frequency_factor =
+      reader.number_or("rope.scaling.high_freq_factor", 4.0f, rope.low_frequency_factor, 1e6f);
   rope.beta_slow = reader.number_or("rope.scaling.yarn_beta_slow", 1.0f, 0.0f, 1e6f);
   rope.beta_fast = reader.number_or("rope.scaling.yarn_beta_fast", 32.0f, rope.beta_slow, 1e6f);
   rope.attention_factor = reader.number_or("rope.scaling.attn_factor", 1.0f, 0.0f, 1e3f);
@@ -137,10 +138,9 @@ RopeConfig read_rope(const format::GgufFile& file, const Reader& reader, int key
 int default_head_dim(const Reader& reader, int hidden, int heads) {
   if (hidden % heads == 0) return hidden / heads;
   if (reader.contains("attention.key_length")) return 0;
-  throw Error(ErrorCode::invalid_file,
-              fmt::format("{} is {}, which does not divide {} ({})",
-                          reader.full("attention.head_count"), heads,
-                          reader.full("embedding_length"), hidden));
+  throw Error(ErrorCode::invalid_file, fmt::format("{} is {}, which does not divide {} ({})",
+                                                   reader.full("attention.head_count"), heads,
+                                                   reader.full("embedding_length"), hidden));
 }
 
 }  // namespace

@@ -13,15 +13,15 @@ struct RopeConfig {
   enum class Scaling { none, linear, llama3, yarn };
   Scaling scaling = Scaling::none;
   backend::RopePairs pairs = backend::RopePairs::neox;
-  int rotary_dim = 0;    // even, at most the key's head_dim
-  float base = 10000.0f;  // θ, above 1
-  float factor = 1.0f;   // of all scalings
-  int original_context_tokens = 0;  // llama3, yarn
-  float low_frequency_factor = 1.0f;   // llama3
-  float high_frequency_factor = 4.0f;  // llama3
-  float beta_fast = 32.0f;             // yarn
-  float beta_slow = 1.0f;              // yarn
-  float attention_factor = 1.0f;       // yarn: multiplies the magnitude
+  int rotary_dim = 0;                     // even, at most the key's head_dim
+  float base = 10000.0f;                  // θ, above 1
+  float factor = 1.0f;                    // of all scalings
+  int original_context_tokens = 0;        // llama3, yarn
+  float low_frequency_factor = 1.0f;      // llama3
+  float high_frequency_factor = 4.0f;     // llama3
+  float beta_fast = 32.0f;                // yarn
+  float beta_slow = 1.0f;                 // yarn
+  float attention_factor = 1.0f;          // yarn: multiplies the magnitude
   std::vector<float> frequency_divisors;  // [rotary_dim / 2] or empty: `rope_freqs.weight`
 };
 
@@ -35,27 +35,27 @@ struct FamilyTraits {
 // The families of this build. Throws unsupported naming them where `architecture` is none.
 const FamilyTraits& find_family(std::string_view architecture);
 
-// Hyperparameters of a dense decoder. Every value is in its stated range, so that no later arithmetic
-// on them can overflow or divide by zero.
+// Hyperparameters of a dense decoder. Every value is in its stated range, so that no later
+// arithmetic on them can overflow or divide by zero.
 struct ModelConfig {
-  std::string architecture;  // "llama"
-  std::string name;          // general.name, may be empty
-  int vocab_size = 0;        // rows of token_embd.weight, 1 to 2^24
-  int context_tokens = 0;    // trained on, 1 to 2^28
-  int hidden = 0;            // H, 1 to 2^17
-  int layers = 0;            // 1 to 1024
-  int feed_forward = 0;      // F, 1 to 2^20
-  int heads = 0;             // 1 to 1024
-  int kv_heads = 0;          // divides heads
-  int key_dim = 0;           // of one head, 2 to 1024
-  int value_dim = 0;         // of one head, 1 to 1024
-  float rms_epsilon = 0;     // above 0, at most 1
+  std::string architecture;          // "llama"
+  std::string name;                  // general.name, may be empty
+  int vocab_size = 0;                // rows of token_embd.weight, 1 to 2^24
+  int context_tokens = 0;            // trained on, 1 to 2^28
+  int hidden = 0;                    // H, 1 to 2^17
+  int layers = 0;                    // 1 to 1024
+  int feed_forward = 0;              // F, 1 to 2^20
+  int heads = 0;                     // 1 to 1024
+  int kv_heads = 0;                  // divides heads
+  int key_dim = 0;                   // of one head, 2 to 1024
+  int value_dim = 0;                 // of one head, 1 to 1024
+  float rms_epsilon = 0;             // above 0, at most 1
   bool has_tied_embeddings = false;  // the file has no output.weight
   RopeConfig rope;
 };
 
-// Reads and checks the metadata. Throws invalid_file naming the key and its range, unsupported for a
-// family, a RoPE scaling or experts that this build does not know.
+// Reads and checks the metadata. Throws invalid_file naming the key and its range, unsupported for
+// a family, a RoPE scaling or experts that this build does not know.
 ModelConfig read_config(const format::GgufFile& file);
 
 }  // namespace ridge::model

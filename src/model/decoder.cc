@@ -20,8 +20,8 @@ Decoder::Decoder(const ModelConfig& config, const DecoderTensors& tensors, const
   const auto optional = [&](const std::optional<backend::WeightSource>& source) {
     return source ? read_each_step(*source) : nullptr;
   };
-  embedding_ = config.has_tied_embeddings ? read_each_step(tensors.embedding)
-                                          : prepare(tensors.embedding);
+  embedding_ =
+      config.has_tied_embeddings ? read_each_step(tensors.embedding) : prepare(tensors.embedding);
   for (const LayerTensors& t : tensors.layers) {
     layers_.push_back({.attention_norm = read_each_step(t.attention_norm),
                        .qkv = read_each_step(t.qkv),
@@ -42,10 +42,10 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, int laye
   const int k_columns = config_.kv_heads * config_.key_dim;
   const int v_columns = config_.kv_heads * config_.value_dim;
 
-  const Value qkv = ops.linear(x, *w.qkv, w.qkv_bias.get());       // [T, q + k + v]
-  const Value q = qkv.slice(0, q_columns);                         // [T, heads, key_dim]
-  const Value k = qkv.slice(q_columns, k_columns);                 // [T, kv_heads, key_dim]
-  const Value v = qkv.slice(q_columns + k_columns, v_columns);     // [T, kv_heads, value_dim]
+  const Value qkv = ops.linear(x, *w.qkv, w.qkv_bias.get());    // [T, q + k + v]
+  const Value q = qkv.slice(0, q_columns);                      // [T, heads, key_dim]
+  const Value k = qkv.slice(q_columns, k_columns);              // [T, kv_heads, key_dim]
+  const Value v = qkv.slice(q_columns + k_columns, v_columns);  // [T, kv_heads, value_dim]
   ops.rope(q, k, config_.key_dim, rope_);
   ops.store_kv(k, v, cache, layer);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.key_dim));
@@ -53,27 +53,26 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, int laye
 }
 
 Value Decoder::record(Recorder& ops, KvCache& cache) const {
-  Value residual = ops.embed(*embedding_);                                       // [T, H]
+  Value residual = ops.embed(*embedding_);  // [T, H]
   Value x = ops.rms_norm(residual, *layers_[0].attention_norm, config_.rms_epsilon);
   for (int layer = 0; layer < config_.layers; ++layer) {
     const Layer& w = layers_[layer];
-    Value heads = record_attention(ops, x, cache, layer);                        // [T, heads · value]
+    Value heads = record_attention(ops, x, cache, layer);  // [T, heads · value]
     if (layer + 1 == config_.layers) {
       // From here on no token looks at another, so only the rows whose logits are wanted go on.
-      heads = ops.gather_rows(heads);                                            // [R, heads · value]
-      residual = ops.gather_rows(residual);                                      // [R, H]
+      heads = ops.gather_rows(heads);        // [R, heads · value]
+      residual = ops.gather_rows(residual);  // [R, H]
     }
-    x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get());   // [T, H]
+    x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get());  // [T, H]
     x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
-    x = ops.linear(x, *w.gate_up);                                               // [T, 2F]
-    x = ops.gated_activation(x, backend::Activation::silu);                      // [T, F]
-    x = ops.linear(x, *w.down);                                                  // [T, H]
+    x = ops.linear(x, *w.gate_up);                           // [T, 2F]
+    x = ops.gated_activation(x, backend::Activation::silu);  // [T, F]
+    x = ops.linear(x, *w.down);                              // [T, H]
     const bool is_last = layer + 1 == config_.layers;
-    const backend::Weight& next_norm =
-        is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
+    const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
     x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);
   }
-  return ops.linear(x, output_ ? *output_ : *embedding_);                        // [R, vocab]
+  return ops.linear(x, output_ ? *output_ : *embedding_);  // [R, vocab]
 }
 
 }  // namespace ridge::model

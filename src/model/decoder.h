@@ -22,7 +22,8 @@ class Decoder {
   // Records one forward pass; returns the logits of the output rows, [R, vocab].
   backend::Value record(backend::Recorder& ops, backend::KvCache& cache) const;
 
-  // Bytes of weights that a step reads: all but an untied embedding, of which it gathers a few rows.
+  // Bytes of weights that a step reads: all but an untied embedding, of which it gathers a few
+  // rows.
   uint64_t step_weight_bytes() const { return step_weight_bytes_; }
 
  private:
@@ -38,8 +39,8 @@ class Decoder {
     WeightPointer down;
   };
 
-  backend::Value record_attention(backend::Recorder& ops, backend::Value x,
-                                  backend::KvCache& cache, int layer) const;
+  backend::Value record_attention(backend::Recorder& ops, backend::Value x, backend::KvCache& cache,
+                                  int layer) const;
 
   ModelConfig config_;
   backend::RopeTable rope_;

@@ -57,10 +57,11 @@ class Finder {
                          name.ends_with(".attn_rot_embd.freqs") ||
                          name.ends_with(".rope_freqs.weight");
     if (is_rope || used_.contains(name)) return;
-    throw Error(ErrorCode::unsupported,
-                fmt::format("the file has a tensor '{}', which the architecture '{}' has no use for "
-                            "in this build",
-                            name.substr(0, 80), file_.architecture()));
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("the file has a tensor '{}', which the architecture '{}' has no use for "
+                    "in this build",
+                    name.substr(0, 80), file_.architecture()));
   }
 
   const format::GgufFile& file_;
@@ -92,8 +93,9 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, bool needs_qkv_bias,
                          find.vector(blk + "attn_v.bias", v)},
                         WeightUse::vector);
   }
-  t.attention_output = source(
-      blk + "attn_output", {find.matrix(blk + "attn_output.weight", c.hidden, c.heads * c.value_dim)});
+  t.attention_output =
+      source(blk + "attn_output",
+             {find.matrix(blk + "attn_output.weight", c.hidden, c.heads * c.value_dim)});
   if (find.contains(blk + "attn_output.bias")) {
     t.attention_output_bias = vector("attn_output.bias", c.hidden);
   }
@@ -101,7 +103,8 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, bool needs_qkv_bias,
   t.gate_up =
       source(blk + "ffn_gate_up", {find.matrix(blk + "ffn_gate.weight", c.feed_forward, c.hidden),
                                    find.matrix(blk + "ffn_up.weight", c.feed_forward, c.hidden)});
-  t.down = source(blk + "ffn_down", {find.matrix(blk + "ffn_down.weight", c.hidden, c.feed_forward)});
+  t.down =
+      source(blk + "ffn_down", {find.matrix(blk + "ffn_down.weight", c.hidden, c.feed_forward)});
   return t;
 }
 

@@ -12,10 +12,10 @@ namespace ridge::model {
 // The tensors of one layer, as the device will receive them. Q, K and V are one weight, and so are
 // gate and up, so that a step reads the activations once for each.
 struct LayerTensors {
-  backend::WeightSource attention_norm;           // [H]
-  backend::WeightSource qkv;                      // [heads · key_dim + kv_heads · (key + value_dim), H]
-  std::optional<backend::WeightSource> qkv_bias;  // one value for each of its rows
-  backend::WeightSource attention_output;         // [H, heads · value_dim]
+  backend::WeightSource attention_norm;  // [H]
+  backend::WeightSource qkv;             // [heads · key_dim + kv_heads · (key + value_dim), H]
+  std::optional<backend::WeightSource> qkv_bias;               // one value for each of its rows
+  backend::WeightSource attention_output;                      // [H, heads · value_dim]
   std::optional<backend::WeightSource> attention_output_bias;  // [H]
   backend::WeightSource feed_forward_norm;                     // [H]
   backend::WeightSource gate_up;                               // [2F, H]
@@ -30,10 +30,10 @@ struct DecoderTensors {
   uint64_t bytes = 0;                           // of all
 };
 
-// Finds every tensor of the family and checks its shape against the configuration; allocates nothing
-// of their size. The file must outlive the result. Throws invalid_file naming a tensor that is missing
-// or of another shape, unsupported for one that the family has no use for: to leave a weight out
-// would give wrong answers without a word.
+// Finds every tensor of the family and checks its shape against the configuration; allocates
+// nothing of their size. The file must outlive the result. Throws invalid_file naming a tensor that
+// is missing or of another shape, unsupported for one that the family has no use for: to leave a
+// weight out would give wrong answers without a word.
 DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config);
 
 }  // namespace ridge::model

@@ -37,10 +37,14 @@ double yarn_divisor(const RopeConfig& config, int pair) {
 
 double divisor_of(const RopeConfig& config, int pair, double frequency) {
   switch (config.scaling) {
-    case RopeConfig::Scaling::none: return 1.0;
-    case RopeConfig::Scaling::linear: return config.factor;
-    case RopeConfig::Scaling::llama3: return llama3_divisor(config, frequency);
-    case RopeConfig::Scaling::yarn: return yarn_divisor(config, pair);
+    case RopeConfig::Scaling::none:
+      return 1.0;
+    case RopeConfig::Scaling::linear:
+      return config.factor;
+    case RopeConfig::Scaling::llama3:
+      return llama3_divisor(config, frequency);
+    case RopeConfig::Scaling::yarn:
+      return yarn_divisor(config, pair);
   }
   return 1.0;
 }

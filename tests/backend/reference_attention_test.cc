@@ -95,7 +95,8 @@ TEST(ReferenceAttention, EqualsTheDirectFormulaForGroupedHeadsAndSeveralSequence
         long double total = 0, mixed[dim] = {};
         for (int p = 0; p <= before[s] + i; ++p) {
           long double score = 0;
-          for (int c = 0; c < dim; ++c) score += q.at(t, h * dim + c) * keys[s].at(p, h / 2 * dim + c);
+          for (int c = 0; c < dim; ++c)
+            score += q.at(t, h * dim + c) * keys[s].at(p, h / 2 * dim + c);
           const long double weight = std::exp(score * 0.7L);
           total += weight;
           for (int c = 0; c < dim; ++c) mixed[c] += weight * values[s].at(p, h / 2 * dim + c);
@@ -140,15 +141,24 @@ TEST(ReferenceMlaAttention, EqualsAttentionOverExpandedKeysAndValues) {
       }
     }
   }
-  ReferenceKvCache wide({.layers = 1, .blocks = 4, .block_tokens = 2, .kv_heads = heads,
-                         .key_dim = key, .value_dim = value, .dtype = DType::f32});
+  ReferenceKvCache wide({.layers = 1,
+                         .blocks = 4,
+                         .block_tokens = 2,
+                         .kv_heads = heads,
+                         .key_dim = key,
+                         .value_dim = value,
+                         .dtype = DType::f32});
   store_kv(k, v, slots, wide, 0);
   Array expected(length, heads * value);
   attention(q, sequences, wide, 0, {heads, scale, 0, 0, {}}, expected);
 
   // Absorbed.
-  ReferenceKvCache narrow({.kind = KvCacheLayout::Kind::latent, .layers = 1, .blocks = 4,
-                           .block_tokens = 2, .key_dim = rope_dim, .value_dim = latent,
+  ReferenceKvCache narrow({.kind = KvCacheLayout::Kind::latent,
+                           .layers = 1,
+                           .blocks = 4,
+                           .block_tokens = 2,
+                           .key_dim = rope_dim,
+                           .value_dim = latent,
                            .dtype = DType::f32});
   store_latent(c, k_rope, slots, narrow, 0);
   Array q_latent(length, heads * latent), mixed(length, heads * latent), out(length, heads * value);
@@ -163,9 +173,8 @@ TEST(ReferenceMlaAttention, EqualsAttentionOverExpandedKeysAndValues) {
 
 TEST(ReferenceKvCache, RoundsToItsDType) {
   const float third[] = {1.0f / 3, -1.0f / 3};
-  const std::pair<DType, float> roundings[] = {{DType::f32, 1.0f / 3},
-                                               {DType::f16, 0.333251953125f},
-                                               {DType::bf16, 0.333984375f}};
+  const std::pair<DType, float> roundings[] = {
+      {DType::f32, 1.0f / 3}, {DType::f16, 0.333251953125f}, {DType::bf16, 0.333984375f}};
   for (const auto& [dtype, expected] : roundings) {
     KvCacheLayout layout = small_layout(dtype);
     layout.key_dim = 2;

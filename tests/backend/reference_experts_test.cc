@@ -37,8 +37,13 @@ TEST(ReferenceRoute, SoftmaxOverAllExperts) {
 // DeepSeek-V3: groups {0,1}, {2,3}, {4,5}, of which two are kept; the bias moves the choice alone.
 TEST(ReferenceRoute, SigmoidWithGroupsAndSelectionBias) {
   const std::vector<float> logits = {3, -3, 1, 1, 0, 0.5f};
-  const Router router{.scoring = Router::Scoring::sigmoid, .experts = 6, .top_k = 2, .groups = 3,
-                      .top_groups = 2, .normalize = true, .scale = 2.5f};
+  const Router router{.scoring = Router::Scoring::sigmoid,
+                      .experts = 6,
+                      .top_k = 2,
+                      .groups = 3,
+                      .top_groups = 2,
+                      .normalize = true,
+                      .scale = 2.5f};
   // Group scores without bias: σ(3) + σ(-3) = 1, 2 σ(1) = 1.46, σ(0) + σ(0.5) = 1.12: expert 0,
   // the best of all, is in the group that goes.
   const Routed plain = route_one(logits, router);

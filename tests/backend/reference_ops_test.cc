@@ -91,7 +91,8 @@ TEST(ReferenceGatedActivation, ClampedFormOfGptOss) {
 
 // A quarter turn at position 1 for the first pair, none for the second.
 RopeTable quarter_turn(RopePairs pairs) {
-  return {.inverse_frequencies = {std::numbers::pi_v<float> / 2, 0}, .magnitude = 2, .pairs = pairs};
+  return {
+      .inverse_frequencies = {std::numbers::pi_v<float> / 2, 0}, .magnitude = 2, .pairs = pairs};
 }
 
 TEST(ReferenceRope, NeoxPairsHalvesOfTheHead) {

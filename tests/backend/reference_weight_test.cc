@@ -54,9 +54,8 @@ TEST_F(ReferenceWeights, StacksSegmentsOfSeveralDTypes) {
 }
 
 TEST_F(ReferenceWeights, ShardOfRowsTakesItsPartOfEverySegment) {
-  const ReferenceWeight weight({.name = "blk.7",
-                                .segments = {q8_view, ones_view},
-                                .shard = {Shard::Axis::rows, 1, 2}});
+  const ReferenceWeight weight(
+      {.name = "blk.7", .segments = {q8_view, ones_view}, .shard = {Shard::Axis::rows, 1, 2}});
   EXPECT_EQ(weight.rows(), 3);
   EXPECT_EQ(row_of(weight, 0)[0], 20);
   EXPECT_EQ(row_of(weight, 1)[0], 30);
@@ -68,9 +67,9 @@ TEST_F(ReferenceWeights, ShardOfColumnsKeepsBlocksWhole) {
       {.name = "blk.7", .segments = {q8_view}, .shard = {Shard::Axis::columns, 1, 2}});
   EXPECT_EQ(weight.columns(), 32);
   EXPECT_EQ(row_of(weight, 2), std::vector<float>(32, 25));
-  EXPECT_EQ(code_of({.name = "blk.7", .segments = {q8_view},
-                     .shard = {Shard::Axis::columns, 0, 4}}),
-            ErrorCode::invalid_argument);
+  EXPECT_EQ(
+      code_of({.name = "blk.7", .segments = {q8_view}, .shard = {Shard::Axis::columns, 0, 4}}),
+      ErrorCode::invalid_argument);
   EXPECT_EQ(code_of({.name = "blk.7", .segments = {q8_view}, .shard = {Shard::Axis::rows, 0, 3}}),
             ErrorCode::invalid_argument);
 }

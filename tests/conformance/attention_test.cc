@@ -75,10 +75,9 @@ class AttentionOps : public DeviceTest {
 };
 
 TEST_P(AttentionOps, HeadDimsAndGroups) {
-  const AttentionShape shapes[] = {{4, 4, 32, 32},   {4, 2, 64, 64}, {6, 2, 80, 80},
-                                   {9, 3, 64, 64},   {3, 1, 96, 96}, {8, 1, 128, 128},
-                                   {14, 2, 64, 64},  {2, 1, 48, 48}, {4, 2, 16, 16},
-                                   {2, 2, 128, 64}};
+  const AttentionShape shapes[] = {
+      {4, 4, 32, 32},   {4, 2, 64, 64},  {6, 2, 80, 80}, {9, 3, 64, 64}, {3, 1, 96, 96},
+      {8, 1, 128, 128}, {14, 2, 64, 64}, {2, 1, 48, 48}, {4, 2, 16, 16}, {2, 2, 128, 64}};
   for (const AttentionShape& s : shapes) {
     StepPlanner planner;
     expect_conforms(attention_case(
@@ -154,7 +153,8 @@ TEST_P(AttentionOps, EveryTokenCount) {
 TEST_P(AttentionOps, CopiedBlocksHoldTheSame) {
   StepPlanner planner;
   std::vector<StepInputs> steps = {planner.step({{0, 33}}), planner.step({{0, 1}})};
-  Case c = attention_case("copy_blocks", {4, 2, 64, 64}, planner, {}, {.heads = 4, .scale = 0.125f});
+  Case c =
+      attention_case("copy_blocks", {4, 2, 64, 64}, planner, {}, {.heads = 4, .scale = 0.125f});
   // The second step attends to a copy of the first two blocks; the originals are overwritten.
   const int free_a = planner.block_of(5, 0), free_b = planner.block_of(5, 1);
   steps[1].block_copies = {steps[1].block_tables[0], free_a, steps[1].block_tables[1], free_b};

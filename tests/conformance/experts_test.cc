@@ -37,8 +37,8 @@ TEST_P(ExpertOps, HeadLinear) {
     const auto weight = random_weight(random, {{dtype, n}}, k, WeightUse::linear, heads);
     expect_conforms(rows_case(fmt::format("head_linear {}", name(dtype)), heads * k + 16,
                               {linear_tolerance(dtype)}, [=](Recorder& ops, Value x, Kit& kit) {
-                                kit.output(ops.head_linear(x.slice(16, heads * k),
-                                                           kit.weight(weight)));
+                                kit.output(
+                                    ops.head_linear(x.slice(16, heads * k), kit.weight(weight)));
                               }));
     // The absorption reads each head's matrix the other way round.
     const auto turned = with_transposition(*weight);
@@ -55,14 +55,14 @@ TEST_P(ExpertOps, LoraLinearAddsTheAdapterOfEachRow) {
   const auto up_a = random_weight(random, {{DType::f32, n}}, 8);
   const auto down_b = random_weight(random, {{DType::f16, 3}}, k);
   const auto up_b = random_weight(random, {{DType::f16, n}}, 3);
-  Case c = rows_case("lora_linear", k + n, {long_float32_sums},
-                     [=](Recorder& ops, Value x, Kit& kit) {
-                       ops.lora_linear(x.slice(0, k),
-                                       {{&kit.weight(down_a), &kit.weight(up_a), 2.0f},
-                                        {&kit.weight(down_b), &kit.weight(up_b), 0.5f}},
-                                       x.slice(k, n));
-                       kit.output(x);
-                     });
+  Case c =
+      rows_case("lora_linear", k + n, {long_float32_sums}, [=](Recorder& ops, Value x, Kit& kit) {
+        ops.lora_linear(x.slice(0, k),
+                        {{&kit.weight(down_a), &kit.weight(up_a), 2.0f},
+                         {&kit.weight(down_b), &kit.weight(up_b), 0.5f}},
+                        x.slice(k, n));
+        kit.output(x);
+      });
   for (StepInputs& step : c.steps) {
     for (size_t t = 0; t < step.token_ids.size(); ++t) {
       step.adapter_of_row.push_back(static_cast<int32_t>(t % 3) - 1);
@@ -79,10 +79,20 @@ TEST_P(ExpertOps, Route) {
   const RouteShape shapes[] = {
       {{.experts = 8, .top_k = 2}, false},
       {{.experts = 64, .top_k = 6, .normalize = true}, false},
-      {{.scoring = Router::Scoring::sigmoid, .experts = 64, .top_k = 8, .groups = 8,
-        .top_groups = 4, .normalize = true, .scale = 2.5f}, true},
-      {{.scoring = Router::Scoring::sigmoid, .experts = 12, .top_k = 1, .groups = 3,
-        .top_groups = 1}, true},
+      {{.scoring = Router::Scoring::sigmoid,
+        .experts = 64,
+        .top_k = 8,
+        .groups = 8,
+        .top_groups = 4,
+        .normalize = true,
+        .scale = 2.5f},
+       true},
+      {{.scoring = Router::Scoring::sigmoid,
+        .experts = 12,
+        .top_k = 1,
+        .groups = 3,
+        .top_groups = 1},
+       true},
       {{.experts = 5, .top_k = 5, .scale = 16.0f}, false},
   };
   for (const RouteShape& shape : shapes) {
@@ -108,8 +118,7 @@ TEST_P(ExpertOps, ExpertLinear) {
     expect_conforms(rows_case(
         fmt::format("expert_linear {}", name(dtype)), experts + k, {first, first, first, first},
         [=](Recorder& ops, Value x, Kit& kit) {
-          const auto routed =
-              ops.route(x.slice(0, experts), {.experts = experts, .top_k = top_k});
+          const auto routed = ops.route(x.slice(0, experts), {.experts = experts, .top_k = top_k});
           const Value in = x.slice(experts, k);
           const backend::Weight& up_weight = kit.weight(up);
           const Value each = ops.expert_linear(in, up_weight, routed.ids);  // [T, top_k · 40]

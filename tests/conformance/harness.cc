@@ -8,8 +8,6 @@
 #include <map>
 #include <set>
 
-#include "backend/cpu/open.h"
-#include "backend/reference/open.h"
 #include "backend/registry.h"
 #include "base/error.h"
 #include "tensor/dequantize.h"
@@ -61,11 +59,9 @@ std::vector<DeviceChoice> device_choices() {
   std::vector<DeviceChoice> choices;
   for (const std::string& name : backend::device_names()) {
     if (name == "reference") continue;
-    if (name != "cpu") {
-      choices.push_back({name, ""});
-      continue;
-    }
-    for (const std::string& isa : backend::cpu::available_isas()) choices.push_back({name, isa});
+    const std::vector<std::string> isas = backend::device_isas(name);
+    if (isas.empty()) choices.push_back({name, ""});
+    for (const std::string& isa : isas) choices.push_back({name, isa});
   }
   return choices;
 }
@@ -181,8 +177,8 @@ class CaseRun {
     limits_ = {.tokens = largest(case_.steps, &StepInputs::token_ids),
                .sequences = largest(case_.steps, &StepInputs::context_lengths),
                .outputs = largest(case_.steps, &StepInputs::output_rows),
-               .blocks_per_sequence = static_cast<int>(first.block_tables.size() /
-                                                       first.context_lengths.size()),
+               .blocks_per_sequence =
+                   static_cast<int>(first.block_tables.size() / first.context_lengths.size()),
                .block_copies = largest(case_.steps, &StepInputs::block_copies) / 2};
   }
 
@@ -277,7 +273,7 @@ std::unique_ptr<Device> open_for_test(const DeviceChoice& choice) {
 }
 
 void expect_conforms(const Case& test_case, const DeviceChoice& choice) {
-  const auto expected = run_case(test_case, *backend::reference::open({}));
+  const auto expected = run_case(test_case, *backend::open_device("reference"));
   std::vector<std::vector<Output>> got;
   try {
     got = run_case(test_case, *open_for_test(choice));

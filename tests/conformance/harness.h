@@ -105,8 +105,8 @@ struct Output {
 // By step, then by output.
 std::vector<std::vector<Output>> run_case(const Case& test_case, backend::Device& device);
 
-// Runs the case on the device and on the reference and compares. A device that lacks an op of it marks
-// the test as skipped, with the case in the message and in the summary.
+// Runs the case on the device and on the reference and compares. A device that lacks an op of it
+// marks the test as skipped, with the case in the message and in the summary.
 void expect_conforms(const Case& test_case, const DeviceChoice& choice);
 
 class DeviceTest : public testing::TestWithParam<DeviceChoice> {
@@ -116,9 +116,9 @@ class DeviceTest : public testing::TestWithParam<DeviceChoice> {
   }
 };
 
-#define INSTANTIATE_FOR_DEVICES(suite)                                                  \
-  GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(suite);                                 \
-  INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(device_choices()),         \
+#define INSTANTIATE_FOR_DEVICES(suite)                                          \
+  GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(suite);                         \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(device_choices()), \
                            [](const auto& info) { return test_name(info.param); })
 
 }  // namespace ridge::conformance

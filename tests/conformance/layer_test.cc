@@ -39,8 +39,8 @@ struct LayerWeights {
     bias = vector(q + 2 * kv);
     output = random_weight(random, {{s.output, s.hidden}}, q);
     norm_2 = vector(s.hidden);
-    gate_up = random_weight(random, {{s.gate_up, s.feed_forward}, {s.gate_up, s.feed_forward}},
-                            s.hidden);
+    gate_up =
+        random_weight(random, {{s.gate_up, s.feed_forward}, {s.gate_up, s.feed_forward}}, s.hidden);
     down = random_weight(random, {{s.down, s.hidden}}, s.feed_forward);
     norm_3 = vector(s.hidden);
   }
@@ -72,11 +72,41 @@ void record_layer(Recorder& ops, Value residual, Kit& kit, const LayerShape& s,
 TEST_P(Layers, AtEveryTokenCount) {
   using enum DType;
   const LayerShape shapes[] = {
-      {"smollm2", 576, 9, 3, 64, 192, {q4_1, q4_1, q4_1}, q4_1, q4_1, q4_1, false,
+      {"smollm2",
+       576,
+       9,
+       3,
+       64,
+       192,
+       {q4_1, q4_1, q4_1},
+       q4_1,
+       q4_1,
+       q4_1,
+       false,
        backend::RopePairs::interleaved},
-      {"q4_k_m", 256, 4, 2, 64, 512, {q4_k, q4_k, q6_k}, q4_k, q4_k, q6_k, true,
+      {"q4_k_m",
+       256,
+       4,
+       2,
+       64,
+       512,
+       {q4_k, q4_k, q6_k},
+       q4_k,
+       q4_k,
+       q6_k,
+       true,
        backend::RopePairs::neox},
-      {"q8_0", 160, 5, 1, 32, 96, {q8_0, q8_0, q8_0}, q8_0, q8_0, q8_0, false,
+      {"q8_0",
+       160,
+       5,
+       1,
+       32,
+       96,
+       {q8_0, q8_0, q8_0},
+       q8_0,
+       q8_0,
+       q8_0,
+       false,
        backend::RopePairs::interleaved},
       {"f16", 100, 3, 3, 32, 70, {f16, f16, f16}, f16, f16, f16, true, backend::RopePairs::neox},
   };

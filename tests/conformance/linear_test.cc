@@ -4,7 +4,8 @@
 
 #include "conformance/harness.h"
 
-// linear in all its forms: every dtype, merged and tied weights, shards, transposition, slices, bias.
+// linear in all its forms: every dtype, merged and tied weights, shards, transposition, slices,
+// bias.
 namespace ridge::conformance {
 
 namespace {
@@ -23,8 +24,8 @@ Case linear_case(Random& random, const std::string& name, int k, int slice_at,
   c.steps = independent_steps(awkward_tokens);
   c.tolerances = {tolerance};
   c.record = [=](Recorder& ops, Value x, Kit& kit) {
-    kit.output(ops.linear(x.slice(slice_at, k), kit.weight(weight),
-                          bias ? &kit.weight(bias) : nullptr));
+    kit.output(
+        ops.linear(x.slice(slice_at, k), kit.weight(weight), bias ? &kit.weight(bias) : nullptr));
   };
   return c;
 }
@@ -103,8 +104,8 @@ TEST_P(LinearOfDType, RowsOfVeryDifferentSize) {
 
 TEST_P(LinearOfDType, HeadOnGatheredRowsOfATiedTable) {
   const int k = 2 * std::max(block, 32);
-  const auto table = random_weight(random, {{dtype, 71}}, k,
-                                   WeightUse::embedding | WeightUse::linear);
+  const auto table =
+      random_weight(random, {{dtype, 71}}, k, WeightUse::embedding | WeightUse::linear);
   Case c = linear_case(random, fmt::format("linear-{} tied", name(dtype)), k, 0, table, nullptr,
                        linear_tolerance(dtype));
   c.tolerances.push_back(exact);
@@ -124,12 +125,13 @@ TEST_P(LinearOfDType, ShardsOfRowsAndColumns) {
   for (int ranks : {2, 4}) {
     for (int rank : {0, ranks - 1}) {
       const auto rows = with_shard(*whole, {Shard::Axis::rows, rank, ranks});
-      expect_conforms(linear_case(random, fmt::format("linear-{} rows {}/{}", name(dtype), rank, ranks),
-                                  k, 0, rows, nullptr, linear_tolerance(dtype)));
+      expect_conforms(linear_case(random,
+                                  fmt::format("linear-{} rows {}/{}", name(dtype), rank, ranks), k,
+                                  0, rows, nullptr, linear_tolerance(dtype)));
       const auto columns = with_shard(*whole, {Shard::Axis::columns, rank, ranks});
-      expect_conforms(linear_case(
-          random, fmt::format("linear-{} columns {}/{}", name(dtype), rank, ranks), k / ranks, 0,
-          columns, nullptr, linear_tolerance(dtype)));
+      expect_conforms(linear_case(random,
+                                  fmt::format("linear-{} columns {}/{}", name(dtype), rank, ranks),
+                                  k / ranks, 0, columns, nullptr, linear_tolerance(dtype)));
     }
   }
 }

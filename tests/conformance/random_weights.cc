@@ -14,8 +14,8 @@ namespace {
 using backend::WeightSource;
 using backend::WeightUse;
 
-// Byte offsets of a block's float16 scale and minimum (see tensor/blocks.h); -1 for none. `ratio` is
-// minimum / scale such that values centre on zero.
+// Byte offsets of a block's float16 scale and minimum (see tensor/blocks.h); -1 for none. `ratio`
+// is minimum / scale such that values centre on zero.
 struct ScalePlaces {
   int scale;
   int minimum = -1;
@@ -24,14 +24,22 @@ struct ScalePlaces {
 
 ScalePlaces places_of(DType dtype) {
   switch (dtype) {
-    case DType::q4_1: return {0, 2, -7.5f};
-    case DType::q5_1: return {0, 2, -15.5f};
-    case DType::q2_k: return {80, 82, 1.5f};
-    case DType::q3_k: return {108};
-    case DType::q4_k: return {0, 2, 7.5f};
-    case DType::q5_k: return {0, 2, 15.5f};
-    case DType::q6_k: return {208};
-    default: return {0};
+    case DType::q4_1:
+      return {0, 2, -7.5f};
+    case DType::q5_1:
+      return {0, 2, -15.5f};
+    case DType::q2_k:
+      return {80, 82, 1.5f};
+    case DType::q3_k:
+      return {108};
+    case DType::q4_k:
+      return {0, 2, 7.5f};
+    case DType::q5_k:
+      return {0, 2, 15.5f};
+    case DType::q6_k:
+      return {208};
+    default:
+      return {0};
   }
 }
 
@@ -109,8 +117,8 @@ TestWeightPointer random_weight(Random& random, const std::vector<RandomSegment>
     weight->bytes.push_back(is_quantized(segment.dtype)
                                 ? random_blocks(random, segment.dtype, count / block, spread)
                                 : random_plain(random, segment.dtype, count, spread));
-    const Shape shape = experts > 0 ? Shape{experts, segment.rows, columns}
-                                    : Shape{segment.rows, columns};
+    const Shape shape =
+        experts > 0 ? Shape{experts, segment.rows, columns} : Shape{segment.rows, columns};
     weight->source.segments.push_back({.dtype = segment.dtype, .shape = shape});
   }
   point_segments(*weight);

@@ -27,11 +27,10 @@ struct RandomSegment {
 };
 
 // Segments stacked, [rows, columns] or, with experts > 0, [experts, rows, columns]. Values have a
-// standard deviation of about 1 / sqrt(columns). Quantised blocks have every bit pattern of codes and
-// group scales, and float16 scales of both signs that are finite.
+// standard deviation of about 1 / sqrt(columns). Quantised blocks have every bit pattern of codes
+// and group scales, and float16 scales of both signs that are finite.
 TestWeightPointer random_weight(Random& random, const std::vector<RandomSegment>& segments,
-                                int columns,
-                                backend::WeightUse use = backend::WeightUse::linear,
+                                int columns, backend::WeightUse use = backend::WeightUse::linear,
                                 int experts = 0);
 
 // A float32 weight of given values; [columns] where it is a vector, else [rows, columns].

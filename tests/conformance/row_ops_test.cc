@@ -2,8 +2,8 @@
 
 #include "conformance/harness.h"
 
-// Ops that treat each row alone: embed, the norms, quantize_rows, gated_activation, rope, add, scale,
-// gather_rows, top_k, sample, communicate.
+// Ops that treat each row alone: embed, the norms, quantize_rows, gated_activation, rope, add,
+// scale, gather_rows, top_k, sample, communicate.
 namespace ridge::conformance {
 
 namespace {
@@ -39,10 +39,9 @@ TEST_P(RowOps, EmbedGathersDequantisedRows) {
     const int block = traits(dtype).block_elements;
     for (const WeightUse use : {WeightUse::embedding, WeightUse::embedding | WeightUse::linear}) {
       const auto table = random_weight(random, {{dtype, 71}}, block == 1 ? 37 : 2 * block, use);
-      expect_conforms(rows_case("embed " + std::string(name(dtype)), 4, {exact},
-                                [=](Recorder& ops, Value, Kit& kit) {
-                                  kit.output(ops.embed(kit.weight(table)));
-                                }));
+      expect_conforms(rows_case(
+          "embed " + std::string(name(dtype)), 4, {exact},
+          [=](Recorder& ops, Value, Kit& kit) { kit.output(ops.embed(kit.weight(table))); }));
     }
   }
 }
@@ -50,10 +49,10 @@ TEST_P(RowOps, EmbedGathersDequantisedRows) {
 TEST_P(RowOps, RmsNorm) {
   for (int columns : awkward_widths) {
     const auto weight = weight_of(random_values(random, columns), columns, WeightUse::vector);
-    expect_conforms(rows_case("rms_norm", columns, {float32_sums},
-                              [=](Recorder& ops, Value x, Kit& kit) {
-                                kit.output(ops.rms_norm(x, kit.weight(weight), 1e-5f));
-                              }));
+    expect_conforms(
+        rows_case("rms_norm", columns, {float32_sums}, [=](Recorder& ops, Value x, Kit& kit) {
+          kit.output(ops.rms_norm(x, kit.weight(weight), 1e-5f));
+        }));
     // A slice of a wider row, and rows whose squares are far below epsilon.
     expect_conforms(rows_case("rms_norm of a slice", columns + 9, {float32_sums},
                               [=](Recorder& ops, Value x, Kit& kit) {
@@ -138,32 +137,30 @@ TEST_P(RowOps, Rope) {
 
 TEST_P(RowOps, RopeOfQueriesAlone) {
   const backend::RopeTable table{.inverse_frequencies = {1.0f, 0.1f}};
-  expect_conforms(rows_case("rope without keys", 12, {float32_sums},
-                            [=](Recorder& ops, Value x, Kit& kit) {
-                              ops.rope(x.slice(4, 8), {}, 4, table);
-                              kit.output(x);
-                            }));
+  expect_conforms(
+      rows_case("rope without keys", 12, {float32_sums}, [=](Recorder& ops, Value x, Kit& kit) {
+        ops.rope(x.slice(4, 8), {}, 4, table);
+        kit.output(x);
+      }));
 }
 
 TEST_P(RowOps, AddAndScale) {
   for (int columns : awkward_widths) {
-    expect_conforms(rows_case("add", 2 * columns, {exact},
-                              [=](Recorder& ops, Value x, Kit& kit) {
-                                kit.output(ops.add(x.slice(0, columns), x.slice(columns, columns)));
-                              }));
-    expect_conforms(rows_case("scale", columns + 3, {exact},
-                              [=](Recorder& ops, Value x, Kit& kit) {
-                                kit.output(ops.scale(x.slice(3, columns), -1.7f));
-                              }));
+    expect_conforms(rows_case("add", 2 * columns, {exact}, [=](Recorder& ops, Value x, Kit& kit) {
+      kit.output(ops.add(x.slice(0, columns), x.slice(columns, columns)));
+    }));
+    expect_conforms(rows_case("scale", columns + 3, {exact}, [=](Recorder& ops, Value x, Kit& kit) {
+      kit.output(ops.scale(x.slice(3, columns), -1.7f));
+    }));
   }
 }
 
 TEST_P(RowOps, GatherRowsTakesTheWantedOnes) {
   for (int columns : awkward_widths) {
-    expect_conforms(rows_case("gather_rows", columns + 4, {exact},
-                              [=](Recorder& ops, Value x, Kit& kit) {
-                                kit.output(ops.gather_rows(x.slice(4, columns)));
-                              }));
+    expect_conforms(
+        rows_case("gather_rows", columns + 4, {exact}, [=](Recorder& ops, Value x, Kit& kit) {
+          kit.output(ops.gather_rows(x.slice(4, columns)));
+        }));
   }
 }
 

@@ -2,8 +2,8 @@
 
 #include "tensor/dtype.h"
 
-// How far a back end may lie from `reference`: all in one place, each with its reason. Errors are over
-// the root mean square of the reference's output, so they are relative to its size.
+// How far a back end may lie from `reference`: all in one place, each with its reason. Errors are
+// over the root mean square of the reference's output, so they are relative to its size.
 namespace ridge::conformance {
 
 struct Tolerance {
@@ -14,15 +14,16 @@ struct Tolerance {
 // Copies and choices: not one bit may change.
 inline constexpr Tolerance exact = {0, 0};
 
-// One rounding to float32 for each value, and sums of hundreds of terms in float32 in any order, each
-// good to about 2^-24 · sqrt(terms); exponentials by polynomials good to a few units in the last place.
+// One rounding to float32 for each value, and sums of hundreds of terms in float32 in any order,
+// each good to about 2^-24 · sqrt(terms); exponentials by polynomials good to a few units in the
+// last place.
 inline constexpr Tolerance float32_sums = {2e-6, 2e-5};
 
 // The same where a value is the small difference of large ones, or where sums run over thousands.
 inline constexpr Tolerance long_float32_sums = {1e-5, 1e-4};
 
-// Scores and probabilities in float32, but probabilities may be rounded to the cache's 16 bits (2^-11
-// or, for bfloat16, 2^-9) before they weigh the values.
+// Scores and probabilities in float32, but probabilities may be rounded to the cache's 16 bits
+// (2^-11 or, for bfloat16, 2^-9) before they weigh the values.
 inline constexpr Tolerance attention_scores = {2e-3, 1e-2};
 
 // Weights are exact, but each row of activations is quantised to int8 in groups of 32. For normal

@@ -4,13 +4,10 @@
 #include <cstring>
 #include <filesystem>
 
-#include "backend/reference/open.h"
+#include "backend/registry.h"
 #include "format/gguf.h"
 #include "model/model.h"
 #include "model/stepper.h"
-#if RIDGE_HAS_CPU
-#include "backend/cpu/open.h"
-#endif
 
 namespace ridge::model {
 
@@ -55,8 +52,8 @@ struct Golden {
 };
 
 // transformers' own float32 run lies up to 3e-5 from its float64 run on these models (their key
-// golden.float64_max_difference), whose logits are of size 5. Ours sums in double and rounds each value
-// that it stores, and may err by about as much again.
+// golden.float64_max_difference), whose logits are of size 5. Ours sums in double and rounds each
+// value that it stores, and may err by about as much again.
 constexpr double reference_tolerance = 5e-5;
 
 void expect_near(const std::vector<float>& truth, const std::vector<float>& got, size_t position) {
@@ -69,7 +66,7 @@ void expect_near(const std::vector<float>& truth, const std::vector<float>& got,
 class GoldenModel : public testing::TestWithParam<std::string> {
  protected:
   Golden golden{GetParam()};
-  std::unique_ptr<backend::Device> device = backend::reference::open({});
+  std::unique_ptr<backend::Device> device = backend::open_device("reference");
   std::unique_ptr<Model> model = Model::load(golden.file, *device);
   Stepper stepper{*model, *device, DType::f32};
 
@@ -108,8 +105,6 @@ INSTANTIATE_TEST_SUITE_P(Goldens, GoldenModel, testing::ValuesIn(golden_names())
                            return name;
                          });
 
-#if RIDGE_HAS_CPU
-
 // Mean Kullback-Leibler divergence of the next-token distributions, natural logarithm.
 double mean_divergence(const std::vector<std::vector<float>>& truth,
                        const std::vector<std::vector<float>>& got) {
@@ -133,33 +128,50 @@ double mean_divergence(const std::vector<std::vector<float>>& truth,
 // random weights average nothing out, a mean divergence of 1e-3 follows. Plain weights stay in
 // float32 but for the f16 cache.
 double declared_divergence(const std::string& name) {
-  const bool is_plain = name.find("_") == std::string::npos && name.find("k-mix") == std::string::npos;
+  const bool is_plain =
+      name.find("_") == std::string::npos && name.find("k-mix") == std::string::npos;
   return is_plain ? 1e-5 : 3e-3;
 }
 
-TEST(GoldenOnCpu, EveryIsaStaysWithinItsDivergence) {
-  for (const std::string& isa : backend::cpu::available_isas()) {
-    const auto device = backend::cpu::open({.threads = 2, .isa = isa});
+// Each device of the build but the reference, at each instruction set.
+std::vector<std::pair<std::string, std::string>> device_choices() {
+  std::vector<std::pair<std::string, std::string>> choices;
+  for (const std::string& device : backend::device_names()) {
+    if (device == "reference") continue;
+    std::vector<std::string> isas = backend::device_isas(device);
+    if (isas.empty()) isas.emplace_back();
+    for (const std::string& isa : isas) choices.emplace_back(device, isa);
+  }
+  return choices;
+}
+
+std::vector<std::vector<float>> logits_in_chunks(const Golden& golden, const Model& model,
+                                                 backend::Device& device, size_t chunk_tokens) {
+  Stepper stepper(model, device, DType::f16);
+  std::vector<std::vector<float>> all;
+  for (size_t begin = 0; begin < golden.tokens.size(); begin += chunk_tokens) {
+    const size_t end = std::min(golden.tokens.size(), begin + chunk_tokens);
+    const Chunk chunk{1, {golden.tokens.begin() + begin, golden.tokens.begin() + end}};
+    for (auto& row : stepper.step({&chunk, 1})) all.push_back(std::move(row));
+  }
+  return all;
+}
+
+TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
+  for (const auto& [device_name, isa] : device_choices()) {
+    const auto device = backend::open_device(device_name, {.threads = 2, .isa = isa});
     for (const std::string& name : golden_names()) {
-      SCOPED_TRACE(isa + " " + name);
+      SCOPED_TRACE(device_name + " " + isa + " " + name);
       const Golden golden(name);
       const auto model = Model::load(golden.file, *device);
       for (const size_t chunk_tokens : {golden.tokens.size(), size_t{5}, size_t{1}}) {
-        Stepper stepper(*model, *device, DType::f16);
-        std::vector<std::vector<float>> all;
-        for (size_t begin = 0; begin < golden.tokens.size(); begin += chunk_tokens) {
-          const size_t end = std::min(golden.tokens.size(), begin + chunk_tokens);
-          const Chunk chunk{1, {golden.tokens.begin() + begin, golden.tokens.begin() + end}};
-          for (auto& row : stepper.step({&chunk, 1})) all.push_back(std::move(row));
-        }
-        EXPECT_LE(mean_divergence(golden.logits, all), declared_divergence(name))
-            << "in chunks of " << chunk_tokens;
+        const double divergence =
+            mean_divergence(golden.logits, logits_in_chunks(golden, *model, *device, chunk_tokens));
+        EXPECT_LE(divergence, declared_divergence(name)) << "in chunks of " << chunk_tokens;
       }
     }
   }
 }
-
-#endif
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "backend/reference/open.h"
+#include "backend/registry.h"
 #include "base/error.h"
 #include "model/model.h"
 #include "model/tiny_model.h"
@@ -16,7 +16,7 @@ using testing::HasSubstr;
 // Loads the file on the reference device; the error is returned as "code: message", "" where none.
 std::string load_error(const TinyModel& tiny) {
   const std::vector<std::byte> bytes = tiny.write();
-  const auto device = backend::reference::open({});
+  const auto device = backend::open_device("reference");
   try {
     const auto file = format::GgufFile::parse(bytes);
     Model::load(file, *device);
@@ -29,7 +29,7 @@ std::string load_error(const TinyModel& tiny) {
 TEST(ModelFile, LoadsAndDescribesItself) {
   TinyModel tiny;
   const std::vector<std::byte> bytes = tiny.write();
-  const auto device = backend::reference::open({});
+  const auto device = backend::open_device("reference");
   const auto file = format::GgufFile::parse(bytes);
   std::vector<std::pair<int64_t, int64_t>> steps;
   const auto model = Model::load(file, *device, [&](int64_t done, int64_t total) {
@@ -57,7 +57,7 @@ TEST(ModelFile, GatheredEmbeddingsAreNoWeightOfAStep) {
   TinyModel tiny;
   tiny.tensors.emplace("output.weight", Shape{10, 8});
   const std::vector<std::byte> bytes = tiny.write();
-  const auto device = backend::reference::open({});
+  const auto device = backend::open_device("reference");
   const auto file = format::GgufFile::parse(bytes);
   const auto model = Model::load(file, *device);
   EXPECT_FALSE(model->config().has_tied_embeddings);
@@ -109,9 +109,12 @@ TEST(ModelFile, HyperparametersOutOfRangeAreNamedWithTheirRange) {
 TEST(ModelFile, NumbersOutOfRangeAreNamed) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::pair<const char*, float> cases[] = {
-      {"attention.layer_norm_rms_epsilon", 0.0f},  {"attention.layer_norm_rms_epsilon", nan},
-      {"attention.layer_norm_rms_epsilon", -1.0f}, {"rope.freq_base", 1.0f},
-      {"rope.freq_base", nan},                     {"rope.scaling.factor", 0.0f},
+      {"attention.layer_norm_rms_epsilon", 0.0f},
+      {"attention.layer_norm_rms_epsilon", nan},
+      {"attention.layer_norm_rms_epsilon", -1.0f},
+      {"rope.freq_base", 1.0f},
+      {"rope.freq_base", nan},
+      {"rope.scaling.factor", 0.0f},
       {"rope.scaling.attn_factor", -1.0f},
   };
   for (const auto& [key, value] : cases) {

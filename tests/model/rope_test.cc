@@ -67,8 +67,7 @@ TEST(RopeTable, Llama3) {
 }
 
 TEST(RopeTable, DivisorsOfTheFile) {
-  const RopeConfig config{
-      .rotary_dim = 4, .base = 10000, .frequency_divisors = {1.0f, 8.0f}};
+  const RopeConfig config{.rotary_dim = 4, .base = 10000, .frequency_divisors = {1.0f, 8.0f}};
   const backend::RopeTable table = make_rope_table(config);
   expect_frequency(table, 0, 1.0);
   expect_frequency(table, 1, 0.00125);
@@ -76,8 +75,8 @@ TEST(RopeTable, DivisorsOfTheFile) {
 
 // Hostile but accepted values: whatever passes the checks must give finite frequencies.
 TEST(RopeTable, ExtremesStayFinite) {
-  for (const auto scaling : {RopeConfig::Scaling::linear, RopeConfig::Scaling::llama3,
-                             RopeConfig::Scaling::yarn}) {
+  for (const auto scaling :
+       {RopeConfig::Scaling::linear, RopeConfig::Scaling::llama3, RopeConfig::Scaling::yarn}) {
     for (const float base : {1.0001f, 1e12f}) {
       for (const float factor : {1e-6f, 1.0f, 1e6f}) {
         for (const int original : {1, 1 << 28}) {

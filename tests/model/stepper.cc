@@ -63,9 +63,8 @@ std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
   upload(inputs_.block_tables, tables);
   upload(inputs_.output_rows, rows);
   const int count = static_cast<int>(ids.size());
-  stream_->run(*program_, {.tokens = count,
-                           .sequences = static_cast<int>(chunks.size()),
-                           .outputs = count});
+  stream_->run(*program_,
+               {.tokens = count, .sequences = static_cast<int>(chunks.size()), .outputs = count});
   std::vector<std::vector<float>> logits(count, std::vector<float>(vocab_size_));
   for (int i = 0; i < count; ++i) {
     stream_->download(program_->output(output_), i * vocab_size_ * sizeof(float),

@@ -17,8 +17,8 @@ struct Chunk {
   std::vector<int32_t> tokens;
 };
 
-// Drives a model step by step as an engine would: blocks scattered over the cache, several sequences
-// in a step, logits of every token.
+// Drives a model step by step as an engine would: blocks scattered over the cache, several
+// sequences in a step, logits of every token.
 class Stepper {
  public:
   Stepper(const Model& model, backend::Device& device, DType cache_dtype);

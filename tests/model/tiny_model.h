@@ -13,19 +13,18 @@ namespace ridge::model {
 struct TinyModel {
   std::string architecture = "llama";
   std::map<std::string, int64_t> integers = {
-      {"context_length", 64},       {"embedding_length", 8},
-      {"block_count", 1},           {"feed_forward_length", 12},
-      {"attention.head_count", 2},  {"attention.head_count_kv", 1},
+      {"context_length", 64},      {"embedding_length", 8},     {"block_count", 1},
+      {"feed_forward_length", 12}, {"attention.head_count", 2}, {"attention.head_count_kv", 1},
   };
   std::map<std::string, float> floats = {{"attention.layer_norm_rms_epsilon", 1e-5f}};
   std::map<std::string, std::string> strings;
   std::map<std::string, std::vector<int32_t>> integer_arrays;
   std::map<std::string, Shape> tensors = {
-      {"token_embd.weight", Shape{10, 8}},         {"output_norm.weight", Shape{8}},
-      {"blk.0.attn_norm.weight", Shape{8}},        {"blk.0.attn_q.weight", Shape{8, 8}},
-      {"blk.0.attn_k.weight", Shape{4, 8}},        {"blk.0.attn_v.weight", Shape{4, 8}},
-      {"blk.0.attn_output.weight", Shape{8, 8}},   {"blk.0.ffn_norm.weight", Shape{8}},
-      {"blk.0.ffn_gate.weight", Shape{12, 8}},     {"blk.0.ffn_up.weight", Shape{12, 8}},
+      {"token_embd.weight", Shape{10, 8}},       {"output_norm.weight", Shape{8}},
+      {"blk.0.attn_norm.weight", Shape{8}},      {"blk.0.attn_q.weight", Shape{8, 8}},
+      {"blk.0.attn_k.weight", Shape{4, 8}},      {"blk.0.attn_v.weight", Shape{4, 8}},
+      {"blk.0.attn_output.weight", Shape{8, 8}}, {"blk.0.ffn_norm.weight", Shape{8}},
+      {"blk.0.ffn_gate.weight", Shape{12, 8}},   {"blk.0.ffn_up.weight", Shape{12, 8}},
       {"blk.0.ffn_down.weight", Shape{8, 12}},
   };
   std::map<std::string, std::vector<float>> values;  // of tensors that are not zeros

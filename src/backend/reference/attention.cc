@@ -25,7 +25,8 @@ void attend(std::span<const float> q, const Query& query, const Sequences& seque
   std::vector<double> scores(query.position - first + 1);
   std::vector<float> key(layout.key_dim);
   for (size_t i = 0; i < scores.size(); ++i) {
-    const int slot = sequences.slot(query.sequence, first + static_cast<int>(i), layout.block_tokens);
+    const int slot =
+        sequences.slot(query.sequence, first + static_cast<int>(i), layout.block_tokens);
     cache.load(layer, slot, kv_head, KvPart::key, key);
     scores[i] = dot(q, key) * p.scale;
     if (p.soft_cap > 0) scores[i] = p.soft_cap * std::tanh(scores[i] / p.soft_cap);
@@ -35,7 +36,8 @@ void attend(std::span<const float> q, const Query& query, const Sequences& seque
   std::vector<double> sum(layout.value_dim, 0.0);
   std::vector<float> value(layout.value_dim);
   for (size_t i = 0; i < scores.size(); ++i) {
-    const int slot = sequences.slot(query.sequence, first + static_cast<int>(i), layout.block_tokens);
+    const int slot =
+        sequences.slot(query.sequence, first + static_cast<int>(i), layout.block_tokens);
     cache.load(layer, slot, kv_head, KvPart::value, value);
     for (size_t c = 0; c < sum.size(); ++c) sum[c] += scores[i] * value[c];
   }

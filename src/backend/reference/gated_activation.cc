@@ -18,8 +18,10 @@ double gelu_tanh(double x) {
 
 double gated(Activation kind, double gate, double up) {
   switch (kind) {
-    case Activation::silu: return gate * sigmoid(gate) * up;
-    case Activation::gelu_tanh: return gelu_tanh(gate) * up;
+    case Activation::silu:
+      return gate * sigmoid(gate) * up;
+    case Activation::gelu_tanh:
+      return gelu_tanh(gate) * up;
     case Activation::swiglu_oai: {
       const double limited = std::min(gate, 7.0);
       return limited * sigmoid(1.702 * limited) * (std::clamp(up, -7.0, 7.0) + 1.0);

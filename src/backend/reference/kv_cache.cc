@@ -19,8 +19,10 @@ size_t vector_bytes(DType dtype, int values) {
   switch (dtype) {
     case DType::f32:
     case DType::f16:
-    case DType::bf16: return row_bytes(dtype, values);
-    case DType::i8: return row_bytes(dtype, values) + sizeof(float);
+    case DType::bf16:
+      return row_bytes(dtype, values);
+    case DType::i8:
+      return row_bytes(dtype, values) + sizeof(float);
     default:
       throw Error(ErrorCode::unsupported,
                   fmt::format("a KV cache cannot hold {}; F32, F16, BF16 and I8 are possible",
@@ -93,15 +95,17 @@ void ReferenceKvCache::store(int layer, int slot, int head, KvPart part,
                              std::span<const float> values) {
   std::byte* to = bytes_.data() + offset_of(layer, slot, head, part);
   switch (layout_.dtype) {
-    case DType::f16: return round_all<uint16_t>(values, to, f32_to_f16);
-    case DType::bf16: return round_all<uint16_t>(values, to, f32_to_bf16);
+    case DType::f16:
+      return round_all<uint16_t>(values, to, f32_to_f16);
+    case DType::bf16:
+      return round_all<uint16_t>(values, to, f32_to_bf16);
     case DType::i8: {
-      const float scale =
-          quantize_row(values, {reinterpret_cast<int8_t*>(to), values.size()});
+      const float scale = quantize_row(values, {reinterpret_cast<int8_t*>(to), values.size()});
       std::memcpy(to + values.size(), &scale, sizeof scale);
       return;
     }
-    default: return round_all<float>(values, to, [](float value) { return value; });
+    default:
+      return round_all<float>(values, to, [](float value) { return value; });
   }
 }
 

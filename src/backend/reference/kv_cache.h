@@ -10,8 +10,9 @@ namespace ridge::backend::reference {
 // What one token holds: its key and its value, of one head or (latent) the only ones.
 enum class KvPart { key, value };
 
-// Vectors rounded to the layout's dtype. i8 keeps a float32 scale for each vector, as quantize_rows.
-// Bytes lie as [block][layer][token][head][key, value], so that a block is one range.
+// Vectors rounded to the layout's dtype. i8 keeps a float32 scale for each vector, as
+// quantize_rows. Bytes lie as [block][layer][token][head][key, value], so that a block is one
+// range.
 class ReferenceKvCache : public KvCache {
  public:
   // Throws unsupported for a dtype that no cache has, out_of_memory.

@@ -8,9 +8,9 @@
 #include "backend/reference/matrix.h"
 #include "backend/reference/weight.h"
 
-// The meaning of each op of backend/ops.h, whose comments hold; each is in the file of its name. Sums,
-// exponentials and the like run in double, and each stored value rounds once to float32, except where
-// a function says otherwise.
+// The meaning of each op of backend/ops.h, whose comments hold; each is in the file of its name.
+// Sums, exponentials and the like run in double, and each stored value rounds once to float32,
+// except where a function says otherwise.
 namespace ridge::backend::reference {
 
 using Rows32 = Matrix<float>;

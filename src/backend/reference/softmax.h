@@ -6,8 +6,8 @@
 
 namespace ridge::backend::reference {
 
-// scores become probabilities, in double. `sink`, where finite, is one more logit that takes its share
-// of the sum and gives nothing.
+// scores become probabilities, in double. `sink`, where finite, is one more logit that takes its
+// share of the sum and gives nothing.
 inline void softmax(std::span<double> scores, double sink = -INFINITY) {
   double largest = sink;
   for (double score : scores) largest = std::max(largest, score);

@@ -20,10 +20,11 @@ Range part_of(const WeightSource& source, Shard::Axis axis, int64_t extent, int6
   if (shard.axis != axis) return {0, extent};
   RIDGE_ASSERT(shard.ranks >= 1 && shard.rank >= 0 && shard.rank < shard.ranks);
   if (extent % (shard.ranks * unit) != 0) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("weight {}: {} {} cannot be cut into {} equal parts of whole blocks of {}",
-                            source.name, extent, axis == Shard::Axis::rows ? "rows" : "columns",
-                            shard.ranks, unit));
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("weight {}: {} {} cannot be cut into {} equal parts of whole blocks of {}",
+                    source.name, extent, axis == Shard::Axis::rows ? "rows" : "columns",
+                    shard.ranks, unit));
   }
   const int64_t count = extent / shard.ranks;
   return {shard.rank * count, count};
@@ -95,8 +96,9 @@ void ReferenceWeight::read_source_row(int64_t expert, int64_t row, std::span<flo
     }
     const DType dtype = segment.view.dtype;
     const auto bytes = segment.view.row(expert * segment.file_rows + segment.first_row + row);
-    dequantize_row(dtype, bytes.subspan(row_bytes(dtype, segment.first_column),
-                                        row_bytes(dtype, static_cast<int64_t>(out.size()))),
+    dequantize_row(dtype,
+                   bytes.subspan(row_bytes(dtype, segment.first_column),
+                                 row_bytes(dtype, static_cast<int64_t>(out.size()))),
                    out);
     return;
   }

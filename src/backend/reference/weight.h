@@ -8,8 +8,8 @@
 namespace ridge::backend::reference {
 
 // A weight whose rows are dequantised each time they are read, straight from the source's bytes.
-// A shard takes its part of every segment, so that a merged QKV keeps whole heads of each; its axis is
-// the file's, before a transposition. Vectors and transposed weights are held as float32.
+// A shard takes its part of every segment, so that a merged QKV keeps whole heads of each; its axis
+// is the file's, before a transposition. Vectors and transposed weights are held as float32.
 class ReferenceWeight : public Weight {
  public:
   // Throws invalid_file for shapes that cannot be stacked, invalid_argument for a shard that would
