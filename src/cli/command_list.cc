@@ -13,7 +13,8 @@ using Json = nlohmann::ordered_json;
 
 Json to_json(const platform::Manifest& manifest) {
   Json digests = Json::array();
-  for (const platform::StoredFile& file : manifest.files) digests.push_back(file.digest.to_string());
+  for (const platform::StoredFile& file : manifest.files)
+    digests.push_back(file.digest.to_string());
   return {{"name", manifest.name},
           {"title", manifest.title},
           {"quantization", manifest.quantization},
@@ -54,7 +55,8 @@ std::string format_time(int64_t time_s) {
 
 void print_json(Context& context, bool all) {
   Json models = Json::array();
-  for (const platform::Manifest& manifest : context.store().list()) models.push_back(to_json(manifest));
+  for (const platform::Manifest& manifest : context.store().list())
+    models.push_back(to_json(manifest));
   Json body = {{"models", models}};
   if (all) {
     body["catalog"] = Json::array();
@@ -73,8 +75,8 @@ void print_stored(Context& context) {
     return;
   }
   for (const platform::Manifest& manifest : manifests) {
-    table.add_row({manifest.name, format_bytes(manifest.size_bytes()), printable(manifest.quantization),
-                   format_time(manifest.pulled_at_s)});
+    table.add_row({manifest.name, format_bytes(manifest.size_bytes()),
+                   printable(manifest.quantization), format_time(manifest.pulled_at_s)});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }

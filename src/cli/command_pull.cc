@@ -27,10 +27,12 @@ platform::PullResult pull_one(Context& context, const std::string& text, int att
     context.note(printable(line));
   };
   try {
-    return platform::pull(context.store(), context.catalog(), platform::ModelReference::parse(text), options);
+    return platform::pull(context.store(), context.catalog(), platform::ModelReference::parse(text),
+                          options);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::cancelled) throw;
-    throw Error(ErrorCode::cancelled, fmt::format("stopped; 'ridge pull {}' goes on from here", text));
+    throw Error(ErrorCode::cancelled,
+                fmt::format("stopped; 'ridge pull {}' goes on from here", text));
   }
 }
 
@@ -50,11 +52,12 @@ void pull(Context& context, const std::vector<std::string>& texts, int attempts)
       context.note(fmt::format("{} is here already", manifest.name));
       continue;
     }
-    context.note(fmt::format("{}: {} from {}, digest right", manifest.name, format_bytes(manifest.size_bytes()),
-                             printable(manifest.source)));
+    context.note(fmt::format("{}: {} from {}, digest right", manifest.name,
+                             format_bytes(manifest.size_bytes()), printable(manifest.source)));
     if (!manifest.license_note.empty()) context.note("Licence: " + manifest.license_note);
   }
-  if (context.json) context.print(Json({{"pulled", pulled}}).dump(2, ' ', false, Json::error_handler_t::replace));
+  if (context.json)
+    context.print(Json({{"pulled", pulled}}).dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
 }  // namespace
@@ -68,11 +71,13 @@ void add_pull_command(CLI::App& app, Context& context) {
       "  ridge pull deepseek-r1:7b-q8_0              another quantisation than the default\n"
       "  ridge pull hf:organisation/repository:Q4_K_M\n"
       "\n"
-      "A download that was stopped goes on where it was. Its digest is checked against the one that the\n"
+      "A download that was stopped goes on where it was. Its digest is checked against the one "
+      "that the\n"
       "source states, and the model appears under its name only when it is whole and right.");
   auto names = std::make_shared<std::vector<std::string>>();
   auto attempts = std::make_shared<int>(platform::DownloadOptions{}.attempts);
-  command->add_option("MODEL", *names, "Catalog names or hf:organisation/repository[:quantisation]")->required();
+  command->add_option("MODEL", *names, "Catalog names or hf:organisation/repository[:quantisation]")
+      ->required();
   command->add_option("--attempts", *attempts, "Attempts without progress before giving up")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();

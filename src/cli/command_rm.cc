@@ -14,8 +14,9 @@ void remove_models(Context& context, const std::vector<std::string>& names) {
   for (const std::string& text : names) {
     const auto reference = platform::ModelReference::parse(text);
     if (reference.kind == platform::ReferenceKind::path) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("{} is a file of yours; ridge removes only models that it pulled", text));
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("{} is a file of yours; ridge removes only models that it pulled", text));
     }
     const std::string name = platform::stored_name(reference, context.catalog(), context.store());
     const int64_t freed_bytes = context.store().remove(name);

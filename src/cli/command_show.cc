@@ -24,7 +24,8 @@ std::string text_or_empty(const format::GgufMetadata& metadata, std::string_view
 // Bytes of the tensors of each type, the largest share first in the text form.
 std::map<std::string, uint64_t> bytes_by_type(const format::GgufFile& file) {
   std::map<std::string, uint64_t> bytes;
-  for (const auto& tensor : file.tensors()) bytes[std::string(name(tensor.view.dtype))] += tensor.view.bytes.size();
+  for (const auto& tensor : file.tensors())
+    bytes[std::string(name(tensor.view.dtype))] += tensor.view.bytes.size();
   for (const auto& tensor : file.unsupported_tensors()) bytes[tensor.type] += tensor.bytes;
   return bytes;
 }
@@ -42,11 +43,15 @@ Json describe_file(const std::filesystem::path& path) {
                {"title", text_or_empty(metadata, "general.name")},
                {"parameters", file.parameters()}};
   for (const auto& [field, key] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"context_tokens", "context_length"}, {"layers", "block_count"}, {"hidden", "embedding_length"},
-           {"heads", "attention.head_count"}, {"kv_heads", "attention.head_count_kv"}}) {
+           {"context_tokens", "context_length"},
+           {"layers", "block_count"},
+           {"hidden", "embedding_length"},
+           {"heads", "attention.head_count"},
+           {"kv_heads", "attention.head_count_kv"}}) {
     if (const auto value = number(metadata, architecture + "." + key)) body[field] = *value;
   }
-  if (const auto* tokens = metadata.find("tokenizer.ggml.tokens")) body["vocabulary"] = tokens->count;
+  if (const auto* tokens = metadata.find("tokenizer.ggml.tokens"))
+    body["vocabulary"] = tokens->count;
   body["tokenizer"] = text_or_empty(metadata, "tokenizer.ggml.model");
   body["chat_template"] = metadata.contains("tokenizer.chat_template");
   body["license"] = text_or_empty(metadata, "general.license");
@@ -70,7 +75,8 @@ void add_manifest(const platform::Manifest& manifest, Json& body) {
   body["license_note"] = manifest.license_note;
   body["source"] = manifest.source;
   body["sha256"] = Json::array();
-  for (const platform::StoredFile& file : manifest.files) body["sha256"].push_back(file.digest.to_string());
+  for (const platform::StoredFile& file : manifest.files)
+    body["sha256"].push_back(file.digest.to_string());
 }
 
 // A model that could be pulled: what the catalog says.
@@ -87,8 +93,10 @@ Json describe_choice(const platform::CatalogChoice& choice) {
                {"license_note", model.license_note},
                {"base_model", model.base_model}};
   body["sources"] = Json::array();
-  for (const platform::CatalogSource& source : model.sources) body["sources"].push_back(source.to_string());
-  if (choice.quantization->digest) body["sha256"] = Json::array({choice.quantization->digest->to_string()});
+  for (const platform::CatalogSource& source : model.sources)
+    body["sources"].push_back(source.to_string());
+  if (choice.quantization->digest)
+    body["sha256"] = Json::array({choice.quantization->digest->to_string()});
   return body;
 }
 
@@ -98,7 +106,8 @@ Json describe(Context& context, const std::string& text) {
     const platform::CatalogChoice choice = context.catalog().get(reference.name);
     if (!context.store().find(choice.name())) return describe_choice(choice);
   }
-  const platform::ResolvedModel model = platform::resolve(reference, context.catalog(), context.store());
+  const platform::ResolvedModel model =
+      platform::resolve(reference, context.catalog(), context.store());
   Json body = describe_file(model.path);
   if (reference.kind != platform::ReferenceKind::path) {
     add_manifest(context.store().get(model.name), body);
@@ -113,7 +122,8 @@ std::string as_text(const std::string& key, const Json& value) {
   if (key == "size_bytes") return format_bytes(value.get<int64_t>());
   if (key == "parameters") {
     const auto count = value.get<double>();
-    return count >= 1e9 ? fmt::format("{:.2f} billion", count / 1e9) : fmt::format("{:.1f} million", count / 1e6);
+    return count >= 1e9 ? fmt::format("{:.2f} billion", count / 1e9)
+                        : fmt::format("{:.1f} million", count / 1e6);
   }
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_string()) return printable(value.get<std::string>());
@@ -122,12 +132,14 @@ std::string as_text(const std::string& key, const Json& value) {
     double sum = 0;
     for (const auto& [type, bytes] : value.items()) sum += bytes.get<double>();
     for (const auto& [type, bytes] : value.items()) {
-      text += fmt::format("{}{} {:.1f} %", text.empty() ? "" : ", ", printable(type), 100 * bytes.get<double>() / std::max(sum, 1.0));
+      text += fmt::format("{}{} {:.1f} %", text.empty() ? "" : ", ", printable(type),
+                          100 * bytes.get<double>() / std::max(sum, 1.0));
     }
     return text;
   }
   if (value.is_array()) {
-    for (const Json& each : value) text += (text.empty() ? "" : "\n") + printable(each.get<std::string>());
+    for (const Json& each : value)
+      text += (text.empty() ? "" : "\n") + printable(each.get<std::string>());
     return text;
   }
   return value.dump();
@@ -135,11 +147,19 @@ std::string as_text(const std::string& key, const Json& value) {
 
 void print_text(const Context& context, const Json& body) {
   static const std::map<std::string, std::string> labels = {
-      {"context_tokens", "context"},        {"hidden", "hidden size"},  {"kv_heads", "KV heads"},
-      {"chat_template", "chat template"},   {"quantization", "quantisation"},
-      {"tensor_bytes_by_type", "mix"},      {"license", "licence"},     {"license_note", ""},
-      {"size_bytes", "size"},               {"sha256", "SHA-256"},      {"base_model", "base model"},
-      {"gguf_version", "GGUF version"},     {"unsupported_tensors", "not readable"}};
+      {"context_tokens", "context"},
+      {"hidden", "hidden size"},
+      {"kv_heads", "KV heads"},
+      {"chat_template", "chat template"},
+      {"quantization", "quantisation"},
+      {"tensor_bytes_by_type", "mix"},
+      {"license", "licence"},
+      {"license_note", ""},
+      {"size_bytes", "size"},
+      {"sha256", "SHA-256"},
+      {"base_model", "base model"},
+      {"gguf_version", "GGUF version"},
+      {"unsupported_tensors", "not readable"}};
   for (const auto& [key, value] : body.items()) {
     const std::string text = as_text(key, value);
     if (text.empty() || (key == "unsupported_tensors" && value == 0)) continue;
@@ -148,7 +168,8 @@ void print_text(const Context& context, const Json& body) {
     std::string shown = label == labels.end() ? key : label->second;
     for (size_t start = 0; start <= text.size();) {
       const size_t end = std::min(text.find('\n', start), text.size());
-      fmt::print("{}  {}\n", terminal.styled(Stream::output, Style::bold, fmt::format("{:<14}", shown)),
+      fmt::print("{}  {}\n",
+                 terminal.styled(Stream::output, Style::bold, fmt::format("{:<14}", shown)),
                  text.substr(start, end - start));
       shown.clear();
       start = end + 1;
@@ -159,14 +180,17 @@ void print_text(const Context& context, const Json& body) {
 }  // namespace
 
 void add_show_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("show", "Show what a model is: its size, licence and origin");
+  CLI::App* command =
+      app.add_subcommand("show", "Show what a model is: its size, licence and origin");
   command->group(kModelGroup);
   command->footer("For a model that is not on this machine it shows what the catalog says.");
   auto name = std::make_shared<std::string>();
-  command->add_option("MODEL", *name, "A catalog name, hf:... or a path to a GGUF file")->required();
+  command->add_option("MODEL", *name, "A catalog name, hf:... or a path to a GGUF file")
+      ->required();
   command->callback([&context, name] {
     const Json body = describe(context, *name);
-    if (context.json) return context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
+    if (context.json)
+      return context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
     print_text(context, body);
   });
 }

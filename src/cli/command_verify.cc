@@ -39,7 +39,8 @@ void verify(Context& context, std::vector<std::string> texts) {
     names.push_back(platform::stored_name(reference, context.catalog(), context.store()));
   }
   if (texts.empty()) {
-    for (const platform::Manifest& manifest : context.store().list()) names.push_back(manifest.name);
+    for (const platform::Manifest& manifest : context.store().list())
+      names.push_back(manifest.name);
   }
   const InterruptScope interrupt;
   Json results = Json::array();
@@ -55,7 +56,8 @@ void verify(Context& context, std::vector<std::string> texts) {
     }
   }
   if (context.json) {
-    context.print(Json({{"verified", results}}).dump(2, ' ', false, Json::error_handler_t::replace));
+    context.print(
+        Json({{"verified", results}}).dump(2, ' ', false, Json::error_handler_t::replace));
     if (!faults.empty()) context.exit_code = ExitCode::failure;
     return;
   }
@@ -68,8 +70,10 @@ void add_verify_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("verify", "Check the digests of models on this machine");
   command->group(kModelGroup);
   command->footer(
-      "Reads every byte again. A file that no longer has its digest is moved to the quarantine folder\n"
-      "of the store and is not used; 'ridge pull' fetches it again. Exit code 1 where any was damaged.");
+      "Reads every byte again. A file that no longer has its digest is moved to the quarantine "
+      "folder\n"
+      "of the store and is not used; 'ridge pull' fetches it again. Exit code 1 where any was "
+      "damaged.");
   auto names = std::make_shared<std::vector<std::string>>();
   command->add_option("MODEL", *names, "All models where none is named");
   command->callback([&context, names] { verify(context, *names); });

@@ -40,7 +40,8 @@ std::vector<Command> commands_of(const CLI::App& app) {
            return options;
          }()) {
       const auto same = [&](const Choice& other) { return other.word == global.word; };
-      if (global.word != "--version" && std::none_of(command.options.begin(), command.options.end(), same)) {
+      if (global.word != "--version" &&
+          std::none_of(command.options.begin(), command.options.end(), same)) {
         command.options.push_back(global);
       }
     }
@@ -106,7 +107,8 @@ std::string bash_script(const std::vector<Command>& commands) {
       "    COMPREPLY=($(compgen -f -- \"$current\"))\n"
       "    if ((models)); then COMPREPLY+=($(compgen -W \"$({})\" -- \"$current\")); fi\n"
       "  fi\n"
-      "  if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions \"$current\"; fi\n"
+      "  if declare -F __ltrim_colon_completions >/dev/null; then __ltrim_colon_completions "
+      "\"$current\"; fi\n"
       "}}\n"
       "complete -o filenames -F _ridge ridge\n",
       cases, quoted(words(names)), kModels);
@@ -157,14 +159,15 @@ std::string fish_script(const std::vector<Command>& commands) {
   std::string all;
   for (const Command& command : commands) all += " " + command.choice.word;
   for (const Command& command : commands) {
-    text += fmt::format("complete -c ridge -n 'not __fish_seen_subcommand_from{}' -f -a {} -d {}\n", all,
-                        command.choice.word, quoted(command.choice.meaning));
+    text += fmt::format("complete -c ridge -n 'not __fish_seen_subcommand_from{}' -f -a {} -d {}\n",
+                        all, command.choice.word, quoted(command.choice.meaning));
     const std::string here =
         fmt::format("complete -c ridge -n '__fish_seen_subcommand_from {}'", command.choice.word);
     for (const Choice& option : command.options) {
       text += fmt::format("{} -l {} -d {}\n", here, option.word.substr(2), quoted(option.meaning));
     }
-    if (command.takes_model) text += fmt::format("{} -a {}\n", here, quoted(fmt::format("({})", kModels)));
+    if (command.takes_model)
+      text += fmt::format("{} -a {}\n", here, quoted(fmt::format("({})", kModels)));
   }
   return text;
 }
@@ -174,9 +177,12 @@ std::string fish_script(const std::vector<Command>& commands) {
 std::string completion_script(const CLI::App& app, Shell shell) {
   const std::vector<Command> commands = commands_of(app);
   switch (shell) {
-    case Shell::bash: return bash_script(commands);
-    case Shell::zsh: return zsh_script(commands);
-    case Shell::fish: return fish_script(commands);
+    case Shell::bash:
+      return bash_script(commands);
+    case Shell::zsh:
+      return zsh_script(commands);
+    case Shell::fish:
+      return fish_script(commands);
   }
   return {};
 }

@@ -54,7 +54,8 @@ std::vector<std::string> words_of(const std::filesystem::path& file, std::string
   if (const auto* array = node.as_array()) {
     std::vector<std::string> words;
     for (const toml::node& element : *array) {
-      if (element.is_array()) refuse(file, element.source(), fmt::format("'{}': a list in a list", key));
+      if (element.is_array())
+        refuse(file, element.source(), fmt::format("'{}': a list in a list", key));
       for (std::string& word : words_of(file, key, element)) words.push_back(std::move(word));
     }
     return words;
@@ -80,7 +81,8 @@ CLI::Option* find_option(CLI::App& command, const std::string& key) {
 std::string environment_name(std::string_view flag) {
   std::string name = "RIDGE_";
   for (const char letter : flag) {
-    name += letter == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+    name +=
+        letter == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
   }
   return name;
 }

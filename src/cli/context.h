@@ -18,8 +18,8 @@ enum class ExitCode : int { ok = 0, failure = 1, usage = 2, interrupted = 130 };
 class Context {
  public:
   // Set by the global options before a command's callback runs.
-  bool json = false;   // --json: one JSON document on standard output, also for an error
-  bool quiet = false;  // --quiet: no progress, no notes
+  bool json = false;         // --json: one JSON document on standard output, also for an error
+  bool quiet = false;        // --quiet: no progress, no notes
   std::string home;          // --home; empty: RIDGE_HOME or the XDG data folder
   std::string catalog_file;  // --catalog; empty: RIDGE_CATALOG or the one built in
 

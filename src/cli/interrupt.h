@@ -2,8 +2,8 @@
 
 namespace ridge::cli {
 
-// While one lives, Ctrl-C asks to stop instead of ending the process; a second Ctrl-C before reset()
-// ends it at once, so that a command that hangs can always be left. One at a time.
+// While one lives, Ctrl-C asks to stop instead of ending the process; a second Ctrl-C before
+// reset() ends it at once, so that a command that hangs can always be left. One at a time.
 class InterruptScope {
  public:
   InterruptScope();

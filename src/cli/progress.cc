@@ -44,7 +44,8 @@ std::string ProgressBar::line(const std::string& label, int64_t done_bytes,
   if (bytes_per_second_ > 0) {
     figures += fmt::format(", {}/s", format_bytes(static_cast<int64_t>(bytes_per_second_)));
     const auto left_s = static_cast<int64_t>((total_bytes - done_bytes) / bytes_per_second_);
-    if (total_bytes > 0) figures += fmt::format(", {} left", format_duration(std::max<int64_t>(left_s, 0)));
+    if (total_bytes > 0)
+      figures += fmt::format(", {} left", format_duration(std::max<int64_t>(left_s, 0)));
   }
   const int columns = terminal_.columns(Stream::error) - 1;
   std::string text = printable(label);

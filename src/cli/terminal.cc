@@ -28,13 +28,20 @@ bool locale_is_utf8() {
 
 std::string_view escape_code(Style style) {
   switch (style) {
-    case Style::plain: return "";
-    case Style::bold: return "\033[1m";
-    case Style::dim: return "\033[2m";
-    case Style::red: return "\033[31m";
-    case Style::green: return "\033[32m";
-    case Style::yellow: return "\033[33m";
-    case Style::cyan: return "\033[36m";
+    case Style::plain:
+      return "";
+    case Style::bold:
+      return "\033[1m";
+    case Style::dim:
+      return "\033[2m";
+    case Style::red:
+      return "\033[31m";
+    case Style::green:
+      return "\033[32m";
+    case Style::yellow:
+      return "\033[33m";
+    case Style::cyan:
+      return "\033[36m";
   }
   return "";
 }

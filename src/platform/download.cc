@@ -40,7 +40,8 @@ class Part {
               [&](int64_t) { return !options.is_cancelled || !options.is_cancelled(); });
     if (lseek(file_.get(), size_bytes_, SEEK_SET) < 0) throw DiskError("cannot seek in " + name_);
     if (const FileDescriptor origin = folder_.open(origin_name_, O_RDONLY)) {
-      const auto json = nlohmann::json::parse(read_all(origin.get(), 1 << 20, origin_name_), nullptr, false);
+      const auto json =
+          nlohmann::json::parse(read_all(origin.get(), 1 << 20, origin_name_), nullptr, false);
       if (json.is_object()) origin_ = {json.value("url", ""), json.value("etag", "")};
     }
   }
@@ -98,7 +99,10 @@ bool is_strong(const std::string& etag) { return etag.size() > 2 && etag.starts_
 class Download {
  public:
   Download(Store& store, const RemoteFile& file, const DownloadOptions& options)
-      : store_(store), file_(file), options_(options), total_bytes_(file.size_bytes),
+      : store_(store),
+        file_(file),
+        options_(options),
+        total_bytes_(file.size_bytes),
         client_({.stall = options.stall}, options.is_cancelled),
         part_(store.partial(), file.digest) {}
 
@@ -117,10 +121,12 @@ class Download {
     }
     if (found != file_.digest) {
       part_.remove();
-      throw Error(ErrorCode::invalid_file,
-                  fmt::format("{}: the digest of what {} sent is {}, but {} was stated; the file was "
-                              "removed", file_.file_name, Url::parse(file_.url).to_string(),
-                              found.to_string(), file_.digest.to_string()));
+      throw Error(
+          ErrorCode::invalid_file,
+          fmt::format("{}: the digest of what {} sent is {}, but {} was stated; the file was "
+                      "removed",
+                      file_.file_name, Url::parse(file_.url).to_string(), found.to_string(),
+                      file_.digest.to_string()));
     }
     part_.finish(store_, file_.digest);
   }
@@ -133,33 +139,38 @@ class Download {
       const int64_t before_bytes = part_.size_bytes();
       try {
         if (attempt_once()) return;
-        throw HttpError(ErrorCode::io, fmt::format("{}: the connection ended after {} of {} bytes",
-                                                   file_.file_name, part_.size_bytes(), total_bytes_),
+        throw HttpError(ErrorCode::io,
+                        fmt::format("{}: the connection ended after {} of {} bytes",
+                                    file_.file_name, part_.size_bytes(), total_bytes_),
                         0, /*may_pass=*/true);
       } catch (const HttpError& error) {
         if (part_.size_bytes() > before_bytes) failures = 0;
         ++failures;
         const milliseconds pause = pause_before_retry(failures, error);
-        if (!error.may_pass || failures >= options_.attempts || pause > options_.longest_pause) throw;
+        if (!error.may_pass || failures >= options_.attempts || pause > options_.longest_pause)
+          throw;
         note(fmt::format("{}; trying again in {:.1f} s", error.message(), pause.count() / 1000.0));
         wait(pause, options_);
       }
     }
-    throw Error(ErrorCode::io, fmt::format("{}: the connection was cut {} times", file_.file_name, kMaxAttempts));
+    throw Error(ErrorCode::io,
+                fmt::format("{}: the connection was cut {} times", file_.file_name, kMaxAttempts));
   }
 
   milliseconds pause_before_retry(int failures, const HttpError& error) const {
-    if (error.retry_after_s) return std::chrono::seconds(std::min<int64_t>(*error.retry_after_s, 1'000'000));
+    if (error.retry_after_s)
+      return std::chrono::seconds(std::min<int64_t>(*error.retry_after_s, 1'000'000));
     const milliseconds pause = options_.first_pause * (int64_t{1} << std::min(failures - 1, 10));
     return std::min<milliseconds>(pause, options_.longest_pause);
   }
 
   // True where the file is whole.
   bool attempt_once() {
-    HttpRequest request{.url = file_.url, .bearer_token = file_.bearer_token,
-                        .range_start = part_.size_bytes()};
+    HttpRequest request{
+        .url = file_.url, .bearer_token = file_.bearer_token, .range_start = part_.size_bytes()};
     if (total_bytes_ > 0 && part_.size_bytes() == total_bytes_) return true;
-    if (part_.size_bytes() > 0 && part_.origin().url == file_.url && is_strong(part_.origin().etag)) {
+    if (part_.size_bytes() > 0 && part_.origin().url == file_.url &&
+        is_strong(part_.origin().etag)) {
       request.if_range = part_.origin().etag;
     }
     const HttpHead head = client_.get(
@@ -185,7 +196,8 @@ class Download {
     if (head.status == 206 && (!continues || is_other_file)) {
       part_.restart();
       part_.remember_origin(file_.url, head.etag);
-      throw HttpError(ErrorCode::io, fmt::format("{}: the file changed on the server", file_.file_name), 206,
+      throw HttpError(ErrorCode::io,
+                      fmt::format("{}: the file changed on the server", file_.file_name), 206,
                       /*may_pass=*/true);
     }
     if (!continues && part_.size_bytes() > 0) part_.restart();
@@ -198,20 +210,24 @@ class Download {
     if (file_.size_bytes > 0 && stated_bytes != file_.size_bytes) {
       throw HttpError(ErrorCode::invalid_file,
                       fmt::format("{}: the server has {} bytes, the hub states {}", file_.file_name,
-                                  stated_bytes, file_.size_bytes), 0, /*may_pass=*/false);
+                                  stated_bytes, file_.size_bytes),
+                      0, /*may_pass=*/false);
     }
     if (total_bytes_ <= 0) check_space(store_, stated_bytes - part_.size_bytes(), file_.file_name);
     total_bytes_ = stated_bytes;
   }
 
   void take(std::span<const std::byte> bytes) {
-    if (total_bytes_ > 0 && part_.size_bytes() + static_cast<int64_t>(bytes.size()) > total_bytes_) {
-      throw HttpError(ErrorCode::invalid_file, fmt::format("{}: the server sends more than {} bytes",
-                                                           file_.file_name, total_bytes_),
-                      0, /*may_pass=*/false);
+    if (total_bytes_ > 0 &&
+        part_.size_bytes() + static_cast<int64_t>(bytes.size()) > total_bytes_) {
+      throw HttpError(
+          ErrorCode::invalid_file,
+          fmt::format("{}: the server sends more than {} bytes", file_.file_name, total_bytes_), 0,
+          /*may_pass=*/false);
     }
     part_.append(bytes);
-    if (options_.on_progress) options_.on_progress({file_.file_name, part_.size_bytes(), total_bytes_});
+    if (options_.on_progress)
+      options_.on_progress({file_.file_name, part_.size_bytes(), total_bytes_});
   }
 
   void note(std::string_view line) const {
@@ -231,7 +247,8 @@ class Download {
 void wait(milliseconds time, const DownloadOptions& options) {
   const auto end = std::chrono::steady_clock::now() + time;
   while (std::chrono::steady_clock::now() < end) {
-    if (options.is_cancelled && options.is_cancelled()) throw Error(ErrorCode::cancelled, "stopped");
+    if (options.is_cancelled && options.is_cancelled())
+      throw Error(ErrorCode::cancelled, "stopped");
     std::this_thread::sleep_for(milliseconds(50));
   }
 }
@@ -239,10 +256,12 @@ void wait(milliseconds time, const DownloadOptions& options) {
 void check_space(const Store& store, int64_t needed_bytes, std::string_view what) {
   const int64_t free_bytes = store.free_bytes();
   if (needed_bytes <= 0 || needed_bytes + kMarginBytes <= free_bytes) return;
-  throw DiskError(fmt::format(
-      "not enough space for {}: it needs {:.1f} MB more, and {} has {:.1f} MB free (16 MB of it are left "
-      "for others); remove models with 'ridge rm' or choose another place with --home or RIDGE_HOME",
-      what, needed_bytes / 1e6, store.root().string(), free_bytes / 1e6));
+  throw DiskError(
+      fmt::format("not enough space for {}: it needs {:.1f} MB more, and {} has {:.1f} MB free (16 "
+                  "MB of it are left "
+                  "for others); remove models with 'ridge rm' or choose another place with --home "
+                  "or RIDGE_HOME",
+                  what, needed_bytes / 1e6, store.root().string(), free_bytes / 1e6));
 }
 
 FileLock lock_digest(const Store& store, const Digest& digest, const DownloadOptions& options) {
@@ -250,19 +269,20 @@ FileLock lock_digest(const Store& store, const Digest& digest, const DownloadOpt
   bool told = false;
   while (true) {
     if (auto held = FileLock::try_acquire(store.partial(), name)) return *std::move(held);
-    if (!told && options.on_note) options.on_note("another ridge fetches this file; waiting for it");
+    if (!told && options.on_note)
+      options.on_note("another ridge fetches this file; waiting for it");
     told = true;
     wait(milliseconds(200), options);
   }
 }
 
-std::optional<StoredFile> checked_file(Store& store, const Digest& digest, std::string_view file_name,
-                                       const DownloadOptions& options) {
-  const auto status = store.check_blob(digest, [&](int64_t) {
-    return !options.is_cancelled || !options.is_cancelled();
-  });
+std::optional<StoredFile> checked_file(Store& store, const Digest& digest,
+                                       std::string_view file_name, const DownloadOptions& options) {
+  const auto status = store.check_blob(
+      digest, [&](int64_t) { return !options.is_cancelled || !options.is_cancelled(); });
   if (!status) return std::nullopt;
-  return StoredFile{std::string(file_name), digest, status->size_bytes, status->mtime_ns, status->inode};
+  return StoredFile{std::string(file_name), digest, status->size_bytes, status->mtime_ns,
+                    status->inode};
 }
 
 StoredFile download(Store& store, const RemoteFile& file, const DownloadOptions& options) {
@@ -270,7 +290,8 @@ StoredFile download(Store& store, const RemoteFile& file, const DownloadOptions&
   if (auto here = checked_file(store, file.digest, file.file_name, options)) return *here;
   Download(store, file, options).run();
   const auto status = store.blob(file.digest);
-  if (!status) throw Error(ErrorCode::unavailable, file.file_name + " was removed meanwhile; try again");
+  if (!status)
+    throw Error(ErrorCode::unavailable, file.file_name + " was removed meanwhile; try again");
   return {file.file_name, file.digest, status->size_bytes, status->mtime_ns, status->inode};
 }
 

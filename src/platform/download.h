@@ -27,7 +27,7 @@ struct Progress {
 };
 
 struct DownloadOptions {
-  int attempts = 6;  // without any progress between them, 1 to 100
+  int attempts = 6;                            // without any progress between them, 1 to 100
   std::chrono::milliseconds first_pause{500};  // doubled after each failure
   std::chrono::seconds longest_pause{60};      // also for what a server asks with Retry-After
   std::chrono::seconds stall{60};              // below 1 kB/s for this long: a failed attempt
@@ -36,15 +36,15 @@ struct DownloadOptions {
   std::function<bool()> is_cancelled;             // asked a few times a second
 };
 
-// Fetches the file into the store's blobs, unless it is there. It is written to partial/sha256-DIGEST
-// and digested meanwhile; what is there from an earlier try is digested again and continued, with
-// If-Range where the server gave a strong ETag. It gets its place only when its size and digest are
-// right and it is on the disk (write, fsync, rename, fsync of the folder). One process at a time works
-// on a digest; others wait.
+// Fetches the file into the store's blobs, unless it is there. It is written to
+// partial/sha256-DIGEST and digested meanwhile; what is there from an earlier try is digested again
+// and continued, with If-Range where the server gave a strong ETag. It gets its place only when its
+// size and digest are right and it is on the disk (write, fsync, rename, fsync of the folder). One
+// process at a time works on a digest; others wait.
 //
-// Throws DiskError before the first byte where the space does not suffice and whenever writing fails;
-// invalid_file, naming both digests, where the bytes are not the stated ones, which are then removed;
-// HttpError where the server gives up; cancelled, after which a later call continues.
+// Throws DiskError before the first byte where the space does not suffice and whenever writing
+// fails; invalid_file, naming both digests, where the bytes are not the stated ones, which are then
+// removed; HttpError where the server gives up; cancelled, after which a later call continues.
 StoredFile download(Store& store, const RemoteFile& file, const DownloadOptions& options);
 
 // Sleeps, and throws cancelled as soon as the options say so.
@@ -57,9 +57,10 @@ void check_space(const Store& store, int64_t needed_bytes, std::string_view what
 // Waits until nobody else works on the digest. Throws cancelled.
 FileLock lock_digest(const Store& store, const Digest& digest, const DownloadOptions& options);
 
-// What the store has of a digest already, as a manifest records it, after reading it all again: a blob that
-// no longer has its digest goes to the quarantine. nullopt where there is none that is right.
-std::optional<StoredFile> checked_file(Store& store, const Digest& digest, std::string_view file_name,
-                                       const DownloadOptions& options);
+// What the store has of a digest already, as a manifest records it, after reading it all again: a
+// blob that no longer has its digest goes to the quarantine. nullopt where there is none that is
+// right.
+std::optional<StoredFile> checked_file(Store& store, const Digest& digest,
+                                       std::string_view file_name, const DownloadOptions& options);
 
 }  // namespace ridge::platform

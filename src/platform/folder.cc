@@ -23,7 +23,8 @@ FileStatus status_from(const struct stat& status) {
 
 [[noreturn]] void fail_file(std::string_view verb, std::string_view file_name) {
   std::string_view hint;
-  if (errno == ENOSPC || errno == EDQUOT) hint = " (the disk is full; free some space and try again)";
+  if (errno == ENOSPC || errno == EDQUOT)
+    hint = " (the disk is full; free some space and try again)";
   if (errno == EFBIG) hint = " (a limit on file sizes is in force)";
   throw DiskError(fmt::format("cannot {} {}: {}{}", verb, file_name, std::strerror(errno), hint));
 }
@@ -98,16 +99,16 @@ Folder Folder::open_folder(std::string_view name) const {
   const std::string text(name);
   // A read-only store still opens: a failure to create shows when the folder is not there.
   mkdirat(descriptor_.get(), text.c_str(), 0755);
-  FileDescriptor descriptor(openat(descriptor_.get(), text.c_str(),
-                                   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  FileDescriptor descriptor(
+      openat(descriptor_.get(), text.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!descriptor) fail("open the folder", name);
   return Folder(std::move(descriptor), path_ / name);
 }
 
 FileDescriptor Folder::open(std::string_view name, int flags, mode_t mode) const {
   RIDGE_ASSERT(is_file_name(name));
-  FileDescriptor file(openat(descriptor_.get(), std::string(name).c_str(),
-                             flags | O_CLOEXEC | O_NOFOLLOW, mode));
+  FileDescriptor file(
+      openat(descriptor_.get(), std::string(name).c_str(), flags | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!file && !(errno == ENOENT && (flags & O_CREAT) == 0)) fail("open", name);
   return file;
 }
@@ -149,7 +150,9 @@ bool Folder::remove_folder(std::string_view name) const {
   RIDGE_ASSERT(is_file_name(name));
   std::error_code failure;
   const auto removed = std::filesystem::remove_all(path_ / name, failure);
-  if (failure) throw DiskError(fmt::format("cannot remove {}: {}", (path_ / name).string(), failure.message()));
+  if (failure)
+    throw DiskError(
+        fmt::format("cannot remove {}: {}", (path_ / name).string(), failure.message()));
   return removed > 0;
 }
 

@@ -69,10 +69,11 @@ class Folder {
   const std::filesystem::path& path() const { return path_; }
   int descriptor() const { return descriptor_.get(); }
 
-  // `flags` as of open(2); O_CLOEXEC and O_NOFOLLOW are added. An empty descriptor where there is no
-  // such file and O_CREAT is not among them. Throws DiskError on any other failure.
+  // `flags` as of open(2); O_CLOEXEC and O_NOFOLLOW are added. An empty descriptor where there is
+  // no such file and O_CREAT is not among them. Throws DiskError on any other failure.
   FileDescriptor open(std::string_view name, int flags, mode_t mode = 0644) const;
-  std::optional<FileStatus> status(std::string_view name) const;  // of regular files; nullopt for others
+  std::optional<FileStatus> status(
+      std::string_view name) const;  // of regular files; nullopt for others
   // Moves a file here to another folder of the same file system, over what is there.
   void rename(std::string_view name, const Folder& to, std::string_view new_name) const;
   void link_symbolic(const std::string& target, std::string_view name) const;  // replaces

@@ -18,11 +18,13 @@ constexpr long kStallBytesPerSecond = 1000;
 int64_t number_or(std::string_view text, int64_t otherwise) {
   int64_t value = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return failure == std::errc() && end == text.data() + text.size() && value >= 0 ? value : otherwise;
+  return failure == std::errc() && end == text.data() + text.size() && value >= 0 ? value
+                                                                                  : otherwise;
 }
 
 std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
+    text.remove_suffix(1);
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
   return text;
 }
@@ -40,24 +42,54 @@ void read_content_range(std::string_view value, HttpHead& head) {
 
 std::string_view meaning_of(int status) {
   switch (status) {
-    case 401: return "no valid token was given, or the model is private or does not exist; set HF_TOKEN "
-                     "to a token that may read it";
-    case 403: return "the token may not read this; a gated model asks you to accept its terms on its page first";
-    case 404: return "there is no such model or file";
-    case 429: return "too many requests";
-    case 416: return "the range is not there";
+    case 401:
+      return "no valid token was given, or the model is private or does not exist; set HF_TOKEN "
+             "to a token that may read it";
+    case 403:
+      return "the token may not read this; a gated model asks you to accept its terms on its page "
+             "first";
+    case 404:
+      return "there is no such model or file";
+    case 429:
+      return "too many requests";
+    case 416:
+      return "the range is not there";
   }
   return status >= 500 ? "the server failed" : "not the answer that was wanted";
 }
 
 ErrorCode code_of(int status) {
   switch (status) {
-    case 401: return ErrorCode::unauthenticated;
-    case 403: return ErrorCode::permission_denied;
-    case 404: case 410: return ErrorCode::not_found;
-    case 429: case 503: return ErrorCode::unavailable;
+    case 401:
+      return ErrorCode::unauthenticated;
+    case 403:
+      return ErrorCode::permission_denied;
+    case 404:
+    case 410:
+      return ErrorCode::not_found;
+    case 429:
+    case 503:
+      return ErrorCode::unavailable;
   }
   return ErrorCode::io;
+}
+
+// The next hop. Throws HttpError where the server sends us to what is no place to fetch from.
+Url follow(const Url& url, const std::string& location, int status) {
+  const auto refuse = [&](std::string_view reason) {
+    return HttpError(ErrorCode::io,
+                     fmt::format("{} sends elsewhere, but {}", url.to_string(), reason), status,
+                     /*may_pass=*/false);
+  };
+  try {
+    Url next = url.resolve(location);
+    if (url.is_https() && !next.is_https()) throw refuse("from https to plain http");
+    return next;
+  } catch (const HttpError&) {
+    throw;
+  } catch (const Error& error) {
+    throw refuse(error.message());
+  }
 }
 
 bool is_redirect(int status) {
@@ -86,14 +118,16 @@ struct HttpClient::Exchange {
       head = HttpHead{};  // an interim answer came before
       location.clear();
       const size_t space = line.find(' ');
-      if (space != line.npos) head.status = static_cast<int>(number_or(line.substr(space + 1, 3), 0));
+      if (space != line.npos)
+        head.status = static_cast<int>(number_or(line.substr(space + 1, 3), 0));
       return;
     }
     const size_t colon = line.find(':');
     if (colon == line.npos) return;
     std::string key(line.substr(0, colon));
-    std::transform(key.begin(), key.end(), key.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    std::transform(key.begin(), key.end(), key.begin(), [](char c) {
+      return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    });
     const std::string_view value = trimmed(line.substr(colon + 1));
     if (key == "content-length") head.content_bytes = number_or(value, -1);
     if (key == "content-range") read_content_range(value, head);
@@ -123,7 +157,8 @@ struct HttpClient::Exchange {
     auto& self = *static_cast<Exchange*>(self_pointer);
     const std::string_view piece(bytes, size * count);
     if (!self.is_wanted()) {
-      self.excuse += piece.substr(0, kMaxExcuseBytes - std::min(kMaxExcuseBytes, self.excuse.size()));
+      self.excuse +=
+          piece.substr(0, kMaxExcuseBytes - std::min(kMaxExcuseBytes, self.excuse.size()));
       return piece.size();
     }
     try {  // no exception may cross the C library
@@ -199,9 +234,10 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   if (exchange.was_cancelled) throw Error(ErrorCode::cancelled, "stopped");
   if (result == CURLE_OK) return;
   const bool late = result == CURLE_OPERATION_TIMEDOUT;
-  throw HttpError(late ? ErrorCode::timed_out : ErrorCode::io,
-                  fmt::format("{}: {}", url.to_string(), detail[0] ? detail : curl_easy_strerror(result)),
-                  exchange.head.status, /*may_pass=*/result != CURLE_PEER_FAILED_VERIFICATION);
+  throw HttpError(
+      late ? ErrorCode::timed_out : ErrorCode::io,
+      fmt::format("{}: {}", url.to_string(), detail[0] ? detail : curl_easy_strerror(result)),
+      exchange.head.status, /*may_pass=*/result != CURLE_PEER_FAILED_VERIFICATION);
 }
 
 HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, const OnBody& on_body) {
@@ -219,42 +255,40 @@ HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, cons
       linked_bytes = head.linked_bytes;
     }
     if (is_redirect(head.status) && !exchange.location.empty()) {
-      Url next = url.resolve(exchange.location);
-      if (url.is_https() && !next.is_https()) {
-        throw HttpError(ErrorCode::io, fmt::format("{} leads from https to {}, which is not followed",
-                                                   url.to_string(), next.to_string()),
-                        head.status, /*may_pass=*/false);
-      }
-      url = std::move(next);
+      url = follow(url, exchange.location, head.status);
       continue;
     }
     if (!exchange.is_wanted()) {
       const bool may_pass = head.status == 429 || head.status == 408 || head.status >= 500;
-      throw HttpError(code_of(head.status),
-                      fmt::format("{} answered {}: {}", url.to_string(), head.status, meaning_of(head.status)),
-                      head.status, may_pass, head.retry_after_s);
+      throw HttpError(
+          code_of(head.status),
+          fmt::format("{} answered {}: {}", url.to_string(), head.status, meaning_of(head.status)),
+          head.status, may_pass, head.retry_after_s);
     }
     exchange.tell_head();  // an answer without a body
     head.linked_etag = linked_etag;
     head.linked_bytes = linked_bytes;
     return head;
   }
-  throw HttpError(ErrorCode::io, fmt::format("{} leads through more than {} redirects", request.url,
-                                             limits_.redirects),
-                  0, /*may_pass=*/false);
+  throw HttpError(
+      ErrorCode::io,
+      fmt::format("{} leads through more than {} redirects", request.url, limits_.redirects), 0,
+      /*may_pass=*/false);
 }
 
 std::string HttpClient::get_text(const HttpRequest& request, int64_t limit_bytes) {
   std::string text;
   const HttpHead head = get(request, {}, [&](std::span<const std::byte> piece) {
     if (static_cast<int64_t>(text.size() + piece.size()) > limit_bytes) {
-      throw HttpError(ErrorCode::io, fmt::format("{} answered with more than {} bytes", request.url, limit_bytes),
+      throw HttpError(ErrorCode::io,
+                      fmt::format("{} answered with more than {} bytes", request.url, limit_bytes),
                       200, /*may_pass=*/false);
     }
     text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
   });
   if (head.status != 200) {
-    throw HttpError(ErrorCode::io, fmt::format("{} answered {}", request.url, head.status), head.status, false);
+    throw HttpError(ErrorCode::io, fmt::format("{} answered {}", request.url, head.status),
+                    head.status, false);
   }
   return text;
 }

@@ -55,9 +55,9 @@ struct HttpLimits {
   int redirects = 8;
 };
 
-// Asks over HTTP with libcurl. Proxies come from the environment as for curl (https_proxy, http_proxy,
-// no_proxy), certificates from the system's store or SSL_CERT_FILE. Redirects are followed one at a
-// time: https never goes on as http. Not for several threads at once.
+// Asks over HTTP with libcurl. Proxies come from the environment as for curl (https_proxy,
+// http_proxy, no_proxy), certificates from the system's store or SSL_CERT_FILE. Redirects are
+// followed one at a time: https never goes on as http. Not for several threads at once.
 class HttpClient {
  public:
   // `is_cancelled`, where given, is asked a few times a second.
@@ -66,8 +66,8 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
-  // Called for the head of a 2xx or 416 answer, then for each piece of its body; both may throw, which
-  // ends the transfer and comes out of get().
+  // Called for the head of a 2xx or 416 answer, then for each piece of its body; both may throw,
+  // which ends the transfer and comes out of get().
   using OnHead = std::function<void(const HttpHead&)>;
   using OnBody = std::function<void(std::span<const std::byte>)>;
 

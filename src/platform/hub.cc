@@ -31,10 +31,12 @@ auto with_retries(const DownloadOptions& options, Ask ask) {
     try {
       return ask();
     } catch (const HttpError& error) {
-      if (error.retry_after_s) pause = std::chrono::seconds(std::min<int64_t>(*error.retry_after_s, 1'000'000));
+      if (error.retry_after_s)
+        pause = std::chrono::seconds(std::min<int64_t>(*error.retry_after_s, 1'000'000));
       if (!error.may_pass || attempt >= options.attempts || pause > options.longest_pause) throw;
       if (options.on_note) {
-        options.on_note(fmt::format("{}; trying again in {:.1f} s", error.message(), pause.count() / 1000.0));
+        options.on_note(
+            fmt::format("{}; trying again in {:.1f} s", error.message(), pause.count() / 1000.0));
       }
       wait(pause, options);
       pause = std::min<std::chrono::milliseconds>(2 * pause, options.longest_pause);
@@ -43,17 +45,21 @@ auto with_retries(const DownloadOptions& options, Ask ask) {
 }
 
 [[noreturn]] void refuse_unchecked(std::string_view what) {
-  throw Error(ErrorCode::invalid_file,
-              fmt::format("the hub states no SHA-256 digest of {}, so it could not be checked", what));
+  throw Error(
+      ErrorCode::invalid_file,
+      fmt::format("the hub states no SHA-256 digest of {}, so it could not be checked", what));
 }
 
 // For files whose digest the listing leaves out: the head of the file states it.
-void ask_for_digest(HttpClient& client, HubFile& file, const RemoteFile& where, const DownloadOptions& options) {
+void ask_for_digest(HttpClient& client, HubFile& file, const RemoteFile& where,
+                    const DownloadOptions& options) {
   const HttpHead head = with_retries(options, [&] {
-    return client.get({.url = where.url, .bearer_token = where.bearer_token, .head_only = true}, {}, {});
+    return client.get({.url = where.url, .bearer_token = where.bearer_token, .head_only = true}, {},
+                      {});
   });
   std::string_view etag = head.linked_etag;
-  if (etag.size() > 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
+  if (etag.size() > 2 && etag.front() == '"' && etag.back() == '"')
+    etag = etag.substr(1, etag.size() - 2);
   file.digest = Digest::parse(etag);
   if (!file.digest) refuse_unchecked(file.path);
   if (file.size_bytes <= 0) file.size_bytes = std::max<int64_t>(head.linked_bytes, 0);
@@ -61,9 +67,9 @@ void ask_for_digest(HttpClient& client, HubFile& file, const RemoteFile& where, 
 
 // Asks for a listing, chooses, and gives each chosen file its URL.
 template <typename UrlOf>
-RemoteModel choose(HttpClient& client, const std::vector<HubFile>& listing, const CatalogSource& source,
-                   std::string_view quantization, const std::string& token,
-                   const DownloadOptions& options, UrlOf url_of) {
+RemoteModel choose(HttpClient& client, const std::vector<HubFile>& listing,
+                   const CatalogSource& source, std::string_view quantization,
+                   const std::string& token, const DownloadOptions& options, UrlOf url_of) {
   HubChoice choice = choose_files(listing, quantization, source.to_string());
   RemoteModel model{.quantization = std::move(choice.quantization)};
   for (HubFile& file : choice.files) {
@@ -85,7 +91,8 @@ RemoteModel find_on_hugging_face(const CatalogSource& source, std::string_view q
   HttpClient client({.stall = options.stall}, options.is_cancelled);
   const std::string endpoint = environment_or("HF_ENDPOINT", "https://huggingface.co");
   const std::string token = environment_or("HF_TOKEN", "");
-  const std::string revision = source.revision.empty() ? "" : "/revision/" + encode_query(source.revision);
+  const std::string revision =
+      source.revision.empty() ? "" : "/revision/" + encode_query(source.revision);
   const std::string body = with_retries(options, [&] {
     return client.get_text({.url = fmt::format("{}/api/models/{}{}?blobs=true", endpoint,
                                                encode_path(source.repository), revision),
@@ -97,8 +104,8 @@ RemoteModel find_on_hugging_face(const CatalogSource& source, std::string_view q
   // The commit that was listed, so that a push between two requests changes nothing.
   if (commit.empty()) commit = source.revision.empty() ? "main" : source.revision;
   return choose(client, listing, source, quantization, token, options, [&](std::string_view path) {
-    return fmt::format("{}/{}/resolve/{}/{}", endpoint, encode_path(source.repository), encode_query(commit),
-                       encode_path(path));
+    return fmt::format("{}/{}/resolve/{}/{}", endpoint, encode_path(source.repository),
+                       encode_query(commit), encode_path(path));
   });
 }
 
@@ -107,14 +114,17 @@ RemoteModel find_on_modelscope(const CatalogSource& source, std::string_view qua
   HttpClient client({.stall = options.stall}, options.is_cancelled);
   const std::string endpoint = environment_or("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn");
   const std::string revision = encode_query(source.revision.empty() ? "master" : source.revision);
-  const std::string base = fmt::format("{}/api/v1/models/{}/repo", endpoint, encode_path(source.repository));
+  const std::string base =
+      fmt::format("{}/api/v1/models/{}/repo", endpoint, encode_path(source.repository));
   const std::string body = with_retries(options, [&] {
-    return client.get_text({.url = fmt::format("{}/files?Revision={}&Recursive=true", base, revision)},
-                           kMaxListingBytes);
+    return client.get_text(
+        {.url = fmt::format("{}/files?Revision={}&Recursive=true", base, revision)},
+        kMaxListingBytes);
   });
   return choose(client, read_modelscope_listing(body), source, quantization, "", options,
                 [&](std::string_view path) {
-                  return fmt::format("{}?Revision={}&FilePath={}", base, revision, encode_query(path));
+                  return fmt::format("{}?Revision={}&FilePath={}", base, revision,
+                                     encode_query(path));
                 });
 }
 
@@ -123,8 +133,9 @@ RemoteModel find_on_modelscope(const CatalogSource& source, std::string_view qua
 RemoteModel find_on_hub(const CatalogSource& source, std::string_view quantization,
                         const DownloadOptions& options) {
   RIDGE_ASSERT(source.kind != SourceKind::wheel);
-  return source.kind == SourceKind::hugging_face ? find_on_hugging_face(source, quantization, options)
-                                                 : find_on_modelscope(source, quantization, options);
+  return source.kind == SourceKind::hugging_face
+             ? find_on_hugging_face(source, quantization, options)
+             : find_on_modelscope(source, quantization, options);
 }
 
 }  // namespace ridge::platform

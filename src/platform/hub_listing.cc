@@ -23,7 +23,8 @@ std::string_view base_name(std::string_view path) {
   return slash == path.npos ? path : path.substr(slash + 1);
 }
 
-// Words between single slashes, none of them "." or "..", nothing that a terminal or shell would act on.
+// Words between single slashes, none of them "." or "..", nothing that a terminal or shell would
+// act on.
 bool is_clean_path(std::string_view path) {
   if (path.empty() || path.size() > 1024 || path.find('\\') != path.npos) return false;
   while (true) {
@@ -36,11 +37,13 @@ bool is_clean_path(std::string_view path) {
 
 bool is_model_file(std::string_view path) {
   const std::string_view name = base_name(path);
-  return name.ends_with(".gguf") && !name.starts_with("mmproj") && name.find("-mmproj") == name.npos;
+  return name.ends_with(".gguf") && !name.starts_with("mmproj") &&
+         name.find("-mmproj") == name.npos;
 }
 
 // All files that belong to one model file: itself, or its parts.
-using Groups = std::map<std::string, std::vector<HubFile>>;  // by path without number of part and ".gguf"
+using Groups =
+    std::map<std::string, std::vector<HubFile>>;  // by path without number of part and ".gguf"
 
 Groups group(const std::vector<HubFile>& listing, std::string_view repository) {
   Groups groups;
@@ -59,15 +62,16 @@ Groups group(const std::vector<HubFile>& listing, std::string_view repository) {
 }
 
 std::vector<HubFile> in_order(std::vector<HubFile> files, std::string_view repository) {
-  std::sort(files.begin(), files.end(), [](const HubFile& a, const HubFile& b) { return a.path < b.path; });
+  std::sort(files.begin(), files.end(),
+            [](const HubFile& a, const HubFile& b) { return a.path < b.path; });
   const int parts = part_name(base_name(files.front().path)).parts;
   bool whole = parts <= kMaxParts && static_cast<int>(files.size()) == parts;
   for (size_t i = 0; whole && i < files.size(); ++i) {
     whole = part_name(base_name(files[i].path)).part == static_cast<int>(i) + 1;
   }
   if (!whole) {
-    throw Error(ErrorCode::invalid_file, fmt::format("{} has not all {} parts of {}", repository, parts,
-                                                     files.front().path));
+    throw Error(ErrorCode::invalid_file, fmt::format("{} has not all {} parts of {}", repository,
+                                                     parts, files.front().path));
   }
   return files;
 }
@@ -115,8 +119,8 @@ HubChoice choose_files(const std::vector<HubFile>& listing, std::string_view qua
     if (const auto* files = find_group(groups, quantization)) {
       return {std::string(quantization), in_order(*files, repository)};
     }
-    throw Error(ErrorCode::not_found, fmt::format("{} has no {}; it has {}", repository, quantization,
-                                                  quantizations_of(groups)));
+    throw Error(ErrorCode::not_found, fmt::format("{} has no {}; it has {}", repository,
+                                                  quantization, quantizations_of(groups)));
   }
   if (groups.size() == 1) {
     const auto& files = groups.begin()->second;
@@ -127,8 +131,9 @@ HubChoice choose_files(const std::vector<HubFile>& listing, std::string_view qua
       return {std::string(preferred), in_order(*files, repository)};
     }
   }
-  throw Error(ErrorCode::not_found, fmt::format("{} holds several models; write one of {} after a ':'",
-                                                repository, quantizations_of(groups)));
+  throw Error(ErrorCode::not_found,
+              fmt::format("{} holds several models; write one of {} after a ':'", repository,
+                          quantizations_of(groups)));
 }
 
 std::vector<HubFile> read_hugging_face_listing(std::string_view text, std::string& commit) {
@@ -146,7 +151,8 @@ std::vector<HubFile> read_hugging_face_listing(std::string_view text, std::strin
     }
     return files;
   } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::invalid_file, fmt::format("the hub's list of files is not understood: {}", error.what()));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("the hub's list of files is not understood: {}", error.what()));
   }
 }
 
@@ -154,7 +160,8 @@ std::vector<HubFile> read_modelscope_listing(std::string_view text) {
   try {
     const Json json = Json::parse(text);
     if (json.value("Code", 200) != 200) {
-      throw Error(ErrorCode::not_found, fmt::format("the hub says: {}", json.value("Message", "no message")));
+      throw Error(ErrorCode::not_found,
+                  fmt::format("the hub says: {}", json.value("Message", "no message")));
     }
     std::vector<HubFile> files;
     for (const Json& each : json.at("Data").at("Files")) {
@@ -165,7 +172,8 @@ std::vector<HubFile> read_modelscope_listing(std::string_view text) {
     }
     return files;
   } catch (const nlohmann::json::exception& error) {
-    throw Error(ErrorCode::invalid_file, fmt::format("the hub's list of files is not understood: {}", error.what()));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("the hub's list of files is not understood: {}", error.what()));
   }
 }
 

@@ -12,7 +12,7 @@ namespace ridge::platform {
 
 // A file of a repository as its hub lists it.
 struct HubFile {
-  std::string path;  // "Q8_0/model-Q8_0-00001-of-00002.gguf"
+  std::string path;              // "Q8_0/model-Q8_0-00001-of-00002.gguf"
   int64_t size_bytes = 0;        // 0 where not stated
   std::optional<Digest> digest;  // where stated
 };
@@ -22,10 +22,10 @@ struct HubChoice {
   std::vector<HubFile> files;  // one, or the parts in order
 };
 
-// The GGUF file of a quantisation, or its parts. An empty `quantization` takes the preferred one (see
-// quantization.h), or the only GGUF file there is. Projectors of images (mmproj) are passed over. Throws
-// not_found, naming what there is, where none fits, and invalid_file where a part is missing or a
-// name is no clean relative path.
+// The GGUF file of a quantisation, or its parts. An empty `quantization` takes the preferred one
+// (see quantization.h), or the only GGUF file there is. Projectors of images (mmproj) are passed
+// over. Throws not_found, naming what there is, where none fits, and invalid_file where a part is
+// missing or a name is no clean relative path.
 HubChoice choose_files(const std::vector<HubFile>& listing, std::string_view quantization,
                        std::string_view repository);
 

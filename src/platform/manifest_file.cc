@@ -19,7 +19,8 @@ StoredFile file_from_json(const Json& json, std::string_view where) {
                   .mtime_ns = json.at("mtime_ns").get<int64_t>(),
                   .inode = json.at("inode").get<uint64_t>()};
   if (!is_file_name(file.file_name)) {
-    throw Error(ErrorCode::invalid_file, fmt::format("{}: '{}' is no file name", where, file.file_name));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{}: '{}' is no file name", where, file.file_name));
   }
   return file;
 }
@@ -80,7 +81,8 @@ Manifest manifest_from_json(std::string_view text, std::string_view file_name) {
                       .license_note = json.at("license_note").get<std::string>(),
                       .source = json.at("source").get<std::string>(),
                       .pulled_at_s = json.at("pulled_at_s").get<int64_t>()};
-    for (const Json& file : json.at("files")) manifest.files.push_back(file_from_json(file, file_name));
+    for (const Json& file : json.at("files"))
+      manifest.files.push_back(file_from_json(file, file_name));
     if (manifest.files.empty() || manifest.files.size() > kMaxFiles) {
       throw Error(ErrorCode::invalid_file,
                   fmt::format("{} lists {} files", file_name, manifest.files.size()));

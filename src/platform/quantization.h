@@ -10,8 +10,8 @@ namespace ridge::platform {
 std::string canonical_quantization(std::string_view text);
 
 // "q4_k_m" in "DeepSeek-R1-Distill-Qwen-7B-Q4_K_M.gguf", "model.q4_k_m-00001-of-00002.gguf": the
-// file's stem, without the number of a part, ends in the quantisation after '-', '.' or '_', or is it.
-// Case does not count.
+// file's stem, without the number of a part, ends in the quantisation after '-', '.' or '_', or is
+// it. Case does not count.
 bool has_quantization(std::string_view file_name, std::string_view quantization);
 
 // What the file's name says, canonical; empty where it says nothing.

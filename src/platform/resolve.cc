@@ -28,7 +28,8 @@ std::string stored_hugging_face_name(const ModelReference& reference, const Stor
 
 }  // namespace
 
-std::string stored_name(const ModelReference& reference, const Catalog& catalog, const Store& store) {
+std::string stored_name(const ModelReference& reference, const Catalog& catalog,
+                        const Store& store) {
   RIDGE_ASSERT(reference.kind != ReferenceKind::path);
   if (reference.kind == ReferenceKind::hugging_face) {
     return store.get(stored_hugging_face_name(reference, store)).name;

@@ -14,10 +14,11 @@ struct ResolvedModel {
   std::filesystem::path path;  // what format::GgufFile::open takes
 };
 
-// The name in the store that a catalog or Hugging Face reference stands for. Without a quantisation,
-// hf:organisation/repository stands for the one that is here, or the preferred of several. Throws
-// not_found, saying how to pull it, where nothing of it is here.
-std::string stored_name(const ModelReference& reference, const Catalog& catalog, const Store& store);
+// The name in the store that a catalog or Hugging Face reference stands for. Without a
+// quantisation, hf:organisation/repository stands for the one that is here, or the preferred of
+// several. Throws not_found, saying how to pull it, where nothing of it is here.
+std::string stored_name(const ModelReference& reference, const Catalog& catalog,
+                        const Store& store);
 
 // The file of a model: a path as it is, a name through the store (Store::open_checked). Throws
 // not_found for a path where no file is.

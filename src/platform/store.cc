@@ -96,9 +96,11 @@ std::filesystem::path Store::open_checked(std::string_view name) const {
                               file.file_name, name));
     }
     if (!is_same(file, *status)) {
-      throw Error(ErrorCode::invalid_file,
-                  fmt::format("{}: its file {} was touched since its digest was checked; check it with: "
-                              "ridge verify {}", name, file.file_name, name));
+      throw Error(
+          ErrorCode::invalid_file,
+          fmt::format("{}: its file {} was touched since its digest was checked; check it with: "
+                      "ridge verify {}",
+                      name, file.file_name, name));
     }
   }
   const StoredFile& first = manifest.files.front();
@@ -113,9 +115,12 @@ void Store::verify(std::string_view name,
   int64_t before_bytes = 0;
   std::string damage;
   for (StoredFile& file : manifest.files) {
-    const auto status = check(file.digest, file.file_name, [&](int64_t done_bytes) {
-      return !on_progress || on_progress(before_bytes + done_bytes, total_bytes);
-    }, damage);
+    const auto status = check(
+        file.digest, file.file_name,
+        [&](int64_t done_bytes) {
+          return !on_progress || on_progress(before_bytes + done_bytes, total_bytes);
+        },
+        damage);
     before_bytes += file.size_bytes;
     if (!status) continue;
     file.size_bytes = status->size_bytes;
@@ -123,8 +128,9 @@ void Store::verify(std::string_view name,
     file.inode = status->inode;
   }
   if (!damage.empty()) {
-    throw Error(ErrorCode::invalid_file,
-                fmt::format("{} is damaged: {}fetch it again with: ridge pull {}", name, damage, name));
+    throw Error(
+        ErrorCode::invalid_file,
+        fmt::format("{} is damaged: {}fetch it again with: ridge pull {}", name, damage, name));
   }
   const FileLock held = lock();
   if (find(name)) write_manifest(manifest);
@@ -147,8 +153,9 @@ std::optional<FileStatus> Store::check(const Digest& digest, std::string_view fi
   const std::string kept = fmt::format("{}-{}", blob, std::time(nullptr));
   blobs_.rename(blob, quarantine_, kept);
   blobs_.sync();
-  damage += fmt::format("{} has the digest {} instead of {} and was moved to {}; ", file_name,
-                        found.to_string(), digest.to_string(), (quarantine_.path() / kept).string());
+  damage +=
+      fmt::format("{} has the digest {} instead of {} and was moved to {}; ", file_name,
+                  found.to_string(), digest.to_string(), (quarantine_.path() / kept).string());
   return std::nullopt;
 }
 

@@ -29,8 +29,8 @@ struct Manifest {
   std::string quantization;
   std::string license;
   std::string license_note;
-  std::string source;       // "Hugging Face unsloth/..."
-  int64_t pulled_at_s = 0;  // since 1970
+  std::string source;             // "Hugging Face unsloth/..."
+  int64_t pulled_at_s = 0;        // since 1970
   std::vector<StoredFile> files;  // the parts of a split model in order; never empty
 
   int64_t size_bytes() const;
@@ -71,11 +71,12 @@ class Store {
 
   // Names a model whose files are all in blobs/. Replaces a model of the same name.
   void put(const Manifest& manifest);
-  // Forgets a model, and deletes those of its files that no other model has. Returns the bytes freed;
-  // throws not_found.
+  // Forgets a model, and deletes those of its files that no other model has. Returns the bytes
+  // freed; throws not_found.
   int64_t remove(std::string_view name);
 
-  // For downloads: the state of a blob, and the move of a whole, checked and synced file to its place.
+  // For downloads: the state of a blob, and the move of a whole, checked and synced file to its
+  // place.
   std::optional<FileStatus> blob(const Digest& digest) const;
   // As blob(), but reads it all, and moves one with another digest to the quarantine: nullopt then.
   std::optional<FileStatus> check_blob(const Digest& digest,
@@ -88,7 +89,8 @@ class Store {
  private:
   // Digests the blob; where it is wrong it is quarantined and `damage` says so.
   std::optional<FileStatus> check(const Digest& digest, std::string_view file_name,
-                                  const std::function<bool(int64_t)>& on_progress, std::string& damage);
+                                  const std::function<bool(int64_t)>& on_progress,
+                                  std::string& damage);
   void write_manifest(const Manifest& manifest);
   FileLock lock() const;  // of names and blobs; waits
 

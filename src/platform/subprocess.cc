@@ -76,10 +76,12 @@ ProcessResult run_process(const std::vector<std::string>& words,
   pointers.push_back(nullptr);
 
   pid_t process = 0;
-  const int failure = posix_spawnp(&process, pointers[0], actions.get(), nullptr, pointers.data(), environ);
+  const int failure =
+      posix_spawnp(&process, pointers[0], actions.get(), nullptr, pointers.data(), environ);
   if (failure == ENOENT) return {.was_found = false};
   if (failure != 0) {
-    throw Error(ErrorCode::io, fmt::format("cannot start {}: {}", words[0], std::strerror(failure)));
+    throw Error(ErrorCode::io,
+                fmt::format("cannot start {}: {}", words[0], std::strerror(failure)));
   }
   write_end = FileDescriptor();
   ProcessResult result;

@@ -12,9 +12,9 @@ struct ProcessResult {
   std::string output;     // standard output and error together, the last 16 kB
 };
 
-// Runs a program found in PATH with these words as they are (no shell), with the environment of this
-// process and no standard input, and waits for it. It is ended, and cancelled is thrown, as soon as
-// `is_cancelled` says so. Throws io where it cannot be started for another reason.
+// Runs a program found in PATH with these words as they are (no shell), with the environment of
+// this process and no standard input, and waits for it. It is ended, and cancelled is thrown, as
+// soon as `is_cancelled` says so. Throws io where it cannot be started for another reason.
 ProcessResult run_process(const std::vector<std::string>& words,
                           const std::function<bool()>& is_cancelled = {});
 

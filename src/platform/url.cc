@@ -11,9 +11,10 @@ namespace {
 
 void refuse_strange_bytes(std::string_view text) {
   const bool strange = text.size() > 16384 || std::any_of(text.begin(), text.end(), [](char c) {
-    return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '\\';
-  });
-  if (strange) throw Error(ErrorCode::invalid_argument, "a URL holds a space, backslash or control character");
+                         return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f || c == '\\';
+                       });
+  if (strange)
+    throw Error(ErrorCode::invalid_argument, "a URL holds a space, backslash or control character");
 }
 
 std::string encode(std::string_view text, bool keep_slash) {
@@ -36,14 +37,17 @@ Url::Url(Handle handle, std::string_view text) : handle_(std::move(handle)) {
   const std::string scheme = part(CURLUPART_SCHEME);
   is_https_ = scheme == "https";
   if (!is_https_ && scheme != "http") {
-    throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is no http or https URL", text.substr(0, 200)));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' is no http or https URL", text.substr(0, 200)));
   }
   if (!part(CURLUPART_USER).empty() || !part(CURLUPART_PASSWORD).empty()) {
     throw Error(ErrorCode::invalid_argument, "a URL must not hold a user name or password");
   }
-  origin_ = fmt::format("{}://{}:{}", scheme, part(CURLUPART_HOST), part(CURLUPART_PORT, CURLU_DEFAULT_PORT));
-  std::transform(origin_.begin(), origin_.end(), origin_.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  origin_ = fmt::format("{}://{}:{}", scheme, part(CURLUPART_HOST),
+                        part(CURLUPART_PORT, CURLU_DEFAULT_PORT));
+  std::transform(origin_.begin(), origin_.end(), origin_.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
 }
 
 Url Url::parse(std::string_view text) {
@@ -61,7 +65,8 @@ Url Url::resolve(std::string_view location) const {
   Handle handle(curl_url_dup(handle_.get()));
   if (handle == nullptr ||
       curl_url_set(handle.get(), CURLUPART_URL, std::string(location).c_str(), 0) != CURLUE_OK) {
-    throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is no URL to go to", location.substr(0, 200)));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' is no URL to go to", location.substr(0, 200)));
   }
   return Url(std::move(handle), location);
 }

@@ -8,8 +8,8 @@
 
 namespace ridge::platform {
 
-// An http or https URL. Parsed once, by the parser of the library that connects (libcurl), so that no
-// two readings of one text can differ.
+// An http or https URL. Parsed once, by the parser of the library that connects (libcurl), so that
+// no two readings of one text can differ.
 class Url {
  public:
   // Throws invalid_argument for what is no absolute http or https URL, holds a user name, a

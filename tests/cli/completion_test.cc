@@ -24,7 +24,8 @@ TEST(Completion, NamesEachCommandAndOptionOfTheTree) {
     for (const char* word : {"pull", "list", "attempts", "json", "ridge list --json"}) {
       EXPECT_THAT(script, testing::HasSubstr(word));
     }
-    EXPECT_THAT(script, testing::Not(testing::HasSubstr("It's fetched"))) << "a quote must be escaped";
+    EXPECT_THAT(script, testing::Not(testing::HasSubstr("It's fetched")))
+        << "a quote must be escaped";
   }
 }
 

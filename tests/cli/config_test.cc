@@ -68,7 +68,8 @@ TEST_F(ConfigTest, TheEnvironmentGoesBeforeTheFile) {
 TEST_F(ConfigTest, AFlagGoesBeforeTheEnvironment) {
   setenv("RIDGE_HOST", "environment", 1);
   setenv("RIDGE_CORS", "true", 1);
-  run({"--host", "flag", "--max-tokens=10", "m"}, "host = 'file'\nmax_tokens = 8\nmodels = ['a']\ncors = false\n");
+  run({"--host", "flag", "--max-tokens=10", "m"},
+      "host = 'file'\nmax_tokens = 8\nmodels = ['a']\ncors = false\n");
   EXPECT_EQ(host_, "flag");
   EXPECT_EQ(max_tokens_, 10);
   EXPECT_TRUE(cors_);
@@ -76,7 +77,8 @@ TEST_F(ConfigTest, AFlagGoesBeforeTheEnvironment) {
 }
 
 TEST_F(ConfigTest, AnUnknownKeyNamesFileLineAndKey) {
-  EXPECT_ERROR(run({}, "host = 'a'\nhots = 'b'\n"), invalid_argument, "ridge.toml:2: 'hots' is no setting of 'ridge serve'");
+  EXPECT_ERROR(run({}, "host = 'a'\nhots = 'b'\n"), invalid_argument,
+               "ridge.toml:2: 'hots' is no setting of 'ridge serve'");
   EXPECT_ERROR(run({}, "config = 'b'\n"), invalid_argument, "'config' is no setting");
   EXPECT_ERROR(run({}, "[limits]\nhost = 'b'\n"), invalid_argument, "'limits'");
 }
@@ -94,7 +96,9 @@ TEST_F(ConfigTest, AMissingFileIsAnError) {
   EXPECT_ERROR(apply_config_file(app, "/nowhere/ridge.toml"), not_found, "/nowhere/ridge.toml");
 }
 
-TEST(EnvironmentName, IsTheFlagInCapitals) { EXPECT_EQ(environment_name("max-tokens"), "RIDGE_MAX_TOKENS"); }
+TEST(EnvironmentName, IsTheFlagInCapitals) {
+  EXPECT_EQ(environment_name("max-tokens"), "RIDGE_MAX_TOKENS");
+}
 
 }  // namespace
 }  // namespace ridge::cli

@@ -7,7 +7,9 @@ namespace {
 
 TEST(Printable, LeavesNoByteThatDrivesATerminal) {
   EXPECT_EQ(printable("a\033[31mb\r\n\x7f"), "a?[31mb???");
-  EXPECT_EQ(printable("a\xc2\x9b" "31m"), "a??31m");
+  EXPECT_EQ(printable("a\xc2\x9b"
+                      "31m"),
+            "a??31m");
   EXPECT_EQ(printable("模型 é"), "模型 é");
 }
 

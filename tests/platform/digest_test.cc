@@ -12,7 +12,8 @@ namespace {
 // Test vectors of FIPS 180-4.
 constexpr const char* kOfEmpty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 constexpr const char* kOfAbc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-constexpr const char* kOfMillionA = "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
+constexpr const char* kOfMillionA =
+    "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0";
 
 TEST(Digest, MatchesThePublishedVectors) {
   EXPECT_EQ(Digest::of("").to_string(), kOfEmpty);
@@ -25,11 +26,19 @@ TEST(Digest, TextIsExactly64LowerCaseDigits) {
   EXPECT_EQ(Digest::parse(good)->to_string(), good);
   std::string upper = good;
   upper[0] = 'B';
-  const std::string wrong[] = {"", upper, good + "0", good.substr(1), "sha256:" + good, " " + good.substr(1),
-                               "../" + good.substr(3), good.substr(0, 63) + "g", good.substr(0, 63) + '\0',
+  const std::string wrong[] = {"",
+                               upper,
+                               good + "0",
+                               good.substr(1),
+                               "sha256:" + good,
+                               " " + good.substr(1),
+                               "../" + good.substr(3),
+                               good.substr(0, 63) + "g",
+                               good.substr(0, 63) + '\0',
                                good.substr(0, 62) + "/."};
   for (const std::string& text : wrong) EXPECT_FALSE(Digest::parse(text)) << text;
-  EXPECT_ERROR(Digest::parse_or_throw("../../etc/passwd", "a manifest"), invalid_argument, "a manifest");
+  EXPECT_ERROR(Digest::parse_or_throw("../../etc/passwd", "a manifest"), invalid_argument,
+               "a manifest");
 }
 
 TEST(Hasher, PiecesGiveTheSameAsTheWhole) {
@@ -48,7 +57,8 @@ TEST(HashFile, ReadsFromTheStartAndCanBeStopped) {
   Hasher hasher;
   hash_file(file.get(), 1'000'000, hasher);
   EXPECT_EQ(hasher.finish().to_string(), kOfMillionA);
-  EXPECT_ERROR(hash_file(file.get(), 3 << 20, hasher, [](int64_t) { return false; }), cancelled, "stopped");
+  EXPECT_ERROR(hash_file(file.get(), 3 << 20, hasher, [](int64_t) { return false; }), cancelled,
+               "stopped");
   EXPECT_ERROR(hash_file(file.get(), 4 << 20, hasher), io, "shorter");
 }
 

@@ -9,9 +9,10 @@ namespace ridge::platform {
 namespace {
 
 TEST(FileName, IsOneHarmlessWord) {
-  for (const char* name : {"a", "sha256-0", "model.gguf", "..a", "ä"}) EXPECT_TRUE(is_file_name(name)) << name;
-  const std::string wrong[] = {"", ".", "..", "a/b", "/a", "../a", "a\n", std::string("a\0b", 3),
-                               std::string(256, 'a')};
+  for (const char* name : {"a", "sha256-0", "model.gguf", "..a", "ä"})
+    EXPECT_TRUE(is_file_name(name)) << name;
+  const std::string wrong[] = {
+      "", ".", "..", "a/b", "/a", "../a", "a\n", std::string("a\0b", 3), std::string(256, 'a')};
   for (const std::string& name : wrong) EXPECT_FALSE(is_file_name(name)) << name;
 }
 

@@ -12,10 +12,12 @@ std::vector<HubFile> files(std::initializer_list<const char*> paths) {
 }
 
 TEST(ChooseFiles, TakesTheFileOfTheQuantization) {
-  const auto listing = files({"README.md", "M-Q8_0.gguf", "M-UD-Q4_K_M.gguf", "M-q4_k_m.gguf", "mmproj-Q4_K_M.gguf"});
+  const auto listing = files(
+      {"README.md", "M-Q8_0.gguf", "M-UD-Q4_K_M.gguf", "M-q4_k_m.gguf", "mmproj-Q4_K_M.gguf"});
   EXPECT_EQ(choose_files(listing, "Q4_K_M", "a/b").files[0].path, "M-q4_k_m.gguf");
   EXPECT_EQ(choose_files(listing, "", "a/b").quantization, "Q4_K_M");
-  EXPECT_ERROR(choose_files(listing, "Q2_K", "a/b"), not_found, "a/b has no Q2_K; it has Q4_K_M, Q8_0");
+  EXPECT_ERROR(choose_files(listing, "Q2_K", "a/b"), not_found,
+               "a/b has no Q2_K; it has Q4_K_M, Q8_0");
 }
 
 TEST(ChooseFiles, TakesTheOnlyFileWhateverItsName) {
@@ -26,16 +28,19 @@ TEST(ChooseFiles, TakesTheOnlyFileWhateverItsName) {
 
 TEST(ChooseFiles, PutsPartsInOrderAndMissesNone) {
   const auto choice = choose_files(
-      files({"Q8_0/M-Q8_0-00002-of-00002.gguf", "Q8_0/M-Q8_0-00001-of-00002.gguf", "M-Q2_K.gguf"}), "Q8_0", "a/b");
+      files({"Q8_0/M-Q8_0-00002-of-00002.gguf", "Q8_0/M-Q8_0-00001-of-00002.gguf", "M-Q2_K.gguf"}),
+      "Q8_0", "a/b");
   ASSERT_EQ(choice.files.size(), 2u);
   EXPECT_EQ(choice.files[0].path, "Q8_0/M-Q8_0-00001-of-00002.gguf");
-  EXPECT_ERROR(choose_files(files({"M-Q8_0-00002-of-00002.gguf"}), "Q8_0", "a/b"), invalid_file, "not all 2 parts");
-  EXPECT_ERROR(choose_files(files({"M-Q8_0-00001-of-90000.gguf"}), "Q8_0", "a/b"), invalid_file, "parts");
+  EXPECT_ERROR(choose_files(files({"M-Q8_0-00002-of-00002.gguf"}), "Q8_0", "a/b"), invalid_file,
+               "not all 2 parts");
+  EXPECT_ERROR(choose_files(files({"M-Q8_0-00001-of-90000.gguf"}), "Q8_0", "a/b"), invalid_file,
+               "parts");
 }
 
 TEST(ChooseFiles, RefusesPathsThatLeadOut) {
-  for (const char* path : {"../M-Q8_0.gguf", "/etc/M-Q8_0.gguf", "a//M-Q8_0.gguf", "a/../M-Q8_0.gguf",
-                           "a\\M-Q8_0.gguf", "a\n/M-Q8_0.gguf"}) {
+  for (const char* path : {"../M-Q8_0.gguf", "/etc/M-Q8_0.gguf", "a//M-Q8_0.gguf",
+                           "a/../M-Q8_0.gguf", "a\\M-Q8_0.gguf", "a\n/M-Q8_0.gguf"}) {
     EXPECT_ERROR(choose_files(files({path}), "Q8_0", "a/b"), invalid_file, "refused");
   }
 }
@@ -45,14 +50,16 @@ TEST(Listings, OfHuggingFaceStateCommitSizeAndDigest) {
   const auto listing = read_hugging_face_listing(
       R"({"sha":"abc","siblings":[{"rfilename":"README.md","size":3},
           {"rfilename":"M.gguf","lfs":{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-           "size":7}},{"rfilename":"N.gguf","lfs":{"sha256":"../../x","size":7}}]})", commit);
+           "size":7}},{"rfilename":"N.gguf","lfs":{"sha256":"../../x","size":7}}]})",
+      commit);
   EXPECT_EQ(commit, "abc");
   ASSERT_EQ(listing.size(), 3u);
   EXPECT_FALSE(listing[0].digest);
   EXPECT_EQ(listing[1].digest, Digest::of(""));
   EXPECT_EQ(listing[1].size_bytes, 7);
   EXPECT_FALSE(listing[2].digest) << "what is no digest counts as not stated";
-  for (const char* wrong : {"", "[]", "{}", "{\"siblings\":[1]}", "{\"siblings\":[{\"rfilename\":1}]}"}) {
+  for (const char* wrong :
+       {"", "[]", "{}", "{\"siblings\":[1]}", "{\"siblings\":[{\"rfilename\":1}]}"}) {
     EXPECT_ERROR(read_hugging_face_listing(wrong, commit), invalid_file, "not understood");
   }
 }

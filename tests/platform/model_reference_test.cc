@@ -40,10 +40,32 @@ TEST(ModelReference, AFileThatIsThereIsAPath) {
 }
 
 TEST(ModelReference, RefusesWhatCouldLeadElsewhere) {
-  const std::string wrong[] = {"", "a:b:c", "a..b", "a/b", "-a", ".hidden", "a b", "a\nb", "a:", ":a", "a%2f",
-                               std::string("a\0b", 3), std::string(200, 'a'),
-                               "hf:", "hf:a", "hf:/b", "hf:a/", "hf:../b", "hf:a/..", "hf:a/b/c", "hf:a/b:",
-                               "hf:a/b:../x", "hf:a/b?x=1", "hf:a/b#x", "hf:a@b/c", "hf:a/b:Q4 K"};
+  const std::string wrong[] = {"",
+                               "a:b:c",
+                               "a..b",
+                               "a/b",
+                               "-a",
+                               ".hidden",
+                               "a b",
+                               "a\nb",
+                               "a:",
+                               ":a",
+                               "a%2f",
+                               std::string("a\0b", 3),
+                               std::string(200, 'a'),
+                               "hf:",
+                               "hf:a",
+                               "hf:/b",
+                               "hf:a/",
+                               "hf:../b",
+                               "hf:a/..",
+                               "hf:a/b/c",
+                               "hf:a/b:",
+                               "hf:a/b:../x",
+                               "hf:a/b?x=1",
+                               "hf:a/b#x",
+                               "hf:a@b/c",
+                               "hf:a/b:Q4 K"};
   for (const std::string& text : wrong) {
     EXPECT_ERROR(ModelReference::parse(text), invalid_argument, "");
   }

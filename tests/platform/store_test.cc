@@ -24,7 +24,11 @@ class StoreTest : public testing::Test {
     return {file_name, digest, status->size_bytes, status->mtime_ns, status->inode};
   }
   Manifest put(const std::string& name, std::vector<StoredFile> files) {
-    Manifest manifest{.name = name, .title = "T", .quantization = "Q8_0", .source = "test", .files = std::move(files)};
+    Manifest manifest{.name = name,
+                      .title = "T",
+                      .quantization = "Q8_0",
+                      .source = "test",
+                      .files = std::move(files)};
     store_.put(manifest);
     return manifest;
   }
@@ -58,7 +62,8 @@ TEST_F(StoreTest, ANameNeverLeavesTheStore) {
 TEST_F(StoreTest, ATouchedFileIsRefusedUntilItIsVerified) {
   const StoredFile file = adopt("a.gguf", "bytes");
   put("tiny:1b", {file});
-  std::filesystem::last_write_time(blob(file), std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
+  std::filesystem::last_write_time(
+      blob(file), std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
   EXPECT_ERROR(store_.open_checked("tiny:1b"), invalid_file, "ridge verify tiny:1b");
   store_.verify("tiny:1b");
   EXPECT_EQ(store_.open_checked("tiny:1b"), blob(file));
@@ -76,7 +81,8 @@ TEST_F(StoreTest, AFlippedBitIsQuarantined) {
 
 TEST_F(StoreTest, VerifyCanBeStopped) {
   put("tiny:1b", {adopt("a.gguf", "bytes")});
-  EXPECT_ERROR(store_.verify("tiny:1b", [](int64_t, int64_t) { return false; }), cancelled, "stopped");
+  EXPECT_ERROR(store_.verify("tiny:1b", [](int64_t, int64_t) { return false; }), cancelled,
+               "stopped");
 }
 
 TEST_F(StoreTest, RemoveKeepsFilesThatAnotherModelHas) {
@@ -126,7 +132,8 @@ TEST_F(StoreTest, ADamagedManifestIsNamed) {
 TEST_F(StoreTest, AHuggingFaceNameWithoutQuantizationMeansTheOneThatIsHere) {
   const Catalog catalog = Catalog::built_in();
   const StoredFile file = adopt("a.gguf", "bytes");
-  EXPECT_ERROR(stored_name(ModelReference::parse("hf:a/b"), catalog, store_), not_found, "ridge pull hf:a/b");
+  EXPECT_ERROR(stored_name(ModelReference::parse("hf:a/b"), catalog, store_), not_found,
+               "ridge pull hf:a/b");
   put("hf:a/b:Q8_0", {file});
   EXPECT_EQ(stored_name(ModelReference::parse("hf:a/b"), catalog, store_), "hf:a/b:Q8_0");
   put("hf:a/b:Q4_K_M", {file});
@@ -141,9 +148,12 @@ TEST_F(StoreTest, ResolveTakesPathsAndCatalogNames) {
   EXPECT_EQ(resolve(ModelReference::parse("smollm2"), catalog, store_).path, blob(file));
   const auto path = temporary_.write("m.gguf", "");
   EXPECT_EQ(resolve(ModelReference::parse(path.string()), catalog, store_).path, path);
-  EXPECT_ERROR(resolve(ModelReference::parse("/nowhere.gguf"), catalog, store_), not_found, "does not exist");
-  EXPECT_ERROR(resolve(ModelReference::parse(temporary_.path().string()), catalog, store_), not_found, "is no file");
-  EXPECT_ERROR(resolve(ModelReference::parse("deepseek-r1:7b"), catalog, store_), not_found, "ridge pull deepseek-r1:7b");
+  EXPECT_ERROR(resolve(ModelReference::parse("/nowhere.gguf"), catalog, store_), not_found,
+               "does not exist");
+  EXPECT_ERROR(resolve(ModelReference::parse(temporary_.path().string()), catalog, store_),
+               not_found, "is no file");
+  EXPECT_ERROR(resolve(ModelReference::parse("deepseek-r1:7b"), catalog, store_), not_found,
+               "ridge pull deepseek-r1:7b");
 }
 
 TEST(StoreRoot, FollowsTheEnvironment) {

@@ -21,7 +21,8 @@ TEST(RunProcess, TellsHowItEnded) {
 }
 
 TEST(RunProcess, KeepsTheEndOfLongOutput) {
-  const auto result = run_process({"sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo end >&2"});
+  const auto result =
+      run_process({"sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo end >&2"});
   EXPECT_LE(result.output.size(), 16384u);
   EXPECT_TRUE(result.output.ends_with("xend\n"));
 }

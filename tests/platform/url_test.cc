@@ -13,8 +13,9 @@ TEST(Url, TheOriginHoldsSchemeHostAndPort) {
 }
 
 TEST(Url, RefusesOtherSchemesUsersAndStrangeBytes) {
-  for (const char* text : {"file:///etc/passwd", "ftp://a/", "gopher://a/", "https://user:word@a/", "https://user@a/",
-                           "https://a\\@b/", "https://a/ b", "https://a/\r\nHost: b", "", "a/b", "https://"}) {
+  for (const char* text :
+       {"file:///etc/passwd", "ftp://a/", "gopher://a/", "https://user:word@a/", "https://user@a/",
+        "https://a\\@b/", "https://a/ b", "https://a/\r\nHost: b", "", "a/b", "https://"}) {
     EXPECT_ERROR(Url::parse(text), invalid_argument, "");
   }
 }

@@ -16,7 +16,8 @@ namespace {
 class ZipTest : public testing::Test {
  protected:
   void write(const std::map<std::string, std::string>& members) {
-    zip_t* archive = zip_open((temporary_.path() / "a.zip").c_str(), ZIP_CREATE | ZIP_TRUNCATE, nullptr);
+    zip_t* archive =
+        zip_open((temporary_.path() / "a.zip").c_str(), ZIP_CREATE | ZIP_TRUNCATE, nullptr);
     ASSERT_NE(archive, nullptr);
     for (const auto& [name, bytes] : members) {
       zip_source_t* source = zip_source_buffer(archive, bytes.data(), bytes.size(), 0);
