@@ -51,22 +51,18 @@ void add_global_options(CLI::App& app, Context& context) {
 
 // The order here is the order of the help. One line for each command.
 void add_commands(CLI::App& app, Context& context) {
-#ifdef RIDGE_HAS_ENGINE
   add_run_command(app, context);
   add_serve_command(app, context);
   add_ps_command(app, context);
-#endif
   add_pull_command(app, context);
   add_list_command(app, context);
   add_show_command(app, context);
   add_verify_command(app, context);
   add_rm_command(app, context);
   add_tokenize_command(app, context);
-#ifdef RIDGE_HAS_ENGINE
   add_bench_command(app, context);
   add_logits_command(app, context);
   add_doctor_command(app, context);
-#endif
   add_completion_command(app, context);
 }
 

@@ -1,11 +1,19 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "backend/device.h"
 
 namespace ridge::backend::cpu {
 
+// Opens the host's processors as one device. DeviceOptions::isa must be one of available_isas() or
+// empty for the best; throws unsupported naming what there is.
 std::unique_ptr<Device> open(const DeviceOptions& options);
+
+// Instruction sets that this machine can run, the plainest first: "scalar", "avx2", "avx512",
+// "avx512_vnni".
+std::vector<std::string> available_isas();
 
 }  // namespace ridge::backend::cpu

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "backend/device.h"
+
+namespace ridge::backend::cpu {
+
+// Zeroed memory from the system in whole pages, aligned to 2 MiB where it is large, with huge pages
+// asked for: weights are read end to end at every step, and small pages cost a tenth of that.
+class Memory {
+ public:
+  Memory() = default;
+  explicit Memory(size_t bytes);  // throws out_of_memory
+  ~Memory();
+  Memory(Memory&& other) noexcept;
+  Memory& operator=(Memory&& other) noexcept;
+
+  std::byte* data() const { return data_; }
+  size_t size_bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class CpuBuffer final : public Buffer {
+ public:
+  explicit CpuBuffer(size_t bytes) : memory_(bytes), bytes_(bytes) {}
+  // A view of memory that somebody else owns.
+  CpuBuffer(std::byte* data, size_t bytes) : view_(data), bytes_(bytes) {}
+  size_t size_bytes() const override { return bytes_; }
+  std::byte* host_data() override { return data(); }
+  std::byte* data() const { return view_ != nullptr ? view_ : memory_.data(); }
+
+ private:
+  Memory memory_;
+  std::byte* view_ = nullptr;
+  size_t bytes_;
+};
+
+}  // namespace ridge::backend::cpu

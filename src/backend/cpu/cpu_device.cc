@@ -1,0 +1,102 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "backend/cpu/buffer.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/kv_cache.h"
+#include "backend/cpu/machine_probe.h"
+#include "backend/cpu/open.h"
+#include "backend/cpu/program.h"
+#include "backend/cpu/weight.h"
+#include "base/cpu_count.h"
+#include "base/error.h"
+
+namespace ridge::backend::cpu {
+
+namespace {
+
+// Work is done when the call returns, so every event is already reached.
+class CpuEvent final : public Event {
+ public:
+  bool reached() const override { return true; }
+  void wait() override {}
+};
+
+void check_range(size_t size, size_t offset, size_t bytes) {
+  RIDGE_ASSERT(offset <= size && bytes <= size - offset);
+}
+
+class CpuStream final : public Stream {
+ public:
+  void upload(Buffer& to, size_t offset, std::span<const std::byte> from) override {
+    check_range(to.size_bytes(), offset, from.size());
+    std::memcpy(to.host_data() + offset, from.data(), from.size());
+  }
+  void download(const Buffer& from, size_t offset, std::span<std::byte> to) override {
+    check_range(from.size_bytes(), offset, to.size());
+    std::memcpy(to.data(), static_cast<const CpuBuffer&>(from).data() + offset, to.size());
+  }
+  void run(Program& program, const StepShape& shape) override {
+    static_cast<CpuProgram&>(program).run(shape);
+  }
+  std::unique_ptr<Event> record_event() override { return std::make_unique<CpuEvent>(); }
+  void synchronize() override {}
+};
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  }
+  return "unknown processor";
+}
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(const DeviceOptions& options)
+      : isa_(select_isa(options.isa)),
+        team_(options.threads > 0 ? options.threads : available_cpus()) {
+    info_.name = fmt::format("cpu:{}", isa_.name);
+    info_.description = processor_name();
+    info_.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+    info_.threads = team_.size();
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+  DeviceLimits measure_limits() override { return probe_machine(team_, *isa_.kernels); }
+  DType activation_dtype() const override { return DType::f32; }
+  std::unique_ptr<Buffer> allocate(size_t bytes) override {
+    return std::make_unique<CpuBuffer>(bytes);
+  }
+  std::unique_ptr<Stream> create_stream() override { return std::make_unique<CpuStream>(); }
+  std::unique_ptr<Weight> prepare_weight(const WeightSource& source) override {
+    return std::make_unique<CpuWeight>(source, team_);
+  }
+  std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) override {
+    return std::make_unique<CpuKvCache>(layout);
+  }
+  std::unique_ptr<Program> compile(const Recording& recording) override {
+    return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels);
+  }
+
+ private:
+  Isa isa_;
+  ThreadTeam team_;
+  DeviceInfo info_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> open(const DeviceOptions& options) {
+  if (options.threads < 0 || options.threads > 1024) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} threads; it must be 0 (all) to 1024", options.threads), "threads");
+  }
+  return std::make_unique<CpuDevice>(options);
+}
+
+}  // namespace ridge::backend::cpu

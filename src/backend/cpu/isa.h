@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string_view>
+
+#include "backend/cpu/kernels.h"
+
+namespace ridge::backend::cpu {
+
+// The kernels of one of available_isas(), or of the best for "". Throws unsupported.
+struct Isa {
+  std::string_view name;
+  const KernelTable* kernels;
+};
+Isa select_isa(std::string_view name);
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "backend/cpu/attention_kernel.h"
+#include "backend/cpu/linear_kernel.h"
+#include "backend/cpu/row_kernels.h"
+
+// Instantiates every kernel for one kind of vector; included once by each kernels_*.cc.
+namespace ridge::backend::cpu {
+namespace {
+
+template <class V>
+KernelTable make_kernel_table() {
+  KernelTable table{};
+  table.tile_tokens = V::max_tile_tokens;
+  fill_dot<V, DType::f32>(table);
+  fill_dot<V, DType::f16>(table);
+  fill_dot<V, DType::bf16>(table);
+  fill_dot<V, DType::q4_0>(table);
+  fill_dot<V, DType::q4_1>(table);
+  fill_dot<V, DType::q5_0>(table);
+  fill_dot<V, DType::q5_1>(table);
+  fill_dot<V, DType::q8_0>(table);
+  fill_dot<V, DType::q2_k>(table);
+  fill_dot<V, DType::q3_k>(table);
+  fill_dot<V, DType::q4_k>(table);
+  fill_dot<V, DType::q5_k>(table);
+  fill_dot<V, DType::q6_k>(table);
+  fill_dot<V, DType::iq4_nl>(table);
+  fill_dot<V, DType::iq4_xs>(table);
+  table.quantize_row = &quantize_row<V>;
+  table.rms_norm = &rms_norm_row<V>;
+  table.gated_activation = &gated_activation_row<V>;
+  table.add = &add_row<V>;
+  table.scale = &scale_row<V>;
+  table.rope = &rope_head<V>;
+  table.store_kv = &store_kv<V>;
+  table.attention = &attention<V>;
+  return table;
+}
+
+}  // namespace
+}  // namespace ridge::backend::cpu

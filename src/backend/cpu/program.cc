@@ -1,0 +1,48 @@
+#include "backend/cpu/program.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace ridge::backend::cpu {
+
+CpuProgram::CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels)
+    : team_(team), kernels_(kernels), limits_(recording.limits), inputs_(recording) {
+  steps_ = make_schedule(recording, team.size(), kernels);
+  size_t shared = 0;
+  size_t own = 0;
+  for (const auto& step : steps_) {
+    for (const Value& value : step->values()) arena_.use(value.storage, step->index);
+    shared = std::max(shared, step->shared_scratch_bytes());
+    own = std::max(own, step->member_scratch_bytes());
+  }
+  for (const Value& value : recording.outputs) arena_.keep_to_end(value.storage);
+  arena_.allocate(recording);
+  shared_scratch_ = Memory(shared);
+  for (int member = 0; member < team.size(); ++member) member_scratch_.emplace_back(own);
+  counters_ = std::make_unique<std::atomic<int64_t>[]>(steps_.size());
+  for (const Value& value : recording.outputs) {
+    const Storage& storage = recording.storages[value.storage];
+    const int rows = storage.rows == Rows::tokens ? limits_.tokens : limits_.outputs;
+    const size_t bytes = static_cast<size_t>(rows) * row_bytes(storage.dtype, storage.columns);
+    outputs_.push_back(
+        std::make_unique<CpuBuffer>(reinterpret_cast<std::byte*>(arena_.at(value)), bytes));
+  }
+}
+
+void CpuProgram::run(const StepShape& shape) {
+  RIDGE_ASSERT(shape.tokens <= limits_.tokens && shape.sequences <= limits_.sequences);
+  RIDGE_ASSERT(shape.outputs <= limits_.outputs && shape.block_copies <= limits_.block_copies);
+  for (size_t i = 0; i < steps_.size(); ++i) counters_[i].store(0, std::memory_order_relaxed);
+  Run run{kernels_, arena_, inputs_, shape, team_, shared_scratch_.data(), member_scratch_,
+          counters_.get()};
+  team_.run([&](int member) {
+    for (const auto& step : steps_) {
+      step->run(run, member);
+      // The team's own barrier follows the last step.
+      if (step != steps_.back() && !step->runs_into_next()) team_.barrier();
+    }
+  });
+}
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,181 @@
+#pragma once
+
+#include "backend/cpu/kernels.h"
+
+// Ops on single rows: rms_norm, quantize_rows, gated_activation, add, scale, rope.
+namespace ridge::backend::cpu {
+namespace {
+
+// e^x for x ≤ 88 or so, to about 1e-7 relative: 2^n · e^r with |r| ≤ ln 2 / 2 and the Taylor series
+// of e^r to r^6, whose remainder is below 2e-7 · r^7.
+template <class V>
+typename V::F exp(typename V::F x) {
+  using F = typename V::F;
+  x = V::min(V::max(x, V::set1(-87.0f)), V::set1(88.0f));
+  const F n = V::round(V::mul(x, V::set1(1.44269504f)));
+  F r = V::fnma(n, V::set1(0.693145752f), x);  // ln 2 in two parts, the first exact times n
+  r = V::fnma(n, V::set1(1.42860677e-6f), r);
+  F p = V::set1(1.0f / 720);
+  p = V::fma(p, r, V::set1(1.0f / 120));
+  p = V::fma(p, r, V::set1(1.0f / 24));
+  p = V::fma(p, r, V::set1(1.0f / 6));
+  p = V::fma(p, r, V::set1(0.5f));
+  p = V::fma(p, r, V::set1(1.0f));
+  p = V::fma(p, r, V::set1(1.0f));
+  return V::mul(p, V::pow2(n));
+}
+
+template <class V>
+typename V::F sigmoid(typename V::F x) {
+  const auto one = V::set1(1.0f);
+  return V::div(one, V::add(one, exp<V>(V::sub(V::zero(), x))));
+}
+
+// Calls `vector(i)` for whole vectors and `tail(i, n)` for the last n < lanes columns.
+template <class V, class Vector, class Tail>
+void for_columns(int64_t columns, Vector vector, Tail tail) {
+  int64_t i = 0;
+  for (; i + V::lanes <= columns; i += V::lanes) vector(i);
+  if (i < columns) tail(i, static_cast<int>(columns - i));
+}
+
+// The columns past the last whole vector, by way of a buffer of one vector.
+template <class V>
+typename V::F load_tail(const float* p, int n) {
+  float buffer[V::lanes] = {};
+  for (int i = 0; i < n; ++i) buffer[i] = p[i];
+  return V::load(buffer);
+}
+template <class V>
+void store_tail(float* p, typename V::F x, int n) {
+  float buffer[V::lanes];
+  V::store(buffer, x);
+  for (int i = 0; i < n; ++i) p[i] = buffer[i];
+}
+
+// out[i] = fn(vectors at i of each input).
+template <class V, class Fn, class... Inputs>
+void map_row(int64_t columns, float* out, Fn fn, const Inputs*... inputs) {
+  for_columns<V>(
+      columns, [&](int64_t i) { V::store(out + i, fn(V::load(inputs + i)...)); },
+      [&](int64_t i, int n) { store_tail<V>(out + i, fn(load_tail<V>(inputs + i, n)...), n); });
+}
+
+template <class V>
+void add_row(const float* a, const float* b, int64_t columns, float* out) {
+  using F = typename V::F;
+  map_row<V>(columns, out, [](F x, F y) { return V::add(x, y); }, a, b);
+}
+
+template <class V>
+void scale_row(const float* x, float factor, int64_t columns, float* out) {
+  using F = typename V::F;
+  const F f = V::set1(factor);
+  map_row<V>(columns, out, [f](F v) { return V::mul(v, f); }, x);
+}
+
+template <class V>
+void rms_norm_row(const float* x, const float* weight, float eps, int64_t columns, float* out) {
+  using F = typename V::F;
+  F squares = V::zero();
+  for_columns<V>(
+      columns,
+      [&](int64_t i) {
+        const F v = V::load(x + i);
+        squares = V::fma(v, v, squares);
+      },
+      [&](int64_t i, int n) {
+        const F v = load_tail<V>(x + i, n);
+        squares = V::fma(v, v, squares);
+      });
+  const float mean = V::reduce_add(squares) / static_cast<float>(columns);
+  const F factor = V::set1(1.0f / __builtin_sqrtf(mean + eps));
+  map_row<V>(columns, out, [factor](F v, F w) { return V::mul(V::mul(v, factor), w); }, x, weight);
+}
+
+template <class V>
+void gated_activation_row(const float* gate, const float* up, Activation kind, int64_t columns,
+                          float* out) {
+  using F = typename V::F;
+  switch (kind) {
+    case Activation::silu:
+      return map_row<V>(
+          columns, out, [](F g, F u) { return V::mul(V::mul(g, sigmoid<V>(g)), u); }, gate, up);
+    case Activation::gelu_tanh:
+      // 0.5 (1 + tanh(z)) is σ(2z), z = √(2/π) (g + 0.044715 g³).
+      return map_row<V>(
+          columns, out,
+          [](F g, F u) {
+            const F cube = V::mul(V::mul(g, g), g);
+            const F z = V::mul(V::fma(cube, V::set1(0.044715f), g), V::set1(2 * 0.797884561f));
+            return V::mul(V::mul(g, sigmoid<V>(z)), u);
+          },
+          gate, up);
+    case Activation::swiglu_oai:
+      return map_row<V>(
+          columns, out,
+          [](F g, F u) {
+            const F limit = V::set1(7.0f);
+            g = V::min(g, limit);
+            u = V::max(V::min(u, limit), V::set1(-7.0f));
+            const F gated = V::mul(g, sigmoid<V>(V::mul(g, V::set1(1.702f))));
+            return V::mul(gated, V::add(u, V::set1(1.0f)));
+          },
+          gate, up);
+  }
+}
+
+// One group of 32: scale = max|x| / 127; codes go out four by four, `tokens` quads apart.
+template <class V>
+void quantize_group(const float* x, int64_t group, const ActivationRow& to) {
+  using F = typename V::F;
+  F best = V::zero();
+  for (int i = 0; i < activation_group; i += V::lanes) best = V::max(best, V::abs(V::load(x + i)));
+  const float largest = V::reduce_max(best);
+  const F inverse = V::set1(largest > 0 ? 127.0f / largest : 0.0f);
+  alignas(64) int8_t codes[activation_group];
+  int32_t sums[2] = {0, 0};
+  for (int i = 0; i < activation_group; i += V::lanes) {
+    sums[i / 16] += V::store_codes(codes + i, V::mul(V::load(x + i), inverse));
+  }
+  const float scale = largest / 127.0f;
+  to.scales[group * to.tokens + to.token] = scale;
+  to.sums[(2 * group) * to.tokens + to.token] = scale * static_cast<float>(sums[0]);
+  to.sums[(2 * group + 1) * to.tokens + to.token] = scale * static_cast<float>(sums[1]);
+  for (int quad = 0; quad < 8; ++quad) {
+    __builtin_memcpy(to.codes + 4 * ((8 * group + quad) * to.tokens + to.token), codes + 4 * quad,
+                     4);
+  }
+}
+
+template <class V>
+void quantize_row(const float* x, int64_t columns, const ActivationRow& to) {
+  const int64_t whole = columns / activation_group;
+  for (int64_t g = 0; g < whole; ++g) quantize_group<V>(x + g * activation_group, g, to);
+  const int64_t padded = (columns + 255) / 256 * 256 / activation_group;
+  for (int64_t g = whole; g < padded; ++g) {
+    float rest[activation_group] = {};
+    for (int64_t i = g * activation_group; i < columns; ++i) rest[i - g * activation_group] = x[i];
+    quantize_group<V>(rest, g, to);
+  }
+}
+
+// Plain loops: a head is short, and the compiler turns both pairings into vectors.
+template <class V>
+void rope_head(float* head, const float* cos_sin, int rotary_dim, RopePairs pairs) {
+  const int half = rotary_dim / 2;
+  const int stride = pairs == RopePairs::neox ? 1 : 2;
+  const int distance = pairs == RopePairs::neox ? half : 1;
+  for (int i = 0; i < half; ++i) {
+    float& a = head[i * stride];
+    float& b = head[i * stride + distance];
+    const float c = cos_sin[2 * i];
+    const float s = cos_sin[2 * i + 1];
+    const float turned = a * c - b * s;
+    b = a * s + b * c;
+    a = turned;
+  }
+}
+
+}  // namespace
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,310 @@
+#include "backend/cpu/schedule.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "backend/cpu/steps.h"
+#include "base/error.h"
+
+namespace ridge::backend::cpu {
+
+// ---------------------------------------------------------------- memory
+
+void Arena::use(int storage, int step) {
+  if (storage >= static_cast<int>(lives_.size())) lives_.resize(storage + 1);
+  Life& life = lives_[storage];
+  if (life.first < 0) life.first = step;
+  life.last = std::max(life.last, step);
+}
+
+void Arena::keep_to_end(int storage) {
+  use(storage, lives_[storage].last);
+  lives_[storage].last = INT32_MAX;
+}
+
+void Arena::allocate(const Recording& recording) {
+  lives_.resize(recording.storages.size());
+  columns_.clear();
+  std::vector<size_t> sizes;
+  for (const Storage& s : recording.storages) {
+    columns_.push_back(s.columns);
+    const int rows = s.rows == Rows::tokens ? recording.limits.tokens : recording.limits.outputs;
+    const size_t bytes = static_cast<size_t>(rows) * s.columns * row_bytes(s.dtype, 1);
+    sizes.push_back((bytes + 63) / 64 * 64);
+  }
+  // First fit over the storages that are alive at the same time, in the order of their first use.
+  std::vector<int> order;
+  for (int i = 0; i < static_cast<int>(lives_.size()); ++i) {
+    if (lives_[i].first >= 0) order.push_back(i);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return lives_[a].first < lives_[b].first; });
+  std::vector<size_t> offsets(lives_.size(), 0);
+  std::vector<int> placed;
+  size_t total = 0;
+  for (int i : order) {
+    std::map<size_t, size_t> taken;  // offset → end
+    for (int other : placed) {
+      if (lives_[other].last < lives_[i].first) continue;
+      size_t& end = taken[offsets[other]];
+      end = std::max(end, offsets[other] + sizes[other]);
+    }
+    size_t at = 0;
+    for (const auto& [offset, end] : taken) {
+      if (offset >= at + sizes[i]) break;
+      at = std::max(at, end);
+    }
+    offsets[i] = at;
+    placed.push_back(i);
+    total = std::max(total, at + sizes[i]);
+  }
+  memory_ = Memory(total);
+  data_.assign(lives_.size(), nullptr);
+  for (int i : order) data_[i] = memory_.data() + offsets[i];
+}
+
+void* Arena::raw(Value value) const {
+  return reinterpret_cast<float*>(data_[value.storage]) + value.column;
+}
+
+int8_t* Arena::codes_at(Value value) const {
+  return reinterpret_cast<int8_t*>(data_[value.storage]) + value.column;
+}
+
+StepPointers::StepPointers(const Recording& recording)
+    : blocks_per_sequence(recording.limits.blocks_per_sequence) {
+  const auto view = [](Buffer* buffer) {
+    return buffer == nullptr ? nullptr : reinterpret_cast<const int32_t*>(buffer->host_data());
+  };
+  const StepBuffers& in = recording.inputs;
+  token_ids = view(in.token_ids);
+  positions = view(in.positions);
+  slots = view(in.slots);
+  query_starts = view(in.query_starts);
+  context_lengths = view(in.context_lengths);
+  block_tables = view(in.block_tables);
+  output_rows = view(in.output_rows);
+  block_copies = view(in.block_copies);
+}
+
+// ---------------------------------------------------------------- fusion
+
+namespace {
+
+const CpuWeight* as_cpu(const Weight* weight) { return static_cast<const CpuWeight*>(weight); }
+
+// Reads the ops in order and emits steps, looking ahead for what can be fused.
+class Scheduler {
+ public:
+  Scheduler(const Recording& recording, int members, const KernelTable& kernels)
+      : recording_(recording), members_(members), kernels_(kernels) {
+    count_uses();
+  }
+
+  std::vector<std::unique_ptr<Step>> run() {
+    collect_rope_tables();
+    while (next_ < recording_.ops.size()) {
+      std::visit([this](const auto& op) { emit(op); }, recording_.ops[next_]);
+    }
+    return std::move(steps_);
+  }
+
+ private:
+  template <typename T>
+  const T* peek(size_t ahead) const {
+    const size_t at = next_ + ahead;
+    return at < recording_.ops.size() ? std::get_if<T>(&recording_.ops[at]) : nullptr;
+  }
+
+  Rows rows_of(Value value) const { return recording_.storages[value.storage].rows; }
+
+  static bool same(Value a, Value b) {
+    return a.storage == b.storage && a.column == b.column && a.columns == b.columns;
+  }
+
+  // Whether nothing but its producer and one consumer touch the value.
+  bool only_feeds_next(Value value) const { return uses_[value.storage] == 2; }
+
+  void count(Value value) {
+    if (value.valid()) ++uses_[value.storage];
+  }
+
+  void count_uses() {
+    uses_.assign(recording_.storages.size(), 0);
+    for (const Value& v : recording_.outputs) count(v);
+    for (const Op& op : recording_.ops) {
+      std::visit([this](const auto& o) { count_op(o); }, op);
+    }
+  }
+  void count_op(const Embed& o) { count(o.out); }
+  void count_op(const RmsNorm& o) { count(o.x), count(o.out); }
+  void count_op(const AddRmsNorm& o) { count(o.x), count(o.residual), count(o.out); }
+  void count_op(const QuantizeRows& o) { count(o.x), count(o.codes), count(o.scales); }
+  void count_op(const Linear& o) { count(o.x), count(o.out); }
+  void count_op(const HeadLinear& o) { count(o.x), count(o.out); }
+  void count_op(const LoraLinear& o) { count(o.x), count(o.out); }
+  void count_op(const GatedActivation& o) { count(o.x), count(o.out); }
+  void count_op(const Rope& o) { count(o.q), count(o.k); }
+  void count_op(const StoreKv& o) { count(o.k), count(o.v); }
+  void count_op(const StoreLatent& o) { count(o.latent), count(o.rotary_key); }
+  void count_op(const Attention& o) { count(o.q), count(o.out); }
+  void count_op(const MlaAttention& o) { count(o.q_latent), count(o.q_rope), count(o.out); }
+  void count_op(const Route& o) { count(o.logits), count(o.ids), count(o.weights); }
+  void count_op(const ExpertLinear& o) {
+    count(o.x), count(o.ids), count(o.weights), count(o.out);
+  }
+  void count_op(const Add& o) { count(o.a), count(o.b), count(o.out); }
+  void count_op(const Scale& o) { count(o.x), count(o.out); }
+  void count_op(const GatherRows& o) { count(o.x), count(o.out); }
+  void count_op(const CopyBlocks&) {}
+  void count_op(const TopK& o) { count(o.logits), count(o.values), count(o.ids); }
+  void count_op(const Sample& o) { count(o.logits), count(o.ids); }
+  void count_op(const Communicate& o) { count(o.x), count(o.out); }
+
+  void push(std::unique_ptr<Step> step, size_t ops = 1) {
+    step->index = static_cast<int>(steps_.size());
+    steps_.push_back(std::move(step));
+    next_ += ops;
+  }
+
+  [[noreturn]] void refuse() const {
+    throw Error(ErrorCode::unsupported, fmt::format("the cpu back end has no kernel for {} yet",
+                                                    name(recording_.ops[next_])));
+  }
+
+  void collect_rope_tables() {
+    for (const Op& op : recording_.ops) {
+      if (const auto* rope = std::get_if<Rope>(&op)) angles_for(rope->table);
+    }
+    if (tables_.empty()) return;
+    for (auto& table : tables_) table->resize(recording_.limits.tokens);
+    push(make_rope_angles_step(tables_), 0);
+  }
+
+  std::shared_ptr<RopeAngles> angles_for(const RopeTable& table) {
+    for (auto& known : tables_) {
+      const RopeTable& t = known->table();
+      if (t.inverse_frequencies == table.inverse_frequencies && t.magnitude == table.magnitude) {
+        return known;
+      }
+    }
+    tables_.push_back(std::make_shared<RopeAngles>(table));
+    return tables_.back();
+  }
+
+  // The linear at `ahead` (and an activation or a residual after it) fed by plan.x or its norm.
+  void push_linear(LinearPlan plan, size_t ahead) {
+    const Linear& linear = *peek<Linear>(ahead);
+    plan.rows = rows_of(linear.x);
+    plan.weight = as_cpu(linear.weight);
+    plan.bias = as_cpu(linear.bias);
+    plan.out = linear.out;
+    size_t ops = ahead + 1;
+    if (const auto* gated = peek<GatedActivation>(ops);
+        gated != nullptr && same(gated->x, linear.out) && only_feeds_next(linear.out) &&
+        linear.bias == nullptr && splits_into_strips(*plan.weight)) {
+      plan.activation = gated->kind;
+      plan.out = gated->out;
+      ++ops;
+    } else if (const auto* add = peek<AddRmsNorm>(ops);
+               add != nullptr && same(add->x, linear.out) && only_feeds_next(linear.out)) {
+      plan.accumulate = true;
+      plan.out = add->residual;
+      residual_added_ = true;
+    }
+    push(make_linear_step(plan, recording_.limits, members_, kernels_), ops);
+  }
+
+  // Whether gate and up rows fall into strips of their own, so that one thread can have both.
+  static bool splits_into_strips(const CpuWeight& weight) {
+    if (weight.rows() / 2 % strip_rows != 0) return false;
+    return std::all_of(weight.parts().begin(), weight.parts().end(),
+                       [](const WeightPart& p) { return p.first_row % strip_rows == 0; });
+  }
+
+  void emit(const Embed& op) { push(make_embed_step(op)); }
+
+  void emit(const RmsNorm& op) {
+    if (feeds_linear(op.out)) {
+      push_linear({.x = op.x, .norm = as_cpu(op.weight), .eps = op.eps}, 1);
+    } else {
+      push(make_rms_norm_step(op, rows_of(op.x)));
+    }
+  }
+
+  void emit(const AddRmsNorm& op) {
+    const bool added = std::exchange(residual_added_, false);
+    const RmsNorm norm{op.residual, op.weight, op.eps, op.out};
+    if (!added && !feeds_linear(op.out)) return push(make_add_rms_norm_step(op, rows_of(op.x)));
+    if (!added) push(make_add_step(op.residual, op.x, op.residual, rows_of(op.x)), 0);
+    emit(norm);
+  }
+
+  bool feeds_linear(Value norm_out) const {
+    const auto* linear = peek<Linear>(1);
+    return linear != nullptr && same(linear->x, norm_out) && only_feeds_next(norm_out);
+  }
+
+  void emit(const Linear& op) { push_linear({.x = op.x}, 0); }
+  void emit(const QuantizeRows& op) { push(make_quantize_rows_step(op, rows_of(op.x))); }
+  void emit(const GatedActivation& op) { push(make_gated_activation_step(op, rows_of(op.x))); }
+
+  void emit(const Rope& op) {
+    AttentionPlan plan{.rope = op, .angles = angles_for(op.table)};
+    size_t ops = 1;
+    const auto* store = peek<StoreKv>(1);
+    const auto* attention = peek<Attention>(2);
+    if (store != nullptr && attention != nullptr && op.k.valid() && same(store->k, op.k) &&
+        same(attention->q, op.q) && store->cache == attention->cache &&
+        store->layer == attention->layer) {
+      plan.store = *store;
+      plan.attention = *attention;
+      ops = 3;
+    }
+    push(make_attention_step(plan), ops);
+  }
+  void emit(const StoreKv& op) {
+    push(make_attention_step(AttentionPlan{.store = op}));
+  }
+  void emit(const Attention& op) {
+    push(make_attention_step(AttentionPlan{.attention = op}));
+  }
+
+  void emit(const Add& op) { push(make_add_step(op.a, op.b, op.out, rows_of(op.a))); }
+  void emit(const Scale& op) { push(make_scale_step(op, rows_of(op.x))); }
+  void emit(const GatherRows& op) { push(make_gather_rows_step(op)); }
+  void emit(const CopyBlocks& op) { push(make_copy_blocks_step(op)); }
+  void emit(const TopK& op) { push(make_top_k_step(op, rows_of(op.logits))); }
+  void emit(const Sample& op) { push(make_sample_step(op, rows_of(op.logits))); }
+  void emit(const Communicate& op) {
+    if (op.x.columns != op.out.columns) refuse();  // more than one rank
+    push(make_copy_step(op.x, op.out, rows_of(op.x)));
+  }
+  void emit(const HeadLinear&) { refuse(); }
+  void emit(const LoraLinear&) { refuse(); }
+  void emit(const StoreLatent&) { refuse(); }
+  void emit(const MlaAttention&) { refuse(); }
+  void emit(const Route&) { refuse(); }
+  void emit(const ExpertLinear&) { refuse(); }
+
+  const Recording& recording_;
+  const int members_;
+  const KernelTable& kernels_;
+  std::vector<int> uses_;  // ops and outputs that name each storage
+  std::vector<std::unique_ptr<Step>> steps_;
+  RopeTables tables_;
+  size_t next_ = 0;
+  bool residual_added_ = false;  // the last linear added into the next norm's residual
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
+                                                 const KernelTable& kernels) {
+  return Scheduler(recording, members, kernels).run();
+}
+
+}  // namespace ridge::backend::cpu

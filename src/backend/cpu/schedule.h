@@ -1,0 +1,110 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "backend/cpu/buffer.h"
+#include "backend/cpu/kernels.h"
+#include "backend/ops.h"
+#include "base/thread_team.h"
+
+// What a recording becomes on a CPU: a list of steps that the whole team runs together, with one
+// barrier after each.
+namespace ridge::backend::cpu {
+
+// Where activations lie. Storages whose lives do not overlap share memory.
+class Arena {
+ public:
+  // Steps are numbered in order; a storage lives from its first use to its last.
+  void use(int storage, int step);
+  void keep_to_end(int storage);
+  void allocate(const Recording& recording);
+
+  float* at(Value value) const { return static_cast<float*>(raw(value)); }
+  int32_t* ids_at(Value value) const { return static_cast<int32_t*>(raw(value)); }
+  int8_t* codes_at(Value value) const;
+  int64_t stride(Value value) const { return columns_[value.storage]; }
+  size_t size_bytes() const { return memory_.size_bytes(); }
+
+ private:
+  struct Life {
+    int first = -1;
+    int last = -1;
+  };
+  void* raw(Value value) const;
+
+  std::vector<Life> lives_;
+  std::vector<int> columns_;
+  std::vector<std::byte*> data_;
+  Memory memory_;
+};
+
+// The step's inputs as the host sees them.
+struct StepPointers {
+  const int32_t* token_ids = nullptr;
+  const int32_t* positions = nullptr;
+  const int32_t* slots = nullptr;
+  const int32_t* query_starts = nullptr;
+  const int32_t* context_lengths = nullptr;
+  const int32_t* block_tables = nullptr;
+  const int32_t* output_rows = nullptr;
+  const int32_t* block_copies = nullptr;
+  int blocks_per_sequence = 0;
+
+  explicit StepPointers(const Recording& recording);
+};
+
+// One replay, as every member of the team sees it.
+struct Run {
+  const KernelTable& kernels;
+  const Arena& arena;
+  const StepPointers& inputs;
+  StepShape shape;
+  ThreadTeam& team;
+  std::byte* shared_scratch;
+  std::vector<Memory>& member_scratch;
+  std::atomic<int64_t>* counters;  // one for each step, zero when the run begins
+
+  int rows(Rows kind) const { return kind == Rows::tokens ? shape.tokens : shape.outputs; }
+};
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  // Called by every member at once.
+  virtual void run(Run& run, int member) = 0;
+  virtual std::vector<Value> values() const = 0;
+  virtual size_t shared_scratch_bytes() const { return 0; }
+  virtual size_t member_scratch_bytes() const { return 0; }
+  // Whether the next step may start before all members have ended this one.
+  virtual bool runs_into_next() const { return false; }
+
+  int index = 0;  // in the schedule
+
+ protected:
+  // Work that costs about the same each, taken in chunks by whoever is free: a neighbour on the
+  // machine may slow one thread down at any time. Once in a step's run.
+  template <typename Fn>
+  void share(Run& run, int64_t items, int64_t chunk, Fn fn) const {
+    std::atomic<int64_t>& next = run.counters[index];
+    for (int64_t first = next.fetch_add(chunk); first < items; first = next.fetch_add(chunk)) {
+      const int64_t last = first + chunk < items ? first + chunk : items;
+      for (int64_t item = first; item < last; ++item) fn(item);
+    }
+  }
+};
+
+// Calls fn for this member's part of `rows` rows.
+template <typename Fn>
+void split_rows(int rows, int members, int member, Fn fn) {
+  const int last = static_cast<int>(static_cast<int64_t>(rows) * (member + 1) / members);
+  for (int r = static_cast<int>(static_cast<int64_t>(rows) * member / members); r < last; ++r) fn(r);
+}
+
+// Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, and RoPE →
+// store → attention. Throws unsupported, naming the op.
+std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
+                                                 const KernelTable& kernels);
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "tensor/blocks.h"
+
+// Vectors of AVX-512 (F, BW, DQ, VL), with and without VNNI. Everything here is in an unnamed
+// namespace: each kernels_*.cc owns its copy, so that the linker cannot give code for one machine to
+// another. The same holds for simd_avx2.h and simd_scalar.h, which have the same members.
+namespace ridge::backend::cpu {
+namespace {
+
+struct Avx512 {
+  static constexpr int lanes = 16;
+  static constexpr int max_tile_tokens = 8;
+  // dot4_byte sees a code c as c - 128 (else as c).
+  static constexpr bool byte_codes_are_signed = true;
+
+  using F = __m512;   // [lanes] float32
+  using I = __m512i;  // [lanes] int32
+  using B = __m512i;  // [lanes][4] codes
+
+  static F zero() { return _mm512_setzero_ps(); }
+  static F set1(float x) { return _mm512_set1_ps(x); }
+  static F load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F abs(F a) { return _mm512_abs_ps(a); }
+  // a · b + c and c - a · b.
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
+  static F round(F a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  // 2^n for whole n in [-126, 127].
+  static F pow2(F n) {
+    const I biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
+  }
+  static float reduce_add(F a) { return _mm512_reduce_add_ps(a); }
+  static float reduce_max(F a) { return _mm512_reduce_max_ps(a); }
+  // Lanes in [first, last) of a, `fill` in the others.
+  static F keep(F a, int first, int last, float fill) {
+    const auto below = [](int n) {
+      return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1u;
+    };
+    const auto mask = static_cast<__mmask16>(below(last) & ~below(first));
+    return _mm512_mask_mov_ps(set1(fill), mask, a);
+  }
+
+  static F load_f16(const void* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+  }
+  static F load_bf16(const void* p) {
+    const __m256i bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static F load_i8(const void* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+  }
+  static void store_f16(void* p, F x) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  static void store_bf16(void* p, F x) {
+    const I bits = _mm512_castps_si512(x);
+    const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const I rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    _mm256_storeu_si256(static_cast<__m256i*>(p),
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+  }
+  // Rounds to nearest even into int8; returns the sum of the codes.
+  static int32_t store_codes(int8_t* p, F x) {
+    const I rounded = _mm512_cvtps_epi32(x);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(rounded));
+    return _mm512_reduce_add_epi32(rounded);
+  }
+
+  static I izero() { return _mm512_setzero_si512(); }
+  static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+  static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
+  static B low_nibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+  static B high_nibbles(B a) {
+    return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
+  }
+  // iq4_codebook[nibble] + 128.
+  static B codebook(B nibbles) {
+    const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_codebook.data()));
+    const B table = _mm512_broadcast_i32x4(_mm_xor_si128(levels, _mm_set1_epi8(-128)));
+    return _mm512_shuffle_epi8(table, nibbles);
+  }
+  static I quad(const int8_t* x) {
+    int32_t bits;
+    __builtin_memcpy(&bits, x, 4);
+    return _mm512_set1_epi32(bits);
+  }
+  // acc + Σ of 4 products of codes in [0, 63] and x[0 … 3], in each lane.
+  static I dot4_small(I acc, B codes, const int8_t* x) {
+    const I pairs = _mm512_maddubs_epi16(codes, quad(x));
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
+  // The same for codes in [0, 255], seen as code - 128: |code| · sign(code) x cannot saturate.
+  static I dot4_byte(I acc, B codes, const int8_t* x) {
+    const B weight = _mm512_xor_si512(codes, _mm512_set1_epi8(-128));
+    const I a = quad(x);
+    const I turned =
+        _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(weight), _mm512_setzero_si512(), a);
+    const I pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(weight), turned);
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
+};
+
+#ifdef __AVX512VNNI__
+struct Avx512Vnni : Avx512 {
+  static constexpr bool byte_codes_are_signed = false;
+  static I dot4_small(I acc, B codes, const int8_t* x) {
+    return _mm512_dpbusd_epi32(acc, codes, quad(x));
+  }
+  static I dot4_byte(I acc, B codes, const int8_t* x) {
+    return _mm512_dpbusd_epi32(acc, codes, quad(x));
+  }
+};
+#endif
+
+}  // namespace
+}  // namespace ridge::backend::cpu

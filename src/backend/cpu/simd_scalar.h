@@ -1,0 +1,156 @@
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+#include "tensor/blocks.h"
+#include "tensor/float_formats.h"
+
+// Vectors of plain C++, for machines that have none of the others; see simd_avx512.h for what each
+// member promises.
+namespace ridge::backend::cpu {
+namespace {
+
+struct Scalar {
+  static constexpr int lanes = 8;
+  static constexpr int max_tile_tokens = 4;
+  static constexpr bool byte_codes_are_signed = false;
+
+  struct F {
+    float v[lanes];
+  };
+  struct I {
+    int32_t v[lanes];
+  };
+  struct B {
+    uint8_t v[lanes * 4];
+  };
+
+  template <typename Fn>
+  static F each(Fn fn) {
+    F r;
+    for (int i = 0; i < lanes; ++i) r.v[i] = fn(i);
+    return r;
+  }
+
+  static F zero() { return set1(0); }
+  static F set1(float x) {
+    return each([&](int) { return x; });
+  }
+  static F load(const float* p) {
+    return each([&](int i) { return p[i]; });
+  }
+  static void store(float* p, F x) {
+    for (int i = 0; i < lanes; ++i) p[i] = x.v[i];
+  }
+  static F add(F a, F b) {
+    return each([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static F sub(F a, F b) {
+    return each([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  static F mul(F a, F b) {
+    return each([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  static F div(F a, F b) {
+    return each([&](int i) { return a.v[i] / b.v[i]; });
+  }
+  static F max(F a, F b) {
+    return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F min(F a, F b) {
+    return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F abs(F a) {
+    return each([&](int i) { return a.v[i] < 0 ? -a.v[i] : a.v[i]; });
+  }
+  static F fma(F a, F b, F c) {
+    return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+  }
+  static F fnma(F a, F b, F c) {
+    return each([&](int i) { return c.v[i] - a.v[i] * b.v[i]; });
+  }
+  static F round(F a) {
+    return each([&](int i) { return std::nearbyintf(a.v[i]); });
+  }
+  static F pow2(F n) {
+    return each([&](int i) {
+      return std::bit_cast<float>((static_cast<int32_t>(n.v[i]) + 127) << 23);
+    });
+  }
+  static float reduce_add(F a) {
+    float sum = 0;
+    for (float x : a.v) sum += x;
+    return sum;
+  }
+  static float reduce_max(F a) {
+    float best = a.v[0];
+    for (float x : a.v) best = x > best ? x : best;
+    return best;
+  }
+  static F keep(F a, int first, int last, float fill) {
+    return each([&](int i) { return i >= first && i < last ? a.v[i] : fill; });
+  }
+
+  static uint16_t half_at(const void* p, int i) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, static_cast<const char*>(p) + 2 * i, 2);
+    return bits;
+  }
+  static F load_f16(const void* p) {
+    return each([&](int i) { return f16_to_f32(half_at(p, i)); });
+  }
+  static F load_bf16(const void* p) {
+    return each([&](int i) { return bf16_to_f32(half_at(p, i)); });
+  }
+  static F load_i8(const void* p) {
+    return each([&](int i) { return static_cast<float>(static_cast<const int8_t*>(p)[i]); });
+  }
+  static void store_f16(void* p, F x) {
+    for (int i = 0; i < lanes; ++i) static_cast<uint16_t*>(p)[i] = f32_to_f16(x.v[i]);
+  }
+  static void store_bf16(void* p, F x) {
+    for (int i = 0; i < lanes; ++i) static_cast<uint16_t*>(p)[i] = f32_to_bf16(x.v[i]);
+  }
+  static int32_t store_codes(int8_t* p, F x) {
+    int32_t sum = 0;
+    for (int i = 0; i < lanes; ++i) {
+      p[i] = static_cast<int8_t>(std::nearbyintf(x.v[i]));
+      sum += p[i];
+    }
+    return sum;
+  }
+
+  static I izero() { return {}; }
+  static F to_float(I a) {
+    return each([&](int i) { return static_cast<float>(a.v[i]); });
+  }
+  static B load_bytes(const std::byte* p) {
+    B r;
+    __builtin_memcpy(r.v, p, sizeof(r.v));
+    return r;
+  }
+  static B low_nibbles(B a) {
+    for (uint8_t& x : a.v) x &= 15;
+    return a;
+  }
+  static B high_nibbles(B a) {
+    for (uint8_t& x : a.v) x >>= 4;
+    return a;
+  }
+  static B codebook(B nibbles) {
+    for (uint8_t& x : nibbles.v) x = static_cast<uint8_t>(iq4_codebook[x]) ^ 0x80;
+    return nibbles;
+  }
+  static I dot4_small(I acc, const B& codes, const int8_t* x) {
+    for (int i = 0; i < lanes; ++i) {
+      for (int k = 0; k < 4; ++k) acc.v[i] += codes.v[4 * i + k] * x[k];
+    }
+    return acc;
+  }
+  static I dot4_byte(I acc, const B& codes, const int8_t* x) { return dot4_small(acc, codes, x); }
+};
+
+}  // namespace
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "backend/cpu/kv_cache.h"
+#include "backend/cpu/schedule.h"
+#include "backend/cpu/weight.h"
+
+// The kinds of steps that make_schedule chooses from. Each is one op of the contract or a run of them.
+namespace ridge::backend::cpu {
+
+// [norm →] linear [→ activation | → += residual].
+struct LinearPlan {
+  Value x;
+  Rows rows = Rows::tokens;
+  const CpuWeight* norm = nullptr;  // rms_norm of x first
+  float eps = 0;
+  const CpuWeight* weight = nullptr;
+  const CpuWeight* bias = nullptr;
+  std::optional<Activation> activation;  // of the weight's two halves of rows
+  bool accumulate = false;               // out += instead of out =
+  Value out;
+};
+std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits, int members,
+                                       const KernelTable& kernels);
+
+// cos and sin of every position of a run, [T][rotary_dim / 2][2], shared by all layers.
+class RopeAngles {
+ public:
+  explicit RopeAngles(const RopeTable& table) : table_(table) {}
+  const RopeTable& table() const { return table_; }
+  int rotary_dim() const { return static_cast<int>(table_.inverse_frequencies.size()) * 2; }
+  void resize(int tokens) { values_.resize(static_cast<size_t>(tokens) * rotary_dim()); }
+  void compute(int token, int position);
+  const float* row(int token) const {
+    return values_.data() + static_cast<size_t>(token) * rotary_dim();
+  }
+
+ private:
+  RopeTable table_;
+  std::vector<float> values_;
+};
+using RopeTables = std::vector<std::shared_ptr<RopeAngles>>;
+std::unique_ptr<Step> make_rope_angles_step(RopeTables tables);
+
+// [RoPE → store →] attention; also RoPE or store alone.
+struct AttentionPlan {
+  std::optional<Rope> rope;
+  std::shared_ptr<RopeAngles> angles;
+  std::optional<StoreKv> store;
+  std::optional<Attention> attention;
+};
+std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan);
+
+// The ops that work on single rows.
+std::unique_ptr<Step> make_embed_step(const Embed& op);
+std::unique_ptr<Step> make_rms_norm_step(const RmsNorm& op, Rows rows);
+std::unique_ptr<Step> make_add_rms_norm_step(const AddRmsNorm& op, Rows rows);
+std::unique_ptr<Step> make_quantize_rows_step(const QuantizeRows& op, Rows rows);
+std::unique_ptr<Step> make_gated_activation_step(const GatedActivation& op, Rows rows);
+std::unique_ptr<Step> make_add_step(Value a, Value b, Value out, Rows rows);
+std::unique_ptr<Step> make_scale_step(const Scale& op, Rows rows);
+std::unique_ptr<Step> make_gather_rows_step(const GatherRows& op);
+std::unique_ptr<Step> make_copy_blocks_step(const CopyBlocks& op);
+std::unique_ptr<Step> make_top_k_step(const TopK& op, Rows rows);
+std::unique_ptr<Step> make_sample_step(const Sample& op, Rows rows);
+std::unique_ptr<Step> make_copy_step(Value x, Value out, Rows rows);
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,398 @@
+#include "backend/cpu/tile_format.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "tensor/blocks.h"
+
+namespace ridge::backend::cpu {
+
+namespace {
+
+template <typename Block>
+Block load_block(const std::byte* bytes) {
+  Block block;  // copied out, because file rows stand at any address
+  std::memcpy(&block, bytes, sizeof(Block));
+  return block;
+}
+
+void split_nibbles(const uint8_t* packed, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = packed[i] & 15;
+    codes[i + 16] = packed[i] >> 4;
+  }
+}
+
+void join_nibbles(const uint8_t* codes, uint8_t* packed) {
+  for (int i = 0; i < 16; ++i) {
+    packed[i] = static_cast<uint8_t>((codes[i] & 15) | (codes[i + 16] << 4));
+  }
+}
+
+void split(const BlockQ4_0& b, BlockParts& p) {
+  p.d = b.d;
+  split_nibbles(b.codes, p.codes.data());
+}
+void join(const BlockParts& p, BlockQ4_0& b) {
+  b.d = p.d;
+  join_nibbles(p.codes.data(), b.codes);
+}
+
+void split(const BlockIQ4_NL& b, BlockParts& p) {
+  p.d = b.d;
+  split_nibbles(b.codes, p.codes.data());
+}
+void join(const BlockParts& p, BlockIQ4_NL& b) {
+  b.d = p.d;
+  join_nibbles(p.codes.data(), b.codes);
+}
+
+void split(const BlockQ4_1& b, BlockParts& p) {
+  p.d = b.d;
+  p.dmin = b.m;
+  split_nibbles(b.codes, p.codes.data());
+}
+void join(const BlockParts& p, BlockQ4_1& b) {
+  b.d = p.d;
+  b.m = p.dmin;
+  join_nibbles(p.codes.data(), b.codes);
+}
+
+template <typename Block>
+void split_five_bits(const Block& b, BlockParts& p) {
+  split_nibbles(b.codes, p.codes.data());
+  for (int i = 0; i < 32; ++i) p.codes[i] |= ((b.high[i / 8] >> (i % 8)) & 1) << 4;
+}
+template <typename Block>
+void join_five_bits(const BlockParts& p, Block& b) {
+  join_nibbles(p.codes.data(), b.codes);
+  std::memset(b.high, 0, sizeof(b.high));
+  for (int i = 0; i < 32; ++i) b.high[i / 8] |= (p.codes[i] >> 4) << (i % 8);
+}
+
+void split(const BlockQ5_0& b, BlockParts& p) {
+  p.d = b.d;
+  split_five_bits(b, p);
+}
+void join(const BlockParts& p, BlockQ5_0& b) {
+  b.d = p.d;
+  join_five_bits(p, b);
+}
+
+void split(const BlockQ5_1& b, BlockParts& p) {
+  p.d = b.d;
+  p.dmin = b.m;
+  split_five_bits(b, p);
+}
+void join(const BlockParts& p, BlockQ5_1& b) {
+  b.d = p.d;
+  b.m = p.dmin;
+  join_five_bits(p, b);
+}
+
+void split(const BlockQ8_0& b, BlockParts& p) {
+  p.d = b.d;
+  for (int i = 0; i < 32; ++i) p.codes[i] = static_cast<uint8_t>(b.codes[i]) ^ 0x80;
+}
+void join(const BlockParts& p, BlockQ8_0& b) {
+  b.d = p.d;
+  for (int i = 0; i < 32; ++i) b.codes[i] = static_cast<int8_t>(p.codes[i] ^ 0x80);
+}
+
+// Two bits of element i in the order of Q2_K and Q3_K.
+int two_bit_byte(int i) { return 32 * (i / 128) + i % 32; }
+int two_bit_shift(int i) { return 2 * (i % 128 / 32); }
+
+void split(const BlockQ2_K& b, BlockParts& p) {
+  p.d = b.d;
+  p.dmin = b.dmin;
+  for (int g = 0; g < 16; ++g) {
+    p.scales[g] = static_cast<int8_t>(b.scales[g] & 15);
+    p.mins[g] = static_cast<int8_t>(b.scales[g] >> 4);
+  }
+  for (int i = 0; i < 256; ++i) p.codes[i] = (b.codes[two_bit_byte(i)] >> two_bit_shift(i)) & 3;
+}
+void join(const BlockParts& p, BlockQ2_K& b) {
+  b.d = p.d;
+  b.dmin = p.dmin;
+  for (int g = 0; g < 16; ++g) b.scales[g] = static_cast<uint8_t>(p.scales[g] | (p.mins[g] << 4));
+  std::memset(b.codes, 0, sizeof(b.codes));
+  for (int i = 0; i < 256; ++i) b.codes[two_bit_byte(i)] |= p.codes[i] << two_bit_shift(i);
+}
+
+void split(const BlockQ3_K& b, BlockParts& p) {
+  p.d = b.d;
+  for (int g = 0; g < 16; ++g) p.scales[g] = static_cast<int8_t>(unpack_q3_scale(b.scales, g));
+  for (int i = 0; i < 256; ++i) {
+    const int low = (b.codes[two_bit_byte(i)] >> two_bit_shift(i)) & 3;
+    const int high = (b.high[i % 32] >> (i / 32)) & 1;
+    p.codes[i] = static_cast<uint8_t>(low | (high << 2));
+  }
+}
+void join(const BlockParts& p, BlockQ3_K& b) {
+  b.d = p.d;
+  std::memset(b.scales, 0, sizeof(b.scales));
+  std::memset(b.codes, 0, sizeof(b.codes));
+  std::memset(b.high, 0, sizeof(b.high));
+  for (int g = 0; g < 16; ++g) {
+    const int scale = p.scales[g] + 32;
+    b.scales[g % 8] |= (scale & 15) << (g < 8 ? 0 : 4);
+    b.scales[8 + g % 4] |= (scale >> 4) << (2 * (g / 4));
+  }
+  for (int i = 0; i < 256; ++i) {
+    b.codes[two_bit_byte(i)] |= (p.codes[i] & 3) << two_bit_shift(i);
+    b.high[i % 32] |= (p.codes[i] >> 2) << (i / 32);
+  }
+}
+
+void split_k_scales(const uint8_t (&packed)[12], BlockParts& p) {
+  const SuperBlockScales unpacked = unpack_k_scales(packed);
+  for (int g = 0; g < 8; ++g) {
+    p.scales[g] = static_cast<int8_t>(unpacked.scale[g]);
+    p.mins[g] = static_cast<int8_t>(unpacked.minimum[g]);
+  }
+}
+void join_k_scales(const BlockParts& p, uint8_t (&packed)[12]) {
+  for (int g = 0; g < 4; ++g) {
+    packed[g] = static_cast<uint8_t>(p.scales[g] | ((p.scales[g + 4] >> 4) << 6));
+    packed[g + 4] = static_cast<uint8_t>(p.mins[g] | ((p.mins[g + 4] >> 4) << 6));
+    packed[g + 8] = static_cast<uint8_t>((p.scales[g + 4] & 15) | ((p.mins[g + 4] & 15) << 4));
+  }
+}
+
+// Element i's nibble in the order of Q4_K and Q5_K.
+int k_byte(int i) { return 32 * (i / 64) + i % 32; }
+int k_shift(int i) { return i % 64 < 32 ? 0 : 4; }
+
+void split(const BlockQ4_K& b, BlockParts& p) {
+  p.d = b.d;
+  p.dmin = b.dmin;
+  split_k_scales(b.scales, p);
+  for (int i = 0; i < 256; ++i) p.codes[i] = (b.codes[k_byte(i)] >> k_shift(i)) & 15;
+}
+void join(const BlockParts& p, BlockQ4_K& b) {
+  b.d = p.d;
+  b.dmin = p.dmin;
+  join_k_scales(p, b.scales);
+  std::memset(b.codes, 0, sizeof(b.codes));
+  for (int i = 0; i < 256; ++i) b.codes[k_byte(i)] |= p.codes[i] << k_shift(i);
+}
+
+void split(const BlockQ5_K& b, BlockParts& p) {
+  p.d = b.d;
+  p.dmin = b.dmin;
+  split_k_scales(b.scales, p);
+  for (int i = 0; i < 256; ++i) {
+    const int low = (b.codes[k_byte(i)] >> k_shift(i)) & 15;
+    const int high = (b.high[i % 32] >> (i / 32)) & 1;
+    p.codes[i] = static_cast<uint8_t>(low | (high << 4));
+  }
+}
+void join(const BlockParts& p, BlockQ5_K& b) {
+  b.d = p.d;
+  b.dmin = p.dmin;
+  join_k_scales(p, b.scales);
+  std::memset(b.codes, 0, sizeof(b.codes));
+  std::memset(b.high, 0, sizeof(b.high));
+  for (int i = 0; i < 256; ++i) {
+    b.codes[k_byte(i)] |= (p.codes[i] & 15) << k_shift(i);
+    b.high[i % 32] |= (p.codes[i] >> 4) << (i / 32);
+  }
+}
+
+// Where the low nibble of element i of a Q6_K block stands.
+int q6_byte(int i) { return 64 * (i / 128) + 32 * (i % 128 / 32 % 2) + i % 32; }
+int q6_shift(int i) { return i % 128 < 64 ? 0 : 4; }
+
+void split(const BlockQ6_K& b, BlockParts& p) {
+  p.d = b.d;
+  std::memcpy(p.scales.data(), b.scales, 16);
+  for (int i = 0; i < 256; ++i) {
+    const int low = (b.codes[q6_byte(i)] >> q6_shift(i)) & 15;
+    const int high = (b.high[two_bit_byte(i)] >> two_bit_shift(i)) & 3;
+    p.codes[i] = static_cast<uint8_t>(low | (high << 4));
+  }
+}
+void join(const BlockParts& p, BlockQ6_K& b) {
+  b.d = p.d;
+  std::memcpy(b.scales, p.scales.data(), 16);
+  std::memset(b.codes, 0, sizeof(b.codes));
+  std::memset(b.high, 0, sizeof(b.high));
+  for (int i = 0; i < 256; ++i) {
+    b.codes[q6_byte(i)] |= (p.codes[i] & 15) << q6_shift(i);
+    b.high[two_bit_byte(i)] |= (p.codes[i] >> 4) << two_bit_shift(i);
+  }
+}
+
+void split(const BlockIQ4_XS& b, BlockParts& p) {
+  p.d = b.d;
+  for (int g = 0; g < 8; ++g) {
+    p.scales[g] = static_cast<int8_t>(unpack_iq4_xs_scale(b, g));
+    split_nibbles(b.codes + 16 * g, p.codes.data() + 32 * g);
+  }
+}
+void join(const BlockParts& p, BlockIQ4_XS& b) {
+  b.d = p.d;
+  b.scales_high = 0;
+  std::memset(b.scales_low, 0, sizeof(b.scales_low));
+  for (int g = 0; g < 8; ++g) {
+    const int scale = p.scales[g] + 32;
+    b.scales_low[g / 2] |= (scale & 15) << (4 * (g % 2));
+    b.scales_high |= static_cast<uint16_t>((scale >> 4) << (2 * g));
+    join_nibbles(p.codes.data() + 32 * g, b.codes + 16 * g);
+  }
+}
+
+template <typename Block>
+void split_as(const std::byte* bytes, BlockParts& parts) {
+  split(load_block<Block>(bytes), parts);
+}
+
+template <typename Block>
+void join_as(const BlockParts& parts, std::byte* bytes) {
+  Block block;
+  join(parts, block);
+  std::memcpy(bytes, &block, sizeof(Block));
+}
+
+// One block's codes into its place in a strip's unit: 32 columns from `group32` on.
+void place_codes(const TileFormat& format, const uint8_t* codes, int row, std::byte* at) {
+  auto* to = reinterpret_cast<uint8_t*>(at) + 4 * row;
+  if (format.codes == CodeKind::byte) {
+    for (int quad = 0; quad < 8; ++quad) std::memcpy(to + 64 * quad, codes + 4 * quad, 4);
+    return;
+  }
+  uint8_t packed[16];
+  join_nibbles(codes, packed);
+  for (int quad = 0; quad < 4; ++quad) std::memcpy(to + 64 * quad, packed + 4 * quad, 4);
+}
+
+void take_codes(const TileFormat& format, const std::byte* at, int row, uint8_t* codes) {
+  const auto* from = reinterpret_cast<const uint8_t*>(at) + 4 * row;
+  if (format.codes == CodeKind::byte) {
+    for (int quad = 0; quad < 8; ++quad) std::memcpy(codes + 4 * quad, from + 64 * quad, 4);
+    return;
+  }
+  uint8_t packed[16];
+  for (int quad = 0; quad < 4; ++quad) std::memcpy(packed + 4 * quad, from + 64 * quad, 4);
+  split_nibbles(packed, codes);
+}
+
+void store_u16(std::byte* at, int index, uint16_t value) {
+  std::memcpy(at + 2 * index, &value, 2);
+}
+uint16_t load_u16(const std::byte* at, int index) {
+  uint16_t value;
+  std::memcpy(&value, at + 2 * index, 2);
+  return value;
+}
+
+}  // namespace
+
+void split_block(DType dtype, const std::byte* block, BlockParts& parts) {
+  switch (dtype) {
+    case DType::q4_0: return split_as<BlockQ4_0>(block, parts);
+    case DType::q4_1: return split_as<BlockQ4_1>(block, parts);
+    case DType::q5_0: return split_as<BlockQ5_0>(block, parts);
+    case DType::q5_1: return split_as<BlockQ5_1>(block, parts);
+    case DType::q8_0: return split_as<BlockQ8_0>(block, parts);
+    case DType::q2_k: return split_as<BlockQ2_K>(block, parts);
+    case DType::q3_k: return split_as<BlockQ3_K>(block, parts);
+    case DType::q4_k: return split_as<BlockQ4_K>(block, parts);
+    case DType::q5_k: return split_as<BlockQ5_K>(block, parts);
+    case DType::q6_k: return split_as<BlockQ6_K>(block, parts);
+    case DType::iq4_nl: return split_as<BlockIQ4_NL>(block, parts);
+    case DType::iq4_xs: return split_as<BlockIQ4_XS>(block, parts);
+    default: RIDGE_ASSERT(!"a quantised dtype");
+  }
+}
+
+void join_block(DType dtype, const BlockParts& parts, std::byte* block) {
+  switch (dtype) {
+    case DType::q4_0: return join_as<BlockQ4_0>(parts, block);
+    case DType::q4_1: return join_as<BlockQ4_1>(parts, block);
+    case DType::q5_0: return join_as<BlockQ5_0>(parts, block);
+    case DType::q5_1: return join_as<BlockQ5_1>(parts, block);
+    case DType::q8_0: return join_as<BlockQ8_0>(parts, block);
+    case DType::q2_k: return join_as<BlockQ2_K>(parts, block);
+    case DType::q3_k: return join_as<BlockQ3_K>(parts, block);
+    case DType::q4_k: return join_as<BlockQ4_K>(parts, block);
+    case DType::q5_k: return join_as<BlockQ5_K>(parts, block);
+    case DType::q6_k: return join_as<BlockQ6_K>(parts, block);
+    case DType::iq4_nl: return join_as<BlockIQ4_NL>(parts, block);
+    case DType::iq4_xs: return join_as<BlockIQ4_XS>(parts, block);
+    default: RIDGE_ASSERT(!"a quantised dtype");
+  }
+}
+
+void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t columns,
+                std::byte* strip) {
+  const TileFormat format = tile_format(dtype);
+  const DTypeTraits& t = traits(dtype);
+  const int64_t units = units_of(format, columns);
+  std::memset(strip, 0, static_cast<size_t>(units) * format.unit_bytes());
+  const int blocks_per_unit = format.unit_columns() / t.block_elements;
+  const int groups_per_block = t.block_elements / format.group;
+  const int64_t blocks = columns / t.block_elements;
+  BlockParts parts;
+  for (int row = 0; row < count; ++row) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      split_block(dtype, rows[row] + block * t.block_bytes, parts);
+      std::byte* unit = strip + block / blocks_per_unit * format.unit_bytes();
+      const auto in_unit = static_cast<int>(block % blocks_per_unit);
+      if (format.super) {
+        store_u16(unit, row, parts.d);
+        store_u16(unit, strip_rows + row, parts.dmin);
+        for (int g = 0; g < groups_per_block; ++g) {
+          unit[format.scales_at() + g * strip_rows + row] = std::byte(parts.scales[g]);
+          if (format.has_min) unit[format.mins_at() + g * strip_rows + row] = std::byte(parts.mins[g]);
+        }
+      } else {
+        store_u16(unit + format.scales_at(), in_unit * strip_rows + row, parts.d);
+        if (format.has_min) {
+          store_u16(unit + format.mins_at(), in_unit * strip_rows + row, parts.dmin);
+        }
+      }
+      const int groups32 = t.block_elements / 32;
+      std::byte* codes = unit + format.codes_at() + in_unit * groups32 * format.code_bytes();
+      for (int g = 0; g < groups32; ++g) {
+        place_codes(format, parts.codes.data() + 32 * g, row, codes + g * format.code_bytes());
+      }
+    }
+  }
+}
+
+void unpack_row(DType dtype, const std::byte* strip, int row, int64_t columns, std::byte* out) {
+  const TileFormat format = tile_format(dtype);
+  const DTypeTraits& t = traits(dtype);
+  const int blocks_per_unit = format.unit_columns() / t.block_elements;
+  const int groups_per_block = t.block_elements / format.group;
+  BlockParts parts;
+  for (int64_t block = 0; block < columns / t.block_elements; ++block) {
+    const std::byte* unit = strip + block / blocks_per_unit * format.unit_bytes();
+    const auto in_unit = static_cast<int>(block % blocks_per_unit);
+    if (format.super) {
+      parts.d = load_u16(unit, row);
+      parts.dmin = load_u16(unit, strip_rows + row);
+      for (int g = 0; g < groups_per_block; ++g) {
+        parts.scales[g] = static_cast<int8_t>(unit[format.scales_at() + g * strip_rows + row]);
+        if (format.has_min) {
+          parts.mins[g] = static_cast<int8_t>(unit[format.mins_at() + g * strip_rows + row]);
+        }
+      }
+    } else {
+      parts.d = load_u16(unit + format.scales_at(), in_unit * strip_rows + row);
+      if (format.has_min) {
+        parts.dmin = load_u16(unit + format.mins_at(), in_unit * strip_rows + row);
+      }
+    }
+    const int groups32 = t.block_elements / 32;
+    const std::byte* codes = unit + format.codes_at() + in_unit * groups32 * format.code_bytes();
+    for (int g = 0; g < groups32; ++g) {
+      take_codes(format, codes + g * format.code_bytes(), row, parts.codes.data() + 32 * g);
+    }
+    join_block(dtype, parts, out + block * t.block_bytes);
+  }
+}
+
+}  // namespace ridge::backend::cpu

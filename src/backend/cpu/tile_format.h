@@ -1,0 +1,103 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+// How quantised weights lie in memory for the kernels.
+//
+// A weight [N, K] is cut into strips of 16 rows; a strip is a run of units, each 64 columns wide for
+// formats with blocks of 32 and 256 wide for the K formats. All that one unit needs lies together, so
+// that a thread reads one stream:
+//
+//   unit of a simple format (64 columns)      unit of a K format (256 columns)
+//   ┌────────────────────────────┐            ┌─────────────────────────────────────┐
+//   │ scale f16 [2 groups][16]   │            │ d f16 [16], dmin f16 [16]           │
+//   │ min   f16 [2 groups][16] ? │            │ scale i8 [groups][16]               │
+//   │ codes     [2 groups]       │            │ min   i8 [groups][16] ?             │
+//   └────────────────────────────┘            │ codes    [8 groups of 32]           │
+//                                             └─────────────────────────────────────┘
+//   codes of 32 columns × 16 rows:
+//     bytes   (512 B): quad j = columns 4j … 4j+3 is 64 bytes, row r at 4r, so that one 512-bit dot
+//                      product takes 4 columns of all 16 rows
+//     nibbles (256 B): quad j in the low halves, quad j + 4 in the high halves
+//
+// Codes are the file's, made unsigned: value = scale · (code - offset), or scale · code + min.
+// Rows past N and columns past K have zero codes and zero scales.
+namespace ridge::backend::cpu {
+
+inline constexpr int strip_rows = 16;
+
+enum class CodeKind : uint8_t {
+  nibble,    // 4 bits, the value itself
+  codebook,  // 4 bits, an index into iq4_codebook
+  byte,      // 8 bits (also formats of 2, 3, 5 and 6 bits)
+};
+
+struct TileFormat {
+  DType dtype;
+  CodeKind codes;
+  bool super;    // two levels of scales (the K formats and IQ4_XS)
+  bool has_min;  // value = scale · code + min; min is subtracted in super formats
+  int offset;    // of the unsigned code
+  int group;     // columns that share a scale
+
+  constexpr int unit_columns() const { return super ? 256 : 64; }
+  constexpr int groups() const { return unit_columns() / group; }
+  constexpr int scale_bytes() const {
+    return super ? groups() * strip_rows : groups() * strip_rows * 2;
+  }
+  // Byte offsets within a unit.
+  constexpr int scales_at() const { return super ? 64 : 0; }
+  constexpr int mins_at() const { return scales_at() + scale_bytes(); }
+  constexpr int codes_at() const { return mins_at() + (has_min ? scale_bytes() : 0); }
+  // Bytes of the codes of 32 columns.
+  constexpr int code_bytes() const { return codes == CodeKind::byte ? 512 : 256; }
+  constexpr int unit_bytes() const { return codes_at() + unit_columns() / 32 * code_bytes(); }
+};
+
+constexpr TileFormat tile_format(DType dtype) {
+  switch (dtype) {
+    case DType::q4_0: return {dtype, CodeKind::nibble, false, false, 8, 32};
+    case DType::q4_1: return {dtype, CodeKind::nibble, false, true, 0, 32};
+    case DType::q5_0: return {dtype, CodeKind::byte, false, false, 16, 32};
+    case DType::q5_1: return {dtype, CodeKind::byte, false, true, 0, 32};
+    case DType::q8_0: return {dtype, CodeKind::byte, false, false, 128, 32};
+    case DType::iq4_nl: return {dtype, CodeKind::codebook, false, false, 128, 32};
+    case DType::q2_k: return {dtype, CodeKind::byte, true, true, 0, 16};
+    case DType::q3_k: return {dtype, CodeKind::byte, true, false, 4, 16};
+    case DType::q4_k: return {dtype, CodeKind::nibble, true, true, 0, 32};
+    case DType::q5_k: return {dtype, CodeKind::byte, true, true, 0, 32};
+    case DType::q6_k: return {dtype, CodeKind::byte, true, false, 32, 16};
+    case DType::iq4_xs: return {dtype, CodeKind::codebook, true, false, 128, 32};
+    default: return {dtype, CodeKind::byte, false, false, 0, 0};  // not a tile format
+  }
+}
+
+// One block taken apart; `codes` are unsigned as in the tiles (codebook formats keep the index).
+struct BlockParts {
+  std::array<uint8_t, 256> codes{};
+  uint16_t d = 0;
+  uint16_t dmin = 0;                 // the min itself in simple formats
+  std::array<int8_t, 16> scales{};   // super formats, [256 / group]
+  std::array<int8_t, 16> mins{};
+};
+
+// `block` is one block of the file: exact both ways for every bit pattern.
+void split_block(DType dtype, const std::byte* block, BlockParts& parts);
+void join_block(DType dtype, const BlockParts& parts, std::byte* block);
+
+// Packs up to 16 rows of `columns` columns into one strip of `units` units.
+//   rows: pointers to file rows; the first `count` of 16.
+void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t columns,
+                std::byte* strip);
+// The file's bytes of row `row` of a strip again.
+void unpack_row(DType dtype, const std::byte* strip, int row, int64_t columns, std::byte* out);
+
+constexpr int64_t units_of(const TileFormat& format, int64_t columns) {
+  return (columns + format.unit_columns() - 1) / format.unit_columns();
+}
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,152 @@
+#include "backend/cpu/weight.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "base/error.h"
+#include "tensor/dequantize.h"
+
+namespace ridge::backend::cpu {
+
+namespace {
+
+bool is_plain(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
+}
+
+size_t strip_size(DType dtype, int64_t columns) {
+  if (is_plain(dtype)) return static_cast<size_t>(columns) * strip_rows * traits(dtype).block_bytes;
+  const TileFormat format = tile_format(dtype);
+  return static_cast<size_t>(units_of(format, columns)) * format.unit_bytes();
+}
+
+// Plain rows into [K][16].
+void pack_plain(DType dtype, const std::byte* const* rows, int count, int64_t columns,
+                std::byte* strip) {
+  const auto element = static_cast<size_t>(traits(dtype).block_bytes);
+  for (int row = 0; row < count; ++row) {
+    for (int64_t k = 0; k < columns; ++k) {
+      std::memcpy(strip + (k * strip_rows + row) * element, rows[row] + k * element, element);
+    }
+  }
+}
+
+void check_supported(const WeightSource& source) {
+  if (source.transposed || source.shard.axis != Shard::Axis::none) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("weight {}: the cpu back end has no {} weights yet", source.name,
+                            source.transposed ? "transposed" : "sharded"));
+  }
+  for (const TensorView& segment : source.segments) {
+    if (!is_plain(segment.dtype) && !is_quantized(segment.dtype)) {
+      throw Error(ErrorCode::unsupported, fmt::format("weight {}: no {} weights on the cpu",
+                                                      source.name, name(segment.dtype)));
+    }
+  }
+}
+
+}  // namespace
+
+CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team) {
+  const Shape shape = stacked_shape(source);
+  check_supported(source);
+  name_ = source.name;
+  experts_ = shape[0];
+  rows_ = shape[1];
+  columns_ = shape[2];
+  if (has_use(source.use, WeightUse::vector)) {
+    prepare_vector(source);
+    return;
+  }
+  if (experts_ != 1) {
+    throw Error(ErrorCode::unsupported, fmt::format("weight {}: the cpu back end has no expert "
+                                                    "weights yet", source.name));
+  }
+  if (has_use(source.use, WeightUse::linear)) prepare_tiles(source, team);
+  if (has_use(source.use, WeightUse::embedding) && parts_.empty()) {
+    source_rows_ = source.segments;
+    keeps_source_ = true;
+  }
+}
+
+void CpuWeight::prepare_vector(const WeightSource& source) {
+  // A merged bias is a list of vectors laid end to end; as rows they would have to be equally long.
+  values_.resize(static_cast<size_t>(rows_ * columns_));
+  size_t at = 0;
+  for (const TensorView& segment : source.segments) {
+    const auto count = static_cast<size_t>(segment.shape.elements());
+    dequantize_row(segment.dtype, segment.bytes, std::span(values_).subspan(at, count));
+    at += count;
+  }
+  columns_ = rows_ * columns_;
+  rows_ = 1;
+  size_bytes_ = values_.size() * sizeof(float);
+}
+
+void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team) {
+  size_t total = 0;
+  int64_t first_row = 0;
+  for (const TensorView& segment : source.segments) {
+    const int64_t rows = segment.shape.rows();
+    const size_t strip_bytes = strip_size(segment.dtype, columns_);
+    const int64_t units =
+        is_plain(segment.dtype) ? columns_ : units_of(tile_format(segment.dtype), columns_);
+    parts_.push_back({segment.dtype, first_row, rows, units, strip_bytes, nullptr});
+    total += strip_bytes * static_cast<size_t>(parts_.back().strips());
+    first_row += rows;
+  }
+  tiles_ = Memory(total);
+  size_bytes_ = total;
+  std::byte* at = tiles_.data();
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    WeightPart& part = parts_[i];
+    const TensorView& segment = source.segments[i];
+    part.tiles = at;
+    std::atomic<int64_t> next{0};
+    team.run([&](int) {
+      for (int64_t s = next.fetch_add(4); s < part.strips(); s = next.fetch_add(4)) {
+        for (int64_t strip = s; strip < std::min(s + 4, part.strips()); ++strip) {
+          const std::byte* rows[strip_rows];
+          const auto count =
+              static_cast<int>(std::min<int64_t>(strip_rows, part.rows - strip * strip_rows));
+          for (int r = 0; r < count; ++r) rows[r] = segment.row(strip * strip_rows + r).data();
+          std::byte* to = at + static_cast<size_t>(strip) * part.strip_bytes;
+          const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;
+          pack(part.dtype, rows, count, columns_, to);
+        }
+      }
+    });
+    at += part.strip_bytes * static_cast<size_t>(part.strips());
+  }
+}
+
+void CpuWeight::gather(int64_t index, float* out) const {
+  RIDGE_ASSERT(index >= 0 && index < rows_);
+  const std::span<float> values(out, static_cast<size_t>(columns_));
+  for (const TensorView& segment : source_rows_) {
+    const int64_t rows = segment.shape.rows();
+    if (index < rows) return dequantize_row(segment.dtype, segment.row(index), values);
+    index -= rows;
+  }
+  for (const WeightPart& part : parts_) {
+    if (index >= part.first_row + part.rows) continue;
+    const int64_t row = index - part.first_row;
+    const std::byte* strip = part.strip(row / strip_rows);
+    const auto lane = static_cast<int>(row % strip_rows);
+    std::vector<std::byte> bytes(row_bytes(part.dtype, columns_));
+    if (is_plain(part.dtype)) {
+      const auto element = static_cast<size_t>(traits(part.dtype).block_bytes);
+      for (int64_t k = 0; k < columns_; ++k) {
+        std::memcpy(&bytes[k * element], strip + (k * strip_rows + lane) * element, element);
+      }
+    } else {
+      unpack_row(part.dtype, strip, lane, columns_, bytes.data());
+    }
+    return dequantize_row(part.dtype, bytes, values);
+  }
+}
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <vector>
+
+#include "backend/cpu/buffer.h"
+#include "backend/cpu/tile_format.h"
+#include "backend/weight.h"
+#include "base/thread_team.h"
+
+namespace ridge::backend::cpu {
+
+// One segment's rows in tiles (see tile_format.h); plain dtypes as [K][16] elements.
+struct WeightPart {
+  DType dtype;
+  int64_t first_row;  // within the weight
+  int64_t rows;
+  int64_t units;              // of a strip; plain dtypes: columns
+  size_t strip_bytes;
+  const std::byte* tiles;     // [strips][strip_bytes]
+
+  int64_t strips() const { return (rows + strip_rows - 1) / strip_rows; }
+  const std::byte* strip(int64_t index) const { return tiles + index * strip_bytes; }
+};
+
+class CpuWeight final : public Weight {
+ public:
+  CpuWeight(const WeightSource& source, ThreadTeam& team);
+
+  const std::vector<WeightPart>& parts() const { return parts_; }
+  // Float32 [columns] of a `vector` weight.
+  const float* values() const { return values_.data(); }
+  // Row `index` dequantised into out[columns]; the weight was prepared for `embedding`.
+  void gather(int64_t index, float* out) const;
+
+ private:
+  void prepare_vector(const WeightSource& source);
+  void prepare_tiles(const WeightSource& source, ThreadTeam& team);
+
+  std::vector<WeightPart> parts_;
+  Memory tiles_;
+  std::vector<float> values_;
+  std::vector<TensorView> source_rows_;  // embedding only: gathered from the file where it lies
+};
+
+}  // namespace ridge::backend::cpu
