@@ -12,6 +12,8 @@ function(ridge_add_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")
+  # Tests run for milliseconds and compile for seconds.
+  target_compile_options(${name} PRIVATE -O1)
   target_compile_definitions(${name} PRIVATE
     RIDGE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" RIDGE_FIXTURE_DIR="${RIDGE_FIXTURE_DIR}")
   add_dependencies(${name} ridge_fixtures)

@@ -3,11 +3,12 @@
 #include "tensor/dtype.h"
 
 // How far a back end may lie from `reference`: all in one place, each with its reason. Errors are
-// over the root mean square of the reference's output, so they are relative to its size.
+// over the root mean square of the reference's output in all steps of a case, so they are relative to
+// its size.
 namespace ridge::conformance {
 
 struct Tolerance {
-  double rms;    // root mean square of all errors
+  double rms;    // root mean square of the errors of all steps
   double worst;  // of any single value
 };
 

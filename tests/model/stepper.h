@@ -27,7 +27,7 @@ class Stepper {
   std::vector<std::vector<float>> step(std::span<const Chunk> chunks);
 
  private:
-  static constexpr int block_tokens = 4;
+  static constexpr int block_tokens = 16;
   static constexpr int blocks_per_sequence = 40;
   static constexpr int max_sequences = 4;
   static constexpr int max_tokens = 64;
