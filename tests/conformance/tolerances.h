@@ -27,18 +27,18 @@ inline constexpr Tolerance long_float32_sums = {1e-5, 1e-4};
 // (2^-11 or, for bfloat16, 2^-9) before they weigh the values.
 inline constexpr Tolerance attention_scores = {2e-3, 1e-2};
 
-// Weights are exact, but each row of activations is quantised to int8 in groups of 32. For normal
-// values the largest of 32 is about 2.1 deviations, so a step is 2.1 / 127 = 0.0165 of one and the
-// rounding error 0.0165 / sqrt(12) = 0.48 %, which a dot product keeps; a single output of some
-// thousands reaches five deviations of that.
-inline constexpr Tolerance int8_activations = {1e-2, 5e-2};
+// Weights are exact, but each row of activations is quantised in groups of 32 to two int8 planes, the
+// second 254 times finer. For normal values the largest of 32 is about 2.1 deviations, so a step is
+// 2.1 / 127 / 254 = 6.5e-5 of one and the rounding error 6.5e-5 / sqrt(12) = 1.9e-5, which a dot
+// product keeps; minima and offsets, larger than what remains of them, raise it a few times.
+inline constexpr Tolerance int8_planes = {1e-4, 1e-3};
 
 // Weights that are no more precise than float32 products need no quantised activations.
 inline Tolerance linear_tolerance(DType weight_dtype) {
-  return is_quantized(weight_dtype) ? int8_activations : long_float32_sums;
+  return is_quantized(weight_dtype) ? int8_planes : long_float32_sums;
 }
 
 // A whole layer: the errors of four linears in a row, each taken over by the next.
-inline constexpr Tolerance whole_layer = {3e-2, 2e-1};
+inline constexpr Tolerance whole_layer = {2e-3, 1e-2};
 
 }  // namespace ridge::conformance

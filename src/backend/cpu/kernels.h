@@ -12,16 +12,18 @@ namespace ridge::backend::cpu {
 inline constexpr int max_tile_tokens = 8;
 inline constexpr int activation_group = 32;
 
-// Activations of T tokens as int8 in groups of 32 columns: x ≈ scale · code. Tokens come in tiles of at
-// most max_tile_tokens, and a tile is interleaved, so that a kernel has one pointer for all its
-// tokens: codes [K/4][tokens of the tile][4], scales and sums [K/32][tokens], [K/16][tokens].
-// K is padded to a multiple of 256 with zeros.
+// Activations of T tokens in groups of 32 columns, as two int8 planes of which the second refines the
+// first: x ≈ scale · (code + fine / fine_steps), about 15 bits. One plane loses more than the weights'
+// own formats do. Tokens come in tiles of at most max_tile_tokens, and a tile is interleaved, so that a
+// kernel has one pointer for all its tokens. K is padded to a multiple of 256 with zeros.
 struct ActivationTile {
-  const int8_t* codes;
+  const int8_t* codes;  // [K/32]{ code [8 quads][tokens][4], fine [8 quads][tokens][4] }
   const float* scales;  // [K/32][tokens]
-  const float* sums;    // [K/16][tokens]: scale · Σ codes of 16 columns
+  const float* sums;    // [K/16][tokens]: Σ of 16 columns' x, as the planes have it
   int tokens;
 };
+inline constexpr float fine_steps = 254.0f;
+inline constexpr int activation_planes = 2;
 
 // out[tokens][16] = the strip's 16 rows times each token of the tile.
 //   strip: `units` units as in tile_format.h

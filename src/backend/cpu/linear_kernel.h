@@ -24,8 +24,30 @@ struct QuantizedDot {
     }
   }
 
+  // Sums over one group, for each token and plane.
+  struct Dots {
+    I coarse[Tokens];
+    I fine[Tokens];
+
+    void clear() {
+      for (int t = 0; t < Tokens; ++t) coarse[t] = fine[t] = V::izero();
+    }
+    // Σ code · x in units of the group's scale.
+    F total(int t) const {
+      return V::fma(V::to_float(fine[t]), V::set1(1.0f / fine_steps), V::to_float(coarse[t]));
+    }
+  };
+
+  static void multiply_quad(B codes, const int8_t* x, Dots& dots) {
+    const int8_t* fine = x + 32 * Tokens;
+    for (int t = 0; t < Tokens; ++t) {
+      dots.coarse[t] = dot4(dots.coarse[t], codes, x + 4 * t);
+      dots.fine[t] = dot4(dots.fine[t], codes, fine + 4 * t);
+    }
+  }
+
   // Adds columns [32 · group, + 32) of the quads [first, first + 4) or all 8.
-  static void multiply_nibbles(const std::byte* codes, const int8_t* x, I (&dot)[Tokens]) {
+  static void multiply_nibbles(const std::byte* codes, const int8_t* x, Dots& dots) {
     for (int quad = 0; quad < 4; ++quad) {
       const B raw = V::load_bytes(codes + 64 * quad);
       B low = V::low_nibbles(raw);
@@ -34,27 +56,24 @@ struct QuantizedDot {
         low = V::codebook(low);
         high = V::codebook(high);
       }
-      for (int t = 0; t < Tokens; ++t) {
-        dot[t] = dot4(dot[t], low, x + 4 * (quad * Tokens + t));
-        dot[t] = dot4(dot[t], high, x + 4 * ((quad + 4) * Tokens + t));
-      }
+      multiply_quad(low, x + 4 * quad * Tokens, dots);
+      multiply_quad(high, x + 4 * (quad + 4) * Tokens, dots);
     }
   }
 
   static void multiply_bytes(const std::byte* codes, const int8_t* x, int first, int last,
-                             I (&dot)[Tokens]) {
+                             Dots& dots) {
     for (int quad = first; quad < last; ++quad) {
-      const B raw = V::load_bytes(codes + 64 * quad);
-      for (int t = 0; t < Tokens; ++t) dot[t] = dot4(dot[t], raw, x + 4 * (quad * Tokens + t));
+      multiply_quad(V::load_bytes(codes + 64 * quad), x + 4 * quad * Tokens, dots);
     }
   }
 
   // acc += scale · (Σ codes x - offset Σ x) + min · Σ x for one group of columns.
   //   sums: one or two runs of [Tokens], each over 16 columns
-  static void apply(const I (&dot)[Tokens], F scale, F min, const float* scales, const float* sums,
+  static void apply(const Dots& dots, F scale, F min, const float* scales, const float* sums,
                     F (&acc)[Tokens]) {
     for (int t = 0; t < Tokens; ++t) {
-      F value = V::mul(V::to_float(dot[t]), V::set1(scales[t]));
+      F value = V::mul(dots.total(t), V::set1(scales[t]));
       if constexpr (offset != 0 || format.has_min) {
         const float sum = format.group == 32 ? sums[t] + sums[Tokens + t] : sums[t];
         if constexpr (format.has_min) {
@@ -106,8 +125,8 @@ struct QuantizedDot {
         }
         for (int g = 0; g < groups32; ++g) {
           const std::byte* codes = unit + format.codes_at() + g * format.code_bytes() + 4 * part;
-          I dot[Tokens];
-          for (I& d : dot) d = V::izero();
+          Dots dot;
+          dot.clear();
           if constexpr (format.codes != CodeKind::byte) {
             multiply_nibbles(codes, codes_x, dot);
             apply(dot, group_scale(unit, g, part, super), group_min(unit, g, part, super), scales_x,
@@ -120,12 +139,12 @@ struct QuantizedDot {
             multiply_bytes(codes, codes_x, 0, 4, dot);
             apply(dot, group_scale(unit, 2 * g, part, super), group_min(unit, 2 * g, part, super),
                   scales_x, sums_x, acc);
-            for (I& d : dot) d = V::izero();
+            dot.clear();
             multiply_bytes(codes, codes_x, 4, 8, dot);
             apply(dot, group_scale(unit, 2 * g + 1, part, super),
                   group_min(unit, 2 * g + 1, part, super), scales_x, sums_x + Tokens, acc);
           }
-          codes_x += 32 * Tokens;
+          codes_x += 32 * activation_planes * Tokens;
           scales_x += Tokens;
           sums_x += 2 * Tokens;
         }

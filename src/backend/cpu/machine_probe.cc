@@ -47,7 +47,7 @@ double read_bytes_per_second(ThreadTeam& team) {
 }
 
 // The Q8_0 dot kernel over operands that stay in the first-level cache: what prefill can reach at
-// most with these instructions, the group scales included.
+// most with these instructions. Both activation planes count as one multiply-add, as a model does.
 double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
   constexpr TileFormat format = tile_format(DType::q8_0);
   constexpr int columns = 512;
@@ -57,7 +57,7 @@ double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
   const DotTile dot = kernels.dot[static_cast<int>(DType::q8_0)][tokens];
   const double seconds = best_seconds(team, 3, [&](int) {
     std::vector<std::byte> strip(static_cast<size_t>(units) * format.unit_bytes());
-    std::vector<int8_t> codes(static_cast<size_t>(columns) * tokens, 1);
+    std::vector<int8_t> codes(static_cast<size_t>(columns) * tokens * activation_planes, 1);
     std::vector<float> scales(static_cast<size_t>(columns) / 16 * tokens, 1.0f);
     float out[max_tile_tokens * strip_rows];
     const ActivationTile tile{codes.data(), scales.data(), scales.data(), tokens};

@@ -125,7 +125,8 @@ void gated_activation_row(const float* gate, const float* up, Activation kind, i
   }
 }
 
-// One group of 32: scale = max|x| / 127; codes go out four by four, `tokens` quads apart.
+// One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale / fine_steps.
+// Codes go out four by four, `tokens` quads apart.
 template <class V>
 void quantize_group(const float* x, int64_t group, const ActivationRow& to) {
   using F = typename V::F;
@@ -133,18 +134,24 @@ void quantize_group(const float* x, int64_t group, const ActivationRow& to) {
   for (int i = 0; i < activation_group; i += V::lanes) best = V::max(best, V::abs(V::load(x + i)));
   const float largest = V::reduce_max(best);
   const F inverse = V::set1(largest > 0 ? 127.0f / largest : 0.0f);
-  alignas(64) int8_t codes[activation_group];
-  int32_t sums[2] = {0, 0};
+  alignas(64) int8_t codes[activation_planes][activation_group];
+  float sums[2] = {0, 0};
   for (int i = 0; i < activation_group; i += V::lanes) {
-    sums[i / 16] += V::store_codes(codes + i, V::mul(V::load(x + i), inverse));
+    const F scaled = V::mul(V::load(x + i), inverse);
+    const F rest = V::mul(V::sub(scaled, V::round(scaled)), V::set1(fine_steps));
+    const int32_t coarse = V::store_codes(codes[0] + i, scaled);
+    const int32_t fine = V::store_codes(codes[1] + i, rest);
+    sums[i / 16] += static_cast<float>(coarse) + static_cast<float>(fine) * (1.0f / fine_steps);
   }
   const float scale = largest / 127.0f;
   to.scales[group * to.tokens + to.token] = scale;
-  to.sums[(2 * group) * to.tokens + to.token] = scale * static_cast<float>(sums[0]);
-  to.sums[(2 * group + 1) * to.tokens + to.token] = scale * static_cast<float>(sums[1]);
-  for (int quad = 0; quad < 8; ++quad) {
-    __builtin_memcpy(to.codes + 4 * ((8 * group + quad) * to.tokens + to.token), codes + 4 * quad,
-                     4);
+  to.sums[(2 * group) * to.tokens + to.token] = scale * sums[0];
+  to.sums[(2 * group + 1) * to.tokens + to.token] = scale * sums[1];
+  int8_t* out = to.codes + 4 * (activation_planes * 8 * group * to.tokens + to.token);
+  for (int plane = 0; plane < activation_planes; ++plane) {
+    for (int quad = 0; quad < 8; ++quad, out += 4 * to.tokens) {
+      __builtin_memcpy(out, codes[plane] + 4 * quad, 4);
+    }
   }
 }
 

@@ -14,14 +14,14 @@ class QuantizedRows {
   QuantizedRows(std::byte* memory, int rows, int64_t columns, int tile_tokens)
       : rows_(rows), columns_(padded(columns)), tiles_((rows + tile_tokens - 1) / tile_tokens) {
     codes_ = reinterpret_cast<int8_t*>(memory);
-    scales_ = reinterpret_cast<float*>(codes_ + rows_ * columns_);
+    scales_ = reinterpret_cast<float*>(codes_ + rows_ * columns_ * activation_planes);
     sums_ = scales_ + rows_ * columns_ / activation_group;
   }
 
   static int64_t padded(int64_t columns) { return (columns + 255) / 256 * 256; }
   static size_t bytes(int rows, int64_t columns) {
-    // A code, a quarter of a byte of sums and an eighth of scales for each column.
-    return static_cast<size_t>(rows) * padded(columns) * 11 / 8 + 64;
+    // Two codes, a quarter of a byte of sums and an eighth of scales for each column.
+    return static_cast<size_t>(rows) * padded(columns) * (8 * activation_planes + 3) / 8 + 64;
   }
 
   int tiles() const { return tiles_; }
@@ -31,7 +31,7 @@ class QuantizedRows {
   }
   ActivationTile tile(int index) const {
     const int64_t at = first(index);
-    return {codes_ + at * columns_, scales_ + at * columns_ / activation_group,
+    return {codes_ + at * columns_ * activation_planes, scales_ + at * columns_ / activation_group,
             sums_ + at * columns_ / 16, first(index + 1) - first(index)};
   }
   ActivationRow row(int index) const {
@@ -100,7 +100,8 @@ class LinearStep final : public Step {
                [&](int row) { prepare(run, row, codes, normed); });
     if (!own) run.team.barrier();
     const int tiles_at_once = static_cast<int>(std::max<int64_t>(
-        1, block_bytes / (QuantizedRows::padded(columns_) * kernels_.tile_tokens)));
+        1, block_bytes / static_cast<int64_t>(
+               QuantizedRows::bytes(kernels_.tile_tokens, columns_))));
     const auto strips = static_cast<int64_t>(strips_.size());
     // Blocks of tokens outside, so that strips are read from memory once for each block.
     const int64_t blocks = (codes.tiles() + tiles_at_once - 1) / tiles_at_once;
