@@ -173,7 +173,7 @@ TEST_P(LinearMerged, SegmentsOfSeveralDTypes) {
       const auto weight = random_weight(random, segments, k);
       const auto bias = weight_of(random_values(random, n), n, WeightUse::vector);
       expect_conforms(
-          linear_case(random, "linear-merged" + types, k, 16, weight, bias, int8_activations));
+          linear_case(random, "linear-merged" + types, k, 16, weight, bias, int8_planes));
     }
   }
 }
