@@ -39,7 +39,7 @@ bootstrap: ## install what is missing to build and to test (Debian packages, Rus
 	@tools/bootstrap test
 
 run: build ## build a release, fetch MODEL and serve it (MODEL, HOST, PORT, THREADS, ARGS)
-	@$(RIDGE) pull "$(MODEL)"
+	@[ -f "$(MODEL)" ] || $(RIDGE) pull "$(MODEL)"
 	@exec $(RIDGE) serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)" $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 build: ## build build/release/ridge
@@ -102,7 +102,7 @@ fuzz: ## run each fuzzer for FUZZ_SECONDS (300)
 	done; cat build/logs/closing
 
 bench: build ## measure MODEL here (MODEL, THREADS, ARGS); prints JSON
-	@$(RIDGE) pull "$(MODEL)"
+	@[ -f "$(MODEL)" ] || $(RIDGE) pull "$(MODEL)"
 	@$(RIDGE) bench "$(MODEL)" -p 512 -n 64 -b 1,4,16 -t $(or $(THREADS),$(JOBS)) --json $(ARGS)
 
 # Builds only what is missing: `sudo make install` must not build as root what `make build` has built.
