@@ -34,10 +34,12 @@ class CpuStream final : public Stream {
  public:
   void upload(Buffer& to, size_t offset, std::span<const std::byte> from) override {
     check_range(to.size_bytes(), offset, from.size());
-    std::memcpy(to.host_data() + offset, from.data(), from.size());
+    // A span of nothing may have no address, which memcpy does not take.
+    if (!from.empty()) std::memcpy(to.host_data() + offset, from.data(), from.size());
   }
   void download(const Buffer& from, size_t offset, std::span<std::byte> to) override {
     check_range(from.size_bytes(), offset, to.size());
+    if (to.empty()) return;
     std::memcpy(to.data(), static_cast<const CpuBuffer&>(from).data() + offset, to.size());
   }
   void run(Program& program, const StepShape& shape) override {
