@@ -6,8 +6,6 @@ import subprocess
 
 import pytest
 
-from command_line import clean_environment, ridge  # noqa: F401
-
 
 def test_help_lists_the_commands_and_is_no_error(ridge):
     result = ridge("--help")

@@ -37,7 +37,7 @@ class AttentionStep final : public Step {
         const auto head = static_cast<int>(item % heads);
         rotate_group(run, sequence, head);
         store_head(run, sequence, head);
-        attend_group(run, member, sequence, head, 0);
+        attend_group(run, member, sequence, head);
       });
       return;
     }
@@ -121,9 +121,10 @@ class AttentionStep final : public Step {
     });
   }
 
-  // All tiles of one head of a sequence from `tile` on.
-  void attend_group(Run& run, int member, int sequence, int head, int tile) const {
-    for (; tile < tiles(run, sequence); ++tile) attend_tile(run, member, sequence, head, tile);
+  void attend_group(Run& run, int member, int sequence, int head) const {
+    for (int tile = 0; tile < tiles(run, sequence); ++tile) {
+      attend_tile(run, member, sequence, head, tile);
+    }
   }
 
   void attend_tile(Run& run, int member, int sequence, int head, int tile) const {

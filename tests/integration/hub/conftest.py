@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from command_line import clean_environment, ridge  # noqa: F401
 from stand_in import Hub
 
 
