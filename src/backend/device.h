@@ -50,13 +50,16 @@ struct DeviceInfo {
   std::string description;  // for people: the processor's own name
   uint64_t memory_bytes = 0;
   int threads = 1;
+  // Linears of at least so many rows round activations and weights to bfloat16; 0: none do.
+  int bf16_rows = 0;
 };
 
 // What a user may choose; a back end ignores what it has no use for.
 struct DeviceOptions {
-  int threads = 0;       // 0: as many as this process may use
-  std::string isa;       // "" the best that the machine has, else a lower one ("avx2")
+  int threads = 0;  // 0: as many as this process may use
+  std::string isa;  // "" the best that the machine has, else a lower one ("avx2")
   bool pin_threads = false;
+  bool allow_emulation = false;  // tests only: `isa` may be one of device_emulated_isas
 };
 
 // What the machine itself can do, measured on the device's own threads; 0 where it is not known.

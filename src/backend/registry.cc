@@ -15,11 +15,12 @@ struct Entry {
   std::string_view name;
   std::unique_ptr<Device> (*open)(const DeviceOptions&);
   std::vector<std::string> (*isas)() = nullptr;  // where there is a choice
+  std::vector<std::string> (*emulated_isas)() = nullptr;
 };
 
 // The only list of back ends; the preferred one first.
 constexpr Entry entries[] = {
-    {"cpu", &cpu::open, &cpu::available_isas},
+    {"cpu", &cpu::open, &cpu::available_isas, &cpu::emulated_isas},
     {"reference", &reference::open},
 };
 
@@ -42,6 +43,11 @@ std::vector<std::string> device_names() {
 std::vector<std::string> device_isas(std::string_view name) {
   const Entry& entry = find_entry(name);
   return entry.isas == nullptr ? std::vector<std::string>{} : entry.isas();
+}
+
+std::vector<std::string> device_emulated_isas(std::string_view name) {
+  const Entry& entry = find_entry(name);
+  return entry.emulated_isas == nullptr ? std::vector<std::string>{} : entry.emulated_isas();
 }
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {

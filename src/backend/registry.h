@@ -14,6 +14,9 @@ std::vector<std::string> device_names();
 // What DeviceOptions::isa may ask of a device on this machine, the plainest first; empty where
 // there is nothing to choose. Throws not_found as open_device.
 std::vector<std::string> device_isas(std::string_view name);
+// Likewise those that the device can only imitate here: for tests, with
+// DeviceOptions::allow_emulation.
+std::vector<std::string> device_emulated_isas(std::string_view name);
 
 // Opens a device: "auto" is the first of device_names(). Throws not_found naming what there is, or
 // unsupported where the machine lacks what `options` ask for.

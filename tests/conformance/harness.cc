@@ -66,6 +66,16 @@ std::vector<DeviceChoice> device_choices() {
   return choices;
 }
 
+std::vector<DeviceChoice> device_choices_with_emulated() {
+  std::vector<DeviceChoice> choices = device_choices();
+  for (const std::string& name : backend::device_names()) {
+    for (const std::string& isa : backend::device_emulated_isas(name)) {
+      choices.push_back({name, isa, /*emulated=*/true});
+    }
+  }
+  return choices;
+}
+
 std::string test_name(const DeviceChoice& choice) {
   return choice.isa.empty() ? choice.name : choice.name + "_" + choice.isa;
 }
@@ -226,8 +236,9 @@ std::vector<std::vector<Output>> run_case(const Case& test_case, Device& device)
 
 namespace {
 
-// Errors of one output over all steps of a case, by its size over all steps: a single value of a short
-// step may be the small difference of large products, and says nothing of its kernel's precision.
+// Errors of one output over all steps of a case, by its size over all steps: a single value of a
+// short step may be the small difference of large products, and says nothing of its kernel's
+// precision.
 class OutputErrors {
  public:
   void add(const Output& expected, const Output& got) {
@@ -240,6 +251,8 @@ class OutputErrors {
     }
     count_ += static_cast<double>(expected.values.size());
   }
+
+  bool empty() const { return count_ == 0; }
 
   // Both infinite where a value is not finite. An output of zeros is judged by absolute errors.
   Tolerance relative() const {
@@ -254,26 +267,38 @@ class OutputErrors {
   double square_ = 0, error_square_ = 0, worst_ = 0, count_ = 0;
 };
 
+void judge(const Case& test_case, const std::string& device, const std::string& what,
+           const Tolerance& error, const Tolerance& tolerance) {
+  const std::string kind = test_case.name.substr(0, test_case.name.find(' '));
+  summary().add_error(device + " " + kind, error.rms, error.worst);
+  EXPECT_TRUE(error.rms <= tolerance.rms && error.worst <= tolerance.worst)
+      << test_case.name << " on " << device << ", " << what << ": rms error " << error.rms
+      << " (allowed " << tolerance.rms << "), worst " << error.worst << " (allowed "
+      << tolerance.worst << ")";
+}
+
+// bf16_rows: as DeviceInfo has it.
 void compare(const Case& test_case, const std::vector<std::vector<Output>>& expected,
-             const std::vector<std::vector<Output>>& got, const std::string& device) {
+             const std::vector<std::vector<Output>>& got, const std::string& device,
+             int bf16_rows) {
   const size_t outputs = expected.empty() ? 0 : expected.front().size();
   for (size_t i = 0; i < outputs; ++i) {
-    OutputErrors errors;
+    OutputErrors errors, bf16_errors;
     for (size_t s = 0; s < expected.size(); ++s) {
       ASSERT_EQ(expected[s][i].rows, got[s][i].rows);
       ASSERT_EQ(expected[s][i].columns, got[s][i].columns);
-      errors.add(expected[s][i], got[s][i]);
+      const auto tokens = static_cast<int>(test_case.steps[s].token_ids.size());
+      const bool is_bf16 = test_case.bf16_tolerance && bf16_rows > 0 && tokens >= bf16_rows;
+      (is_bf16 ? bf16_errors : errors).add(expected[s][i], got[s][i]);
     }
     const bool is_integer = expected.front()[i].dtype == DType::i32;
     const Tolerance tolerance =
         is_integer ? exact : test_case.tolerances.at(i % test_case.tolerances.size());
-    const Tolerance error = errors.relative();
-    summary().add_error(device + " " + test_case.name.substr(0, test_case.name.find(' ')),
-                        error.rms, error.worst);
-    EXPECT_TRUE(error.rms <= tolerance.rms && error.worst <= tolerance.worst)
-        << test_case.name << " on " << device << ", output " << i << " of "
-        << expected.front()[i].columns << " columns: rms error " << error.rms << " (allowed "
-        << tolerance.rms << "), worst " << error.worst << " (allowed " << tolerance.worst << ")";
+    const std::string what = fmt::format("output {} of {} columns", i, expected.front()[i].columns);
+    judge(test_case, device, what, errors.relative(), tolerance);
+    if (bf16_errors.empty()) continue;
+    judge(test_case, device + " bf16", what, bf16_errors.relative(),
+          tolerance.worst == 0 ? exact : *test_case.bf16_tolerance);
   }
 }
 
@@ -281,14 +306,18 @@ void compare(const Case& test_case, const std::vector<std::vector<Output>>& expe
 
 std::unique_ptr<Device> open_for_test(const DeviceChoice& choice) {
   // Two threads, so that the split of the work is tested as well.
-  return backend::open_device(choice.name, {.threads = 2, .isa = choice.isa});
+  return backend::open_device(
+      choice.name, {.threads = 2, .isa = choice.isa, .allow_emulation = choice.emulated});
 }
 
 void expect_conforms(const Case& test_case, const DeviceChoice& choice) {
   const auto expected = run_case(test_case, *backend::open_device("reference"));
   std::vector<std::vector<Output>> got;
+  int bf16_rows = 0;
   try {
-    got = run_case(test_case, *open_for_test(choice));
+    const auto device = open_for_test(choice);
+    bf16_rows = device->info().bf16_rows;
+    got = run_case(test_case, *device);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::unsupported) throw;
     const std::string line =
@@ -296,7 +325,7 @@ void expect_conforms(const Case& test_case, const DeviceChoice& choice) {
     summary().add_missing(line);
     GTEST_SKIP() << line;
   }
-  compare(test_case, expected, got, test_name(choice));
+  compare(test_case, expected, got, test_name(choice), bf16_rows);
 }
 
 }  // namespace ridge::conformance

@@ -19,9 +19,12 @@ namespace ridge::conformance {
 struct DeviceChoice {
   std::string name;  // as backend::open_device
   std::string isa;   // "" where there is but one
+  bool emulated = false;
 };
 // All devices of the build but the reference, at each instruction set.
 std::vector<DeviceChoice> device_choices();
+// The same and the instruction sets that a device imitates here, for the ops that they change.
+std::vector<DeviceChoice> device_choices_with_emulated();
 std::string test_name(const DeviceChoice& choice);  // "cpu_avx2"
 std::unique_ptr<backend::Device> open_for_test(const DeviceChoice& choice);
 
@@ -92,6 +95,9 @@ struct Case {
   std::function<void(backend::Recorder&, backend::Value x, Kit&)> record;
   // One for each output, or one for all.
   std::vector<Tolerance> tolerances;
+  // Of steps in which the device's linears round their operands to bfloat16
+  // (DeviceInfo::bf16_rows).
+  std::optional<Tolerance> bf16_tolerance;
   // Between the steps, on the device's own cache.
   std::function<void(int next_step, backend::KvCache&)> between_steps;
 };
@@ -116,9 +122,10 @@ class DeviceTest : public testing::TestWithParam<DeviceChoice> {
   }
 };
 
-#define INSTANTIATE_FOR_DEVICES(suite)                                          \
-  GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(suite);                         \
-  INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(device_choices()), \
+#define INSTANTIATE_FOR(choices, suite)                                  \
+  GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(suite);                  \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(choices()), \
                            [](const auto& info) { return test_name(info.param); })
+#define INSTANTIATE_FOR_DEVICES(suite) INSTANTIATE_FOR(device_choices, suite)
 
 }  // namespace ridge::conformance

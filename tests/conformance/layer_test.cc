@@ -133,6 +133,7 @@ TEST_P(Layers, AtEveryTokenCount) {
                                      .value_dim = s.head_dim,
                                      .dtype = f16};
     const bool is_plain = !is_quantized(s.qkv[0]);
+    c.bf16_tolerance = whole_layer_bf16;
     c.tolerances = {is_plain ? attention_scores : whole_layer};
     const LayerWeights weights(random, s);
     c.record = [=](Recorder& ops, Value x, Kit& kit) { record_layer(ops, x, kit, s, weights); };
@@ -140,7 +141,7 @@ TEST_P(Layers, AtEveryTokenCount) {
   }
 }
 
-INSTANTIATE_FOR_DEVICES(Layers);
+INSTANTIATE_FOR(device_choices_with_emulated, Layers);
 
 }  // namespace
 

@@ -23,6 +23,7 @@ Case linear_case(Random& random, const std::string& name, int k, int slice_at,
   c.inputs = random_values(random, 71 * static_cast<size_t>(c.columns));
   c.steps = independent_steps(awkward_tokens);
   c.tolerances = {tolerance};
+  c.bf16_tolerance = bf16_products;
   c.record = [=](Recorder& ops, Value x, Kit& kit) {
     kit.output(
         ops.linear(x.slice(slice_at, k), kit.weight(weight), bias ? &kit.weight(bias) : nullptr));
@@ -37,7 +38,7 @@ struct LinearChoice {
 
 std::vector<LinearChoice> linear_choices() {
   std::vector<LinearChoice> choices;
-  for (const DeviceChoice& device : device_choices()) {
+  for (const DeviceChoice& device : device_choices_with_emulated()) {
     for (int d = 0; d < dtype_count; ++d) {
       const auto dtype = static_cast<DType>(d);
       if (dtype != DType::i8 && dtype != DType::i32) choices.push_back({device, dtype});
@@ -69,6 +70,20 @@ TEST_P(LinearOfDType, EveryShape) {
                                  /*slice_at=*/0, weight, nullptr, linear_tolerance(dtype));
       expect_conforms(c);
     }
+  }
+}
+
+// At and around the sizes of AMX tiles and of what is done at once with them, and beyond a panel's
+// columns.
+TEST_P(LinearOfDType, SizesAroundTiles) {
+  for (const auto& [n, k] : {std::pair{17, 32}, {48, 544}, {100, 1280}}) {
+    const int columns = block == 1 ? k + 1 : (k + block - 1) / block * block;
+    const auto weight = random_weight(random, {{dtype, n}}, columns);
+    Case c = linear_case(random, fmt::format("linear-{} {} x {}", name(dtype), n, columns), columns,
+                         0, weight, nullptr, linear_tolerance(dtype));
+    c.inputs = random_values(random, 101 * static_cast<size_t>(columns));
+    c.steps = independent_steps({5, 8, 16, 17, 31, 32, 33, 48, 100});
+    expect_conforms(c);
   }
 }
 
@@ -192,7 +207,7 @@ TEST_P(LinearMerged, BiasOfSegments) {
       linear_case(random, "linear-merged bias", 40, 0, weight, bias, long_float32_sums));
 }
 
-INSTANTIATE_FOR_DEVICES(LinearMerged);
+INSTANTIATE_FOR(device_choices_with_emulated, LinearMerged);
 
 }  // namespace
 

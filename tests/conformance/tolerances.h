@@ -3,8 +3,8 @@
 #include "tensor/dtype.h"
 
 // How far a back end may lie from `reference`: all in one place, each with its reason. Errors are
-// over the root mean square of the reference's output in all steps of a case, so they are relative to
-// its size.
+// over the root mean square of the reference's output in all steps of a case, so they are relative
+// to its size.
 namespace ridge::conformance {
 
 struct Tolerance {
@@ -27,11 +27,18 @@ inline constexpr Tolerance long_float32_sums = {1e-5, 1e-4};
 // (2^-11 or, for bfloat16, 2^-9) before they weigh the values.
 inline constexpr Tolerance attention_scores = {2e-3, 1e-2};
 
-// Weights are exact, but each row of activations is quantised in groups of 32 to two int8 planes, the
-// second 254 times finer. For normal values the largest of 32 is about 2.1 deviations, so a step is
-// 2.1 / 127 / 254 = 6.5e-5 of one and the rounding error 6.5e-5 / sqrt(12) = 1.9e-5, which a dot
-// product keeps; minima and offsets, larger than what remains of them, raise it a few times.
+// Weights are exact, but each row of activations is quantised in groups of 32 to two int8 planes,
+// the second 254 times finer. For normal values the largest of 32 is about 2.1 deviations, so a
+// step is 2.1 / 127 / 254 = 6.5e-5 of one and the rounding error 6.5e-5 / sqrt(12) = 1.9e-5, which
+// a dot product keeps; minima and offsets, larger than what remains of them, raise it a few times.
 inline constexpr Tolerance int8_planes = {1e-4, 1e-3};
+
+// Weights and activations rounded to bfloat16, as AMX multiplies them for many tokens; sums in
+// float32. Rounding to 8 bits errs by at most 2^-8 of a value and, over a binade, by 2^-8 / sqrt(3)
+// · 0.72 = 1.6e-3 of it in the root mean square. Two independent factors make 2.3e-3 of each
+// product, which a dot product keeps; short ones stray from it. The worst single value is a product
+// that is itself several times the output's size.
+inline constexpr Tolerance bf16_products = {3.5e-3, 5e-2};
 
 // Weights that are no more precise than float32 products need no quantised activations.
 inline Tolerance linear_tolerance(DType weight_dtype) {
@@ -40,5 +47,7 @@ inline Tolerance linear_tolerance(DType weight_dtype) {
 
 // A whole layer: the errors of four linears in a row, each taken over by the next.
 inline constexpr Tolerance whole_layer = {2e-3, 1e-2};
+// The same with bf16_products.
+inline constexpr Tolerance whole_layer_bf16 = {6e-3, 6e-2};
 
 }  // namespace ridge::conformance

@@ -60,12 +60,14 @@ std::string processor_name() {
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const DeviceOptions& options)
-      : isa_(select_isa(options.isa)),
+      : isa_(select_isa(options.isa, options.allow_emulation)),
         team_(options.threads > 0 ? options.threads : available_cpus()) {
     info_.name = fmt::format("cpu:{}", isa_.name);
     info_.description = processor_name();
     info_.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     info_.threads = team_.size();
+    const PanelKernels& panel = isa_.kernels->panel;
+    if (panel.product != nullptr) info_.bf16_rows = panel.min_tokens;
   }
 
   const DeviceInfo& info() const override { return info_; }

@@ -5,6 +5,11 @@
 
 #include <vector>
 
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "backend/cpu/open.h"
 #include "base/error.h"
 
@@ -16,6 +21,7 @@ struct Candidate {
   std::string_view name;
   const KernelTable& (*kernels)();
   bool (*runs_here)();
+  bool emulated = false;  // for tests: never chosen or listed without being asked for
 };
 
 #if defined(__x86_64__)
@@ -29,32 +35,58 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool has_avx512_bf16() { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }
+
+// Linux gives a process its tiles only when asked, and refuses where a thread's signal stack is too
+// small for them. Source: Documentation/arch/x86/xstate.rst of the kernel.
+bool tiles_permitted() {
+#if defined(__linux__)
+  constexpr int request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int tile_data = 18;               // XFEATURE_XTILE_DATA
+  static const bool permitted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return permitted;
+#else
+  return false;
+#endif
+}
+bool has_amx() {
+  return has_avx512_bf16() && __builtin_cpu_supports("amx-tile") &&
+         __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
+         tiles_permitted();
+}
 #endif
 
 // The plainest first.
 constexpr Candidate candidates[] = {
     {"scalar", &scalar_kernels, [] { return true; }},
+    {"amx_emulated", &amx_emulated_kernels, [] { return true; }, /*emulated=*/true},
 #if defined(__x86_64__)
     {"avx2", &avx2_kernels, &has_avx2},
     {"avx512", &avx512_kernels, &has_avx512},
     {"avx512_vnni", &avx512_vnni_kernels, &has_avx512_vnni},
+    {"amx", &amx_kernels, &has_amx},
+    {"amx_emulated_avx512", &amx_emulated_avx512_kernels, &has_avx512_bf16, /*emulated=*/true},
 #endif
 };
 
-}  // namespace
-
-std::vector<std::string> available_isas() {
+std::vector<std::string> names_of(bool emulated) {
   std::vector<std::string> names;
   for (const Candidate& c : candidates) {
-    if (c.runs_here()) names.emplace_back(c.name);
+    if (c.emulated == emulated && c.runs_here()) names.emplace_back(c.name);
   }
   return names;
 }
 
-Isa select_isa(std::string_view name) {
+}  // namespace
+
+std::vector<std::string> available_isas() { return names_of(/*emulated=*/false); }
+std::vector<std::string> emulated_isas() { return names_of(/*emulated=*/true); }
+
+Isa select_isa(std::string_view name, bool allow_emulation) {
   const Candidate* best = nullptr;
   for (const Candidate& c : candidates) {
-    if (c.runs_here() && (name.empty() || name == c.name)) best = &c;
+    if (c.emulated && (!allow_emulation || name.empty())) continue;
+    if ((name.empty() || name == c.name) && c.runs_here()) best = &c;
   }
   if (best == nullptr) {
     throw Error(ErrorCode::unsupported,

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/ops.h"
+#include "backend/cpu/panel.h"
 #include "backend/cpu/tile_format.h"
 
 // What each instruction set provides to the schedule: plain functions over pointers and integers.
@@ -79,6 +80,7 @@ struct KernelTable {
   int tile_tokens;                                        // at most max_tile_tokens
   DotTile dot[dtype_count][max_tile_tokens + 1];          // [dtype][tokens], quantised dtypes
   FloatDotTile float_dot[dtype_count][max_tile_tokens + 1];  // f32, f16, bf16
+  PanelKernels panel;                                     // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRow& to);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t columns, float* out);
@@ -95,10 +97,13 @@ struct KernelTable {
 };
 
 const KernelTable& scalar_kernels();
+const KernelTable& amx_emulated_kernels();  // tests only
 #if defined(__x86_64__)
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
 const KernelTable& avx512_vnni_kernels();
+const KernelTable& amx_kernels();
+const KernelTable& amx_emulated_avx512_kernels();  // tests only
 #endif
 
 }  // namespace ridge::backend::cpu

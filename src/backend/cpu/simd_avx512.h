@@ -2,13 +2,15 @@
 
 #include <immintrin.h>
 
+#include <bit>
 #include <cstdint>
 
 #include "tensor/blocks.h"
 
 // Vectors of AVX-512 (F, BW, DQ, VL), with and without VNNI. Everything here is in an unnamed
-// namespace: each kernels_*.cc owns its copy, so that the linker cannot give code for one machine to
-// another. The same holds for simd_avx2.h and simd_scalar.h, which have the same members.
+// namespace: each kernels_*.cc owns its copy, so that the linker cannot give code for one machine
+// to another. The same holds for simd_avx2.h and simd_scalar.h, which have the same members (AVX2
+// lacks those of panels, for it has no bfloat16 products).
 namespace ridge::backend::cpu {
 namespace {
 
@@ -76,6 +78,25 @@ struct Avx512 {
     _mm256_storeu_si256(static_cast<__m256i*>(p),
                         _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
   }
+  // lo and hi as bfloat16 side by side: p[2 i] = lo[i], p[2 i + 1] = hi[i].
+  static void store_bf16_pairs(void* p, F lo, F hi) {
+#ifdef __AVX512BF16__
+    const auto halves = std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(hi, lo));
+    alignas(64) static constexpr uint16_t side_by_side[32] = {
+        0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const I order = _mm512_load_si512(side_by_side);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi16(order, halves));
+#else
+    const auto rounded = [](F x) {
+      const I bits = _mm512_castps_si512(x);
+      const I odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+      return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    };
+    const I low = _mm512_srli_epi32(rounded(lo), 16);
+    _mm512_storeu_si512(p, _mm512_mask_mov_epi16(low, 0xaaaaaaaau, rounded(hi)));
+#endif
+  }
   // Rounds to nearest even into int8; returns the sum of the codes.
   static int32_t store_codes(int8_t* p, F x) {
     const I rounded = _mm512_cvtps_epi32(x);
@@ -95,6 +116,11 @@ struct Avx512 {
     const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_codebook.data()));
     const B table = _mm512_broadcast_i32x4(_mm_xor_si128(levels, _mm_set1_epi8(-128)));
     return _mm512_shuffle_epi8(table, nibbles);
+  }
+  // Code `column` of every lane's four.
+  static F code_float(B codes, int column) {
+    const I shifted = column == 0 ? codes : _mm512_srli_epi32(codes, 8 * column);
+    return to_float(column == 3 ? shifted : _mm512_and_si512(shifted, _mm512_set1_epi32(255)));
   }
   static I quad(const int8_t* x) {
     int32_t bits;

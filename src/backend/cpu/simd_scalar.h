@@ -113,6 +113,12 @@ struct Scalar {
   static void store_bf16(void* p, F x) {
     for (int i = 0; i < lanes; ++i) static_cast<uint16_t*>(p)[i] = f32_to_bf16(x.v[i]);
   }
+  static void store_bf16_pairs(void* p, F lo, F hi) {
+    for (int i = 0; i < lanes; ++i) {
+      static_cast<uint16_t*>(p)[2 * i] = f32_to_bf16(lo.v[i]);
+      static_cast<uint16_t*>(p)[2 * i + 1] = f32_to_bf16(hi.v[i]);
+    }
+  }
   static int32_t store_codes(int8_t* p, F x) {
     int32_t sum = 0;
     for (int i = 0; i < lanes; ++i) {
@@ -142,6 +148,9 @@ struct Scalar {
   static B codebook(B nibbles) {
     for (uint8_t& x : nibbles.v) x = static_cast<uint8_t>(iq4_codebook[x]) ^ 0x80;
     return nibbles;
+  }
+  static F code_float(const B& codes, int column) {
+    return each([&](int i) { return static_cast<float>(codes.v[4 * i + column]); });
   }
   static I dot4_small(I acc, const B& codes, const int8_t* x) {
     for (int i = 0; i < lanes; ++i) {

@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <cstring>
 
-#include "backend/cpu/steps.h"
-#include "base/error.h"
+#include "backend/cpu/linear_path.h"
+#include "backend/cpu/linear_strips.h"
+#include "backend/cpu/steps_linear_panel.h"
 
 namespace ridge::backend::cpu {
 
@@ -63,34 +63,34 @@ class LinearStep final : public Step {
  public:
   LinearStep(const LinearPlan& plan, const StepLimits& limits, int members,
              const KernelTable& kernels)
-      : plan_(plan), kernels_(kernels), columns_(plan.weight->columns()) {
-    max_rows_ = plan.rows == Rows::tokens ? limits.tokens : limits.outputs;
-    for (const WeightPart& part : plan.weight->parts()) {
-      needs_codes_ |= is_quantized(part.dtype);
-      const int64_t last = plan.activation ? plan.weight->rows() / 2 : plan.weight->rows();
-      for (int64_t s = 0; s < part.strips(); ++s) {
-        const int64_t row = part.first_row + s * strip_rows;
-        if (row < last) strips_.push_back({&part, s});
-      }
+      : plan_(plan),
+        kernels_(kernels),
+        columns_(plan.weight->columns()),
+        strips_(plan),
+        max_rows_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs),
+        chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))) {
+    if (choose_linear_path(max_rows_, kernels) == LinearPath::panel) {
+      panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
+      max_rows_ = kernels.panel.min_tokens - 1;
     }
-    if (plan.activation) {
-      for (const Strip& gate : strips_) {
-        up_strips_.push_back(find(gate.part->first_row + gate.index * strip_rows +
-                                  plan.weight->rows() / 2));
-      }
-    }
-    chunk_ = std::max<int64_t>(1, static_cast<int64_t>(strips_.size()) / (members * 6));
   }
 
   std::vector<Value> values() const override { return {plan_.x, plan_.out}; }
-  size_t shared_scratch_bytes() const override { return scratch_bytes(max_rows_); }
+  size_t shared_scratch_bytes() const override {
+    return std::max(scratch_bytes(max_rows_), panel_ ? panel_->shared_scratch_bytes() : 0);
+  }
   size_t member_scratch_bytes() const override {
-    return scratch_bytes(std::min(max_rows_, private_rows));
+    return std::max(scratch_bytes(std::min(max_rows_, private_rows)),
+                    panel_ ? panel_->member_scratch_bytes() : 0);
   }
 
   void run(Run& run, int member) override {
     const int rows = run.rows(plan_.rows);
     if (rows == 0) return;
+    if (choose_linear_path(rows, kernels_) == LinearPath::panel) {
+      std::atomic<int64_t>& next = run.counters[index];
+      return panel_->run(run, member, rows, next);
+    }
     const bool own = rows <= private_rows || run.team.size() == 1;
     std::byte* memory = rows <= private_rows ? run.member_scratch[member].data() : run.shared_scratch;
     const QuantizedRows codes(memory, rows, columns_, kernels_.tile_tokens);
@@ -102,7 +102,7 @@ class LinearStep final : public Step {
     const int tiles_at_once = static_cast<int>(std::max<int64_t>(
         1, block_bytes / static_cast<int64_t>(
                QuantizedRows::bytes(kernels_.tile_tokens, columns_))));
-    const auto strips = static_cast<int64_t>(strips_.size());
+    const int64_t strips = strips_.count();
     // Blocks of tokens outside, so that strips are read from memory once for each block.
     const int64_t blocks = (codes.tiles() + tiles_at_once - 1) / tiles_at_once;
     share(run, blocks * strips, blocks == 1 ? chunk_ : std::min<int64_t>(chunk_, 4),
@@ -114,26 +114,12 @@ class LinearStep final : public Step {
   }
 
  private:
-  struct Strip {
-    const WeightPart* part;
-    int64_t index;
-  };
-
   // What the kernels read.
   struct Prepared {
     const QuantizedRows& codes;
     const float* floats;
     int64_t float_stride;
   };
-
-  Strip find(int64_t row) const {
-    for (const WeightPart& part : plan_.weight->parts()) {
-      if (row >= part.first_row && row < part.first_row + part.rows) {
-        return {&part, (row - part.first_row) / strip_rows};
-      }
-    }
-    RIDGE_ASSERT(!"a row of the weight");
-  }
 
   size_t scratch_bytes(int rows) const {
     return QuantizedRows::bytes(rows, columns_) + static_cast<size_t>(rows) * columns_ * 4;
@@ -151,14 +137,14 @@ class LinearStep final : public Step {
       kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, columns_, to);
       x = to;
     }
-    if (needs_codes_) kernels_.quantize_row(x, columns_, codes.row(row));
+    if (strips_.any_quantized()) kernels_.quantize_row(x, columns_, codes.row(row));
   }
 
   void dot(const Strip& strip, const Prepared& x, int tile, float* out) const {
     const WeightPart& part = *strip.part;
     const ActivationTile t = x.codes.tile(tile);
     const auto dtype = static_cast<int>(part.dtype);
-    const std::byte* tiles = part.strip(strip.index);
+    const std::byte* tiles = strip.tiles();
     if (is_quantized(part.dtype)) {
       kernels_.dot[dtype][t.tokens](tiles, part.units, t, out);
     } else {
@@ -169,50 +155,26 @@ class LinearStep final : public Step {
 
   void multiply(const Run& run, int64_t item, const Prepared& x, int tile) const {
     alignas(64) float result[max_tile_tokens * strip_rows];
-    const Strip& strip = strips_[item];
-    dot(strip, x, tile, result);
-    const int64_t row = strip.part->first_row + strip.index * strip_rows;
-    const int64_t left = strip.part->rows - strip.index * strip_rows;
-    const auto count = static_cast<int>(std::min<int64_t>(left, strip_rows));
+    alignas(64) float up[max_tile_tokens * strip_rows];
+    dot(strips_.strip(item), x, tile, result);
+    if (strips_.has_up()) dot(strips_.up(item), x, tile, up);
     const int first = x.codes.first(tile);
-    const int tokens = x.codes.first(tile + 1) - first;
-    if (plan_.activation) {
-      alignas(64) float up[max_tile_tokens * strip_rows];
-      dot(up_strips_[item], x, tile, up);
-      kernels_.gated_activation(result, up, *plan_.activation, tokens * strip_rows, result);
-    }
-    const int64_t stride = run.arena.stride(plan_.out);
-    float* out = run.arena.at(plan_.out) + first * stride + row;
-    const float* bias = plan_.bias == nullptr ? nullptr : plan_.bias->values() + row;
-    for (int t = 0; t < tokens; ++t, out += stride) {
-      store(result + t * strip_rows, bias, count, out);
-    }
-  }
-
-  void store(const float* result, const float* bias, int count, float* out) const {
-    if (plan_.accumulate) {
-      for (int i = 0; i < count; ++i) out[i] += result[i] + (bias != nullptr ? bias[i] : 0.0f);
-    } else if (bias != nullptr) {
-      for (int i = 0; i < count; ++i) out[i] = result[i] + bias[i];
-    } else {
-      std::memcpy(out, result, count * sizeof(float));
-    }
+    strips_.finish(run, item, first, x.codes.first(tile + 1) - first, result, up);
   }
 
   const LinearPlan plan_;
   const KernelTable& kernels_;
   const int64_t columns_;
-  int max_rows_ = 0;
-  bool needs_codes_ = false;
-  std::vector<Strip> strips_;
-  std::vector<Strip> up_strips_;  // of the same places, with an activation
-  int64_t chunk_ = 1;
+  const LinearStrips strips_;
+  int max_rows_;  // that meet the dot kernels
+  const int64_t chunk_;
+  std::unique_ptr<LinearPanel> panel_;  // where there may be so many rows
 };
 
 }  // namespace
 
-std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits, int members,
-                                       const KernelTable& kernels) {
+std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits,
+                                       int members, const KernelTable& kernels) {
   return std::make_unique<LinearStep>(plan, limits, members, kernels);
 }
 

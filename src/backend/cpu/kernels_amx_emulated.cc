@@ -1,0 +1,17 @@
+#include "backend/cpu/simd_scalar.h"
+#include "backend/cpu/tiles_emulated.h"
+
+#include "backend/cpu/tile_panel_kernel.h"
+
+namespace ridge::backend::cpu {
+
+const KernelTable& amx_emulated_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t = scalar_kernels();
+    fill_tile_panel<Scalar, EmulatedTiles>(t);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace ridge::backend::cpu

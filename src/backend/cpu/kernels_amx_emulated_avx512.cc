@@ -1,0 +1,17 @@
+#include "backend/cpu/simd_avx512.h"
+#include "backend/cpu/tiles_emulated.h"
+
+#include "backend/cpu/tile_panel_kernel.h"
+
+namespace ridge::backend::cpu {
+
+const KernelTable& amx_emulated_avx512_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t = avx512_vnni_kernels();
+    fill_tile_panel<Avx512Vnni, EmulatedTiles>(t);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,62 @@
+#include "backend/cpu/linear_strips.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace ridge::backend::cpu {
+
+LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
+  const int64_t last = plan.activation ? plan.weight->rows() / 2 : plan.weight->rows();
+  for (const WeightPart& part : plan.weight->parts()) {
+    all_quantized_ &= is_quantized(part.dtype);
+    any_quantized_ |= is_quantized(part.dtype);
+    for (int64_t s = 0; s < part.strips(); ++s) {
+      if (part.first_row + s * strip_rows < last) strips_.push_back({&part, s});
+    }
+  }
+  if (!plan.activation) return;
+  for (const Strip& gate : strips_) {
+    up_strips_.push_back(
+        find(gate.part->first_row + gate.index * strip_rows + plan.weight->rows() / 2));
+  }
+}
+
+Strip LinearStrips::find(int64_t row) const {
+  for (const WeightPart& part : plan_.weight->parts()) {
+    if (row >= part.first_row && row < part.first_row + part.rows) {
+      return {&part, (row - part.first_row) / strip_rows};
+    }
+  }
+  RIDGE_ASSERT(!"a row of the weight");
+}
+
+void LinearStrips::finish(const Run& run, int64_t item, int first_token, int tokens, float* result,
+                          const float* up) const {
+  const Strip& strip = strips_[item];
+  const int64_t row = strip.part->first_row + strip.index * strip_rows;
+  const int64_t left = strip.part->rows - strip.index * strip_rows;
+  const auto count = static_cast<int>(std::min<int64_t>(left, strip_rows));
+  if (plan_.activation) {
+    run.kernels.gated_activation(result, up, *plan_.activation, tokens * strip_rows, result);
+  }
+  const int64_t stride = run.arena.stride(plan_.out);
+  float* out = run.arena.at(plan_.out) + first_token * stride + row;
+  const float* bias = plan_.bias == nullptr ? nullptr : plan_.bias->values() + row;
+  for (int t = 0; t < tokens; ++t, out += stride) {
+    store(result + t * strip_rows, bias, count, out);
+  }
+}
+
+void LinearStrips::store(const float* result, const float* bias, int count, float* out) const {
+  if (plan_.accumulate) {
+    for (int i = 0; i < count; ++i) out[i] += result[i] + (bias != nullptr ? bias[i] : 0.0f);
+  } else if (bias != nullptr) {
+    for (int i = 0; i < count; ++i) out[i] = result[i] + bias[i];
+  } else {
+    std::memcpy(out, result, count * sizeof(float));
+  }
+}
+
+}  // namespace ridge::backend::cpu

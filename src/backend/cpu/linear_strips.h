@@ -1,0 +1,49 @@
+#pragma once
+
+#include <vector>
+
+#include "backend/cpu/steps.h"
+
+namespace ridge::backend::cpu {
+
+// 16 rows of one part of a weight.
+struct Strip {
+  const WeightPart* part;
+  int64_t index;  // within the part
+
+  const std::byte* tiles() const { return part->strip(index); }
+};
+
+// The strips of a linear in the order of its outputs, and what becomes of their results: bias,
+// activation, residual.
+class LinearStrips {
+ public:
+  // The weight and bias must outlive it.
+  explicit LinearStrips(const LinearPlan& plan);
+
+  // Strips of outputs; with an activation each has a gate strip and an up strip.
+  int64_t count() const { return static_cast<int64_t>(strips_.size()); }
+  const Strip& strip(int64_t item) const { return strips_[item]; }
+  const Strip& up(int64_t item) const { return up_strips_[item]; }
+  bool has_up() const { return !up_strips_.empty(); }
+  // Every part's dtype is one of tile_format.h.
+  bool all_quantized() const { return all_quantized_; }
+  bool any_quantized() const { return any_quantized_; }
+
+  // Puts result[tokens][16] (overwritten) of a strip where the plan wants it, for the tokens from
+  // `first_token` on. up: the up strip's, where there is one.
+  void finish(const Run& run, int64_t item, int first_token, int tokens, float* result,
+              const float* up) const;
+
+ private:
+  Strip find(int64_t row) const;
+  void store(const float* result, const float* bias, int count, float* out) const;
+
+  const LinearPlan plan_;
+  std::vector<Strip> strips_;
+  std::vector<Strip> up_strips_;  // of the same places
+  bool all_quantized_ = true;
+  bool any_quantized_ = false;
+};
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,134 @@
+#pragma once
+
+#include "backend/cpu/linear_kernel.h"
+#include "backend/cpu/panel.h"
+
+// Expands weights and packs activations for panel.h; the products are an instruction set's own.
+namespace ridge::backend::cpu {
+namespace {
+
+template <class V, DType D>
+struct PanelExpansion {
+  static constexpr TileFormat format = tile_format(D);
+  static constexpr int groups32 = format.unit_columns() / 32;
+  using Dot = QuantizedDot<V, D, 1>;
+  using F = typename V::F;
+  using B = typename V::B;
+
+  // value = code · scale + shift, of one group of columns.
+  struct Line {
+    F scale, shift;
+  };
+  static Line line(const std::byte* unit, int group, int part,
+                   const typename Dot::UnitScales& super) {
+    const F scale = Dot::group_scale(unit, group, part, super);
+    if constexpr (format.has_min) {
+      return {scale, Dot::group_min(unit, group, part, super)};
+    } else {
+      return {scale, V::mul(scale, V::set1(-static_cast<float>(format.offset)))};
+    }
+  }
+
+  // Columns 4j … 4j + 3 of the part's rows.
+  static void expand_quad(B codes, const Line& l, bf16_bits* to) {
+    const auto value = [&](int column) {
+      return V::fma(V::code_float(codes, column), l.scale, l.shift);
+    };
+    V::store_bf16_pairs(to, value(0), value(1));
+    V::store_bf16_pairs(to + 2 * strip_rows, value(2), value(3));
+  }
+
+  static void expand_group(const std::byte* unit, int g, int part,
+                           const typename Dot::UnitScales& super, bf16_bits* to) {
+    const std::byte* codes = unit + format.codes_at() + g * format.code_bytes() + 4 * part;
+    constexpr int quad_elements = 4 * strip_rows;
+    if constexpr (format.codes == CodeKind::byte) {
+      constexpr int lines = 32 / format.group;
+      for (int i = 0; i < lines; ++i) {
+        const Line l = line(unit, lines * g + i, part, super);
+        for (int quad = 8 / lines * i; quad < 8 / lines * (i + 1); ++quad) {
+          expand_quad(V::load_bytes(codes + 64 * quad), l, to + quad * quad_elements);
+        }
+      }
+    } else {
+      const Line l = line(unit, g, part, super);
+      for (int quad = 0; quad < 4; ++quad) {
+        const B raw = V::load_bytes(codes + 64 * quad);
+        B low = V::low_nibbles(raw);
+        B high = V::high_nibbles(raw);
+        if constexpr (format.codes == CodeKind::codebook) {
+          low = V::codebook(low);
+          high = V::codebook(high);
+        }
+        expand_quad(low, l, to + quad * quad_elements);
+        expand_quad(high, l, to + (quad + 4) * quad_elements);
+      }
+    }
+  }
+
+  static void run(const std::byte* strip, int64_t /*strip_columns*/, int64_t first, int64_t columns,
+                  bf16_bits* panel) {
+    for (int part = 0; part < strip_rows; part += V::lanes) {
+      bf16_bits* to = panel + 2 * part;
+      for (int64_t g = first / 32; g < (first + columns) / 32; ++g, to += 32 * strip_rows) {
+        const std::byte* unit = strip + g / groups32 * format.unit_bytes();
+        typename Dot::UnitScales super{V::zero(), V::zero()};
+        if constexpr (format.super) {
+          super = {V::load_f16(unit + 2 * part), V::load_f16(unit + 2 * (strip_rows + part))};
+        }
+        expand_group(unit, static_cast<int>(g % groups32), part, super, to);
+      }
+    }
+  }
+};
+
+template <class V, DType D>
+void expand_plain_panel(const std::byte* strip, int64_t strip_columns, int64_t first,
+                        int64_t columns, bf16_bits* panel) {
+  constexpr int element = D == DType::f32 ? 4 : 2;
+  const auto load = [&](int64_t k, int part) {
+    if (k >= strip_columns) return V::zero();
+    return load_weight<V, D>(strip + (k * strip_rows + part) * element);
+  };
+  for (int64_t k = 0; k < columns; k += 2) {
+    for (int part = 0; part < strip_rows; part += V::lanes) {
+      V::store_bf16_pairs(panel + k * strip_rows + 2 * part, load(first + k, part),
+                          load(first + k + 1, part));
+    }
+  }
+}
+
+template <class V>
+void pack_token(const float* x, int64_t columns, int block_tokens, bf16_bits* to) {
+  const int64_t step = static_cast<int64_t>(block_tokens) * panel_group;
+  int64_t k = 0;
+  for (; k + panel_group <= columns; k += panel_group, to += step) {
+    for (int i = 0; i < panel_group; i += V::lanes) V::store_bf16(to + i, V::load(x + k + i));
+  }
+  if (k == columns) return;
+  float rest[panel_group] = {};
+  for (int64_t i = k; i < columns; ++i) rest[i - k] = x[i];
+  for (int i = 0; i < panel_group; i += V::lanes) V::store_bf16(to + i, V::load(rest + i));
+}
+
+template <class V, DType... Quantized>
+void fill_quantized_expansions(PanelKernels& panel) {
+  ((panel.expand[static_cast<int>(Quantized)] = &PanelExpansion<V, Quantized>::run), ...);
+}
+template <class V, DType... Plain>
+void fill_plain_expansions(PanelKernels& panel) {
+  ((panel.expand[static_cast<int>(Plain)] = &expand_plain_panel<V, Plain>), ...);
+}
+
+// Everything of PanelKernels but the products themselves.
+template <class V>
+void fill_panel_operands(PanelKernels& panel) {
+  using enum DType;
+  fill_quantized_expansions<V, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl,
+                            iq4_xs>(panel);
+  fill_plain_expansions<V, f32, f16, bf16>(panel);
+  panel.pack = &pack_token<V>;
+}
+
+}  // namespace
+}  // namespace ridge::backend::cpu
