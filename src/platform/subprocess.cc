@@ -8,12 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
-#include "platform/folder.h"
 
 extern char** environ;
 
@@ -34,6 +36,27 @@ class SpawnActions {
  private:
   posix_spawn_file_actions_t actions_;
 };
+
+// The end of an array of words as execve wants it.
+std::vector<char*> with_end(std::vector<char*> words) {
+  words.push_back(nullptr);
+  return words;
+}
+
+std::vector<char*> pointers_to(const std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
+  return with_end(std::move(pointers));
+}
+
+std::vector<char*> environment_without(const std::vector<std::string>& withheld) {
+  std::vector<char*> kept;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view name = std::string_view(*entry).substr(0, std::strcspn(*entry, "="));
+    if (std::ranges::find(withheld, name) == withheld.end()) kept.push_back(*entry);
+  }
+  return with_end(std::move(kept));
+}
 
 int wait_for(pid_t process) {
   int status = 0;
@@ -59,8 +82,7 @@ bool collect(int pipe, std::string& output, const std::function<bool()>& is_canc
 
 }  // namespace
 
-ProcessResult run_process(const std::vector<std::string>& words,
-                          const std::function<bool()>& is_cancelled) {
+ProcessResult run_process(const std::vector<std::string>& words, const ProcessOptions& options) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) {
     throw Error(ErrorCode::io, fmt::format("cannot make a pipe: {}", std::strerror(errno)));
@@ -71,13 +93,15 @@ ProcessResult run_process(const std::vector<std::string>& words,
   posix_spawn_file_actions_addopen(actions.get(), STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_adddup2(actions.get(), write_end.get(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(actions.get(), write_end.get(), STDERR_FILENO);
-  std::vector<char*> pointers;
-  for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
-  pointers.push_back(nullptr);
+  if (options.working_folder != nullptr) {
+    posix_spawn_file_actions_addfchdir_np(actions.get(), options.working_folder->descriptor());
+  }
+  const std::vector<char*> arguments = pointers_to(words);
+  const std::vector<char*> environment = environment_without(options.withheld);
 
   pid_t process = 0;
-  const int failure =
-      posix_spawnp(&process, pointers[0], actions.get(), nullptr, pointers.data(), environ);
+  const int failure = posix_spawnp(&process, arguments[0], actions.get(), nullptr, arguments.data(),
+                                   environment.data());
   if (failure == ENOENT) return {.was_found = false};
   if (failure != 0) {
     throw Error(ErrorCode::io,
@@ -85,7 +109,7 @@ ProcessResult run_process(const std::vector<std::string>& words,
   }
   write_end = FileDescriptor();
   ProcessResult result;
-  const bool ended = collect(read_end.get(), result.output, is_cancelled);
+  const bool ended = collect(read_end.get(), result.output, options.is_cancelled);
   if (!ended) kill(process, SIGTERM);
   result.exit_code = wait_for(process);
   if (!ended) throw Error(ErrorCode::cancelled, "stopped");

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "platform/folder.h"
+
 namespace ridge::platform {
 
 struct ProcessResult {
@@ -12,10 +14,17 @@ struct ProcessResult {
   std::string output;     // standard output and error together, the last 16 kB
 };
 
+struct ProcessOptions {
+  const Folder* working_folder = nullptr;  // nullptr: that of this process
+  std::vector<std::string> withheld;       // environment variables that it does not inherit
+  std::function<bool()> is_cancelled;
+};
+
 // Runs a program found in PATH with these words as they are (no shell), with the environment of
-// this process and no standard input, and waits for it. It is ended, and cancelled is thrown, as
-// soon as `is_cancelled` says so. Throws io where it cannot be started for another reason.
+// this process but for what is withheld and no standard input, and waits for it. It is ended, and
+// cancelled is thrown, as soon as `is_cancelled` says so. Throws io where it cannot be started for
+// another reason.
 ProcessResult run_process(const std::vector<std::string>& words,
-                          const std::function<bool()>& is_cancelled = {});
+                          const ProcessOptions& options = {});
 
 }  // namespace ridge::platform

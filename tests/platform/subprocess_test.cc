@@ -1,7 +1,10 @@
 #include "platform/subprocess.h"
 
+#include <stdlib.h>
+
 #include <chrono>
 
+#include "platform/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
@@ -27,9 +30,26 @@ TEST(RunProcess, KeepsTheEndOfLongOutput) {
   EXPECT_TRUE(result.output.ends_with("xend\n"));
 }
 
+TEST(RunProcess, RunsInTheFolderThatItIsGiven) {
+  const TemporaryFolder temporary;
+  const Folder folder = Folder::open_path(temporary.path());
+  const auto result = run_process({"pwd", "-P"}, {.working_folder = &folder});
+  EXPECT_EQ(result.output, std::filesystem::canonical(temporary.path()).string() + "\n");
+}
+
+TEST(RunProcess, WithholdsWhatItIsTold) {
+  ASSERT_EQ(setenv("RIDGE_TEST_SECRET", "hush", 1), 0);
+  ASSERT_EQ(setenv("RIDGE_TEST_SECRET_TOO", "kept", 1), 0);
+  const std::vector<std::string> words = {"sh", "-c",
+                                          "echo ${RIDGE_TEST_SECRET-none} $RIDGE_TEST_SECRET_TOO"};
+  EXPECT_EQ(run_process(words).output, "hush kept\n");
+  EXPECT_EQ(run_process(words, {.withheld = {"RIDGE_TEST_SECRET"}}).output, "none kept\n");
+}
+
 TEST(RunProcess, EndsTheProgramWhenCancelled) {
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_ERROR(run_process({"sleep", "60"}, [] { return true; }), cancelled, "stopped");
+  EXPECT_ERROR(run_process({"sleep", "60"}, {.is_cancelled = [] { return true; }}), cancelled,
+               "stopped");
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 

