@@ -26,11 +26,18 @@ struct BenchOptions {
   DeviceChoice device;
 };
 
+// Of one batch.
 struct BenchResult {
   engine::Workload workload;
   engine::Throughput throughput;
   double prefill_share = 0;  // of the machine's arithmetic peak; 0 where that is not known
   double decode_share = 0;   // of its read bandwidth; likewise
+};
+
+struct BenchReport {
+  int64_t peak_memory_bytes = 0;
+  backend::DeviceLimits limits;
+  std::vector<BenchResult> results;
 };
 
 // The most memory that this process ever had resident, from the kernel's VmHWM.
@@ -49,14 +56,17 @@ void check_tokens(const BenchOptions& options) {
 }
 
 BenchResult measure(const engine::LoadedModel& model, const engine::Workload& workload,
-                    int step_tokens, const backend::DeviceLimits& limits) {
+                    int step_tokens) {
   model.context_tokens(workload.context_tokens());  // throws where the model is not made for it
   const auto runner = engine::create_step_runner(model.device(), model.model(),
                                                  engine::workload_limits(workload, step_tokens));
   const SteadyClock clock;
-  BenchResult result{workload, engine::measure_throughput(*runner, workload, clock)};
-  const engine::ModelCost cost =
-      engine::cost_of(model.file(), model.model().kv_layout(), model.model().config().heads);
+  return {workload, engine::measure_throughput(*runner, workload, clock)};
+}
+
+void compute_shares(BenchResult& result, const engine::ModelCost& cost,
+                    const backend::DeviceLimits& limits) {
+  const engine::Workload& workload = result.workload;
   if (limits.flops_per_second > 0 && workload.prompt_tokens > 0) {
     const double flops = cost.prefill_flops(workload.prompt_tokens, workload.depth_tokens);
     result.prefill_share = result.throughput.prefill_tokens_per_second / workload.prompt_tokens *
@@ -69,7 +79,6 @@ BenchResult measure(const engine::LoadedModel& model, const engine::Workload& wo
     result.decode_share = steps_per_second * cost.decode_step_bytes(workload.batch, context) /
                           limits.read_bytes_per_second;
   }
-  return result;
 }
 
 Json to_json(const BenchResult& result) {
@@ -85,19 +94,19 @@ Json to_json(const BenchResult& result) {
 }
 
 Json to_json(const BenchOptions& options, const engine::LoadedModel& model,
-             const backend::DeviceLimits& limits, const std::vector<BenchResult>& results) {
+             const BenchReport& report) {
   const backend::DeviceInfo& device = model.device().info();
   Json body = {{"model", options.model},
                {"device", device.name},
                {"device_description", device.description},
                {"threads", device.threads},
                {"load_ms", model.load_ms()},
-               {"peak_memory_bytes", peak_memory_bytes()},
-               {"read_bytes_per_second", limits.read_bytes_per_second},
-               {"flops_per_second", limits.flops_per_second},
+               {"peak_memory_bytes", report.peak_memory_bytes},
+               {"read_bytes_per_second", report.limits.read_bytes_per_second},
+               {"flops_per_second", report.limits.flops_per_second},
                {"repetitions", options.workload.repetitions},
                {"results", Json::array()}};
-  for (const BenchResult& result : results) body["results"].push_back(to_json(result));
+  for (const BenchResult& result : report.results) body["results"].push_back(to_json(result));
   return body;
 }
 
@@ -108,14 +117,14 @@ std::string speed(double tokens_per_second) {
 }
 
 void print_table(const Context& context, const BenchOptions& options,
-                 const engine::LoadedModel& model, const backend::DeviceLimits& limits,
-                 const std::vector<BenchResult>& results) {
+                 const engine::LoadedModel& model, const BenchReport& report) {
   const backend::DeviceInfo& device = model.device().info();
   context.print(fmt::format("{} on {} ({}), {} {}", printable(options.model), device.name,
                             device.description, device.threads,
                             device.threads == 1 ? "thread" : "threads"));
   context.print(fmt::format("loaded in {:.0f} ms; {} of memory at most", model.load_ms(),
-                            format_bytes(peak_memory_bytes())));
+                            format_bytes(report.peak_memory_bytes)));
+  const backend::DeviceLimits& limits = report.limits;
   if (limits.read_bytes_per_second > 0) {
     context.print(fmt::format("this machine reads {:.1f} GB/s and computes {:.0f} GFLOP/s",
                               limits.read_bytes_per_second / 1e9, limits.flops_per_second / 1e9));
@@ -126,7 +135,7 @@ void print_table(const Context& context, const BenchOptions& options,
        {"of peak", Alignment::right},
        {fmt::format("decode {} tok/s", options.workload.generated_tokens), Alignment::right},
        {"of bandwidth", Alignment::right}});
-  for (const BenchResult& result : results) {
+  for (const BenchResult& result : report.results) {
     table.add_row({fmt::format("{}", result.workload.batch),
                    speed(result.throughput.prefill_tokens_per_second),
                    percent(result.prefill_share), speed(result.throughput.decode_tokens_per_second),
@@ -138,16 +147,21 @@ void print_table(const Context& context, const BenchOptions& options,
 void bench(Context& context, const BenchOptions& options) {
   check_tokens(options);
   const auto model = load_model(context, options.model, options.device);
-  const backend::DeviceLimits limits = model->device().measure_limits();
-  std::vector<BenchResult> results;
+  BenchReport report;
   for (int batch : options.batches) {
     context.note(fmt::format("measuring batch {}", batch));
     engine::Workload workload = options.workload;
     workload.batch = batch;
-    results.push_back(measure(*model, workload, options.step_tokens, limits));
+    report.results.push_back(measure(*model, workload, options.step_tokens));
   }
-  if (context.json) return context.print(to_json(options, *model, limits, results).dump());
-  print_table(context, options, *model, limits, results);
+  // Before the machine is measured, which takes memory of its own.
+  report.peak_memory_bytes = peak_memory_bytes();
+  report.limits = model->device().measure_limits();
+  const engine::ModelCost cost =
+      engine::cost_of(model->file(), model->model().kv_layout(), model->model().config().heads);
+  for (BenchResult& result : report.results) compute_shares(result, cost, report.limits);
+  if (context.json) return context.print(to_json(options, *model, report).dump());
+  print_table(context, options, *model, report);
 }
 
 }  // namespace
@@ -160,7 +174,9 @@ void add_bench_command(CLI::App& app, Context& context) {
       "of what\n"
       "this machine measures of itself: its read bandwidth for decoding (the weights and the KV "
       "cache that\n"
-      "a step must read), its arithmetic peak for prompts.");
+      "a step must read), its arithmetic peak for prompts. A model that fits the processor's "
+      "caches can decode\n"
+      "faster than memory reads, and its share is more than 100 %.");
   auto options = std::make_shared<BenchOptions>();
   engine::Workload& workload = options->workload;
   command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")
