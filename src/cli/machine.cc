@@ -5,10 +5,9 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
-#include <optional>
 
 #include "base/cpu_count.h"
+#include "engine/memory_budget.h"
 
 namespace ridge::cli {
 namespace {
@@ -24,28 +23,6 @@ std::string processor_name() {
   return "";
 }
 
-// A line "MemTotal:  123 kB" of /proc/meminfo, in bytes.
-int64_t meminfo_bytes(const std::string& key) {
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  int64_t kibibytes = 0;
-  while (file >> name >> kibibytes) {
-    if (name == key + ":") return kibibytes * 1024;
-    std::getline(file, unit);
-  }
-  return 0;
-}
-
-// The first file that holds a number; "max" and absent files are nullopt.
-std::optional<int64_t> number_in(const char* version_2, const char* version_1) {
-  for (const char* path : {version_2, version_1}) {
-    std::ifstream file(path);
-    int64_t number = 0;
-    if (file >> number) return number;
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 Machine look_at_machine() {
@@ -53,17 +30,8 @@ Machine look_at_machine() {
   machine.processor = processor_name();
   machine.cpus = available_cpus();
   machine.cpus_of_machine = std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
-  machine.memory_bytes = meminfo_bytes("MemTotal");
-  machine.memory_available_bytes = meminfo_bytes("MemAvailable");
-  const auto limit =
-      number_in("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes");
-  const auto used =
-      number_in("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes");
-  if (limit && *limit < machine.memory_bytes) {
-    machine.memory_bytes = *limit;
-    machine.memory_available_bytes =
-        std::min(machine.memory_available_bytes, std::max<int64_t>(0, *limit - used.value_or(0)));
-  }
+  machine.memory_bytes = static_cast<int64_t>(engine::total_memory_bytes());
+  machine.memory_available_bytes = static_cast<int64_t>(engine::available_memory_bytes());
   utsname system{};
   if (uname(&system) == 0) {
     machine.system = std::string(system.sysname) + " " + system.release + " " + system.machine;

@@ -10,11 +10,12 @@ struct Machine {
   std::string processor;  // as the processor names itself; empty where it does not
   int cpus = 1;           // this process may run on
   int cpus_of_machine = 1;
-  int64_t memory_bytes = 0;            // of the machine, or of the cgroup where that is less
-  int64_t memory_available_bytes = 0;  // without swapping, and without passing the cgroup's limit
+  int64_t memory_bytes = 0;            // of the machine, or of the cgroups where that is less
+  int64_t memory_available_bytes = 0;  // as a server that starts now would find
   std::string system;                  // "Linux 6.1.0 x86_64"
 };
 
+// Throws io where the kernel does not tell of its memory.
 Machine look_at_machine();
 
 }  // namespace ridge::cli

@@ -50,6 +50,10 @@ uint64_t cgroup_rest(const std::string& folder, const char* limit_file, const ch
   return *limit - std::min(*limit, used);
 }
 
+uint64_t cgroup_limit(const std::string& folder, const char* limit_file) {
+  return read_number(folder + limit_file).value_or(std::numeric_limits<uint64_t>::max());
+}
+
 // The folder of this process in the hierarchy of `controller` ("" in version 2): the rest of the
 // line "N:controller:/path".
 std::string cgroup_folder(const std::string& root, const std::string& controller) {
@@ -63,15 +67,21 @@ std::string cgroup_folder(const std::string& root, const std::string& controller
   return "/";
 }
 
-// The least rest of a folder and all above it, each of which may set a limit.
-template <typename Rest>
-uint64_t least_rest(const std::string& mount, std::string folder, const Rest& rest) {
-  uint64_t least = rest(mount);
+// The least amount of a folder and all above it, each of which may set a limit.
+template <typename AmountOf>
+uint64_t least_of(const std::string& mount, std::string folder, const AmountOf& amount_of) {
+  uint64_t least = amount_of(mount);
   while (folder.size() > 1) {
-    least = std::min(least, rest(mount + folder));
+    least = std::min(least, amount_of(mount + folder));
     folder.resize(folder.rfind('/'));
   }
   return least;
+}
+
+uint64_t meminfo_bytes(const std::string& root, std::string_view key) {
+  const auto kibibytes = read_field(root + "/proc/meminfo", key);
+  if (!kibibytes) throw Error(ErrorCode::io, fmt::format("/proc/meminfo has no line {}", key));
+  return *kibibytes * 1024;
 }
 
 std::string megabytes(uint64_t bytes) {
@@ -80,21 +90,27 @@ std::string megabytes(uint64_t bytes) {
 
 }  // namespace
 
-uint64_t available_memory_bytes() { return available_memory_bytes(""); }
-
 uint64_t available_memory_bytes(const std::string& root) {
-  const auto available_kib = read_field(root + "/proc/meminfo", "MemAvailable:");
-  if (!available_kib) throw Error(ErrorCode::io, "/proc/meminfo has no line MemAvailable");
   const uint64_t version_2 =
-      least_rest(root + "/sys/fs/cgroup", cgroup_folder(root, ""), [](const std::string& folder) {
+      least_of(root + "/sys/fs/cgroup", cgroup_folder(root, ""), [](const std::string& folder) {
         return cgroup_rest(folder, "/memory.max", "/memory.current", "inactive_file");
       });
-  const uint64_t version_1 = least_rest(
+  const uint64_t version_1 = least_of(
       root + "/sys/fs/cgroup/memory", cgroup_folder(root, "memory"), [](const std::string& folder) {
         return cgroup_rest(folder, "/memory.limit_in_bytes", "/memory.usage_in_bytes",
                            "total_inactive_file");
       });
-  return std::min({*available_kib * 1024, version_1, version_2});
+  return std::min({meminfo_bytes(root, "MemAvailable:"), version_1, version_2});
+}
+
+uint64_t total_memory_bytes(const std::string& root) {
+  const uint64_t version_2 =
+      least_of(root + "/sys/fs/cgroup", cgroup_folder(root, ""),
+               [](const std::string& folder) { return cgroup_limit(folder, "/memory.max"); });
+  const uint64_t version_1 = least_of(
+      root + "/sys/fs/cgroup/memory", cgroup_folder(root, "memory"),
+      [](const std::string& folder) { return cgroup_limit(folder, "/memory.limit_in_bytes"); });
+  return std::min({meminfo_bytes(root, "MemTotal:"), version_1, version_2});
 }
 
 KvPlan plan_kv_cache(const backend::KvCacheLayout& layout, const KvRequest& request,

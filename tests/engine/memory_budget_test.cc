@@ -53,7 +53,21 @@ TEST_F(AvailableMemory, IsNothingInAFullCgroup) {
   EXPECT_EQ(available_memory_bytes(root_), 0u);
 }
 
-TEST(AvailableMemoryHere, IsPlausible) { EXPECT_GT(available_memory_bytes(), 1u << 20); }
+TEST_F(AvailableMemory, OfAllIsTheMachinesOrTheLeastLimit) {
+  EXPECT_EQ(total_memory_bytes(root_), 24000000ull * 1024);
+  write("/proc/self/cgroup", "0::/user/app\n");
+  write("/sys/fs/cgroup/user/app/memory.max", "max\n");
+  write("/sys/fs/cgroup/user/memory.max", "1000000000\n");
+  EXPECT_EQ(total_memory_bytes(root_), 1000000000u);
+  write("/proc/self/cgroup", "5:memory:/docker/x\n");
+  write("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "600000000\n");
+  EXPECT_EQ(total_memory_bytes(root_), 600000000u);
+}
+
+TEST(AvailableMemoryHere, IsPlausible) {
+  EXPECT_GT(available_memory_bytes(), 1u << 20);
+  EXPECT_LE(available_memory_bytes(), total_memory_bytes());
+}
 
 // 2 layers × 4 KV heads × (8 + 8) values × 2 bytes = 256 bytes a token, 4096 a block.
 constexpr backend::KvCacheLayout layout = {.layers = 2,
