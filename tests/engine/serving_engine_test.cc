@@ -18,15 +18,31 @@ constexpr RunnerLimits limits = {.tokens = 32,
                                  .block_tokens = 4,
                                  .blocks = 64};
 
+// Room for answers that no test waits for.
+constexpr RunnerLimits endless_limits = {.tokens = 32,
+                                         .sequences = 2,
+                                         .outputs = 2,
+                                         .context_tokens = 1 << 16,
+                                         .block_tokens = 4,
+                                         .blocks = 1 << 15};
+
 // An engine over a fake model that says "a" for ever, and can be held before a step.
 class ServingEngineTest : public testing::Test {
  protected:
-  ServingEngineTest() {
+  ServingEngineTest() : engine_(create_engine(limits)) {}
+
+  std::unique_ptr<ServingEngine> create_engine(const RunnerLimits& runner_limits) {
     const int32_t a = small_tokenizer()->encode("a").front();
-    auto runner = std::make_unique<FakeRunner>(limits, small_tokenizer()->vocab_size(),
+    auto runner = std::make_unique<FakeRunner>(runner_limits, small_tokenizer()->vocab_size(),
                                                [a](const auto&) { return a; });
-    runner->before_step = [this](const StepInputs&) { std::lock_guard hold(gate_); };
-    engine_ = std::make_unique<ServingEngine>(
+    runner->before_step = [this](const StepInputs&) {
+      if (++steps_ == step_to_hold_) {
+        held_.set_value();
+        released_.get_future().wait();
+      }
+      std::lock_guard hold(gate_);
+    };
+    return std::make_unique<ServingEngine>(
         ServingEngine::Parts{
             .runner = std::move(runner), .tokenizer = small_tokenizer(), .max_queued = 3},
         clock_);
@@ -59,6 +75,11 @@ class ServingEngineTest : public testing::Test {
 
   SteadyClock clock_;
   std::mutex gate_;
+  std::atomic<int> steps_ = 0;  // that have begun
+  // The engine waits in the step of this number, from held_ to released_.
+  std::atomic<int> step_to_hold_ = 0;
+  std::promise<void> held_;
+  std::promise<void> released_;
   std::unique_ptr<ServingEngine> engine_;
 };
 
@@ -107,23 +128,35 @@ TEST_F(ServingEngineTest, RefusesWhenTheQueueIsFull) {
   EXPECT_EQ(submit(1).second.get().reasons[0], FinishReason::length);
 }
 
-TEST_F(ServingEngineTest, CancelEndsARunningRequest) {
-  std::promise<void> started;
-  std::promise<Finish> ended;
-  std::atomic<bool> once = false;
-  const RequestId id =
-      engine_->submit(request(60), {.on_delta =
-                                        [&](Delta&&) {
-                                          if (!once.exchange(true)) started.set_value();
-                                        },
-                                    .on_finish = [&](const Finish& f) { ended.set_value(f); }});
-  started.get_future().wait();
+TEST_F(ServingEngineTest, CancelEndsARunningRequestWithinTwoSteps) {
+  step_to_hold_ = 5;
+  auto [id, future] = submit(60);
+  held_.get_future().wait();
+  EXPECT_LT(engine_->stats().blocks_free, limits.blocks);
   engine_->cancel(id);
-  const Finish finish = ended.get_future().get();
-  EXPECT_TRUE(finish.reasons[0] == FinishReason::cancelled ||
-              finish.reasons[0] == FinishReason::length);
+  released_.set_value();
+  const Finish finish = future.get();
+  EXPECT_EQ(finish.reasons[0], FinishReason::cancelled);
+  EXPECT_LE(finish.usage.completion_tokens, step_to_hold_ + 1);
   engine_->cancel(id);
   engine_->cancel(RequestId{12345});
+  engine_->drain(std::chrono::seconds(10));
+  EXPECT_EQ(engine_->stats().blocks_free, limits.blocks);
+  EXPECT_LE(steps_, step_to_hold_ + 2);
+}
+
+TEST_F(ServingEngineTest, CancelEndsARequestThatWaits) {
+  step_to_hold_ = 1;
+  auto [first, first_future] = submit(60);
+  held_.get_future().wait();
+  auto [second, second_future] = submit(60);
+  engine_->cancel(second);
+  engine_->cancel(first);
+  released_.set_value();
+  EXPECT_EQ(second_future.get().reasons[0], FinishReason::cancelled);
+  EXPECT_EQ(first_future.get().reasons[0], FinishReason::cancelled);
+  engine_->drain(std::chrono::seconds(10));
+  EXPECT_EQ(engine_->stats().blocks_free, limits.blocks);
 }
 
 TEST_F(ServingEngineTest, AListenerMayCallTheEngine) {
@@ -149,31 +182,28 @@ TEST_F(ServingEngineTest, DrainWaitsForWhatRunsAndAdmitsNoMore) {
 }
 
 TEST_F(ServingEngineTest, DrainCancelsAtItsDeadline) {
+  engine_ = create_engine(endless_limits);
   std::vector<std::future<Finish>> futures;
   std::thread drains;
   {
-    // No step ends before drain has given up waiting.
+    // No step ends before drain has begun.
     std::lock_guard hold(gate_);
-    for (int i = 0; i < 3; ++i) futures.push_back(submit(60).second);
+    for (int i = 0; i < 3; ++i) futures.push_back(submit(60'000).second);
     drains = std::thread([&] { engine_->drain(std::chrono::milliseconds(0)); });
     while (engine_admits()) std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   drains.join();
-  int cancelled = 0;
-  for (auto& future : futures) cancelled += future.get().reasons[0] == FinishReason::cancelled;
-  EXPECT_GE(cancelled, 1);
-  EXPECT_EQ(engine_->stats().blocks_free, limits.blocks);
+  for (auto& future : futures) EXPECT_EQ(future.get().reasons[0], FinishReason::cancelled);
+  EXPECT_EQ(engine_->stats().blocks_free, endless_limits.blocks);
 }
 
 TEST_F(ServingEngineTest, EndsRequestsWhenItIsDestroyed) {
+  engine_ = create_engine(endless_limits);
   std::vector<std::future<Finish>> futures;
-  for (int i = 0; i < 3; ++i) futures.push_back(submit(60).second);
+  for (int i = 0; i < 3; ++i) futures.push_back(submit(60'000).second);
+  while (steps_ < 3) std::this_thread::yield();
   engine_.reset();
-  for (auto& future : futures) {
-    const FinishReason reason = future.get().reasons[0];
-    EXPECT_TRUE(reason == FinishReason::cancelled || reason == FinishReason::length);
-  }
+  for (auto& future : futures) EXPECT_EQ(future.get().reasons[0], FinishReason::cancelled);
 }
 
 TEST_F(ServingEngineTest, SleepsWhenIdle) {

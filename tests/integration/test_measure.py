@@ -49,10 +49,22 @@ def test_tokenize_puts_the_chat_template_around_a_message(run):
     assert whole[-len(tail):] == tail
 
 
+def divergence_of(expected, got):
+    """The Kullback-Leibler divergence, in nats, of `got` from the likeliest tokens that `expected` holds and from one
+    bin for all others: a lower bound of that over all tokens, and never negative."""
+    by_id = dict(zip(got["ids"], got["logprobs"]))
+    logprobs = [(logprob, by_id[token]) for token, logprob in zip(expected["ids"], expected["logprobs"])]
+    rests = [1 - sum(math.exp(pair[side]) for pair in logprobs) for side in (0, 1)]
+    divergence = sum(math.exp(wanted) * (wanted - found) for wanted, found in logprobs)
+    if rests[0] > 0:
+        divergence += rests[0] * (math.log(rests[0]) - math.log(max(rests[1], 1e-9)))
+    return divergence
+
+
 def test_logits_agree_with_the_reference(run, golden):
     positions = 0
     agreeing = 0
-    divergence = 0.0
+    divergences = []
     for prompt in golden:
         tokens = ",".join(map(str, prompt["tokens"]))
         lines = answer(run("logits", MODEL, "--tokens", tokens, "--top", "0")).splitlines()
@@ -64,14 +76,11 @@ def test_logits_agree_with_the_reference(run, golden):
             assert math.isclose(sum(map(math.exp, got["logprobs"])), 1, abs_tol=1e-4)
             by_id = dict(zip(got["ids"], got["logprobs"]))
             agreeing += got["ids"][0] == expected["ids"][0]
-            # The golden holds the likeliest tokens alone; they carry nearly all of the divergence.
-            divergence += sum(
-                math.exp(logprob) * (logprob - by_id[token])
-                for token, logprob in zip(expected["ids"], expected["logprobs"])
-            )
+            divergences.append(divergence_of(expected, got))
             positions += 1
     assert agreeing / positions >= 0.97
-    assert abs(divergence / positions) <= 0.003
+    assert min(divergences) >= -1e-6, "no divergence is negative but by rounding"
+    assert sum(divergences) / positions <= 0.003
 
 
 def test_logits_read_tokens_from_a_file_and_give_as_many_as_asked(run, tmp_path):
@@ -110,7 +119,8 @@ def test_bench_gives_results_for_each_batch(run):
         assert result["decode_tokens_per_second"] > 0
         assert (result["prompt_tokens"], result["generated_tokens"], result["depth_tokens"]) == (20, 5, 7)
     assert report["load_ms"] > 0
-    assert report["peak_memory_bytes"] > 1_000_000
+    # The model's and the program's, not the hundreds of megabytes that measuring the machine takes.
+    assert 1_000_000 < report["peak_memory_bytes"] < 100_000_000
     table = answer(run("bench", TINY, "-p", "20", "-n", "5", "-b", "1,3", "-t", "1"))
     assert "tok/s" in table
 

@@ -18,6 +18,9 @@ ENDLESS = {
     "max_tokens": 900,
     "ignore_eos": True,
 }
+# More than those of two steps, by what a busy machine makes between a look at the figures and a closed connection; far
+# fewer than were asked for.
+LATE_TOKENS = 100
 
 
 def open_stream(server, body):
@@ -47,8 +50,7 @@ def test_a_client_that_leaves_frees_its_blocks(server):
         connection.close()
     after = server.wait_until_idle()
     assert after["blocks_free"] == before["blocks_free"]
-    # Nowhere near the 2700 tokens that were asked for.
-    assert after["generated_tokens_total"] - before["generated_tokens_total"] < 1500
+    assert after["generated_tokens_total"] - busy["generated_tokens_total"] < LATE_TOKENS
 
 
 def test_a_client_that_leaves_before_its_answer_frees_its_blocks(server):
@@ -56,15 +58,18 @@ def test_a_client_that_leaves_before_its_answer_frees_its_blocks(server):
     address = urllib.parse.urlsplit(server.url)
     text = json.dumps(ENDLESS)
     for _ in range(3):
+        idle = server.wait_until_idle()
         with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(
                 f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n"
                 f"{text}".encode()
             )
-            time.sleep(0.2)
-    after = server.wait_until_idle()
+            busy = idle
+            while busy["generated_tokens_total"] == idle["generated_tokens_total"]:
+                busy = server.model_figures()
+        after = server.wait_until_idle()
+        assert after["generated_tokens_total"] - busy["generated_tokens_total"] < LATE_TOKENS
     assert after["blocks_free"] == before["blocks_free"]
-    assert after["generated_tokens_total"] - before["generated_tokens_total"] < 1500
 
 
 def test_bad_bodies_are_400(server):
