@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ std::vector<DeviceChoice> device_choices();
 // The same and the instruction sets that a device imitates here, for the ops that they change.
 std::vector<DeviceChoice> device_choices_with_emulated();
 std::string test_name(const DeviceChoice& choice);  // "cpu_avx2"
+// GoogleTest shows parameters in this way, and else as bytes.
+inline void PrintTo(const DeviceChoice& choice, std::ostream* out) { *out << test_name(choice); }
 std::unique_ptr<backend::Device> open_for_test(const DeviceChoice& choice);
 
 // The token counts that every op meets: below, at and beyond the sizes of register tiles.
@@ -93,7 +96,8 @@ struct Case {
   std::vector<StepInputs> steps;
   std::optional<backend::KvCacheLayout> cache;
   std::function<void(backend::Recorder&, backend::Value x, Kit&)> record;
-  // One for each output, or one for all.
+  // One for each output, or one for all. Outputs of integers have rules of their own: i32 is exact,
+  // i8 as rounded_codes.
   std::vector<Tolerance> tolerances;
   // Of steps in which the device's linears round their operands to bfloat16
   // (DeviceInfo::bf16_rows).
@@ -111,8 +115,8 @@ struct Output {
 // By step, then by output.
 std::vector<std::vector<Output>> run_case(const Case& test_case, backend::Device& device);
 
-// Runs the case on the device and on the reference and compares. A device that lacks an op of it
-// marks the test as skipped, with the case in the message and in the summary.
+// Runs the case on the device and on the reference and compares. A device that lacks an op of it,
+// as lacks.h declares, marks the test as skipped, with the case in the message and in the summary.
 void expect_conforms(const Case& test_case, const DeviceChoice& choice);
 
 class DeviceTest : public testing::TestWithParam<DeviceChoice> {

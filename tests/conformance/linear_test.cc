@@ -36,6 +36,12 @@ struct LinearChoice {
   DType dtype;
 };
 
+std::string test_name(const LinearChoice& choice) {
+  return test_name(choice.device) + "_" + std::string(name(choice.dtype));
+}
+
+void PrintTo(const LinearChoice& choice, std::ostream* out) { *out << test_name(choice); }
+
 std::vector<LinearChoice> linear_choices() {
   std::vector<LinearChoice> choices;
   for (const DeviceChoice& device : device_choices_with_emulated()) {
@@ -159,10 +165,7 @@ TEST_P(LinearOfDType, Transposed) {
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(LinearOfDType);
 INSTANTIATE_TEST_SUITE_P(Devices, LinearOfDType, testing::ValuesIn(linear_choices()),
-                         [](const auto& info) {
-                           return test_name(info.param.device) + "_" +
-                                  std::string(name(info.param.dtype));
-                         });
+                         [](const auto& info) { return test_name(info.param); });
 
 class LinearMerged : public DeviceTest {
  protected:

@@ -15,6 +15,14 @@ struct Tolerance {
 // Copies and choices: not one bit may change.
 inline constexpr Tolerance exact = {0, 0};
 
+// Codes of quantised activations: a quotient that lies on a half rounds either way where scales
+// differ in the last bit. That is rare, and never more than one step.
+struct CodeTolerance {
+  int largest;             // difference of any code
+  double differing_share;  // of all codes of a case
+};
+inline constexpr CodeTolerance rounded_codes = {1, 1e-3};
+
 // One rounding to float32 for each value, and sums of hundreds of terms in float32 in any order,
 // each good to about 2^-24 · sqrt(terms); exponentials by polynomials good to a few units in the
 // last place.
