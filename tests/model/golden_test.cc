@@ -28,6 +28,11 @@ std::vector<std::string> golden_names() {
   return names;
 }
 
+TEST(Goldens, AreThere) {
+  // As many as there are today: without them the tests below would pass, as there is none to run.
+  EXPECT_GE(golden_names().size(), 15u);
+}
+
 struct Golden {
   explicit Golden(const std::string& name)
       : file(format::GgufFile::open(goldens / (name + ".gguf"))) {
@@ -124,8 +129,8 @@ double mean_divergence(const std::vector<std::vector<float>>& truth,
   return total / static_cast<double>(truth.size());
 }
 
-// Weights are exact and activations good to 15 bits, so that little more than the rounding of the f16
-// cache remains, whatever the file's dtypes.
+// Weights are exact and activations good to 15 bits, so that little more than the rounding of the
+// f16 cache remains, whatever the file's dtypes.
 constexpr double declared_divergence = 1e-5;
 
 // Each device of the build but the reference, at each instruction set.
