@@ -89,8 +89,7 @@ class HeaderParser {
       header.tensors.push_back(read_tensor(alignment_bytes));
     }
     // No overflow: a position is at most the size of a span, which is below 2^63.
-    header.data_offset_bytes =
-        (cursor_.position() + alignment_bytes - 1) / alignment_bytes * alignment_bytes;
+    header.data_offset_bytes = aligned(cursor_.position(), alignment_bytes);
     return header;
   }
 
@@ -201,7 +200,6 @@ class HeaderParser {
   }
 
   uint64_t read_alignment(const GgufMetadata& metadata) {
-    constexpr uint32_t default_alignment_bytes = 32;
     const uint32_t alignment_bytes =
         metadata.optional_uint32("general.alignment").value_or(default_alignment_bytes);
     if (!std::has_single_bit(alignment_bytes) || alignment_bytes < 8 ||

@@ -9,6 +9,14 @@
 
 namespace ridge::format {
 
+// Of tensor data, where general.alignment does not say otherwise.
+inline constexpr uint32_t default_alignment_bytes = 32;
+
+// `offset` rounded up to a multiple of `alignment`.
+constexpr uint64_t aligned(uint64_t offset, uint64_t alignment) {
+  return (offset + alignment - 1) / alignment * alignment;
+}
+
 // A tensor type as GGUF numbers them. Types that this build cannot read have no dtype, but a known
 // block size, so that their extents are checked all the same.
 struct GgufTensorType {

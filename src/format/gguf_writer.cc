@@ -1,6 +1,8 @@
 #include "format/gguf_writer.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <array>
 #include <bit>
@@ -19,7 +21,6 @@ namespace ridge::format {
 namespace {
 
 constexpr uint32_t version = 3;
-constexpr uint32_t default_alignment_bytes = 32;
 
 template <typename T>
 void append_number(std::vector<std::byte>& out, T value) {
@@ -37,10 +38,6 @@ void append_type(std::vector<std::byte>& out, GgufType type) {
   append_number(out, static_cast<uint32_t>(type));
 }
 
-uint64_t aligned(uint64_t offset, uint64_t alignment) {
-  return (offset + alignment - 1) / alignment * alignment;
-}
-
 void write_bytes(std::ostream& out, std::span<const std::byte> bytes) {
   out.write(reinterpret_cast<const char*>(bytes.data()),
             static_cast<std::streamsize>(bytes.size()));
@@ -49,6 +46,18 @@ void write_bytes(std::ostream& out, std::span<const std::byte> bytes) {
 
 void write_padding(std::ostream& out, uint64_t written, uint64_t alignment) {
   write_bytes(out, std::vector<std::byte>(aligned(written, alignment) - written));
+}
+
+// Without it a crash could leave a file that has its name but not all its bytes.
+void reach_disk(const std::filesystem::path& path) {
+  const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  const bool reached = file >= 0 && ::fsync(file) == 0;
+  const int reason = errno;
+  if (file >= 0) ::close(file);
+  if (!reached) {
+    throw Error(ErrorCode::io,
+                fmt::format("{}: cannot write the file: {}", path.string(), std::strerror(reason)));
+  }
 }
 
 }  // namespace
@@ -69,40 +78,35 @@ void GgufWriter::begin_entry(std::string_view key) {
   append_text(metadata_, key);
 }
 
-void GgufWriter::set_uint16(std::string_view key, uint16_t value) {
+template <typename T>
+void GgufWriter::set_number(std::string_view key, GgufType type, T value) {
   begin_entry(key);
-  append_type(metadata_, GgufType::uint16);
+  append_type(metadata_, type);
   append_number(metadata_, value);
+}
+
+void GgufWriter::set_uint16(std::string_view key, uint16_t value) {
+  set_number(key, GgufType::uint16, value);
 }
 
 void GgufWriter::set_uint32(std::string_view key, uint32_t value) {
-  begin_entry(key);
-  append_type(metadata_, GgufType::uint32);
-  append_number(metadata_, value);
+  set_number(key, GgufType::uint32, value);
 }
 
 void GgufWriter::set_int32(std::string_view key, int32_t value) {
-  begin_entry(key);
-  append_type(metadata_, GgufType::int32);
-  append_number(metadata_, value);
+  set_number(key, GgufType::int32, value);
 }
 
 void GgufWriter::set_uint64(std::string_view key, uint64_t value) {
-  begin_entry(key);
-  append_type(metadata_, GgufType::uint64);
-  append_number(metadata_, value);
+  set_number(key, GgufType::uint64, value);
 }
 
 void GgufWriter::set_float32(std::string_view key, float value) {
-  begin_entry(key);
-  append_type(metadata_, GgufType::float32);
-  append_number(metadata_, value);
+  set_number(key, GgufType::float32, value);
 }
 
 void GgufWriter::set_boolean(std::string_view key, bool value) {
-  begin_entry(key);
-  append_type(metadata_, GgufType::boolean);
-  append_number<uint8_t>(metadata_, value ? 1 : 0);
+  set_number(key, GgufType::boolean, static_cast<uint8_t>(value ? 1 : 0));
 }
 
 void GgufWriter::set_string(std::string_view key, std::string_view value) {
@@ -123,14 +127,18 @@ void GgufWriter::set_string_array(std::string_view key, std::span<const std::str
   for (const std::string& value : values) append_text(metadata_, value);
 }
 
+template <typename T>
+void GgufWriter::set_number_array(std::string_view key, GgufType type, std::span<const T> values) {
+  begin_array(key, type, values.size());
+  for (T value : values) append_number(metadata_, value);
+}
+
 void GgufWriter::set_float_array(std::string_view key, std::span<const float> values) {
-  begin_array(key, GgufType::float32, values.size());
-  for (float value : values) append_number(metadata_, value);
+  set_number_array(key, GgufType::float32, values);
 }
 
 void GgufWriter::set_int_array(std::string_view key, std::span<const int32_t> values) {
-  begin_array(key, GgufType::int32, values.size());
-  for (int32_t value : values) append_number(metadata_, value);
+  set_number_array(key, GgufType::int32, values);
 }
 
 void GgufWriter::set_value(std::string_view key, const GgufValue& value) {
@@ -149,7 +157,8 @@ void GgufWriter::append_value(const GgufValue& value) {
   for (const GgufValue& inner : value.nested) append_value(inner);
 }
 
-GgufWriter::Tensor& GgufWriter::declare(std::string_view name, DType dtype, const Shape& shape) {
+void GgufWriter::add_streamed_tensor(std::string_view name, DType dtype, const Shape& shape,
+                                     std::function<void(const Sink&)> produce) {
   if (shape.rank() < 1 || shape.columns() % traits(dtype).block_elements != 0) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("tensor {}: shape {} does not fit whole blocks of {}",
@@ -160,24 +169,20 @@ GgufWriter::Tensor& GgufWriter::declare(std::string_view name, DType dtype, cons
                 fmt::format("tensor {} is added twice", quoted_name(name)));
   }
   const uint64_t size = static_cast<uint64_t>(shape.rows()) * row_bytes(dtype, shape.columns());
-  Tensor& tensor = tensors_.emplace_back();
-  tensor.name = name;
-  tensor.dtype = dtype;
-  tensor.shape = shape;
-  tensor.size_bytes = size;
-  tensor.offset_bytes = aligned(data_bytes_, alignment_);
-  data_bytes_ = tensor.offset_bytes + size;
-  return tensor;
+  const uint64_t offset = aligned(data_bytes_, alignment_);
+  tensors_.push_back({std::string(name), dtype, shape, std::move(produce), size, offset});
+  data_bytes_ = offset + size;
 }
 
 void GgufWriter::add_tensor(std::string_view name, DType dtype, const Shape& shape,
                             std::function<std::vector<std::byte>()> produce) {
-  declare(name, dtype, shape).produce = std::move(produce);
+  add_streamed_tensor(name, dtype, shape,
+                      [produce = std::move(produce)](const Sink& sink) { sink(produce()); });
 }
 
 void GgufWriter::add_tensor(std::string_view name, DType dtype, const Shape& shape,
                             std::span<const std::byte> bytes) {
-  declare(name, dtype, shape).bytes = bytes;
+  add_streamed_tensor(name, dtype, shape, [bytes](const Sink& sink) { sink(bytes); });
 }
 
 std::vector<std::byte> GgufWriter::header() const {
@@ -200,23 +205,25 @@ std::vector<std::byte> GgufWriter::header() const {
   return out;
 }
 
+uint64_t GgufWriter::file_bytes() const {
+  return header().size() + aligned(data_bytes_, alignment_);
+}
+
 void GgufWriter::write(std::ostream& out) const {
   write_bytes(out, header());
   for (const Tensor& tensor : tensors_) {
-    std::vector<std::byte> produced;
-    std::span<const std::byte> bytes = tensor.bytes;
-    if (tensor.produce) {
-      produced = tensor.produce();
-      bytes = produced;
-    }
-    if (bytes.size() != tensor.size_bytes) {
+    uint64_t written = 0;
+    tensor.produce([&](std::span<const std::byte> bytes) {
+      written += bytes.size();
+      if (written <= tensor.size_bytes) write_bytes(out, bytes);
+    });
+    if (written != tensor.size_bytes) {
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("tensor {}: {} bytes were given, but {} of {} take {}",
-                              quoted_name(tensor.name), bytes.size(), to_string(tensor.shape),
+                              quoted_name(tensor.name), written, to_string(tensor.shape),
                               ridge::name(tensor.dtype), tensor.size_bytes));
     }
-    write_bytes(out, bytes);
-    write_padding(out, bytes.size(), alignment_);
+    write_padding(out, written, alignment_);
   }
 }
 
@@ -232,8 +239,11 @@ void GgufWriter::write(const std::filesystem::path& path) const {
     write(out);
     out.close();
     if (!out) throw Error(ErrorCode::io, fmt::format("{}: cannot write the file", path.string()));
+    reach_disk(partial);
     std::filesystem::rename(partial, path);
   } catch (const std::filesystem::filesystem_error& error) {
+    std::error_code ignored;
+    std::filesystem::remove(partial, ignored);
     throw Error(ErrorCode::io, fmt::format("{}: {}", path.string(), error.code().message()));
   } catch (...) {
     std::error_code ignored;

@@ -87,6 +87,35 @@ TEST(GgufWriter, CopiesValuesOfEveryType) {
   EXPECT_EQ(copy.to_bytes(), bytes);
 }
 
+TEST(GgufWriter, TakesATensorInPieces) {
+  const auto build = [](GgufWriter& writer, auto add) {
+    writer.set_string("general.architecture", "llama");
+    add();
+    const auto last = filled(7 * 4, 3);
+    writer.add_tensor("last", DType::f32, Shape{7}, last);
+    const std::vector<std::byte> bytes = writer.to_bytes();
+    EXPECT_EQ(bytes.size(), writer.file_bytes());
+    return bytes;
+  };
+  GgufWriter whole;
+  const auto expected = build(whole, [&] {
+    whole.add_tensor("t", DType::f32, Shape{3, 3}, [] { return filled(36, 9); });
+  });
+  GgufWriter pieces;
+  const auto got = build(pieces, [&] {
+    pieces.add_streamed_tensor("t", DType::f32, Shape{3, 3}, [](const GgufWriter::Sink& sink) {
+      for (size_t size : {1, 0, 30, 5}) sink(filled(size, 9));
+    });
+  });
+  EXPECT_EQ(got, expected);
+  for (size_t size : {35, 37}) {
+    GgufWriter wrong;
+    wrong.add_streamed_tensor("t", DType::f32, Shape{3, 3},
+                              [size](const GgufWriter::Sink& sink) { sink(filled(size, 9)); });
+    EXPECT_EQ(code_of([&] { wrong.to_bytes(); }), ErrorCode::invalid_argument) << size;
+  }
+}
+
 TEST(GgufWriter, RefusesWhatCannotBeWritten) {
   GgufWriter writer;
   writer.set_uint32("key", 1);
