@@ -316,6 +316,29 @@ def make_dequantize(path: Path) -> None:
     write_tensors(path, tensors, {})
 
 
+# What the `gguf` package can write.
+WRITTEN_BY_GGUF = (Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0)
+
+
+def make_quantize(path: Path) -> None:
+    """Weights, and the error that the `gguf` package's own quantisation leaves of them."""
+    rng = np.random.default_rng(2)
+    shape = (16, 1024)
+    weights = {
+        "gaussian": 0.02 * rng.standard_normal(shape),
+        # As some trained matrices are: a few weights far outside.
+        "heavy_tailed": 0.02 * rng.standard_t(4, shape),
+    }
+    weights = {name: values.astype(np.float32) for name, values in weights.items()}
+    notes = {}
+    for name, values in weights.items():
+        for kind in WRITTEN_BY_GGUF:
+            restored = gguf.quants.dequantize(gguf.quants.quantize(values, kind), kind)
+            error = np.linalg.norm((restored - values).astype(np.float64)) / np.linalg.norm(values)
+            notes[f"golden.{kind.name}.{name}"] = float(error)
+    write_tensors(path, weights, notes)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("folder", type=Path, help="where to write, as a rule tests/goldens")
@@ -329,6 +352,7 @@ def main() -> None:
             make_model(spec, given.folder)
     if not given.only:
         make_dequantize(given.folder / "dequantize.golden.gguf")
+        make_quantize(given.folder / "quantize.golden.gguf")
 
 
 if __name__ == "__main__":
