@@ -59,6 +59,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_show_command(app, context);
   add_verify_command(app, context);
   add_rm_command(app, context);
+  add_quantize_command(app, context);
   add_tokenize_command(app, context);
   add_bench_command(app, context);
   add_logits_command(app, context);

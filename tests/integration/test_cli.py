@@ -13,7 +13,7 @@ def test_help_lists_the_commands_and_is_no_error(ridge):
     for word in ["pull", "list", "show", "rm", "verify", "Examples:", "Exit codes:"]:
         assert word in result.stdout
     assert "\033" not in result.stdout
-    for command in ["pull", "list", "show", "rm", "verify", "completion"]:
+    for command in ["pull", "list", "show", "rm", "verify", "quantize", "completion"]:
         assert ridge(command, "--help").returncode == 0
 
 

@@ -1,0 +1,264 @@
+// random_model --shape r1-distill-qwen-1.5b --type q4_k_m OUT: a GGUF file of a published model's
+// exact shape with seeded random weights, which runs as fast as the model itself and needs no
+// download. The weights are quantised as they are drawn, so that nothing larger than OUT is
+// written.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/cpu_count.h"
+#include "base/error.h"
+#include "format/gguf.h"
+#include "format/gguf_writer.h"
+#include "format/quantization_recipe.h"
+#include "format/quantize_file.h"
+#include "format/tensor_quantizer.h"
+
+namespace ridge {
+namespace {
+
+// Qwen2 models with an output matrix of their own and a head_dim of hidden / heads.
+struct ModelShape {
+  std::string_view name;
+  std::string_view title;
+  int hidden;
+  int feed_forward;
+  int layers;
+  int heads;
+  int kv_heads;
+  int vocabulary;  // 0: as many tokens as the vocabulary file has
+};
+
+// Sources: the config.json of DeepSeek-R1-Distill-Qwen-1.5B and -7B. `tiny` is for tests.
+constexpr ModelShape shapes[] = {
+    {"r1-distill-qwen-1.5b", "R1 Distill Qwen 1.5B shape", 1536, 8960, 28, 12, 2, 151936},
+    {"r1-distill-qwen-7b", "R1 Distill Qwen 7B shape", 3584, 18944, 28, 28, 4, 152064},
+    {"tiny", "tiny shape", 256, 768, 2, 4, 2, 0},
+};
+
+struct Options {
+  std::string shape;
+  std::string type = "f16";
+  std::string output;
+  std::string vocabulary = RIDGE_VOCABULARY;
+  uint64_t seed = 1;
+  int threads = 0;
+  bool force = false;
+};
+
+const ModelShape& shape_named(const std::string& name) {
+  std::string known;
+  for (const ModelShape& shape : shapes) {
+    if (shape.name == name) return shape;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", shape.name);
+  }
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("there is no shape {}; there are {}", name, known));
+}
+
+// SplitMix64's finishing function (Steele, Lea and Flood, 2014): any counter to 64 random bits.
+uint64_t mix(uint64_t value) {
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+  return value ^ (value >> 31);
+}
+
+struct Distribution {
+  float mean;
+  float deviation;
+};
+
+// One row of a tensor. The sum of four uniform numbers is near enough to a Gaussian one (it ends at
+// 3.46 deviations) and comes from one counter, so that any row can be drawn alone.
+void draw_row(uint64_t tensor_key, int64_t row, Distribution wanted, std::span<float> out) {
+  constexpr uint64_t golden_ratio = 0x9e3779b97f4a7c15u;
+  constexpr float middle = 2.0f * 65535.0f;
+  constexpr float spread = 37837.2f;  // deviation of the sum: 65536 · sqrt(4 / 12)
+  uint64_t counter = mix(tensor_key + static_cast<uint64_t>(row) * golden_ratio);
+  const float unit = wanted.deviation / spread;
+  for (float& value : out) {
+    const uint64_t bits = mix(counter += golden_ratio);
+    const auto sum = static_cast<int>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
+                                      ((bits >> 32) & 0xffff) + (bits >> 48));
+    value = wanted.mean + unit * (static_cast<float>(sum) - middle);
+  }
+}
+
+class RandomModel {
+ public:
+  RandomModel(const ModelShape& shape, const format::GgufFile& vocabulary, const Options& options)
+      : shape_(shape),
+        vocabulary_(vocabulary),
+        options_(options),
+        recipe_(format::quantization_recipe(options.type)),
+        team_(options.threads > 0 ? options.threads : available_cpus()) {
+    outline_ = {shape.layers, shape.heads, shape.kv_heads, /*output_is_embedding=*/false};
+    tokens_ = shape.vocabulary > 0
+                  ? static_cast<uint64_t>(shape.vocabulary)
+                  : vocabulary.metadata().string_array("tokenizer.ggml.tokens").size();
+  }
+
+  void write(const std::filesystem::path& output) {
+    add_metadata();
+    add_tensors();
+    format::check_free_space(output, writer_.file_bytes());
+    writer_.write(output);
+    if (isatty(STDERR_FILENO)) fmt::print(stderr, "\n");
+    fmt::print("{}: {} of {} million parameters, {} bytes\n", output.string(), recipe_.name,
+               elements_ / 1'000'000, writer_.file_bytes());
+  }
+
+ private:
+  void add_metadata() {
+    writer_.set_string("general.architecture", "qwen2");
+    writer_.set_string("general.type", "model");
+    writer_.set_string("general.name", fmt::format("{}, random weights", shape_.title));
+    writer_.set_uint32("general.file_type", recipe_.file_type);
+    writer_.set_uint32("general.quantization_version", 2);
+    writer_.set_uint32("qwen2.block_count", shape_.layers);
+    writer_.set_uint32("qwen2.context_length", 131072);
+    writer_.set_uint32("qwen2.embedding_length", shape_.hidden);
+    writer_.set_uint32("qwen2.feed_forward_length", shape_.feed_forward);
+    writer_.set_uint32("qwen2.attention.head_count", shape_.heads);
+    writer_.set_uint32("qwen2.attention.head_count_kv", shape_.kv_heads);
+    writer_.set_float32("qwen2.rope.freq_base", 10000.0f);
+    writer_.set_float32("qwen2.attention.layer_norm_rms_epsilon", 1e-6f);
+    add_tokenizer();
+  }
+
+  // The tokens are cut or padded to the shape's number of rows; the models of this family differ in
+  // nothing else.
+  void add_tokenizer() {
+    const format::GgufMetadata& metadata = vocabulary_.metadata();
+    for (const format::GgufEntry& entry : metadata.entries()) {
+      if (entry.key == "tokenizer.ggml.tokens") {
+        const auto known = metadata.string_array(entry.key);
+        std::vector<std::string> tokens(known.begin(), known.end());
+        while (tokens.size() < tokens_) tokens.push_back(fmt::format("[PAD{}]", tokens.size()));
+        tokens.resize(tokens_);
+        writer_.set_string_array(entry.key, tokens);
+      } else if (entry.key == "tokenizer.ggml.token_type") {
+        constexpr int32_t unused = 5;
+        const auto known = metadata.int_array(entry.key);
+        std::vector<int32_t> types(known.begin(), known.end());
+        types.resize(tokens_, unused);
+        writer_.set_int_array(entry.key, types);
+      } else if (entry.key.starts_with("tokenizer.")) {
+        writer_.set_value(entry.key, entry.value);
+      }
+    }
+  }
+
+  // Deviations that keep a row's size through each matrix, and let all layers together add about as
+  // much to the residual stream as the embedding brings.
+  void add_tensors() {
+    const int head_dim = shape_.hidden / shape_.heads;
+    const int kv = shape_.kv_heads * head_dim;
+    const int hidden = shape_.hidden;
+    const int inner = shape_.feed_forward;
+    const auto vocabulary = static_cast<int64_t>(tokens_);
+    const float into = 1.0f / std::sqrt(static_cast<float>(hidden));
+    const float branch = 1.0f / std::sqrt(2.0f * static_cast<float>(shape_.layers));
+    const float down = 2.0f * branch / std::sqrt(static_cast<float>(inner));  // SwiGLU halves
+    add("token_embd.weight", {vocabulary, hidden}, {0, 1});
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      const auto in_layer = [&](const char* role) { return fmt::format("blk.{}.{}", layer, role); };
+      add(in_layer("attn_norm.weight"), {hidden}, {1, 0.1f});
+      for (const auto& [role, rows] :
+           {std::pair{"attn_q", hidden}, {"attn_k", kv}, {"attn_v", kv}}) {
+        add(in_layer(role) + ".weight", {rows, hidden}, {0, into});
+        add(in_layer(role) + ".bias", {rows}, {0, 0.2f});
+      }
+      add(in_layer("attn_output.weight"), {hidden, hidden}, {0, branch * into});
+      add(in_layer("ffn_norm.weight"), {hidden}, {1, 0.1f});
+      add(in_layer("ffn_gate.weight"), {inner, hidden}, {0, into});
+      add(in_layer("ffn_up.weight"), {inner, hidden}, {0, into});
+      add(in_layer("ffn_down.weight"), {hidden, inner}, {0, down});
+    }
+    add("output_norm.weight", {hidden}, {1, 0.1f});
+    // Wider, so that some tokens are likelier than others.
+    add("output.weight", {vocabulary, hidden}, {0, 2.5f * into});
+  }
+
+  void add(const std::string& name, const Shape& shape, Distribution wanted) {
+    const auto choice = format::choose_type(recipe_, outline_, name, shape);
+    const DType dtype = choice ? choice->dtype : DType::f32;
+    const uint64_t key = mix(mix(options_.seed) + ++tensors_);
+    elements_ += shape.elements();
+    writer_.add_streamed_tensor(
+        name, dtype, shape, [this, name, dtype, shape, wanted, key](const auto& sink) {
+          format::TensorQuantizer(team_).write(
+              name, dtype, shape,
+              [&](int64_t row, std::span<float> out) { draw_row(key, row, wanted, out); }, sink,
+              [this](int64_t elements) { show(elements); });
+        });
+  }
+
+  void show(int64_t elements) {
+    done_ += elements;
+    if (!isatty(STDERR_FILENO)) return;
+    fmt::print(stderr, "\r{:3} %", 100 * done_ / elements_);
+    std::fflush(stderr);
+  }
+
+  const ModelShape& shape_;
+  const format::GgufFile& vocabulary_;
+  const Options& options_;
+  const format::QuantizationRecipe& recipe_;
+  format::ModelOutline outline_;
+  ThreadTeam team_;
+  format::GgufWriter writer_;
+  uint64_t tokens_ = 0;
+  uint64_t tensors_ = 0;
+  int64_t elements_ = 0;
+  int64_t done_ = 0;
+};
+
+void make(const Options& options) {
+  const ModelShape& shape = shape_named(options.shape);
+  if (!options.force && std::filesystem::exists(options.output)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} exists; --force replaces it", options.output));
+  }
+  const format::GgufFile vocabulary = format::GgufFile::open(options.vocabulary);
+  RandomModel(shape, vocabulary, options).write(options.output);
+}
+
+}  // namespace
+}  // namespace ridge
+
+int main(int argc, char** argv) {
+  ridge::Options options;
+  CLI::App app("Writes a GGUF file of random weights in a published model's exact shape",
+               "random_model");
+  std::string shapes;
+  for (const auto& shape : ridge::shapes) shapes += fmt::format(" {}", shape.name);
+  app.add_option("--shape", options.shape, "One of" + shapes)->required();
+  app.add_option("--type", options.type, "As of 'ridge quantize': q4_k_m, q8_0, f16, ...")
+      ->capture_default_str();
+  app.add_option("--seed", options.seed, "The same seed gives the same file")
+      ->capture_default_str();
+  app.add_option("-t,--threads", options.threads, "0 for as many as this process may use")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--vocabulary", options.vocabulary, "A GGUF file whose tokenizer is taken");
+  app.add_flag("--force", options.force, "Replace a file that is there");
+  app.add_option("OUT", options.output, "The new GGUF file")->required();
+  CLI11_PARSE(app, argc, argv);
+  try {
+    ridge::make(options);
+    return 0;
+  } catch (const ridge::Error& error) {
+    fmt::print(stderr, "random_model: {}\n", error.message());
+    return 1;
+  }
+}

@@ -1,0 +1,193 @@
+#include "format/quantize_file.h"
+
+#include <fmt/format.h>
+
+#include <system_error>
+
+#include "base/error.h"
+#include "base/thread_team.h"
+#include "format/gguf.h"
+#include "format/gguf_types.h"
+#include "format/gguf_writer.h"
+#include "format/tensor_quantizer.h"
+#include "tensor/dequantize.h"
+
+namespace ridge::format {
+
+namespace {
+
+// Of the layout of quantised blocks, as llama.cpp numbers it.
+constexpr uint32_t quantization_version = 2;
+
+constexpr std::string_view file_type_key = "general.file_type";
+constexpr std::string_view quantization_version_key = "general.quantization_version";
+
+void check_output(const std::filesystem::path& input, const std::filesystem::path& output,
+                  bool overwrite) {
+  std::error_code ignored;
+  if (std::filesystem::equivalent(input, output, ignored)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} is the model that is read; name another file", output.string()));
+  }
+  if (std::filesystem::is_directory(output, ignored)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} is a folder; name a file in it", output.string()));
+  }
+  if (!overwrite && std::filesystem::exists(output, ignored)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} exists; --force replaces it", output.string()));
+  }
+}
+
+bool is_integer(DType dtype) { return dtype == DType::i8 || dtype == DType::i32; }
+
+// One run: what is read, where it goes, and how far it is.
+class FileQuantizer {
+ public:
+  FileQuantizer(const GgufFile& file, const QuantizationRecipe& recipe,
+                const QuantizeOptions& options)
+      : file_(file),
+        recipe_(recipe),
+        options_(options),
+        outline_(ModelOutline::of(file)),
+        team_(options.threads),
+        writer_(file.metadata()
+                    .optional_uint32("general.alignment")
+                    .value_or(default_alignment_bytes)) {}
+
+  QuantizeReport run(const std::filesystem::path& output) {
+    refuse_unreadable_tensors();
+    copy_metadata();
+    for (const GgufTensor& tensor : file_.tensors()) plan(tensor);
+    check_free_space(output, writer_.file_bytes());
+    writer_.write(output);
+    report_.parameters = file_.parameters();
+    report_.input_bytes = file_.file_bytes();
+    report_.output_bytes = writer_.file_bytes();
+    return std::move(report_);
+  }
+
+ private:
+  void refuse_unreadable_tensors() const {
+    if (file_.unsupported_tensors().empty()) return;
+    const GgufUnsupportedTensor& first = file_.unsupported_tensors().front();
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: tensor {} is stored as {}, which is not supported",
+                            file_.metadata().source(), quoted_name(first.name), first.type));
+  }
+
+  // Keys keep their order; the two that change keep their places.
+  void copy_metadata() {
+    const GgufMetadata& metadata = file_.metadata();
+    for (const GgufEntry& entry : metadata.entries()) {
+      if (entry.key.starts_with("split.")) continue;
+      if (entry.key == file_type_key) {
+        writer_.set_uint32(file_type_key, recipe_.file_type);
+      } else if (entry.key == quantization_version_key) {
+        writer_.set_uint32(quantization_version_key, quantization_version);
+      } else if (entry.key != "general.alignment" ||
+                 metadata.uint32(entry.key) == default_alignment_bytes) {
+        // Any other alignment is written by the writer itself.
+        writer_.set_value(entry.key, entry.value);
+      }
+    }
+    if (!metadata.contains(file_type_key)) writer_.set_uint32(file_type_key, recipe_.file_type);
+    if (!metadata.contains(quantization_version_key)) {
+      writer_.set_uint32(quantization_version_key, quantization_version);
+    }
+  }
+
+  DType type_for(const GgufTensor& tensor) {
+    const DType from = tensor.view.dtype;
+    const auto choice = choose_type(recipe_, outline_, tensor.name, tensor.view.shape);
+    if (is_integer(from) || (!choice && tensor.view.shape.rank() > 1)) return from;
+    if (!choice) return DType::f32;
+    if (choice->dtype == from) return from;
+    if (is_quantized(from) && !options_.allow_requantize) {
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("{}: tensor {} is {} already, and quantising it again loses more than "
+                      "quantising the original; take an F32, F16 or BF16 file, or allow it "
+                      "with --allow-requantize",
+                      file_.metadata().source(), quoted_name(tensor.name), name(from)));
+    }
+    if (choice->replaced) {
+      report_.replaced.push_back({tensor.name, *choice->replaced, choice->dtype});
+    }
+    return choice->dtype;
+  }
+
+  void plan(const GgufTensor& tensor) {
+    const DType dtype = type_for(tensor);
+    ++report_.tensors_by_type[dtype];
+    writer_.add_streamed_tensor(tensor.name, dtype, tensor.view.shape,
+                                [this, &tensor, dtype](const GgufWriter::Sink& sink) {
+                                  file_.advise(tensor.view, Access::sequential);
+                                  if (dtype == tensor.view.dtype && is_kept_whole(dtype)) {
+                                    sink(tensor.view.bytes);
+                                    count(tensor.view.bytes.size());
+                                  } else {
+                                    convert(tensor, dtype, sink);
+                                  }
+                                  file_.advise(tensor.view, Access::done);
+                                });
+  }
+
+  // Floats pass through the check for values that are not finite.
+  static bool is_kept_whole(DType dtype) { return is_quantized(dtype) || is_integer(dtype); }
+
+  void convert(const GgufTensor& tensor, DType dtype, const GgufWriter::Sink& sink) {
+    const TensorView& view = tensor.view;
+    const auto bytes_of_row = static_cast<int64_t>(row_bytes(view.dtype, view.shape.columns()));
+    TensorQuantizer(team_).write(
+        fmt::format("{}: tensor {}", file_.metadata().source(), quoted_name(tensor.name)), dtype,
+        view.shape,
+        [&view](int64_t row, std::span<float> out) {
+          dequantize_row(view.dtype, view.row(row), out);
+        },
+        sink, [&](int64_t elements) { count(elements / view.shape.columns() * bytes_of_row); });
+  }
+
+  void count(int64_t bytes) {
+    done_bytes_ += bytes;
+    if (!options_.progress) return;
+    if (!options_.progress(done_bytes_, static_cast<int64_t>(file_.tensor_bytes()))) {
+      throw Error(ErrorCode::cancelled, "stopped; the new file was not written");
+    }
+  }
+
+  const GgufFile& file_;
+  const QuantizationRecipe& recipe_;
+  const QuantizeOptions& options_;
+  const ModelOutline outline_;
+  ThreadTeam team_;
+  GgufWriter writer_;
+  QuantizeReport report_;
+  int64_t done_bytes_ = 0;
+};
+
+}  // namespace
+
+void check_free_space(const std::filesystem::path& path, uint64_t needed_bytes) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  std::error_code failure;
+  const std::filesystem::space_info space = std::filesystem::space(folder, failure);
+  if (failure) {
+    throw Error(ErrorCode::io, fmt::format("{}: {}", folder.string(), failure.message()));
+  }
+  if (space.available < needed_bytes) {
+    throw Error(ErrorCode::io, fmt::format("{} will have {:.2f} GB, but only {:.2f} GB are free",
+                                           path.string(), static_cast<double>(needed_bytes) / 1e9,
+                                           static_cast<double>(space.available) / 1e9));
+  }
+}
+
+QuantizeReport quantize_file(const std::filesystem::path& input,
+                             const std::filesystem::path& output, const QuantizationRecipe& recipe,
+                             const QuantizeOptions& options) {
+  const GgufFile file = GgufFile::open(input);
+  check_output(input, output, options.overwrite);
+  return FileQuantizer(file, recipe, options).run(output);
+}
+
+}  // namespace ridge::format
