@@ -1,234 +1,382 @@
 #pragma once
 
-#include "backend/cpu/row_kernels.h"
+#include "backend/cpu/attention_math.h"
 
-// attention and store_kv over blocks whose keys lie transposed, [key_dim][block_tokens], so that a
-// vector holds 16 keys, and whose values lie by token, [block_tokens][value_stride].
+// attention over paged blocks (KvGeometry): flash attention (Dao et al. 2022) of up to 48 query rows over
+// one KV head, 64 keys at a time, so that each vector of the cache meets many rows while it is in the
+// first-level cache. A register tile is block_rows rows × block_vectors vectors.
 namespace ridge::backend::cpu {
 namespace {
 
+// Converts a chunk to float32, [key_dim][64] and [64][value_stride], where so many rows use it that this
+// costs less than converting at each load.
 template <class V, DType E>
-typename V::F load_cached(const std::byte* p) {
-  if constexpr (E == DType::f16) {
-    return V::load_f16(p);
-  } else if constexpr (E == DType::bf16) {
-    return V::load_bf16(p);
-  } else {
-    return V::load(reinterpret_cast<const float*>(p));
-  }
-}
-
-template <class V, DType E>
-void store_cached(std::byte* p, typename V::F x) {
-  if constexpr (E == DType::f16) {
-    V::store_f16(p, x);
-  } else if constexpr (E == DType::bf16) {
-    V::store_bf16(p, x);
-  } else {
-    V::store(reinterpret_cast<float*>(p), x);
-  }
-}
-
-template <class V, DType E>
-void store_kv_as(const float* k, const float* v, std::byte* keys, std::byte* values, int offset,
-                 int block_tokens, int key_dim, int value_dim, int value_stride) {
-  constexpr int element = E == DType::f32 ? 4 : 2;
-  alignas(64) std::byte rounded[V::lanes * element];
-  for (int d = 0; d < key_dim; d += V::lanes) {
-    const int n = key_dim - d < V::lanes ? key_dim - d : V::lanes;
-    store_cached<V, E>(rounded, n == V::lanes ? V::load(k + d) : load_tail<V>(k + d, n));
-    for (int i = 0; i < n; ++i) {
-      __builtin_memcpy(keys + ((d + i) * block_tokens + offset) * element, rounded + i * element,
-                       element);
+void unpack_chunk(Chunk& chunk, const KvGeometry& kv, float* scratch) {
+  using From = FloatMath<V, E>;
+  float* keys = scratch;
+  const int dims = (kv.key_dim + From::group - 1) / From::group * From::group;
+  float* values = scratch + static_cast<int64_t>(dims) * attention_chunk;
+  const int parts = (chunk.tokens + 15) / 16;
+  for (int part = 0; part < parts; ++part) {
+    const std::byte* at = chunk.keys[part];
+    for (int d = 0; d < dims; d += From::group, at += chunk.key_step) {
+      for (int i = 0; i < 16; i += V::lanes) {
+        const auto x = From::load(at + i * From::lane_bytes);
+        for (int g = 0; g < From::group; ++g) {
+          V::store(keys + (d + g) * attention_chunk + part * 16 + i, x.part[g]);
+        }
+      }
+    }
+    at = chunk.values[part];
+    for (int t = 0; t < 16; t += From::group, at += chunk.value_step) {
+      float* to = values + static_cast<int64_t>(part * 16 + t) * kv.value_stride;
+      for (int d = 0; d < kv.value_stride; d += V::lanes) {
+        const auto x = From::load(at + d * From::lane_bytes);
+        for (int g = 0; g < From::group; ++g) V::store(to + g * kv.value_stride + d, x.part[g]);
+      }
     }
   }
-  std::byte* to = values + static_cast<int64_t>(offset) * value_stride * element;
-  for (int d = 0; d < value_stride; d += V::lanes) {
-    const int n = value_dim - d < V::lanes ? value_dim - d : V::lanes;
-    store_cached<V, E>(to + d * element, n == V::lanes ? V::load(v + d)
-                                         : n > 0       ? load_tail<V>(v + d, n)
-                                                       : V::zero());
+  for (int part = 0; part < chunk_parts; ++part) {
+    const int there = part < parts ? part : parts - 1;
+    chunk.keys[part] = reinterpret_cast<const std::byte*>(keys + there * 16);
+    chunk.values[part] =
+        reinterpret_cast<const std::byte*>(values + static_cast<int64_t>(there) * 16 * kv.value_stride);
   }
+  chunk.key_step = attention_chunk * 4;
+  chunk.value_step = static_cast<int64_t>(kv.value_stride) * 4;
 }
 
-template <class V>
-void store_kv(const float* k, const float* v, std::byte* keys, std::byte* values, int offset,
-              int block_tokens, int key_dim, int value_dim, int value_stride, DType dtype) {
-  const auto store = dtype == DType::f16    ? &store_kv_as<V, DType::f16>
-                     : dtype == DType::bf16 ? &store_kv_as<V, DType::bf16>
-                                            : &store_kv_as<V, DType::f32>;
-  store(k, v, keys, values, offset, block_tokens, key_dim, value_dim, value_stride);
+// Calls fn.operator()<n>() for a run-time n in [1, Most].
+template <int Most, class Fn>
+void with_constant(int n, Fn fn) {
+  if constexpr (Most > 1) {
+    if (n < Most) return with_constant<Most - 1>(n, fn);
+  }
+  fn.template operator()<Most>();
 }
 
-// Flash attention (Dao et al. 2022) of R query rows over one KV head, 64 keys at a time.
-template <class V, DType E, int R>
-struct FlashAttention {
-  static constexpr int element = E == DType::f32 ? 4 : 2;
-  static constexpr int subtile = 16;  // keys that one vector or two hold
+// A sink's share of a sum that is relative to 2^best; what was summed is to be scaled by `factor`.
+inline void add_sink(float sink, float best, float& total, float& factor) {
+  const float logit = sink * log2_e;
+  const float now = logit > best ? logit : best;
+  factor = __builtin_exp2f(best - now);
+  total = total * factor + __builtin_exp2f(logit - now);
+}
+
+// E: the cache's dtype; it is unpacked where that is not what Math loads.
+template <class V, class Math, DType E, bool Unpack>
+class FlashAttention {
   using F = typename V::F;
+  static constexpr int lanes = V::lanes;
+  static constexpr int chunk_vectors = attention_chunk / lanes;
+  // A new maximum within 2^8 of the old is no reason to rescale: float32 has room for such weights.
+  static constexpr float slack = 8.0f;
 
-  const AttentionJob& job;
-  float* query = job.scratch;                                 // [R][key_dim], scaled
-  float* result = query + R * job.key_dim;                    // [R][value_stride]
-  float* scores = result + R * job.value_stride;              // [R][attention_chunk]
-  int first_key[R];                                           // in the window
-  int end_key[R];                                             // past the causal limit
-  float best[R];
-  float sum[R];
-
-  explicit FlashAttention(const AttentionJob& j) : job(j) {}
-
-  const float* row_query(int r) const {
-    const int row = job.first_row + r;
-    return job.q + (row / job.group_heads) * job.q_stride +
-           static_cast<int64_t>(row % job.group_heads) * job.key_dim;
-  }
-
-  void begin() {
-    for (int r = 0; r < R; ++r) {
-      const int position = job.first_position + (job.first_row + r) / job.group_heads;
-      end_key[r] = position + 1;
-      first_key[r] = job.window > 0 && end_key[r] > job.window ? end_key[r] - job.window : 0;
-      best[r] = -__builtin_inff();
-      sum[r] = 0;
-      scale_row<V>(row_query(r), job.scale, job.key_dim, query + r * job.key_dim);
-    }
-    for (int i = 0; i < R * job.value_stride; i += V::lanes) V::store(result + i, V::zero());
-  }
-
-  // Block and offset of key `key`, a multiple of 16.
-  int64_t block_at(int key) const { return job.block_table[key / job.block_tokens] * job.block_stride; }
-
-  void score(int key, float* out) const {
-    const std::byte* keys = job.keys + block_at(key) + key % job.block_tokens * element;
-    const int64_t step = static_cast<int64_t>(job.block_tokens) * element;
-    for (int part = 0; part < subtile; part += V::lanes) {
-      F acc[R];
-      for (F& a : acc) a = V::zero();
-      const std::byte* at = keys + part * element;
-      for (int d = 0; d < job.key_dim; ++d, at += step) {
-        const F k = load_cached<V, E>(at);
-        for (int r = 0; r < R; ++r) {
-          acc[r] = V::fma(k, V::set1(query[r * job.key_dim + d]), acc[r]);
-        }
-      }
-      for (int r = 0; r < R; ++r) V::store(out + r * attention_chunk + part, acc[r]);
-    }
-  }
-
-  void cap(float* row) const {
-    for (int i = 0; i < attention_chunk; ++i) {
-      row[i] = job.soft_cap * __builtin_tanhf(row[i] / job.soft_cap);
-    }
-  }
-
-  // Turns scores of keys [key, key + count) into weights, and rescales what was summed before.
-  void softmax(int key, int count, int r) {
-    float* row = scores + r * attention_chunk;
-    if (job.soft_cap > 0) cap(row);
-    F largest = V::set1(-__builtin_inff());
-    for (int i = 0; i < count; i += V::lanes) {
-      const F s = V::keep(V::load(row + i), first_key[r] - key - i, end_key[r] - key - i,
-                          -__builtin_inff());
-      V::store(row + i, s);
-      largest = V::max(largest, s);
-    }
-    const float top = V::reduce_max(largest);
-    const float now = top > best[r] ? top : best[r];
-    if (now == -__builtin_inff()) {  // no key of this chunk is in the row's range
-      for (int i = 0; i < count; i += V::lanes) V::store(row + i, V::zero());
-      return;
-    }
-    const F shift = V::set1(now);
-    F total = V::zero();
-    for (int i = 0; i < count; i += V::lanes) {
-      F p = exp<V>(V::sub(V::load(row + i), shift));
-      p = V::keep(p, first_key[r] - key - i, end_key[r] - key - i, 0.0f);
-      V::store(row + i, p);
-      total = V::add(total, p);
-    }
-    const float decay = best[r] == -__builtin_inff() ? 0.0f : __builtin_expf(best[r] - now);
-    sum[r] = sum[r] * decay + V::reduce_add(total);
-    best[r] = now;
-    if (decay != 1.0f) {
-      float* to = result + r * job.value_stride;
-      scale_row<V>(to, decay, job.value_stride, to);
-    }
-  }
-
-  void accumulate(int key, const float* weights) {
-    const std::byte* values = job.values + block_at(key) +
-                              static_cast<int64_t>(key % job.block_tokens) * job.value_stride * element;
-    const int64_t step = static_cast<int64_t>(job.value_stride) * element;
-    for (int d = 0; d < job.value_stride; d += V::lanes) {
-      F acc[R];
-      for (int r = 0; r < R; ++r) acc[r] = V::load(result + r * job.value_stride + d);
-      const std::byte* at = values + d * element;
-      for (int i = 0; i < subtile; ++i, at += step) {
-        const F v = load_cached<V, E>(at);
-        for (int r = 0; r < R; ++r) {
-          acc[r] = V::fma(v, V::set1(weights[r * attention_chunk + i]), acc[r]);
-        }
-      }
-      for (int r = 0; r < R; ++r) V::store(result + r * job.value_stride + d, acc[r]);
-    }
-  }
-
-  void finish() {
-    for (int r = 0; r < R; ++r) {
-      const int row = job.first_row + r;
-      const int head = row % job.group_heads;
-      float total = sum[r];
-      float factor = 1.0f;
-      if (job.sinks != nullptr) {
-        const float sink = job.sinks[head];
-        const float now = sink > best[r] ? sink : best[r];
-        factor = __builtin_expf(best[r] - now);
-        total = total * factor + __builtin_expf(sink - now);
-      }
-      float* out = job.out + (row / job.group_heads) * job.out_stride +
-                   static_cast<int64_t>(head) * job.value_dim;
-      scale_row<V>(result + r * job.value_stride, factor / total, job.value_dim, out);
-    }
-  }
+ public:
+  explicit FlashAttention(const AttentionJob& job)
+      : job_(job),
+        kv_(*job.kv),
+        query_stride_((kv_.key_dim + 15) / 16 * 16),
+        query_(reinterpret_cast<float*>(job.scratch)),
+        result_(query_ + static_cast<int64_t>(attention_rows) * query_stride_),
+        scores_(result_ + static_cast<int64_t>(attention_rows) * kv_.value_stride),
+        unpacked_(scores_ + attention_rows * attention_chunk) {}
 
   void run() {
     begin();
-    int from = first_key[0];
-    int to = end_key[0];
-    for (int r = 1; r < R; ++r) {
-      from = first_key[r] < from ? first_key[r] : from;
-      to = end_key[r] > to ? end_key[r] : to;
+    int from = job_.range_end, to = 0;
+    for (int r = 0; r < job_.rows; ++r) {
+      from = first_key_[r] < from ? first_key_[r] : from;
+      to = end_key_[r] > to ? end_key_[r] : to;
     }
-    for (int key = from / subtile * subtile; key < to; key += attention_chunk) {
-      const int rest = to - key;
-      const int count = rest < attention_chunk ? (rest + subtile - 1) / subtile * subtile
-                                               : attention_chunk;
-      for (int i = 0; i < count; i += subtile) score(key + i, scores + i);
-      for (int r = 0; r < R; ++r) softmax(key, count, r);
-      for (int i = 0; i < count; i += subtile) accumulate(key + i, scores + i);
+    // Blocks that no row's window reaches are never read.
+    for (int key = from / 16 * 16; key < to; key += attention_chunk) {
+      open_chunk(key, to - key < attention_chunk ? to - key : attention_chunk);
+      in_blocks([&]<int R>(int first) { score<R>(first); });
+      for (int r = 0; r < job_.rows; ++r) weigh(key, r);
+      in_blocks([&]<int R>(int first) { accumulate<R>(first); });
     }
-    finish();
+    job_.partial == nullptr ? finish() : finish_partial();
   }
+
+ private:
+  void begin() {
+    // Scores are in powers of 2, but a soft cap bends them first.
+    const float factor = job_.soft_cap > 0 ? job_.scale : job_.scale * log2_e;
+    for (int r = 0; r < job_.rows; ++r) {
+      const int row = job_.first_row + r;
+      const int end = job_.first_position + row / job_.group_heads + 1;
+      const int first = job_.window > 0 && end > job_.window ? end - job_.window : 0;
+      end_key_[r] = end < job_.range_end ? end : job_.range_end;
+      first_key_[r] = first > job_.range_first ? first : job_.range_first;
+      best_[r] = -__builtin_inff();
+      V::store(sums_ + r * lanes, V::zero());
+      const float* q = job_.q + (row / job_.group_heads) * job_.q_stride +
+                       static_cast<int64_t>(row % job_.group_heads) * kv_.key_dim;
+      float* to = query_ + r * query_stride_;
+      scale_row<V>(q, factor, kv_.key_dim, to);
+      for (int d = kv_.key_dim; d < query_stride_; ++d) to[d] = 0;
+      math_.set_query(r, to, kv_.key_dim);
+    }
+    for (int i = 0; i < job_.rows * kv_.value_stride; i += lanes) V::store(result_ + i, V::zero());
+  }
+
+  void open_chunk(int key, int tokens) {
+    constexpr int group = kv_group(E);
+    constexpr int element = E == DType::f32 ? 4 : E == DType::i8 ? 1 : 2;
+    chunk_.tokens = tokens;
+    chunk_.key_step = static_cast<int64_t>(kv_.block_tokens) * group * element;
+    chunk_.value_step = static_cast<int64_t>(kv_.value_stride) * group * element;
+    for (int part = 0; part < chunk_parts; ++part) {
+      // Parts past the context are the last one again; their scores are masked.
+      const int first = key + (part * 16 < tokens ? part * 16 : (tokens - 1) / 16 * 16);
+      const std::byte* head =
+          job_.cache + job_.block_table[first / kv_.block_tokens] * kv_.block_stride;
+      const int offset = first % kv_.block_tokens;
+      chunk_.keys[part] = head + offset * group * element;
+      chunk_.values[part] = head + kv_.values_at + offset / group * chunk_.value_step;
+      if constexpr (E == DType::i8) {
+        chunk_.key_scales[part] = reinterpret_cast<const float*>(head + kv_.key_scales_at) + offset;
+        chunk_.value_scales[part] =
+            reinterpret_cast<const float*>(head + kv_.value_scales_at) + offset;
+      }
+    }
+    if constexpr (Unpack) unpack_chunk<V, E>(chunk_, kv_, unpacked_);
+  }
+
+  // Calls fn<R>(first row) for runs of rows as equal as can be, R at most Math::block_rows.
+  template <class Fn>
+  void in_blocks(Fn fn) const {
+    const int blocks = (job_.rows + Math::block_rows - 1) / Math::block_rows;
+    for (int b = 0, first = 0; b < blocks; ++b) {
+      const int rows = (job_.rows - first + blocks - b - 1) / (blocks - b);
+      with_constant<Math::block_rows>(rows, [&]<int R>() { fn.template operator()<R>(first); });
+      first += rows;
+    }
+  }
+
+  template <int R>
+  void score(int first) {
+    constexpr int vectors = V::block_vectors;
+    const int64_t stride = static_cast<int64_t>(query_stride_) * 4;
+    const int groups = (kv_.key_dim + Math::group - 1) / Math::group;
+    for (int v = 0; v < chunk_vectors; v += vectors) {
+      typename Math::Sum sums[R][vectors];
+      const std::byte* at[vectors];
+      for (int i = 0; i < vectors; ++i) {
+        const int token = (v + i) * lanes;
+        at[i] = chunk_.keys[token / 16] + token % 16 * Math::lane_bytes;
+        for (int r = 0; r < R; ++r) sums[r][i] = math_.begin_score(first + r);
+      }
+      const auto* row = reinterpret_cast<const std::byte*>(query_) + first * stride;
+      int64_t step = 0;
+      for (int d = 0; d < groups; ++d, step += chunk_.key_step, row += Math::query_bytes) {
+        typename Math::Loaded x[vectors];
+        for (int i = 0; i < vectors; ++i) x[i] = Math::load(at[i] + step);
+        for (int r = 0; r < R; ++r) {
+          for (int i = 0; i < vectors; ++i) Math::score_step(sums[r][i], x[i], row + r * stride);
+        }
+      }
+      for (int r = 0; r < R; ++r) {
+        for (int i = 0; i < vectors; ++i) {
+          V::store(scores_ + (first + r) * attention_chunk + (v + i) * lanes,
+                   math_.end_score(sums[r][i], first + r, chunk_, v + i));
+        }
+      }
+    }
+  }
+
+  // c · tanh(s / c) = c - 2c / (e^(2s/c) + 1), in powers of 2.
+  F cap(F s) const {
+    const F c = V::set1(job_.soft_cap * log2_e);
+    const F e = exp2<V, 6>(V::min(V::mul(s, V::set1(2 * log2_e / job_.soft_cap)), V::set1(60.0f)));
+    return V::sub(c, V::div(V::add(c, c), V::add(e, V::set1(1.0f))));
+  }
+
+  // Turns a row's scores into weights, and rescales what was summed before where they outgrow it.
+  void weigh(int key, int r) {
+    float* row = scores_ + r * attention_chunk;
+    const bool is_masked = first_key_[r] > key || end_key_[r] < key + attention_chunk;
+    F s[chunk_vectors];
+    F largest = V::set1(-__builtin_inff());
+    for (int i = 0; i < chunk_vectors; ++i) {
+      s[i] = V::load(row + i * lanes);
+      if (job_.soft_cap > 0) s[i] = cap(s[i]);
+      if (is_masked) s[i] = mask(s[i], key + i * lanes, r, -__builtin_inff());
+      largest = V::max(largest, s[i]);
+    }
+    if (V::any_greater(largest, V::set1(best_[r] + slack))) raise(r, V::reduce_max(largest));
+    const F shift = V::set1(best_[r] == -__builtin_inff() ? 0.0f : best_[r]);
+    for (int i = 0; i < chunk_vectors; ++i) {
+      s[i] = exp2<V, Math::exp_degree>(V::sub(s[i], shift));
+      if (is_masked) s[i] = mask(s[i], key + i * lanes, r, 0.0f);
+    }
+    const F total = math_.set_weights(r, row, s, chunk_);
+    V::store(sums_ + r * lanes, V::add(V::load(sums_ + r * lanes), total));
+  }
+
+  F mask(F x, int key, int r, float fill) const {
+    return V::keep(x, first_key_[r] - key, end_key_[r] - key, fill);
+  }
+
+  void raise(int r, float best) {
+    if (best_[r] != -__builtin_inff()) {
+      const float decay = __builtin_exp2f(best_[r] - best);
+      V::store(sums_ + r * lanes, V::mul(V::load(sums_ + r * lanes), V::set1(decay)));
+      float* result = result_ + r * kv_.value_stride;
+      scale_row<V>(result, decay, kv_.value_stride, result);
+    }
+    best_[r] = best;
+  }
+
+  template <int R>
+  void accumulate(int first) {
+    int d = 0;
+    for (; d + V::block_vectors * lanes <= kv_.value_stride; d += V::block_vectors * lanes) {
+      accumulate_at<R, V::block_vectors>(first, d);
+    }
+    if constexpr (V::block_vectors > 2) {
+      for (; d + 2 * lanes <= kv_.value_stride; d += 2 * lanes) accumulate_at<R, 2>(first, d);
+    }
+    for (; d < kv_.value_stride; d += lanes) accumulate_at<R, 1>(first, d);
+  }
+
+  template <int R, int Vectors>
+  void accumulate_at(int first, int d) {
+    float* out = result_ + first * kv_.value_stride + d;
+    constexpr int64_t stride = attention_chunk * 4;
+    typename Math::Sum sums[R][Vectors];
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < Vectors; ++i) {
+        sums[r][i] = math_.begin_value(first + r, out + r * kv_.value_stride + i * lanes);
+      }
+    }
+    const auto* row = reinterpret_cast<const std::byte*>(scores_) + first * stride;
+    for (int token = 0; token < chunk_.tokens; token += 16) {
+      const std::byte* at = chunk_.values[token / 16] + d * Math::lane_bytes;
+      const int some = chunk_.tokens - token < 16 ? chunk_.tokens - token : 16;
+      for (int t = 0; t < some; t += Math::group, at += chunk_.value_step, row += Math::weight_bytes) {
+        typename Math::Loaded x[Vectors];
+        for (int i = 0; i < Vectors; ++i) x[i] = Math::load(at + i * lanes * Math::lane_bytes);
+        for (int r = 0; r < R; ++r) {
+          for (int i = 0; i < Vectors; ++i) Math::value_step(sums[r][i], x[i], row + r * stride);
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < Vectors; ++i) {
+        math_.end_value(sums[r][i], first + r, out + r * kv_.value_stride + i * lanes);
+      }
+    }
+  }
+
+  void finish() const {
+    for (int r = 0; r < job_.rows; ++r) {
+      const int row = job_.first_row + r;
+      const int head = row % job_.group_heads;
+      float total = V::reduce_add(V::load(sums_ + r * lanes));
+      float factor = 1.0f;
+      if (job_.sinks != nullptr) add_sink(job_.sinks[head], best_[r], total, factor);
+      float* out = job_.out + (row / job_.group_heads) * job_.out_stride +
+                   static_cast<int64_t>(head) * kv_.value_dim;
+      scale_row<V>(result_ + r * kv_.value_stride, factor / total, kv_.value_dim, out);
+    }
+  }
+
+  void finish_partial() const {
+    for (int r = 0; r < job_.rows; ++r) {
+      float* to = job_.partial + r * partial_floats(kv_);
+      to[0] = best_[r];
+      to[1] = V::reduce_add(V::load(sums_ + r * lanes));
+      scale_row<V>(result_ + r * kv_.value_stride, 1.0f, kv_.value_stride, to + partial_head_floats);
+    }
+  }
+
+  const AttentionJob& job_;
+  const KvGeometry& kv_;
+  const int query_stride_;  // floats
+  float* const query_;      // [rows][query_stride], in Math's numbers
+  float* const result_;     // [rows][value_stride]
+  float* const scores_;     // [rows][attention_chunk]; weights in Math's numbers take their place
+  float* const unpacked_;
+  Math math_;
+  Chunk chunk_;
+  int first_key_[attention_rows];  // in the window and the range
+  int end_key_[attention_rows];    // past the causal limit or the range
+  float best_[attention_rows];     // the exponent that sums and results are relative to
+  alignas(64) float sums_[attention_rows * lanes];
 };
 
-template <class V, DType E, int R = attention_rows>
+template <class V, DType E>
 void attend(const AttentionJob& job) {
-  if constexpr (R > 0) {
-    if (job.rows == R) {
-      FlashAttention<V, E, R>(job).run();
-    } else {
-      attend<V, E, R - 1>(job);
-    }
+  // From here on a chunk's conversion costs less than its repetition for every run of rows.
+  constexpr int unpacked_rows = 2 * V::block_rows + 1;
+  if constexpr (E == DType::i8) {
+    FlashAttention<V, Int8Math<V>, E, false>(job).run();
+  } else if constexpr (E == DType::bf16 && V::has_bf16_dot) {
+    FlashAttention<V, Bf16Math<V>, E, false>(job).run();
+  } else if constexpr (E == DType::f32) {
+    FlashAttention<V, FloatMath<V, E>, E, false>(job).run();
+  } else if (job.rows < unpacked_rows) {
+    FlashAttention<V, FloatMath<V, E>, E, false>(job).run();
+  } else {
+    FlashAttention<V, FloatMath<V, DType::f32>, E, true>(job).run();
   }
 }
 
 template <class V>
-void attention(const AttentionJob& job, DType dtype) {
-  switch (dtype) {
+void attention(const AttentionJob& job) {
+  switch (job.kv->dtype) {
     case DType::f16: return attend<V, DType::f16>(job);
     case DType::bf16: return attend<V, DType::bf16>(job);
+    case DType::i8: return attend<V, DType::i8>(job);
     default: return attend<V, DType::f32>(job);
+  }
+}
+
+// Σ factors[i] · the vector at `part` of range i.
+template <class V>
+typename V::F weighted(const float* part, int64_t row_floats, const float* factors, int ranges) {
+  auto sum = V::zero();
+  for (int i = 0; i < ranges; ++i) {
+    const float* at = part + i * partial_rows * row_floats + partial_head_floats;
+    sum = V::fma(V::load(at), V::set1(factors[i]), sum);
+  }
+  return sum;
+}
+
+// Ranges without a visible key have a sum of 0 and an exponent of -∞.
+template <class V>
+void merge_attention(const AttentionJob& job, const float* partials, int ranges) {
+  const KvGeometry& kv = *job.kv;
+  const int64_t row_floats = partial_floats(kv);
+  for (int r = 0; r < job.rows; ++r) {
+    const float* part = partials + r * row_floats;
+    float best = -__builtin_inff();
+    for (int i = 0; i < ranges; ++i) {
+      const float b = part[i * partial_rows * row_floats];
+      best = b > best ? b : best;
+    }
+    float total = 0;
+    float factors[attention_ranges];
+    for (int i = 0; i < ranges; ++i) {
+      const float* p = part + i * partial_rows * row_floats;
+      factors[i] = __builtin_exp2f(p[0] - best);
+      total += p[1] * factors[i];
+    }
+    const int row = job.first_row + r;
+    const int head = row % job.group_heads;
+    float factor = 1.0f;
+    if (job.sinks != nullptr) add_sink(job.sinks[head], best, total, factor);
+    float* out = job.out + (row / job.group_heads) * job.out_stride +
+                 static_cast<int64_t>(head) * kv.value_dim;
+    for (int i = 0; i < ranges; ++i) factors[i] *= factor / total;
+    for_columns<V>(
+        kv.value_dim,
+        [&](int64_t d) { V::store(out + d, weighted<V>(part + d, row_floats, factors, ranges)); },
+        [&](int64_t d, int n) {
+          store_tail<V>(out + d, weighted<V>(part + d, row_floats, factors, ranges), n);
+        });
   }
 }
 

@@ -64,6 +64,7 @@ constexpr Candidate candidates[] = {
     {"avx2", &avx2_kernels, &has_avx2},
     {"avx512", &avx512_kernels, &has_avx512},
     {"avx512_vnni", &avx512_vnni_kernels, &has_avx512_vnni},
+    {"avx512_bf16", &avx512_bf16_kernels, &has_avx512_bf16},
     {"amx", &amx_kernels, &has_amx},
     {"amx_emulated_avx512", &amx_emulated_avx512_kernels, &has_avx512_bf16, /*emulated=*/true},
 #endif

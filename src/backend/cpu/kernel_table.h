@@ -3,6 +3,7 @@
 #include "backend/cpu/attention_kernel.h"
 #include "backend/cpu/linear_kernel.h"
 #include "backend/cpu/row_kernels.h"
+#include "backend/cpu/store_kv_kernel.h"
 
 // Instantiates every kernel for one kind of vector; included once by each kernels_*.cc.
 namespace ridge::backend::cpu {
@@ -35,6 +36,7 @@ KernelTable make_kernel_table() {
   table.rope = &rope_head<V>;
   table.store_kv = &store_kv<V>;
   table.attention = &attention<V>;
+  table.merge_attention = &merge_attention<V>;
   return table;
 }
 

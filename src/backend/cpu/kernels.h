@@ -43,8 +43,29 @@ struct ActivationRow {
   int token;   // this one's place in it
 };
 
-// Up to 8 query rows that share one KV head: row i is head first_head + i % heads_per_group … of token
-// i / heads_per_group, counted from `first_row`.
+// Where one KV head of one block has what. Groups of 1 (f32, f16), 2 (bf16) or 4 (i8) are what one lane
+// of a vector holds: dimensions of a key, or tokens of a value.
+//   keys   [ceil(key_dim / group)][block_tokens][group], then for i8 a scale for each token
+//   values [block_tokens / group][value_stride][group],  likewise
+struct KvGeometry {
+  DType dtype;
+  int block_tokens;        // a multiple of 16
+  int key_dim;
+  int value_dim;
+  int value_stride;        // elements, value_dim rounded up to 16
+  int64_t key_scales_at;   // bytes from the head's start
+  int64_t values_at;
+  int64_t value_scales_at;
+  int64_t head_bytes;
+  int64_t block_stride;    // bytes between blocks
+};
+
+constexpr int kv_group(DType dtype) {
+  return dtype == DType::bf16 ? 2 : dtype == DType::i8 ? 4 : 1;
+}
+
+// Query rows that share one KV head: row i is head first_head + i % group_heads of token
+// i / group_heads, counted from `first_row`.
 struct AttentionJob {
   const float* q;          // of the sequence's first token and the group's first head
   int64_t q_stride;        // floats between tokens
@@ -52,28 +73,37 @@ struct AttentionJob {
   int64_t out_stride;
   int group_heads;         // query heads of this KV head
   int first_row;           // in the sequence's rows [tokens · group_heads]
-  int rows;                // 1 to 8
+  int rows;                // 1 to attention_rows
   int first_position;      // of the sequence's first token in this step
+  int range_first;         // keys outside [range_first, range_end) are left to other jobs;
+  int range_end;           // range_first is a multiple of 16
   const int32_t* block_table;
-  const std::byte* keys;   // of block 0 for this layer and KV head, [key_dim][block_tokens]
-  const std::byte* values; // [block_tokens][value_stride]
-  int64_t block_stride;    // bytes between blocks
-  int block_tokens;
-  int key_dim;
-  int value_dim;
-  int value_stride;        // elements, value_dim rounded up to 16
+  const std::byte* cache;  // block 0 of this layer and KV head
+  const KvGeometry* kv;
   float scale;
   int window;
   float soft_cap;
   const float* sinks;      // of the group's first head, or nullptr
-  float* scratch;          // attention_scratch_floats(key_dim, value_stride)
+  std::byte* scratch;      // attention_scratch_bytes(kv)
+  float* partial;          // [rows][partial_floats(kv)] instead of `out`, or nullptr
 };
 
-inline constexpr int attention_rows = 8;
+inline constexpr int attention_rows = 48;
 inline constexpr int attention_chunk = 64;  // keys whose scores are held at once
+inline constexpr int attention_ranges = 16;  // ranges of keys that a row may be split into
+inline constexpr int partial_rows = 16;     // most rows of a job that has a range of the keys
 
-constexpr int64_t attention_scratch_floats(int key_dim, int value_stride) {
-  return static_cast<int64_t>(attention_rows) * (key_dim + value_stride + attention_chunk);
+constexpr int64_t attention_scratch_bytes(const KvGeometry& kv) {
+  const int64_t key_floats = (kv.key_dim + 15) / 16 * 16;
+  return 4 * (attention_rows * (key_floats + kv.value_stride + attention_chunk) +
+              attention_chunk * (key_floats + kv.value_stride));
+}
+
+// What a range of keys gives for one row: the exponent that its sum and values are relative to (in
+// powers of 2), its sum, two floats of padding for alignment, and [value_stride] weighted values.
+constexpr int partial_head_floats = 4;
+constexpr int64_t partial_floats(const KvGeometry& kv) {
+  return partial_head_floats + kv.value_stride;
 }
 
 struct KernelTable {
@@ -90,10 +120,12 @@ struct KernelTable {
   void (*scale)(const float* x, float factor, int64_t columns, float* out);
   // Rotates one head in place. cos_sin: [rotary_dim / 2][2], magnitude included.
   void (*rope)(float* head, const float* cos_sin, int rotary_dim, RopePairs pairs);
-  // One token of one KV head into its block at `offset` tokens; k and v in the cache's dtype.
-  void (*store_kv)(const float* k, const float* v, std::byte* keys, std::byte* values, int offset,
-                   int block_tokens, int key_dim, int value_dim, int value_stride, DType dtype);
-  void (*attention)(const AttentionJob& job, DType dtype);
+  // One token of one KV head into its block at `offset` tokens, in the cache's dtype.
+  void (*store_kv)(const float* k, const float* v, std::byte* head, int offset,
+                   const KvGeometry& kv);
+  void (*attention)(const AttentionJob& job);
+  // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats apart.
+  void (*merge_attention)(const AttentionJob& job, const float* partials, int ranges);
 };
 
 const KernelTable& scalar_kernels();
@@ -102,6 +134,7 @@ const KernelTable& amx_emulated_kernels();  // tests only
 const KernelTable& avx2_kernels();
 const KernelTable& avx512_kernels();
 const KernelTable& avx512_vnni_kernels();
+const KernelTable& avx512_bf16_kernels();
 const KernelTable& amx_kernels();
 const KernelTable& amx_emulated_avx512_kernels();  // tests only
 #endif

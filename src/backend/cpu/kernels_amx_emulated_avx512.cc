@@ -7,7 +7,7 @@ namespace ridge::backend::cpu {
 
 const KernelTable& amx_emulated_avx512_kernels() {
   static const KernelTable table = [] {
-    KernelTable t = avx512_vnni_kernels();
+    KernelTable t = avx512_bf16_kernels();
     fill_tile_panel<Avx512Vnni, EmulatedTiles>(t);
     return t;
   }();

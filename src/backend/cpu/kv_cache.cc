@@ -10,6 +10,8 @@ namespace ridge::backend::cpu {
 
 namespace {
 
+constexpr int most_head_dim = 1024;
+
 void check(const KvCacheLayout& layout) {
   if (layout.kind != KvCacheLayout::Kind::heads) {
     throw Error(ErrorCode::unsupported, "the cpu back end has no latent cache yet");
@@ -19,48 +21,72 @@ void check(const KvCacheLayout& layout) {
                 fmt::format("blocks of {} tokens: the cpu back end needs a multiple of 16",
                             layout.block_tokens));
   }
-  if (layout.dtype != DType::f16 && layout.dtype != DType::bf16 && layout.dtype != DType::f32) {
+  if (layout.dtype != DType::f16 && layout.dtype != DType::bf16 && layout.dtype != DType::f32 &&
+      layout.dtype != DType::i8) {
     throw Error(ErrorCode::unsupported,
-                fmt::format("a {} cache: the cpu back end has F16, BF16 and F32",
+                fmt::format("a {} cache: the cpu back end has F16, BF16, F32 and I8",
                             name(layout.dtype)));
   }
+  if (layout.key_dim > most_head_dim || layout.value_dim > most_head_dim) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("heads of {} and {}: the cpu back end takes at most {}",
+                            layout.key_dim, layout.value_dim, most_head_dim));
+  }
+}
+
+constexpr int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+KvGeometry geometry_of(const KvCacheLayout& layout) {
+  const auto element = static_cast<int64_t>(row_bytes(layout.dtype, 1));
+  const int group = kv_group(layout.dtype);
+  const int64_t scales_bytes =
+      layout.dtype == DType::i8 ? rounded(layout.block_tokens * int64_t{4}) : 0;
+  KvGeometry g{};
+  g.dtype = layout.dtype;
+  g.block_tokens = layout.block_tokens;
+  g.key_dim = layout.key_dim;
+  g.value_dim = layout.value_dim;
+  g.value_stride = (layout.value_dim + 15) / 16 * 16;
+  const int64_t key_dims = (layout.key_dim + group - 1) / group * group;
+  g.key_scales_at = rounded(key_dims * layout.block_tokens * element);
+  g.values_at = g.key_scales_at + scales_bytes;
+  g.value_scales_at =
+      g.values_at + rounded(int64_t{layout.block_tokens} * g.value_stride * element);
+  g.head_bytes = g.value_scales_at + scales_bytes;
+  g.block_stride = g.head_bytes * layout.kv_heads;
+  return g;
 }
 
 }  // namespace
 
-CpuKvCache::CpuKvCache(const KvCacheLayout& layout) : KvCache(layout) {
-  check(layout);
-  const size_t element = row_bytes(layout.dtype, 1);
-  value_stride_ = (layout.value_dim + 15) / 16 * 16;
-  values_at_ = static_cast<size_t>(layout.key_dim) * layout.block_tokens * element;
-  head_stride_ = values_at_ + static_cast<size_t>(layout.block_tokens) * value_stride_ * element;
-  block_stride_ = head_stride_ * layout.kv_heads;
-  layer_stride_ = block_stride_ * layout.blocks;
+CpuKvCache::CpuKvCache(const KvCacheLayout& layout)
+    : KvCache(layout), geometry_((check(layout), geometry_of(layout))) {
+  layer_stride_ = static_cast<size_t>(geometry_.block_stride) * layout.blocks;
   memory_ = Memory(layer_stride_ * layout.layers);
 }
 
 std::byte* CpuKvCache::block_data(int layer, int block) const {
   RIDGE_ASSERT(block >= 0 && block < layout_.blocks);
-  return memory_.data() + layer * layer_stride_ + block * block_stride_;
+  return memory_.data() + layer * layer_stride_ + block * geometry_.block_stride;
 }
 
 void CpuKvCache::export_block(int block, std::span<std::byte> to) const {
   RIDGE_ASSERT(to.size() == block_bytes());
   for (int layer = 0; layer < layout_.layers; ++layer) {
-    std::memcpy(to.data() + layer * block_stride_, block_data(layer, block), block_stride_);
+    std::memcpy(to.data() + layer * geometry_.block_stride, block_data(layer, block), geometry_.block_stride);
   }
 }
 
 void CpuKvCache::import_block(int block, std::span<const std::byte> from) {
   RIDGE_ASSERT(from.size() == block_bytes());
   for (int layer = 0; layer < layout_.layers; ++layer) {
-    std::memcpy(block_data(layer, block), from.data() + layer * block_stride_, block_stride_);
+    std::memcpy(block_data(layer, block), from.data() + layer * geometry_.block_stride, geometry_.block_stride);
   }
 }
 
 void CpuKvCache::copy_block(int from, int to) {
   for (int layer = 0; layer < layout_.layers; ++layer) {
-    std::memcpy(block_data(layer, to), block_data(layer, from), block_stride_);
+    std::memcpy(block_data(layer, to), block_data(layer, from), geometry_.block_stride);
   }
 }
 

@@ -13,6 +13,9 @@ namespace {
 struct Avx2 {
   static constexpr int lanes = 8;
   static constexpr int max_tile_tokens = 4;
+  static constexpr int block_rows = 6;
+  static constexpr int block_vectors = 2;
+  static constexpr bool has_bf16_dot = false;
   static constexpr bool byte_codes_are_signed = true;
 
   using F = __m256;
@@ -39,6 +42,10 @@ struct Avx2 {
     const I biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
   }
+  static F scale2(F a, F n) { return mul(a, pow2(n)); }
+  static bool any_greater(F a, F b) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+  }
   static float reduce_add(F a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -62,6 +69,11 @@ struct Avx2 {
   static F load_bf16(const void* p) {
     const __m128i bits = _mm_loadu_si128(static_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static void load_bf16_pairs(const void* p, F& even, F& odd) {
+    const I bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+    even = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    odd = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-65536)));
   }
   static F load_i8(const void* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
@@ -91,6 +103,18 @@ struct Avx2 {
     return _mm_cvtsi128_si32(sum);
   }
 
+  static void store_planes(int8_t* p, F coarse, F fine) {
+    const auto bytes = [](F x) {
+      const I whole = _mm256_cvtps_epi32(x);
+      const __m128i words =
+          _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+      return _mm_packs_epi16(words, words);
+    };
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_unpacklo_epi32(bytes(coarse), bytes(fine)));
+  }
+
+  static I iset1(int32_t x) { return _mm256_set1_epi32(x); }
   static I izero() { return _mm256_setzero_si256(); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
   static B load_bytes(const std::byte* p) {

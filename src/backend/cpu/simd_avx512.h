@@ -17,6 +17,10 @@ namespace {
 struct Avx512 {
   static constexpr int lanes = 16;
   static constexpr int max_tile_tokens = 8;
+  // Attention's register tile: rows × vectors of accumulators.
+  static constexpr int block_rows = 6;
+  static constexpr int block_vectors = 4;
+  static constexpr bool has_bf16_dot = false;
   // dot4_byte sees a code c as c - 128 (else as c).
   static constexpr bool byte_codes_are_signed = true;
 
@@ -46,6 +50,9 @@ struct Avx512 {
     const I biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
   }
+  // a · 2^n for whole n in [-126, 127].
+  static F scale2(F a, F n) { return _mm512_scalef_ps(a, n); }
+  static bool any_greater(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
   static float reduce_add(F a) { return _mm512_reduce_add_ps(a); }
   static float reduce_max(F a) { return _mm512_reduce_max_ps(a); }
   // Lanes in [first, last) of a, `fill` in the others.
@@ -63,6 +70,12 @@ struct Avx512 {
   static F load_bf16(const void* p) {
     const __m256i bits = _mm256_loadu_si256(static_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  // 2 · lanes values, the even and the odd ones apart.
+  static void load_bf16_pairs(const void* p, F& even, F& odd) {
+    const I bits = _mm512_loadu_si512(p);
+    even = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+    odd = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-65536)));
   }
   static F load_i8(const void* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
@@ -104,6 +117,16 @@ struct Avx512 {
     return _mm512_reduce_add_epi32(rounded);
   }
 
+  // Whole numbers in [-127, 127] as int8, by fours: [lanes / 4]{ coarse [4], fine [4] }.
+  static void store_planes(int8_t* p, F coarse, F fine) {
+    const __m128i c = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(coarse));
+    const __m128i f = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(fine));
+    auto* to = reinterpret_cast<__m128i*>(p);
+    _mm_storeu_si128(to, _mm_unpacklo_epi32(c, f));
+    _mm_storeu_si128(to + 1, _mm_unpackhi_epi32(c, f));
+  }
+
+  static I iset1(int32_t x) { return _mm512_set1_epi32(x); }
   static I izero() { return _mm512_setzero_si512(); }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
@@ -151,6 +174,38 @@ struct Avx512Vnni : Avx512 {
   }
   static I dot4_byte(I acc, B codes, const int8_t* x) {
     return _mm512_dpbusd_epi32(acc, codes, quad(x));
+  }
+};
+#endif
+
+#ifdef __AVX512BF16__
+struct Avx512Bf16 : Avx512Vnni {
+  static constexpr bool has_bf16_dot = true;
+  static void store_bf16(void* p, F x) {
+    const auto rounded = _mm512_cvtneps_pbh(x);
+    __builtin_memcpy(p, &rounded, sizeof rounded);
+  }
+  // x by twos: [lanes / 2]{ rounded [2], what that leaves, rounded [2] }.
+  static void store_bf16_split(void* p, F x) {
+    const auto high = (__m256i)_mm512_cvtneps_pbh(x);
+    const F rest = _mm512_sub_ps(
+        x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
+    const auto low = (__m256i)_mm512_cvtneps_pbh(rest);
+    const __m512i order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(high), low, 1);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi32(order, both));
+  }
+  // acc + Σ of 2 products of bfloat16 pairs, in each lane; `pair` is the same for all lanes.
+  static F dot2(F acc, B pairs, const std::byte* pair) {
+    int32_t bits;
+    __builtin_memcpy(&bits, pair, 4);
+    return _mm512_dpbf16_ps(acc, (__m512bh)pairs, (__m512bh)_mm512_set1_epi32(bits));
+  }
+  // Rounds a and b, side by side, to bfloat16; returns acc + a + b of the rounded values.
+  static F store_bf16_and_add(F acc, void* p, F a, F b) {
+    const __m512bh both = _mm512_cvtne2ps_pbh(b, a);
+    _mm512_storeu_si512(p, (__m512i)both);
+    return _mm512_dpbf16_ps(acc, both, (__m512bh)_mm512_set1_epi32(0x3f803f80));
   }
 };
 #endif

@@ -15,6 +15,9 @@ namespace {
 struct Scalar {
   static constexpr int lanes = 8;
   static constexpr int max_tile_tokens = 4;
+  static constexpr int block_rows = 2;
+  static constexpr int block_vectors = 2;
+  static constexpr bool has_bf16_dot = false;
   static constexpr bool byte_codes_are_signed = false;
 
   struct F {
@@ -79,6 +82,12 @@ struct Scalar {
       return std::bit_cast<float>((static_cast<int32_t>(n.v[i]) + 127) << 23);
     });
   }
+  static F scale2(F a, F n) { return mul(a, pow2(n)); }
+  static bool any_greater(F a, F b) {
+    bool any = false;
+    for (int i = 0; i < lanes; ++i) any = any || a.v[i] > b.v[i];
+    return any;
+  }
   static float reduce_add(F a) {
     float sum = 0;
     for (float x : a.v) sum += x;
@@ -104,6 +113,10 @@ struct Scalar {
   static F load_bf16(const void* p) {
     return each([&](int i) { return bf16_to_f32(half_at(p, i)); });
   }
+  static void load_bf16_pairs(const void* p, F& even, F& odd) {
+    even = each([&](int i) { return bf16_to_f32(half_at(p, 2 * i)); });
+    odd = each([&](int i) { return bf16_to_f32(half_at(p, 2 * i + 1)); });
+  }
   static F load_i8(const void* p) {
     return each([&](int i) { return static_cast<float>(static_cast<const int8_t*>(p)[i]); });
   }
@@ -128,6 +141,18 @@ struct Scalar {
     return sum;
   }
 
+  static void store_planes(int8_t* p, F coarse, F fine) {
+    for (int i = 0; i < lanes; ++i) {
+      p[i / 4 * 8 + i % 4] = static_cast<int8_t>(coarse.v[i]);
+      p[i / 4 * 8 + 4 + i % 4] = static_cast<int8_t>(fine.v[i]);
+    }
+  }
+
+  static I iset1(int32_t x) {
+    I r;
+    for (int32_t& lane : r.v) lane = x;
+    return r;
+  }
   static I izero() { return {}; }
   static F to_float(I a) {
     return each([&](int i) { return static_cast<float>(a.v[i]); });

@@ -7,11 +7,22 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// RoPE and store go by token, attention by sequence, KV head and tile of query rows. In a step of
-// decode rows only, one thread does all three for its KV head, and the barrier between is saved.
+// Most (sequence, KV head) pairs whose contexts are split into ranges; more keep a team busy as they are.
+constexpr int most_split_groups = 64;
+// A range's partial result costs as much as a few keys, so that hundreds of them make it free.
+constexpr int least_range_keys = 256;
+
+// RoPE and store go by token, attention by sequence, KV head and tile of query rows. A sequence with few
+// rows over a long context goes by ranges of the context instead, and whoever ends the last range merges
+// them: the split depends on the step's shape alone, and so do the results. In a step of decode rows over
+// short contexts, one thread does all for its KV head, and the barrier between is saved.
 class AttentionStep final : public Step {
  public:
-  explicit AttentionStep(const AttentionPlan& plan) : plan_(plan) {}
+  AttentionStep(const AttentionPlan& plan, const StepLimits& limits) : plan_(plan) {
+    if (!plan_.attention) return;
+    group_items_ = std::min(limits.sequences * layout().kv_heads, most_split_groups);
+    ranges_done_ = std::make_unique<std::atomic<int>[]>(group_items_);
+  }
 
   std::vector<Value> values() const override {
     std::vector<Value> all;
@@ -23,22 +34,23 @@ class AttentionStep final : public Step {
   }
 
   size_t member_scratch_bytes() const override {
-    if (!plan_.attention) return 0;
-    const auto& cache = static_cast<const CpuKvCache&>(*plan_.attention->cache);
-    return attention_scratch_floats(cache.layout().key_dim, cache.value_stride()) * sizeof(float);
+    return plan_.attention ? attention_scratch_bytes(cache().geometry()) : 0;
+  }
+
+  size_t shared_scratch_bytes() const override {
+    return plan_.attention ? group_items_ * group_partial_floats() * sizeof(float) : 0;
   }
 
   void run(Run& run, int member) override {
-    const bool decode = run.shape.tokens == run.shape.sequences;
-    if (plan_.rope && plan_.attention && decode) {
-      const int heads = plan_.attention->cache->layout().kv_heads;
-      share(run, static_cast<int64_t>(run.shape.sequences) * heads, 1, [&](int64_t item) {
-        const auto sequence = static_cast<int>(item / heads);
-        const auto head = static_cast<int>(item % heads);
-        rotate_group(run, sequence, head);
-        store_head(run, sequence, head);
-        attend_group(run, member, sequence, head);
-      });
+    if (plan_.rope && plan_.attention && is_short_decode(run)) {
+      share(run, static_cast<int64_t>(run.shape.sequences) * layout().kv_heads, 1,
+            [&](int64_t item) {
+              const auto sequence = static_cast<int>(item / layout().kv_heads);
+              const auto head = static_cast<int>(item % layout().kv_heads);
+              rotate_group(run, sequence, head);
+              store_head(run, sequence, head);
+              attend_tile(run, member, sequence, head, 0);
+            });
       return;
     }
     if (plan_.rope || plan_.store) {
@@ -75,24 +87,24 @@ class AttentionStep final : public Step {
     rotate_heads(run, plan_.rope->k, token, kv_head, 1);
   }
 
-  int group_heads() const {
-    return plan_.attention->heads / plan_.attention->cache->layout().kv_heads;
+  const CpuKvCache& cache() const {
+    return static_cast<const CpuKvCache&>(*plan_.attention->cache);
   }
+  const KvCacheLayout& layout() const { return cache().layout(); }
+  int group_heads() const { return plan_.attention->heads / layout().kv_heads; }
 
   void store_head(const Run& run, int token, int head) const {
     const StoreKv& op = *plan_.store;
     const auto& cache = static_cast<const CpuKvCache&>(*op.cache);
     const KvCacheLayout& layout = cache.layout();
     const int slot = run.inputs.slots[token];
-    const size_t block_at = static_cast<size_t>(slot / layout.block_tokens) * cache.block_stride();
     const float* k = run.arena.at(op.k) + token * run.arena.stride(op.k);
     const float* v = run.arena.at(op.v) + token * run.arena.stride(op.v);
+    std::byte* block = cache.head(op.layer, head) +
+                       slot / layout.block_tokens * cache.geometry().block_stride;
     run.kernels.store_kv(k + static_cast<int64_t>(head) * layout.key_dim,
-                         v + static_cast<int64_t>(head) * layout.value_dim,
-                         cache.keys(op.layer, head) + block_at,
-                         cache.values(op.layer, head) + block_at, slot % layout.block_tokens,
-                         layout.block_tokens, layout.key_dim, layout.value_dim,
-                         cache.value_stride(), layout.dtype);
+                         v + static_cast<int64_t>(head) * layout.value_dim, block,
+                         slot % layout.block_tokens, cache.geometry());
   }
 
   void store(const Run& run, int token) const {
@@ -101,76 +113,142 @@ class AttentionStep final : public Step {
     }
   }
 
-  int tiles(const Run& run, int sequence) const {
-    const int tokens = run.inputs.query_starts[sequence + 1] - run.inputs.query_starts[sequence];
-    return (tokens * group_heads() + attention_rows - 1) / attention_rows;
+  // How the rows of one sequence and one KV head are divided: by tiles of rows or by ranges of keys.
+  struct Division {
+    int tiles = 1;
+    int ranges = 1;
+    int first_key = 0;   // that a row can see, rounded down to 16
+    int range_keys = 0;  // a multiple of attention_chunk, or all
+
+    int jobs() const { return tiles * ranges; }
+  };
+
+  int tokens_of(const Run& run, int sequence) const {
+    return run.inputs.query_starts[sequence + 1] - run.inputs.query_starts[sequence];
+  }
+
+  Division divide(const Run& run, int sequence) const {
+    const int tokens = tokens_of(run, sequence);
+    const int rows = tokens * group_heads();
+    const int context = run.inputs.context_lengths[sequence];
+    const int window = plan_.attention->window;
+    Division d;
+    d.tiles = (rows + attention_rows - 1) / attention_rows;
+    d.range_keys = context;
+    if (rows > partial_rows || run.shape.sequences * layout().kv_heads > most_split_groups) return d;
+    if (window > 0) d.first_key = std::max(0, context - tokens + 1 - window) / 16 * 16;
+    const int keys = context - d.first_key;
+    d.ranges = std::clamp((keys + least_range_keys - 1) / least_range_keys, 1, attention_ranges);
+    if (d.ranges == 1) return d;
+    d.range_keys =
+        ((keys + d.ranges - 1) / d.ranges + attention_chunk - 1) / attention_chunk * attention_chunk;
+    d.ranges = (keys + d.range_keys - 1) / d.range_keys;
+    return d;
+  }
+
+  bool is_short_decode(const Run& run) const {
+    if (run.shape.tokens != run.shape.sequences) return false;
+    for (int s = 0; s < run.shape.sequences; ++s) {
+      if (divide(run, s).jobs() > 1) return false;
+    }
+    return true;
   }
 
   void attend(Run& run, int member) {
-    const int heads = plan_.attention->cache->layout().kv_heads;
+    const int heads = layout().kv_heads;
     int64_t items = 0;
-    for (int s = 0; s < run.shape.sequences; ++s) items += static_cast<int64_t>(tiles(run, s)) * heads;
+    for (int s = 0; s < run.shape.sequences; ++s) {
+      items += static_cast<int64_t>(divide(run, s).jobs()) * heads;
+    }
     share(run, items, 1, [&](int64_t item) {
+      // Backwards: the last tiles see the longest contexts, and what is short fills the gaps at the end.
+      int64_t rest = items - 1 - item;
       int sequence = 0;
-      while (item >= static_cast<int64_t>(tiles(run, sequence)) * heads) {
-        item -= static_cast<int64_t>(tiles(run, sequence)) * heads;
-        ++sequence;
+      Division division = divide(run, 0);
+      while (rest >= static_cast<int64_t>(division.jobs()) * heads) {
+        rest -= static_cast<int64_t>(division.jobs()) * heads;
+        division = divide(run, ++sequence);
       }
-      attend_tile(run, member, sequence, static_cast<int>(item % heads),
-                  static_cast<int>(item / heads));
+      const auto head = static_cast<int>(rest % heads);
+      const auto job = static_cast<int>(rest / heads);
+      if (division.ranges == 1) {
+        attend_tile(run, member, sequence, head, job);
+      } else {
+        attend_range(run, member, sequence, head, job, division);
+      }
     });
   }
 
-  void attend_group(Run& run, int member, int sequence, int head) const {
-    for (int tile = 0; tile < tiles(run, sequence); ++tile) {
-      attend_tile(run, member, sequence, head, tile);
-    }
+  void attend_tile(const Run& run, int member, int sequence, int head, int tile) const {
+    AttentionJob job = job_of(run, member, sequence, head);
+    job.first_row = tile * attention_rows;
+    job.rows = std::min(attention_rows, job.rows - job.first_row);
+    run.kernels.attention(job);
   }
 
-  void attend_tile(Run& run, int member, int sequence, int head, int tile) const {
+  size_t group_partial_floats() const {
+    return static_cast<size_t>(attention_ranges) * partial_rows *
+           partial_floats(cache().geometry());
+  }
+
+  void attend_range(const Run& run, int member, int sequence, int head, int range,
+                    const Division& division) {
+    const int group = sequence * layout().kv_heads + head;
+    RIDGE_ASSERT(group < group_items_);
+    float* partials =
+        reinterpret_cast<float*>(run.shared_scratch) + group * group_partial_floats();
+    AttentionJob job = job_of(run, member, sequence, head);
+    job.range_first = division.first_key + range * division.range_keys;
+    job.range_end = std::min(job.range_end, job.range_first + division.range_keys);
+    job.partial = partials + static_cast<int64_t>(range) * partial_rows *
+                                 partial_floats(cache().geometry());
+    run.kernels.attention(job);
+    std::atomic<int>& done = ranges_done_[group];
+    if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < division.ranges) return;
+    done.store(0, std::memory_order_relaxed);
+    run.kernels.merge_attention(job, partials, division.ranges);
+  }
+
+  // All rows of a sequence over its whole context.
+  AttentionJob job_of(const Run& run, int member, int sequence, int head) const {
     const Attention& op = *plan_.attention;
-    const auto& cache = static_cast<const CpuKvCache&>(*op.cache);
-    const KvCacheLayout& layout = cache.layout();
+    const KvGeometry& kv = cache().geometry();
     const int group = group_heads();
     const int first_token = run.inputs.query_starts[sequence];
-    const int tokens = run.inputs.query_starts[sequence + 1] - first_token;
     AttentionJob job{};
     job.q_stride = run.arena.stride(op.q);
     job.out_stride = run.arena.stride(op.out);
     job.q = run.arena.at(op.q) + first_token * job.q_stride +
-            static_cast<int64_t>(head) * group * layout.key_dim;
+            static_cast<int64_t>(head) * group * kv.key_dim;
     job.out = run.arena.at(op.out) + first_token * job.out_stride +
-              static_cast<int64_t>(head) * group * layout.value_dim;
+              static_cast<int64_t>(head) * group * kv.value_dim;
     job.group_heads = group;
-    job.first_row = tile * attention_rows;
-    job.rows = std::min(attention_rows, tokens * group - job.first_row);
-    job.first_position = run.inputs.context_lengths[sequence] - tokens;
+    job.rows = tokens_of(run, sequence) * group;
+    job.range_end = run.inputs.context_lengths[sequence];
+    job.first_position = job.range_end - tokens_of(run, sequence);
     job.block_table = run.inputs.block_tables +
                       static_cast<int64_t>(sequence) * run.inputs.blocks_per_sequence;
-    job.keys = cache.keys(op.layer, head);
-    job.values = cache.values(op.layer, head);
-    job.block_stride = static_cast<int64_t>(cache.block_stride());
-    job.block_tokens = layout.block_tokens;
-    job.key_dim = layout.key_dim;
-    job.value_dim = layout.value_dim;
-    job.value_stride = cache.value_stride();
+    job.cache = cache().head(op.layer, head);
+    job.kv = &kv;
     job.scale = op.scale;
     job.window = op.window;
     job.soft_cap = op.soft_cap;
     job.sinks = op.sinks == nullptr
                     ? nullptr
                     : static_cast<const CpuWeight*>(op.sinks)->values() + head * group;
-    job.scratch = reinterpret_cast<float*>(run.member_scratch[member].data());
-    run.kernels.attention(job, layout.dtype);
+    job.scratch = run.member_scratch[member].data();
+    return job;
   }
 
   const AttentionPlan plan_;
+  int group_items_ = 0;  // (sequence, KV head) pairs of a step that may be split
+  std::unique_ptr<std::atomic<int>[]> ranges_done_;  // [group_items], zero between steps
 };
 
 }  // namespace
 
-std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan) {
-  return std::make_unique<AttentionStep>(plan);
+std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits) {
+  return std::make_unique<AttentionStep>(plan, limits);
 }
 
 }  // namespace ridge::backend::cpu

@@ -1,0 +1,236 @@
+#pragma once
+
+#include "backend/cpu/row_kernels.h"
+
+// In what numbers attention multiplies: how a query row, a row of weights and a vector of the cache are
+// held, and one step of a dot product. A `Loaded` is one vector's worth of a group (KvGeometry): 16 keys ×
+// group dimensions, or 16 dimensions × group tokens; the row's side of the step is the same for all lanes.
+namespace ridge::backend::cpu {
+namespace {
+
+inline constexpr float log2_e = 1.44269504f;
+
+// 2^x for x in [-126, 127], smaller x as -126; relative error about (ln 2 / 2)^(Degree + 1) / (Degree + 1)!.
+template <class V, int Degree>
+typename V::F exp2(typename V::F x) {
+  using F = typename V::F;
+  constexpr float taylor[] = {1.0f,         0.693147181f,   0.240226507f,   0.0555041087f,
+                              0.00961812911f, 0.00133335581f, 0.000154035304f};
+  static_assert(Degree <= 6);
+  x = V::max(x, V::set1(-126.0f));
+  const F n = V::round(x);
+  const F r = V::sub(x, n);
+  F p = V::set1(taylor[Degree]);
+  for (int i = Degree - 1; i >= 0; --i) p = V::fma(p, r, V::set1(taylor[i]));
+  return V::scale2(p, n);
+}
+
+// The keys of one chunk, 16 by 16: each part lies in one block.
+inline constexpr int chunk_parts = attention_chunk / 16;
+struct Chunk {
+  const std::byte* keys[chunk_parts];    // of the part's first key
+  const std::byte* values[chunk_parts];  // of its first token
+  const float* key_scales[chunk_parts];
+  const float* value_scales[chunk_parts];
+  int64_t key_step;    // bytes from one group of dimensions to the next
+  int64_t value_step;  // bytes from one group of tokens to the next
+  int tokens;          // at most attention_chunk; 16 parts' worth at most is past the context
+};
+
+// float32 throughout; the cache is converted as it is loaded.
+template <class V, DType E>
+class FloatMath {
+ public:
+  using F = typename V::F;
+  using Sum = F;
+  static constexpr int block_rows = V::block_rows;
+  static constexpr int exp_degree = 6;
+  static constexpr int group = kv_group(E);
+  static constexpr int lane_bytes = E == DType::f16 ? 2 : 4;  // of the cache, for one lane
+  // Of a row, for one step: its query and its weights.
+  static constexpr int query_bytes = 4 * group;
+  static constexpr int weight_bytes = 4 * group;
+  struct Loaded {
+    F part[group];
+  };
+
+  // q [key_dim], zeros up to a multiple of 16, becomes what `step` takes.
+  void set_query(int, float*, int) {}
+  Sum begin_score(int) const { return V::zero(); }
+  F end_score(Sum sum, int, const Chunk&, int) const { return sum; }
+  // p: the weights of a chunk, which go to `row`; returns their sums, lane by lane.
+  F set_weights(int, float* row, const F* p, const Chunk&) {
+    F total = V::zero();
+    for (int i = 0; i < attention_chunk / V::lanes; ++i) {
+      V::store(row + i * V::lanes, p[i]);
+      total = V::add(total, p[i]);
+    }
+    return total;
+  }
+  Sum begin_value(int, const float* out) const { return V::load(out); }
+  void end_value(Sum sum, int, float* out) const { V::store(out, sum); }
+
+  static Loaded load(const std::byte* p) {
+    Loaded x;
+    if constexpr (E == DType::f16) {
+      x.part[0] = V::load_f16(p);
+    } else if constexpr (E == DType::bf16) {
+      V::load_bf16_pairs(p, x.part[0], x.part[1]);
+    } else {
+      x.part[0] = V::load(reinterpret_cast<const float*>(p));
+    }
+    return x;
+  }
+  static void score_step(Sum& sum, const Loaded& x, const std::byte* row) {
+    for (int g = 0; g < group; ++g) {
+      sum = V::fma(x.part[g], V::set1(reinterpret_cast<const float*>(row)[g]), sum);
+    }
+  }
+  static void value_step(Sum& sum, const Loaded& x, const std::byte* row) {
+    score_step(sum, x, row);
+  }
+};
+
+// bfloat16 pairs, summed in float32. Weights are rounded as the cache is; a query is a rounded part and what
+// that leaves, as errors of large scores would grow in the exponential.
+template <class V>
+class Bf16Math {
+ public:
+  using F = typename V::F;
+  using Sum = F;
+  static constexpr int block_rows = V::block_rows;
+  static constexpr int exp_degree = 4;
+  static constexpr int group = 2;
+  static constexpr int lane_bytes = 4;
+  static constexpr int query_bytes = 8;
+  static constexpr int weight_bytes = 4;
+  using Loaded = typename V::B;
+
+  void set_query(int, float* q, int key_dim) {
+    auto* to = reinterpret_cast<std::byte*>(q);
+    for (int d = 0; d < key_dim; d += V::lanes) V::store_bf16_split(to + 4 * d, V::load(q + d));
+  }
+  Sum begin_score(int) const { return V::zero(); }
+  F end_score(Sum sum, int, const Chunk&, int) const { return sum; }
+  // The sums are of the rounded weights, so that rounding does not change what they add up to.
+  F set_weights(int, float* row, const F* p, const Chunk&) {
+    F total = V::zero();
+    auto* to = reinterpret_cast<std::byte*>(row);
+    for (int i = 0; i < attention_chunk / V::lanes; i += 2) {
+      total = V::store_bf16_and_add(total, to + 2 * i * V::lanes, p[i], p[i + 1]);
+    }
+    return total;
+  }
+  Sum begin_value(int, const float* out) const { return V::load(out); }
+  void end_value(Sum sum, int, float* out) const { V::store(out, sum); }
+
+  static Loaded load(const std::byte* p) { return V::load_bytes(p); }
+  static void score_step(Sum& sum, const Loaded& x, const std::byte* query) {
+    sum = V::dot2(V::dot2(sum, x, query), x, query + 4);
+  }
+  static void value_step(Sum& sum, const Loaded& x, const std::byte* weights) {
+    sum = V::dot2(sum, x, weights);
+  }
+};
+
+// An int8 cache with a scale for each token; queries and weights are two int8 planes as activations are
+// (ActivationTile), so that little but the cache's own rounding is lost.
+template <class V>
+class Int8Math {
+ public:
+  using F = typename V::F;
+  struct Sum {
+    typename V::I coarse, fine;
+  };
+  static constexpr int block_rows = V::block_rows / 2;
+  static constexpr int exp_degree = 6;
+  static constexpr int group = 4;
+  static constexpr int lane_bytes = 4;
+  static constexpr int query_bytes = 8;
+  static constexpr int weight_bytes = 8;
+  using Loaded = typename V::B;
+
+  void set_query(int r, float* q, int key_dim) {
+    F largest = V::zero();
+    for (int d = 0; d < key_dim; d += V::lanes) largest = V::max(largest, V::abs(V::load(q + d)));
+    const float top = V::reduce_max(largest);
+    Planes planes(top);
+    auto* to = reinterpret_cast<int8_t*>(q);
+    for (int d = 0; d < key_dim; d += V::lanes) planes.put(to + 2 * d, V::load(q + d));
+    query_[r] = planes.row();
+  }
+  Sum begin_score(int r) const { return query_[r].start(); }
+  F end_score(const Sum& sum, int r, const Chunk& chunk, int vector) const {
+    const int token = vector * V::lanes;
+    const F scales = V::load(chunk.key_scales[token / 16] + token % 16);
+    return V::mul(V::mul(total(sum), V::set1(query_[r].scale)), scales);
+  }
+  F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
+    constexpr int vectors = attention_chunk / V::lanes;
+    F weights[vectors];
+    F sum = V::zero(), largest = V::zero();
+    for (int i = 0; i < vectors; ++i) {
+      const int token = i * V::lanes;
+      weights[i] = V::mul(p[i], V::load(chunk.value_scales[token / 16] + token % 16));
+      largest = V::max(largest, weights[i]);
+      sum = V::add(sum, p[i]);
+    }
+    Planes planes(V::reduce_max(largest));
+    auto* to = reinterpret_cast<int8_t*>(row);
+    for (int i = 0; i < vectors; ++i) planes.put(to + 2 * i * V::lanes, weights[i]);
+    weights_[r] = planes.row();
+    return sum;
+  }
+  Sum begin_value(int r, const float*) const { return weights_[r].start(); }
+  void end_value(const Sum& sum, int r, float* out) const {
+    V::store(out, V::fma(total(sum), V::set1(weights_[r].scale), V::load(out)));
+  }
+
+  static Loaded load(const std::byte* p) { return V::load_bytes(p); }
+  static void score_step(Sum& sum, const Loaded& x, const std::byte* row) {
+    const auto* codes = reinterpret_cast<const int8_t*>(row);
+    sum.coarse = V::dot4_byte(sum.coarse, x, codes);
+    sum.fine = V::dot4_byte(sum.fine, x, codes + 4);
+  }
+  static void value_step(Sum& sum, const Loaded& x, const std::byte* row) {
+    score_step(sum, x, row);
+  }
+
+ private:
+  // What a dot product begins with, to take off the 128 that the cache's codes are stored with.
+  struct Row {
+    float scale;
+    int32_t coarse, fine;
+    Sum start() const { return {V::iset1(coarse), V::iset1(fine)}; }
+  };
+
+  struct Planes {
+    float scale;
+    F inverse, coarse_sum = V::zero(), fine_sum = V::zero();
+    explicit Planes(float largest)
+        : scale(largest / 127.0f), inverse(V::set1(largest > 0 ? 127.0f / largest : 0.0f)) {}
+    void put(int8_t* to, F x) {
+      const F scaled = V::mul(x, inverse);
+      const F coarse = V::round(scaled);
+      const F fine = V::round(V::mul(V::sub(scaled, coarse), V::set1(fine_steps)));
+      coarse_sum = V::add(coarse_sum, coarse);
+      fine_sum = V::add(fine_sum, fine);
+      V::store_planes(to, coarse, fine);
+    }
+    Row row() const {
+      if (V::byte_codes_are_signed) return {scale, 0, 0};
+      return {scale, -128 * static_cast<int32_t>(V::reduce_add(coarse_sum)),
+              -128 * static_cast<int32_t>(V::reduce_add(fine_sum))};
+    }
+  };
+
+  static F total(const Sum& sum) {
+    return V::fma(V::to_float(sum.fine), V::set1(1.0f / fine_steps), V::to_float(sum.coarse));
+  }
+
+  Row query_[attention_rows];
+  Row weights_[attention_rows];
+};
+
+}  // namespace
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,12 @@
+#include "backend/cpu/simd_avx512.h"
+
+#include "backend/cpu/kernel_table.h"
+
+namespace ridge::backend::cpu {
+
+const KernelTable& avx512_bf16_kernels() {
+  static const KernelTable table = make_kernel_table<Avx512Bf16>();
+  return table;
+}
+
+}  // namespace ridge::backend::cpu
