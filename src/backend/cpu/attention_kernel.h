@@ -2,14 +2,14 @@
 
 #include "backend/cpu/attention_math.h"
 
-// attention over paged blocks (KvGeometry): flash attention (Dao et al. 2022) of up to 48 query rows over
-// one KV head, 64 keys at a time, so that each vector of the cache meets many rows while it is in the
-// first-level cache. A register tile is block_rows rows × block_vectors vectors.
+// attention over paged blocks (KvGeometry): flash attention (Dao et al. 2022) of up to 48 query
+// rows over one KV head, 64 keys at a time, so that each vector of the cache meets many rows while
+// it is in the first-level cache. A register tile is block_rows rows × block_vectors vectors.
 namespace ridge::backend::cpu {
 namespace {
 
-// Converts a chunk to float32, [key_dim][64] and [64][value_stride], where so many rows use it that this
-// costs less than converting at each load.
+// Converts a chunk to float32, [key_dim][64] and [64][value_stride], where so many rows use it that
+// this costs less than converting at each load.
 template <class V, DType E>
 void unpack_chunk(Chunk& chunk, const KvGeometry& kv, float* scratch) {
   using From = FloatMath<V, E>;
@@ -39,8 +39,8 @@ void unpack_chunk(Chunk& chunk, const KvGeometry& kv, float* scratch) {
   for (int part = 0; part < chunk_parts; ++part) {
     const int there = part < parts ? part : parts - 1;
     chunk.keys[part] = reinterpret_cast<const std::byte*>(keys + there * 16);
-    chunk.values[part] =
-        reinterpret_cast<const std::byte*>(values + static_cast<int64_t>(there) * 16 * kv.value_stride);
+    chunk.values[part] = reinterpret_cast<const std::byte*>(values + static_cast<int64_t>(there) *
+                                                                         16 * kv.value_stride);
   }
   chunk.key_step = attention_chunk * 4;
   chunk.value_step = static_cast<int64_t>(kv.value_stride) * 4;
@@ -161,23 +161,30 @@ class FlashAttention {
     const int64_t stride = static_cast<int64_t>(query_stride_) * 4;
     const int groups = (kv_.key_dim + Math::group - 1) / Math::group;
     for (int v = 0; v < chunk_vectors; v += vectors) {
-      typename Math::Sum sums[R][vectors];
+      typename Math::Sum sums[R][vectors][Math::planes];
       const std::byte* at[vectors];
+#pragma GCC unroll 8
       for (int i = 0; i < vectors; ++i) {
         const int token = (v + i) * lanes;
         at[i] = chunk_.keys[token / 16] + token % 16 * Math::lane_bytes;
-        for (int r = 0; r < R; ++r) sums[r][i] = math_.begin_score(first + r);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) math_.begin_score(first + r, sums[r][i]);
       }
       const auto* row = reinterpret_cast<const std::byte*>(query_) + first * stride;
       int64_t step = 0;
       for (int d = 0; d < groups; ++d, step += chunk_.key_step, row += Math::query_bytes) {
         typename Math::Loaded x[vectors];
+#pragma GCC unroll 8
         for (int i = 0; i < vectors; ++i) x[i] = Math::load(at[i] + step);
+#pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
           for (int i = 0; i < vectors; ++i) Math::score_step(sums[r][i], x[i], row + r * stride);
         }
       }
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
         for (int i = 0; i < vectors; ++i) {
           V::store(scores_ + (first + r) * attention_chunk + (v + i) * lanes,
                    math_.end_score(sums[r][i], first + r, chunk_, v + i));
@@ -245,25 +252,33 @@ class FlashAttention {
   void accumulate_at(int first, int d) {
     float* out = result_ + first * kv_.value_stride + d;
     constexpr int64_t stride = attention_chunk * 4;
-    typename Math::Sum sums[R][Vectors];
+    typename Math::Sum sums[R][Vectors][Math::planes];
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
       for (int i = 0; i < Vectors; ++i) {
-        sums[r][i] = math_.begin_value(first + r, out + r * kv_.value_stride + i * lanes);
+        math_.begin_value(first + r, out + r * kv_.value_stride + i * lanes, sums[r][i]);
       }
     }
     const auto* row = reinterpret_cast<const std::byte*>(scores_) + first * stride;
     for (int token = 0; token < chunk_.tokens; token += 16) {
       const std::byte* at = chunk_.values[token / 16] + d * Math::lane_bytes;
       const int some = chunk_.tokens - token < 16 ? chunk_.tokens - token : 16;
-      for (int t = 0; t < some; t += Math::group, at += chunk_.value_step, row += Math::weight_bytes) {
+      for (int t = 0; t < some;
+           t += Math::group, at += chunk_.value_step, row += Math::weight_bytes) {
         typename Math::Loaded x[Vectors];
+#pragma GCC unroll 8
         for (int i = 0; i < Vectors; ++i) x[i] = Math::load(at + i * lanes * Math::lane_bytes);
+#pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
           for (int i = 0; i < Vectors; ++i) Math::value_step(sums[r][i], x[i], row + r * stride);
         }
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
       for (int i = 0; i < Vectors; ++i) {
         math_.end_value(sums[r][i], first + r, out + r * kv_.value_stride + i * lanes);
       }
@@ -288,7 +303,8 @@ class FlashAttention {
       float* to = job_.partial + r * partial_floats(kv_);
       to[0] = best_[r];
       to[1] = V::reduce_add(V::load(sums_ + r * lanes));
-      scale_row<V>(result_ + r * kv_.value_stride, 1.0f, kv_.value_stride, to + partial_head_floats);
+      scale_row<V>(result_ + r * kv_.value_stride, 1.0f, kv_.value_stride,
+                   to + partial_head_floats);
     }
   }
 
@@ -327,10 +343,14 @@ void attend(const AttentionJob& job) {
 template <class V>
 void attention(const AttentionJob& job) {
   switch (job.kv->dtype) {
-    case DType::f16: return attend<V, DType::f16>(job);
-    case DType::bf16: return attend<V, DType::bf16>(job);
-    case DType::i8: return attend<V, DType::i8>(job);
-    default: return attend<V, DType::f32>(job);
+    case DType::f16:
+      return attend<V, DType::f16>(job);
+    case DType::bf16:
+      return attend<V, DType::bf16>(job);
+    case DType::i8:
+      return attend<V, DType::i8>(job);
+    default:
+      return attend<V, DType::f32>(job);
   }
 }
 
@@ -378,6 +398,51 @@ void merge_attention(const AttentionJob& job, const float* partials, int ranges)
           store_tail<V>(out + d, weighted<V>(part + d, row_floats, factors, ranges), n);
         });
   }
+}
+
+// A register tile of value steps over a few kilobytes: loads, but no misses and no softmax.
+template <class V, class Math>
+int64_t probe_steps(int rounds, float* result) {
+  constexpr int rows = Math::block_rows, vectors = V::block_vectors, steps = 16;
+  alignas(64) static const std::byte cache[steps * vectors * V::lanes * 4] = {};
+  alignas(64) static const std::byte weights[rows * steps * 8] = {};
+  typename Math::Sum sums[rows][vectors][Math::planes];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) Math::clear(sums[r][i]);
+  }
+  for (int round = 0; round < rounds; ++round) {
+    for (int s = 0; s < steps; ++s) {
+      typename Math::Loaded x[vectors];
+#pragma GCC unroll 8
+      for (int i = 0; i < vectors; ++i) x[i] = Math::load(cache + (s * vectors + i) * V::lanes * 4);
+#pragma GCC unroll 8
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+        for (int i = 0; i < vectors; ++i) {
+          Math::value_step(sums[r][i], x[i], weights + (r * steps + s) * 8);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) {
+      V::store(result, V::add(V::load(result), Math::total(sums[r][i])));
+    }
+  }
+  return int64_t{1} * rows * vectors * V::lanes * Math::group * steps * rounds;
+}
+
+template <class V>
+int64_t probe_attention(DType cache, int rounds, float* result) {
+  if (cache == DType::i8) return probe_steps<V, Int8Math<V>>(rounds, result);
+  if constexpr (V::has_bf16_dot) {
+    if (cache == DType::bf16) return probe_steps<V, Bf16Math<V>>(rounds, result);
+  }
+  return probe_steps<V, FloatMath<V, DType::f32>>(rounds, result);
 }
 
 }  // namespace

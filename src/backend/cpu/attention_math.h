@@ -2,19 +2,21 @@
 
 #include "backend/cpu/row_kernels.h"
 
-// In what numbers attention multiplies: how a query row, a row of weights and a vector of the cache are
-// held, and one step of a dot product. A `Loaded` is one vector's worth of a group (KvGeometry): 16 keys ×
-// group dimensions, or 16 dimensions × group tokens; the row's side of the step is the same for all lanes.
+// In what numbers attention multiplies: how a query row, a row of weights and a vector of the cache
+// are held, and one step of a dot product. A `Loaded` is one vector's worth of a group
+// (KvGeometry): 16 keys × group dimensions, or 16 dimensions × group tokens; the row's side of the
+// step is the same for all lanes.
 namespace ridge::backend::cpu {
 namespace {
 
 inline constexpr float log2_e = 1.44269504f;
 
-// 2^x for x in [-126, 127], smaller x as -126; relative error about (ln 2 / 2)^(Degree + 1) / (Degree + 1)!.
+// 2^x for x in [-126, 127], smaller x as -126; relative error about (ln 2 / 2)^(Degree + 1) /
+// (Degree + 1)!.
 template <class V, int Degree>
 typename V::F exp2(typename V::F x) {
   using F = typename V::F;
-  constexpr float taylor[] = {1.0f,         0.693147181f,   0.240226507f,   0.0555041087f,
+  constexpr float taylor[] = {1.0f,           0.693147181f,   0.240226507f,   0.0555041087f,
                               0.00961812911f, 0.00133335581f, 0.000154035304f};
   static_assert(Degree <= 6);
   x = V::max(x, V::set1(-126.0f));
@@ -43,6 +45,7 @@ class FloatMath {
  public:
   using F = typename V::F;
   using Sum = F;
+  static constexpr int planes = 1;
   static constexpr int block_rows = V::block_rows;
   static constexpr int exp_degree = 6;
   static constexpr int group = kv_group(E);
@@ -56,8 +59,8 @@ class FloatMath {
 
   // q [key_dim], zeros up to a multiple of 16, becomes what `step` takes.
   void set_query(int, float*, int) {}
-  Sum begin_score(int) const { return V::zero(); }
-  F end_score(Sum sum, int, const Chunk&, int) const { return sum; }
+  void begin_score(int, Sum* sum) const { sum[0] = V::zero(); }
+  F end_score(const Sum* sum, int, const Chunk&, int) const { return sum[0]; }
   // p: the weights of a chunk, which go to `row`; returns their sums, lane by lane.
   F set_weights(int, float* row, const F* p, const Chunk&) {
     F total = V::zero();
@@ -67,9 +70,11 @@ class FloatMath {
     }
     return total;
   }
-  Sum begin_value(int, const float* out) const { return V::load(out); }
-  void end_value(Sum sum, int, float* out) const { V::store(out, sum); }
+  void begin_value(int, const float* out, Sum* sum) const { sum[0] = V::load(out); }
+  void end_value(const Sum* sum, int, float* out) const { V::store(out, sum[0]); }
 
+  static void clear(Sum* sum) { sum[0] = V::zero(); }
+  static F total(const Sum* sum) { return sum[0]; }
   static Loaded load(const std::byte* p) {
     Loaded x;
     if constexpr (E == DType::f16) {
@@ -81,23 +86,24 @@ class FloatMath {
     }
     return x;
   }
-  static void score_step(Sum& sum, const Loaded& x, const std::byte* row) {
+  static void score_step(Sum* sum, const Loaded& x, const std::byte* row) {
     for (int g = 0; g < group; ++g) {
-      sum = V::fma(x.part[g], V::set1(reinterpret_cast<const float*>(row)[g]), sum);
+      sum[0] = V::fma(x.part[g], V::set1(reinterpret_cast<const float*>(row)[g]), sum[0]);
     }
   }
-  static void value_step(Sum& sum, const Loaded& x, const std::byte* row) {
+  static void value_step(Sum* sum, const Loaded& x, const std::byte* row) {
     score_step(sum, x, row);
   }
 };
 
-// bfloat16 pairs, summed in float32. Weights are rounded as the cache is; a query is a rounded part and what
-// that leaves, as errors of large scores would grow in the exponential.
+// bfloat16 pairs, summed in float32. Weights are rounded as the cache is; a query is a rounded part
+// and what that leaves, as errors of large scores would grow in the exponential.
 template <class V>
 class Bf16Math {
  public:
   using F = typename V::F;
   using Sum = F;
+  static constexpr int planes = 1;
   static constexpr int block_rows = V::block_rows;
   static constexpr int exp_degree = 4;
   static constexpr int group = 2;
@@ -110,8 +116,8 @@ class Bf16Math {
     auto* to = reinterpret_cast<std::byte*>(q);
     for (int d = 0; d < key_dim; d += V::lanes) V::store_bf16_split(to + 4 * d, V::load(q + d));
   }
-  Sum begin_score(int) const { return V::zero(); }
-  F end_score(Sum sum, int, const Chunk&, int) const { return sum; }
+  void begin_score(int, Sum* sum) const { sum[0] = V::zero(); }
+  F end_score(const Sum* sum, int, const Chunk&, int) const { return sum[0]; }
   // The sums are of the rounded weights, so that rounding does not change what they add up to.
   F set_weights(int, float* row, const F* p, const Chunk&) {
     F total = V::zero();
@@ -121,27 +127,28 @@ class Bf16Math {
     }
     return total;
   }
-  Sum begin_value(int, const float* out) const { return V::load(out); }
-  void end_value(Sum sum, int, float* out) const { V::store(out, sum); }
+  void begin_value(int, const float* out, Sum* sum) const { sum[0] = V::load(out); }
+  void end_value(const Sum* sum, int, float* out) const { V::store(out, sum[0]); }
 
+  static void clear(Sum* sum) { sum[0] = V::zero(); }
+  static F total(const Sum* sum) { return sum[0]; }
   static Loaded load(const std::byte* p) { return V::load_bytes(p); }
-  static void score_step(Sum& sum, const Loaded& x, const std::byte* query) {
-    sum = V::dot2(V::dot2(sum, x, query), x, query + 4);
+  static void score_step(Sum* sum, const Loaded& x, const std::byte* query) {
+    sum[0] = V::dot2(V::dot2(sum[0], x, query), x, query + 4);
   }
-  static void value_step(Sum& sum, const Loaded& x, const std::byte* weights) {
-    sum = V::dot2(sum, x, weights);
+  static void value_step(Sum* sum, const Loaded& x, const std::byte* weights) {
+    sum[0] = V::dot2(sum[0], x, weights);
   }
 };
 
-// An int8 cache with a scale for each token; queries and weights are two int8 planes as activations are
-// (ActivationTile), so that little but the cache's own rounding is lost.
+// An int8 cache with a scale for each token; queries and weights are two int8 planes as activations
+// are (ActivationTile), so that little but the cache's own rounding is lost.
 template <class V>
 class Int8Math {
  public:
   using F = typename V::F;
-  struct Sum {
-    typename V::I coarse, fine;
-  };
+  using Sum = typename V::I;
+  static constexpr int planes = 2;  // coarse and fine
   static constexpr int block_rows = V::block_rows / 2;
   static constexpr int exp_degree = 6;
   static constexpr int group = 4;
@@ -159,8 +166,8 @@ class Int8Math {
     for (int d = 0; d < key_dim; d += V::lanes) planes.put(to + 2 * d, V::load(q + d));
     query_[r] = planes.row();
   }
-  Sum begin_score(int r) const { return query_[r].start(); }
-  F end_score(const Sum& sum, int r, const Chunk& chunk, int vector) const {
+  void begin_score(int r, Sum* sum) const { query_[r].start(sum); }
+  F end_score(const Sum* sum, int r, const Chunk& chunk, int vector) const {
     const int token = vector * V::lanes;
     const F scales = V::load(chunk.key_scales[token / 16] + token % 16);
     return V::mul(V::mul(total(sum), V::set1(query_[r].scale)), scales);
@@ -181,18 +188,22 @@ class Int8Math {
     weights_[r] = planes.row();
     return sum;
   }
-  Sum begin_value(int r, const float*) const { return weights_[r].start(); }
-  void end_value(const Sum& sum, int r, float* out) const {
+  void begin_value(int r, const float*, Sum* sum) const { weights_[r].start(sum); }
+  void end_value(const Sum* sum, int r, float* out) const {
     V::store(out, V::fma(total(sum), V::set1(weights_[r].scale), V::load(out)));
   }
 
-  static Loaded load(const std::byte* p) { return V::load_bytes(p); }
-  static void score_step(Sum& sum, const Loaded& x, const std::byte* row) {
-    const auto* codes = reinterpret_cast<const int8_t*>(row);
-    sum.coarse = V::dot4_byte(sum.coarse, x, codes);
-    sum.fine = V::dot4_byte(sum.fine, x, codes + 4);
+  static void clear(Sum* sum) { sum[0] = sum[1] = V::izero(); }
+  static F total(const Sum* sum) {
+    return V::fma(V::to_float(sum[1]), V::set1(1.0f / fine_steps), V::to_float(sum[0]));
   }
-  static void value_step(Sum& sum, const Loaded& x, const std::byte* row) {
+  static Loaded load(const std::byte* p) { return V::load_bytes(p); }
+  static void score_step(Sum* sum, const Loaded& x, const std::byte* row) {
+    const auto* codes = reinterpret_cast<const int8_t*>(row);
+    sum[0] = V::dot4_byte(sum[0], x, codes);
+    sum[1] = V::dot4_byte(sum[1], x, codes + 4);
+  }
+  static void value_step(Sum* sum, const Loaded& x, const std::byte* row) {
     score_step(sum, x, row);
   }
 
@@ -201,7 +212,10 @@ class Int8Math {
   struct Row {
     float scale;
     int32_t coarse, fine;
-    Sum start() const { return {V::iset1(coarse), V::iset1(fine)}; }
+    void start(Sum* sum) const {
+      sum[0] = V::iset1(coarse);
+      sum[1] = V::iset1(fine);
+    }
   };
 
   struct Planes {
@@ -223,10 +237,6 @@ class Int8Math {
               -128 * static_cast<int32_t>(V::reduce_add(fine_sum))};
     }
   };
-
-  static F total(const Sum& sum) {
-    return V::fma(V::to_float(sum.fine), V::set1(1.0f / fine_steps), V::to_float(sum.coarse));
-  }
 
   Row query_[attention_rows];
   Row weights_[attention_rows];

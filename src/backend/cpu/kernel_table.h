@@ -37,6 +37,7 @@ KernelTable make_kernel_table() {
   table.store_kv = &store_kv<V>;
   table.attention = &attention<V>;
   table.merge_attention = &merge_attention<V>;
+  table.probe_attention = &probe_attention<V>;
   return table;
 }
 

@@ -126,6 +126,9 @@ struct KernelTable {
   void (*attention)(const AttentionJob& job);
   // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats apart.
   void (*merge_attention)(const AttentionJob& job, const float* partials, int ranges);
+  // Attention's value step over operands in registers and the first-level cache, `rounds` times, for a
+  // probe of what it can reach at most. Returns the multiply-adds done; `result` receives some of them.
+  int64_t (*probe_attention)(DType cache, int rounds, float* result);
 };
 
 const KernelTable& scalar_kernels();

@@ -23,14 +23,14 @@ void check(const KvCacheLayout& layout) {
   }
   if (layout.dtype != DType::f16 && layout.dtype != DType::bf16 && layout.dtype != DType::f32 &&
       layout.dtype != DType::i8) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("a {} cache: the cpu back end has F16, BF16, F32 and I8",
-                            name(layout.dtype)));
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("a {} cache: the cpu back end has F16, BF16, F32 and I8", name(layout.dtype)));
   }
   if (layout.key_dim > most_head_dim || layout.value_dim > most_head_dim) {
     throw Error(ErrorCode::unsupported,
-                fmt::format("heads of {} and {}: the cpu back end takes at most {}",
-                            layout.key_dim, layout.value_dim, most_head_dim));
+                fmt::format("heads of {} and {}: the cpu back end takes at most {}", layout.key_dim,
+                            layout.value_dim, most_head_dim));
   }
 }
 
@@ -73,14 +73,16 @@ std::byte* CpuKvCache::block_data(int layer, int block) const {
 void CpuKvCache::export_block(int block, std::span<std::byte> to) const {
   RIDGE_ASSERT(to.size() == block_bytes());
   for (int layer = 0; layer < layout_.layers; ++layer) {
-    std::memcpy(to.data() + layer * geometry_.block_stride, block_data(layer, block), geometry_.block_stride);
+    std::memcpy(to.data() + layer * geometry_.block_stride, block_data(layer, block),
+                geometry_.block_stride);
   }
 }
 
 void CpuKvCache::import_block(int block, std::span<const std::byte> from) {
   RIDGE_ASSERT(from.size() == block_bytes());
   for (int layer = 0; layer < layout_.layers; ++layer) {
-    std::memcpy(block_data(layer, block), from.data() + layer * geometry_.block_stride, geometry_.block_stride);
+    std::memcpy(block_data(layer, block), from.data() + layer * geometry_.block_stride,
+                geometry_.block_stride);
   }
 }
 

@@ -6,8 +6,8 @@
 
 namespace ridge::backend::cpu {
 
-// [layer][block][KV head], each as KvGeometry says: a vector holds the same dimensions of 16 keys, and the
-// same tokens of 16 dimensions of the values.
+// [layer][block][KV head], each as KvGeometry says: a vector holds the same dimensions of 16 keys,
+// and the same tokens of 16 dimensions of the values.
 class CpuKvCache final : public KvCache {
  public:
   // Throws unsupported for what the kernels lack, out_of_memory.

@@ -7,15 +7,17 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// Most (sequence, KV head) pairs whose contexts are split into ranges; more keep a team busy as they are.
+// Most (sequence, KV head) pairs whose contexts are split into ranges; more keep a team busy as
+// they are.
 constexpr int most_split_groups = 64;
 // A range's partial result costs as much as a few keys, so that hundreds of them make it free.
 constexpr int least_range_keys = 256;
 
-// RoPE and store go by token, attention by sequence, KV head and tile of query rows. A sequence with few
-// rows over a long context goes by ranges of the context instead, and whoever ends the last range merges
-// them: the split depends on the step's shape alone, and so do the results. In a step of decode rows over
-// short contexts, one thread does all for its KV head, and the barrier between is saved.
+// RoPE and store go by token, attention by sequence, KV head and tile of query rows. A sequence
+// with few rows over a long context goes by ranges of the context instead, and whoever ends the
+// last range merges them: the split depends on the step's shape alone, and so do the results. In a
+// step of decode rows over short contexts, one thread does all for its KV head, and the barrier
+// between is saved.
 class AttentionStep final : public Step {
  public:
   AttentionStep(const AttentionPlan& plan, const StepLimits& limits) : plan_(plan) {
@@ -100,8 +102,8 @@ class AttentionStep final : public Step {
     const int slot = run.inputs.slots[token];
     const float* k = run.arena.at(op.k) + token * run.arena.stride(op.k);
     const float* v = run.arena.at(op.v) + token * run.arena.stride(op.v);
-    std::byte* block = cache.head(op.layer, head) +
-                       slot / layout.block_tokens * cache.geometry().block_stride;
+    std::byte* block =
+        cache.head(op.layer, head) + slot / layout.block_tokens * cache.geometry().block_stride;
     run.kernels.store_kv(k + static_cast<int64_t>(head) * layout.key_dim,
                          v + static_cast<int64_t>(head) * layout.value_dim, block,
                          slot % layout.block_tokens, cache.geometry());
@@ -113,7 +115,8 @@ class AttentionStep final : public Step {
     }
   }
 
-  // How the rows of one sequence and one KV head are divided: by tiles of rows or by ranges of keys.
+  // How the rows of one sequence and one KV head are divided: by tiles of rows or by ranges of
+  // keys.
   struct Division {
     int tiles = 1;
     int ranges = 1;
@@ -135,13 +138,14 @@ class AttentionStep final : public Step {
     Division d;
     d.tiles = (rows + attention_rows - 1) / attention_rows;
     d.range_keys = context;
-    if (rows > partial_rows || run.shape.sequences * layout().kv_heads > most_split_groups) return d;
+    if (rows > partial_rows || run.shape.sequences * layout().kv_heads > most_split_groups)
+      return d;
     if (window > 0) d.first_key = std::max(0, context - tokens + 1 - window) / 16 * 16;
     const int keys = context - d.first_key;
     d.ranges = std::clamp((keys + least_range_keys - 1) / least_range_keys, 1, attention_ranges);
     if (d.ranges == 1) return d;
-    d.range_keys =
-        ((keys + d.ranges - 1) / d.ranges + attention_chunk - 1) / attention_chunk * attention_chunk;
+    d.range_keys = ((keys + d.ranges - 1) / d.ranges + attention_chunk - 1) / attention_chunk *
+                   attention_chunk;
     d.ranges = (keys + d.range_keys - 1) / d.range_keys;
     return d;
   }
@@ -161,7 +165,8 @@ class AttentionStep final : public Step {
       items += static_cast<int64_t>(divide(run, s).jobs()) * heads;
     }
     share(run, items, 1, [&](int64_t item) {
-      // Backwards: the last tiles see the longest contexts, and what is short fills the gaps at the end.
+      // Backwards: the last tiles see the longest contexts, and what is short fills the gaps at the
+      // end.
       int64_t rest = items - 1 - item;
       int sequence = 0;
       Division division = divide(run, 0);
@@ -195,13 +200,12 @@ class AttentionStep final : public Step {
                     const Division& division) {
     const int group = sequence * layout().kv_heads + head;
     RIDGE_ASSERT(group < group_items_);
-    float* partials =
-        reinterpret_cast<float*>(run.shared_scratch) + group * group_partial_floats();
+    float* partials = reinterpret_cast<float*>(run.shared_scratch) + group * group_partial_floats();
     AttentionJob job = job_of(run, member, sequence, head);
     job.range_first = division.first_key + range * division.range_keys;
     job.range_end = std::min(job.range_end, job.range_first + division.range_keys);
-    job.partial = partials + static_cast<int64_t>(range) * partial_rows *
-                                 partial_floats(cache().geometry());
+    job.partial =
+        partials + static_cast<int64_t>(range) * partial_rows * partial_floats(cache().geometry());
     run.kernels.attention(job);
     std::atomic<int>& done = ranges_done_[group];
     if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < division.ranges) return;
@@ -226,8 +230,8 @@ class AttentionStep final : public Step {
     job.rows = tokens_of(run, sequence) * group;
     job.range_end = run.inputs.context_lengths[sequence];
     job.first_position = job.range_end - tokens_of(run, sequence);
-    job.block_table = run.inputs.block_tables +
-                      static_cast<int64_t>(sequence) * run.inputs.blocks_per_sequence;
+    job.block_table =
+        run.inputs.block_tables + static_cast<int64_t>(sequence) * run.inputs.blocks_per_sequence;
     job.cache = cache().head(op.layer, head);
     job.kv = &kv;
     job.scale = op.scale;

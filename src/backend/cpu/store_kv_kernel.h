@@ -63,9 +63,9 @@ void store_kv_as(const float* k, const float* v, std::byte* head, int offset,
     }
   };
   std::byte* key = head + offset * group * element;
-  std::byte* value = head + kv.values_at +
-                     (static_cast<int64_t>(offset / group) * kv.value_stride * group +
-                      offset % group) * element;
+  std::byte* value =
+      head + kv.values_at +
+      (static_cast<int64_t>(offset / group) * kv.value_stride * group + offset % group) * element;
   const int64_t key_step = static_cast<int64_t>(kv.block_tokens) * group * element;
   place(k, kv.key_dim, key, group, key_step, element);
   place(v, kv.value_dim, value, 1, group * element, 0);
@@ -92,10 +92,14 @@ void store_kv_codes(const float* k, const float* v, std::byte* head, int offset,
 template <class V>
 void store_kv(const float* k, const float* v, std::byte* head, int offset, const KvGeometry& kv) {
   switch (kv.dtype) {
-    case DType::f16: return store_kv_as<V, DType::f16>(k, v, head, offset, kv);
-    case DType::bf16: return store_kv_as<V, DType::bf16>(k, v, head, offset, kv);
-    case DType::i8: return store_kv_codes<V>(k, v, head, offset, kv);
-    default: return store_kv_as<V, DType::f32>(k, v, head, offset, kv);
+    case DType::f16:
+      return store_kv_as<V, DType::f16>(k, v, head, offset, kv);
+    case DType::bf16:
+      return store_kv_as<V, DType::bf16>(k, v, head, offset, kv);
+    case DType::i8:
+      return store_kv_codes<V>(k, v, head, offset, kv);
+    default:
+      return store_kv_as<V, DType::f32>(k, v, head, offset, kv);
   }
 }
 
