@@ -13,7 +13,7 @@ namespace ridge::backend::cpu {
 std::unique_ptr<Device> open(const DeviceOptions& options);
 
 // Instruction sets that this machine can run, the plainest first: "scalar", "avx2", "avx512",
-// "avx512_vnni", "amx".
+// "avx512_vnni", "avx512_bf16", "amx".
 std::vector<std::string> available_isas();
 // Those that it can only imitate, slowly, for tests of their kernels: "amx_emulated",
 // "amx_emulated_avx512". open takes them with DeviceOptions::allow_emulation.
