@@ -41,6 +41,9 @@ int read_character(EditLine*, wchar_t* character) {
     const ssize_t count = ::read(STDIN_FILENO, &byte, 1);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return static_cast<int>(count);
+    // A Ctrl-D that was typed during an answer, when the terminal still collected lines. To libedit
+    // it would mean that the next key is taken as it is, Ctrl-C among them.
+    if (byte == '\0') continue;
     const std::size_t done = std::mbrtowc(character, &byte, 1, &state);
     if (done == static_cast<std::size_t>(-2)) continue;  // a character of several bytes
     if (done != static_cast<std::size_t>(-1)) return 1;
@@ -92,6 +95,8 @@ LineEditor::~LineEditor() {
 
 LineEditor::Input LineEditor::read(const std::string& prompt) {
   state_->prompt = prompt;
+  // Before the prompt shows, where libedit would do it after: a person may type at once.
+  el_set(state_->editor, EL_PREP_TERM, 1);
   int bytes = 0;
   const char* line = el_gets(state_->editor, &bytes);
   if (InterruptScope::requested()) return {Outcome::interrupted, {}};

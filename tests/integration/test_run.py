@@ -1,15 +1,21 @@
 """`ridge run` through pipes and on a terminal."""
 
+import fcntl
 import json
 import os
+import pathlib
 import pty
 import select
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
 
 from ridge_process import MODEL
+
+GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "goldens"
 
 
 def run(ridge_binary, environment, *words, text=None):
@@ -58,10 +64,26 @@ def test_an_empty_prompt_is_an_error(ridge_binary, model_environment):
     assert "prompt is empty" in result.stderr
 
 
-def test_a_closed_pipe_ends_it(ridge_binary, model_environment):
+@pytest.fixture(scope="module")
+def endless_model(tmp_path_factory):
+    """A tiny model that says nothing of sense and comes to no end: 131,072 tokens of context instead of 128."""
+    data = (GOLDENS / "llama-f32.gguf").read_bytes()
+    key = b"llama.context_length" + struct.pack("<I", 4)  # a uint32 follows
+    assert data.count(key + struct.pack("<I", 128)) == 1
+    path = tmp_path_factory.mktemp("endless") / "endless.gguf"
+    path.write_bytes(data.replace(key + struct.pack("<I", 128), key + struct.pack("<I", 131072)))
+    return path
+
+
+@pytest.fixture
+def endless_words(ridge_binary, endless_model):
+    return [ridge_binary, "run", endless_model, "--temperature", "0", "--max-tokens", "100000"]
+
+
+def test_a_closed_pipe_ends_it(endless_words, model_environment):
     process = subprocess.Popen(
-        [ridge_binary, "run", MODEL, "Write a very long story.", "--temperature", "0", "--max-tokens", "2000"],
-        env=model_environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        [*endless_words, "Go on."], env=model_environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )
     assert process.stdout.read(1)
     process.stdout.close()
@@ -95,8 +117,21 @@ class Terminal:
         shown, self.seen = self.text[self.seen : end], end
         return shown
 
-    def wait(self):
+    def wait_for_more(self, timeout_s=60):
+        """Anything at all after what was waited for."""
+        until = time.monotonic() + timeout_s
+        while len(self.text) <= self.seen:
+            assert time.monotonic() < until, "nothing more is shown"
+            self._read(0.2)
+        self.seen = len(self.text)
+
+    def collects_lines(self):
+        return bool(termios.tcgetattr(self.master)[3] & termios.ICANON)
+
+    def wait(self, timeout_s=60):
+        until = time.monotonic() + timeout_s
         while self.process.poll() is None:
+            assert time.monotonic() < until, f"does not end after {self.text[self.seen:]!r}"
             self._read(0.1)
         os.close(self.master)
         return self.process.returncode
@@ -112,22 +147,32 @@ class Terminal:
 
 
 def _take_terminal(slave):
-    import fcntl
-    import termios
-
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture
-def chat(ridge_binary, model_environment):
-    terminal = Terminal(
-        [ridge_binary, "run", MODEL, "--temperature", "0", "--max-tokens", "1500", "--context", "2048"],
-        model_environment,
-    )
-    yield terminal
-    if terminal.process.poll() is None:
-        terminal.process.kill()
-        terminal.process.wait()
+def start_terminal(model_environment):
+    started = []
+
+    def start(words):
+        started.append(Terminal(words, model_environment))
+        return started[-1]
+
+    yield start
+    for terminal in started:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+            terminal.process.wait()
+
+
+@pytest.fixture
+def chat(ridge_binary, start_terminal):
+    return start_terminal([ridge_binary, "run", MODEL, "--temperature", "0", "--max-tokens", "100"])
+
+
+@pytest.fixture
+def endless_chat(endless_words, start_terminal):
+    return start_terminal(endless_words)
 
 
 def test_a_chat_remembers_and_leaves(chat):
@@ -150,29 +195,54 @@ def test_a_chat_remembers_and_leaves(chat):
     assert chat.wait() == 0
 
 
-def test_ctrl_c_stops_the_answer_and_not_the_chat(chat):
+def ask_endlessly(chat):
     chat.wait_for(">>> ")
-    chat.type("List the first 300 prime numbers.\r")  # at temperature 0 it goes on and on
-    chat.wait_for("numbers.\r\n")
-    chat.wait_for("2")
-    chat.type("\x03")
-    chat.wait_for("(stopped)", timeout_s=10)
-    chat.wait_for(">>> ")
-    chat.type("\x03")  # at the prompt it only clears the line
-    chat.wait_for("leaves")
-    chat.wait_for(">>> ")
-    chat.type("What is the capital of France?\r")
-    chat.wait_for("tokens/s")
-    chat.wait_for(">>> ")
-    chat.type("\x04")
-    assert chat.wait() == 0
+    chat.type("Go on.\r")
+    chat.wait_for("Go on.\r\n")
+    chat.wait_for_more()
 
 
-def test_ctrl_c_ends_a_single_answer_with_130(ridge_binary, model_environment):
-    terminal = Terminal(
-        [ridge_binary, "run", MODEL, "Write a very long story.", "--temperature", "0", "--max-tokens", "2000"],
-        model_environment,
-    )
-    terminal.wait_for(". ")
+def test_ctrl_c_stops_the_answer_and_not_the_chat(endless_chat):
+    ask_endlessly(endless_chat)
+    endless_chat.type("\x03")
+    endless_chat.wait_for("(stopped)")
+    endless_chat.wait_for(">>> ")
+    endless_chat.type("\x03")  # at the prompt it only clears the line
+    endless_chat.wait_for("leaves")
+    ask_endlessly(endless_chat)
+    endless_chat.type("\x03")
+    endless_chat.wait_for("(stopped)")
+    endless_chat.wait_for(">>> ")
+    endless_chat.type("\x04")
+    assert endless_chat.wait() == 0
+
+
+def test_ctrl_d_before_the_prompt_spoils_nothing(endless_chat):
+    ask_endlessly(endless_chat)
+    endless_chat.type("\x03\x04")  # Ctrl-C discards what was typed before it, not what comes behind
+    endless_chat.wait_for("(stopped)")
+    endless_chat.wait_for(">>> ")
+    endless_chat.type("\x03")
+    endless_chat.wait_for("leaves")
+    endless_chat.wait_for(">>> ")
+    endless_chat.type("\x04")
+    assert endless_chat.wait() == 0
+
+
+def test_the_terminal_is_ready_when_the_prompt_shows(endless_chat):
+    # What is typed while it still collects lines is echoed twice, and a Ctrl-D is lost.
+    for _ in range(30):
+        endless_chat.wait_for(">>> ")
+        assert not endless_chat.collects_lines()
+        endless_chat.type("\x03")
+        endless_chat.wait_for("leaves")
+    endless_chat.wait_for(">>> ")
+    endless_chat.type("\x04")
+    assert endless_chat.wait() == 0
+
+
+def test_ctrl_c_ends_a_single_answer_with_130(endless_words, start_terminal):
+    terminal = start_terminal([*endless_words, "Go on.", "--quiet"])  # so that only the answer shows
+    terminal.wait_for_more()
     terminal.type("\x03")
     assert terminal.wait() == 130
