@@ -62,8 +62,8 @@ std::optional<std::string> parse_content(const Fields& message) {
   return text;
 }
 
-// An answer that still carries its thoughts in tags, as clients that know no reasoning field send
-// it.
+// An answer that still carries its thoughts in tags,
+// as clients that know no reasoning field send it.
 std::string without_reasoning(std::string content) {
   const std::size_t start = content.find_first_not_of(" \t\r\n");
   if (start == std::string::npos || !content.substr(start).starts_with(text::think_open_tag)) {

@@ -23,8 +23,8 @@ struct CompletionRequest {
   std::vector<PromptText> prompts;  // 1 to max_prompts; choices of the i-th begin at i · n
 };
 
-// Throws Error(invalid_argument) naming the field, Error(unsupported) for what cannot be honoured
-// yet.
+// Throws Error(invalid_argument) naming the field,
+// Error(unsupported) for what cannot be honoured yet.
 CompletionRequest parse_completion_request(const Json& body);
 
 }  // namespace ridge::api

@@ -20,8 +20,8 @@ struct JsonLimits {
 // take different ones.
 Json parse_json(std::string_view text, const JsonLimits& limits = {});
 
-// Appends `text` as a JSON string with its quotes. Bytes that form no UTF-8 character become
-// U+FFFD.
+// Appends `text` as a JSON string with its quotes.
+// Bytes that form no UTF-8 character become U+FFFD.
 void append_json_string(std::string& out, std::string_view text);
 // Appends the shortest form that reads back as the same double; JSON has no infinity and no NaN, so
 // that these become -9999, as OpenAI writes the logprob of an impossible token.

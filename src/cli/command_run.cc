@@ -39,8 +39,8 @@ struct RunOptions {
 };
 
 platform::PullResult pull(Context& context, const platform::ModelReference& reference) {
-  // A hub that closes its connection is an error to report; later a closed pipe ends us as any
-  // filter.
+  // A hub that closes its connection is an error to report;
+  // later a closed pipe ends us as any filter.
   signal(SIGPIPE, SIG_IGN);
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   platform::DownloadOptions options;

@@ -28,8 +28,8 @@ std::string read_all(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Field 22 of /proc/PID/stat (proc(5)); the fields are counted behind the name, which may hold
-// spaces.
+// Field 22 of /proc/PID/stat (proc(5)); the fields are counted behind the name,
+// which may hold spaces.
 std::optional<uint64_t> start_ticks_of(int64_t pid) {
   const std::string stat = read_all(fmt::format("/proc/{}/stat", pid));
   const size_t name_end = stat.rfind(')');

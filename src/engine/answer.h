@@ -18,8 +18,8 @@ class Answer {
  public:
   Answer(const Request& request, int choice, std::shared_ptr<const text::Tokenizer> tokenizer);
 
-  // Takes the next token. An end of generation gives no text. Returns `stop` once the answer is
-  // over.
+  // Takes the next token. An end of generation gives no text.
+  // Returns `stop` once the answer is over.
   std::optional<FinishReason> push(const sampling::Pick& pick);
   // Ends the text: what was held back as a possible stop sequence or tag belongs to it.
   void finish();

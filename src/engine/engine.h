@@ -75,8 +75,8 @@ class Engine {
   virtual void cancel(RequestId id) = 0;
 
   virtual EngineStats stats() const = 0;
-  // Admits no more; returns when all requests have ended or the deadline has passed, cancelling the
-  // rest.
+  // Admits no more; returns when all requests have ended or the deadline has passed,
+  // cancelling the rest.
   virtual void drain(Clock::Duration deadline) = 0;
 };
 

@@ -21,8 +21,8 @@ struct Request {
   std::vector<std::string> stop;  // at most 16, none empty; not part of the text
   int min_tokens = 0;             // neither end-of-generation nor stop strings before these
   bool ignore_eos = false;
-  // Split <think>…</think> off as reasoning; `prompt_opens_reasoning` when the prompt ends inside
-  // it.
+  // Split <think>…</think> off as reasoning;
+  // `prompt_opens_reasoning` when the prompt ends inside it.
   bool split_reasoning = false;
   bool prompt_opens_reasoning = false;
   // Who shares cache and turn; the engine knows no more of a tenant than this.
@@ -64,7 +64,7 @@ struct Usage {
 
 // The one terminal event of a request.
 struct Finish {
-  std::vector<FinishReason> reasons;  // for each choice
+  std::vector<FinishReason> reasons;  // for each choice; none where the request was not taken
   std::optional<Error> error;         // when any reason is failed
   Usage usage;                        // over all choices
 };

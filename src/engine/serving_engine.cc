@@ -92,8 +92,8 @@ bool ServingEngine::wait_for_work(std::vector<Arrival>& arrivals, std::vector<Re
   arrivals = std::exchange(arrivals_, {});
   cancels = std::exchange(cancels_, {});
   cancel_all = std::exchange(cancel_all_, stopping_);
-  // Until they are in the loop's count, those that just arrived still take their places in the
-  // queue.
+  // Until they are in the loop's count, those that just arrived
+  // still take their places in the queue.
   never_scheduled_ += static_cast<int>(arrivals.size());
   stats_.waiting += static_cast<int>(arrivals.size());
   return true;

@@ -54,6 +54,14 @@ void tell(const Callback& callback, Args&&... args) {
   }
 }
 
+Error as_error(const std::exception& exception) {
+  if (const auto* error = dynamic_cast<const Error*>(&exception)) return *error;
+  if (dynamic_cast<const std::bad_alloc*>(&exception) != nullptr) {
+    return Error(ErrorCode::out_of_memory, "the server found no memory for it");
+  }
+  return Error(ErrorCode::internal, exception.what());
+}
+
 SchedulerLimits scheduler_limits(const RunnerLimits& limits) {
   return {.step_tokens = limits.tokens,
           .max_sequences = limits.sequences,
@@ -79,19 +87,27 @@ StepLoop::~StepLoop() { cancel_all(); }
 
 void StepLoop::add(RequestId id, Request request, RequestListener listener,
                    Clock::TimePoint submitted) {
-  auto active = std::make_unique<ActiveRequest>();
+  ActiveRequest* active = nullptr;
+  try {
+    std::unique_ptr<ActiveRequest>& place = requests_[id];
+    place = std::make_unique<ActiveRequest>();
+    active = place.get();
+  } catch (const std::bad_alloc& error) {
+    requests_.erase(id);
+    ++totals_.finished_total;
+    tell(listener.on_finish, Finish{.error = as_error(error)});
+    return;
+  }
   active->id = id;
   active->request = std::move(request);
   active->listener = std::move(listener);
   active->submitted = submitted;
-  ActiveRequest& added = *active;
-  requests_[id] = std::move(active);
   try {
-    make_choices(added);
+    make_choices(*active);
     // The others follow when the prompt is computed, and share its blocks.
-    scheduler_.add(added.choices.front()->sequence);
-  } catch (const Error& error) {
-    end_request(added, FinishReason::failed, error);
+    scheduler_.add(active->choices.front()->sequence);
+  } catch (const std::exception& error) {
+    end_request(*active, FinishReason::failed, as_error(error));
     ended_.clear();
   }
 }
@@ -135,12 +151,8 @@ void StepLoop::step() {
     const std::span<const float> logits = run(batch);
     scheduler_.complete(batch);
     take_tokens(batch, logits);
-  } catch (const Error& error) {
-    fail(batch, error);
-  } catch (const std::bad_alloc&) {
-    fail(batch, Error(ErrorCode::out_of_memory, "this step of the model found no memory"));
   } catch (const std::exception& error) {
-    fail(batch, Error(ErrorCode::internal, error.what()));
+    fail(batch, as_error(error));
   }
   ended_.clear();
   ++totals_.steps_total;
@@ -211,8 +223,8 @@ void StepLoop::add_siblings(ActiveRequest& request) {
   totals_.prompt_tokens_total += request.request.prompt_tokens.size();
   const Sequence& leader = request.choices.front()->sequence;
   const int block_tokens = runner_.limits().block_tokens;
-  // The last prompt token is computed again by each, for its logits; so nobody writes a shared
-  // block.
+  // The last prompt token is computed again by each, for its logits;
+  // so nobody writes a shared block.
   const int shared_blocks = (static_cast<int>(leader.tokens.size()) - 1) / block_tokens;
   for (size_t number = 1; number < request.choices.size(); ++number) {
     Sequence& sequence = request.choices[number]->sequence;

@@ -31,7 +31,8 @@ class StepLoop {
   // Tokens that a prompt may hold and sampling may pick: those that model and tokenizer share.
   int vocab_size() const { return vocab_size_; }
 
-  // The request must have passed check_request.
+  // The request must have passed check_request. Where it cannot be taken, for want of memory say,
+  // it ends as failed, and nothing is thrown.
   void add(RequestId id, Request request, RequestListener listener, Clock::TimePoint submitted);
   // Ends it as cancelled and frees its blocks now; unknown ids are ignored.
   void cancel(RequestId id);

@@ -58,8 +58,8 @@ void check_space(const Store& store, int64_t needed_bytes, std::string_view what
 FileLock lock_digest(const Store& store, const Digest& digest, const DownloadOptions& options);
 
 // What the store has of a digest already, as a manifest records it, after reading it all again: a
-// blob that no longer has its digest goes to the quarantine. nullopt where there is none that is
-// right.
+// blob that no longer has its digest goes to the quarantine.
+// nullopt where there is none that is right.
 std::optional<StoredFile> checked_file(Store& store, const Digest& digest,
                                        std::string_view file_name, const DownloadOptions& options);
 

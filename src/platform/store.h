@@ -75,8 +75,8 @@ class Store {
   // freed; throws not_found.
   int64_t remove(std::string_view name);
 
-  // For downloads: the state of a blob, and the move of a whole, checked and synced file to its
-  // place.
+  // For downloads: the state of a blob, and the move of a whole,
+  // checked and synced file to its place.
   std::optional<FileStatus> blob(const Digest& digest) const;
   // As blob(), but reads it all, and moves one with another digest to the quarantine: nullopt then.
   std::optional<FileStatus> check_blob(const Digest& digest,

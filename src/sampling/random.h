@@ -10,8 +10,8 @@ namespace ridge::sampling {
 // easy as 1, 2, 3", SC 2011.
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
-// 64 uniform bits for one token: the key is the seed, the counter the token's number and its
-// choice.
+// 64 uniform bits for one token: the key is the seed,
+// the counter the token's number and its choice.
 uint64_t random_bits(uint64_t seed, uint32_t choice, uint64_t token_index);
 
 // An integer uniform in [0, bound) to within 2^-64, for bound >= 1.

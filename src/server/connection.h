@@ -18,8 +18,8 @@
 namespace ridge::server {
 
 // One client. Reads one request after the other and answers each before it looks at the next, so
-// that pipelined requests are answered in order. All of it runs on the executor (a strand) of its
-// socket.
+// that pipelined requests are answered in order. All of it runs on
+// the executor (a strand) of its socket.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(Service& service, asio::ip::tcp::socket socket);

@@ -52,8 +52,8 @@ Prepared prepare_completion(const Service& service, const std::string& body,
   return prepared;
 }
 
-// Counts a request that an engine may be working on, so that a drain waits for its answer to be
-// sent.
+// Counts a request that an engine may be working on,
+// so that a drain waits for its answer to be sent.
 class RunningScope {
  public:
   explicit RunningScope(std::atomic<int>& count) : count_(count) { ++count_; }

@@ -8,8 +8,8 @@
 
 namespace ridge::server {
 
-// Each limit guards against one kind of bad or slow client; the defaults are generous for good
-// ones.
+// Each limit guards against one kind of bad or slow client;
+// the defaults are generous for good ones.
 struct ServerOptions {
   std::string host = "127.0.0.1";  // an address, or a name that resolves to one
   uint16_t port = 8080;            // 0: any free one

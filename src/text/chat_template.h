@@ -49,8 +49,8 @@ class ChatTemplate {
   static std::shared_ptr<const ChatTemplate> from_source(std::string_view source,
                                                          std::string_view bos_token,
                                                          std::string_view eos_token);
-  // The template for models that name none: `<|im_start|>role\ncontent<|im_end|>\n` for each
-  // message.
+  // The template for models that name none:
+  // `<|im_start|>role\ncontent<|im_end|>\n` for each message.
   static std::string_view chatml_source();
 
   ~ChatTemplate();

@@ -5,8 +5,8 @@
 #include "base/error.h"
 #include "textkit.h"
 
-// Calls into rust/textkit: owned buffers as RAII, statuses as ridge::Error. Internal to this
-// folder.
+// Calls into rust/textkit: owned buffers as RAII, statuses as ridge::Error.
+// Internal to this folder.
 namespace ridge::text {
 
 class TextkitBuffer {

@@ -61,8 +61,8 @@ class Tokenizer {
   // Whether `encode` with add_special prepends BOS.
   bool adds_bos() const { return adds_bos_; }
 
-  // Any token after which an answer is over: EOS, EOT, EOM and the known turn-ending control
-  // tokens.
+  // Any token after which an answer is over: EOS, EOT,
+  // EOM and the known turn-ending control tokens.
   bool is_end_of_generation(int32_t id) const;
   std::span<const int32_t> end_of_generation_ids() const { return end_of_generation_; }
 

@@ -1,5 +1,5 @@
-// Any bytes as a request's body: an Error or a request whose numbers are in their ranges, never
-// more.
+// Any bytes as a request's body: an Error or a request whose numbers
+// are in their ranges, never more.
 #include <cstdint>
 #include <cstdlib>
 

@@ -238,8 +238,8 @@ std::vector<std::vector<Output>> run_case(const Case& test_case, Device& device)
 namespace {
 
 // Errors of one output over all steps of a case, by its size over all steps: a single value of a
-// short step may be the small difference of large products, and says nothing of its kernel's
-// precision.
+// short step may be the small difference of large products,
+// and says nothing of its kernel's precision.
 class OutputErrors {
  public:
   void add(const Output& expected, const Output& got) {

@@ -27,8 +27,8 @@ inline constexpr Lack declared_lacks[] = {
     {"cpu_*", "linear-* columns ?/?"},
 };
 
-// What is wrong with a case that a device ran, or found unsupported; empty where that is as it is
-// declared.
+// What is wrong with a case that a device ran, or found unsupported;
+// empty where that is as it is declared.
 std::string contradiction(const std::string& device, const std::string& case_name,
                           bool is_unsupported, std::span<const Lack> declared = declared_lacks);
 

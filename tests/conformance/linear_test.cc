@@ -79,8 +79,8 @@ TEST_P(LinearOfDType, EveryShape) {
   }
 }
 
-// At and around the sizes of AMX tiles and of what is done at once with them, and beyond a panel's
-// columns.
+// At and around the sizes of AMX tiles and of what is done at once with them,
+// and beyond a panel's columns.
 TEST_P(LinearOfDType, SizesAroundTiles) {
   for (const auto& [n, k] : {std::pair{17, 32}, {48, 544}, {100, 1280}}) {
     const int columns = block == 1 ? k + 1 : (k + block - 1) / block * block;

@@ -1,5 +1,5 @@
-// Random arrivals, endings and cancellations, with the scheduler's promises checked after every
-// step.
+// Random arrivals, endings and cancellations,
+// with the scheduler's promises checked after every step.
 #include <gtest/gtest.h>
 
 #include <map>

@@ -27,8 +27,8 @@ struct RawResponse {
   }
 };
 
-// A client that sends exactly the bytes that a test wants, and reads with a deadline of ten
-// seconds.
+// A client that sends exactly the bytes that a test wants,
+// and reads with a deadline of ten seconds.
 class RawClient {
  public:
   explicit RawClient(uint16_t port, int receive_buffer_bytes = 0) {

@@ -1,5 +1,5 @@
-// Ids and decoded text against goldens that tools/tokenizer_goldens makes with Hugging Face's
-// packages.
+// Ids and decoded text against goldens that tools/tokenizer_goldens
+// makes with Hugging Face's packages.
 #include <gtest/gtest.h>
 
 #include <cstdint>

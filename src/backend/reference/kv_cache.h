@@ -11,8 +11,8 @@ namespace ridge::backend::reference {
 enum class KvPart { key, value };
 
 // Vectors rounded to the layout's dtype. i8 keeps a float32 scale for each vector, as
-// quantize_rows. Bytes lie as [block][layer][token][head][key, value], so that a block is one
-// range.
+// quantize_rows. Bytes lie as [block][layer][token][head][key, value],
+// so that a block is one range.
 class ReferenceKvCache : public KvCache {
  public:
   // Throws unsupported for a dtype that no cache has, out_of_memory.

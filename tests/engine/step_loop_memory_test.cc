@@ -1,0 +1,78 @@
+// A program of its own, because it lets allocations of the whole process fail.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "engine/loop_fixture.h"
+
+namespace {
+
+// Allocations of this thread that still succeed; below 0 all do.
+thread_local int allocations_left = -1;
+thread_local bool has_failed = false;
+
+void* counted(size_t size) {
+  if (allocations_left == 0) {
+    allocations_left = -1;
+    has_failed = true;
+    throw std::bad_alloc();
+  }
+  if (allocations_left > 0) --allocations_left;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+
+}  // namespace
+
+void* operator new(size_t size) { return counted(size); }
+void* operator new[](size_t size) { return counted(size); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace ridge::engine {
+
+namespace {
+
+constexpr RunnerLimits limits = {.tokens = 32,
+                                 .sequences = 4,
+                                 .outputs = 4,
+                                 .context_tokens = 128,
+                                 .block_tokens = 4,
+                                 .blocks = 128};
+
+TEST(StepLoopMemory, ARequestThatFindsNoneEndsAloneAsFailed) {
+  LoopFixture f(limits, "The river is brown.");
+  int failures = 0;
+  for (int allocations = 0; allocations < 10'000; ++allocations) {
+    std::vector<Finish> ends;
+    RequestListener listener{.on_finish = [&](const Finish& finish) { ends.push_back(finish); }};
+    Request request = f.request(5, 100);
+    request.choices = 2;
+    has_failed = false;
+    allocations_left = allocations;
+    f.loop.add(RequestId{1'000'000u + static_cast<uint64_t>(allocations)}, std::move(request),
+               std::move(listener), f.clock.now());
+    allocations_left = -1;
+    if (!has_failed) {
+      f.loop.cancel_all();
+      break;
+    }
+    ++failures;
+    ASSERT_EQ(ends.size(), 1u) << "after " << allocations << " allocations";
+    ASSERT_TRUE(ends[0].error);
+    EXPECT_EQ(ends[0].error->code(), ErrorCode::out_of_memory);
+    EXPECT_FALSE(f.loop.has_work());
+  }
+  EXPECT_GT(failures, 10);
+  EXPECT_EQ(f.loop.stats().finished_total, static_cast<uint64_t>(failures) + 1);
+  RecordedRequest& next = f.add(f.request(5, 100));
+  f.run_all();
+  EXPECT_EQ(next.content[0], "The river is brown.");
+}
+
+}  // namespace
+
+}  // namespace ridge::engine
