@@ -50,8 +50,6 @@ struct DeviceInfo {
   std::string description;  // for people: the processor's own name
   uint64_t memory_bytes = 0;
   int threads = 1;
-  // Linears of at least so many rows round activations and weights to bfloat16; 0: none do.
-  int bf16_rows = 0;
 };
 
 // What a user may choose; a back end ignores what it has no use for.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/device.h"
+#include "backend/precision.h"
 
 // Every op of the contract, as plain data. T is the step's tokens, R its outputs, S its sequences.
 // Values are row-major [rows, columns]; a column slice keeps its parent's row stride.
@@ -88,7 +89,8 @@ struct Linear {
   Value x;  // [rows, K]
   const Weight* weight;
   const Weight* bias;  // [N] or nullptr
-  Value out;           // [rows, N]
+  Precision precision;
+  Value out;  // [rows, N]
 };
 
 // For each head h: out[:, h] = x[:, h] W[h]ᵀ; W is prepared with rank 3.

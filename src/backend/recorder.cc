@@ -66,11 +66,11 @@ Recorder::Quantized Recorder::quantize_rows(Value x) {
   return {codes, scales};
 }
 
-Value Recorder::linear(Value x, const Weight& weight, const Weight* bias) {
+Value Recorder::linear(Value x, const Weight& weight, const Weight* bias, Precision precision) {
   RIDGE_ASSERT(weight.experts() == 1 && weight.columns() == x.columns);
   RIDGE_ASSERT(bias == nullptr || bias->columns() == weight.rows());
   const Value out = make_like(x, static_cast<int>(weight.rows()));
-  recording_.ops.push_back(Linear{x, &weight, bias, out});
+  recording_.ops.push_back(Linear{x, &weight, bias, precision, out});
   return out;
 }
 

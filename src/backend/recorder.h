@@ -17,7 +17,8 @@ class Recorder {
     Value codes, scales;
   };
   Quantized quantize_rows(Value x);
-  Value linear(Value x, const Weight& weight, const Weight* bias = nullptr);  // [rows, N]
+  Value linear(Value x, const Weight& weight, const Weight* bias = nullptr,
+               Precision precision = Precision::full);  // [rows, N]
   Value head_linear(Value x, const Weight& weight);                           // [T, heads · N]
   void lora_linear(Value x, std::vector<Adapter> adapters, Value out);
   Value gated_activation(Value x, Activation kind);                           // [T, F]

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/config.h"
+#include "cli/device_options.h"
 #include "cli/progress.h"
 #include "cli/server_record.h"
 #include "engine/engine.h"
@@ -158,6 +159,11 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(0, 1024));
   add_setting(command, "cpu-isa", engine.isa,
               "A lower instruction set than the best of this machine");
+  command.add_option("--precision", engine.mixed_precision, precision_description)
+      ->transform(CLI::CheckedTransformer(precision_names()))
+      ->type_name("NAME")
+      ->default_str("mixed")
+      ->envname(environment_name("precision"));
   add_setting(command, "context", engine.context_tokens,
               "Tokens of prompt and answer together; 0 for the model's own, at most 32768")
       ->check(CLI::NonNegativeNumber);

@@ -5,6 +5,11 @@
 
 namespace ridge::cli {
 
+const std::map<std::string, bool>& precision_names() {
+  static const std::map<std::string, bool> names = {{"mixed", true}, {"full", false}};
+  return names;
+}
+
 void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--device", choice.device, "Where the model runs: auto, cpu, reference")
       ->capture_default_str();
@@ -14,6 +19,10 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
       ->capture_default_str();
   command.add_option("--cpu-isa", choice.isa,
                      "An instruction set below the machine's best, such as avx2");
+  command.add_option("--precision", choice.mixed_precision, precision_description)
+      ->transform(CLI::CheckedTransformer(precision_names()))
+      ->type_name("NAME")
+      ->default_str("mixed");
 }
 
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,
@@ -26,6 +35,7 @@ std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::str
   options.device = choice.device;
   options.device_options.threads = choice.threads;
   options.device_options.isa = choice.isa;
+  options.mixed_precision = choice.mixed_precision;
   options.progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update("loading " + model.name, done_bytes, total_bytes);
   };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/App.hpp>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -14,7 +15,13 @@ struct DeviceChoice {
   std::string device = "auto";
   int threads = 0;  // 0: as many as this process may use
   std::string isa;  // "": the best that the machine has
+  bool mixed_precision = true;
 };
+
+// What a person writes for --precision, and whether it means mixed_precision.
+const std::map<std::string, bool>& precision_names();
+inline constexpr const char* precision_description =
+    "Rounding of activations: mixed (8 bits where that costs little), full (15 bits throughout)";
 
 // Declares --device, -t/--threads and --cpu-isa. `choice` must live as long as `command`.
 void add_device_options(CLI::App& command, DeviceChoice& choice);

@@ -77,6 +77,7 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   owned->loaded =
       LoadedModel::load(model, {.device = options.device,
                                 .device_options = {.threads = options.threads, .isa = options.isa},
+                                .mixed_precision = options.mixed_precision,
                                 .progress = options.load_progress});
   const LoadedModel& loaded = *owned->loaded;
   const RunnerLimits limits = runner_limits(loaded, options);

@@ -19,7 +19,9 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
   loaded->tokenizer_ = text::Tokenizer::from_gguf(loaded->file_);
   loaded->chat_template_ = text::ChatTemplate::from_gguf(loaded->file_, *loaded->tokenizer_);
   loaded->device_ = backend::open_device(options.device, options.device_options);
-  loaded->model_ = model::Model::load(loaded->file_, *loaded->device_, options.progress);
+  loaded->model_ = model::Model::load(
+      loaded->file_, *loaded->device_,
+      {.mixed_precision = options.mixed_precision, .progress = options.progress});
   loaded->load_ms_ = std::chrono::duration<double, std::milli>(clock.now() - start).count();
   return loaded;
 }

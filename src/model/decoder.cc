@@ -7,11 +7,16 @@
 namespace ridge::model {
 
 using backend::KvCache;
+using backend::Precision;
 using backend::Recorder;
 using backend::Value;
 
-Decoder::Decoder(const ModelConfig& config, const DecoderTensors& tensors, const Prepare& prepare)
-    : config_(config), rope_(make_rope_table(config.rope)) {
+Decoder::Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool mixed_precision,
+                 const Prepare& prepare)
+    : config_(config),
+      delicate_(mixed_precision ? Precision::bf16 : Precision::full),
+      precision_(mixed_precision ? Precision::int8 : Precision::full),
+      rope_(make_rope_table(config.rope)) {
   const auto read_each_step = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
     step_weight_bytes_ += weight->size_bytes();
@@ -42,10 +47,10 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, int laye
   const int k_columns = config_.kv_heads * config_.key_dim;
   const int v_columns = config_.kv_heads * config_.value_dim;
 
-  const Value qkv = ops.linear(x, *w.qkv, w.qkv_bias.get());    // [T, q + k + v]
-  const Value q = qkv.slice(0, q_columns);                      // [T, heads, key_dim]
-  const Value k = qkv.slice(q_columns, k_columns);              // [T, kv_heads, key_dim]
-  const Value v = qkv.slice(q_columns + k_columns, v_columns);  // [T, kv_heads, value_dim]
+  const Value qkv = ops.linear(x, *w.qkv, w.qkv_bias.get(), delicate_);  // [T, q + k + v]
+  const Value q = qkv.slice(0, q_columns);                               // [T, heads, key_dim]
+  const Value k = qkv.slice(q_columns, k_columns);                       // [T, kv_heads, key_dim]
+  const Value v = qkv.slice(q_columns + k_columns, v_columns);           // [T, kv_heads, value_dim]
   ops.rope(q, k, config_.key_dim, rope_);
   ops.store_kv(k, v, cache, layer);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.key_dim));
@@ -63,16 +68,17 @@ Value Decoder::record(Recorder& ops, KvCache& cache) const {
       heads = ops.gather_rows(heads);        // [R, heads · value]
       residual = ops.gather_rows(residual);  // [R, H]
     }
-    x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get());  // [T, H]
+    x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
+                   precision_);  // [T, H]
     x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
-    x = ops.linear(x, *w.gate_up);                           // [T, 2F]
+    x = ops.linear(x, *w.gate_up, nullptr, precision_);      // [T, 2F]
     x = ops.gated_activation(x, backend::Activation::silu);  // [T, F]
-    x = ops.linear(x, *w.down);                              // [T, H]
+    x = ops.linear(x, *w.down, nullptr, precision_);         // [T, H]
     const bool is_last = layer + 1 == config_.layers;
     const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
     x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);
   }
-  return ops.linear(x, output_ ? *output_ : *embedding_);  // [R, vocab]
+  return ops.linear(x, output_ ? *output_ : *embedding_, nullptr, delicate_);  // [R, vocab]
 }
 
 }  // namespace ridge::model

@@ -17,7 +17,10 @@ class Decoder {
   using Prepare = std::function<std::unique_ptr<backend::Weight>(const backend::WeightSource&)>;
 
   // Prepares every tensor. Throws what `prepare` throws.
-  Decoder(const ModelConfig& config, const DecoderTensors& tensors, const Prepare& prepare);
+  //   mixed_precision: linears may round to int8, but those of queries, keys and values and the
+  //   output head, which cost little and whose errors reach the logits most, only to bfloat16.
+  Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool mixed_precision,
+          const Prepare& prepare);
 
   // Records one forward pass; returns the logits of the output rows, [R, vocab].
   backend::Value record(backend::Recorder& ops, backend::KvCache& cache) const;
@@ -43,6 +46,8 @@ class Decoder {
                                   int layer) const;
 
   ModelConfig config_;
+  backend::Precision delicate_;   // of the linears whose errors reach the logits most
+  backend::Precision precision_;  // of the others
   backend::RopeTable rope_;
   WeightPointer embedding_;
   std::vector<Layer> layers_;

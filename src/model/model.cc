@@ -3,7 +3,7 @@
 namespace ridge::model {
 
 std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device& device,
-                                   const LoadProgress& progress) {
+                                   const ModelOptions& options) {
   std::unique_ptr<Model> model(new Model);
   model->config_ = read_config(file);
   model->parameters_ = file.parameters();
@@ -17,10 +17,11 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
       if (!weight->keeps_source()) file.advise(segment, format::Access::done);
       done_bytes += static_cast<int64_t>(segment.bytes.size());
     }
-    if (progress) progress(done_bytes, static_cast<int64_t>(tensors.bytes));
+    if (options.progress) options.progress(done_bytes, static_cast<int64_t>(tensors.bytes));
     return weight;
   };
-  model->decoder_ = std::make_unique<Decoder>(model->config_, tensors, prepare);
+  model->decoder_ =
+      std::make_unique<Decoder>(model->config_, tensors, options.mixed_precision, prepare);
   return model;
 }
 

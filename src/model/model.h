@@ -15,6 +15,11 @@ namespace ridge::model {
 // Bytes of weights that are ready, and of all.
 using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
+struct ModelOptions {
+  bool mixed_precision = false;  // see Decoder
+  LoadProgress progress;
+};
+
 // A model file's weights on one device, ready to be recorded into programs.
 class Model {
  public:
@@ -22,7 +27,7 @@ class Model {
   // outlive the model. Throws invalid_file naming a key or tensor and what would be right,
   // unsupported for a family or tensor that this build does not know, out_of_memory.
   static std::unique_ptr<Model> load(const format::GgufFile& file, backend::Device& device,
-                                     const LoadProgress& progress = {});
+                                     const ModelOptions& options = {});
 
   const ModelConfig& config() const { return config_; }
 

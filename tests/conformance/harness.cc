@@ -253,8 +253,6 @@ class OutputErrors {
     count_ += static_cast<double>(expected.values.size());
   }
 
-  bool empty() const { return count_ == 0; }
-
   // Both infinite where a value is not finite. An output of zeros is judged by absolute errors.
   Tolerance relative() const {
     if (!finite_) return {INFINITY, INFINITY};
@@ -297,19 +295,15 @@ void judge_codes(const Case& test_case, const std::vector<std::vector<Output>>& 
       << test_case.name << " on " << device << ", of " << codes << " codes";
 }
 
-// bf16_rows: as DeviceInfo has it.
 void compare(const Case& test_case, const std::vector<std::vector<Output>>& expected,
-             const std::vector<std::vector<Output>>& got, const std::string& device,
-             int bf16_rows) {
+             const std::vector<std::vector<Output>>& got, const std::string& device) {
   const size_t outputs = expected.empty() ? 0 : expected.front().size();
   for (size_t i = 0; i < outputs; ++i) {
-    OutputErrors errors, bf16_errors;
+    OutputErrors errors;
     for (size_t s = 0; s < expected.size(); ++s) {
       ASSERT_EQ(expected[s][i].rows, got[s][i].rows);
       ASSERT_EQ(expected[s][i].columns, got[s][i].columns);
-      const auto tokens = static_cast<int>(test_case.steps[s].token_ids.size());
-      const bool is_bf16 = test_case.bf16_tolerance && bf16_rows > 0 && tokens >= bf16_rows;
-      (is_bf16 ? bf16_errors : errors).add(expected[s][i], got[s][i]);
+      errors.add(expected[s][i], got[s][i]);
     }
     if (expected.front()[i].dtype == DType::i8) {
       judge_codes(test_case, expected, got, i, device);
@@ -320,9 +314,6 @@ void compare(const Case& test_case, const std::vector<std::vector<Output>>& expe
         is_integer ? exact : test_case.tolerances.at(i % test_case.tolerances.size());
     const std::string what = fmt::format("output {} of {} columns", i, expected.front()[i].columns);
     judge(test_case, device, what, errors.relative(), tolerance);
-    if (bf16_errors.empty()) continue;
-    judge(test_case, device + " bf16", what, bf16_errors.relative(),
-          tolerance.worst == 0 ? exact : *test_case.bf16_tolerance);
   }
 }
 
@@ -337,10 +328,8 @@ std::unique_ptr<Device> open_for_test(const DeviceChoice& choice) {
 void expect_conforms(const Case& test_case, const DeviceChoice& choice) {
   const auto expected = run_case(test_case, *backend::open_device("reference"));
   std::vector<std::vector<Output>> got;
-  int bf16_rows = 0;
   try {
     const auto device = open_for_test(choice);
-    bf16_rows = device->info().bf16_rows;
     got = run_case(test_case, *device);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::unsupported) throw;
@@ -353,7 +342,7 @@ void expect_conforms(const Case& test_case, const DeviceChoice& choice) {
   }
   EXPECT_EQ(contradiction(test_name(choice), test_case.name, false), "")
       << test_case.name << " on " << test_name(choice);
-  compare(test_case, expected, got, test_name(choice), bf16_rows);
+  compare(test_case, expected, got, test_name(choice));
 }
 
 }  // namespace ridge::conformance

@@ -99,9 +99,6 @@ struct Case {
   // One for each output, or one for all. Outputs of integers have rules of their own: i32 is exact,
   // i8 as rounded_codes.
   std::vector<Tolerance> tolerances;
-  // Of steps in which the device's linears round their operands to bfloat16
-  // (DeviceInfo::bf16_rows).
-  std::optional<Tolerance> bf16_tolerance;
   // Between the steps, on the device's own cache.
   std::function<void(int next_step, backend::KvCache&)> between_steps;
 };

@@ -9,6 +9,7 @@ namespace ridge::conformance {
 
 namespace {
 
+using backend::Precision;
 using backend::Recorder;
 using backend::Value;
 using backend::WeightUse;
@@ -48,23 +49,26 @@ struct LayerWeights {
 };
 
 void record_layer(Recorder& ops, Value residual, Kit& kit, const LayerShape& s,
-                  const LayerWeights& w) {
+                  const LayerWeights& w, bool mixed) {
+  const Precision delicate = mixed ? Precision::bf16 : Precision::full;
+  const Precision precision = mixed ? Precision::int8 : Precision::full;
   const int q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
   backend::RopeTable table{.pairs = s.pairs};
   for (int i = 0; i < s.head_dim / 2; ++i) {
     table.inverse_frequencies.push_back(std::pow(10000.0f, -2.0f * i / s.head_dim));
   }
   Value x = ops.rms_norm(residual, kit.weight(w.norm), 1e-5f);
-  const Value qkv = ops.linear(x, kit.weight(w.qkv), s.has_bias ? &kit.weight(w.bias) : nullptr);
+  const Value qkv =
+      ops.linear(x, kit.weight(w.qkv), s.has_bias ? &kit.weight(w.bias) : nullptr, delicate);
   ops.rope(qkv.slice(0, q), qkv.slice(q, kv), s.head_dim, table);
   ops.store_kv(qkv.slice(q, kv), qkv.slice(q + kv, kv), kit.cache(), 0);
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
   x = ops.attention(qkv.slice(0, q), kit.cache(), 0, {.heads = s.heads, .scale = scale});
-  x = ops.linear(x, kit.weight(w.output));
+  x = ops.linear(x, kit.weight(w.output), nullptr, precision);
   x = ops.add_rms_norm(x, residual, kit.weight(w.norm_2), 1e-5f);
-  x = ops.linear(x, kit.weight(w.gate_up));
+  x = ops.linear(x, kit.weight(w.gate_up), nullptr, precision);
   x = ops.gated_activation(x, backend::Activation::silu);
-  x = ops.linear(x, kit.weight(w.down));
+  x = ops.linear(x, kit.weight(w.down), nullptr, precision);
   kit.output(ops.add_rms_norm(x, residual, kit.weight(w.norm_3), 1e-5f));
   kit.output(residual);
 }
@@ -133,11 +137,14 @@ TEST_P(Layers, AtEveryTokenCount) {
                                      .value_dim = s.head_dim,
                                      .dtype = f16};
     const bool is_plain = !is_quantized(s.qkv[0]);
-    c.bf16_tolerance = whole_layer_bf16;
-    c.tolerances = {is_plain ? attention_scores : whole_layer};
     const LayerWeights weights(random, s);
-    c.record = [=](Recorder& ops, Value x, Kit& kit) { record_layer(ops, x, kit, s, weights); };
-    expect_conforms(c);
+    for (const bool mixed : {false, true}) {
+      c.tolerances = {mixed ? whole_layer_mixed : is_plain ? attention_scores : whole_layer};
+      c.record = [=](Recorder& ops, Value x, Kit& kit) {
+        record_layer(ops, x, kit, s, weights, mixed);
+      };
+      expect_conforms(c);
+    }
   }
 }
 

@@ -10,25 +10,38 @@ namespace ridge::conformance {
 
 namespace {
 
+using backend::Precision;
 using backend::Recorder;
 using backend::Shard;
 using backend::Value;
 using backend::WeightUse;
 
 Case linear_case(Random& random, const std::string& name, int k, int slice_at,
-                 TestWeightPointer weight, TestWeightPointer bias, Tolerance tolerance) {
+                 TestWeightPointer weight, TestWeightPointer bias, Tolerance tolerance,
+                 Precision precision = Precision::full) {
   Case c;
   c.name = name;
   c.columns = k + 2 * slice_at;
   c.inputs = random_values(random, 71 * static_cast<size_t>(c.columns));
   c.steps = independent_steps(awkward_tokens);
   c.tolerances = {tolerance};
-  c.bf16_tolerance = bf16_products;
   c.record = [=](Recorder& ops, Value x, Kit& kit) {
-    kit.output(
-        ops.linear(x.slice(slice_at, k), kit.weight(weight), bias ? &kit.weight(bias) : nullptr));
+    kit.output(ops.linear(x.slice(slice_at, k), kit.weight(weight),
+                          bias ? &kit.weight(bias) : nullptr, precision));
   };
   return c;
+}
+
+std::string_view name_of(Precision precision) {
+  switch (precision) {
+    case Precision::full:
+      return "full";
+    case Precision::bf16:
+      return "bf16";
+    case Precision::int8:
+      return "int8";
+  }
+  return "";
 }
 
 struct LinearChoice {
@@ -85,11 +98,14 @@ TEST_P(LinearOfDType, SizesAroundTiles) {
   for (const auto& [n, k] : {std::pair{17, 32}, {48, 544}, {100, 1280}}) {
     const int columns = block == 1 ? k + 1 : (k + block - 1) / block * block;
     const auto weight = random_weight(random, {{dtype, n}}, columns);
-    Case c = linear_case(random, fmt::format("linear-{} {} x {}", name(dtype), n, columns), columns,
-                         0, weight, nullptr, linear_tolerance(dtype));
-    c.inputs = random_values(random, 101 * static_cast<size_t>(columns));
-    c.steps = independent_steps({5, 8, 16, 17, 31, 32, 33, 48, 100});
-    expect_conforms(c);
+    for (const Precision precision : {Precision::full, Precision::bf16, Precision::int8}) {
+      Case c = linear_case(
+          random, fmt::format("linear-{} {} x {}, {}", name(dtype), n, columns, name_of(precision)),
+          columns, 0, weight, nullptr, linear_tolerance(dtype, precision), precision);
+      c.inputs = random_values(random, 101 * static_cast<size_t>(columns));
+      c.steps = independent_steps({1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 31, 32, 33, 48, 100});
+      expect_conforms(c);
+    }
   }
 }
 
@@ -192,6 +208,8 @@ TEST_P(LinearMerged, SegmentsOfSeveralDTypes) {
       const auto bias = weight_of(random_values(random, n), n, WeightUse::vector);
       expect_conforms(
           linear_case(random, "linear-merged" + types, k, 16, weight, bias, int8_planes));
+      expect_conforms(linear_case(random, "linear-merged int8" + types, k, 16, weight, bias,
+                                  int8_codes, Precision::int8));
     }
   }
 }

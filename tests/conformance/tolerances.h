@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/precision.h"
 #include "tensor/dtype.h"
 
 // How far a back end may lie from `reference`: all in one place, each with its reason. Errors are
@@ -41,21 +42,34 @@ inline constexpr Tolerance attention_scores = {2e-3, 1e-2};
 // a dot product keeps; minima and offsets, larger than what remains of them, raise it a few times.
 inline constexpr Tolerance int8_planes = {1e-4, 1e-3};
 
-// Weights and activations rounded to bfloat16, as AMX multiplies them for many tokens; sums in
+// Precision::bf16: weights and activations rounded to bfloat16, as AMX multiplies them; sums in
 // float32. Rounding to 8 bits errs by at most 2^-8 of a value and, over a binade, by 2^-8 / sqrt(3)
 // · 0.72 = 1.6e-3 of it in the root mean square. Two independent factors make 2.3e-3 of each
 // product, which a dot product keeps; short ones stray from it. The worst single value is a product
 // that is itself several times the output's size.
 inline constexpr Tolerance bf16_products = {3.5e-3, 5e-2};
 
-// Weights that are no more precise than float32 products need no quantised activations.
-inline Tolerance linear_tolerance(DType weight_dtype) {
-  return is_quantized(weight_dtype) ? int8_planes : long_float32_sums;
+// Precision::int8: one plane of the two, so that all is 254 times larger than with int8_planes.
+inline constexpr Tolerance int8_codes = {254 * int8_planes.rms, 254 * int8_planes.worst};
+
+inline Tolerance linear_tolerance(DType weight_dtype,
+                                  backend::Precision precision = backend::Precision::full) {
+  switch (precision) {
+    // Weights that are no more precise than float32 products need no quantised activations.
+    case backend::Precision::full:
+      return is_quantized(weight_dtype) ? int8_planes : long_float32_sums;
+    case backend::Precision::bf16:
+      return bf16_products;
+    case backend::Precision::int8:
+      return is_quantized(weight_dtype) ? int8_codes : bf16_products;
+  }
+  return exact;
 }
 
 // A whole layer: the errors of four linears in a row, each taken over by the next.
 inline constexpr Tolerance whole_layer = {2e-3, 1e-2};
-// The same with bf16_products.
-inline constexpr Tolerance whole_layer_bf16 = {6e-3, 6e-2};
+// The same with the roundings of mixed precision: those of four linears in int8_codes, whose
+// measured errors lie near 7e-3.
+inline constexpr Tolerance whole_layer_mixed = {3e-2, 3e-1};
 
 }  // namespace ridge::conformance

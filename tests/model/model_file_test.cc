@@ -32,9 +32,9 @@ TEST(ModelFile, LoadsAndDescribesItself) {
   const auto device = backend::open_device("reference");
   const auto file = format::GgufFile::parse(bytes);
   std::vector<std::pair<int64_t, int64_t>> steps;
-  const auto model = Model::load(file, *device, [&](int64_t done, int64_t total) {
-    steps.push_back({done, total});
-  });
+  const auto model = Model::load(file, *device, {.progress = [&](int64_t done, int64_t total) {
+                                   steps.push_back({done, total});
+                                 }});
   const ModelConfig& config = model->config();
   EXPECT_EQ(config.vocab_size, 10);
   EXPECT_EQ(config.heads, 2);

@@ -66,8 +66,6 @@ class CpuDevice final : public Device {
     info_.description = processor_name();
     info_.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     info_.threads = team_.size();
-    const PanelKernels& panel = isa_.kernels->panel;
-    if (panel.product != nullptr) info_.bf16_rows = panel.min_tokens;
   }
 
   const DeviceInfo& info() const override { return info_; }

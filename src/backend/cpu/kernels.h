@@ -3,9 +3,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/ops.h"
 #include "backend/cpu/panel.h"
 #include "backend/cpu/tile_format.h"
+#include "backend/ops.h"
 
 // What each instruction set provides to the schedule: plain functions over pointers and integers.
 namespace ridge::backend::cpu {
@@ -13,24 +13,38 @@ namespace ridge::backend::cpu {
 inline constexpr int max_tile_tokens = 8;
 inline constexpr int activation_group = 32;
 
-// Activations of T tokens in groups of 32 columns, as two int8 planes of which the second refines the
-// first: x ≈ scale · (code + fine / fine_steps), about 15 bits. One plane loses more than the weights'
-// own formats do. Tokens come in tiles of at most max_tile_tokens, and a tile is interleaved, so that a
+// Activations of T tokens in groups of 32 columns: x ≈ scale · code in one int8 plane, or in two,
+// of which the second holds what the first leaves over, in steps fine_steps times finer: about 15
+// bits. Tokens come in tiles of at most max_tile_tokens, and a tile is interleaved, so that a
 // kernel has one pointer for all its tokens. K is padded to a multiple of 256 with zeros.
 struct ActivationTile {
-  const int8_t* codes;  // [K/32]{ code [8 quads][tokens][4], fine [8 quads][tokens][4] }
-  const float* scales;  // [K/32][tokens]
-  const float* sums;    // [K/16][tokens]: Σ of 16 columns' x, as the planes have it
+  const int8_t* codes;       // [K/32][planes][8 quads][tokens][4]
+  const float* scales;       // [K/32][planes][tokens]
+  const int32_t* code_sums;  // [K/32][planes][2 halves of 16 columns][tokens]: -Σ codes
+  const float* group_sums;   // [K/32][tokens]: Σ of 32 columns' x, as the planes have it
+  const float* half_sums;    // [K/16][tokens]: the same of 16
   int tokens;
+  int planes;
+
+  // To the columns `groups` · 32 further on.
+  void advance(int64_t groups) {
+    codes += groups * activation_group * planes * tokens;
+    scales += groups * planes * tokens;
+    code_sums += groups * 2 * planes * tokens;
+    group_sums += groups * tokens;
+    half_sums += groups * 2 * tokens;
+  }
 };
 inline constexpr float fine_steps = 254.0f;
-inline constexpr int activation_planes = 2;
+inline constexpr int max_activation_planes = 2;
 
-// out[tokens][16] = the strip's 16 rows times each token of the tile.
+// out[tokens][strip_rows] = the strip's rows times each token of the tile.
 //   strip: `units` units as in tile_format.h
-using DotTile = void (*)(const std::byte* strip, int64_t units, const ActivationTile& x, float* out);
+using DotTile = void (*)(const std::byte* strip, int64_t units, const ActivationTile& x,
+                         float* out);
 
-// The same for float weights, stored [K][16]: x is row-major float32 with `stride` floats a token.
+// The same for float weights, stored [K][strip_rows]: x is row-major float32 with `stride` floats a
+// token.
 using FloatDotTile = void (*)(const std::byte* strip, int64_t columns, const float* x,
                               int64_t stride, float* out);
 
@@ -38,9 +52,12 @@ using FloatDotTile = void (*)(const std::byte* strip, int64_t columns, const flo
 struct ActivationRow {
   int8_t* codes;
   float* scales;
-  float* sums;
+  int32_t* code_sums;
+  float* group_sums;
+  float* half_sums;
   int tokens;  // of the tile
-  int token;   // this one's place in it
+  int planes;
+  int token;  // this one's place in the tile
 };
 
 // Where one KV head of one block has what. Groups of 1 (f32, f16), 2 (bf16) or 4 (i8) are what one lane
@@ -67,9 +84,9 @@ constexpr int kv_group(DType dtype) {
 // Query rows that share one KV head: row i is head first_head + i % group_heads of token
 // i / group_heads, counted from `first_row`.
 struct AttentionJob {
-  const float* q;          // of the sequence's first token and the group's first head
-  int64_t q_stride;        // floats between tokens
-  float* out;              // likewise
+  const float* q;    // of the sequence's first token and the group's first head
+  int64_t q_stride;  // floats between tokens
+  float* out;        // likewise
   int64_t out_stride;
   int group_heads;         // query heads of this KV head
   int first_row;           // in the sequence's rows [tokens · group_heads]
@@ -107,10 +124,10 @@ constexpr int64_t partial_floats(const KvGeometry& kv) {
 }
 
 struct KernelTable {
-  int tile_tokens;                                        // at most max_tile_tokens
-  DotTile dot[dtype_count][max_tile_tokens + 1];          // [dtype][tokens], quantised dtypes
+  int tile_tokens;                                           // at most max_tile_tokens
+  DotTile dot[dtype_count][max_tile_tokens + 1];             // [dtype][tokens], quantised dtypes
   FloatDotTile float_dot[dtype_count][max_tile_tokens + 1];  // f32, f16, bf16
-  PanelKernels panel;                                     // linear for many tokens
+  PanelKernels panel;                                        // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRow& to);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t columns, float* out);

@@ -1,11 +1,48 @@
 #pragma once
 
+#include <bit>
+
 #include "backend/cpu/kernels.h"
 
-// linear: 16 rows of a weight times up to 8 tokens, straight from the tiles.
+// linear: a strip of rows of a weight times a few tokens, straight from the tiles.
 namespace ridge::backend::cpu {
 namespace {
 
+// The codes of quad `Quad` of 32 columns, in bytes, for the rows from the one that `at` points to.
+//   at: the codes of 32 columns, plus 4 bytes for each row before
+template <class V, DType D, int Quad>
+typename V::B quad_codes(const std::byte* at) {
+  constexpr TileFormat format = tile_format(D);
+  constexpr int bits = format.bits;
+  const auto nibble = [at] {
+    const auto both = V::load_bytes(at + 64 * (Quad % 4));
+    return Quad < 4 ? V::low_nibbles(both) : V::high_nibbles(both);
+  };
+  // Moves field `field` of `width` bits to bit `to` of each byte.
+  const auto part = []<int Field, int To>(const std::byte* plane) {
+    return V::template shifted<Field - To>(V::load_bytes(plane));
+  };
+  if constexpr (bits == 8) {
+    return V::load_bytes(at + 64 * Quad);
+  } else if constexpr (bits == 4) {
+    return format.codebook ? V::codebook(nibble()) : nibble();
+  } else if constexpr (bits == 5) {
+    return V::join(nibble(), part.template operator()<Quad, 4>(at + 256), 0x10);
+  } else if constexpr (bits == 6) {
+    const auto* pairs = at + 256 + 64 * (Quad / 4);
+    return V::join(nibble(), part.template operator()<2 * (Quad % 4), 4>(pairs), 0x30);
+  } else {
+    const auto* pairs = at + 64 * (Quad / 4);
+    const auto low = V::masked(part.template operator()<2 * (Quad % 4), 0>(pairs), 3);
+    if constexpr (bits == 2) {
+      return low;
+    } else {
+      return V::join(low, part.template operator()<Quad, 2>(at + 128), 4);
+    }
+  }
+}
+
+// A strip times a tile of exactly `Tokens` tokens.
 template <class V, DType D, int Tokens>
 struct QuantizedDot {
   static constexpr TileFormat format = tile_format(D);
@@ -13,143 +50,134 @@ struct QuantizedDot {
   using I = typename V::I;
   using B = typename V::B;
 
-  static constexpr bool wide_codes = format.codes == CodeKind::codebook || D == DType::q8_0;
+  static constexpr bool wide_codes = format.codebook || D == DType::q8_0;
   static constexpr int offset = wide_codes && V::byte_codes_are_signed ? 0 : format.offset;
 
-  static I dot4(I acc, B codes, const int8_t* x) {
-    if constexpr (wide_codes) {
-      return V::dot4_byte(acc, codes, x);
-    } else {
-      return V::dot4_small(acc, codes, x);
-    }
-  }
-
-  // Sums over one group, for each token and plane.
-  struct Dots {
-    I coarse[Tokens];
-    I fine[Tokens];
-
-    void clear() {
-      for (int t = 0; t < Tokens; ++t) coarse[t] = fine[t] = V::izero();
-    }
-    // Σ code · x in units of the group's scale.
-    F total(int t) const {
-      return V::fma(V::to_float(fine[t]), V::set1(1.0f / fine_steps), V::to_float(coarse[t]));
-    }
-  };
-
-  static void multiply_quad(B codes, const int8_t* x, Dots& dots) {
-    const int8_t* fine = x + 32 * Tokens;
-    for (int t = 0; t < Tokens; ++t) {
-      dots.coarse[t] = dot4(dots.coarse[t], codes, x + 4 * t);
-      dots.fine[t] = dot4(dots.fine[t], codes, fine + 4 * t);
-    }
-  }
-
-  // Adds columns [32 · group, + 32) of the quads [first, first + 4) or all 8.
-  static void multiply_nibbles(const std::byte* codes, const int8_t* x, Dots& dots) {
-    for (int quad = 0; quad < 4; ++quad) {
-      const B raw = V::load_bytes(codes + 64 * quad);
-      B low = V::low_nibbles(raw);
-      B high = V::high_nibbles(raw);
-      if constexpr (format.codes == CodeKind::codebook) {
-        low = V::codebook(low);
-        high = V::codebook(high);
-      }
-      multiply_quad(low, x + 4 * quad * Tokens, dots);
-      multiply_quad(high, x + 4 * (quad + 4) * Tokens, dots);
-    }
-  }
-
-  static void multiply_bytes(const std::byte* codes, const int8_t* x, int first, int last,
-                             Dots& dots) {
-    for (int quad = first; quad < last; ++quad) {
-      multiply_quad(V::load_bytes(codes + 64 * quad), x + 4 * quad * Tokens, dots);
-    }
-  }
-
-  // acc += scale · (Σ codes x - offset Σ x) + min · Σ x for one group of columns.
-  //   sums: one or two runs of [Tokens], each over 16 columns
-  static void apply(const Dots& dots, F scale, F min, const float* scales, const float* sums,
-                    F (&acc)[Tokens]) {
-    for (int t = 0; t < Tokens; ++t) {
-      F value = V::mul(dots.total(t), V::set1(scales[t]));
-      if constexpr (offset != 0 || format.has_min) {
-        const float sum = format.group == 32 ? sums[t] + sums[Tokens + t] : sums[t];
-        if constexpr (format.has_min) {
-          acc[t] = V::fma(min, V::set1(sum), acc[t]);
-        } else {
-          value = V::fma(V::set1(-static_cast<float>(offset)), V::set1(sum), value);
-        }
-      }
-      acc[t] = V::fma(value, scale, acc[t]);
-    }
-  }
-
-  struct UnitScales {
+  // One vector of rows of a unit.
+  struct Rows {
+    const std::byte* unit;
+    int first_row;
     F d, dmin;
+
+    Rows(const std::byte* unit_bytes, int row) : unit(unit_bytes), first_row(row) {
+      if constexpr (format.super) {
+        d = V::load_f16(unit + 2 * row);
+        if constexpr (format.has_min) dmin = V::load_f16(unit + 2 * (strip_rows + row));
+      }
+    }
+    const std::byte* codes(int group32) const {
+      return unit + format.codes_at() + group32 * format.code_bytes() + 4 * first_row;
+    }
+    F scale(int group) const {
+      const std::byte* at = unit + format.scales_at();
+      if constexpr (format.super) return V::mul(d, V::load_i8(at + group * strip_rows + first_row));
+      return V::load_f16(at + 2 * (group * strip_rows + first_row));
+    }
+    F min(int group) const {
+      const std::byte* at = unit + format.mins_at();
+      if constexpr (!format.super) return V::load_f16(at + 2 * (group * strip_rows + first_row));
+      return V::fnma(dmin, V::load_i8(at + group * strip_rows + first_row), V::zero());
+    }
   };
 
-  static F group_scale(const std::byte* unit, int group, int part, const UnitScales& super) {
-    const std::byte* at = unit + format.scales_at();
-    if constexpr (format.super) {
-      return V::mul(super.d, V::load_i8(at + group * strip_rows + part));
-    } else {
-      return V::load_f16(at + 2 * (group * strip_rows + part));
+  using Dots = I[Tokens];
+  using Sums = F[Tokens];
+
+  // What Σ (code - offset) x starts from; offsets are powers of two.
+  //   code_sums: [Halves of 16 columns][Tokens], negative
+  template <int Halves>
+  static void start(const int32_t* code_sums, Dots& dots) {
+    for (int t = 0; t < Tokens; ++t) {
+      I sum = V::izero();
+      if constexpr (offset != 0) {
+        sum = V::iset1(code_sums[t]);
+        if constexpr (Halves == 2) sum = V::iadd(sum, V::iset1(code_sums[Tokens + t]));
+        sum = V::template ishift<std::countr_zero(static_cast<unsigned>(offset))>(sum);
+      }
+      dots[t] = sum;
     }
   }
-  static F group_min(const std::byte* unit, int group, int part, const UnitScales& super) {
-    const std::byte* at = unit + format.mins_at();
-    if constexpr (!format.has_min) {
-      return V::zero();
-    } else if constexpr (format.super) {
-      return V::sub(V::zero(), V::mul(super.dmin, V::load_i8(at + group * strip_rows + part)));
-    } else {
-      return V::load_f16(at + 2 * (group * strip_rows + part));
+
+  template <int Quad>
+  static void multiply_quad(const Rows& rows, int group32, const int8_t* x, Dots& dots) {
+    const B codes = quad_codes<V, D, Quad>(rows.codes(group32));
+    for (int t = 0; t < Tokens; ++t) {
+      const int8_t* quad = x + 4 * (Quad * Tokens + t);
+      dots[t] =
+          wide_codes ? V::dot4_byte(dots[t], codes, quad) : V::dot4_small(dots[t], codes, quad);
     }
+  }
+
+  template <int... Quads>
+  static void multiply(const Rows& rows, int group32, const int8_t* x, Dots& dots) {
+    (multiply_quad<Quads>(rows, group32, x, dots), ...);
+  }
+
+  // acc += scale · x's scale · dots.
+  static void add_dots(const Rows& rows, int group, const float* scales, const Dots& dots,
+                       Sums& acc) {
+    const F scale = rows.scale(group);
+    for (int t = 0; t < Tokens; ++t) {
+      acc[t] = V::fma(V::mul(scale, V::set1(scales[t])), V::to_float(dots[t]), acc[t]);
+    }
+  }
+
+  // acc += min · Σ x.
+  static void add_min(const Rows& rows, int group, const float* sums, Sums& acc) {
+    const F min = rows.min(group);
+    for (int t = 0; t < Tokens; ++t) acc[t] = V::fma(min, V::set1(sums[t]), acc[t]);
+  }
+
+  // acc += the products of one plane with columns [32 g, + 32) of a unit.
+  static void add_plane(const Rows& rows, int g, const int8_t* codes, const float* scales,
+                        const int32_t* code_sums, Sums& acc) {
+    Dots dots;
+    if constexpr (format.group == 32) {
+      start<2>(code_sums, dots);
+      multiply<0, 4, 1, 5, 2, 6, 3, 7>(rows, g, codes, dots);
+      add_dots(rows, g, scales, dots, acc);
+    } else {
+      start<1>(code_sums, dots);
+      multiply<0, 1, 2, 3>(rows, g, codes, dots);
+      add_dots(rows, 2 * g, scales, dots, acc);
+      start<1>(code_sums + Tokens, dots);
+      multiply<4, 5, 6, 7>(rows, g, codes, dots);
+      add_dots(rows, 2 * g + 1, scales, dots, acc);
+    }
+  }
+
+  static void add_mins(const Rows& rows, int g, const ActivationTile& x, Sums& acc) {
+    if constexpr (format.has_min && format.group == 32) {
+      add_min(rows, g, x.group_sums, acc);
+    } else if constexpr (format.has_min) {
+      add_min(rows, 2 * g, x.half_sums, acc);
+      add_min(rows, 2 * g + 1, x.half_sums + Tokens, acc);
+    }
+  }
+
+  // One vector of rows, from `row` of the strip.
+  static void run_rows(const std::byte* strip, int64_t units, ActivationTile x, int row,
+                       float* out) {
+    x.tokens = Tokens;
+    Sums acc;
+    for (F& a : acc) a = V::zero();
+    for (int64_t u = 0; u < units; ++u, strip += format.unit_bytes()) {
+      const Rows rows(strip, row);
+      for (int g = 0; g < format.unit_columns() / 32; ++g) {
+        for (int p = 0; p < x.planes; ++p) {
+          add_plane(rows, g, x.codes + p * activation_group * Tokens, x.scales + p * Tokens,
+                    x.code_sums + p * 2 * Tokens, acc);
+        }
+        add_mins(rows, g, x, acc);
+        x.advance(/*groups=*/1);
+      }
+    }
+    for (int t = 0; t < Tokens; ++t) V::store(out + t * strip_rows + row, acc[t]);
   }
 
   static void run(const std::byte* strip, int64_t units, const ActivationTile& x, float* out) {
-    constexpr int groups32 = format.unit_columns() / 32;
-    for (int part = 0; part < strip_rows; part += V::lanes) {
-      F acc[Tokens];
-      for (F& a : acc) a = V::zero();
-      const int8_t* codes_x = x.codes;
-      const float* scales_x = x.scales;
-      const float* sums_x = x.sums;
-      const std::byte* unit = strip;
-      for (int64_t u = 0; u < units; ++u, unit += format.unit_bytes()) {
-        UnitScales super{V::zero(), V::zero()};
-        if constexpr (format.super) {
-          super = {V::load_f16(unit + 2 * part), V::load_f16(unit + 2 * (strip_rows + part))};
-        }
-        for (int g = 0; g < groups32; ++g) {
-          const std::byte* codes = unit + format.codes_at() + g * format.code_bytes() + 4 * part;
-          Dots dot;
-          dot.clear();
-          if constexpr (format.codes != CodeKind::byte) {
-            multiply_nibbles(codes, codes_x, dot);
-            apply(dot, group_scale(unit, g, part, super), group_min(unit, g, part, super), scales_x,
-                  sums_x, acc);
-          } else if constexpr (format.group == 32) {
-            multiply_bytes(codes, codes_x, 0, 8, dot);
-            apply(dot, group_scale(unit, g, part, super), group_min(unit, g, part, super), scales_x,
-                  sums_x, acc);
-          } else {
-            multiply_bytes(codes, codes_x, 0, 4, dot);
-            apply(dot, group_scale(unit, 2 * g, part, super), group_min(unit, 2 * g, part, super),
-                  scales_x, sums_x, acc);
-            dot.clear();
-            multiply_bytes(codes, codes_x, 4, 8, dot);
-            apply(dot, group_scale(unit, 2 * g + 1, part, super),
-                  group_min(unit, 2 * g + 1, part, super), scales_x, sums_x + Tokens, acc);
-          }
-          codes_x += 32 * activation_planes * Tokens;
-          scales_x += Tokens;
-          sums_x += 2 * Tokens;
-        }
-      }
-      for (int t = 0; t < Tokens; ++t) V::store(out + t * strip_rows + part, acc[t]);
+    for (int row = 0; row < strip_rows; row += V::lanes) {
+      run_rows(strip, units, x, row, out);
     }
   }
 };
@@ -166,7 +194,8 @@ typename V::F load_weight(const std::byte* p) {
 }
 
 template <class V, DType D, int Tokens>
-void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t stride, float* out) {
+void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t stride,
+               float* out) {
   constexpr int element = D == DType::f32 ? 4 : 2;
   // Few tokens leave the multiply-adds waiting for each other, so columns take turns.
   constexpr int turns = Tokens >= 4 ? 1 : 4;
@@ -203,10 +232,11 @@ void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t 
 template <class V, DType D, int Tokens = 1>
 void fill_dot(KernelTable& table) {
   if constexpr (Tokens <= V::max_tile_tokens) {
+    constexpr auto dtype = static_cast<int>(D);
     if constexpr (D == DType::f32 || D == DType::f16 || D == DType::bf16) {
-      table.float_dot[static_cast<int>(D)][Tokens] = &float_dot<V, D, Tokens>;
+      table.float_dot[dtype][Tokens] = &float_dot<V, D, Tokens>;
     } else {
-      table.dot[static_cast<int>(D)][Tokens] = &QuantizedDot<V, D, Tokens>::run;
+      table.dot[dtype][Tokens] = &QuantizedDot<V, D, Tokens>::run;
     }
     fill_dot<V, D, Tokens + 1>(table);
   }

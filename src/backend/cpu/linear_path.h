@@ -10,11 +10,15 @@ enum class LinearPath : uint8_t {
   panel,  // expanded to bfloat16 (panel.h)
 };
 
-inline LinearPath choose_linear_path(int rows, const KernelTable& kernels) {
-  if (kernels.panel.product != nullptr && rows >= kernels.panel.min_tokens) {
+inline LinearPath choose_linear_path(int rows, Precision precision, const KernelTable& kernels) {
+  const bool may_round = precision != Precision::full;
+  if (may_round && kernels.panel.product != nullptr && rows >= kernels.panel.min_tokens) {
     return LinearPath::panel;
   }
   return LinearPath::dot;
 }
+
+// Planes of activations for the dot kernels (see ActivationTile).
+inline int activation_planes(Precision precision) { return precision == Precision::int8 ? 1 : 2; }
 
 }  // namespace ridge::backend::cpu

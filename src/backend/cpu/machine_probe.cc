@@ -47,7 +47,7 @@ double read_bytes_per_second(ThreadTeam& team) {
 }
 
 // The Q8_0 dot kernel over operands that stay in the first-level cache: what prefill can reach at
-// most with these instructions. Both activation planes count as one multiply-add, as a model does.
+// most with these instructions and one plane of activations.
 double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
   constexpr TileFormat format = tile_format(DType::q8_0);
   constexpr int columns = 512;
@@ -57,10 +57,12 @@ double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
   const DotTile dot = kernels.dot[static_cast<int>(DType::q8_0)][tokens];
   const double seconds = best_seconds(team, 3, [&](int) {
     std::vector<std::byte> strip(static_cast<size_t>(units) * format.unit_bytes());
-    std::vector<int8_t> codes(static_cast<size_t>(columns) * tokens * activation_planes, 1);
+    std::vector<int8_t> codes(static_cast<size_t>(columns) * tokens, 1);
     std::vector<float> scales(static_cast<size_t>(columns) / 16 * tokens, 1.0f);
+    std::vector<int32_t> code_sums(scales.size(), 1);
     float out[max_tile_tokens * strip_rows];
-    const ActivationTile tile{codes.data(), scales.data(), scales.data(), tokens};
+    const ActivationTile tile{codes.data(),  scales.data(), code_sums.data(), scales.data(),
+                              scales.data(), tokens,        /*planes=*/1};
     for (int i = 0; i < rounds; ++i) dot(strip.data(), units, tile, out);
   });
   return 2.0 * strip_rows * columns * tokens * rounds * team.size() / seconds;

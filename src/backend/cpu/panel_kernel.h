@@ -11,7 +11,7 @@ template <class V, DType D>
 struct PanelExpansion {
   static constexpr TileFormat format = tile_format(D);
   static constexpr int groups32 = format.unit_columns() / 32;
-  using Dot = QuantizedDot<V, D, 1>;
+  using Rows = typename QuantizedDot<V, D, 1>::Rows;
   using F = typename V::F;
   using B = typename V::B;
 
@@ -19,64 +19,45 @@ struct PanelExpansion {
   struct Line {
     F scale, shift;
   };
-  static Line line(const std::byte* unit, int group, int part,
-                   const typename Dot::UnitScales& super) {
-    const F scale = Dot::group_scale(unit, group, part, super);
+  static Line line(const Rows& rows, int group) {
+    const F scale = rows.scale(group);
     if constexpr (format.has_min) {
-      return {scale, Dot::group_min(unit, group, part, super)};
+      return {scale, rows.min(group)};
     } else {
       return {scale, V::mul(scale, V::set1(-static_cast<float>(format.offset)))};
     }
   }
 
-  // Columns 4j … 4j + 3 of the part's rows.
-  static void expand_quad(B codes, const Line& l, bf16_bits* to) {
+  // Columns 4 · Quad … 4 · Quad + 3 of 32, of one vector of rows.
+  template <int Quad>
+  static void expand_quad(const Rows& rows, int group32, const Line& l, bf16_bits* to) {
+    const B codes = quad_codes<V, D, Quad>(rows.codes(group32));
     const auto value = [&](int column) {
       return V::fma(V::code_float(codes, column), l.scale, l.shift);
     };
+    to += Quad * 4 * strip_rows;
     V::store_bf16_pairs(to, value(0), value(1));
     V::store_bf16_pairs(to + 2 * strip_rows, value(2), value(3));
   }
 
-  static void expand_group(const std::byte* unit, int g, int part,
-                           const typename Dot::UnitScales& super, bf16_bits* to) {
-    const std::byte* codes = unit + format.codes_at() + g * format.code_bytes() + 4 * part;
-    constexpr int quad_elements = 4 * strip_rows;
-    if constexpr (format.codes == CodeKind::byte) {
-      constexpr int lines = 32 / format.group;
-      for (int i = 0; i < lines; ++i) {
-        const Line l = line(unit, lines * g + i, part, super);
-        for (int quad = 8 / lines * i; quad < 8 / lines * (i + 1); ++quad) {
-          expand_quad(V::load_bytes(codes + 64 * quad), l, to + quad * quad_elements);
-        }
-      }
-    } else {
-      const Line l = line(unit, g, part, super);
-      for (int quad = 0; quad < 4; ++quad) {
-        const B raw = V::load_bytes(codes + 64 * quad);
-        B low = V::low_nibbles(raw);
-        B high = V::high_nibbles(raw);
-        if constexpr (format.codes == CodeKind::codebook) {
-          low = V::codebook(low);
-          high = V::codebook(high);
-        }
-        expand_quad(low, l, to + quad * quad_elements);
-        expand_quad(high, l, to + (quad + 4) * quad_elements);
-      }
-    }
+  template <int... Quads>
+  static void expand(const Rows& rows, int group32, const Line& l, bf16_bits* to) {
+    (expand_quad<Quads>(rows, group32, l, to), ...);
   }
 
   static void run(const std::byte* strip, int64_t /*strip_columns*/, int64_t first, int64_t columns,
                   bf16_bits* panel) {
     for (int part = 0; part < strip_rows; part += V::lanes) {
       bf16_bits* to = panel + 2 * part;
-      for (int64_t g = first / 32; g < (first + columns) / 32; ++g, to += 32 * strip_rows) {
-        const std::byte* unit = strip + g / groups32 * format.unit_bytes();
-        typename Dot::UnitScales super{V::zero(), V::zero()};
-        if constexpr (format.super) {
-          super = {V::load_f16(unit + 2 * part), V::load_f16(unit + 2 * (strip_rows + part))};
+      for (int64_t at = first / 32; at < (first + columns) / 32; ++at, to += 32 * strip_rows) {
+        const Rows rows(strip + at / groups32 * format.unit_bytes(), part);
+        const auto g = static_cast<int>(at % groups32);
+        if constexpr (format.group == 32) {
+          expand<0, 4, 1, 5, 2, 6, 3, 7>(rows, g, line(rows, g), to);
+        } else {
+          expand<0, 1, 2, 3>(rows, g, line(rows, 2 * g), to);
+          expand<4, 5, 6, 7>(rows, g, line(rows, 2 * g + 1), to);
         }
-        expand_group(unit, static_cast<int>(g % groups32), part, super, to);
       }
     }
   }

@@ -64,14 +64,16 @@ void map_row(int64_t columns, float* out, Fn fn, const Inputs*... inputs) {
 template <class V>
 void add_row(const float* a, const float* b, int64_t columns, float* out) {
   using F = typename V::F;
-  map_row<V>(columns, out, [](F x, F y) { return V::add(x, y); }, a, b);
+  map_row<V>(
+      columns, out, [](F x, F y) { return V::add(x, y); }, a, b);
 }
 
 template <class V>
 void scale_row(const float* x, float factor, int64_t columns, float* out) {
   using F = typename V::F;
   const F f = V::set1(factor);
-  map_row<V>(columns, out, [f](F v) { return V::mul(v, f); }, x);
+  map_row<V>(
+      columns, out, [f](F v) { return V::mul(v, f); }, x);
 }
 
 template <class V>
@@ -90,7 +92,8 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t column
       });
   const float mean = V::reduce_add(squares) / static_cast<float>(columns);
   const F factor = V::set1(1.0f / __builtin_sqrtf(mean + eps));
-  map_row<V>(columns, out, [factor](F v, F w) { return V::mul(V::mul(v, factor), w); }, x, weight);
+  map_row<V>(
+      columns, out, [factor](F v, F w) { return V::mul(V::mul(v, factor), w); }, x, weight);
 }
 
 template <class V>
@@ -125,33 +128,45 @@ void gated_activation_row(const float* gate, const float* up, Activation kind, i
   }
 }
 
-// One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale / fine_steps.
-// Codes go out four by four, `tokens` quads apart.
+// One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale /
+// fine_steps. Codes go out four by four, `tokens` quads apart.
 template <class V>
 void quantize_group(const float* x, int64_t group, const ActivationRow& to) {
   using F = typename V::F;
+  constexpr int halves = 2;
   F best = V::zero();
   for (int i = 0; i < activation_group; i += V::lanes) best = V::max(best, V::abs(V::load(x + i)));
   const float largest = V::reduce_max(best);
-  const F inverse = V::set1(largest > 0 ? 127.0f / largest : 0.0f);
-  alignas(64) int8_t codes[activation_planes][activation_group];
-  float sums[2] = {0, 0};
-  for (int i = 0; i < activation_group; i += V::lanes) {
-    const F scaled = V::mul(V::load(x + i), inverse);
-    const F rest = V::mul(V::sub(scaled, V::round(scaled)), V::set1(fine_steps));
-    const int32_t coarse = V::store_codes(codes[0] + i, scaled);
-    const int32_t fine = V::store_codes(codes[1] + i, rest);
-    sums[i / 16] += static_cast<float>(coarse) + static_cast<float>(fine) * (1.0f / fine_steps);
-  }
-  const float scale = largest / 127.0f;
-  to.scales[group * to.tokens + to.token] = scale;
-  to.sums[(2 * group) * to.tokens + to.token] = scale * sums[0];
-  to.sums[(2 * group + 1) * to.tokens + to.token] = scale * sums[1];
-  int8_t* out = to.codes + 4 * (activation_planes * 8 * group * to.tokens + to.token);
-  for (int plane = 0; plane < activation_planes; ++plane) {
-    for (int quad = 0; quad < 8; ++quad, out += 4 * to.tokens) {
-      __builtin_memcpy(out, codes[plane] + 4 * quad, 4);
+  float scale = largest / 127.0f;
+  F inverse = V::set1(largest > 0 ? 127.0f / largest : 0.0f);
+  alignas(64) float rest[activation_group];
+  float half_sums[halves] = {};
+  const float* from = x;
+  for (int p = 0; p < to.planes; ++p) {
+    alignas(64) int8_t codes[activation_group];
+    int32_t sums[halves] = {};
+    for (int i = 0; i < activation_group; i += V::lanes) {
+      const F scaled = V::mul(V::load(from + i), inverse);
+      V::store(rest + i, V::sub(scaled, V::round(scaled)));
+      sums[i / 16] += V::store_codes(codes + i, scaled);
     }
+    const int64_t at = group * to.planes + p;
+    to.scales[at * to.tokens + to.token] = scale;
+    for (int half = 0; half < halves; ++half) {
+      to.code_sums[(at * halves + half) * to.tokens + to.token] = -sums[half];
+      half_sums[half] += scale * static_cast<float>(sums[half]);
+    }
+    int8_t* out = to.codes + 4 * (at * 8 * to.tokens + to.token);
+    for (int quad = 0; quad < 8; ++quad, out += 4 * to.tokens) {
+      __builtin_memcpy(out, codes + 4 * quad, 4);
+    }
+    from = rest;
+    inverse = V::set1(fine_steps);
+    scale /= fine_steps;
+  }
+  to.group_sums[group * to.tokens + to.token] = half_sums[0] + half_sums[1];
+  for (int half = 0; half < halves; ++half) {
+    to.half_sums[(group * halves + half) * to.tokens + to.token] = half_sums[half];
   }
 }
 

@@ -153,9 +153,7 @@ class Scheduler {
   void count_op(const Attention& o) { count(o.q), count(o.out); }
   void count_op(const MlaAttention& o) { count(o.q_latent), count(o.q_rope), count(o.out); }
   void count_op(const Route& o) { count(o.logits), count(o.ids), count(o.weights); }
-  void count_op(const ExpertLinear& o) {
-    count(o.x), count(o.ids), count(o.weights), count(o.out);
-  }
+  void count_op(const ExpertLinear& o) { count(o.x), count(o.ids), count(o.weights), count(o.out); }
   void count_op(const Add& o) { count(o.a), count(o.b), count(o.out); }
   void count_op(const Scale& o) { count(o.x), count(o.out); }
   void count_op(const GatherRows& o) { count(o.x), count(o.out); }
@@ -201,6 +199,7 @@ class Scheduler {
     plan.rows = rows_of(linear.x);
     plan.weight = as_cpu(linear.weight);
     plan.bias = as_cpu(linear.bias);
+    plan.precision = linear.precision;
     plan.out = linear.out;
     size_t ops = ahead + 1;
     if (const auto* gated = peek<GatedActivation>(ops);

@@ -35,9 +35,7 @@ struct Avx2 {
   static F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F fnma(F a, F b, F c) { return _mm256_fnmadd_ps(a, b, c); }
-  static F round(F a) {
-    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  }
+  static F round(F a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F pow2(F n) {
     const I biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
@@ -76,7 +74,8 @@ struct Avx2 {
     odd = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-65536)));
   }
   static F load_i8(const void* p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
   }
   static void store_f16(void* p, F x) {
     _mm_storeu_si128(static_cast<__m128i*>(p),
@@ -87,9 +86,9 @@ struct Avx2 {
     const I odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     const I rounded = _mm256_srli_epi32(
         _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
-    _mm_storeu_si128(static_cast<__m128i*>(p),
-                     _mm_packus_epi32(_mm256_castsi256_si128(rounded),
-                                      _mm256_extracti128_si256(rounded, 1)));
+    _mm_storeu_si128(
+        static_cast<__m128i*>(p),
+        _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
   }
   static int32_t store_codes(int8_t* p, F x) {
     const I rounded = _mm256_cvtps_epi32(x);
@@ -116,6 +115,11 @@ struct Avx2 {
 
   static I iset1(int32_t x) { return _mm256_set1_epi32(x); }
   static I izero() { return _mm256_setzero_si256(); }
+  static I iadd(I a, I b) { return _mm256_add_epi32(a, b); }
+  template <int Left>
+  static I ishift(I a) {
+    return _mm256_slli_epi32(a, Left);
+  }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
   static B load_bytes(const std::byte* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -124,6 +128,16 @@ struct Avx2 {
   static B high_nibbles(B a) {
     return _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15));
   }
+  template <int Right>
+  static B shifted(B a) {
+    if constexpr (Right > 0) return _mm256_srli_epi16(a, Right);
+    if constexpr (Right < 0) return _mm256_slli_epi16(a, -Right);
+    return a;
+  }
+  static B masked(B a, int mask) {
+    return _mm256_and_si256(a, _mm256_set1_epi8(static_cast<char>(mask)));
+  }
+  static B join(B low, B high, int mask) { return _mm256_or_si256(low, masked(high, mask)); }
   static B codebook(B nibbles) {
     const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_codebook.data()));
     const B table = _mm256_broadcastsi128_si256(_mm_xor_si128(levels, _mm_set1_epi8(-128)));

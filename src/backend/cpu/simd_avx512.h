@@ -57,9 +57,7 @@ struct Avx512 {
   static float reduce_max(F a) { return _mm512_reduce_max_ps(a); }
   // Lanes in [first, last) of a, `fill` in the others.
   static F keep(F a, int first, int last, float fill) {
-    const auto below = [](int n) {
-      return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1u;
-    };
+    const auto below = [](int n) { return n <= 0 ? 0u : n >= 16 ? 0xffffu : (1u << n) - 1u; };
     const auto mask = static_cast<__mmask16>(below(last) & ~below(first));
     return _mm512_mask_mov_ps(set1(fill), mask, a);
   }
@@ -78,7 +76,8 @@ struct Avx512 {
     odd = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-65536)));
   }
   static F load_i8(const void* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
   }
   static void store_f16(void* p, F x) {
     _mm256_storeu_si256(static_cast<__m256i*>(p),
@@ -128,11 +127,31 @@ struct Avx512 {
 
   static I iset1(int32_t x) { return _mm512_set1_epi32(x); }
   static I izero() { return _mm512_setzero_si512(); }
+  static I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
+  template <int Left>
+  static I ishift(I a) {
+    return _mm512_slli_epi32(a, Left);
+  }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
   static B low_nibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static B high_nibbles(B a) {
     return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
+  }
+  // Each byte's bits `Right` places further down (or up); what crosses bytes is for masked() or
+  // join() to drop.
+  template <int Right>
+  static B shifted(B a) {
+    if constexpr (Right > 0) return _mm512_srli_epi16(a, Right);
+    if constexpr (Right < 0) return _mm512_slli_epi16(a, -Right);
+    return a;
+  }
+  static B masked(B a, int mask) {
+    return _mm512_and_si512(a, _mm512_set1_epi8(static_cast<char>(mask)));
+  }
+  // low | (high & mask).
+  static B join(B low, B high, int mask) {
+    return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8(static_cast<char>(mask)), 0xf8);
   }
   // iq4_codebook[nibble] + 128.
   static B codebook(B nibbles) {

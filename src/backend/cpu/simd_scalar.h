@@ -14,7 +14,7 @@ namespace {
 
 struct Scalar {
   static constexpr int lanes = 8;
-  static constexpr int max_tile_tokens = 4;
+  static constexpr int max_tile_tokens = 2;
   static constexpr int block_rows = 2;
   static constexpr int block_vectors = 2;
   static constexpr bool has_bf16_dot = false;
@@ -78,9 +78,8 @@ struct Scalar {
     return each([&](int i) { return std::nearbyintf(a.v[i]); });
   }
   static F pow2(F n) {
-    return each([&](int i) {
-      return std::bit_cast<float>((static_cast<int32_t>(n.v[i]) + 127) << 23);
-    });
+    return each(
+        [&](int i) { return std::bit_cast<float>((static_cast<int32_t>(n.v[i]) + 127) << 23); });
   }
   static F scale2(F a, F n) { return mul(a, pow2(n)); }
   static bool any_greater(F a, F b) {
@@ -154,6 +153,15 @@ struct Scalar {
     return r;
   }
   static I izero() { return {}; }
+  static I iadd(I a, const I& b) {
+    for (int i = 0; i < lanes; ++i) a.v[i] += b.v[i];
+    return a;
+  }
+  template <int Left>
+  static I ishift(I a) {
+    for (int32_t& x : a.v) x *= 1 << Left;
+    return a;
+  }
   static F to_float(I a) {
     return each([&](int i) { return static_cast<float>(a.v[i]); });
   }
@@ -169,6 +177,19 @@ struct Scalar {
   static B high_nibbles(B a) {
     for (uint8_t& x : a.v) x >>= 4;
     return a;
+  }
+  template <int Right>
+  static B shifted(B a) {
+    for (uint8_t& x : a.v) x = static_cast<uint8_t>(Right > 0 ? x >> Right : x << -Right);
+    return a;
+  }
+  static B masked(B a, int mask) {
+    for (uint8_t& x : a.v) x &= mask;
+    return a;
+  }
+  static B join(B low, const B& high, int mask) {
+    for (int i = 0; i < lanes * 4; ++i) low.v[i] |= high.v[i] & mask;
+    return low;
   }
   static B codebook(B nibbles) {
     for (uint8_t& x : nibbles.v) x = static_cast<uint8_t>(iq4_codebook[x]) ^ 0x80;

@@ -8,7 +8,8 @@
 #include "backend/cpu/schedule.h"
 #include "backend/cpu/weight.h"
 
-// The kinds of steps that make_schedule chooses from. Each is one op of the contract or a run of them.
+// The kinds of steps that make_schedule chooses from. Each is one op of the contract or a run of
+// them.
 namespace ridge::backend::cpu {
 
 // [norm →] linear [→ activation | → += residual].
@@ -21,10 +22,11 @@ struct LinearPlan {
   const CpuWeight* bias = nullptr;
   std::optional<Activation> activation;  // of the weight's two halves of rows
   bool accumulate = false;               // out += instead of out =
+  Precision precision = Precision::full;
   Value out;
 };
-std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits, int members,
-                                       const KernelTable& kernels);
+std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits,
+                                       int members, const KernelTable& kernels);
 
 // cos and sin of every position of a run, [T][rotary_dim / 2][2], shared by all layers.
 class RopeAngles {

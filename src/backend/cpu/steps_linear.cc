@@ -11,17 +11,24 @@ namespace {
 // Rows of activations quantised in tiles (see ActivationTile), over memory that somebody lends.
 class QuantizedRows {
  public:
-  QuantizedRows(std::byte* memory, int rows, int64_t columns, int tile_tokens)
-      : rows_(rows), columns_(padded(columns)), tiles_((rows + tile_tokens - 1) / tile_tokens) {
+  QuantizedRows(std::byte* memory, int rows, int64_t columns, int planes, int tile_tokens)
+      : rows_(rows),
+        groups_(padded(columns) / activation_group),
+        planes_(planes),
+        tiles_((rows + tile_tokens - 1) / tile_tokens) {
     codes_ = reinterpret_cast<int8_t*>(memory);
-    scales_ = reinterpret_cast<float*>(codes_ + rows_ * columns_ * activation_planes);
-    sums_ = scales_ + rows_ * columns_ / activation_group;
+    scales_ = reinterpret_cast<float*>(codes_ + rows_ * groups_ * activation_group * planes);
+    code_sums_ = reinterpret_cast<int32_t*>(scales_ + rows_ * groups_ * planes);
+    group_sums_ = reinterpret_cast<float*>(code_sums_ + rows_ * groups_ * planes * 2);
+    half_sums_ = group_sums_ + rows_ * groups_;
   }
 
   static int64_t padded(int64_t columns) { return (columns + 255) / 256 * 256; }
-  static size_t bytes(int rows, int64_t columns) {
-    // Two codes, a quarter of a byte of sums and an eighth of scales for each column.
-    return static_cast<size_t>(rows) * padded(columns) * (8 * activation_planes + 3) / 8 + 64;
+  // For each group of 32: codes, a scale and two sums of codes for each plane; a sum and its
+  // halves.
+  static size_t bytes(int rows, int64_t columns, int planes) {
+    const int64_t groups = padded(columns) / activation_group;
+    return static_cast<size_t>(rows * groups * (planes * (activation_group + 4 + 8) + 12) + 64);
   }
 
   int tiles() const { return tiles_; }
@@ -30,26 +37,40 @@ class QuantizedRows {
     return static_cast<int>(static_cast<int64_t>(tile) * rows_ / tiles_);
   }
   ActivationTile tile(int index) const {
-    const int64_t at = first(index);
-    return {codes_ + at * columns_ * activation_planes, scales_ + at * columns_ / activation_group,
-            sums_ + at * columns_ / 16, first(index + 1) - first(index)};
+    const int64_t at = first(index) * groups_;
+    return {codes_ + at * activation_group * planes_,
+            scales_ + at * planes_,
+            code_sums_ + at * planes_ * 2,
+            group_sums_ + at,
+            half_sums_ + at * 2,
+            first(index + 1) - first(index),
+            planes_};
   }
   ActivationRow row(int index) const {
     int tile_index = static_cast<int>(static_cast<int64_t>(index) * tiles_ / rows_);
     while (first(tile_index) > index) --tile_index;
     while (first(tile_index + 1) <= index) ++tile_index;
     const ActivationTile t = tile(tile_index);
-    return {const_cast<int8_t*>(t.codes), const_cast<float*>(t.scales), const_cast<float*>(t.sums),
-            t.tokens, index - first(tile_index)};
+    return {const_cast<int8_t*>(t.codes),
+            const_cast<float*>(t.scales),
+            const_cast<int32_t*>(t.code_sums),
+            const_cast<float*>(t.group_sums),
+            const_cast<float*>(t.half_sums),
+            t.tokens,
+            planes_,
+            index - first(tile_index)};
   }
 
  private:
   int64_t rows_;
-  int64_t columns_;
+  int64_t groups_;
+  int planes_;
   int tiles_;
   int8_t* codes_;
   float* scales_;
-  float* sums_;
+  int32_t* code_sums_;
+  float* group_sums_;
+  float* half_sums_;
 };
 
 // Up to this many rows, each member prepares the activations for itself: that costs less than a
@@ -57,7 +78,7 @@ class QuantizedRows {
 constexpr int private_rows = 2;
 
 // Activations that stay in the second-level cache while strips of weights pass by.
-constexpr int64_t block_bytes = 384 << 10;
+constexpr int64_t block_bytes = 512 << 10;
 
 class LinearStep final : public Step {
  public:
@@ -66,10 +87,11 @@ class LinearStep final : public Step {
       : plan_(plan),
         kernels_(kernels),
         columns_(plan.weight->columns()),
+        planes_(activation_planes(plan.precision)),
         strips_(plan),
         max_rows_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs),
         chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))) {
-    if (choose_linear_path(max_rows_, kernels) == LinearPath::panel) {
+    if (choose_linear_path(max_rows_, plan.precision, kernels) == LinearPath::panel) {
       panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
       max_rows_ = kernels.panel.min_tokens - 1;
     }
@@ -87,21 +109,22 @@ class LinearStep final : public Step {
   void run(Run& run, int member) override {
     const int rows = run.rows(plan_.rows);
     if (rows == 0) return;
-    if (choose_linear_path(rows, kernels_) == LinearPath::panel) {
+    if (choose_linear_path(rows, plan_.precision, kernels_) == LinearPath::panel) {
       std::atomic<int64_t>& next = run.counters[index];
       return panel_->run(run, member, rows, next);
     }
     const bool own = rows <= private_rows || run.team.size() == 1;
-    std::byte* memory = rows <= private_rows ? run.member_scratch[member].data() : run.shared_scratch;
-    const QuantizedRows codes(memory, rows, columns_, kernels_.tile_tokens);
-    auto* normed = reinterpret_cast<float*>(memory + QuantizedRows::bytes(rows, columns_));
+    std::byte* memory =
+        rows <= private_rows ? run.member_scratch[member].data() : run.shared_scratch;
+    const QuantizedRows codes(memory, rows, columns_, planes_, kernels_.tile_tokens);
+    auto* normed = reinterpret_cast<float*>(memory + QuantizedRows::bytes(rows, columns_, planes_));
     const Prepared x = prepared(run, codes, normed);
     split_rows(rows, own ? 1 : run.team.size(), own ? 0 : member,
                [&](int row) { prepare(run, row, codes, normed); });
     if (!own) run.team.barrier();
-    const int tiles_at_once = static_cast<int>(std::max<int64_t>(
-        1, block_bytes / static_cast<int64_t>(
-               QuantizedRows::bytes(kernels_.tile_tokens, columns_))));
+    const int tiles_at_once = static_cast<int>(
+        std::max<int64_t>(1, block_bytes / static_cast<int64_t>(QuantizedRows::bytes(
+                                               kernels_.tile_tokens, columns_, planes_))));
     const int64_t strips = strips_.count();
     // Blocks of tokens outside, so that strips are read from memory once for each block.
     const int64_t blocks = (codes.tiles() + tiles_at_once - 1) / tiles_at_once;
@@ -122,7 +145,7 @@ class LinearStep final : public Step {
   };
 
   size_t scratch_bytes(int rows) const {
-    return QuantizedRows::bytes(rows, columns_) + static_cast<size_t>(rows) * columns_ * 4;
+    return QuantizedRows::bytes(rows, columns_, planes_) + static_cast<size_t>(rows) * columns_ * 4;
   }
 
   Prepared prepared(const Run& run, const QuantizedRows& codes, const float* normed) const {
@@ -165,6 +188,7 @@ class LinearStep final : public Step {
   const LinearPlan plan_;
   const KernelTable& kernels_;
   const int64_t columns_;
+  const int planes_;
   const LinearStrips strips_;
   int max_rows_;  // that meet the dot kernels
   const int64_t chunk_;

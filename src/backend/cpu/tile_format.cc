@@ -255,32 +255,72 @@ void join_as(const BlockParts& parts, std::byte* bytes) {
   std::memcpy(bytes, &block, sizeof(Block));
 }
 
-// One block's codes into its place in a strip's unit: 32 columns from `group32` on.
-void place_codes(const TileFormat& format, const uint8_t* codes, int row, std::byte* at) {
-  auto* to = reinterpret_cast<uint8_t*>(at) + 4 * row;
-  if (format.codes == CodeKind::byte) {
-    for (int quad = 0; quad < 8; ++quad) std::memcpy(to + 64 * quad, codes + 4 * quad, 4);
-    return;
+// Where in the codes of 32 columns a plane keeps its part of one code, as TileFormat's table says.
+struct PlaceInPlane {
+  int byte;
+  int shift;
+};
+
+PlaceInPlane in_bytes(int quad) { return {64 * quad, 0}; }
+PlaceInPlane in_nibbles(int quad) { return {64 * (quad % 4), quad < 4 ? 0 : 4}; }
+PlaceInPlane in_pairs(int quad) { return {64 * (quad / 4), 2 * (quad % 4)}; }
+PlaceInPlane in_bits(int quad) { return {0, quad}; }
+
+struct Plane {
+  PlaceInPlane (*place)(int quad);
+  int at;        // byte offset of the plane
+  int low_bit;   // of the code's part that it keeps
+  uint8_t mask;  // of that part
+};
+
+// The planes of a format, lowest bits first; unused ones have no `place`.
+std::array<Plane, 2> planes_of(const TileFormat& format) {
+  switch (format.bits) {
+    case 8:
+      return {{{&in_bytes, 0, 0, 255}, {}}};
+    case 2:
+      return {{{&in_pairs, 0, 0, 3}, {}}};
+    case 3:
+      return {{{&in_pairs, 0, 0, 3}, {&in_bits, 128, 2, 1}}};
+    case 5:
+      return {{{&in_nibbles, 0, 0, 15}, {&in_bits, 256, 4, 1}}};
+    case 6:
+      return {{{&in_nibbles, 0, 0, 15}, {&in_pairs, 256, 4, 3}}};
+    default:
+      return {{{&in_nibbles, 0, 0, 15}, {}}};
   }
-  uint8_t packed[16];
-  join_nibbles(codes, packed);
-  for (int quad = 0; quad < 4; ++quad) std::memcpy(to + 64 * quad, packed + 4 * quad, 4);
 }
 
-void take_codes(const TileFormat& format, const std::byte* at, int row, uint8_t* codes) {
-  const auto* from = reinterpret_cast<const uint8_t*>(at) + 4 * row;
-  if (format.codes == CodeKind::byte) {
-    for (int quad = 0; quad < 8; ++quad) std::memcpy(codes + 4 * quad, from + 64 * quad, 4);
-    return;
+// One row's codes of 32 columns into their places at `to`, which are zero before.
+void place_codes(const std::array<Plane, 2>& planes, const uint8_t* codes, int row, std::byte* to) {
+  for (const Plane& plane : planes) {
+    if (plane.place == nullptr) continue;
+    for (int quad = 0; quad < 8; ++quad) {
+      const PlaceInPlane place = plane.place(quad);
+      auto* at = reinterpret_cast<uint8_t*>(to) + plane.at + place.byte + 4 * row;
+      for (int i = 0; i < 4; ++i) {
+        at[i] |= ((codes[4 * quad + i] >> plane.low_bit) & plane.mask) << place.shift;
+      }
+    }
   }
-  uint8_t packed[16];
-  for (int quad = 0; quad < 4; ++quad) std::memcpy(packed + 4 * quad, from + 64 * quad, 4);
-  split_nibbles(packed, codes);
 }
 
-void store_u16(std::byte* at, int index, uint16_t value) {
-  std::memcpy(at + 2 * index, &value, 2);
+void take_codes(const std::array<Plane, 2>& planes, const std::byte* from, int row,
+                uint8_t* codes) {
+  std::memset(codes, 0, 32);
+  for (const Plane& plane : planes) {
+    if (plane.place == nullptr) continue;
+    for (int quad = 0; quad < 8; ++quad) {
+      const PlaceInPlane place = plane.place(quad);
+      const auto* at = reinterpret_cast<const uint8_t*>(from) + plane.at + place.byte + 4 * row;
+      for (int i = 0; i < 4; ++i) {
+        codes[4 * quad + i] |= ((at[i] >> place.shift) & plane.mask) << plane.low_bit;
+      }
+    }
+  }
 }
+
+void store_u16(std::byte* at, int index, uint16_t value) { std::memcpy(at + 2 * index, &value, 2); }
 uint16_t load_u16(const std::byte* at, int index) {
   uint16_t value;
   std::memcpy(&value, at + 2 * index, 2);
@@ -291,43 +331,70 @@ uint16_t load_u16(const std::byte* at, int index) {
 
 void split_block(DType dtype, const std::byte* block, BlockParts& parts) {
   switch (dtype) {
-    case DType::q4_0: return split_as<BlockQ4_0>(block, parts);
-    case DType::q4_1: return split_as<BlockQ4_1>(block, parts);
-    case DType::q5_0: return split_as<BlockQ5_0>(block, parts);
-    case DType::q5_1: return split_as<BlockQ5_1>(block, parts);
-    case DType::q8_0: return split_as<BlockQ8_0>(block, parts);
-    case DType::q2_k: return split_as<BlockQ2_K>(block, parts);
-    case DType::q3_k: return split_as<BlockQ3_K>(block, parts);
-    case DType::q4_k: return split_as<BlockQ4_K>(block, parts);
-    case DType::q5_k: return split_as<BlockQ5_K>(block, parts);
-    case DType::q6_k: return split_as<BlockQ6_K>(block, parts);
-    case DType::iq4_nl: return split_as<BlockIQ4_NL>(block, parts);
-    case DType::iq4_xs: return split_as<BlockIQ4_XS>(block, parts);
-    default: RIDGE_ASSERT(!"a quantised dtype");
+    case DType::q4_0:
+      return split_as<BlockQ4_0>(block, parts);
+    case DType::q4_1:
+      return split_as<BlockQ4_1>(block, parts);
+    case DType::q5_0:
+      return split_as<BlockQ5_0>(block, parts);
+    case DType::q5_1:
+      return split_as<BlockQ5_1>(block, parts);
+    case DType::q8_0:
+      return split_as<BlockQ8_0>(block, parts);
+    case DType::q2_k:
+      return split_as<BlockQ2_K>(block, parts);
+    case DType::q3_k:
+      return split_as<BlockQ3_K>(block, parts);
+    case DType::q4_k:
+      return split_as<BlockQ4_K>(block, parts);
+    case DType::q5_k:
+      return split_as<BlockQ5_K>(block, parts);
+    case DType::q6_k:
+      return split_as<BlockQ6_K>(block, parts);
+    case DType::iq4_nl:
+      return split_as<BlockIQ4_NL>(block, parts);
+    case DType::iq4_xs:
+      return split_as<BlockIQ4_XS>(block, parts);
+    default:
+      RIDGE_ASSERT(!"a quantised dtype");
   }
 }
 
 void join_block(DType dtype, const BlockParts& parts, std::byte* block) {
   switch (dtype) {
-    case DType::q4_0: return join_as<BlockQ4_0>(parts, block);
-    case DType::q4_1: return join_as<BlockQ4_1>(parts, block);
-    case DType::q5_0: return join_as<BlockQ5_0>(parts, block);
-    case DType::q5_1: return join_as<BlockQ5_1>(parts, block);
-    case DType::q8_0: return join_as<BlockQ8_0>(parts, block);
-    case DType::q2_k: return join_as<BlockQ2_K>(parts, block);
-    case DType::q3_k: return join_as<BlockQ3_K>(parts, block);
-    case DType::q4_k: return join_as<BlockQ4_K>(parts, block);
-    case DType::q5_k: return join_as<BlockQ5_K>(parts, block);
-    case DType::q6_k: return join_as<BlockQ6_K>(parts, block);
-    case DType::iq4_nl: return join_as<BlockIQ4_NL>(parts, block);
-    case DType::iq4_xs: return join_as<BlockIQ4_XS>(parts, block);
-    default: RIDGE_ASSERT(!"a quantised dtype");
+    case DType::q4_0:
+      return join_as<BlockQ4_0>(parts, block);
+    case DType::q4_1:
+      return join_as<BlockQ4_1>(parts, block);
+    case DType::q5_0:
+      return join_as<BlockQ5_0>(parts, block);
+    case DType::q5_1:
+      return join_as<BlockQ5_1>(parts, block);
+    case DType::q8_0:
+      return join_as<BlockQ8_0>(parts, block);
+    case DType::q2_k:
+      return join_as<BlockQ2_K>(parts, block);
+    case DType::q3_k:
+      return join_as<BlockQ3_K>(parts, block);
+    case DType::q4_k:
+      return join_as<BlockQ4_K>(parts, block);
+    case DType::q5_k:
+      return join_as<BlockQ5_K>(parts, block);
+    case DType::q6_k:
+      return join_as<BlockQ6_K>(parts, block);
+    case DType::iq4_nl:
+      return join_as<BlockIQ4_NL>(parts, block);
+    case DType::iq4_xs:
+      return join_as<BlockIQ4_XS>(parts, block);
+    default:
+      RIDGE_ASSERT(!"a quantised dtype");
   }
 }
 
 void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t columns,
                 std::byte* strip) {
   const TileFormat format = tile_format(dtype);
+  const std::array<Plane, 2> planes = planes_of(format);
   const DTypeTraits& t = traits(dtype);
   const int64_t units = units_of(format, columns);
   std::memset(strip, 0, static_cast<size_t>(units) * format.unit_bytes());
@@ -345,7 +412,8 @@ void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t co
         store_u16(unit, strip_rows + row, parts.dmin);
         for (int g = 0; g < groups_per_block; ++g) {
           unit[format.scales_at() + g * strip_rows + row] = std::byte(parts.scales[g]);
-          if (format.has_min) unit[format.mins_at() + g * strip_rows + row] = std::byte(parts.mins[g]);
+          if (format.has_min)
+            unit[format.mins_at() + g * strip_rows + row] = std::byte(parts.mins[g]);
         }
       } else {
         store_u16(unit + format.scales_at(), in_unit * strip_rows + row, parts.d);
@@ -356,7 +424,7 @@ void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t co
       const int groups32 = t.block_elements / 32;
       std::byte* codes = unit + format.codes_at() + in_unit * groups32 * format.code_bytes();
       for (int g = 0; g < groups32; ++g) {
-        place_codes(format, parts.codes.data() + 32 * g, row, codes + g * format.code_bytes());
+        place_codes(planes, parts.codes.data() + 32 * g, row, codes + g * format.code_bytes());
       }
     }
   }
@@ -364,6 +432,7 @@ void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t co
 
 void unpack_row(DType dtype, const std::byte* strip, int row, int64_t columns, std::byte* out) {
   const TileFormat format = tile_format(dtype);
+  const std::array<Plane, 2> planes = planes_of(format);
   const DTypeTraits& t = traits(dtype);
   const int blocks_per_unit = format.unit_columns() / t.block_elements;
   const int groups_per_block = t.block_elements / format.group;
@@ -389,7 +458,7 @@ void unpack_row(DType dtype, const std::byte* strip, int row, int64_t columns, s
     const int groups32 = t.block_elements / 32;
     const std::byte* codes = unit + format.codes_at() + in_unit * groups32 * format.code_bytes();
     for (int g = 0; g < groups32; ++g) {
-      take_codes(format, codes + g * format.code_bytes(), row, parts.codes.data() + 32 * g);
+      take_codes(planes, codes + g * format.code_bytes(), row, parts.codes.data() + 32 * g);
     }
     join_block(dtype, parts, out + block * t.block_bytes);
   }

@@ -8,9 +8,9 @@
 
 // How quantised weights lie in memory for the kernels.
 //
-// A weight [N, K] is cut into strips of 16 rows; a strip is a run of units, each 64 columns wide for
-// formats with blocks of 32 and 256 wide for the K formats. All that one unit needs lies together, so
-// that a thread reads one stream:
+// A weight [N, K] is cut into strips of 16 rows; a strip is a run of units, each 64 columns wide
+// for formats with blocks of 32 and 256 wide for the K formats. All that one unit needs lies
+// together, so that a thread reads one stream:
 //
 //   unit of a simple format (64 columns)      unit of a K format (256 columns)
 //   ┌────────────────────────────┐            ┌─────────────────────────────────────┐
@@ -19,10 +19,17 @@
 //   │ codes     [2 groups]       │            │ min   i8 [groups][16] ?             │
 //   └────────────────────────────┘            │ codes    [8 groups of 32]           │
 //                                             └─────────────────────────────────────┘
-//   codes of 32 columns × 16 rows:
-//     bytes   (512 B): quad j = columns 4j … 4j+3 is 64 bytes, row r at 4r, so that one 512-bit dot
-//                      product takes 4 columns of all 16 rows
-//     nibbles (256 B): quad j in the low halves, quad j + 4 in the high halves
+// The codes of 32 columns × 16 rows take 64 bytes for each of their bits. A vector of 64 bytes
+// holds quad j, the columns 4j … 4j+3, with row r at byte 4r, so that one 512-bit dot product takes
+// 4 columns of all 16 rows. Codes of less than 8 bits come in planes, one after the other:
+//
+//   bits   planes
+//   8      bytes    [8 quads][64]
+//   4      nibbles  [4][64]: quad j in the low halves, quad j + 4 in the high ones
+//   5      nibbles, then bits [64]: bit j is the highest of quad j
+//   6      nibbles, then pairs of bits [2][64]: quad j is pair j % 4 of vector j / 4
+//   2      pairs of bits
+//   3      pairs of bits, then bits
 //
 // Codes are the file's, made unsigned: value = scale · (code - offset), or scale · code + min.
 // Rows past N and columns past K have zero codes and zero scales.
@@ -30,19 +37,14 @@ namespace ridge::backend::cpu {
 
 inline constexpr int strip_rows = 16;
 
-enum class CodeKind : uint8_t {
-  nibble,    // 4 bits, the value itself
-  codebook,  // 4 bits, an index into iq4_codebook
-  byte,      // 8 bits (also formats of 2, 3, 5 and 6 bits)
-};
-
 struct TileFormat {
   DType dtype;
-  CodeKind codes;
-  bool super;    // two levels of scales (the K formats and IQ4_XS)
-  bool has_min;  // value = scale · code + min; min is subtracted in super formats
-  int offset;    // of the unsigned code
-  int group;     // columns that share a scale
+  int bits;       // of a code in memory
+  bool codebook;  // a code is an index into iq4_codebook
+  bool super;     // two levels of scales (the K formats and IQ4_XS)
+  bool has_min;   // value = scale · code + min; min is subtracted in super formats
+  int offset;     // of the unsigned code
+  int group;      // columns that share a scale
 
   constexpr int unit_columns() const { return super ? 256 : 64; }
   constexpr int groups() const { return unit_columns() / group; }
@@ -54,25 +56,38 @@ struct TileFormat {
   constexpr int mins_at() const { return scales_at() + scale_bytes(); }
   constexpr int codes_at() const { return mins_at() + (has_min ? scale_bytes() : 0); }
   // Bytes of the codes of 32 columns.
-  constexpr int code_bytes() const { return codes == CodeKind::byte ? 512 : 256; }
+  constexpr int code_bytes() const { return 64 * bits; }
   constexpr int unit_bytes() const { return codes_at() + unit_columns() / 32 * code_bytes(); }
 };
 
 constexpr TileFormat tile_format(DType dtype) {
   switch (dtype) {
-    case DType::q4_0: return {dtype, CodeKind::nibble, false, false, 8, 32};
-    case DType::q4_1: return {dtype, CodeKind::nibble, false, true, 0, 32};
-    case DType::q5_0: return {dtype, CodeKind::byte, false, false, 16, 32};
-    case DType::q5_1: return {dtype, CodeKind::byte, false, true, 0, 32};
-    case DType::q8_0: return {dtype, CodeKind::byte, false, false, 128, 32};
-    case DType::iq4_nl: return {dtype, CodeKind::codebook, false, false, 128, 32};
-    case DType::q2_k: return {dtype, CodeKind::byte, true, true, 0, 16};
-    case DType::q3_k: return {dtype, CodeKind::byte, true, false, 4, 16};
-    case DType::q4_k: return {dtype, CodeKind::nibble, true, true, 0, 32};
-    case DType::q5_k: return {dtype, CodeKind::byte, true, true, 0, 32};
-    case DType::q6_k: return {dtype, CodeKind::byte, true, false, 32, 16};
-    case DType::iq4_xs: return {dtype, CodeKind::codebook, true, false, 128, 32};
-    default: return {dtype, CodeKind::byte, false, false, 0, 0};  // not a tile format
+    case DType::q4_0:
+      return {dtype, 4, false, false, false, 8, 32};
+    case DType::q4_1:
+      return {dtype, 4, false, false, true, 0, 32};
+    case DType::q5_0:
+      return {dtype, 5, false, false, false, 16, 32};
+    case DType::q5_1:
+      return {dtype, 5, false, false, true, 0, 32};
+    case DType::q8_0:
+      return {dtype, 8, false, false, false, 128, 32};
+    case DType::iq4_nl:
+      return {dtype, 4, true, false, false, 128, 32};
+    case DType::q2_k:
+      return {dtype, 2, false, true, true, 0, 16};
+    case DType::q3_k:
+      return {dtype, 3, false, true, false, 4, 16};
+    case DType::q4_k:
+      return {dtype, 4, false, true, true, 0, 32};
+    case DType::q5_k:
+      return {dtype, 5, false, true, true, 0, 32};
+    case DType::q6_k:
+      return {dtype, 6, false, true, false, 32, 16};
+    case DType::iq4_xs:
+      return {dtype, 4, true, true, false, 128, 32};
+    default:
+      return {dtype, 8, false, false, false, 0, 0};  // not a tile format
   }
 }
 
@@ -80,8 +95,8 @@ constexpr TileFormat tile_format(DType dtype) {
 struct BlockParts {
   std::array<uint8_t, 256> codes{};
   uint16_t d = 0;
-  uint16_t dmin = 0;                 // the min itself in simple formats
-  std::array<int8_t, 16> scales{};   // super formats, [256 / group]
+  uint16_t dmin = 0;                // the min itself in simple formats
+  std::array<int8_t, 16> scales{};  // super formats, [256 / group]
   std::array<int8_t, 16> mins{};
 };
 
