@@ -12,7 +12,7 @@ namespace {
 template <class V>
 KernelTable make_kernel_table() {
   KernelTable table{};
-  table.tile_tokens = V::max_tile_tokens;
+  table.tile_rows = V::max_tile_rows;
   fill_dot<V, DType::f32>(table);
   fill_dot<V, DType::f16>(table);
   fill_dot<V, DType::bf16>(table);

@@ -10,54 +10,54 @@
 // What each instruction set provides to the schedule: plain functions over pointers and integers.
 namespace ridge::backend::cpu {
 
-inline constexpr int max_tile_tokens = 8;
+inline constexpr int max_tile_rows = 8;
 inline constexpr int activation_group = 32;
 
-// Activations of T tokens in groups of 32 columns: x ≈ scale · code in one int8 plane, or in two,
-// of which the second holds what the first leaves over, in steps fine_steps times finer: about 15
-// bits. Tokens come in tiles of at most max_tile_tokens, and a tile is interleaved, so that a
-// kernel has one pointer for all its tokens. K is padded to a multiple of 256 with zeros.
+// Activations in groups of 32 columns. A token takes one row of int8 codes, x ≈ scale · code, or two,
+// one below the other, of which the second holds what the first leaves over, in steps fine_steps times
+// finer: about 15 bits together. Rows come in tiles of at most max_tile_rows, and a tile is
+// interleaved, so that a kernel has one pointer for all of them. K is padded to a multiple of 256 with
+// zeros.
 struct ActivationTile {
-  const int8_t* codes;       // [K/32][planes][8 quads][tokens][4]
-  const float* scales;       // [K/32][planes][tokens]
-  const int32_t* code_sums;  // [K/32][planes][2 halves of 16 columns][tokens]: -Σ codes
-  const float* group_sums;   // [K/32][tokens]: Σ of 32 columns' x, as the planes have it
-  const float* half_sums;    // [K/16][tokens]: the same of 16
-  int tokens;
-  int planes;
+  const int8_t* codes;       // [K/32][8 quads][count][4]
+  const float* scales;       // [K/32][count]
+  const int32_t* code_sums;  // [K/32][2 halves of 16 columns][count]: -Σ codes
+  const float* group_sums;   // [K/32][count]: Σ of 32 columns' scale · code
+  const float* half_sums;    // [K/16][count]: the same of 16
+  int count;                 // rows
 
-  // To the columns `groups` · 32 further on.
-  void advance(int64_t groups) {
-    codes += groups * activation_group * planes * tokens;
-    scales += groups * planes * tokens;
-    code_sums += groups * 2 * planes * tokens;
-    group_sums += groups * tokens;
-    half_sums += groups * 2 * tokens;
+  // To the next 32 columns.
+  void advance() {
+    codes += activation_group * count;
+    scales += count;
+    code_sums += 2 * count;
+    group_sums += count;
+    half_sums += 2 * count;
   }
 };
 inline constexpr float fine_steps = 254.0f;
-inline constexpr int max_activation_planes = 2;
 
-// out[tokens][strip_rows] = the strip's rows times each token of the tile.
+// out[count][strip_rows] = the strip's rows times each row of the tile.
 //   strip: `units` units as in tile_format.h
+//   next: as many bytes that will be read soon, to be fetched meanwhile; or nullptr
 using DotTile = void (*)(const std::byte* strip, int64_t units, const ActivationTile& x,
-                         float* out);
+                         const std::byte* next, float* out);
 
 // The same for float weights, stored [K][strip_rows]: x is row-major float32 with `stride` floats a
 // token.
 using FloatDotTile = void (*)(const std::byte* strip, int64_t columns, const float* x,
                               int64_t stride, float* out);
 
-// Where one row of a tile goes.
-struct ActivationRow {
+// Where one token's rows of a tile go.
+struct ActivationRows {
   int8_t* codes;
   float* scales;
   int32_t* code_sums;
   float* group_sums;
   float* half_sums;
-  int tokens;  // of the tile
-  int planes;
-  int token;  // this one's place in the tile
+  int count;   // rows of the tile
+  int first;   // the token's first
+  int planes;  // its rows, 1 or 2
 };
 
 // Where one KV head of one block has what. Groups of 1 (f32, f16), 2 (bf16) or 4 (i8) are what one lane
@@ -124,12 +124,12 @@ constexpr int64_t partial_floats(const KvGeometry& kv) {
 }
 
 struct KernelTable {
-  int tile_tokens;                                           // at most max_tile_tokens
-  DotTile dot[dtype_count][max_tile_tokens + 1];             // [dtype][tokens], quantised dtypes
-  FloatDotTile float_dot[dtype_count][max_tile_tokens + 1];  // f32, f16, bf16
+  int tile_rows;                                             // at most max_tile_rows
+  DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
+  FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
   PanelKernels panel;                                        // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
-  void (*quantize_row)(const float* x, int64_t columns, const ActivationRow& to);
+  void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t columns, float* out);
   void (*gated_activation)(const float* gate, const float* up, Activation kind, int64_t columns,
                            float* out);

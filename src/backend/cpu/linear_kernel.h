@@ -42,8 +42,8 @@ typename V::B quad_codes(const std::byte* at) {
   }
 }
 
-// A strip times a tile of exactly `Tokens` tokens.
-template <class V, DType D, int Tokens>
+// A strip times a tile of exactly `Count` rows of activations.
+template <class V, DType D, int Count>
 struct QuantizedDot {
   static constexpr TileFormat format = tile_format(D);
   using F = typename V::F;
@@ -80,31 +80,31 @@ struct QuantizedDot {
     }
   };
 
-  using Dots = I[Tokens];
-  using Sums = F[Tokens];
+  using Dots = I[Count];
+  using Sums = F[Count];
 
   // What Σ (code - offset) x starts from; offsets are powers of two.
-  //   code_sums: [Halves of 16 columns][Tokens], negative
+  //   code_sums: [Halves of 16 columns][Count], negative
   template <int Halves>
   static void start(const int32_t* code_sums, Dots& dots) {
-    for (int t = 0; t < Tokens; ++t) {
+    for (int i = 0; i < Count; ++i) {
       I sum = V::izero();
       if constexpr (offset != 0) {
-        sum = V::iset1(code_sums[t]);
-        if constexpr (Halves == 2) sum = V::iadd(sum, V::iset1(code_sums[Tokens + t]));
+        sum = V::iset1(code_sums[i]);
+        if constexpr (Halves == 2) sum = V::iadd(sum, V::iset1(code_sums[Count + i]));
         sum = V::template ishift<std::countr_zero(static_cast<unsigned>(offset))>(sum);
       }
-      dots[t] = sum;
+      dots[i] = sum;
     }
   }
 
   template <int Quad>
   static void multiply_quad(const Rows& rows, int group32, const int8_t* x, Dots& dots) {
     const B codes = quad_codes<V, D, Quad>(rows.codes(group32));
-    for (int t = 0; t < Tokens; ++t) {
-      const int8_t* quad = x + 4 * (Quad * Tokens + t);
-      dots[t] =
-          wide_codes ? V::dot4_byte(dots[t], codes, quad) : V::dot4_small(dots[t], codes, quad);
+    for (int i = 0; i < Count; ++i) {
+      const int8_t* quad = x + 4 * (Quad * Count + i);
+      dots[i] =
+          wide_codes ? V::dot4_byte(dots[i], codes, quad) : V::dot4_small(dots[i], codes, quad);
     }
   }
 
@@ -117,67 +117,61 @@ struct QuantizedDot {
   static void add_dots(const Rows& rows, int group, const float* scales, const Dots& dots,
                        Sums& acc) {
     const F scale = rows.scale(group);
-    for (int t = 0; t < Tokens; ++t) {
-      acc[t] = V::fma(V::mul(scale, V::set1(scales[t])), V::to_float(dots[t]), acc[t]);
+    for (int i = 0; i < Count; ++i) {
+      acc[i] = V::fma(V::mul(scale, V::set1(scales[i])), V::to_float(dots[i]), acc[i]);
     }
   }
 
   // acc += min · Σ x.
   static void add_min(const Rows& rows, int group, const float* sums, Sums& acc) {
     const F min = rows.min(group);
-    for (int t = 0; t < Tokens; ++t) acc[t] = V::fma(min, V::set1(sums[t]), acc[t]);
+    for (int i = 0; i < Count; ++i) acc[i] = V::fma(min, V::set1(sums[i]), acc[i]);
   }
 
-  // acc += the products of one plane with columns [32 g, + 32) of a unit.
-  static void add_plane(const Rows& rows, int g, const int8_t* codes, const float* scales,
-                        const int32_t* code_sums, Sums& acc) {
+  // acc += the products of columns [32 g, + 32) of a unit, at which `x` stands.
+  static void add_group(const Rows& rows, int g, const ActivationTile& x, Sums& acc) {
     Dots dots;
     if constexpr (format.group == 32) {
-      start<2>(code_sums, dots);
-      multiply<0, 4, 1, 5, 2, 6, 3, 7>(rows, g, codes, dots);
-      add_dots(rows, g, scales, dots, acc);
+      start<2>(x.code_sums, dots);
+      multiply<0, 4, 1, 5, 2, 6, 3, 7>(rows, g, x.codes, dots);
+      add_dots(rows, g, x.scales, dots, acc);
+      if constexpr (format.has_min) add_min(rows, g, x.group_sums, acc);
     } else {
-      start<1>(code_sums, dots);
-      multiply<0, 1, 2, 3>(rows, g, codes, dots);
-      add_dots(rows, 2 * g, scales, dots, acc);
-      start<1>(code_sums + Tokens, dots);
-      multiply<4, 5, 6, 7>(rows, g, codes, dots);
-      add_dots(rows, 2 * g + 1, scales, dots, acc);
+      start<1>(x.code_sums, dots);
+      multiply<0, 1, 2, 3>(rows, g, x.codes, dots);
+      add_dots(rows, 2 * g, x.scales, dots, acc);
+      start<1>(x.code_sums + Count, dots);
+      multiply<4, 5, 6, 7>(rows, g, x.codes, dots);
+      add_dots(rows, 2 * g + 1, x.scales, dots, acc);
+      if constexpr (format.has_min) {
+        add_min(rows, 2 * g, x.half_sums, acc);
+        add_min(rows, 2 * g + 1, x.half_sums + Count, acc);
+      }
     }
   }
 
-  static void add_mins(const Rows& rows, int g, const ActivationTile& x, Sums& acc) {
-    if constexpr (format.has_min && format.group == 32) {
-      add_min(rows, g, x.group_sums, acc);
-    } else if constexpr (format.has_min) {
-      add_min(rows, 2 * g, x.half_sums, acc);
-      add_min(rows, 2 * g + 1, x.half_sums + Tokens, acc);
-    }
+  static void prefetch_unit(const std::byte* unit) {
+    for (int i = 0; i < format.unit_bytes(); i += 64) __builtin_prefetch(unit + i, 0, 2);
   }
 
-  // One vector of rows, from `row` of the strip.
+  // One vector of the strip's rows, from `row` on.
   static void run_rows(const std::byte* strip, int64_t units, ActivationTile x, int row,
-                       float* out) {
-    x.tokens = Tokens;
+                       const std::byte* next, float* out) {
+    x.count = Count;
     Sums acc;
     for (F& a : acc) a = V::zero();
     for (int64_t u = 0; u < units; ++u, strip += format.unit_bytes()) {
       const Rows rows(strip, row);
-      for (int g = 0; g < format.unit_columns() / 32; ++g) {
-        for (int p = 0; p < x.planes; ++p) {
-          add_plane(rows, g, x.codes + p * activation_group * Tokens, x.scales + p * Tokens,
-                    x.code_sums + p * 2 * Tokens, acc);
-        }
-        add_mins(rows, g, x, acc);
-        x.advance(/*groups=*/1);
-      }
+      if (next != nullptr) prefetch_unit(next + u * format.unit_bytes());
+      for (int g = 0; g < format.unit_columns() / 32; ++g, x.advance()) add_group(rows, g, x, acc);
     }
-    for (int t = 0; t < Tokens; ++t) V::store(out + t * strip_rows + row, acc[t]);
+    for (int i = 0; i < Count; ++i) V::store(out + i * strip_rows + row, acc[i]);
   }
 
-  static void run(const std::byte* strip, int64_t units, const ActivationTile& x, float* out) {
+  static void run(const std::byte* strip, int64_t units, const ActivationTile& x,
+                  const std::byte* next, float* out) {
     for (int row = 0; row < strip_rows; row += V::lanes) {
-      run_rows(strip, units, x, row, out);
+      run_rows(strip, units, x, row, row == 0 ? next : nullptr, out);
     }
   }
 };
@@ -229,16 +223,16 @@ void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t 
   }
 }
 
-template <class V, DType D, int Tokens = 1>
+template <class V, DType D, int Count = 1>
 void fill_dot(KernelTable& table) {
-  if constexpr (Tokens <= V::max_tile_tokens) {
+  if constexpr (Count <= V::max_tile_rows) {
     constexpr auto dtype = static_cast<int>(D);
     if constexpr (D == DType::f32 || D == DType::f16 || D == DType::bf16) {
-      table.float_dot[dtype][Tokens] = &float_dot<V, D, Tokens>;
+      table.float_dot[dtype][Count] = &float_dot<V, D, Count>;
     } else {
-      table.dot[dtype][Tokens] = &QuantizedDot<V, D, Tokens>::run;
+      table.dot[dtype][Count] = &QuantizedDot<V, D, Count>::run;
     }
-    fill_dot<V, D, Tokens + 1>(table);
+    fill_dot<V, D, Count + 1>(table);
   }
 }
 

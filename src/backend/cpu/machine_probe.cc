@@ -53,19 +53,19 @@ double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
   constexpr int columns = 512;
   constexpr int units = columns / 64;
   constexpr int rounds = 20000;
-  const int tokens = kernels.tile_tokens;
-  const DotTile dot = kernels.dot[static_cast<int>(DType::q8_0)][tokens];
+  const int count = kernels.tile_rows;
+  const DotTile dot = kernels.dot[static_cast<int>(DType::q8_0)][count];
   const double seconds = best_seconds(team, 3, [&](int) {
     std::vector<std::byte> strip(static_cast<size_t>(units) * format.unit_bytes());
-    std::vector<int8_t> codes(static_cast<size_t>(columns) * tokens, 1);
-    std::vector<float> scales(static_cast<size_t>(columns) / 16 * tokens, 1.0f);
+    std::vector<int8_t> codes(static_cast<size_t>(columns) * count, 1);
+    std::vector<float> scales(static_cast<size_t>(columns) / 16 * count, 1.0f);
     std::vector<int32_t> code_sums(scales.size(), 1);
-    float out[max_tile_tokens * strip_rows];
-    const ActivationTile tile{codes.data(),  scales.data(), code_sums.data(), scales.data(),
-                              scales.data(), tokens,        /*planes=*/1};
-    for (int i = 0; i < rounds; ++i) dot(strip.data(), units, tile, out);
+    float out[max_tile_rows * strip_rows];
+    const ActivationTile tile{codes.data(),  scales.data(), code_sums.data(),
+                              scales.data(), scales.data(), count};
+    for (int i = 0; i < rounds; ++i) dot(strip.data(), units, tile, nullptr, out);
   });
-  return 2.0 * strip_rows * columns * tokens * rounds * team.size() / seconds;
+  return 2.0 * strip_rows * columns * count * rounds * team.size() / seconds;
 }
 
 }  // namespace

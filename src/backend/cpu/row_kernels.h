@@ -128,50 +128,46 @@ void gated_activation_row(const float* gate, const float* up, Activation kind, i
   }
 }
 
-// One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale /
-// fine_steps. Codes go out four by four, `tokens` quads apart.
+// One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale / fine_steps.
+// Codes go out four by four, `count` quads apart.
 template <class V>
-void quantize_group(const float* x, int64_t group, const ActivationRow& to) {
+void quantize_group(const float* x, int64_t group, const ActivationRows& to) {
   using F = typename V::F;
-  constexpr int halves = 2;
   F best = V::zero();
   for (int i = 0; i < activation_group; i += V::lanes) best = V::max(best, V::abs(V::load(x + i)));
   const float largest = V::reduce_max(best);
   float scale = largest / 127.0f;
   F inverse = V::set1(largest > 0 ? 127.0f / largest : 0.0f);
   alignas(64) float rest[activation_group];
-  float half_sums[halves] = {};
   const float* from = x;
-  for (int p = 0; p < to.planes; ++p) {
+  for (int plane = 0; plane < to.planes; ++plane) {
     alignas(64) int8_t codes[activation_group];
-    int32_t sums[halves] = {};
+    int32_t sums[2] = {};  // of the halves
     for (int i = 0; i < activation_group; i += V::lanes) {
       const F scaled = V::mul(V::load(from + i), inverse);
       V::store(rest + i, V::sub(scaled, V::round(scaled)));
       sums[i / 16] += V::store_codes(codes + i, scaled);
     }
-    const int64_t at = group * to.planes + p;
-    to.scales[at * to.tokens + to.token] = scale;
-    for (int half = 0; half < halves; ++half) {
-      to.code_sums[(at * halves + half) * to.tokens + to.token] = -sums[half];
-      half_sums[half] += scale * static_cast<float>(sums[half]);
+    const int64_t at = group * to.count + to.first + plane;
+    to.scales[at] = scale;
+    to.group_sums[at] = scale * static_cast<float>(sums[0] + sums[1]);
+    for (int half = 0; half < 2; ++half) {
+      const int64_t half_at = (2 * group + half) * to.count + to.first + plane;
+      to.code_sums[half_at] = -sums[half];
+      to.half_sums[half_at] = scale * static_cast<float>(sums[half]);
     }
-    int8_t* out = to.codes + 4 * (at * 8 * to.tokens + to.token);
-    for (int quad = 0; quad < 8; ++quad, out += 4 * to.tokens) {
+    int8_t* out = to.codes + 4 * (group * 8 * to.count + to.first + plane);
+    for (int quad = 0; quad < 8; ++quad, out += 4 * to.count) {
       __builtin_memcpy(out, codes + 4 * quad, 4);
     }
     from = rest;
     inverse = V::set1(fine_steps);
     scale /= fine_steps;
   }
-  to.group_sums[group * to.tokens + to.token] = half_sums[0] + half_sums[1];
-  for (int half = 0; half < halves; ++half) {
-    to.half_sums[(group * halves + half) * to.tokens + to.token] = half_sums[half];
-  }
 }
 
 template <class V>
-void quantize_row(const float* x, int64_t columns, const ActivationRow& to) {
+void quantize_row(const float* x, int64_t columns, const ActivationRows& to) {
   const int64_t whole = columns / activation_group;
   for (int64_t g = 0; g < whole; ++g) quantize_group<V>(x + g * activation_group, g, to);
   const int64_t padded = (columns + 255) / 256 * 256 / activation_group;

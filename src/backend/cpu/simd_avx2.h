@@ -12,7 +12,7 @@ namespace {
 
 struct Avx2 {
   static constexpr int lanes = 8;
-  static constexpr int max_tile_tokens = 4;
+  static constexpr int max_tile_rows = 4;
   static constexpr int block_rows = 6;
   static constexpr int block_vectors = 2;
   static constexpr bool has_bf16_dot = false;

@@ -16,7 +16,7 @@ namespace {
 
 struct Avx512 {
   static constexpr int lanes = 16;
-  static constexpr int max_tile_tokens = 8;
+  static constexpr int max_tile_rows = 8;
   // Attention's register tile: rows × vectors of accumulators.
   static constexpr int block_rows = 6;
   static constexpr int block_vectors = 4;

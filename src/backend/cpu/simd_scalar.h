@@ -14,7 +14,7 @@ namespace {
 
 struct Scalar {
   static constexpr int lanes = 8;
-  static constexpr int max_tile_tokens = 2;
+  static constexpr int max_tile_rows = 2;
   static constexpr int block_rows = 2;
   static constexpr int block_vectors = 2;
   static constexpr bool has_bf16_dot = false;

@@ -8,61 +8,59 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// Rows of activations quantised in tiles (see ActivationTile), over memory that somebody lends.
-class QuantizedRows {
+// Tokens' activations quantised in tiles (see ActivationTile), over memory that somebody lends.
+class QuantizedTokens {
  public:
-  QuantizedRows(std::byte* memory, int rows, int64_t columns, int planes, int tile_tokens)
-      : rows_(rows),
-        groups_(padded(columns) / activation_group),
+  QuantizedTokens(std::byte* memory, int tokens, int64_t columns, int planes, int tile_rows)
+      : tokens_(tokens),
+        groups_(groups_of(columns)),
         planes_(planes),
-        tiles_((rows + tile_tokens - 1) / tile_tokens) {
+        tiles_((tokens * planes + tile_rows - 1) / tile_rows) {
+    const int64_t groups = groups_ * tokens * planes;
     codes_ = reinterpret_cast<int8_t*>(memory);
-    scales_ = reinterpret_cast<float*>(codes_ + rows_ * groups_ * activation_group * planes);
-    code_sums_ = reinterpret_cast<int32_t*>(scales_ + rows_ * groups_ * planes);
-    group_sums_ = reinterpret_cast<float*>(code_sums_ + rows_ * groups_ * planes * 2);
-    half_sums_ = group_sums_ + rows_ * groups_;
+    scales_ = reinterpret_cast<float*>(codes_ + groups * activation_group);
+    code_sums_ = reinterpret_cast<int32_t*>(scales_ + groups);
+    group_sums_ = reinterpret_cast<float*>(code_sums_ + groups * 2);
+    half_sums_ = group_sums_ + groups;
   }
 
-  static int64_t padded(int64_t columns) { return (columns + 255) / 256 * 256; }
-  // For each group of 32: codes, a scale and two sums of codes for each plane; a sum and its
-  // halves.
-  static size_t bytes(int rows, int64_t columns, int planes) {
-    const int64_t groups = padded(columns) / activation_group;
-    return static_cast<size_t>(rows * groups * (planes * (activation_group + 4 + 8) + 12) + 64);
+  // Codes, a scale, and sums of 32 and 16 columns' codes and values for each group and plane.
+  static size_t bytes(int tokens, int64_t columns, int planes) {
+    return static_cast<size_t>(groups_of(columns) * tokens * planes * (activation_group + 24) + 64);
   }
 
   int tiles() const { return tiles_; }
   // Tiles are as equal as can be: 9 tokens are 5 and 4, not 8 and 1.
   int first(int tile) const {
-    return static_cast<int>(static_cast<int64_t>(tile) * rows_ / tiles_);
+    return static_cast<int>(static_cast<int64_t>(tile) * tokens_ / tiles_);
   }
   ActivationTile tile(int index) const {
-    const int64_t at = first(index) * groups_;
-    return {codes_ + at * activation_group * planes_,
-            scales_ + at * planes_,
-            code_sums_ + at * planes_ * 2,
+    const int64_t at = first(index) * groups_ * planes_;
+    return {codes_ + at * activation_group,
+            scales_ + at,
+            code_sums_ + at * 2,
             group_sums_ + at,
             half_sums_ + at * 2,
-            first(index + 1) - first(index),
-            planes_};
+            (first(index + 1) - first(index)) * planes_};
   }
-  ActivationRow row(int index) const {
-    int tile_index = static_cast<int>(static_cast<int64_t>(index) * tiles_ / rows_);
-    while (first(tile_index) > index) --tile_index;
-    while (first(tile_index + 1) <= index) ++tile_index;
-    const ActivationTile t = tile(tile_index);
-    return {const_cast<int8_t*>(t.codes),
-            const_cast<float*>(t.scales),
-            const_cast<int32_t*>(t.code_sums),
-            const_cast<float*>(t.group_sums),
-            const_cast<float*>(t.half_sums),
-            t.tokens,
-            planes_,
-            index - first(tile_index)};
+  ActivationRows rows(int token) const {
+    int index = static_cast<int>(static_cast<int64_t>(token) * tiles_ / tokens_);
+    while (first(index) > token) --index;
+    while (first(index + 1) <= token) ++index;
+    const ActivationTile t = tile(index);
+    return {const_cast<int8_t*>(t.codes),      const_cast<float*>(t.scales),
+            const_cast<int32_t*>(t.code_sums), const_cast<float*>(t.group_sums),
+            const_cast<float*>(t.half_sums),   t.count,
+            (token - first(index)) * planes_,  planes_};
   }
 
  private:
-  int64_t rows_;
+  // K is padded to a multiple of 256.
+  static int64_t groups_of(int64_t columns) {
+    return (columns + 255) / 256 * 256 / activation_group;
+  }
+
+  int64_t tokens_;
   int64_t groups_;
   int planes_;
   int tiles_;
@@ -80,6 +78,10 @@ constexpr int private_rows = 2;
 // Activations that stay in the second-level cache while strips of weights pass by.
 constexpr int64_t block_bytes = 512 << 10;
 
+// With fewer rows of activations a strip passes as fast as memory gives it, and the processor's own
+// fetching ahead does better.
+constexpr int fetching_rows = 6;
+
 class LinearStep final : public Step {
  public:
   LinearStep(const LinearPlan& plan, const StepLimits& limits, int members,
@@ -87,8 +89,8 @@ class LinearStep final : public Step {
       : plan_(plan),
         kernels_(kernels),
         columns_(plan.weight->columns()),
-        planes_(activation_planes(plan.precision)),
         strips_(plan),
+        planes_(strips_.any_quantized() ? activation_planes(plan.precision) : 1),
         max_rows_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs),
         chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))) {
     if (choose_linear_path(max_rows_, plan.precision, kernels) == LinearPath::panel) {
@@ -116,15 +118,16 @@ class LinearStep final : public Step {
     const bool own = rows <= private_rows || run.team.size() == 1;
     std::byte* memory =
         rows <= private_rows ? run.member_scratch[member].data() : run.shared_scratch;
-    const QuantizedRows codes(memory, rows, columns_, planes_, kernels_.tile_tokens);
-    auto* normed = reinterpret_cast<float*>(memory + QuantizedRows::bytes(rows, columns_, planes_));
+    const QuantizedTokens codes(memory, rows, columns_, planes_, kernels_.tile_rows);
+    auto* normed =
+        reinterpret_cast<float*>(memory + QuantizedTokens::bytes(rows, columns_, planes_));
     const Prepared x = prepared(run, codes, normed);
     split_rows(rows, own ? 1 : run.team.size(), own ? 0 : member,
                [&](int row) { prepare(run, row, codes, normed); });
     if (!own) run.team.barrier();
     const int tiles_at_once = static_cast<int>(
-        std::max<int64_t>(1, block_bytes / static_cast<int64_t>(QuantizedRows::bytes(
-                                               kernels_.tile_tokens, columns_, planes_))));
+        std::max<int64_t>(1, block_bytes / static_cast<int64_t>(QuantizedTokens::bytes(
+                                               kernels_.tile_rows, columns_, planes_))));
     const int64_t strips = strips_.count();
     // Blocks of tokens outside, so that strips are read from memory once for each block.
     const int64_t blocks = (codes.tiles() + tiles_at_once - 1) / tiles_at_once;
@@ -132,55 +135,77 @@ class LinearStep final : public Step {
           [&](int64_t item) {
             const auto first = static_cast<int>(item / strips) * tiles_at_once;
             const int last = std::min(first + tiles_at_once, codes.tiles());
-            for (int t = first; t < last; ++t) multiply(run, item % strips, x, t);
+            for (int t = first; t < last; ++t) {
+              // The last tile leaves the caches to the next strip.
+              const bool fetch = t + 1 == last && item % strips + 1 < strips;
+              multiply(run, item % strips, x, t, fetch);
+            }
           });
   }
 
  private:
   // What the kernels read.
   struct Prepared {
-    const QuantizedRows& codes;
+    const QuantizedTokens& codes;
     const float* floats;
     int64_t float_stride;
   };
 
   size_t scratch_bytes(int rows) const {
-    return QuantizedRows::bytes(rows, columns_, planes_) + static_cast<size_t>(rows) * columns_ * 4;
+    return QuantizedTokens::bytes(rows, columns_, planes_) +
+           static_cast<size_t>(rows) * columns_ * 4;
   }
 
-  Prepared prepared(const Run& run, const QuantizedRows& codes, const float* normed) const {
+  Prepared prepared(const Run& run, const QuantizedTokens& codes, const float* normed) const {
     if (plan_.norm != nullptr) return {codes, normed, columns_};
     return {codes, run.arena.at(plan_.x), run.arena.stride(plan_.x)};
   }
 
-  void prepare(const Run& run, int row, const QuantizedRows& codes, float* normed) const {
+  void prepare(const Run& run, int row, const QuantizedTokens& codes, float* normed) const {
     const float* x = run.arena.at(plan_.x) + row * run.arena.stride(plan_.x);
     if (plan_.norm != nullptr) {
       float* to = normed + row * columns_;
       kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, columns_, to);
       x = to;
     }
-    if (strips_.any_quantized()) kernels_.quantize_row(x, columns_, codes.row(row));
+    if (strips_.any_quantized()) kernels_.quantize_row(x, columns_, codes.rows(row));
   }
 
-  void dot(const Strip& strip, const Prepared& x, int tile, float* out) const {
+  // out[tokens][16]; `next` is the strip that will follow, or null.
+  void dot(const Strip& strip, const Prepared& x, int tile, const Strip* next, float* out) const {
     const WeightPart& part = *strip.part;
-    const ActivationTile t = x.codes.tile(tile);
     const auto dtype = static_cast<int>(part.dtype);
-    const std::byte* tiles = strip.tiles();
-    if (is_quantized(part.dtype)) {
-      kernels_.dot[dtype][t.tokens](tiles, part.units, t, out);
-    } else {
-      const float* rows = x.floats + x.codes.first(tile) * x.float_stride;
-      kernels_.float_dot[dtype][t.tokens](tiles, part.units, rows, x.float_stride, out);
+    const int first = x.codes.first(tile);
+    const int tokens = x.codes.first(tile + 1) - first;
+    if (!is_quantized(part.dtype)) {
+      const float* rows = x.floats + first * x.float_stride;
+      return kernels_.float_dot[dtype][tokens](strip.tiles(), part.units, rows, x.float_stride,
+                                               out);
+    }
+    const ActivationTile t = x.codes.tile(tile);
+    const bool fetch = next != nullptr && next->part == strip.part && t.count >= fetching_rows;
+    kernels_.dot[dtype][t.count](strip.tiles(), part.units, t, fetch ? next->tiles() : nullptr,
+                                 out);
+    if (planes_ == 2) add_planes(tokens, out);
+  }
+
+  // out[2 · tokens][16] → out[tokens][16].
+  static void add_planes(int tokens, float* out) {
+    for (int t = 0; t < tokens; ++t) {
+      const float* coarse = out + 2 * t * strip_rows;
+      for (int r = 0; r < strip_rows; ++r) {
+        out[t * strip_rows + r] = coarse[r] + coarse[strip_rows + r];
+      }
     }
   }
 
-  void multiply(const Run& run, int64_t item, const Prepared& x, int tile) const {
-    alignas(64) float result[max_tile_tokens * strip_rows];
-    alignas(64) float up[max_tile_tokens * strip_rows];
-    dot(strips_.strip(item), x, tile, result);
-    if (strips_.has_up()) dot(strips_.up(item), x, tile, up);
+  void multiply(const Run& run, int64_t item, const Prepared& x, int tile, bool fetch) const {
+    alignas(64) float result[max_tile_rows * strip_rows];
+    alignas(64) float up[max_tile_rows * strip_rows];
+    dot(strips_.strip(item), x, tile, fetch ? &strips_.strip(item + 1) : nullptr, result);
+    if (strips_.has_up()) {
+      dot(strips_.up(item), x, tile, fetch ? &strips_.up(item + 1) : nullptr, up);
+    }
     const int first = x.codes.first(tile);
     strips_.finish(run, item, first, x.codes.first(tile + 1) - first, result, up);
   }
@@ -188,8 +213,8 @@ class LinearStep final : public Step {
   const LinearPlan plan_;
   const KernelTable& kernels_;
   const int64_t columns_;
-  const int planes_;
   const LinearStrips strips_;
+  const int planes_;
   int max_rows_;  // that meet the dot kernels
   const int64_t chunk_;
   std::unique_ptr<LinearPanel> panel_;  // where there may be so many rows
