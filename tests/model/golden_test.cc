@@ -132,6 +132,9 @@ double mean_divergence(const std::vector<std::vector<float>>& truth,
 // Weights are exact and activations good to 15 bits, so that little more than the rounding of the
 // f16 cache remains, whatever the file's dtypes.
 constexpr double declared_divergence = 1e-5;
+// Mixed precision may round activations to int8. The bound is what llama.cpp's rounding costs on
+// SmolLM2 (docs/performance.md).
+constexpr double declared_mixed_divergence = 3.1e-3;
 
 // Each device of the build but the reference, at each instruction set.
 std::vector<std::pair<std::string, std::string>> device_choices() {
@@ -163,11 +166,14 @@ TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
     for (const std::string& name : golden_names()) {
       SCOPED_TRACE(device_name + " " + isa + " " + name);
       const Golden golden(name);
-      const auto model = Model::load(golden.file, *device);
-      for (const size_t chunk_tokens : {golden.tokens.size(), size_t{5}, size_t{1}}) {
-        const double divergence =
-            mean_divergence(golden.logits, logits_in_chunks(golden, *model, *device, chunk_tokens));
-        EXPECT_LE(divergence, declared_divergence) << "in chunks of " << chunk_tokens;
+      for (const bool mixed : {false, true}) {
+        const auto model = Model::load(golden.file, *device, {.mixed_precision = mixed});
+        for (const size_t chunk_tokens : {golden.tokens.size(), size_t{5}, size_t{1}}) {
+          const double divergence = mean_divergence(
+              golden.logits, logits_in_chunks(golden, *model, *device, chunk_tokens));
+          EXPECT_LE(divergence, mixed ? declared_mixed_divergence : declared_divergence)
+              << (mixed ? "mixed" : "full") << " precision, in chunks of " << chunk_tokens;
+        }
       }
     }
   }
