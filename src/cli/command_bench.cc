@@ -168,7 +168,7 @@ void bench(Context& context, const BenchOptions& options) {
 
 void add_bench_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("bench", "Measure how fast a model runs here");
-  command->group(kMeasureGroup);
+  command->group(measure_group);
   command->footer(
       "Speeds are totals over the sequences of a batch, the median of the repetitions. Shares are "
       "of what\n"

@@ -9,7 +9,7 @@ namespace ridge::cli {
 
 void add_completion_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("completion", "Print a completion script for your shell");
-  command->group(kOtherGroup);
+  command->group(other_group);
   command->footer(
       "bash   source <(ridge completion bash)              in ~/.bashrc\n"
       "zsh    source <(ridge completion zsh)               in ~/.zshrc, after compinit\n"

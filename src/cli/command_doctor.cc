@@ -132,10 +132,12 @@ std::string machine_text(const Json& report) {
       printable(report["store"]["path"].get<std::string>()),
       format_bytes(report["store"]["free_bytes"]));
   for (const Json& device : report["devices"]) {
-    text += fmt::format("Device      {}", device["device"].get<std::string>());
-    if (device.contains("name")) {
-      text += fmt::format(": {}, {} threads", device["name"].get<std::string>(),
-                          device["threads"].get<int>());
+    // An opened device names itself more exactly: "cpu:avx512_vnni".
+    text +=
+        fmt::format("Device      {}", device.value("name", device["device"].get<std::string>()));
+    if (device.contains("threads")) {
+      const int threads = device["threads"];
+      text += fmt::format(", {} {}", threads, threads == 1 ? "thread" : "threads");
     }
     if (device.contains("read_bytes_per_second")) {
       text +=
@@ -205,7 +207,7 @@ void examine(Context& context, const DoctorOptions& options) {
 void add_doctor_command(CLI::App& app, Context& context) {
   CLI::App* command =
       app.add_subcommand("doctor", "Show what this machine has, what it lacks, and what fits");
-  command->group(kOtherGroup);
+  command->group(other_group);
   command->footer(
       "The speed of a model is the most that memory allows for one answer: measured bandwidth "
       "divided by the\n"

@@ -101,7 +101,7 @@ void print_catalog(Context& context) {
 void add_list_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("list", "List the models on this machine");
   command->alias("ls");
-  command->group(kModelGroup);
+  command->group(model_group);
   command->footer(
       "With --all, sizes of the catalog are those of the first quantisation named; '~' marks an\n"
       "estimate. Another quantisation is written after the name: deepseek-r1:7b-q8_0.");

@@ -95,7 +95,7 @@ void print_logits(Context& context, const LogitsOptions& options) {
 void add_logits_command(CLI::App& app, Context& context) {
   CLI::App* command =
       app.add_subcommand("logits", "Print the likeliest next tokens after each of given tokens");
-  command->group(kMeasureGroup);
+  command->group(measure_group);
   command->footer(
       "One JSON line for each position: {\"position\":0,\"ids\":[...],\"logprobs\":[...]}, "
       "likeliest first.\n"
@@ -105,14 +105,14 @@ void add_logits_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<LogitsOptions>();
   command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")
       ->required();
-  auto* source = command->add_option_group("tokens");
-  source->add_option("--tokens", options->tokens, "Token ids, separated by commas")
-      ->type_name("IDS");
-  source
+  // One of the two must be given; a group of options would show as an empty block in the help.
+  auto* listed = command->add_option("--tokens", options->tokens, "Token ids, separated by commas")
+                     ->type_name("IDS");
+  command
       ->add_option("--tokens-file", options->tokens_file,
                    "A file of token ids, or - for standard input")
-      ->type_name("FILE");
-  source->require_option(1);
+      ->type_name("FILE")
+      ->excludes(listed);
   command->add_option("--top", options->top, "Tokens for each position; 0 for the whole vocabulary")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
@@ -122,7 +122,12 @@ void add_logits_command(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"f16", "f32"}))
       ->capture_default_str();
   add_device_options(*command, options->device);
-  command->callback([&context, options] { print_logits(context, *options); });
+  command->callback([&context, options] {
+    if (options->tokens.empty() && options->tokens_file.empty()) {
+      throw CLI::RequiredError("--tokens or --tokens-file");
+    }
+    print_logits(context, *options);
+  });
 }
 
 }  // namespace ridge::cli

@@ -87,7 +87,12 @@ void show_servers(Context& context) {
 
 void add_ps_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("ps", "Show the servers that run, and what they do");
-  command->group(kUseGroup);
+  command->group(use_group);
+  command->footer(
+      "Shows the servers of this store (RIDGE_HOME, --home): address, models, and how many "
+      "requests "
+      "run and wait.\n"
+      "With --json each server's figures are those of its /health.");
   command->callback([&context] { show_servers(context); });
 }
 

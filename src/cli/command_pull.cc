@@ -64,7 +64,7 @@ void pull(Context& context, const std::vector<std::string>& texts, int attempts)
 
 void add_pull_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("pull", "Fetch models into the local store");
-  command->group(kModelGroup);
+  command->group(model_group);
   command->footer(
       "Examples:\n"
       "  ridge pull smollm2:135m                     the small default model\n"

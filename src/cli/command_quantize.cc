@@ -105,7 +105,7 @@ std::string known_types() {
 
 void add_quantize_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("quantize", "Write a model with fewer bits a weight");
-  command->group(kModelGroup);
+  command->group(model_group);
   command->footer(
       "Example:\n"
       "  ridge quantize model-f16.gguf model-q4_k_m.gguf q4_k_m\n"

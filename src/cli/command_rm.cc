@@ -9,6 +9,18 @@
 namespace ridge::cli {
 namespace {
 
+std::string stored_name(Context& context, const platform::ModelReference& reference,
+                        const std::string& text) {
+  try {
+    return platform::stored_name(reference, context.catalog(), context.store());
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::not_found) throw;
+    // The catalog would be named, in which nobody who removes a model looks.
+    throw Error(ErrorCode::not_found,
+                fmt::format("'{}' is not in the store; 'ridge list' shows what is", text));
+  }
+}
+
 void remove_models(Context& context, const std::vector<std::string>& names) {
   nlohmann::ordered_json removed = nlohmann::ordered_json::array();
   for (const std::string& text : names) {
@@ -18,7 +30,7 @@ void remove_models(Context& context, const std::vector<std::string>& names) {
           ErrorCode::invalid_argument,
           fmt::format("{} is a file of yours; ridge removes only models that it pulled", text));
     }
-    const std::string name = platform::stored_name(reference, context.catalog(), context.store());
+    const std::string name = stored_name(context, reference, text);
     const int64_t freed_bytes = context.store().remove(name);
     removed.push_back({{"name", name}, {"freed_bytes", freed_bytes}});
     context.note(fmt::format("removed {}, {} freed", name, format_bytes(freed_bytes)));
@@ -30,7 +42,12 @@ void remove_models(Context& context, const std::vector<std::string>& names) {
 
 void add_rm_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("rm", "Remove models from this machine");
-  command->group(kModelGroup);
+  command->group(model_group);
+  command->footer(
+      "Examples:\n"
+      "  ridge rm deepseek-r1:7b                     its files go, unless another model shares "
+      "them\n"
+      "  ridge rm smollm2:135m deepseek-r1:1.5b      several at once");
   auto names = std::make_shared<std::vector<std::string>>();
   command->add_option("MODEL", *names, "Names as 'ridge list' shows them")->required();
   command->callback([&context, names] { remove_models(context, *names); });

@@ -293,7 +293,7 @@ void add_sampling_options(CLI::App& command, RunOptions& options) {
 
 void add_run_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("run", "Ask a model, or chat with it in the terminal");
-  command->group(kUseGroup);
+  command->group(use_group);
   command->footer(
       "Examples:\n"
       "  ridge run smollm2:135m \"Why is the sky blue?\"\n"

@@ -208,7 +208,7 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
 
 void add_serve_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("serve", "Serve models over an OpenAI-compatible API");
-  command->group(kUseGroup);
+  command->group(use_group);
   command->footer(
       "Each option is also a key of the TOML file that --config names ('_' for '-'; models = "
       "[...]), and an\n"
@@ -221,7 +221,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       "as their makers advise, other models with 1 and 1. SIGINT and SIGTERM let running requests "
       "end.");
   auto options = std::make_shared<ServeOptions>();
-  command->add_option("models", options->models, "Catalog names, hf:... or paths to GGUF files")
+  command->add_option("MODEL", options->models, "Catalog names, hf:... or paths to GGUF files")
       ->envname("RIDGE_MODELS");
   add_server_settings(*command, *options);
   add_engine_settings(*command, *options);

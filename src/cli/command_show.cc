@@ -14,11 +14,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr size_t kMaxTextBytes = 300;
+constexpr size_t max_text_bytes = 300;
 
 std::string text_or_empty(const format::GgufMetadata& metadata, std::string_view key) {
   const auto text = metadata.optional_string(key);
-  return text ? std::string(text->substr(0, kMaxTextBytes)) : std::string();
+  return text ? std::string(text->substr(0, max_text_bytes)) : std::string();
 }
 
 // Bytes of the tensors of each type, the largest share first in the text form.
@@ -182,7 +182,7 @@ void print_text(const Context& context, const Json& body) {
 void add_show_command(CLI::App& app, Context& context) {
   CLI::App* command =
       app.add_subcommand("show", "Show what a model is: its size, licence and origin");
-  command->group(kModelGroup);
+  command->group(model_group);
   command->footer("For a model that is not on this machine it shows what the catalog says.");
   auto name = std::make_shared<std::string>();
   command->add_option("MODEL", *name, "A catalog name, hf:... or a path to a GGUF file")

@@ -51,7 +51,7 @@ void tokenize(Context& context, const TokenizeOptions& options) {
 void add_tokenize_command(CLI::App& app, Context& context) {
   CLI::App* command =
       app.add_subcommand("tokenize", "Print the token ids of a text, as a JSON list");
-  command->group(kMeasureGroup);
+  command->group(measure_group);
   command->footer(
       "The ids are those of Hugging Face's tokenizer for the same vocabulary: control tokens "
       "written in\n"

@@ -68,7 +68,7 @@ void verify(Context& context, std::vector<std::string> texts) {
 
 void add_verify_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("verify", "Check the digests of models on this machine");
-  command->group(kModelGroup);
+  command->group(model_group);
   command->footer(
       "Reads every byte again. A file that no longer has its digest is moved to the quarantine "
       "folder\n"

@@ -9,10 +9,10 @@
 namespace ridge::cli {
 
 // Headings of `ridge --help`, in its order.
-inline constexpr const char* kUseGroup = "Use a model";
-inline constexpr const char* kModelGroup = "Models on this machine";
-inline constexpr const char* kMeasureGroup = "Measure and check";
-inline constexpr const char* kOtherGroup = "Other";
+inline constexpr const char* use_group = "Use a model";
+inline constexpr const char* model_group = "Models on this machine";
+inline constexpr const char* measure_group = "Measure and check";
+inline constexpr const char* other_group = "Other";
 
 // Each adds one subcommand, whose callback does the work and throws ridge::Error where it cannot.
 void add_run_command(CLI::App& app, Context& context);

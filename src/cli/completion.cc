@@ -73,7 +73,7 @@ std::string quoted(const std::string& text) {
 }
 
 // The names that `ridge list --json` gives, one a line; fast, and silent where it fails.
-constexpr const char* kModels =
+constexpr const char* list_models =
     "ridge list --json 2>/dev/null | sed -n 's/^      \"name\": \"\\(.*\\)\",$/\\1/p'";
 
 std::string bash_script(const std::vector<Command>& commands) {
@@ -111,7 +111,7 @@ std::string bash_script(const std::vector<Command>& commands) {
       "\"$current\"; fi\n"
       "}}\n"
       "complete -o filenames -F _ridge ridge\n",
-      cases, quoted(words(names)), kModels);
+      cases, quoted(words(names)), list_models);
 }
 
 std::string zsh_script(const std::vector<Command>& commands) {
@@ -149,7 +149,7 @@ std::string zsh_script(const std::vector<Command>& commands) {
       "  esac\n"
       "}}\n"
       "compdef _ridge ridge\n",
-      kModels, names, cases);
+      list_models, names, cases);
 }
 
 std::string fish_script(const std::vector<Command>& commands) {
@@ -167,7 +167,7 @@ std::string fish_script(const std::vector<Command>& commands) {
       text += fmt::format("{} -l {} -d {}\n", here, option.word.substr(2), quoted(option.meaning));
     }
     if (command.takes_model)
-      text += fmt::format("{} -a {}\n", here, quoted(fmt::format("({})", kModels)));
+      text += fmt::format("{} -a {}\n", here, quoted(fmt::format("({})", list_models)));
   }
   return text;
 }

@@ -64,16 +64,12 @@ std::vector<std::string> words_of(const std::filesystem::path& file, std::string
          fmt::format("'{}' must be a string, a number, true or false, or a list of these", key));
 }
 
-// TOML keys use '_', flags use '-'; a positional is found by its own name.
+// TOML keys use '_', flags use '-'; the positional MODEL is the list `models`.
 CLI::Option* find_option(CLI::App& command, const std::string& key) {
   if (key == "config" || key == "help") return nullptr;
   std::string flag = key;
   std::replace(flag.begin(), flag.end(), '_', '-');
-  for (const std::string& name : {"--" + flag, key}) {
-    CLI::Option* option = command.get_option_no_throw(name);
-    if (option != nullptr) return option;
-  }
-  return nullptr;
+  return command.get_option_no_throw(key == "models" ? "MODEL" : "--" + flag);
 }
 
 }  // namespace

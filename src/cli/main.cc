@@ -11,22 +11,24 @@
 namespace ridge::cli {
 namespace {
 
-constexpr const char* kDescription =
+constexpr const char* program_description =
     "Ridgeline: a private model service in one program.\n"
     "It fetches open models, answers in the terminal, and serves an OpenAI-compatible API.";
 
-constexpr const char* kFooter =
+constexpr const char* main_footer =
     "Examples:\n"
     "  ridge pull smollm2:135m                    fetch a small model into the local store\n"
     "  ridge list --all                           what is here, and what can be pulled\n"
     "  ridge show ./model.gguf                    what a file holds\n"
     "  ridge pull hf:organisation/repository:Q8_0 any GGUF repository of Hugging Face\n"
     "\n"
-    "A MODEL is a catalog name (deepseek-r1:1.5b, deepseek-r1:1.5b-q8_0), hf:organisation/repository\n"
+    "A MODEL is a catalog name (deepseek-r1:1.5b, deepseek-r1:1.5b-q8_0), "
+    "hf:organisation/repository\n"
     "[:quantisation], or a path to a GGUF file.\n"
     "\n"
     "Environment:\n"
-    "  RIDGE_HOME           where models are kept (else XDG_DATA_HOME/ridge, else ~/.local/share/ridge)\n"
+    "  RIDGE_HOME           where models are kept (else XDG_DATA_HOME/ridge, else "
+    "~/.local/share/ridge)\n"
     "  RIDGE_CATALOG        a catalog file instead of the one built in\n"
     "  HF_TOKEN             a Hugging Face token, for models that ask for one\n"
     "  HF_ENDPOINT, MODELSCOPE_ENDPOINT    mirrors of the two hubs\n"
@@ -89,9 +91,12 @@ void report(const Context& context, bool json, std::string_view code, std::strin
 
 ExitCode exit_code_of(const Error& error) {
   switch (error.code()) {
-    case ErrorCode::cancelled: return ExitCode::interrupted;
-    case ErrorCode::invalid_argument: return ExitCode::usage;
-    default: return ExitCode::failure;
+    case ErrorCode::cancelled:
+      return ExitCode::interrupted;
+    case ErrorCode::invalid_argument:
+      return ExitCode::usage;
+    default:
+      return ExitCode::failure;
   }
 }
 
@@ -104,8 +109,8 @@ std::string command_path(const CLI::App& app) {
 
 ExitCode run(int argc, char** argv) {
   Context context;
-  CLI::App app{kDescription, "ridge"};
-  app.footer(kFooter);
+  CLI::App app{program_description, "ridge"};
+  app.footer(main_footer);
   app.get_formatter()->column_width(26);
   add_global_options(app, context);
   add_commands(app, context);
@@ -129,7 +134,8 @@ ExitCode run(int argc, char** argv) {
     report(context, json, name(error.code()), error.message());
     return exit_code_of(error);
   } catch (const std::exception& error) {
-    report(context, json, name(ErrorCode::internal), fmt::format("internal error: {}", error.what()));
+    report(context, json, name(ErrorCode::internal),
+           fmt::format("internal error: {}", error.what()));
     return ExitCode::failure;
   }
 }

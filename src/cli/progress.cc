@@ -8,10 +8,10 @@
 namespace ridge::cli {
 namespace {
 
-constexpr auto kRedraw = std::chrono::milliseconds(100);
-constexpr auto kMeasure = std::chrono::milliseconds(500);
+constexpr auto redraw_interval = std::chrono::milliseconds(100);
+constexpr auto measure_interval = std::chrono::milliseconds(500);
 // Weight of the newest half second: settles within about three seconds.
-constexpr double kNewest = 0.3;
+constexpr double newest_weight = 0.3;
 
 std::string bar(double share, int width, bool unicode) {
   const int filled = std::clamp(static_cast<int>(share * width), 0, width);
@@ -31,8 +31,9 @@ std::string bar(double share, int width, bool unicode) {
 void ProgressBar::measure_speed(TimePoint now, int64_t done_bytes) {
   const double elapsed_s = std::chrono::duration<double>(now - measured_at_).count();
   const double newest = static_cast<double>(done_bytes - measured_bytes_) / elapsed_s;
-  bytes_per_second_ =
-      bytes_per_second_ == 0 ? newest : kNewest * newest + (1 - kNewest) * bytes_per_second_;
+  bytes_per_second_ = bytes_per_second_ == 0
+                          ? newest
+                          : newest_weight * newest + (1 - newest_weight) * bytes_per_second_;
   measured_at_ = now;
   measured_bytes_ = done_bytes;
 }
@@ -67,10 +68,10 @@ void ProgressBar::update(const std::string& label, int64_t done_bytes, int64_t t
     measured_at_ = now;
     measured_bytes_ = done_bytes;
     bytes_per_second_ = 0;
-  } else if (now - measured_at_ >= kMeasure) {
+  } else if (now - measured_at_ >= measure_interval) {
     measure_speed(now, done_bytes);
   }
-  if (drawn_ && now - drawn_at_ < kRedraw) return;
+  if (drawn_ && now - drawn_at_ < redraw_interval) return;
   drawn_at_ = now;
   drawn_ = true;
   fmt::print(stderr, "\r\033[2K{}", line(label, done_bytes, total_bytes));

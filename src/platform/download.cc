@@ -15,8 +15,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int64_t kMarginBytes = int64_t{16} << 20;
-constexpr int kMaxAttempts = 1000;  // even if each makes a little progress
+constexpr int64_t margin_bytes = int64_t{16} << 20;
+constexpr int max_attempts = 1000;  // even if each makes a little progress
 
 // Where the part came from: its ETag holds for that URL alone.
 struct Origin {
@@ -135,7 +135,7 @@ class Download {
   // Attempts until all bytes are there.
   void fetch() {
     int failures = 0;
-    for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+    for (int attempt = 0; attempt < max_attempts; ++attempt) {
       const int64_t before_bytes = part_.size_bytes();
       try {
         if (attempt_once()) return;
@@ -154,7 +154,7 @@ class Download {
       }
     }
     throw Error(ErrorCode::io,
-                fmt::format("{}: the connection was cut {} times", file_.file_name, kMaxAttempts));
+                fmt::format("{}: the connection was cut {} times", file_.file_name, max_attempts));
   }
 
   milliseconds pause_before_retry(int failures, const HttpError& error) const {
@@ -255,7 +255,7 @@ void wait(milliseconds time, const DownloadOptions& options) {
 
 void check_space(const Store& store, int64_t needed_bytes, std::string_view what) {
   const int64_t free_bytes = store.free_bytes();
-  if (needed_bytes <= 0 || needed_bytes + kMarginBytes <= free_bytes) return;
+  if (needed_bytes <= 0 || needed_bytes + margin_bytes <= free_bytes) return;
   throw DiskError(
       fmt::format("not enough space for {}: it needs {:.1f} MB more, and {} has {:.1f} MB free (16 "
                   "MB of it are left "

@@ -11,9 +11,9 @@
 namespace ridge::platform {
 namespace {
 
-constexpr size_t kMaxHeadBytes = 64 * 1024;
-constexpr size_t kMaxExcuseBytes = 400;
-constexpr long kStallBytesPerSecond = 1000;
+constexpr size_t max_head_bytes = 64 * 1024;
+constexpr size_t max_excuse_bytes = 400;
+constexpr long stall_bytes_per_second = 1000;
 
 int64_t number_or(std::string_view text, int64_t otherwise) {
   int64_t value = 0;
@@ -148,7 +148,7 @@ struct HttpClient::Exchange {
   static size_t header(char* bytes, size_t size, size_t count, void* self_pointer) {
     auto& self = *static_cast<Exchange*>(self_pointer);
     self.head_bytes += size * count;
-    if (self.head_bytes > kMaxHeadBytes) return 0;
+    if (self.head_bytes > max_head_bytes) return 0;
     self.read_header(trimmed(std::string_view(bytes, size * count)));
     return size * count;
   }
@@ -158,7 +158,7 @@ struct HttpClient::Exchange {
     const std::string_view piece(bytes, size * count);
     if (!self.is_wanted()) {
       self.excuse +=
-          piece.substr(0, kMaxExcuseBytes - std::min(kMaxExcuseBytes, self.excuse.size()));
+          piece.substr(0, max_excuse_bytes - std::min(max_excuse_bytes, self.excuse.size()));
       return piece.size();
     }
     try {  // no exception may cross the C library
@@ -212,7 +212,7 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(curl, CURLOPT_NOBODY, request.head_only ? 1L : 0L);
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits_.connect.count()));
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, kStallBytesPerSecond);
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, stall_bytes_per_second);
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits_.stall.count()));
   if (const char* certificates = std::getenv("SSL_CERT_FILE"); certificates != nullptr) {
     curl_easy_setopt(curl, CURLOPT_CAINFO, certificates);

@@ -12,7 +12,7 @@ namespace ridge::platform {
 namespace {
 
 // A repository of 10,000 files.
-constexpr int64_t kMaxListingBytes = 32 << 20;
+constexpr int64_t max_listing_bytes = 32 << 20;
 
 std::string environment_or(const char* name, std::string_view otherwise) {
   const char* value = std::getenv(name);
@@ -97,7 +97,7 @@ RemoteModel find_on_hugging_face(const CatalogSource& source, std::string_view q
     return client.get_text({.url = fmt::format("{}/api/models/{}{}?blobs=true", endpoint,
                                                encode_path(source.repository), revision),
                             .bearer_token = token},
-                           kMaxListingBytes);
+                           max_listing_bytes);
   });
   std::string commit;
   const std::vector<HubFile> listing = read_hugging_face_listing(body, commit);
@@ -119,7 +119,7 @@ RemoteModel find_on_modelscope(const CatalogSource& source, std::string_view qua
   const std::string body = with_retries(options, [&] {
     return client.get_text(
         {.url = fmt::format("{}/files?Revision={}&Recursive=true", base, revision)},
-        kMaxListingBytes);
+        max_listing_bytes);
   });
   return choose(client, read_modelscope_listing(body), source, quantization, "", options,
                 [&](std::string_view path) {

@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxParts = 500;
+constexpr int max_parts = 500;
 
 std::string_view base_name(std::string_view path) {
   const size_t slash = path.rfind('/');
@@ -65,7 +65,7 @@ std::vector<HubFile> in_order(std::vector<HubFile> files, std::string_view repos
   std::sort(files.begin(), files.end(),
             [](const HubFile& a, const HubFile& b) { return a.path < b.path; });
   const int parts = part_name(base_name(files.front().path)).parts;
-  bool whole = parts <= kMaxParts && static_cast<int>(files.size()) == parts;
+  bool whole = parts <= max_parts && static_cast<int>(files.size()) == parts;
   for (size_t i = 0; whole && i < files.size(); ++i) {
     whole = part_name(base_name(files[i].path)).part == static_cast<int>(i) + 1;
   }

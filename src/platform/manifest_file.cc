@@ -9,8 +9,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 1;
-constexpr size_t kMaxFiles = 1000;
+constexpr int format_version = 1;
+constexpr size_t max_files = 1000;
 
 StoredFile file_from_json(const Json& json, std::string_view where) {
   StoredFile file{.file_name = json.at("file").get<std::string>(),
@@ -55,7 +55,7 @@ std::string manifest_to_json(const Manifest& manifest) {
                      {"mtime_ns", file.mtime_ns},
                      {"inode", file.inode}});
   }
-  const Json json = {{"version", kVersion},
+  const Json json = {{"version", format_version},
                      {"name", manifest.name},
                      {"title", manifest.title},
                      {"quantization", manifest.quantization},
@@ -70,7 +70,7 @@ std::string manifest_to_json(const Manifest& manifest) {
 Manifest manifest_from_json(std::string_view text, std::string_view file_name) {
   try {
     const Json json = Json::parse(text);
-    if (json.at("version").get<int>() != kVersion) {
+    if (json.at("version").get<int>() != format_version) {
       throw Error(ErrorCode::invalid_file,
                   fmt::format("{} was written by another version of ridge", file_name));
     }
@@ -83,7 +83,7 @@ Manifest manifest_from_json(std::string_view text, std::string_view file_name) {
                       .pulled_at_s = json.at("pulled_at_s").get<int64_t>()};
     for (const Json& file : json.at("files"))
       manifest.files.push_back(file_from_json(file, file_name));
-    if (manifest.files.empty() || manifest.files.size() > kMaxFiles) {
+    if (manifest.files.empty() || manifest.files.size() > max_files) {
       throw Error(ErrorCode::invalid_file,
                   fmt::format("{} lists {} files", file_name, manifest.files.size()));
     }

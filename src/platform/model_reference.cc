@@ -11,9 +11,9 @@
 namespace ridge::platform {
 namespace {
 
-constexpr size_t kMaxWordBytes = 96;
-constexpr size_t kMaxNameBytes = 128;
-constexpr std::string_view kHuggingFacePrefix = "hf:";
+constexpr size_t max_word_bytes = 96;
+constexpr size_t max_name_bytes = 128;
+constexpr std::string_view hugging_face_prefix = "hf:";
 
 bool is_letter_or_digit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
@@ -21,7 +21,7 @@ bool is_letter_or_digit(char c) {
 
 // One part of a name: it may become part of a URL and of a file name.
 bool is_word(std::string_view text) {
-  if (text.empty() || text.size() > kMaxWordBytes || !is_letter_or_digit(text[0])) return false;
+  if (text.empty() || text.size() > max_word_bytes || !is_letter_or_digit(text[0])) return false;
   if (text.find("..") != text.npos) return false;
   return std::all_of(text.begin(), text.end(), [](char c) {
     return is_letter_or_digit(c) || c == '.' || c == '_' || c == '-';
@@ -38,7 +38,7 @@ bool looks_like_path(std::string_view text) {
 }
 
 ModelReference parse_hugging_face(std::string_view text) {
-  const std::string_view body = text.substr(kHuggingFacePrefix.size());
+  const std::string_view body = text.substr(hugging_face_prefix.size());
   const size_t colon = body.find(':');
   ModelReference reference{.kind = ReferenceKind::hugging_face};
   reference.repository = body.substr(0, colon);
@@ -63,13 +63,13 @@ ModelReference ModelReference::parse(std::string_view text) {
   if (text.find('\0') == text.npos && text.size() < 4096 && looks_like_path(text)) {
     return {.kind = ReferenceKind::path, .path = std::filesystem::path(text)};
   }
-  if (text.starts_with(kHuggingFacePrefix)) return parse_hugging_face(text);
+  if (text.starts_with(hugging_face_prefix)) return parse_hugging_face(text);
   std::string name(text);
   std::transform(name.begin(), name.end(), name.begin(), [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   });
   const size_t colon = name.find(':');
-  const bool valid = name.size() <= kMaxNameBytes &&
+  const bool valid = name.size() <= max_name_bytes &&
                      is_word(std::string_view(name).substr(0, colon)) &&
                      (colon == name.npos || is_word(std::string_view(name).substr(colon + 1)));
   if (!valid) {
@@ -90,7 +90,7 @@ std::string ModelReference::to_string() const {
     case ReferenceKind::hugging_face:
       break;
   }
-  return fmt::format("{}{}{}{}", kHuggingFacePrefix, repository, quantization.empty() ? "" : ":",
+  return fmt::format("{}{}{}{}", hugging_face_prefix, repository, quantization.empty() ? "" : ":",
                      quantization);
 }
 

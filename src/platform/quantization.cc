@@ -12,10 +12,10 @@
 namespace ridge::platform {
 namespace {
 
-constexpr std::array<std::string_view, 12> kPreferred = {"Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_1",
-                                                         "Q4_0",   "IQ4_XS", "Q8_0",   "Q6_K",
-                                                         "Q5_K_S", "BF16",   "F16",    "F32"};
-constexpr std::array<std::string_view, 31> kKnown = {
+constexpr std::array<std::string_view, 12> preferred_names = {"Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_1",
+                                                              "Q4_0",   "IQ4_XS", "Q8_0",   "Q6_K",
+                                                              "Q5_K_S", "BF16",   "F16",    "F32"};
+constexpr std::array<std::string_view, 31> known_names = {
     "F32",    "F16",    "BF16",   "Q4_0",    "Q4_1",   "Q5_0",   "Q5_1",   "Q8_0",
     "Q2_K",   "Q2_K_S", "Q2_K_L", "Q3_K",    "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K",
     "Q4_K_S", "Q4_K_M", "Q4_K_L", "Q5_K",    "Q5_K_S", "Q5_K_M", "Q5_K_L", "Q6_K",
@@ -90,12 +90,12 @@ bool has_quantization(std::string_view file_name, std::string_view quantization)
 
 std::string quantization_of(std::string_view file_name) {
   std::string_view longest;
-  for (const std::string_view known : kKnown) {
+  for (const std::string_view known : known_names) {
     if (known.size() > longest.size() && has_quantization(file_name, known)) longest = known;
   }
   return std::string(longest);
 }
 
-std::span<const std::string_view> preferred_quantizations() { return kPreferred; }
+std::span<const std::string_view> preferred_quantizations() { return preferred_names; }
 
 }  // namespace ridge::platform

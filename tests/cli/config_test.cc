@@ -25,7 +25,7 @@ class ConfigTest : public testing::Test {
     add_setting(*serve, "host", host_, "");
     add_setting(*serve, "max-tokens", max_tokens_, "")->check(CLI::Range(1, 1000));
     add_setting(*serve, "cors", cors_, "");
-    serve->add_option("models", models_);
+    serve->add_option("MODEL", models_);
     std::string config;
     serve->add_option("--config", config);
     const auto file = temporary_.write("ridge.toml", toml);

@@ -81,3 +81,23 @@ COMP_CWORD={len(words) - 1}; _ridge; printf '%s\\n' "${{COMPREPLY[@]}}" """
 
     assert complete("ridge", "ver") == ["verify"]
     assert "--attempts" in complete("ridge", "pull", "--a")
+
+
+def test_each_commands_help_is_its_own(ridge):
+    for command in ("rm", "ps"):
+        assert "ridge pull" not in ridge(command, "--help").stdout
+    logits = ridge("logits", "--help").stdout
+    assert "Option Group" not in logits and "--tokens-file" in logits
+    assert "MODEL" in ridge("serve", "--help").stdout
+
+
+def test_logits_need_tokens_from_one_place(ridge):
+    neither = ridge("logits", "some.gguf")
+    assert neither.returncode == 2 and "--tokens or --tokens-file" in neither.stderr
+    assert ridge("logits", "some.gguf", "--tokens", "1", "--tokens-file", "-").returncode == 2
+
+
+def test_rm_of_a_model_that_is_not_here_speaks_of_the_store(ridge):
+    result = ridge("rm", "nothere")
+    assert result.returncode == 1
+    assert "'nothere' is not in the store" in result.stderr and "catalog" not in result.stderr

@@ -5,12 +5,12 @@
 namespace ridge::platform {
 namespace {
 
-constexpr const char* kHead = R"(
+constexpr const char* head = R"(
 [[family]]
 name = "tiny"
 default_tag = "1b"
 )";
-constexpr const char* kModel = R"(
+constexpr const char* model = R"(
 [[model]]
 name = "tiny:1b"
 title = "Tiny"
@@ -30,7 +30,7 @@ default_quantization = "Q4_K_M"
 )";
 
 std::string changed(const std::string& from, const std::string& to) {
-  std::string text = std::string(kHead) + kModel;
+  std::string text = std::string(head) + model;
   const size_t at = text.find(from);
   EXPECT_NE(at, text.npos) << from;
   return text.replace(at, from.size(), to);
@@ -57,7 +57,7 @@ TEST(BuiltInCatalog, HoldsTheDefaultModelAndTheWholeDistillFamily) {
 }
 
 TEST(Catalog, NamesChooseTagAndQuantization) {
-  const Catalog catalog = Catalog::parse(std::string(kHead) + kModel, "test");
+  const Catalog catalog = Catalog::parse(std::string(head) + model, "test");
   EXPECT_EQ(catalog.get("tiny").name(), "tiny:1b");
   EXPECT_EQ(catalog.get("tiny:1b").name(), "tiny:1b");
   EXPECT_EQ(catalog.get("tiny:1b-q4_k_m").name(), "tiny:1b")
@@ -67,7 +67,7 @@ TEST(Catalog, NamesChooseTagAndQuantization) {
 }
 
 TEST(Catalog, AnUnknownNameSaysWhatIsNear) {
-  const Catalog catalog = Catalog::parse(std::string(kHead) + kModel, "test");
+  const Catalog catalog = Catalog::parse(std::string(head) + model, "test");
   EXPECT_ERROR(catalog.get("tiny:2b"), not_found, "did you mean tiny:1b?");
   EXPECT_ERROR(catalog.get("tiny:1b-q2_k"), not_found, "comes as Q4_K_M Q8_0");
   EXPECT_ERROR(catalog.get("something-else:9b"), not_found, "ridge list --all");
@@ -90,7 +90,7 @@ TEST(Catalog, IsReadStrictly) {
   refuses(changed("size_bytes = 100", "size_bytes = 100\nsha256 = \"abc\""), "SHA-256");
   refuses(changed("name = \"tiny:1b\"", "name = \"Tiny:1b\""), "lower case");
   refuses(changed("default_tag = \"1b\"", "default_tag = \"2b\""), "no model");
-  refuses(std::string(kHead) + kModel + kModel, "twice");
+  refuses(std::string(head) + model + model, "twice");
 }
 
 TEST(Catalog, AWheelCannotSmuggleOptionsToPip) {

@@ -139,6 +139,19 @@ class ForbiddenNames(TreeTest):
         self.assert_clean({"src/base/utilisation.cc": "struct Implied {};\n// class Manager\n"})
 
 
+class ConstantNames(TreeTest):
+    def test_refuses_a_k_before_the_name(self):
+        for line in ("constexpr int kMaxParts = 5;", "inline constexpr const char* kName = \"x\";",
+                     "static const std::string kText{};", "constexpr std::array<int, 2> kList = {1, 2};",
+                     "const int kTable[] = {1};"):
+            with self.subTest(line):
+                self.assert_finds("constant-names", "src/base/a.cc", 2, {"src/base/a.cc": "\n" + line + "\n"})
+
+    def test_accepts_lower_case_and_other_names_with_a_k(self):
+        self.assert_clean({"src/base/a.cc": "constexpr int max_parts = 5;\nconst int k = 1;\nTEST(Pool, kNothing) {}\n"
+                                            "const auto text = \"kName = 1\";\n"})
+
+
 class DeviceConditional(TreeTest):
     def test_refuses_devices_and_instruction_sets(self):
         for line in ("#ifdef RIDGE_CUDA", "#if defined(RIDGE_WITH_ASCEND)", "#elif USE_NPU", "#ifdef __AVX2__"):

@@ -137,6 +137,14 @@ def forbidden_names(tree):
                     yield Finding(path, line_of(code, match.start()), f"{match[1]} is called '{word}'; name it by what it is")
 
 
+def constant_names(tree):
+    """Constants are lower_case like all variables, not kName."""
+    for path in tree.cpp():
+        code = tree.code(path)
+        for match in re.finditer(r"\b(?:const|constexpr)\b[^;(){}=]*?\b(k[A-Z]\w*)\s*[={\[]", code):
+            yield Finding(path, line_of(code, match.start(1)), f"{match[1]} is a constant; name it in lower_case")
+
+
 def device_conditional(tree):
     """No #if of a device or of an instruction set outside the folder of its back end."""
     for path in tree.cpp():
@@ -246,6 +254,7 @@ RULES = {
     "back-end-private": back_end_private,
     "folder-readme": folder_readme,
     "forbidden-names": forbidden_names,
+    "constant-names": constant_names,
     "device-conditional": device_conditional,
     "file-length": file_length,
     "using-namespace": using_namespace,
