@@ -123,10 +123,23 @@ constexpr int64_t partial_floats(const KvGeometry& kv) {
   return partial_head_floats + kv.value_stride;
 }
 
+// Dots of up to 64 rows of activations at once, with a layout of their own: the codes of 32 columns
+// are [count][32] in ActivationTile::codes. All null where an instruction set has none.
+inline constexpr int max_dot_rows = 64;
+struct TileDotKernels {
+  int min_tokens;  // fewer are better off with the other kernels
+  DotTile dot[dtype_count];
+  void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);
+  // Around a member's dots of so many rows.
+  void (*begin)(int count);
+  void (*end)();
+};
+
 struct KernelTable {
   int tile_rows;                                             // at most max_tile_rows
   DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
+  TileDotKernels tiles;                                    // linear for up to 64 rows at once
   PanelKernels panel;                                        // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);

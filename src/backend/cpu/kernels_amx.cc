@@ -1,6 +1,8 @@
 #include "backend/cpu/simd_avx512.h"
 #include "backend/cpu/tiles_amx.h"
 
+#include "backend/cpu/row_kernels.h"
+#include "backend/cpu/tile_dot_kernel.h"
 #include "backend/cpu/tile_panel_kernel.h"
 
 namespace ridge::backend::cpu {
@@ -8,7 +10,8 @@ namespace ridge::backend::cpu {
 const KernelTable& amx_kernels() {
   static const KernelTable table = [] {
     KernelTable t = avx512_bf16_kernels();
-    fill_tile_panel<Avx512Vnni, HardwareTiles>(t);
+    fill_tile_dots<Avx512Bf16, HardwareTiles>(t);
+    fill_tile_panel<Avx512Bf16, HardwareTiles>(t);
     return t;
   }();
   return table;

@@ -1,6 +1,8 @@
 #include "backend/cpu/simd_scalar.h"
 #include "backend/cpu/tiles_emulated.h"
 
+#include "backend/cpu/row_kernels.h"
+#include "backend/cpu/tile_dot_kernel.h"
 #include "backend/cpu/tile_panel_kernel.h"
 
 namespace ridge::backend::cpu {
@@ -8,6 +10,7 @@ namespace ridge::backend::cpu {
 const KernelTable& amx_emulated_kernels() {
   static const KernelTable table = [] {
     KernelTable t = scalar_kernels();
+    fill_tile_dots<Scalar, EmulatedTiles>(t);
     fill_tile_panel<Scalar, EmulatedTiles>(t);
     return t;
   }();

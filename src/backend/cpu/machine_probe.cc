@@ -1,6 +1,7 @@
 #include "backend/cpu/machine_probe.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <vector>
@@ -68,12 +69,23 @@ double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
   return 2.0 * strip_rows * columns * count * rounds * team.size() / seconds;
 }
 
+// The instructions of panels alone; 0 where there are none.
+double panel_flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
+  if (kernels.panel.probe == nullptr) return 0;
+  constexpr int rounds = 200000;
+  std::atomic<int64_t> products{0};
+  const double seconds =
+      best_seconds(team, 3, [&](int) { products = kernels.panel.probe(rounds); });
+  return 2.0 * static_cast<double>(products) * team.size() / seconds;
+}
+
 }  // namespace
 
 DeviceLimits probe_machine(ThreadTeam& team, const KernelTable& kernels) {
   DeviceLimits limits;
   limits.read_bytes_per_second = read_bytes_per_second(team);
-  limits.flops_per_second = flops_per_second(team, kernels);
+  limits.flops_per_second =
+      std::max(flops_per_second(team, kernels), panel_flops_per_second(team, kernels));
   return limits;
 }
 

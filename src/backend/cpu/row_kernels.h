@@ -128,9 +128,13 @@ void gated_activation_row(const float* gate, const float* up, Activation kind, i
   }
 }
 
+enum class CodeOrder {
+  quads,  // [8 quads][count][4]
+  rows,   // [count][32]
+};
+
 // One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale / fine_steps.
-// Codes go out four by four, `count` quads apart.
-template <class V>
+template <class V, CodeOrder Order>
 void quantize_group(const float* x, int64_t group, const ActivationRows& to) {
   using F = typename V::F;
   F best = V::zero();
@@ -156,9 +160,13 @@ void quantize_group(const float* x, int64_t group, const ActivationRows& to) {
       to.code_sums[half_at] = -sums[half];
       to.half_sums[half_at] = scale * static_cast<float>(sums[half]);
     }
-    int8_t* out = to.codes + 4 * (group * 8 * to.count + to.first + plane);
-    for (int quad = 0; quad < 8; ++quad, out += 4 * to.count) {
-      __builtin_memcpy(out, codes + 4 * quad, 4);
+    if constexpr (Order == CodeOrder::rows) {
+      __builtin_memcpy(to.codes + activation_group * at, codes, activation_group);
+    } else {
+      int8_t* out = to.codes + 4 * (group * 8 * to.count + to.first + plane);
+      for (int quad = 0; quad < 8; ++quad, out += 4 * to.count) {
+        __builtin_memcpy(out, codes + 4 * quad, 4);
+      }
     }
     from = rest;
     inverse = V::set1(fine_steps);
@@ -166,15 +174,15 @@ void quantize_group(const float* x, int64_t group, const ActivationRows& to) {
   }
 }
 
-template <class V>
+template <class V, CodeOrder Order = CodeOrder::quads>
 void quantize_row(const float* x, int64_t columns, const ActivationRows& to) {
   const int64_t whole = columns / activation_group;
-  for (int64_t g = 0; g < whole; ++g) quantize_group<V>(x + g * activation_group, g, to);
+  for (int64_t g = 0; g < whole; ++g) quantize_group<V, Order>(x + g * activation_group, g, to);
   const int64_t padded = (columns + 255) / 256 * 256 / activation_group;
   for (int64_t g = whole; g < padded; ++g) {
     float rest[activation_group] = {};
     for (int64_t i = g * activation_group; i < columns; ++i) rest[i - g * activation_group] = x[i];
-    quantize_group<V>(rest, g, to);
+    quantize_group<V, Order>(rest, g, to);
   }
 }
 

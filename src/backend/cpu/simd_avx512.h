@@ -134,6 +134,8 @@ struct Avx512 {
   }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
+  static I load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static void store_bytes(std::byte* p, B a) { _mm512_storeu_si512(p, a); }
   static B low_nibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static B high_nibbles(B a) {
     return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));

@@ -170,6 +170,12 @@ struct Scalar {
     __builtin_memcpy(r.v, p, sizeof(r.v));
     return r;
   }
+  static I load_ints(const int32_t* p) {
+    I r;
+    __builtin_memcpy(r.v, p, sizeof(r.v));
+    return r;
+  }
+  static void store_bytes(std::byte* p, const B& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
   static B low_nibbles(B a) {
     for (uint8_t& x : a.v) x &= 15;
     return a;

@@ -93,7 +93,7 @@ class LinearStep final : public Step {
         planes_(strips_.any_quantized() ? activation_planes(plan.precision) : 1),
         max_rows_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs),
         chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))) {
-    if (choose_linear_path(max_rows_, plan.precision, kernels) == LinearPath::panel) {
+    if (path(max_rows_) == LinearPath::panel) {
       panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
       max_rows_ = kernels.panel.min_tokens - 1;
     }
@@ -111,26 +111,30 @@ class LinearStep final : public Step {
   void run(Run& run, int member) override {
     const int rows = run.rows(plan_.rows);
     if (rows == 0) return;
-    if (choose_linear_path(rows, plan_.precision, kernels_) == LinearPath::panel) {
+    const LinearPath way = path(rows);
+    if (way == LinearPath::panel) {
       std::atomic<int64_t>& next = run.counters[index];
       return panel_->run(run, member, rows, next);
     }
+    const bool tiled = way == LinearPath::tile_dot;
+    const int tile_rows = tiled ? max_dot_rows : kernels_.tile_rows;
     const bool own = rows <= private_rows || run.team.size() == 1;
     std::byte* memory =
         rows <= private_rows ? run.member_scratch[member].data() : run.shared_scratch;
-    const QuantizedTokens codes(memory, rows, columns_, planes_, kernels_.tile_rows);
+    const QuantizedTokens codes(memory, rows, columns_, planes_, tile_rows);
     auto* normed =
         reinterpret_cast<float*>(memory + QuantizedTokens::bytes(rows, columns_, planes_));
-    const Prepared x = prepared(run, codes, normed);
+    const Prepared x = prepared(run, codes, normed, tiled);
     split_rows(rows, own ? 1 : run.team.size(), own ? 0 : member,
-               [&](int row) { prepare(run, row, codes, normed); });
+               [&](int row) { prepare(run, row, x, normed); });
     if (!own) run.team.barrier();
-    const int tiles_at_once = static_cast<int>(
-        std::max<int64_t>(1, block_bytes / static_cast<int64_t>(QuantizedTokens::bytes(
-                                               kernels_.tile_rows, columns_, planes_))));
+    const int tiles_at_once = static_cast<int>(std::max<int64_t>(
+        1,
+        block_bytes / static_cast<int64_t>(QuantizedTokens::bytes(tile_rows, columns_, planes_))));
     const int64_t strips = strips_.count();
     // Blocks of tokens outside, so that strips are read from memory once for each block.
     const int64_t blocks = (codes.tiles() + tiles_at_once - 1) / tiles_at_once;
+    int configured = 0;
     share(run, blocks * strips, blocks == 1 ? chunk_ : std::min<int64_t>(chunk_, 4),
           [&](int64_t item) {
             const auto first = static_cast<int>(item / strips) * tiles_at_once;
@@ -138,9 +142,11 @@ class LinearStep final : public Step {
             for (int t = first; t < last; ++t) {
               // The last tile leaves the caches to the next strip.
               const bool fetch = t + 1 == last && item % strips + 1 < strips;
+              if (tiled) configure(codes.tile(t).count, configured);
               multiply(run, item % strips, x, t, fetch);
             }
           });
+    if (configured != 0) kernels_.tiles.end();
   }
 
  private:
@@ -149,26 +155,39 @@ class LinearStep final : public Step {
     const QuantizedTokens& codes;
     const float* floats;
     int64_t float_stride;
+    bool tiled;  // codes lie as TileDotKernels wants them
   };
+
+  LinearPath path(int rows) const {
+    return choose_linear_path(rows, plan_.precision, strips_.all_quantized(), kernels_);
+  }
+
+  // This thread's tiles for so many rows, where they differ from those before.
+  void configure(int count, int& configured) const {
+    if (count != configured) kernels_.tiles.begin(count);
+    configured = count;
+  }
 
   size_t scratch_bytes(int rows) const {
     return QuantizedTokens::bytes(rows, columns_, planes_) +
            static_cast<size_t>(rows) * columns_ * 4;
   }
 
-  Prepared prepared(const Run& run, const QuantizedTokens& codes, const float* normed) const {
-    if (plan_.norm != nullptr) return {codes, normed, columns_};
-    return {codes, run.arena.at(plan_.x), run.arena.stride(plan_.x)};
+  Prepared prepared(const Run& run, const QuantizedTokens& codes, const float* normed,
+                    bool tiled) const {
+    if (plan_.norm != nullptr) return {codes, normed, columns_, tiled};
+    return {codes, run.arena.at(plan_.x), run.arena.stride(plan_.x), tiled};
   }
 
-  void prepare(const Run& run, int row, const QuantizedTokens& codes, float* normed) const {
+  void prepare(const Run& run, int row, const Prepared& to, float* normed) const {
     const float* x = run.arena.at(plan_.x) + row * run.arena.stride(plan_.x);
     if (plan_.norm != nullptr) {
-      float* to = normed + row * columns_;
-      kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, columns_, to);
-      x = to;
+      kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, columns_, normed + row * columns_);
+      x = normed + row * columns_;
     }
-    if (strips_.any_quantized()) kernels_.quantize_row(x, columns_, codes.rows(row));
+    if (!strips_.any_quantized()) return;
+    const auto quantize = to.tiled ? kernels_.tiles.quantize_row : kernels_.quantize_row;
+    quantize(x, columns_, to.codes.rows(row));
   }
 
   // out[tokens][16]; `next` is the strip that will follow, or null.
@@ -184,8 +203,8 @@ class LinearStep final : public Step {
     }
     const ActivationTile t = x.codes.tile(tile);
     const bool fetch = next != nullptr && next->part == strip.part && t.count >= fetching_rows;
-    kernels_.dot[dtype][t.count](strip.tiles(), part.units, t, fetch ? next->tiles() : nullptr,
-                                 out);
+    const DotTile multiply = x.tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
+    multiply(strip.tiles(), part.units, t, fetch ? next->tiles() : nullptr, out);
     if (planes_ == 2) add_planes(tokens, out);
   }
 
@@ -200,8 +219,8 @@ class LinearStep final : public Step {
   }
 
   void multiply(const Run& run, int64_t item, const Prepared& x, int tile, bool fetch) const {
-    alignas(64) float result[max_tile_rows * strip_rows];
-    alignas(64) float up[max_tile_rows * strip_rows];
+    alignas(64) float result[max_dot_rows * strip_rows];
+    alignas(64) float up[max_dot_rows * strip_rows];
     dot(strips_.strip(item), x, tile, fetch ? &strips_.strip(item + 1) : nullptr, result);
     if (strips_.has_up()) {
       dot(strips_.up(item), x, tile, fetch ? &strips_.up(item + 1) : nullptr, up);

@@ -1,0 +1,295 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/cpu/isa.h"
+#include "backend/cpu/linear_path.h"
+#include "backend/cpu/open.h"
+#include "base/error.h"
+#include "tensor/dequantize.h"
+#include "tensor/float_formats.h"
+
+// The kernels of AMX tiles and panels one at a time, at every instruction set that has them; the
+// conformance suite covers them within whole linears.
+namespace ridge::backend::cpu {
+
+namespace {
+
+constexpr DType tile_dtypes[] = {DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
+                                 DType::q8_0, DType::q2_k, DType::q3_k,   DType::q4_k,
+                                 DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+
+// A tiled instruction set and one whose vectors its float32 arithmetic uses.
+struct Pair {
+  Isa tiled, plain;
+};
+std::vector<Pair> pairs() {
+  std::vector<Pair> all;
+  const auto add = [&](const std::vector<std::string>& isas, std::string_view tiled,
+                       std::string_view plain) {
+    for (const std::string& isa : isas) {
+      if (isa == tiled) all.push_back({select_isa(tiled, true), select_isa(plain)});
+    }
+  };
+  add(emulated_isas(), "amx_emulated", "scalar");
+  add(emulated_isas(), "amx_emulated_avx512", "avx512_vnni");
+  add(available_isas(), "amx", "avx512_vnni");
+  return all;
+}
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : generator_(seed) {}
+  float normal() { return normal_(generator_); }
+  // Bits of a file's block, with every float16 in it finite.
+  std::vector<std::byte> rows(DType dtype, int64_t columns) {
+    std::vector<std::byte> bytes(row_bytes(dtype, columns) * strip_rows);
+    for (std::byte& b : bytes) b = static_cast<std::byte>(generator_());
+    const size_t block = traits(dtype).block_bytes;
+    for (size_t at = 0; at < bytes.size(); at += block) clear_exponents(dtype, &bytes[at]);
+    return bytes;
+  }
+
+ private:
+  static void clear_exponents(DType dtype, std::byte* block) {
+    const auto keep_small = [&](int at) { block[at + 1] &= std::byte{0xaf}; };
+    switch (dtype) {
+      case DType::q2_k:
+        return keep_small(80), keep_small(82);
+      case DType::q3_k:
+        return keep_small(108);
+      case DType::q6_k:
+        return keep_small(208);
+      case DType::q4_1:
+      case DType::q5_1:
+      case DType::q4_k:
+      case DType::q5_k:
+        return keep_small(0), keep_small(2);
+      default:
+        return keep_small(0);
+    }
+  }
+  std::mt19937 generator_;
+  std::normal_distribution<float> normal_;
+};
+
+std::vector<std::byte> packed(DType dtype, const std::vector<std::byte>& rows, int64_t columns) {
+  const TileFormat format = tile_format(dtype);
+  std::vector<std::byte> strip(
+      static_cast<size_t>(units_of(format, columns) * format.unit_bytes()));
+  const std::byte* starts[strip_rows];
+  for (int r = 0; r < strip_rows; ++r) starts[r] = rows.data() + r * row_bytes(dtype, columns);
+  pack_strip(dtype, starts, strip_rows, columns, strip.data());
+  return strip;
+}
+
+// Activations in the layout of one kind of kernel; each row a token of one plane.
+class Quantized {
+ public:
+  Quantized(int count, int64_t columns)
+      : count_(count),
+        codes_(static_cast<size_t>(columns) * count),
+        scales_(codes_.size() / 32),
+        code_sums_(codes_.size() / 16),
+        group_sums_(codes_.size() / 32),
+        half_sums_(codes_.size() / 16) {}
+  ActivationRows rows(int first, int planes) {
+    return {codes_.data(),
+            scales_.data(),
+            code_sums_.data(),
+            group_sums_.data(),
+            half_sums_.data(),
+            count_,
+            first,
+            planes};
+  }
+  ActivationTile tile() const {
+    return {codes_.data(),      scales_.data(),    code_sums_.data(),
+            group_sums_.data(), half_sums_.data(), count_};
+  }
+
+ private:
+  int count_;
+  std::vector<int8_t> codes_;
+  std::vector<float> scales_;
+  std::vector<int32_t> code_sums_;
+  std::vector<float> group_sums_, half_sums_;
+};
+
+std::vector<float> random_tokens(Random& random, int tokens, int64_t columns) {
+  std::vector<float> x(static_cast<size_t>(tokens) * columns);
+  for (float& v : x) v = random.normal();
+  return x;
+}
+
+// out[tokens · planes][16], a token at a time.
+std::vector<float> dots_of(const KernelTable& kernels, DType dtype,
+                           const std::vector<std::byte>& strip, int64_t columns, int planes,
+                           const std::vector<float>& x) {
+  const auto tokens = static_cast<int>(x.size() / columns);
+  std::vector<float> out(static_cast<size_t>(tokens) * planes * strip_rows);
+  for (int t = 0; t < tokens; ++t) {
+    Quantized codes(planes, columns);
+    kernels.quantize_row(&x[t * columns], columns, codes.rows(0, planes));
+    kernels.dot[static_cast<int>(dtype)][planes](
+        strip.data(), units_of(tile_format(dtype), columns), codes.tile(), nullptr,
+        &out[t * planes * strip_rows]);
+  }
+  return out;
+}
+
+std::vector<float> tile_dots_of(const KernelTable& kernels, DType dtype,
+                                const std::vector<std::byte>& strip, int64_t columns, int planes,
+                                const std::vector<float>& x) {
+  const auto tokens = static_cast<int>(x.size() / columns);
+  std::vector<float> out(static_cast<size_t>(tokens) * planes * strip_rows);
+  Quantized codes(tokens * planes, columns);
+  for (int t = 0; t < tokens; ++t) {
+    kernels.tiles.quantize_row(&x[t * columns], columns, codes.rows(t * planes, planes));
+  }
+  kernels.tiles.begin(tokens * planes);
+  kernels.tiles.dot[static_cast<int>(dtype)](strip.data(), units_of(tile_format(dtype), columns),
+                                             codes.tile(), strip.data(), out.data());
+  kernels.tiles.end();
+  return out;
+}
+
+}  // namespace
+
+TEST(Isa, OffersEmulationToTestsAlone) {
+  const auto listed = available_isas();
+  for (const std::string& emulated : emulated_isas()) {
+    EXPECT_EQ(std::count(listed.begin(), listed.end(), emulated), 0);
+    EXPECT_THROW(select_isa(emulated), Error);
+    EXPECT_EQ(select_isa(emulated, true).name, emulated);
+  }
+  EXPECT_EQ(select_isa("", true).name, listed.back());
+}
+
+TEST(TileDot, EqualsTheDotKernelsBitForBit) {
+  constexpr int64_t columns = 512;
+  for (const auto& [tiled, plain] : pairs()) {
+    for (DType dtype : tile_dtypes) {
+      Random random(static_cast<uint32_t>(dtype) + 1);
+      const auto strip = packed(dtype, random.rows(dtype, columns), columns);
+      for (int planes : {1, 2}) {
+        for (int tokens : {1, 5, 7, 8, 9, 12, 16, 17, 24, 25, 31, 32}) {
+          const auto x = random_tokens(random, tokens, columns);
+          const auto expected = dots_of(*plain.kernels, dtype, strip, columns, planes, x);
+          const auto got = tile_dots_of(*tiled.kernels, dtype, strip, columns, planes, x);
+          EXPECT_EQ(0, std::memcmp(expected.data(), got.data(), got.size() * sizeof(float)))
+              << tiled.name << ", " << name(dtype) << ", " << tokens << " tokens, " << planes
+              << " planes";
+        }
+      }
+    }
+  }
+}
+
+// Each weight rounded once, to the nearest: at most half a step of 8 bits off what the file says.
+TEST(PanelExpansion, RoundsEveryWeightToTheNearestBfloat16) {
+  constexpr int64_t columns = 1024;
+  for (const auto& [tiled, plain] : pairs()) {
+    for (DType dtype : tile_dtypes) {
+      Random random(static_cast<uint32_t>(dtype) + 20);
+      const auto rows = random.rows(dtype, columns);
+      const auto strip = packed(dtype, rows, columns);
+      for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 1024}, {512, 96}}) {
+        std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(count)));
+        tiled.kernels->panel.expand[static_cast<int>(dtype)](strip.data(), columns, first, count,
+                                                             panel.data());
+        std::vector<float> exact(columns);
+        const size_t bytes = row_bytes(dtype, columns);
+        for (int r = 0; r < strip_rows; ++r) {
+          dequantize_row(dtype, std::span(rows).subspan(r * bytes, bytes), exact);
+          for (int64_t k = 0; k < count; ++k) {
+            const float got = bf16_to_f32(panel[(k / 2 * strip_rows + r) * 2 + k % 2]);
+            const float want = exact[first + k];
+            // The sum of the code's part and the minimum rounds before, in float32.
+            EXPECT_NEAR(got, want, std::fabs(want) * 0x1.01p-8f + 1e-6f)
+                << tiled.name << ", " << name(dtype) << ", row " << r << ", column " << first + k;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PanelExpansion, KeepsPlainBfloat16AndFillsUpWithZeros) {
+  constexpr int64_t columns = 70;
+  Random random(40);
+  std::vector<uint16_t> strip(columns * strip_rows);
+  for (uint16_t& w : strip) w = f32_to_bf16(random.normal());
+  for (const auto& [tiled, plain] : pairs()) {
+    std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(96)), 0xffff);
+    tiled.kernels->panel.expand[static_cast<int>(DType::bf16)](
+        reinterpret_cast<const std::byte*>(strip.data()), columns, 0, 96, panel.data());
+    for (int64_t k = 0; k < 96; ++k) {
+      for (int r = 0; r < strip_rows; ++r) {
+        const uint16_t expected = k < columns ? strip[k * strip_rows + r] : 0;
+        EXPECT_EQ(panel[(k / 2 * strip_rows + r) * 2 + k % 2], expected) << k << " " << r;
+      }
+    }
+  }
+}
+
+TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
+  const KernelTable& plain = scalar_kernels();
+  const KernelTable& tiled = amx_emulated_kernels();
+  for (int rows : {1, 4, 5, 31, 32, 512}) {
+    EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, plain), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, tiled),
+              rows < 5 ? LinearPath::dot : LinearPath::tile_dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, false, tiled), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, tiled),
+              rows < 32 ? LinearPath::dot : LinearPath::panel);
+  }
+  EXPECT_EQ(choose_linear_path(4, Precision::int8, true, tiled), LinearPath::dot);
+  EXPECT_EQ(choose_linear_path(5, Precision::int8, true, tiled), LinearPath::tile_dot);
+  EXPECT_EQ(choose_linear_path(31, Precision::int8, true, tiled), LinearPath::tile_dot);
+  EXPECT_EQ(choose_linear_path(32, Precision::int8, true, tiled), LinearPath::panel);
+}
+
+// The real instructions against their emulation, which everything else is tested with.
+TEST(HardwareTiles, GiveWhatTheEmulationGives) {
+  const auto isas = available_isas();
+  if (std::find(isas.begin(), isas.end(), "amx") == isas.end()) {
+    GTEST_SKIP() << "NOT CHECKED: this machine has no AMX, so its instructions have not been run";
+  }
+  const KernelTable& real = *select_isa("amx").kernels;
+  const KernelTable& emulated = *select_isa("amx_emulated_avx512", true).kernels;
+  constexpr int64_t columns = 512;
+  Random random(60);
+  for (int block_tokens : {1, 11, 16}) {
+    const int blocks = 3;
+    std::vector<bf16_bits> panels(2 * panel_elements(columns));
+    std::vector<bf16_bits> tokens(static_cast<size_t>(blocks) * block_tokens * columns);
+    for (auto& x : panels) x = f32_to_bf16(random.normal());
+    for (auto& x : tokens) x = f32_to_bf16(random.normal());
+    for (int strips : {1, 2}) {
+      std::vector<float> got(static_cast<size_t>(blocks) * strips * block_tokens * strip_rows);
+      std::vector<float> expected(got.size());
+      for (bool accumulate : {false, true}) {
+        const auto run = [&](const KernelTable& kernels, std::vector<float>& sums) {
+          kernels.panel.begin_products(block_tokens);
+          kernels.panel.product({panels.data(), panel_elements(columns), strips, columns,
+                                 tokens.data(), block_tokens * columns, blocks, block_tokens,
+                                 accumulate, sums.data()});
+          kernels.panel.end_products();
+        };
+        run(real, got);
+        run(emulated, expected);
+        // No kernel relies on the last bits of a sum of 512 products.
+        for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-4) << i;
+      }
+    }
+  }
+}
+
+}  // namespace ridge::backend::cpu
