@@ -100,6 +100,7 @@ Json to_json(const BenchOptions& options, const engine::LoadedModel& model,
                {"device", device.name},
                {"device_description", device.description},
                {"threads", device.threads},
+               {"precision", model.model().mixed_precision() ? "mixed" : "full"},
                {"load_ms", model.load_ms()},
                {"peak_memory_bytes", report.peak_memory_bytes},
                {"read_bytes_per_second", report.limits.read_bytes_per_second},
@@ -119,9 +120,10 @@ std::string speed(double tokens_per_second) {
 void print_table(const Context& context, const BenchOptions& options,
                  const engine::LoadedModel& model, const BenchReport& report) {
   const backend::DeviceInfo& device = model.device().info();
-  context.print(fmt::format("{} on {} ({}), {} {}", printable(options.model), device.name,
-                            device.description, device.threads,
-                            device.threads == 1 ? "thread" : "threads"));
+  context.print(fmt::format("{} on {} ({}), {} {}, {} precision", printable(options.model),
+                            device.name, device.description, device.threads,
+                            device.threads == 1 ? "thread" : "threads",
+                            model.model().mixed_precision() ? "mixed" : "full"));
   context.print(fmt::format("loaded in {:.0f} ms; {} of memory at most", model.load_ms(),
                             format_bytes(report.peak_memory_bytes)));
   const backend::DeviceLimits& limits = report.limits;

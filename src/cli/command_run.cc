@@ -79,7 +79,7 @@ api::ServedModel load(Context& context, const RunOptions& options) {
   engine_options.device = options.device.device;
   engine_options.threads = options.device.threads;
   engine_options.isa = options.device.isa;
-  engine_options.mixed_precision = options.device.mixed_precision;
+  engine_options.mixed_precision = mixed_precision(options.device.precision);
   engine_options.context_tokens = options.context_tokens;
   engine_options.max_sequences = 1;
   engine_options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {

@@ -25,6 +25,7 @@ using Json = nlohmann::ordered_json;
 
 struct ServeOptions {
   std::vector<std::string> models;
+  std::string precision = "auto";
   std::string config;
   std::string data_dir;
   std::string log_level = "info";
@@ -133,6 +134,7 @@ void serve(Context& context, ServeOptions& options) {
   log::set_level(log::level_from_name(options.log_level));
   signal(SIGPIPE, SIG_IGN);  // a reader of ours that goes away must not end the server
   options.engine.kv_cache_bytes = static_cast<uint64_t>(options.kv_cache_mib) << 20;
+  options.engine.mixed_precision = mixed_precision(options.precision);
   const server::ServerOptions server_choice = server_options(options);
   const std::vector<Choice> choices = find_models(context, options.models);
   // An address that cannot be had is said before minutes of loading, not after.
@@ -159,11 +161,8 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(0, 1024));
   add_setting(command, "cpu-isa", engine.isa,
               "A lower instruction set than the best of this machine");
-  command.add_option("--precision", engine.mixed_precision, precision_description)
-      ->transform(CLI::CheckedTransformer(precision_names()))
-      ->type_name("NAME")
-      ->default_str("mixed")
-      ->envname(environment_name("precision"));
+  add_setting(command, "precision", options.precision, precision_description)
+      ->check(CLI::IsMember(precision_names));
   add_setting(command, "context", engine.context_tokens,
               "Tokens of prompt and answer together; 0 for the model's own, at most 32768")
       ->check(CLI::NonNegativeNumber);
@@ -221,7 +220,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       "as their makers advise, other models with 1 and 1. SIGINT and SIGTERM let running requests "
       "end.");
   auto options = std::make_shared<ServeOptions>();
-  command->add_option("MODEL", options->models, "Catalog names, hf:... or paths to GGUF files")
+  command->add_option("models", options->models, "Catalog names, hf:... or paths to GGUF files")
       ->envname("RIDGE_MODELS");
   add_server_settings(*command, *options);
   add_engine_settings(*command, *options);

@@ -5,9 +5,9 @@
 
 namespace ridge::cli {
 
-const std::map<std::string, bool>& precision_names() {
-  static const std::map<std::string, bool> names = {{"mixed", true}, {"full", false}};
-  return names;
+std::optional<bool> mixed_precision(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  return name == "mixed";
 }
 
 void add_device_options(CLI::App& command, DeviceChoice& choice) {
@@ -19,10 +19,9 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
       ->capture_default_str();
   command.add_option("--cpu-isa", choice.isa,
                      "An instruction set below the machine's best, such as avx2");
-  command.add_option("--precision", choice.mixed_precision, precision_description)
-      ->transform(CLI::CheckedTransformer(precision_names()))
-      ->type_name("NAME")
-      ->default_str("mixed");
+  command.add_option("--precision", choice.precision, precision_description)
+      ->check(CLI::IsMember(precision_names))
+      ->capture_default_str();
 }
 
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,
@@ -35,7 +34,7 @@ std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::str
   options.device = choice.device;
   options.device_options.threads = choice.threads;
   options.device_options.isa = choice.isa;
-  options.mixed_precision = choice.mixed_precision;
+  options.mixed_precision = mixed_precision(choice.precision);
   options.progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update("loading " + model.name, done_bytes, total_bytes);
   };

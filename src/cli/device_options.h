@@ -1,9 +1,10 @@
 #pragma once
 
 #include <CLI/App.hpp>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/context.h"
 #include "engine/loaded_model.h"
@@ -15,15 +16,17 @@ struct DeviceChoice {
   std::string device = "auto";
   int threads = 0;  // 0: as many as this process may use
   std::string isa;  // "": the best that the machine has
-  bool mixed_precision = true;
+  std::string precision = "auto";
 };
 
-// What a person writes for --precision, and whether it means mixed_precision.
-const std::map<std::string, bool>& precision_names();
+// How activations are rounded: names for --precision, and what model::ModelOptions calls it.
+inline const std::vector<std::string> precision_names = {"auto", "mixed", "full"};
 inline constexpr const char* precision_description =
-    "Rounding of activations: mixed (8 bits where that costs little), full (15 bits throughout)";
+    "Rounding of activations: full (15 bits), mixed (8 bits where that costs little), or auto: full "
+    "below a billion parameters";
+std::optional<bool> mixed_precision(const std::string& name);
 
-// Declares --device, -t/--threads and --cpu-isa. `choice` must live as long as `command`.
+// Declares --device, -t/--threads, --cpu-isa and --precision. `choice` must live as long as `command`.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
 
 // The model that a person named, on the chosen device; a progress bar shows the loading. Throws as

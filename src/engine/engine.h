@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct EngineOptions {
   std::string device = "auto";  // as backend::open_device
   int threads = 0;              // 0: as many as this process may use
   std::string isa;              // "": the best that the machine has
-  bool mixed_precision = true;  // as model::ModelOptions
+  std::optional<bool> mixed_precision;  // as model::ModelOptions
   int context_tokens = 0;       // per sequence; 0: the model's own, at most 32768 by default
   uint64_t kv_cache_bytes = 0;  // 0: chosen from free memory and the context
   int max_sequences = 16;       // running at once

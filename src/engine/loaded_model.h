@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -21,7 +22,7 @@ inline constexpr int default_context_tokens = 32768;  // at most, where nobody a
 struct LoadOptions {
   std::string device = "auto";  // as backend::open_device
   backend::DeviceOptions device_options;
-  bool mixed_precision = true;  // as model::ModelOptions
+  std::optional<bool> mixed_precision;  // as model::ModelOptions
   // Bytes of weights that are ready, and of all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };

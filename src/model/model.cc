@@ -7,6 +7,7 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   std::unique_ptr<Model> model(new Model);
   model->config_ = read_config(file);
   model->parameters_ = file.parameters();
+  model->mixed_precision_ = options.mixed_precision.value_or(file.parameters() >= 1'000'000'000);
   const DecoderTensors tensors = find_tensors(file, model->config_);
 
   int64_t done_bytes = 0;
@@ -21,7 +22,7 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
     return weight;
   };
   model->decoder_ =
-      std::make_unique<Decoder>(model->config_, tensors, options.mixed_precision, prepare);
+      std::make_unique<Decoder>(model->config_, tensors, model->mixed_precision_, prepare);
   return model;
 }
 

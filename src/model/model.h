@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "backend/device.h"
 #include "backend/recorder.h"
@@ -16,7 +17,9 @@ namespace ridge::model {
 using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 struct ModelOptions {
-  bool mixed_precision = false;  // see Decoder
+  // See Decoder. By default for models of a billion parameters or more: small ones are fast without,
+  // and feel every rounding.
+  std::optional<bool> mixed_precision;
   LoadProgress progress;
 };
 
@@ -39,6 +42,7 @@ class Model {
   // caller to mark as output. Model and cache must outlive the program.
   backend::Value record(backend::Recorder& recorder, backend::KvCache& cache) const;
 
+  bool mixed_precision() const { return mixed_precision_; }
   // Elements of all tensors.
   uint64_t parameters() const { return parameters_; }
   // Bytes of weights that a step of one token reads; gathered embedding rows do not count.
@@ -50,6 +54,7 @@ class Model {
   ModelConfig config_;
   std::unique_ptr<Decoder> decoder_;
   uint64_t parameters_ = 0;
+  bool mixed_precision_ = false;
 };
 
 }  // namespace ridge::model
