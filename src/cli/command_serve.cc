@@ -220,7 +220,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       "as their makers advise, other models with 1 and 1. SIGINT and SIGTERM let running requests "
       "end.");
   auto options = std::make_shared<ServeOptions>();
-  command->add_option("models", options->models, "Catalog names, hf:... or paths to GGUF files")
+  command->add_option("MODEL", options->models, "Catalog names, hf:... or paths to GGUF files")
       ->envname("RIDGE_MODELS");
   add_server_settings(*command, *options);
   add_engine_settings(*command, *options);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -25,10 +26,21 @@ struct Candidate {
 };
 
 #if defined(__x86_64__)
-// GCC's check covers the operating system's support for the wide registers as well as the processor.
+// Debian's Clang knows no names for these. Source: Intel's manual, volume 2, CPUID.
+bool has_f16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 29 & 1) != 0;
+}
+bool has_amx_units() {
+  unsigned eax, ebx, ecx, edx;
+  constexpr unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & wanted) == wanted;
+}
+
+// The compiler's check covers the operating system's support for the wide registers as well as the
+// processor.
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -49,11 +61,7 @@ bool tiles_permitted() {
   return false;
 #endif
 }
-bool has_amx() {
-  return has_avx512_bf16() && __builtin_cpu_supports("amx-tile") &&
-         __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-bf16") &&
-         tiles_permitted();
-}
+bool has_amx() { return has_avx512_bf16() && has_amx_units() && tiles_permitted(); }
 #endif
 
 // The plainest first.
