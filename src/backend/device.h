@@ -50,6 +50,7 @@ struct DeviceInfo {
   std::string description;  // for people: the processor's own name
   uint64_t memory_bytes = 0;
   int threads = 1;
+  std::vector<DType> kv_dtypes;  // that create_kv_cache takes
 };
 
 // What a user may choose; a back end ignores what it has no use for.

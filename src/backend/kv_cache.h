@@ -27,6 +27,13 @@ struct KvCacheLayout {
     const uint64_t per_head = static_cast<uint64_t>(key_dim) + value_dim;
     return layers * (kind == Kind::heads ? per_head * kv_heads : per_head);
   }
+  // Over all layers; an i8 cache has a float32 scale for each vector. What a device pads comes on
+  // top.
+  uint64_t bytes_per_token() const {
+    const uint64_t vectors = uint64_t{2} * layers * (kind == Kind::heads ? kv_heads : 1);
+    return row_bytes(dtype, static_cast<int64_t>(values_per_token())) +
+           (dtype == DType::i8 ? vectors * sizeof(float) : 0);
+  }
 };
 
 // Key and value blocks in the layout that a device's kernels want. A slot is

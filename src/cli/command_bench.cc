@@ -23,6 +23,7 @@ struct BenchOptions {
   std::vector<int> batches = {1};
   engine::Workload workload;
   int step_tokens = 512;
+  DType kv_dtype = DType::f16;
   DeviceChoice device;
 };
 
@@ -56,10 +57,11 @@ void check_tokens(const BenchOptions& options) {
 }
 
 BenchResult measure(const engine::LoadedModel& model, const engine::Workload& workload,
-                    int step_tokens) {
+                    const BenchOptions& options) {
   model.context_tokens(workload.context_tokens());  // throws where the model is not made for it
-  const auto runner = engine::create_step_runner(model.device(), model.model(),
-                                                 engine::workload_limits(workload, step_tokens));
+  engine::RunnerLimits runner_limits = engine::workload_limits(workload, options.step_tokens);
+  runner_limits.kv_dtype = options.kv_dtype;
+  const auto runner = engine::create_step_runner(model.device(), model.model(), runner_limits);
   const SteadyClock clock;
   return {workload, engine::measure_throughput(*runner, workload, clock)};
 }
@@ -79,6 +81,10 @@ void compute_shares(BenchResult& result, const engine::ModelCost& cost,
     result.decode_share = steps_per_second * cost.decode_step_bytes(workload.batch, context) /
                           limits.read_bytes_per_second;
   }
+}
+
+backend::KvCacheLayout kv_layout(const BenchOptions& options, const engine::LoadedModel& model) {
+  return model.model().kv_layout(/*blocks=*/0, /*block_tokens=*/16, options.kv_dtype);
 }
 
 Json to_json(const BenchResult& result) {
@@ -101,6 +107,8 @@ Json to_json(const BenchOptions& options, const engine::LoadedModel& model,
                {"device_description", device.description},
                {"threads", device.threads},
                {"precision", model.model().mixed_precision() ? "mixed" : "full"},
+               {"kv_dtype", name(options.kv_dtype)},
+               {"kv_bytes_per_token", kv_layout(options, model).bytes_per_token()},
                {"load_ms", model.load_ms()},
                {"peak_memory_bytes", report.peak_memory_bytes},
                {"read_bytes_per_second", report.limits.read_bytes_per_second},
@@ -126,6 +134,10 @@ void print_table(const Context& context, const BenchOptions& options,
                             model.model().mixed_precision() ? "mixed" : "full"));
   context.print(fmt::format("loaded in {:.0f} ms; {} of memory at most", model.load_ms(),
                             format_bytes(report.peak_memory_bytes)));
+  const uint64_t kv_bytes = kv_layout(options, model).bytes_per_token();
+  context.print(fmt::format(
+      "KV cache in {}, {:.1f} kB a token; {} tokens of context before each prompt",
+      name(options.kv_dtype), static_cast<double>(kv_bytes) / 1e3, options.workload.depth_tokens));
   const backend::DeviceLimits& limits = report.limits;
   if (limits.read_bytes_per_second > 0) {
     context.print(fmt::format("this machine reads {:.1f} GB/s and computes {:.0f} GFLOP/s",
@@ -154,13 +166,13 @@ void bench(Context& context, const BenchOptions& options) {
     context.note(fmt::format("measuring batch {}", batch));
     engine::Workload workload = options.workload;
     workload.batch = batch;
-    report.results.push_back(measure(*model, workload, options.step_tokens));
+    report.results.push_back(measure(*model, workload, options));
   }
   // Before the machine is measured, which takes memory of its own.
   report.peak_memory_bytes = peak_memory_bytes();
   report.limits = model->device().measure_limits();
   const engine::ModelCost cost =
-      engine::cost_of(model->file(), model->model().kv_layout(), model->model().config().heads);
+      engine::cost_of(model->file(), kv_layout(options, *model), model->model().config().heads);
   for (BenchResult& result : report.results) compute_shares(result, cost, report.limits);
   if (context.json) return context.print(to_json(options, *model, report).dump());
   print_table(context, options, *model, report);
@@ -195,7 +207,7 @@ void add_bench_command(CLI::App& app, Context& context) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  command->add_option("--depth", workload.depth_tokens, "Tokens of context before the prompt")
+  command->add_option("-d,--depth", workload.depth_tokens, "Tokens of context before the prompt")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   command->add_option("--repetitions", workload.repetitions, "Rounds of each measurement")
@@ -205,6 +217,7 @@ void add_bench_command(CLI::App& app, Context& context) {
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   add_device_options(*command, options->device);
+  add_kv_dtype_setting(*command, options->kv_dtype);
   command->callback([&context, options] { bench(context, *options); });
 }
 

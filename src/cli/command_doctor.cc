@@ -1,7 +1,10 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "backend/registry.h"
 #include "base/error.h"
@@ -32,6 +35,7 @@ Json look_at_device(const std::string& device_name, const DoctorOptions& options
     body["description"] = info.description;
     body["threads"] = info.threads;
     body["memory_bytes"] = info.memory_bytes;
+    for (const DType dtype : info.kv_dtypes) body["kv_dtypes"].push_back(name(dtype));
     if (measures) {
       const backend::DeviceLimits limits = device->measure_limits();
       if (limits.read_bytes_per_second > 0)
@@ -147,6 +151,13 @@ std::string machine_text(const Json& report) {
       text += fmt::format(", {:.0f} GFLOP/s", device["flops_per_second"].get<double>() / 1e9);
     }
     text += '\n';
+  }
+  // Of the device that a model would run on.
+  if (report["devices"].empty()) return text;
+  const Json& device = report["devices"].front();
+  if (device.contains("kv_dtypes")) {
+    const auto dtypes = device["kv_dtypes"].get<std::vector<std::string>>();
+    text += fmt::format("KV cache    {} (--kv-dtype)\n", fmt::join(dtypes, ", "));
   }
   return text;
 }

@@ -22,7 +22,7 @@ struct LogitsOptions {
   std::string tokens;
   std::string tokens_file;
   int top = 64;
-  std::string kv_dtype = "f16";
+  DType kv_dtype = DType::f16;
   DeviceChoice device;
 };
 
@@ -82,7 +82,7 @@ void print_logits(Context& context, const LogitsOptions& options) {
   const int top = options.top == 0 ? vocab_size : options.top;
   const int count = model->context_tokens(static_cast<int>(tokens.size()));
   engine::RunnerLimits limits = engine::scoring_limits(count, vocab_size);
-  limits.kv_dtype = *dtype_from_name(options.kv_dtype);
+  limits.kv_dtype = options.kv_dtype;
   const auto runner = engine::create_step_runner(model->device(), model->model(), limits);
   engine::score(*runner, tokens, [&](int position, std::span<const float> logits) {
     sampling::check_finite(logits);
@@ -116,12 +116,8 @@ void add_logits_command(CLI::App& app, Context& context) {
   command->add_option("--top", options->top, "Tokens for each position; 0 for the whole vocabulary")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command
-      ->add_option("--kv-dtype", options->kv_dtype,
-                   "How keys and values are kept; serving uses f16")
-      ->check(CLI::IsMember({"f16", "f32"}))
-      ->capture_default_str();
   add_device_options(*command, options->device);
+  add_kv_dtype_setting(*command, options->kv_dtype);
   command->callback([&context, options] {
     if (options->tokens.empty() && options->tokens_file.empty()) {
       throw CLI::RequiredError("--tokens or --tokens-file");

@@ -36,6 +36,7 @@ struct RunOptions {
   bool hide_reasoning = false;
   DeviceChoice device;
   int context_tokens = 0;
+  DType kv_dtype = DType::f16;
 };
 
 platform::PullResult pull(Context& context, const platform::ModelReference& reference) {
@@ -81,6 +82,7 @@ api::ServedModel load(Context& context, const RunOptions& options) {
   engine_options.isa = options.device.isa;
   engine_options.mixed_precision = mixed_precision(options.device.precision);
   engine_options.context_tokens = options.context_tokens;
+  engine_options.kv_dtype = options.kv_dtype;
   engine_options.max_sequences = 1;
   engine_options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update("loading " + printable(resolved.name), done_bytes, total_bytes);
@@ -312,6 +314,7 @@ void add_run_command(CLI::App& app, Context& context) {
                       "The question; without it, standard input or a chat");
   add_sampling_options(*command, *options);
   add_device_options(*command, options->device);
+  add_kv_dtype_setting(*command, options->kv_dtype);
   command
       ->add_option("--context", options->context_tokens,
                    "Tokens of the whole conversation; 0 for the model's own")

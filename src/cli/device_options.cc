@@ -1,5 +1,6 @@
 #include "cli/device_options.h"
 
+#include "cli/config.h"
 #include "cli/progress.h"
 #include "platform/resolve.h"
 
@@ -22,6 +23,16 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--precision", choice.precision, precision_description)
       ->check(CLI::IsMember(precision_names))
       ->capture_default_str();
+}
+
+void add_kv_dtype_setting(CLI::App& command, DType& dtype) {
+  command
+      .add_option_function<std::string>(
+          "--kv-dtype", [&dtype](const std::string& name) { dtype = *dtype_from_name(name); },
+          "How keys and values are kept: f16, bf16, f32, or i8 in about half the memory")
+      ->check(CLI::IsMember({"f16", "bf16", "f32", "i8"}, CLI::ignore_case))
+      ->default_str("f16")
+      ->envname(environment_name("kv-dtype"));
 }
 
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,

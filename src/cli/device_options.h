@@ -29,6 +29,10 @@ std::optional<bool> mixed_precision(const std::string& name);
 // Declares --device, -t/--threads, --cpu-isa and --precision. `choice` must live as long as `command`.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
 
+// Declares --kv-dtype, with RIDGE_KV_DTYPE for the environment. `dtype` must live as long as
+// `command`.
+void add_kv_dtype_setting(CLI::App& command, DType& dtype);
+
 // The model that a person named, on the chosen device; a progress bar shows the loading. Throws as
 // platform::resolve and engine::LoadedModel::load.
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,

@@ -34,6 +34,7 @@ void check_options(const EngineOptions& options) {
 
 RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& options) {
   RunnerLimits limits;
+  limits.kv_dtype = options.kv_dtype;
   limits.sequences = options.max_sequences;
   limits.outputs = options.max_sequences;
   // Each decoding sequence has a row in every step.
@@ -49,8 +50,9 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
                     available_memory_bytes());
   limits.context_tokens = plan.context_tokens;
   limits.blocks = plan.blocks;
-  log::debug("KV cache: {} blocks of {} tokens, {:.0f} MB; context {} tokens", plan.blocks,
-             limits.block_tokens, static_cast<double>(plan.bytes) / 1e6, plan.context_tokens);
+  log::debug("KV cache: {} blocks of {} tokens in {}, {:.0f} MB; context {} tokens", plan.blocks,
+             limits.block_tokens, name(limits.kv_dtype), static_cast<double>(plan.bytes) / 1e6,
+             plan.context_tokens);
   return limits;
 }
 

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/strong_id.h"
 #include "engine/request.h"
+#include "tensor/dtype.h"
 
 namespace ridge::text {
 class Tokenizer;
@@ -28,6 +29,7 @@ struct EngineOptions {
   std::optional<bool> mixed_precision;  // as model::ModelOptions
   int context_tokens = 0;       // per sequence; 0: the model's own, at most 32768 by default
   uint64_t kv_cache_bytes = 0;  // 0: chosen from free memory and the context
+  DType kv_dtype = DType::f16;  // how keys and values are kept; those of DeviceInfo::kv_dtypes
   int max_sequences = 16;       // running at once
   int max_queued = 256;         // waiting at most; then queue_full
   int step_tokens = 512;        // token budget of one step

@@ -115,9 +115,8 @@ uint64_t total_memory_bytes(const std::string& root) {
 
 KvPlan plan_kv_cache(const backend::KvCacheLayout& layout, const KvRequest& request,
                      uint64_t available_bytes) {
-  const uint64_t token_bytes =
-      row_bytes(layout.dtype, static_cast<int64_t>(layout.values_per_token()));
-  const uint64_t block_bytes = token_bytes * static_cast<uint64_t>(layout.block_tokens);
+  const uint64_t block_bytes =
+      layout.bytes_per_token() * static_cast<uint64_t>(layout.block_tokens);
   const auto blocks_of = [&](int tokens) {
     return static_cast<uint64_t>(kvcache::BlockTable::blocks_for(tokens, layout.block_tokens));
   };

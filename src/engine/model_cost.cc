@@ -26,7 +26,7 @@ ModelCost cost_of(const format::GgufFile& file, const backend::KvCacheLayout& la
     (is_head ? cost.head_weights : cost.layer_weights) +=
         static_cast<uint64_t>(tensor.view.shape.elements());
   }
-  cost.kv_bytes = row_bytes(layout.dtype, static_cast<int64_t>(layout.values_per_token()));
+  cost.kv_bytes = layout.bytes_per_token();
   cost.attention_weights = static_cast<uint64_t>(layout.layers) * static_cast<uint64_t>(heads) *
                            static_cast<uint64_t>(layout.key_dim + layout.value_dim);
   return cost;

@@ -105,6 +105,99 @@ TEST_P(AttentionOps, CacheDTypes) {
   }
 }
 
+// Dimensions that fill no vector, no pair or no group of four, and groups of rows of every
+// remainder.
+TEST_P(AttentionOps, CacheDTypesOfAwkwardShapes) {
+  const AttentionShape shapes[] = {{5, 1, 20, 12}, {7, 1, 48, 80}, {11, 1, 33, 7}, {16, 1, 16, 17}};
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    for (const AttentionShape& s : shapes) {
+      StepPlanner planner(32, 4);
+      expect_conforms(attention_case(
+          fmt::format("attention-awkward-{} {}/{} heads of {}, {}", name(dtype), s.heads,
+                      s.kv_heads, s.key_dim, s.value_dim),
+          s, planner, mixed_steps(planner),
+          {.heads = s.heads, .scale = 1.0f / std::sqrt(static_cast<float>(s.key_dim))}, nullptr,
+          dtype));
+    }
+  }
+}
+
+// Contexts that a back end may split among its threads, in steps of decode rows and beside a
+// prompt; with RoPE before, which back ends fuse with what follows.
+class LongContexts : public AttentionOps {
+ protected:
+  Case long_case(const std::string& name, DType dtype, int window, TestWeightPointer sinks) {
+    const AttentionShape s = {6, 2, 16, 16};
+    StepPlanner planner(16, 60, 3);
+    std::vector<StepInputs> steps = {planner.step({{0, 700}}),
+                                     planner.step({{0, 1}}),
+                                     planner.step({{1, 300}}),
+                                     planner.step({{0, 1}, {1, 1}}),
+                                     planner.step({{0, 2}, {2, 40}, {1, 1}}),
+                                     planner.step({{0, 1}})};
+    Case c = attention_case(name, s, planner, std::move(steps), {}, nullptr, dtype);
+    c.record = [=](Recorder& ops, Value x, Kit& kit) {
+      Recorder::AttentionOptions o = {.heads = s.heads, .scale = 0.25f, .window = window};
+      if (sinks) o.sinks = &kit.weight(sinks);
+      const backend::RopeTable table = {.inverse_frequencies = {1.0f, 0.3f, 0.1f, 0.03f}};
+      for (int layer : {1, 0}) {
+        const Value row = layer == 0 ? ops.scale(x, -0.5f) : x;
+        const Value q = row.slice(0, 96), k = row.slice(96, 32);
+        ops.rope(q, k, s.key_dim, table);
+        ops.store_kv(k, row.slice(128, 32), kit.cache(), layer);
+        kit.output(ops.attention(q, kit.cache(), layer, o));
+      }
+    };
+    return c;
+  }
+};
+
+TEST_P(LongContexts, CacheDTypes) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    expect_conforms(long_case(fmt::format("attention-long-{}", name(dtype)), dtype, 0, nullptr));
+  }
+}
+
+TEST_P(LongContexts, WindowAndSinks) {
+  const auto sinks = weight_of({-2.0f, 0.0f, 3.0f, 9.0f, 1.0f, -1.0f}, 6, WeightUse::vector);
+  expect_conforms(long_case("attention-long-window", DType::f16, 580, nullptr));
+  expect_conforms(long_case("attention-long-sinks", DType::f16, 0, sinks));
+}
+
+// Whichever thread is free takes the next part of the work, but what it computes is the same.
+TEST_P(LongContexts, GiveTheSameBitsEveryTime) {
+  const Case c = long_case("attention-long-repeated", DType::f16, 0, nullptr);
+  const auto first = run_case(c, *open_for_test(GetParam()));
+  for (int again = 0; again < 3; ++again) {
+    const auto other = run_case(c, *open_for_test(GetParam()));
+    for (size_t s = 0; s < first.size(); ++s) {
+      for (size_t i = 0; i < first[s].size(); ++i)
+        ASSERT_EQ(first[s][i].values, other[s][i].values);
+    }
+  }
+}
+
+// Blocks that no query's window reaches hold what is no number, which would spread if they were
+// read.
+TEST_P(AttentionOps, WindowNeverReadsBlocksOutside) {
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    StepPlanner planner;
+    std::vector<StepInputs> steps = {planner.step({{0, 70}}), planner.step({{0, 1}}),
+                                     planner.step({{0, 13}})};
+    std::vector<int> outside;
+    for (int b = 0; b < 3; ++b) outside.push_back(planner.block_of(0, b));
+    // Token 70 sees tokens 51 and on, of which the first is in the middle of the fourth block.
+    Case c = attention_case(fmt::format("attention-window-outside-{}", name(dtype)), {4, 2, 64, 64},
+                            planner, std::move(steps), {.heads = 4, .scale = 0.125f, .window = 20},
+                            nullptr, dtype);
+    c.between_steps = [=](int, backend::KvCache& cache) {
+      const std::vector<std::byte> no_number(cache.block_bytes(), std::byte{0xff});
+      for (int block : outside) cache.import_block(block, no_number);
+    };
+    expect_conforms(c);
+  }
+}
+
 TEST_P(AttentionOps, Window) {
   for (int window : {1, 3, 16, 40}) {
     StepPlanner planner;
@@ -170,13 +263,18 @@ TEST_P(AttentionOps, CopiedBlocksHoldTheSame) {
   expect_conforms(c);
 }
 
-TEST_P(AttentionOps, ExportedBlocksComeBackElsewhere) {
+class SpilledBlocks : public AttentionOps {
+ protected:
+  Case spilled_case(DType dtype);
+};
+
+Case SpilledBlocks::spilled_case(DType dtype) {
   StepPlanner planner;
   std::vector<StepInputs> steps = {planner.step({{0, 33}}), planner.step({{0, 1}})};
   const int from = steps[1].block_tables[0], to = planner.block_of(5, 0);
   steps[1].block_tables[0] = to;
-  Case c = attention_case("attention-spilled", {4, 2, 64, 64}, planner, std::move(steps),
-                          {.heads = 4, .scale = 0.125f});
+  Case c = attention_case(fmt::format("attention-spilled-{}", name(dtype)), {4, 2, 64, 64}, planner,
+                          std::move(steps), {.heads = 4, .scale = 0.125f}, nullptr, dtype);
   c.between_steps = [=](int, backend::KvCache& cache) {
     std::vector<std::byte> bytes(cache.block_bytes());
     cache.export_block(from, bytes);
@@ -185,7 +283,12 @@ TEST_P(AttentionOps, ExportedBlocksComeBackElsewhere) {
     std::fill(bytes.begin(), bytes.end(), std::byte{0});
     cache.import_block(from, bytes);
   };
-  expect_conforms(c);
+  return c;
+}
+
+TEST_P(SpilledBlocks, ComeBackElsewhere) {
+  for (const DType dtype : {DType::f16, DType::bf16, DType::i8})
+    expect_conforms(spilled_case(dtype));
 }
 
 TEST_P(AttentionOps, Mla) {
@@ -224,6 +327,8 @@ TEST_P(AttentionOps, Mla) {
 }
 
 INSTANTIATE_FOR_DEVICES(AttentionOps);
+INSTANTIATE_FOR_DEVICES(LongContexts);
+INSTANTIATE_FOR_DEVICES(SpilledBlocks);
 
 }  // namespace
 

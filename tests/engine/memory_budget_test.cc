@@ -84,6 +84,15 @@ TEST(KvPlan, HoldsAllSequencesWhereMemoryAllows) {
   EXPECT_EQ(plan.bytes, 4u * 63 * 4096);
 }
 
+// An int8 cache has half the values' bytes, but a scale for each of 2 layers × 4 heads × 2 vectors.
+TEST(KvPlan, CountsTheScalesOfAnInt8Cache) {
+  backend::KvCacheLayout small = layout;
+  small.dtype = DType::i8;
+  EXPECT_EQ(small.bytes_per_token(), 2u * 4 * 2 * (8 + 4));
+  const KvPlan plan = plan_kv_cache(small, {.context_tokens = 160, .max_sequences = 1}, 1u << 30);
+  EXPECT_EQ(plan.bytes, 160u * 2 * 4 * 2 * (8 + 4));
+}
+
 TEST(KvPlan, TakesAtMostHalfOfFreeMemory) {
   const KvPlan plan =
       plan_kv_cache(layout, {.context_tokens = 1000, .max_sequences = 100}, 200 * 4096);

@@ -58,7 +58,7 @@ TEST(MeasureThroughput, CountsTheTokensOfAllSequences) {
   const Throughput throughput = measure_throughput(runner, workload, clock);
   EXPECT_NEAR(throughput.prefill_tokens_per_second, 1000, 1e-6);
   EXPECT_NEAR(throughput.decode_tokens_per_second, 100, 1e-6);
-  EXPECT_EQ(prefill_tokens, 3 * (3 * (5 + 50) + 32)) << "three rounds and a warm-up";
+  EXPECT_EQ(prefill_tokens, 3 * (5 + 3 * 50 + 32)) << "the depth once, three rounds and a warm-up";
   EXPECT_EQ(decode_steps, 3 * 10 + 2);
 }
 

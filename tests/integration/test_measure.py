@@ -123,6 +123,32 @@ def test_bench_gives_results_for_each_batch(run):
     assert 1_000_000 < report["peak_memory_bytes"] < 100_000_000
     table = answer(run("bench", TINY, "-p", "20", "-n", "5", "-b", "1,3", "-t", "1"))
     assert "tok/s" in table
+    assert "KV cache in F16" in table
+
+
+def test_bench_counts_the_cache_of_each_dtype(run):
+    def report(*words):
+        return json.loads(answer(run("bench", TINY, "-p", "0", "-n", "2", "-t", "1", "--json", *words)))
+
+    half = report()
+    assert half["kv_dtype"] == "F16"
+    assert report("--kv-dtype", "f32")["kv_bytes_per_token"] == 2 * half["kv_bytes_per_token"]
+    assert half["kv_bytes_per_token"] / 2 < report("--kv-dtype", "i8")["kv_bytes_per_token"] < half["kv_bytes_per_token"]
+
+
+def test_kv_dtype_changes_the_answer_a_little(run):
+    def logprobs(dtype):
+        lines = answer(run("logits", TINY, "--tokens", "1,5,9,14,3", "--kv-dtype", dtype, "--top", "0"))
+        last = json.loads(lines.splitlines()[-1])
+        return [logprob for _, logprob in sorted(zip(last["ids"], last["logprobs"]))]
+
+    exact = logprobs("f32")
+    for dtype in ("f16", "bf16", "i8"):
+        difference = max(abs(a - b) for a, b in zip(exact, logprobs(dtype)))
+        assert 0 < difference < 0.2, dtype
+    refused = run("logits", TINY, "--tokens", "1", "--kv-dtype", "q8_0")
+    assert refused.returncode == 2
+    assert "q8_0" in refused.stderr
 
 
 def test_bench_refuses_what_does_not_fit_the_model(run):

@@ -330,7 +330,14 @@ void attend(const AttentionJob& job) {
   if constexpr (E == DType::i8) {
     FlashAttention<V, Int8Math<V>, E, false>(job).run();
   } else if constexpr (E == DType::bf16 && V::has_bf16_dot) {
-    FlashAttention<V, Bf16Math<V>, E, false>(job).run();
+    // A rounded weight matters where few keys share the sum; there, exact ones cost little.
+    constexpr int few_keys = 256;
+    const int last_row = job.first_row + job.rows - 1;
+    if (job.first_position + last_row / job.group_heads < few_keys) {
+      FlashAttention<V, Bf16Math<V, true>, E, false>(job).run();
+    } else {
+      FlashAttention<V, Bf16Math<V, false>, E, false>(job).run();
+    }
   } else if constexpr (E == DType::f32) {
     FlashAttention<V, FloatMath<V, E>, E, false>(job).run();
   } else if (job.rows < unpacked_rows) {
@@ -440,7 +447,7 @@ template <class V>
 int64_t probe_attention(DType cache, int rounds, float* result) {
   if (cache == DType::i8) return probe_steps<V, Int8Math<V>>(rounds, result);
   if constexpr (V::has_bf16_dot) {
-    if (cache == DType::bf16) return probe_steps<V, Bf16Math<V>>(rounds, result);
+    if (cache == DType::bf16) return probe_steps<V, Bf16Math<V, false>>(rounds, result);
   }
   return probe_steps<V, FloatMath<V, DType::f32>>(rounds, result);
 }

@@ -96,20 +96,21 @@ class FloatMath {
   }
 };
 
-// bfloat16 pairs, summed in float32. Weights are rounded as the cache is; a query is a rounded part
-// and what that leaves, as errors of large scores would grow in the exponential.
-template <class V>
+// bfloat16 pairs, summed in float32. A query is a rounded part and what that leaves, as errors of
+// large scores would grow in the exponential. Weights are rounded as the cache is, or likewise in
+// two parts.
+template <class V, bool ExactWeights>
 class Bf16Math {
  public:
   using F = typename V::F;
   using Sum = F;
   static constexpr int planes = 1;
   static constexpr int block_rows = V::block_rows;
-  static constexpr int exp_degree = 4;
+  static constexpr int exp_degree = ExactWeights ? 6 : 4;
   static constexpr int group = 2;
   static constexpr int lane_bytes = 4;
   static constexpr int query_bytes = 8;
-  static constexpr int weight_bytes = 4;
+  static constexpr int weight_bytes = ExactWeights ? 8 : 4;
   using Loaded = typename V::B;
 
   void set_query(int, float* q, int key_dim) {
@@ -122,6 +123,13 @@ class Bf16Math {
   F set_weights(int, float* row, const F* p, const Chunk&) {
     F total = V::zero();
     auto* to = reinterpret_cast<std::byte*>(row);
+    if constexpr (ExactWeights) {
+      for (int i = 0; i < attention_chunk / V::lanes; ++i) {
+        V::store_bf16_split(to + 4 * i * V::lanes, p[i]);
+        total = V::add(total, p[i]);
+      }
+      return total;
+    }
     for (int i = 0; i < attention_chunk / V::lanes; i += 2) {
       total = V::store_bf16_and_add(total, to + 2 * i * V::lanes, p[i], p[i + 1]);
     }
@@ -138,6 +146,7 @@ class Bf16Math {
   }
   static void value_step(Sum* sum, const Loaded& x, const std::byte* weights) {
     sum[0] = V::dot2(sum[0], x, weights);
+    if constexpr (ExactWeights) sum[0] = V::dot2(sum[0], x, weights + 4);
   }
 };
 

@@ -66,6 +66,7 @@ class CpuDevice final : public Device {
     info_.description = processor_name();
     info_.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     info_.threads = team_.size();
+    info_.kv_dtypes.assign(kv_dtypes.begin(), kv_dtypes.end());
   }
 
   const DeviceInfo& info() const override { return info_; }

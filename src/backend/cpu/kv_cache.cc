@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -21,8 +22,7 @@ void check(const KvCacheLayout& layout) {
                 fmt::format("blocks of {} tokens: the cpu back end needs a multiple of 16",
                             layout.block_tokens));
   }
-  if (layout.dtype != DType::f16 && layout.dtype != DType::bf16 && layout.dtype != DType::f32 &&
-      layout.dtype != DType::i8) {
+  if (std::ranges::find(kv_dtypes, layout.dtype) == kv_dtypes.end()) {
     throw Error(
         ErrorCode::unsupported,
         fmt::format("a {} cache: the cpu back end has F16, BF16, F32 and I8", name(layout.dtype)));

@@ -1,10 +1,14 @@
 #pragma once
 
+#include <array>
+
 #include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 #include "backend/kv_cache.h"
 
 namespace ridge::backend::cpu {
+
+inline constexpr std::array kv_dtypes = {DType::f16, DType::bf16, DType::f32, DType::i8};
 
 // [layer][block][KV head], each as KvGeometry says: a vector holds the same dimensions of 16 keys,
 // and the same tokens of 16 dimensions of the values.

@@ -50,7 +50,8 @@ class ReferenceDevice : public Device {
       : info_{.name = "reference",
               .description = "the plain scalar meaning of each op, for tests",
               .memory_bytes = physical_memory_bytes(),
-              .threads = 1} {}
+              .threads = 1,
+              .kv_dtypes = {DType::f16, DType::bf16, DType::f32, DType::i8}} {}
 
   const DeviceInfo& info() const override { return info_; }
   DType activation_dtype() const override { return DType::f32; }
