@@ -22,7 +22,8 @@ struct Candidate {
   std::string_view name;
   const KernelTable& (*kernels)();
   bool (*runs_here)();
-  bool emulated = false;  // for tests: never chosen or listed without being asked for
+  bool emulated = false;    // for tests: never chosen or listed without being asked for
+  bool on_request = false;  // never chosen without being asked for
 };
 
 #if defined(__x86_64__)
@@ -73,7 +74,9 @@ constexpr Candidate candidates[] = {
     {"avx512", &avx512_kernels, &has_avx512},
     {"avx512_vnni", &avx512_vnni_kernels, &has_avx512_vnni},
     {"avx512_bf16", &avx512_bf16_kernels, &has_avx512_bf16},
-    {"amx", &amx_kernels, &has_amx},
+    // Proven over an emulation alone so far; it becomes a default once it has run on a machine with
+    // AMX.
+    {"amx", &amx_kernels, &has_amx, /*emulated=*/false, /*on_request=*/true},
     {"amx_emulated_avx512", &amx_emulated_avx512_kernels, &has_avx512_bf16, /*emulated=*/true},
 #endif
 };
@@ -95,6 +98,7 @@ Isa select_isa(std::string_view name, bool allow_emulation) {
   const Candidate* best = nullptr;
   for (const Candidate& c : candidates) {
     if (c.emulated && (!allow_emulation || name.empty())) continue;
+    if (c.on_request && name.empty()) continue;
     if ((name.empty() || name == c.name) && c.runs_here()) best = &c;
   }
   if (best == nullptr) {
