@@ -77,7 +77,7 @@ build/venv/.installed: tests/integration/requirements.txt
 
 test-integration: build/venv/.installed
 	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "integration tests" \
-	  $(VENV_PYTHON) -m pytest tests/integration
+	  $(VENV_PYTHON) -m pytest -rs tests/integration
 
 test-asan: ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/bootstrap test

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import pathlib
-import pty
 import select
 import struct
 import subprocess
@@ -14,6 +13,7 @@ import time
 import pytest
 
 from ridge_process import MODEL
+from terminal import open_terminal
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "goldens"
 
@@ -94,7 +94,7 @@ class Terminal:
     """A program on a terminal of its own."""
 
     def __init__(self, command, environment):
-        self.master, slave = pty.openpty()
+        self.master, slave = open_terminal()
         self.process = subprocess.Popen(
             command, env={**environment, "TERM": "xterm", "LC_ALL": "C.UTF-8"}, stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, preexec_fn=lambda: _take_terminal(slave),

@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from terminal import open_terminal
+
 NAME = "hf:org/tiny:Q8_0"
 PATH = "tiny-Q8_0.gguf"
 
@@ -463,7 +465,7 @@ def test_progress_and_colour_stay_off_a_pipe(hub, pull, model_bytes):
 
 def test_progress_shows_on_a_terminal(hub, ridge_binary, clean_environment, model_bytes):
     hub.add("org/tiny", PATH, model_bytes, pause_s=0.05)
-    parent, child = os.openpty()
+    parent, child = open_terminal()
     process = subprocess.Popen([ridge_binary, "pull", NAME], stderr=child, stdout=child,
                                env={**clean_environment, "HF_ENDPOINT": hub.url(), "TERM": "xterm"})
     os.close(child)
