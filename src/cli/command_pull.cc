@@ -7,7 +7,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
-#include "platform/pull.h"
+#include "cli/pull_progress.h"
 
 namespace ridge::cli {
 namespace {
@@ -15,20 +15,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 platform::PullResult pull_one(Context& context, const std::string& text, int attempts) {
-  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
-  platform::DownloadOptions options;
-  options.attempts = attempts;
-  options.is_cancelled = [] { return InterruptScope::requested(); };
-  options.on_progress = [&](const platform::Progress& now) {
-    progress.update(std::string(now.file_name), now.done_bytes, now.total_bytes);
-  };
-  options.on_note = [&](std::string_view line) {
-    progress.clear();
-    context.note(printable(line));
-  };
   try {
-    return platform::pull(context.store(), context.catalog(), platform::ModelReference::parse(text),
-                          options);
+    return pull_with_progress(context, platform::ModelReference::parse(text), attempts);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::cancelled) throw;
     throw Error(ErrorCode::cancelled,

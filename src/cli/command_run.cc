@@ -14,8 +14,8 @@
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
 #include "cli/progress.h"
+#include "cli/pull_progress.h"
 #include "engine/engine.h"
-#include "platform/pull.h"
 #include "platform/resolve.h"
 
 namespace ridge::cli {
@@ -39,23 +39,6 @@ struct RunOptions {
   DType kv_dtype = DType::f16;
 };
 
-platform::PullResult pull(Context& context, const platform::ModelReference& reference) {
-  // A hub that closes its connection is an error to report;
-  // later a closed pipe ends us as any filter.
-  signal(SIGPIPE, SIG_IGN);
-  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
-  platform::DownloadOptions options;
-  options.is_cancelled = [] { return InterruptScope::requested(); };
-  options.on_progress = [&](const platform::Progress& now) {
-    progress.update(std::string(now.file_name), now.done_bytes, now.total_bytes);
-  };
-  options.on_note = [&](std::string_view line) {
-    progress.clear();
-    context.note(printable(line));
-  };
-  return platform::pull(context.store(), context.catalog(), reference, options);
-}
-
 // A model that is not here is fetched first.
 platform::ResolvedModel find_model(Context& context, const std::string& text) {
   const auto reference = platform::ModelReference::parse(text);
@@ -66,7 +49,10 @@ platform::ResolvedModel find_model(Context& context, const std::string& text) {
     if (is_path || error.code() != ErrorCode::not_found) throw;
   }
   context.note(fmt::format("{} is not on this machine yet", printable(text)));
-  const auto [manifest, was_here] = pull(context, reference);
+  // A hub that closes its connection is an error to report; later a closed pipe ends us as any
+  // filter.
+  signal(SIGPIPE, SIG_IGN);
+  const auto [manifest, was_here] = pull_with_progress(context, reference);
   signal(SIGPIPE, SIG_DFL);
   if (!manifest.license_note.empty()) context.note("Licence: " + manifest.license_note);
   return platform::resolve(reference, context.catalog(), context.store());

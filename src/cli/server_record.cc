@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file_descriptor.h"
 
 namespace ridge::cli {
 namespace {
@@ -56,20 +57,6 @@ std::optional<ServerRecord> parse_record(const std::string& text) {
     return std::nullopt;
   }
 }
-
-class Socket {
- public:
-  explicit Socket(int descriptor) : descriptor_(descriptor) {}
-  ~Socket() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  int get() const { return descriptor_; }
-
- private:
-  const int descriptor_;
-};
 
 // Host (without the brackets of an IPv6 address) and port.
 std::pair<std::string, std::string> split_url(std::string url) {
@@ -166,7 +153,7 @@ std::optional<std::string> ask_health(const std::string& url) {
   addrinfo* found = nullptr;
   if (::getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) return std::nullopt;
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> address(found, &::freeaddrinfo);
-  const Socket socket(::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const FileDescriptor socket(::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (socket.get() < 0 || !connect_to(socket.get(), *address)) return std::nullopt;
   const std::string answer = exchange(
       socket.get(), "GET /health HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n");

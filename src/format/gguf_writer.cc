@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/file_descriptor.h"
 #include "format/gguf_metadata.h"
 #include "format/gguf_types.h"
 
@@ -50,11 +51,9 @@ void write_padding(std::ostream& out, uint64_t written, uint64_t alignment) {
 
 // Without it a crash could leave a file that has its name but not all its bytes.
 void reach_disk(const std::filesystem::path& path) {
-  const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  const bool reached = file >= 0 && ::fsync(file) == 0;
-  const int reason = errno;
-  if (file >= 0) ::close(file);
-  if (!reached) {
+  const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file || ::fsync(file.get()) != 0) {
+    const int reason = errno;
     throw Error(ErrorCode::io,
                 fmt::format("{}: cannot write the file: {}", path.string(), std::strerror(reason)));
   }

@@ -31,15 +31,6 @@ FileStatus status_from(const struct stat& status) {
 
 }  // namespace
 
-FileDescriptor::~FileDescriptor() {
-  if (value_ >= 0) close(value_);
-}
-
-FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
-  std::swap(value_, other.value_);
-  return *this;
-}
-
 FileStatus status_of(int descriptor) {
   struct stat status {};
   if (fstat(descriptor, &status) != 0) fail_file("look at", "an open file");

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file_descriptor.h"
 
 namespace ridge::platform {
 
@@ -20,24 +21,6 @@ namespace ridge::platform {
 class DiskError : public Error {
  public:
   explicit DiskError(const std::string& message) : Error(ErrorCode::io, message) {}
-};
-
-// An open file; closed with it.
-class FileDescriptor {
- public:
-  FileDescriptor() = default;
-  explicit FileDescriptor(int value) : value_(value) {}
-  ~FileDescriptor();
-  FileDescriptor(FileDescriptor&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
-  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-
-  int get() const { return value_; }
-  explicit operator bool() const { return value_ >= 0; }
-
- private:
-  int value_ = -1;
 };
 
 struct FileStatus {

@@ -6,7 +6,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
-#include "platform/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::cli {
@@ -35,7 +35,7 @@ class ConfigTest : public testing::Test {
     app.parse(words);
   }
 
-  platform::TemporaryFolder temporary_;
+  TemporaryFolder temporary_;
   std::string host_ = "default";
   int max_tokens_ = 7;
   bool cors_ = false;

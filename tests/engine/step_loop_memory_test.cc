@@ -1,9 +1,7 @@
 // A program of its own, because it lets allocations of the whole process fail.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <new>
-
+#include "base/watched_allocation.h"
 #include "engine/loop_fixture.h"
 
 namespace {
@@ -12,25 +10,16 @@ namespace {
 thread_local int allocations_left = -1;
 thread_local bool has_failed = false;
 
-void* counted(size_t size) {
+}  // namespace
+
+void before_allocation(size_t) {
   if (allocations_left == 0) {
     allocations_left = -1;
     has_failed = true;
     throw std::bad_alloc();
   }
   if (allocations_left > 0) --allocations_left;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
 }
-
-}  // namespace
-
-void* operator new(size_t size) { return counted(size); }
-void* operator new[](size_t size) { return counted(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
 
 namespace ridge::engine {
 

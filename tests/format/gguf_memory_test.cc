@@ -2,12 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <string>
 
 #include "base/error.h"
+#include "base/watched_allocation.h"
 #include "format/gguf.h"
 #include "format/gguf_bytes.h"
 #include "format/gguf_parser.h"
@@ -17,23 +16,14 @@ namespace {
 std::atomic<size_t> largest_bytes{0};  // one allocation
 std::atomic<size_t> total_bytes{0};    // all, freed or not
 
-void* counted(size_t size) {
-  total_bytes += size;
-  size_t seen = largest_bytes;
-  while (size > seen && !largest_bytes.compare_exchange_weak(seen, size)) {
-  }
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-
 }  // namespace
 
-void* operator new(size_t size) { return counted(size); }
-void* operator new[](size_t size) { return counted(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void before_allocation(size_t size_bytes) {
+  total_bytes += size_bytes;
+  size_t seen = largest_bytes;
+  while (size_bytes > seen && !largest_bytes.compare_exchange_weak(seen, size_bytes)) {
+  }
+}
 
 namespace ridge::format {
 

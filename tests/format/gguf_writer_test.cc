@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "format/gguf.h"
-#include "format/temporary_folder.h"
+#include "base/temporary_folder.h"
 
 namespace ridge::format {
 

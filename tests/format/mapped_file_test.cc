@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "format/temporary_folder.h"
+#include "base/temporary_folder.h"
 
 namespace ridge::format {
 

@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "format/gguf.h"
 #include "format/gguf_writer.h"
-#include "format/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "tensor/dequantize.h"
 #include "tensor/float_formats.h"
 

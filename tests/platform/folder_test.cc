@@ -2,7 +2,7 @@
 
 #include <fcntl.h>
 
-#include "platform/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {

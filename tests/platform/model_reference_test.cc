@@ -1,7 +1,7 @@
 #include "platform/model_reference.h"
 
 #include "platform/quantization.h"
-#include "platform/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {

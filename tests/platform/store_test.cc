@@ -7,7 +7,7 @@
 
 #include "platform/manifest_file.h"
 #include "platform/resolve.h"
-#include "platform/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {

@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "platform/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {

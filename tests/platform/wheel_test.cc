@@ -7,7 +7,7 @@
 
 #include <fstream>
 
-#include "platform/temporary_folder.h"
+#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {

@@ -39,13 +39,29 @@ struct Chunk {
   int tokens;          // at most attention_chunk; 16 parts' worth at most is past the context
 };
 
-// float32 throughout; the cache is converted as it is loaded.
-template <class V, DType E>
-class FloatMath {
+// What those have in common that sum in float32: a row has no factors of its own.
+template <class V>
+class FloatSums {
  public:
   using F = typename V::F;
   using Sum = F;
   static constexpr int planes = 1;
+
+  void begin_score(int, Sum* sum) const { clear(sum); }
+  F end_score(const Sum* sum, int, const Chunk&, int) const { return sum[0]; }
+  void begin_value(int, const float* out, Sum* sum) const { sum[0] = V::load(out); }
+  void end_value(const Sum* sum, int, float* out) const { V::store(out, sum[0]); }
+
+  static void clear(Sum* sum) { sum[0] = V::zero(); }
+  static F total(const Sum* sum) { return sum[0]; }
+};
+
+// float32 throughout; the cache is converted as it is loaded.
+template <class V, DType E>
+class FloatMath : public FloatSums<V> {
+ public:
+  using F = typename V::F;
+  using Sum = F;
   static constexpr int block_rows = V::block_rows;
   static constexpr int exp_degree = 6;
   static constexpr int group = kv_group(E);
@@ -59,8 +75,6 @@ class FloatMath {
 
   // q [key_dim], zeros up to a multiple of 16, becomes what `step` takes.
   void set_query(int, float*, int) {}
-  void begin_score(int, Sum* sum) const { sum[0] = V::zero(); }
-  F end_score(const Sum* sum, int, const Chunk&, int) const { return sum[0]; }
   // p: the weights of a chunk, which go to `row`; returns their sums, lane by lane.
   F set_weights(int, float* row, const F* p, const Chunk&) {
     F total = V::zero();
@@ -70,11 +84,7 @@ class FloatMath {
     }
     return total;
   }
-  void begin_value(int, const float* out, Sum* sum) const { sum[0] = V::load(out); }
-  void end_value(const Sum* sum, int, float* out) const { V::store(out, sum[0]); }
 
-  static void clear(Sum* sum) { sum[0] = V::zero(); }
-  static F total(const Sum* sum) { return sum[0]; }
   static Loaded load(const std::byte* p) {
     Loaded x;
     if constexpr (E == DType::f16) {
@@ -100,11 +110,10 @@ class FloatMath {
 // large scores would grow in the exponential. Weights are rounded as the cache is, or likewise in
 // two parts.
 template <class V, bool ExactWeights>
-class Bf16Math {
+class Bf16Math : public FloatSums<V> {
  public:
   using F = typename V::F;
   using Sum = F;
-  static constexpr int planes = 1;
   static constexpr int block_rows = V::block_rows;
   static constexpr int exp_degree = ExactWeights ? 6 : 4;
   static constexpr int group = 2;
@@ -117,8 +126,6 @@ class Bf16Math {
     auto* to = reinterpret_cast<std::byte*>(q);
     for (int d = 0; d < key_dim; d += V::lanes) V::store_bf16_split(to + 4 * d, V::load(q + d));
   }
-  void begin_score(int, Sum* sum) const { sum[0] = V::zero(); }
-  F end_score(const Sum* sum, int, const Chunk&, int) const { return sum[0]; }
   // The sums are of the rounded weights, so that rounding does not change what they add up to.
   F set_weights(int, float* row, const F* p, const Chunk&) {
     F total = V::zero();
@@ -135,11 +142,6 @@ class Bf16Math {
     }
     return total;
   }
-  void begin_value(int, const float* out, Sum* sum) const { sum[0] = V::load(out); }
-  void end_value(const Sum* sum, int, float* out) const { V::store(out, sum[0]); }
-
-  static void clear(Sum* sum) { sum[0] = V::zero(); }
-  static F total(const Sum* sum) { return sum[0]; }
   static Loaded load(const std::byte* p) { return V::load_bytes(p); }
   static void score_step(Sum* sum, const Loaded& x, const std::byte* query) {
     sum[0] = V::dot2(V::dot2(sum[0], x, query), x, query + 4);

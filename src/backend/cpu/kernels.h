@@ -13,11 +13,11 @@ namespace ridge::backend::cpu {
 inline constexpr int max_tile_rows = 8;
 inline constexpr int activation_group = 32;
 
-// Activations in groups of 32 columns. A token takes one row of int8 codes, x ≈ scale · code, or two,
-// one below the other, of which the second holds what the first leaves over, in steps fine_steps times
-// finer: about 15 bits together. Rows come in tiles of at most max_tile_rows, and a tile is
-// interleaved, so that a kernel has one pointer for all of them. K is padded to a multiple of 256 with
-// zeros.
+// Activations in groups of 32 columns. A token takes one row of int8 codes, x ≈ scale · code, or
+// two, one below the other, of which the second holds what the first leaves over, in steps
+// fine_steps times finer: about 15 bits together. Rows come in tiles of at most max_tile_rows, and
+// a tile is interleaved, so that a kernel has one pointer for all of them. K is padded to a
+// multiple of 256 with zeros.
 struct ActivationTile {
   const int8_t* codes;       // [K/32][8 quads][count][4]
   const float* scales;       // [K/32][count]
@@ -60,21 +60,21 @@ struct ActivationRows {
   int planes;  // its rows, 1 or 2
 };
 
-// Where one KV head of one block has what. Groups of 1 (f32, f16), 2 (bf16) or 4 (i8) are what one lane
-// of a vector holds: dimensions of a key, or tokens of a value.
+// Where one KV head of one block has what. Groups of 1 (f32, f16), 2 (bf16) or 4 (i8) are what one
+// lane of a vector holds: dimensions of a key, or tokens of a value.
 //   keys   [ceil(key_dim / group)][block_tokens][group], then for i8 a scale for each token
 //   values [block_tokens / group][value_stride][group],  likewise
 struct KvGeometry {
   DType dtype;
-  int block_tokens;        // a multiple of 16
+  int block_tokens;  // a multiple of 16
   int key_dim;
   int value_dim;
-  int value_stride;        // elements, value_dim rounded up to 16
-  int64_t key_scales_at;   // bytes from the head's start
+  int value_stride;       // elements, value_dim rounded up to 16
+  int64_t key_scales_at;  // bytes from the head's start
   int64_t values_at;
   int64_t value_scales_at;
   int64_t head_bytes;
-  int64_t block_stride;    // bytes between blocks
+  int64_t block_stride;  // bytes between blocks
 };
 
 constexpr int kv_group(DType dtype) {
@@ -88,27 +88,27 @@ struct AttentionJob {
   int64_t q_stride;  // floats between tokens
   float* out;        // likewise
   int64_t out_stride;
-  int group_heads;         // query heads of this KV head
-  int first_row;           // in the sequence's rows [tokens · group_heads]
-  int rows;                // 1 to attention_rows
-  int first_position;      // of the sequence's first token in this step
-  int range_first;         // keys outside [range_first, range_end) are left to other jobs;
-  int range_end;           // range_first is a multiple of 16
+  int group_heads;     // query heads of this KV head
+  int first_row;       // in the sequence's rows [tokens · group_heads]
+  int rows;            // 1 to attention_rows
+  int first_position;  // of the sequence's first token in this step
+  int range_first;     // keys outside [range_first, range_end) are left to other jobs;
+  int range_end;       // range_first is a multiple of 16
   const int32_t* block_table;
   const std::byte* cache;  // block 0 of this layer and KV head
   const KvGeometry* kv;
   float scale;
   int window;
   float soft_cap;
-  const float* sinks;      // of the group's first head, or nullptr
-  std::byte* scratch;      // attention_scratch_bytes(kv)
-  float* partial;          // [rows][partial_floats(kv)] instead of `out`, or nullptr
+  const float* sinks;  // of the group's first head, or nullptr
+  std::byte* scratch;  // attention_scratch_bytes(kv)
+  float* partial;      // [rows][partial_floats(kv)] instead of `out`, or nullptr
 };
 
 inline constexpr int attention_rows = 48;
-inline constexpr int attention_chunk = 64;  // keys whose scores are held at once
+inline constexpr int attention_chunk = 64;   // keys whose scores are held at once
 inline constexpr int attention_ranges = 16;  // ranges of keys that a row may be split into
-inline constexpr int partial_rows = 16;     // most rows of a job that has a range of the keys
+inline constexpr int partial_rows = 16;      // most rows of a job that has a range of the keys
 
 constexpr int64_t attention_scratch_bytes(const KvGeometry& kv) {
   const int64_t key_floats = (kv.key_dim + 15) / 16 * 16;
@@ -136,11 +136,11 @@ struct TileDotKernels {
 };
 
 struct KernelTable {
-  int tile_rows;                                             // at most max_tile_rows
+  int tile_rows;                                           // at most max_tile_rows
   DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
   TileDotKernels tiles;                                    // linear for up to 64 rows at once
-  PanelKernels panel;                                        // linear for many tokens
+  PanelKernels panel;                                      // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t columns, float* out);
@@ -154,10 +154,12 @@ struct KernelTable {
   void (*store_kv)(const float* k, const float* v, std::byte* head, int offset,
                    const KvGeometry& kv);
   void (*attention)(const AttentionJob& job);
-  // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats apart.
+  // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats
+  // apart.
   void (*merge_attention)(const AttentionJob& job, const float* partials, int ranges);
-  // Attention's value step over operands in registers and the first-level cache, `rounds` times, for a
-  // probe of what it can reach at most. Returns the multiply-adds done; `result` receives some of them.
+  // Attention's value step over operands in registers and the first-level cache, `rounds` times,
+  // for a probe of what it can reach at most. Returns the multiply-adds done; `result` receives
+  // some of them.
   int64_t (*probe_attention)(DType cache, int rounds, float* result);
 };
 

@@ -18,7 +18,7 @@ typename V::B quad_codes(const std::byte* at) {
     const auto both = V::load_bytes(at + 64 * (Quad % 4));
     return Quad < 4 ? V::low_nibbles(both) : V::high_nibbles(both);
   };
-  // Moves field `field` of `width` bits to bit `to` of each byte.
+  // Moves the bits from `Field` on to bit `To` of each byte; what comes along is for the caller to drop.
   const auto part = []<int Field, int To>(const std::byte* plane) {
     return V::template shifted<Field - To>(V::load_bytes(plane));
   };

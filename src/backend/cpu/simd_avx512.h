@@ -194,8 +194,8 @@ struct Avx512Vnni : Avx512 {
   static I dot4_byte(I acc, B codes, const int8_t* x) { return dot4(acc, codes, quad(x)); }
 
  private:
-  // _mm512_dpbusd_epi32, but GCC 12 copies and spills the accumulators of its intrinsic, which halves the
-  // speed of a register tile.
+  // _mm512_dpbusd_epi32, but GCC 12 copies and spills the accumulators of its intrinsic, which
+  // halves the speed of a register tile.
   static I dot4(I acc, B codes, I quads) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(quads));
     return acc;
@@ -213,8 +213,8 @@ struct Avx512Bf16 : Avx512Vnni {
   // x by twos: [lanes / 2]{ rounded [2], what that leaves, rounded [2] }.
   static void store_bf16_split(void* p, F x) {
     const auto high = (__m256i)_mm512_cvtneps_pbh(x);
-    const F rest = _mm512_sub_ps(
-        x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
+    const F rest =
+        _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16)));
     const auto low = (__m256i)_mm512_cvtneps_pbh(rest);
     const __m512i order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
     const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(high), low, 1);
