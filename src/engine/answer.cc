@@ -28,6 +28,19 @@ Answer::Answer(const Request& request, int choice, std::shared_ptr<const text::T
   pending_.choice = choice;
 }
 
+sampling::Constraints Answer::constraints() {
+  sampling::Constraints constraints;
+  if (must_go_on()) constraints.banned = tokenizer_->end_of_generation_ids();
+  return constraints;
+}
+
+int Answer::admissible(std::span<const int32_t> draft) {
+  size_t count = 0;
+  // An end of generation has no next token, so that a draft ends there in any case.
+  while (count < draft.size() && !tokenizer_->is_end_of_generation(draft[count])) ++count;
+  return static_cast<int>(count);
+}
+
 std::optional<FinishReason> Answer::push(const sampling::Pick& pick) {
   ++tokens_;
   ++pending_.token_count;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 
 #include "engine/request.h"
 #include "sampling/sampler.h"
@@ -18,13 +19,18 @@ class Answer {
  public:
   Answer(const Request& request, int choice, std::shared_ptr<const text::Tokenizer> tokenizer);
 
-  // Takes the next token. An end of generation gives no text.
+  // What the next pick may not choose. Ask again after each push; the spans live until then.
+  // Throws where the answer cannot go on as it must; the request then ends as failed.
+  sampling::Constraints constraints();
+  // How many of the first tokens of `draft` could be picked one after the other: constraints()
+  // would refuse the next. Changes nothing that can be seen.
+  int admissible(std::span<const int32_t> draft);
+
+  // Takes the next token, which constraints() allowed. An end of generation gives no text.
   // Returns `stop` once the answer is over.
   std::optional<FinishReason> push(const sampling::Pick& pick);
   // Ends the text: what was held back as a possible stop sequence or tag belongs to it.
   void finish();
-  // Whether the next token must not end the generation.
-  bool must_go_on() const { return tokens_ < min_tokens_; }
 
   // Text and tokens since the last call; nullopt while there is no text to show.
   std::optional<Delta> take_delta();
@@ -35,6 +41,8 @@ class Answer {
   int reasoning_tokens() const { return reasoning_tokens_; }
 
  private:
+  // Whether the next token must not end the generation.
+  bool must_go_on() const { return tokens_ < min_tokens_ && !ignore_eos_; }
   void add_text(std::string_view text);
   void add_token_info(const sampling::Pick& pick);
 

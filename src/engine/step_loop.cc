@@ -198,11 +198,7 @@ void StepLoop::take_tokens(const Batch& batch, std::span<const float> logits) {
 
 void StepLoop::take_token(Choice& choice, std::span<const float> logits) {
   ActiveRequest& request = choice.owner;
-  sampling::Constraints constraints;
-  if (choice.answer.must_go_on() && !request.request.ignore_eos) {
-    constraints.banned = tokenizer_->end_of_generation_ids();
-  }
-  const sampling::Pick pick = choice.sampler.pick(logits, constraints, workspace_);
+  const sampling::Pick pick = choice.sampler.pick(logits, choice.answer.constraints(), workspace_);
   if (!request.first_token) request.first_token = clock_.now();
   // Before this choice can end and free the prompt's blocks.
   if (choice.number == 0 && choice.answer.tokens() == 0) add_siblings(request);
