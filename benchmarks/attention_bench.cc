@@ -17,6 +17,7 @@
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/kv_cache.h"
+#include "backend/cpu/machine_probe.h"
 #include "base/cpu_count.h"
 #include "base/error.h"
 #include "base/thread_team.h"
@@ -55,30 +56,16 @@ double best_seconds(ThreadTeam& team, double budget_s, Task task) {
   return best;
 }
 
-double read_bytes_per_second(ThreadTeam& team) {
-  const size_t part = (size_t{512} << 20) / static_cast<size_t>(team.size()) / 64 * 64;
-  const Memory memory(part * static_cast<size_t>(team.size()));
-  std::vector<uint64_t> sums(static_cast<size_t>(team.size()) * 8);
-  const double seconds = best_seconds(team, 0.5, [&](int member) {
-    const auto* from = reinterpret_cast<const uint64_t*>(memory.data() + member * part);
-    uint64_t lanes[8] = {};
-    for (size_t i = 0; i < part / 8; i += 8) {
-      for (int lane = 0; lane < 8; ++lane) lanes[lane] ^= from[i + lane];
-    }
-    for (int lane = 0; lane < 8; ++lane) sums[member * 8] ^= lanes[lane];
-  });
-  return static_cast<double>(part) * team.size() / seconds;
-}
-
-// What the instructions that a cache's dtype calls for can do at most.
-double flops_per_second(ThreadTeam& team, const KernelTable& kernels, DType dtype) {
-  constexpr int rounds = 20000;
-  std::atomic<int64_t> done{0};
-  const double seconds = best_seconds(team, 0.3, [&](int) {
-    alignas(64) float result[64] = {};
-    done = kernels.probe_attention(dtype, rounds, result);
-  });
-  return 2.0 * static_cast<double>(done) * team.size() / seconds;
+// The instructions that a cache's dtype calls for, and how often each product is multiplied: with
+// bfloat16 a query in two parts meets the keys, with i8 two planes meet keys and values alike.
+struct Way {
+  int64_t (*peak)(int64_t rounds);
+  double multiplies;
+};
+Way way_of(DType dtype, const PeakKernels& peaks) {
+  if (dtype == DType::bf16 && peaks.bf16 != nullptr) return {peaks.bf16, 1.5};
+  if (dtype == DType::i8) return {peaks.i8, 2};
+  return {peaks.f32, 1};
 }
 
 // One sequence in a cache of its own, in scattered blocks.
@@ -239,7 +226,8 @@ void measure(const Options& o, const Isa& isa, DType dtype, ThreadTeam& team, do
     throw Error(ErrorCode::internal,
                 fmt::format("{}: the result is wrong by {:.1e}", name(dtype), error));
   }
-  const double peak = flops_per_second(team, *isa.kernels, dtype);
+  const Way way = way_of(dtype, isa.kernels->peaks);
+  const double peak = peak_flops_per_second(team, way.peak) / way.multiplies;
   Bench decode(o, isa, dtype, 1);
   decode.allocate(team.size());
   const double decode_s = time_items(team, static_cast<int64_t>(decode.ranges()) * o.kv_heads,
@@ -276,7 +264,7 @@ int run(int argc, char** argv) {
   }
   const Isa isa = select_isa(options.isa);
   ThreadTeam team(options.threads > 0 ? options.threads : available_cpus());
-  const double read_limit = read_bytes_per_second(team);
+  const double read_limit = read_bytes_per_second(team, *isa.kernels, uncached_bytes());
   fmt::print("{}, {} threads, {} / {} heads of {}\n", isa.name, team.size(), options.heads,
              options.kv_heads, options.dim);
   for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {

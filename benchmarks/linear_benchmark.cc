@@ -1,6 +1,8 @@
-// Linears by themselves, at the shapes of a model of 1.5 billion parameters: checks each result
-// against float64 sums over the dequantised weight, then prints its speed as a share of what this
-// machine's own threads measured: bytes of weights read, and multiply-adds.
+// Linears by themselves, at the shapes of a model of 1.5 billion parameters and at one that fits
+// the second-level cache: checks each result against float64 sums over the dequantised weight, then
+// prints its speed as a share of what this machine's own threads measured (ridge bench --machine):
+// of reads of memory for few rows, whose weights come from there, and of what the instruction that
+// multiplies can do. A second plane of activations counts as a row: it is multiplied like one.
 //   linear_benchmark [--isa NAME]… [--dtype NAME]… [--rows N]… [--shape NAME]… [--threads N]
 //                    [--precision full|bf16|int8]… [--seconds S]
 #include <fmt/format.h>
@@ -13,6 +15,9 @@
 #include <string>
 #include <vector>
 
+#include "backend/cpu/isa.h"
+#include "backend/cpu/linear_path.h"
+#include "backend/cpu/machine_probe.h"
 #include "backend/recorder.h"
 #include "backend/registry.h"
 #include "base/error.h"
@@ -23,13 +28,17 @@ namespace ridge::benchmarks {
 namespace {
 
 using backend::Precision;
+using backend::cpu::LinearPath;
 
 struct Shape {
   std::string name;
   int rows, columns;
 };
-const std::vector<Shape> all_shapes = {
-    {"qkv", 2048, 1536}, {"output", 1536, 1536}, {"gate_up", 17920, 1536}, {"down", 1536, 8960}};
+const std::vector<Shape> all_shapes = {{"qkv", 2048, 1536},
+                                       {"output", 1536, 1536},
+                                       {"gate_up", 17920, 1536},
+                                       {"down", 1536, 8960},
+                                       {"cached", 256, 1536}};
 
 const std::map<std::string, Precision> precision_names = {
     {"full", Precision::full}, {"bf16", Precision::bf16}, {"int8", Precision::int8}};
@@ -46,8 +55,39 @@ struct Options {
 
 // Few rows wait for weights, which come from memory in a model: all copies together exceed the
 // caches.
-constexpr size_t uncached_bytes = size_t{192} << 20;
 constexpr int few_rows = 16;
+
+// What a linear's speed is measured against: memory, and each instruction that its kernels use.
+struct Limits {
+  double bytes_per_second = 0;
+  double f32 = 0, i8 = 0, tile_i8 = 0, tile_bf16 = 0;  // flops a second; 0 where there is none
+};
+
+Limits measure_limits(const backend::cpu::KernelTable& kernels, int threads) {
+  ThreadTeam team(threads);
+  const auto peak = [&](int64_t (*run)(int64_t)) {
+    return run == nullptr ? 0.0 : backend::cpu::peak_flops_per_second(team, run);
+  };
+  const auto& peaks = kernels.peaks;
+  return {backend::cpu::read_bytes_per_second(team, kernels, backend::cpu::uncached_bytes()),
+          peak(peaks.f32), peak(peaks.i8), peak(peaks.tile_i8), peak(peaks.tile_bf16)};
+}
+
+// The instruction's peak, over the times that it multiplies each product.
+double peak_of(const Limits& limits, const backend::cpu::KernelTable& kernels, DType dtype,
+               Precision precision, int rows) {
+  const bool quantized = dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16;
+  const int planes = backend::cpu::activation_planes(precision);
+  switch (backend::cpu::choose_linear_path(rows, precision, quantized, kernels)) {
+    case LinearPath::panel:
+      return limits.tile_bf16;
+    case LinearPath::tile_dot:
+      return limits.tile_i8 / planes;
+    case LinearPath::dot:
+      break;
+  }
+  return quantized ? limits.i8 / planes : limits.f32;
+}
 
 // A run of linears, each with a weight of its own, over the same activations.
 class Chain {
@@ -102,7 +142,8 @@ class Chain {
     const size_t row_size = row_bytes(dtype_, shape_.columns);
     std::vector<float> weight_row(shape_.columns);
     double squares = 0, error_squares = 0;
-    for (int n = 0; n < shape_.rows; n += 97) {
+    const int stride = std::max(1, shape_.rows / 150) | 1;
+    for (int n = 0; n < shape_.rows; n += stride) {
       dequantize_row(dtype_, std::span(weight_->bytes[0]).subspan(n * row_size, row_size),
                      weight_row);
       for (int t = 0; t < rows; t += 7) {
@@ -145,17 +186,18 @@ void check(Chain& chain, int rows, Precision precision, const std::string& what)
   }
 }
 
-void measure(backend::Device& device, const backend::DeviceLimits& limits, const Options& options,
-             const Shape& shape, DType dtype, const std::string& precision_name, bool few) {
+void measure(backend::Device& device, const backend::cpu::KernelTable& kernels,
+             const Limits& limits, const Options& options, const Shape& shape, DType dtype,
+             const std::string& precision_name, bool few) {
   std::vector<int> rows_of_chain;
   for (int rows : options.rows) {
-    if ((rows <= few_rows) == few) rows_of_chain.push_back(rows);
+    if ((rows <= few_rows && shape.name != "cached") == few) rows_of_chain.push_back(rows);
   }
   if (rows_of_chain.empty()) return;
   const Precision precision = precision_names.at(precision_name);
   Chain chain(device, shape, dtype, precision,
               *std::max_element(rows_of_chain.begin(), rows_of_chain.end()),
-              few ? uncached_bytes : 0);
+              few ? backend::cpu::uncached_bytes() : 0);
   for (int rows : rows_of_chain) {
     const std::string what = fmt::format("{:<16} {:<8} {:<6} {:<8} {:>4}", device.info().name,
                                          shape.name, name(dtype), precision_name, rows);
@@ -169,9 +211,12 @@ void measure(backend::Device& device, const backend::DeviceLimits& limits, const
     const double each = best / chain.copies();
     const double bytes = chain.weight_bytes() / each;
     const double flops = 2.0 * shape.rows * shape.columns * rows / each;
-    fmt::print("{} {:>10.1f} {:>8.1f} {:>5.0f} % {:>9.0f} {:>5.0f} %\n", what, each * 1e6,
-               bytes / 1e9, 100 * bytes / limits.read_bytes_per_second, flops / 1e9,
-               100 * flops / limits.flops_per_second);
+    // Weights that stay in a cache say nothing of memory.
+    const std::string of_memory =
+        few ? fmt::format("{:>8.1f} {:>5.0f} %", bytes / 1e9, 100 * bytes / limits.bytes_per_second)
+            : fmt::format("{:>8} {:>7}", "", "");
+    fmt::print("{} {:>10.1f} {} {:>9.0f} {:>5.0f} %\n", what, each * 1e6, of_memory, flops / 1e9,
+               100 * flops / peak_of(limits, kernels, dtype, precision, rows));
   }
 }
 
@@ -179,12 +224,18 @@ void run(Options options) {
   if (options.isas.empty()) options.isas = backend::device_isas("cpu");
   for (const std::string& isa : options.isas) {
     const auto device = backend::open_device("cpu", {.threads = options.threads, .isa = isa});
-    const backend::DeviceLimits limits = device->measure_limits();
-    fmt::print("{}: reads {:.1f} GB/s, computes {:.0f} GFLOP/s with {} threads\n",
-               device->info().name, limits.read_bytes_per_second / 1e9,
-               limits.flops_per_second / 1e9, device->info().threads);
+    const backend::cpu::KernelTable& kernels = *backend::cpu::select_isa(isa).kernels;
+    const Limits limits = measure_limits(kernels, device->info().threads);
+    fmt::print("{}, {} threads: memory {:.1f} GB/s; f32 {:.0f}, i8 {:.0f} Gop/s",
+               device->info().name, device->info().threads, limits.bytes_per_second / 1e9,
+               limits.f32 / 1e9, limits.i8 / 1e9);
+    if (limits.tile_i8 > 0) {
+      fmt::print("; tiles of i8 {:.0f}, of bf16 {:.0f} Gop/s", limits.tile_i8 / 1e9,
+                 limits.tile_bf16 / 1e9);
+    }
+    fmt::print("\n");
     fmt::print("{:<16} {:<8} {:<6} {:<8} {:>4} {:>10} {:>8} {:>7} {:>9} {:>7}\n", "device", "shape",
-               "dtype", "", "rows", "µs", "GB/s", "share", "GFLOP/s", "share");
+               "dtype", "", "rows", "µs", "GB/s", "share", "Gop/s", "share");
     for (const Shape& shape : all_shapes) {
       const auto& wanted = options.shapes;
       if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), shape.name) == wanted.end()) {
@@ -195,7 +246,7 @@ void run(Options options) {
         if (!known) throw Error(ErrorCode::invalid_argument, "no dtype is called " + dtype);
         for (const std::string& precision : options.precisions) {
           for (bool few : {true, false}) {
-            measure(*device, limits, options, shape, *known, precision, few);
+            measure(*device, kernels, limits, options, shape, *known, precision, few);
           }
         }
       }
@@ -211,7 +262,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Measures linears by themselves."};
   app.add_option("--isa", options.isas, "Instruction sets; all by default");
   app.add_option("--dtype", options.dtypes, "Weights' dtypes")->capture_default_str();
-  app.add_option("--shape", options.shapes, "qkv, output, gate_up, down; all by default");
+  app.add_option("--shape", options.shapes, "qkv, output, gate_up, down, cached; all by default");
   app.add_option("--rows", options.rows, "Rows of activations");
   app.add_option("--precision", options.precisions, "full, bf16, int8")
       ->check(CLI::IsMember({"full", "bf16", "int8"}));

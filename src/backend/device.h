@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/kv_cache.h"
+#include "backend/machine_limits.h"
 #include "backend/program.h"
 #include "backend/weight.h"
 #include "tensor/dtype.h"
@@ -65,7 +66,7 @@ struct DeviceOptions {
 // What the machine itself can do, measured on the device's own threads; 0 where it is not known.
 struct DeviceLimits {
   double read_bytes_per_second = 0;  // streaming reads of memory far larger than the caches
-  double flops_per_second = 0;       // of the fastest dot product in use, a multiply-add being two
+  double flops_per_second = 0;       // of the fastest instruction in use, a multiply-add being two
 };
 
 class Device {
@@ -75,6 +76,8 @@ class Device {
   virtual const DeviceInfo& info() const = 0;
   // Takes up to a few seconds; nothing else may run on the device meanwhile.
   virtual DeviceLimits measure_limits() { return {}; }
+  // Likewise, each level of memory and each instruction by itself; empty where nobody measures them.
+  virtual MachineLimits measure_machine() { return {}; }
   // The dtype of every activation value but ids and codes.
   virtual DType activation_dtype() const = 0;
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/bench_machine.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
 #include "engine/model_cost.h"
@@ -25,6 +26,7 @@ struct BenchOptions {
   int step_tokens = 512;
   DType kv_dtype = DType::f16;
   DeviceChoice device;
+  bool machine = false;
 };
 
 // Of one batch.
@@ -159,6 +161,10 @@ void print_table(const Context& context, const BenchOptions& options,
 }
 
 void bench(Context& context, const BenchOptions& options) {
+  if (options.machine) return bench_machine(context, options.device);
+  if (options.model.empty()) {
+    throw Error(ErrorCode::invalid_argument, "name a MODEL to measure, or give --machine");
+  }
   check_tokens(options);
   const auto model = load_model(context, options.model, options.device);
   BenchReport report;
@@ -193,8 +199,13 @@ void add_bench_command(CLI::App& app, Context& context) {
       "faster than memory reads, and its share is more than 100 %.");
   auto options = std::make_shared<BenchOptions>();
   engine::Workload& workload = options->workload;
-  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")
-      ->required();
+  CLI::Option* model =
+      command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file");
+  command
+      ->add_flag("--machine", options->machine,
+                 "Measure the machine's own limits instead: reads of each cache and of memory, and "
+                 "what each instruction multiplies")
+      ->excludes(model);
   command
       ->add_option("-p,--prompt-tokens", workload.prompt_tokens, "Prompt tokens of each sequence")
       ->check(CLI::Range(0, 1 << 20))

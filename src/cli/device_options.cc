@@ -35,6 +35,10 @@ void add_kv_dtype_setting(CLI::App& command, DType& dtype) {
       ->envname(environment_name("kv-dtype"));
 }
 
+backend::DeviceOptions to_device_options(const DeviceChoice& choice) {
+  return {.threads = choice.threads, .isa = choice.isa};
+}
+
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,
                                                 const DeviceChoice& choice) {
   const auto reference = platform::ModelReference::parse(name);
@@ -43,8 +47,7 @@ std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::str
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   engine::LoadOptions options;
   options.device = choice.device;
-  options.device_options.threads = choice.threads;
-  options.device_options.isa = choice.isa;
+  options.device_options = to_device_options(choice);
   options.mixed_precision = mixed_precision(choice.precision);
   options.progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update("loading " + model.name, done_bytes, total_bytes);

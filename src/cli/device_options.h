@@ -33,6 +33,8 @@ void add_device_options(CLI::App& command, DeviceChoice& choice);
 // `command`.
 void add_kv_dtype_setting(CLI::App& command, DType& dtype);
 
+backend::DeviceOptions to_device_options(const DeviceChoice& choice);
+
 // The model that a person named, on the chosen device; a progress bar shows the loading. Throws as
 // platform::resolve and engine::LoadedModel::load.
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,

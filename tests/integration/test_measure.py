@@ -126,6 +126,30 @@ def test_bench_gives_results_for_each_batch(run):
     assert "KV cache in F16" in table
 
 
+def test_bench_measures_the_machine_without_a_model(run):
+    report = json.loads(answer(run("bench", "--machine", "--json", "-t", "2")))
+    assert report["threads"] == 2
+    reads = {(limit["level"], limit["threads"]): limit for limit in report["reads"]}
+    assert {("memory", 1), ("memory", 2)} <= reads.keys()
+    for limit in report["reads"] + report["multiplies"]:
+        speeds = [limit[key] for key in ("bytes_per_second", "flops_per_second") if key in limit]
+        assert ("lacking" in limit) != bool(speeds), limit
+        assert all(speed > 0 for speed in speeds)
+    assert {"scalar", "amx"} <= {limit["isa"] for limit in report["multiplies"]}
+    table = answer(run("bench", "--machine", "-t", "1"))
+    assert "memory" in table and "1 thread, GB/s" in table and "2 threads" not in table
+
+
+def test_bench_wants_either_a_model_or_the_machine(run):
+    neither = run("bench")
+    assert neither.returncode == 2
+    assert "name a MODEL to measure, or give --machine" in neither.stderr
+    assert run("bench", TINY, "--machine").returncode == 2
+    other = run("bench", "--machine", "--device", "reference")
+    assert other.returncode != 0
+    assert "device reference does not measure its machine" in other.stderr
+
+
 def test_bench_counts_the_cache_of_each_dtype(run):
     def report(*words):
         return json.loads(answer(run("bench", TINY, "-p", "0", "-n", "2", "-t", "1", "--json", *words)))

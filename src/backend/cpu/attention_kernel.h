@@ -407,50 +407,5 @@ void merge_attention(const AttentionJob& job, const float* partials, int ranges)
   }
 }
 
-// A register tile of value steps over a few kilobytes: loads, but no misses and no softmax.
-template <class V, class Math>
-int64_t probe_steps(int rounds, float* result) {
-  constexpr int rows = Math::block_rows, vectors = V::block_vectors, steps = 16;
-  alignas(64) static const std::byte cache[steps * vectors * V::lanes * 4] = {};
-  alignas(64) static const std::byte weights[rows * steps * 8] = {};
-  typename Math::Sum sums[rows][vectors][Math::planes];
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-    for (int i = 0; i < vectors; ++i) Math::clear(sums[r][i]);
-  }
-  for (int round = 0; round < rounds; ++round) {
-    for (int s = 0; s < steps; ++s) {
-      typename Math::Loaded x[vectors];
-#pragma GCC unroll 8
-      for (int i = 0; i < vectors; ++i) x[i] = Math::load(cache + (s * vectors + i) * V::lanes * 4);
-#pragma GCC unroll 8
-      for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-        for (int i = 0; i < vectors; ++i) {
-          Math::value_step(sums[r][i], x[i], weights + (r * steps + s) * 8);
-        }
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 8
-    for (int i = 0; i < vectors; ++i) {
-      V::store(result, V::add(V::load(result), Math::total(sums[r][i])));
-    }
-  }
-  return int64_t{1} * rows * vectors * V::lanes * Math::group * steps * rounds;
-}
-
-template <class V>
-int64_t probe_attention(DType cache, int rounds, float* result) {
-  if (cache == DType::i8) return probe_steps<V, Int8Math<V>>(rounds, result);
-  if constexpr (V::has_bf16_dot) {
-    if (cache == DType::bf16) return probe_steps<V, Bf16Math<V, false>>(rounds, result);
-  }
-  return probe_steps<V, FloatMath<V, DType::f32>>(rounds, result);
-}
-
 }  // namespace
 }  // namespace ridge::backend::cpu

@@ -70,7 +70,8 @@ class CpuDevice final : public Device {
   }
 
   const DeviceInfo& info() const override { return info_; }
-  DeviceLimits measure_limits() override { return probe_machine(team_, *isa_.kernels); }
+  DeviceLimits measure_limits() override { return probe_device(team_, *isa_.kernels); }
+  MachineLimits measure_machine() override { return probe_machine(team_, *isa_.kernels); }
   DType activation_dtype() const override { return DType::f32; }
   std::unique_ptr<Buffer> allocate(size_t bytes) override {
     return std::make_unique<CpuBuffer>(bytes);

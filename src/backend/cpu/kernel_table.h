@@ -2,6 +2,7 @@
 
 #include "backend/cpu/attention_kernel.h"
 #include "backend/cpu/linear_kernel.h"
+#include "backend/cpu/peak_kernel.h"
 #include "backend/cpu/row_kernels.h"
 #include "backend/cpu/store_kv_kernel.h"
 
@@ -37,7 +38,7 @@ KernelTable make_kernel_table() {
   table.store_kv = &store_kv<V>;
   table.attention = &attention<V>;
   table.merge_attention = &merge_attention<V>;
-  table.probe_attention = &probe_attention<V>;
+  fill_peaks<V>(table.peaks);
   return table;
 }
 

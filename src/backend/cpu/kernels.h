@@ -135,6 +135,19 @@ struct TileDotKernels {
   void (*end)();
 };
 
+// What one thread can do at most with an instruction set (machine_probe.h). Each multiplies operands
+// at hand `rounds` times and returns the multiply-adds done; null where the instructions are none of
+// this set's.
+struct PeakKernels {
+  int64_t (*f32)(int64_t rounds);
+  int64_t (*i8)(int64_t rounds);
+  int64_t (*bf16)(int64_t rounds);
+  int64_t (*tile_i8)(int64_t rounds);
+  int64_t (*tile_bf16)(int64_t rounds);
+  // Reads the first `count` floats, but for what is left of the last few hundred; their sum.
+  float (*read)(const float* from, int64_t count);
+};
+
 struct KernelTable {
   int tile_rows;                                           // at most max_tile_rows
   DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
@@ -157,10 +170,7 @@ struct KernelTable {
   // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats
   // apart.
   void (*merge_attention)(const AttentionJob& job, const float* partials, int ranges);
-  // Attention's value step over operands in registers and the first-level cache, `rounds` times,
-  // for a probe of what it can reach at most. Returns the multiply-adds done; `result` receives
-  // some of them.
-  int64_t (*probe_attention)(DType cache, int rounds, float* result);
+  PeakKernels peaks;
 };
 
 const KernelTable& scalar_kernels();

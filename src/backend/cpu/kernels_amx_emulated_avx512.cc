@@ -4,6 +4,7 @@
 #include "backend/cpu/row_kernels.h"
 #include "backend/cpu/tile_dot_kernel.h"
 #include "backend/cpu/tile_panel_kernel.h"
+#include "backend/cpu/tile_peak_kernel.h"
 
 namespace ridge::backend::cpu {
 
@@ -12,6 +13,7 @@ const KernelTable& amx_emulated_avx512_kernels() {
     KernelTable t = avx512_bf16_kernels();
     fill_tile_dots<Avx512Bf16, EmulatedTiles>(t);
     fill_tile_panel<Avx512Bf16, EmulatedTiles>(t);
+    fill_tile_peaks<EmulatedTiles>(t.peaks);
     return t;
   }();
   return table;

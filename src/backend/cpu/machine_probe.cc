@@ -1,12 +1,17 @@
 #include "backend/cpu/machine_probe.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <vector>
 
 #include "backend/cpu/buffer.h"
+#include "backend/cpu/caches.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/open.h"
+#include "base/error.h"
 
 namespace ridge::backend::cpu {
 
@@ -14,78 +19,164 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock;
 
+// A round is long beside starting a team, and short enough to fall between two disturbances.
+constexpr double round_s = 0.01;
+constexpr int rounds_of_each = 5;
+
 double seconds_since(SteadyTime::time_point start) {
   return std::chrono::duration<double>(SteadyTime::now() - start).count();
 }
 
 template <typename Task>
-double best_seconds(ThreadTeam& team, int rounds, Task task) {
-  double best = 1e9;
-  for (int round = 0; round < rounds; ++round) {
-    const auto start = SteadyTime::now();
-    team.run(task);
-    best = std::min(best, seconds_since(start));
+double seconds_of(ThreadTeam& team, Task& task) {
+  const auto start = SteadyTime::now();
+  team.run(task);
+  return seconds_since(start);
+}
+
+// The least seconds of one repetition of work(member, repetitions), done by all members at once.
+template <typename Work>
+double best_seconds(ThreadTeam& team, Work work) {
+  int64_t repetitions = 1;
+  std::function<void(int)> task = [&](int member) { work(member, repetitions); };
+  double once = seconds_of(team, task);
+  while (once < round_s) {
+    repetitions = once < round_s / 8 ? repetitions * 8 : repetitions * 2;
+    once = seconds_of(team, task);
   }
-  return best;
+  double best = once;
+  for (int round = 1; round < rounds_of_each; ++round) {
+    best = std::min(best, seconds_of(team, task));
+  }
+  return best / static_cast<double>(repetitions);
 }
 
-// Reads through far more memory than any last-level cache holds, one stream for each member, as a
-// decode step reads its weights.
-double read_bytes_per_second(ThreadTeam& team) {
-  constexpr size_t total_bytes = size_t{512} << 20;
-  const Memory memory(total_bytes);
-  const size_t part = total_bytes / static_cast<size_t>(team.size()) / 4096 * 4096;
-  std::vector<uint64_t> sums(static_cast<size_t>(team.size()) * 8);  // a cache line each
-  const double seconds = best_seconds(team, 4, [&](int member) {
-    const auto* from = reinterpret_cast<const uint64_t*>(memory.data() + member * part);
-    uint64_t lanes[8] = {};
-    for (size_t i = 0; i < part / sizeof(uint64_t); i += 8) {
-      for (int lane = 0; lane < 8; ++lane) lanes[lane] ^= from[i + lane];
+constexpr const char* not_here = "not on this machine";
+
+// Which instruction set brings which instruction.
+struct Instruction {
+  const char* isa;
+  const char* name;
+  const char* operands;
+  int64_t (*PeakKernels::*peak)(int64_t rounds);
+};
+constexpr Instruction instructions[] = {
+    {"scalar", "mul + add", "f32", &PeakKernels::f32},
+    {"avx2", "vfmadd (256 bit)", "f32", &PeakKernels::f32},
+    {"avx2", "vpmaddubsw + vpmaddwd + vpaddd (256 bit)", "i8", &PeakKernels::i8},
+    {"avx512", "vfmadd", "f32", &PeakKernels::f32},
+    {"avx512", "vpmaddubsw + vpmaddwd + vpaddd", "i8", &PeakKernels::i8},
+    {"avx512_vnni", "vpdpbusd", "i8", &PeakKernels::i8},
+    {"avx512_bf16", "vdpbf16ps", "bf16", &PeakKernels::bf16},
+    {"amx", "tdpbsud", "i8", &PeakKernels::tile_i8},
+    {"amx", "tdpbf16ps", "bf16", &PeakKernels::tile_bf16},
+};
+
+MultiplyLimit measure(ThreadTeam& team, const Instruction& instruction) {
+  MultiplyLimit limit{instruction.isa, instruction.name, instruction.operands, team.size(), 0, ""};
+  const std::vector<std::string> here = available_isas();
+  if (std::find(here.begin(), here.end(), instruction.isa) == here.end()) {
+    limit.lacking = not_here;
+    return limit;
+  }
+  const KernelTable& kernels = *select_isa(instruction.isa).kernels;
+  limit.flops_per_second = peak_flops_per_second(team, kernels.peaks.*instruction.peak);
+  return limit;
+}
+
+uint64_t in_whole_lines(uint64_t bytes) { return bytes / 4096 * 4096; }
+
+// Half of what a thread may call its own, so that what else runs does not push it out.
+uint64_t part_in(const Cache& cache, int threads) {
+  return in_whole_lines(cache.bytes / 2 /
+                        static_cast<uint64_t>(std::min(threads, cache.processors)));
+}
+
+ReadLimit measure(ThreadTeam& team, const KernelTable& kernels, const std::string& level,
+                  uint64_t level_bytes, uint64_t part_bytes) {
+  const uint64_t total = part_bytes * static_cast<uint64_t>(team.size());
+  ReadLimit limit{level, level_bytes, total, team.size(), 0, ""};
+  limit.bytes_per_second = read_bytes_per_second(team, kernels, total);
+  return limit;
+}
+
+void measure_caches(ThreadTeam& team, const KernelTable& kernels, std::vector<ReadLimit>& limits) {
+  uint64_t nearer_bytes = 0;  // that a thread has in the caches before
+  for (const Cache& cache : data_caches()) {
+    const uint64_t part = part_in(cache, team.size());
+    const std::string level = fmt::format("L{}", cache.level);
+    if (cache.level == 1) {
+      nearer_bytes = 2 * part;
+      continue;
     }
-    for (int lane = 0; lane < 8; ++lane) sums[member * 8] ^= lanes[lane];
-  });
-  return static_cast<double>(part) * team.size() / seconds;
-}
-
-// The Q8_0 dot kernel over operands that stay in the first-level cache: what prefill can reach at
-// most with these instructions and one plane of activations.
-double flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
-  constexpr TileFormat format = tile_format(DType::q8_0);
-  constexpr int columns = 512;
-  constexpr int units = columns / 64;
-  constexpr int rounds = 20000;
-  const int count = kernels.tile_rows;
-  const DotTile dot = kernels.dot[static_cast<int>(DType::q8_0)][count];
-  const double seconds = best_seconds(team, 3, [&](int) {
-    std::vector<std::byte> strip(static_cast<size_t>(units) * format.unit_bytes());
-    std::vector<int8_t> codes(static_cast<size_t>(columns) * count, 1);
-    std::vector<float> scales(static_cast<size_t>(columns) / 16 * count, 1.0f);
-    std::vector<int32_t> code_sums(scales.size(), 1);
-    float out[max_tile_rows * strip_rows];
-    const ActivationTile tile{codes.data(),  scales.data(), code_sums.data(),
-                              scales.data(), scales.data(), count};
-    for (int i = 0; i < rounds; ++i) dot(strip.data(), units, tile, nullptr, out);
-  });
-  return 2.0 * strip_rows * columns * count * rounds * team.size() / seconds;
-}
-
-// The instructions of panels alone; 0 where there are none.
-double panel_flops_per_second(ThreadTeam& team, const KernelTable& kernels) {
-  if (kernels.panel.probe == nullptr) return 0;
-  constexpr int rounds = 200000;
-  std::atomic<int64_t> products{0};
-  const double seconds =
-      best_seconds(team, 3, [&](int) { products = kernels.panel.probe(rounds); });
-  return 2.0 * static_cast<double>(products) * team.size() / seconds;
+    if (part <= nearer_bytes) {
+      limits.push_back({level, cache.bytes, 0, team.size(), 0,
+                        "no larger for a thread than the caches before it"});
+      continue;
+    }
+    limits.push_back(measure(team, kernels, level, cache.bytes, part));
+    nearer_bytes = 2 * part;
+  }
 }
 
 }  // namespace
 
-DeviceLimits probe_machine(ThreadTeam& team, const KernelTable& kernels) {
+double peak_flops_per_second(ThreadTeam& team, int64_t (*peak)(int64_t rounds)) {
+  RIDGE_ASSERT(peak != nullptr);
+  constexpr int64_t batch = 1000;
+  std::atomic<int64_t> products{0};
+  const double seconds = best_seconds(team, [&](int, int64_t repetitions) {
+    products.store(peak(batch * repetitions) / repetitions, std::memory_order_relaxed);
+  });
+  return 2.0 * static_cast<double>(products.load()) * team.size() / seconds;
+}
+
+double read_bytes_per_second(ThreadTeam& team, const KernelTable& kernels, uint64_t total_bytes) {
+  const auto members = static_cast<uint64_t>(team.size());
+  const uint64_t part = in_whole_lines(total_bytes / members);
+  const Memory memory(part * members);
+  std::vector<float> sums(members * 16);  // a cache line each
+  const double seconds = best_seconds(team, [&](int member, int64_t repetitions) {
+    const auto* from = reinterpret_cast<const float*>(memory.data() + member * part);
+    float& sum = sums[static_cast<size_t>(member) * 16];
+    for (int64_t i = 0; i < repetitions; ++i) {
+      sum += kernels.peaks.read(from, static_cast<int64_t>(part / sizeof(float)));
+    }
+  });
+  return static_cast<double>(part * members) / seconds;
+}
+
+uint64_t uncached_bytes() {
+  constexpr uint64_t least = uint64_t{512} << 20, most = uint64_t{2} << 30;
+  uint64_t bytes = least;
+  for (const Cache& cache : data_caches()) bytes = std::max(bytes, 4 * cache.bytes);
+  return std::min(bytes, most);
+}
+
+DeviceLimits probe_device(ThreadTeam& team, const KernelTable& kernels) {
   DeviceLimits limits;
-  limits.read_bytes_per_second = read_bytes_per_second(team);
-  limits.flops_per_second =
-      std::max(flops_per_second(team, kernels), panel_flops_per_second(team, kernels));
+  limits.read_bytes_per_second = read_bytes_per_second(team, kernels, uncached_bytes());
+  const PeakKernels& peaks = kernels.peaks;
+  for (const auto peak : {peaks.f32, peaks.bf16, peaks.i8, peaks.tile_bf16, peaks.tile_i8}) {
+    if (peak == nullptr) continue;
+    limits.flops_per_second = std::max(limits.flops_per_second, peak_flops_per_second(team, peak));
+  }
+  return limits;
+}
+
+MachineLimits probe_machine(ThreadTeam& team, const KernelTable& kernels) {
+  MachineLimits limits;
+  ThreadTeam one(1);
+  std::vector<ThreadTeam*> teams = {&one};
+  if (team.size() > 1) teams.push_back(&team);
+  for (ThreadTeam* each : teams) measure_caches(*each, kernels, limits.reads);
+  for (ThreadTeam* each : teams) {
+    const auto members = static_cast<uint64_t>(each->size());
+    limits.reads.push_back(measure(*each, kernels, "memory", 0, uncached_bytes() / members));
+  }
+  for (const Instruction& instruction : instructions) {
+    for (ThreadTeam* each : teams) limits.multiplies.push_back(measure(*each, instruction));
+  }
   return limits;
 }
 

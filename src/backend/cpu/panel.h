@@ -68,9 +68,6 @@ struct PanelKernels {
   void (*begin_products)(int block_tokens);
   void (*end_products)();
   void (*product)(const PanelProduct& job);
-  // Multiplies registers `rounds` times and returns the multiply-adds done: what product can reach.
-  // Null where product is, or where nobody has written it.
-  int64_t (*probe)(int rounds);
 };
 
 }  // namespace ridge::backend::cpu

@@ -26,18 +26,6 @@ struct TilePanel {
   }
   static void end() { Tiles::release(); }
 
-  static int64_t probe(int rounds) {
-    begin(tile_rows);
-    for (int i = 0; i < rounds; ++i) {
-      Tiles::template dot_bf16<0, 4, 6>();
-      Tiles::template dot_bf16<1, 4, 7>();
-      Tiles::template dot_bf16<2, 5, 6>();
-      Tiles::template dot_bf16<3, 5, 7>();
-    }
-    end();
-    return int64_t{4} * rounds * tile_rows * strip_rows * panel_group;
-  }
-
   // Sums of up to two blocks.
   template <int Blocks, int Strips>
   static void multiply(const PanelProduct& job, const bf16_bits* tokens, float* sums) {
@@ -110,7 +98,6 @@ void fill_tile_panel(KernelTable& table) {
   table.panel.begin_products = &TilePanel<Tiles>::begin;
   table.panel.end_products = &TilePanel<Tiles>::end;
   table.panel.product = &TilePanel<Tiles>::product;
-  table.panel.probe = &TilePanel<Tiles>::probe;
 }
 
 }  // namespace
