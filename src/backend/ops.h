@@ -97,6 +97,7 @@ struct Linear {
 struct HeadLinear {
   Value x;  // [T, heads · K]
   const Weight* weight;
+  Precision precision;
   Value out;  // [T, heads · N]
 };
 
@@ -119,11 +120,13 @@ enum class Activation : uint8_t {
   swiglu_oai,   // gpt-oss: gate ≤ 7, up in [-7, 7]; gate · σ(1.702 gate) · (up + 1)
 };
 
-// x holds gate in its first F columns and up in the rest.
+// x holds gate in its first F columns and up in the rest; or `groups` such runs of 2F columns, as
+// an expert_linear of merged gate and up gives them for each token's experts.
 struct GatedActivation {
-  Value x;  // [T, 2F]
+  Value x;  // [T, groups · 2F]
   Activation kind;
-  Value out;  // [T, F]
+  int groups;
+  Value out;  // [T, groups · F]
 };
 
 enum class RopePairs : uint8_t {
@@ -216,7 +219,8 @@ struct ExpertLinear {
   const Weight* weight;  // [E, N, K]
   Value ids;             // [T, top_k] i32
   Value weights;         // [T, top_k], may be invalid
-  Value out;             // [T, top_k · N] or [T, N]
+  Precision precision;
+  Value out;  // [T, top_k · N] or [T, N]
 };
 
 struct Add {

@@ -74,10 +74,10 @@ Value Recorder::linear(Value x, const Weight& weight, const Weight* bias, Precis
   return out;
 }
 
-Value Recorder::head_linear(Value x, const Weight& weight) {
+Value Recorder::head_linear(Value x, const Weight& weight, Precision precision) {
   RIDGE_ASSERT(weight.experts() * weight.columns() == x.columns);
   const Value out = make_like(x, static_cast<int>(weight.experts() * weight.rows()));
-  recording_.ops.push_back(HeadLinear{x, &weight, out});
+  recording_.ops.push_back(HeadLinear{x, &weight, precision, out});
   return out;
 }
 
@@ -91,10 +91,10 @@ void Recorder::lora_linear(Value x, std::vector<Adapter> adapters, Value out) {
   recording_.ops.push_back(LoraLinear{x, std::move(adapters), out});
 }
 
-Value Recorder::gated_activation(Value x, Activation kind) {
-  RIDGE_ASSERT(x.columns % 2 == 0);
+Value Recorder::gated_activation(Value x, Activation kind, int groups) {
+  RIDGE_ASSERT(groups >= 1 && x.columns % (2 * groups) == 0);
   const Value out = make_like(x, x.columns / 2);
-  recording_.ops.push_back(GatedActivation{x, kind, out});
+  recording_.ops.push_back(GatedActivation{x, kind, groups, out});
   return out;
 }
 
@@ -146,20 +146,23 @@ Recorder::Routed Recorder::route(Value logits, const Router& router) {
   RIDGE_ASSERT(router.experts == logits.columns && router.top_k >= 1);
   RIDGE_ASSERT(router.top_k <= router.experts && router.experts % router.groups == 0);
   RIDGE_ASSERT(router.top_groups >= 1 && router.top_groups <= router.groups);
-  const Value ids = make(Rows::tokens, router.top_k, DType::i32);
-  const Value weights = make(Rows::tokens, router.top_k, DType::f32);
+  const Rows rows = storage(logits).rows;
+  const Value ids = make(rows, router.top_k, DType::i32);
+  const Value weights = make(rows, router.top_k, DType::f32);
   recording_.ops.push_back(Route{logits, router, ids, weights});
   return {ids, weights};
 }
 
-Value Recorder::expert_linear(Value x, const Weight& weight, Value ids, Value weights) {
+Value Recorder::expert_linear(Value x, const Weight& weight, Value ids, Value weights,
+                              Precision precision) {
   const int top_k = ids.columns;
   const auto columns = static_cast<int>(weight.columns());
   RIDGE_ASSERT(x.columns == columns || x.columns == top_k * columns);
   RIDGE_ASSERT(!weights.valid() || weights.columns == top_k);
+  RIDGE_ASSERT(storage(x).rows == storage(ids).rows);
   const auto rows = static_cast<int>(weight.rows());
   const Value out = make_like(x, weights.valid() ? rows : top_k * rows);
-  recording_.ops.push_back(ExpertLinear{x, &weight, ids, weights, out});
+  recording_.ops.push_back(ExpertLinear{x, &weight, ids, weights, precision, out});
   return out;
 }
 

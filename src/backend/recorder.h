@@ -19,9 +19,10 @@ class Recorder {
   Quantized quantize_rows(Value x);
   Value linear(Value x, const Weight& weight, const Weight* bias = nullptr,
                Precision precision = Precision::full);  // [rows, N]
-  Value head_linear(Value x, const Weight& weight);                           // [T, heads · N]
+  Value head_linear(Value x, const Weight& weight,
+                    Precision precision = Precision::full);  // [T, heads · N]
   void lora_linear(Value x, std::vector<Adapter> adapters, Value out);
-  Value gated_activation(Value x, Activation kind);                           // [T, F]
+  Value gated_activation(Value x, Activation kind, int groups = 1);           // [T, groups · F]
   void rope(Value q, Value k, int head_dim, const RopeTable& table);          // in place
   void store_kv(Value k, Value v, KvCache& cache, int layer);
   void store_latent(Value latent, Value rotary_key, KvCache& cache, int layer);
@@ -40,7 +41,8 @@ class Recorder {
   };
   Routed route(Value logits, const Router& router);
   // `weights` invalid: [T, top_k · N]; else their weighted sum, [T, N].
-  Value expert_linear(Value x, const Weight& weight, Value ids, Value weights = {});
+  Value expert_linear(Value x, const Weight& weight, Value ids, Value weights = {},
+                      Precision precision = Precision::full);
   Value add(Value a, Value b);
   Value scale(Value x, float factor);
   Value gather_rows(Value x);  // [R, H]

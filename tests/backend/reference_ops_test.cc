@@ -70,21 +70,28 @@ TEST(ReferenceLinear, SumsExactlyWhereFloat32WouldNot) {
 TEST(ReferenceGatedActivation, Silu) {
   Array x(1, 4, {1, -1.5, 2, 3});  // gates, then ups
   Array out(1, 2);
-  gated_activation(x, Activation::silu, out);
+  gated_activation(x, Activation::silu, 1, out);
   expect_values(out, {1.4621171572600098, -0.8209148571286036});  // g / (1 + exp(-g)) · u
+}
+
+TEST(ReferenceGatedActivation, TakesGroupsOneAfterTheOther) {
+  Array x(1, 8, {1, -1.5, 2, 3, 0, 1, 5, 2});  // the first group's gates and ups, then the second's
+  Array out(1, 4);
+  gated_activation(x, Activation::silu, 2, out);
+  expect_values(out, {1.4621171572600098, -0.8209148571286036, 0, 1.4621171572600098});
 }
 
 TEST(ReferenceGatedActivation, GeluTanh) {
   Array x(1, 4, {1, -2, 1, 0.5});
   Array out(1, 2);
-  gated_activation(x, Activation::gelu_tanh, out);
+  gated_activation(x, Activation::gelu_tanh, 1, out);
   expect_values(out, {0.8411919906082768, -0.02270115295611});
 }
 
 TEST(ReferenceGatedActivation, ClampedFormOfGptOss) {
   Array x(1, 4, {10, -1, -9, 0.25});
   Array out(1, 2);
-  gated_activation(x, Activation::swiglu_oai, out);
+  gated_activation(x, Activation::swiglu_oai, 1, out);
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
   expect_values(out, {7 * sigmoid(1.702 * 7) * (-7 + 1), -sigmoid(-1.702) * 1.25}, 1e-5);
 }

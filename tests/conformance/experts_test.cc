@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "backend/registry.h"
 #include "conformance/harness.h"
 
 // Weights of rank 3 and choices between weights: head_linear, lora_linear, route, expert_linear.
@@ -7,6 +8,7 @@ namespace ridge::conformance {
 
 namespace {
 
+using backend::Precision;
 using backend::Recorder;
 using backend::Router;
 using backend::Value;
@@ -39,6 +41,11 @@ TEST_P(ExpertOps, HeadLinear) {
                               {linear_tolerance(dtype)}, [=](Recorder& ops, Value x, Kit& kit) {
                                 kit.output(
                                     ops.head_linear(x.slice(16, heads * k), kit.weight(weight)));
+                              }));
+    expect_conforms(rows_case(fmt::format("head_linear int8 {}", name(dtype)), heads * k,
+                              {linear_tolerance(dtype, Precision::int8)},
+                              [=](Recorder& ops, Value x, Kit& kit) {
+                                kit.output(ops.head_linear(x, kit.weight(weight), Precision::int8));
                               }));
     // The absorption reads each head's matrix the other way round.
     const auto turned = with_transposition(*weight);
@@ -109,30 +116,139 @@ TEST_P(ExpertOps, Route) {
   }
 }
 
-TEST_P(ExpertOps, ExpertLinear) {
-  for (const DType dtype : some_dtypes) {
-    const int experts = 6, top_k = 2, k = 256, n = 36;
-    const auto up = random_weight(random, {{dtype, n}, {dtype, 4}}, k, WeightUse::linear, experts);
-    const auto down = random_weight(random, {{DType::f32, 24}}, n + 4, WeightUse::linear, experts);
-    const Tolerance first = linear_tolerance(dtype);
-    expect_conforms(rows_case(
-        fmt::format("expert_linear {}", name(dtype)), experts + k, {first, first, first, first},
-        [=](Recorder& ops, Value x, Kit& kit) {
+// What decides the experts of row t: logits are the row's first columns.
+using Steer = std::function<float(int row, int expert, float random)>;
+
+struct ExpertShape {
+  DType dtype;
+  int experts, top_k, n, k;
+};
+
+std::string_view name_of(Precision precision) {
+  return precision == Precision::full ? "full" : precision == Precision::bf16 ? "bf16" : "int8";
+}
+
+class ExpertLinears : public ExpertOps {
+ protected:
+  // Both forms of x and both of the output, with weights of two segments that strips of 16 rows do
+  // not meet.
+  Case linear_case(const std::string& what, const ExpertShape& shape, Precision precision,
+                   const Steer& steer = {}) {
+    const auto [dtype, experts, top_k, n, k] = shape;
+    const auto up =
+        random_weight(random, {{dtype, n - 4}, {dtype, 4}}, k, WeightUse::linear, experts);
+    const auto down = random_weight(random, {{DType::f32, 24}}, n, WeightUse::linear, experts);
+    const Tolerance first = linear_tolerance(dtype, precision);
+    Case c = rows_case(
+        fmt::format("expert_linear {} {} {}", name(dtype), name_of(precision), what), experts + k,
+        {first}, [=](Recorder& ops, Value x, Kit& kit) {
           const auto routed = ops.route(x.slice(0, experts), {.experts = experts, .top_k = top_k});
           const Value in = x.slice(experts, k);
           const backend::Weight& up_weight = kit.weight(up);
-          const Value each = ops.expert_linear(in, up_weight, routed.ids);  // [T, top_k · 40]
-          kit.output(each);
-          kit.output(ops.expert_linear(in, up_weight, routed.ids, routed.weights));
+          const Value each = ops.expert_linear(in, up_weight, routed.ids, {}, precision);
+          kit.output(each);  // [T, top_k · n]
+          kit.output(ops.expert_linear(in, up_weight, routed.ids, routed.weights, precision));
           // One x for each choice.
           const backend::Weight& down_weight = kit.weight(down);
           kit.output(ops.expert_linear(each, down_weight, routed.ids));
           kit.output(ops.expert_linear(each, down_weight, routed.ids, routed.weights));
-        }));
+        });
+    for (size_t row = 0; steer && row < c.inputs.size() / c.columns; ++row) {
+      for (int e = 0; e < experts; ++e) {
+        float& logit = c.inputs[row * c.columns + e];
+        logit = steer(static_cast<int>(row), e, logit);
+      }
+    }
+    return c;
+  }
+
+  // merged gate and up → activation → down, summed: what a family records for its experts. Back
+  // ends may fuse it.
+  Case experts_case(const std::string& what, DType up_dtype, DType down_dtype, int width,
+                    Precision precision) {
+    const int experts = 7, top_k = 3, hidden = 256;
+    const auto merged = random_weight(random, {{up_dtype, width}, {up_dtype, width}}, hidden,
+                                      WeightUse::linear, experts);
+    const auto down =
+        random_weight(random, {{down_dtype, hidden - 3}}, width, WeightUse::linear, experts);
+    const Tolerance tolerance = precision == Precision::full ? whole_layer : whole_layer_mixed;
+    return rows_case(
+        fmt::format("expert_linear layer {} {} {}", what, name(up_dtype), name_of(precision)),
+        experts + hidden, {tolerance}, [=](Recorder& ops, Value x, Kit& kit) {
+          const auto routed = ops.route(x.slice(0, experts),
+                                        {.experts = experts, .top_k = top_k, .normalize = true});
+          Value y = ops.expert_linear(x.slice(experts, hidden), kit.weight(merged), routed.ids, {},
+                                      precision);
+          y = ops.gated_activation(y, backend::Activation::silu, top_k);
+          kit.output(ops.expert_linear(y, kit.weight(down), routed.ids, routed.weights, precision));
+        });
+  }
+};
+
+TEST_P(ExpertLinears, OfEveryDType) {
+  for (int d = 0; d < dtype_count; ++d) {
+    const auto dtype = static_cast<DType>(d);
+    if (dtype == DType::i8 || dtype == DType::i32) continue;
+    const int block = traits(dtype).block_elements;
+    const int k = block == 1 ? 100 : block == 32 ? 160 : 256;  // not whole units where they may be
+    expect_conforms(linear_case("", {dtype, 6, 2, 40, k}, Precision::full));
+  }
+}
+
+TEST_P(ExpertLinears, InEveryPrecision) {
+  for (const DType dtype : some_dtypes) {
+    for (const Precision precision : {Precision::bf16, Precision::int8}) {
+      // Few experts, so that some have more rows than any kernel's tile.
+      expect_conforms(linear_case("", {dtype, 3, 2, 52, 256}, precision));
+    }
+  }
+}
+
+TEST_P(ExpertLinears, WhereRowsAreSpreadUnevenly) {
+  const Steer to_one = [](int, int e, float) { return e == 4 ? 5.0f : 0.0f; };
+  const Steer never_two = [](int, int e, float random) { return e == 2 ? -99.0f : random; };
+  const Steer mostly_one = [](int row, int e, float random) {
+    return e == 0 && row % 8 != 0 ? 20.0f : random;
+  };
+  for (const Precision precision : {Precision::full, Precision::int8}) {
+    for (const DType dtype : {DType::q4_k, DType::f16}) {
+      expect_conforms(linear_case("all to one", {dtype, 6, 1, 40, 256}, precision, to_one));
+      expect_conforms(linear_case("none to one", {dtype, 4, 3, 33, 256}, precision, never_two));
+      expect_conforms(linear_case("most to one", {dtype, 9, 1, 20, 256}, precision, mostly_one));
+      expect_conforms(linear_case("all to all", {dtype, 5, 5, 16, 256}, precision));
+      expect_conforms(linear_case("of one", {dtype, 1, 1, 24, 256}, precision));
+      expect_conforms(linear_case("of many", {dtype, 130, 8, 17, 256}, precision));
+    }
+  }
+}
+
+TEST_P(ExpertLinears, WithActivationsBetween) {
+  for (const Precision precision : {Precision::full, Precision::bf16, Precision::int8}) {
+    expect_conforms(experts_case("whole strips", DType::q4_k, DType::q5_0, 96, precision));
+    expect_conforms(experts_case("whole strips", DType::q8_0, DType::q8_0, 160, precision));
+    expect_conforms(experts_case("whole strips", DType::f16, DType::f16, 48, precision));
+    expect_conforms(experts_case("cut strips", DType::q4_k, DType::f32, 24, precision));
+  }
+}
+
+// Nothing of a token's experts may depend on how many threads there are, or on who was faster.
+TEST_P(ExpertLinears, GiveTheSameBitsWithAnyNumberOfThreads) {
+  const Case c = experts_case("threads", DType::q4_k, DType::q5_0, 96, Precision::int8);
+  std::vector<std::vector<Output>> first;
+  for (const int threads : {1, 2, 3, 5}) {
+    const auto device = backend::open_device(
+        GetParam().name, {.threads = threads, .isa = GetParam().isa, .allow_emulation = true});
+    const auto got = run_case(c, *device);
+    if (first.empty()) first = got;
+    for (size_t step = 0; step < got.size(); ++step) {
+      EXPECT_EQ(got[step][0].values, first[step][0].values)
+          << threads << " threads, " << got[step][0].rows << " tokens";
+    }
   }
 }
 
 INSTANTIATE_FOR_DEVICES(ExpertOps);
+INSTANTIATE_FOR(device_choices_with_emulated, ExpertLinears);
 
 }  // namespace
 

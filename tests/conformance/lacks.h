@@ -17,12 +17,6 @@ struct Lack {
 inline constexpr Lack declared_lacks[] = {
     {"cpu_*", "attention blocks of [48]"},  // blocks must hold a multiple of 16 tokens
     {"cpu_*", "mla_attention *"},
-    {"cpu_*", "head_linear *"},
-    {"cpu_*", "head_linear-transposed *"},
-    {"cpu_*", "expert_linear *"},
-    {"cpu_*", "lora_linear"},
-    {"cpu_*", "route *"},
-    {"cpu_*", "linear-transposed-*"},
     {"cpu_*", "linear-* rows ?/?"},  // shards
     {"cpu_*", "linear-* columns ?/?"},
 };

@@ -100,6 +100,12 @@ TEST_P(RowOps, GatedActivation) {
                          [kind = kind](Recorder& ops, Value x, Kit& kit) {
                            kit.output(ops.gated_activation(x, kind));
                          });
+      // Gate and up of two experts, one after the other.
+      expect_conforms(rows_case("gated_activation groups " + kind_name, 4 * columns,
+                                {long_float32_sums},
+                                [kind = kind](Recorder& ops, Value x, Kit& kit) {
+                                  kit.output(ops.gated_activation(x, kind, /*groups=*/2));
+                                }));
       // Large enough to saturate the exponential on both sides and to meet the clamps.
       for (size_t i = 0; i < c.inputs.size(); ++i) c.inputs[i] *= i % 7 == 0 ? 40.0f : 3.0f;
       expect_conforms(c);

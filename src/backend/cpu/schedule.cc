@@ -87,6 +87,7 @@ StepPointers::StepPointers(const Recording& recording)
   context_lengths = view(in.context_lengths);
   block_tables = view(in.block_tables);
   output_rows = view(in.output_rows);
+  adapter_of_row = view(in.adapter_of_row);
   block_copies = view(in.block_copies);
 }
 
@@ -203,8 +204,8 @@ class Scheduler {
     plan.out = linear.out;
     size_t ops = ahead + 1;
     if (const auto* gated = peek<GatedActivation>(ops);
-        gated != nullptr && same(gated->x, linear.out) && only_feeds_next(linear.out) &&
-        linear.bias == nullptr && splits_into_strips(*plan.weight)) {
+        gated != nullptr && gated->groups == 1 && same(gated->x, linear.out) &&
+        only_feeds_next(linear.out) && linear.bias == nullptr && splits_into_strips(*plan.weight)) {
       plan.activation = gated->kind;
       plan.out = gated->out;
       ++ops;
@@ -282,12 +283,36 @@ class Scheduler {
     if (op.x.columns != op.out.columns) refuse();  // more than one rank
     push(make_copy_step(op.x, op.out, rows_of(op.x)));
   }
-  void emit(const HeadLinear&) { refuse(); }
-  void emit(const LoraLinear&) { refuse(); }
+  void emit(const HeadLinear& op) {
+    push(make_expert_step({.x = op.x,
+                           .rows = rows_of(op.x),
+                           .weight = as_cpu(op.weight),
+                           .precision = op.precision,
+                           .out = op.out},
+                          recording_.limits, kernels_));
+  }
+  void emit(const LoraLinear& op) { push(make_lora_step(op, recording_.limits, kernels_)); }
   void emit(const StoreLatent&) { refuse(); }
   void emit(const MlaAttention&) { refuse(); }
-  void emit(const Route&) { refuse(); }
-  void emit(const ExpertLinear&) { refuse(); }
+  void emit(const Route& op) { push(make_route_step(op, rows_of(op.logits))); }
+  void emit(const ExpertLinear& op) {
+    ExpertPlan plan{.x = op.x,
+                    .rows = rows_of(op.x),
+                    .weight = as_cpu(op.weight),
+                    .ids = op.ids,
+                    .weights = op.weights,
+                    .precision = op.precision,
+                    .out = op.out};
+    size_t ops = 1;
+    if (const auto* gated = peek<GatedActivation>(1);
+        gated != nullptr && !op.weights.valid() && gated->groups == op.ids.columns &&
+        same(gated->x, op.out) && only_feeds_next(op.out) && splits_into_strips(*plan.weight)) {
+      plan.activation = gated->kind;
+      plan.out = gated->out;
+      ++ops;
+    }
+    push(make_expert_step(plan, recording_.limits, kernels_), ops);
+  }
 
   const Recording& recording_;
   const int members_;

@@ -49,6 +49,7 @@ struct StepPointers {
   const int32_t* context_lengths = nullptr;
   const int32_t* block_tables = nullptr;
   const int32_t* output_rows = nullptr;
+  const int32_t* adapter_of_row = nullptr;
   const int32_t* block_copies = nullptr;
   int blocks_per_sequence = 0;
 

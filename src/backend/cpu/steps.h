@@ -28,6 +28,24 @@ struct LinearPlan {
 std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits,
                                        int members, const KernelTable& kernels);
 
+// A linear whose rows meet one of several matrices each: those of the chosen experts, or of every
+// head.
+struct ExpertPlan {
+  Value x;  // [rows, K], or [rows, choices · K]
+  Rows rows = Rows::tokens;
+  const CpuWeight* weight = nullptr;     // [E, N, K]
+  Value ids;                             // [rows, choices]; invalid: choice j is matrix j
+  Value weights;                         // [rows, choices], of a sum over them; may be invalid
+  std::optional<Activation> activation;  // of each matrix's two halves of rows; without `weights`
+  Precision precision = Precision::full;
+  Value out;
+};
+std::unique_ptr<Step> make_expert_step(const ExpertPlan& plan, const StepLimits& limits,
+                                       const KernelTable& kernels);
+std::unique_ptr<Step> make_route_step(const Route& op, Rows rows);
+std::unique_ptr<Step> make_lora_step(const LoraLinear& op, const StepLimits& limits,
+                                     const KernelTable& kernels);
+
 // cos and sin of every position of a run, [T][rotary_dim / 2][2], shared by all layers.
 class RopeAngles {
  public:

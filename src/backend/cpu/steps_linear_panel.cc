@@ -2,39 +2,19 @@
 
 #include <algorithm>
 
+#include "backend/cpu/packed_tokens.h"
 #include "base/error.h"
 
 namespace ridge::backend::cpu {
 
 namespace {
 
-// Tokens that share one expansion of a panel: their sums must stay in the second-level cache.
-constexpr int chunk_blocks = 32;
 // Packed tokens beyond this do not stay there, so each of their columns serves several pairs of
 // strips before the next are fetched.
 constexpr int64_t resident_bytes = int64_t{1} << 20;
 constexpr int64_t pairs_together = 4;
 
-constexpr int64_t block_floats(int block_tokens) { return 2LL * strip_rows * block_tokens; }
-
 }  // namespace
-
-// One step's activations, packed. The last block may have fewer tokens than the others; what stands
-// in its other rows only reaches sums that nobody reads.
-struct LinearPanel::Tokens {
-  bf16_bits* values;  // [blocks][columns / 32][block_tokens][32]
-  int rows;
-  int64_t columns;
-  int blocks = (rows + panel_token_block - 1) / panel_token_block;
-  // As equal as can be: 33 tokens are 3 blocks of 11.
-  int block_tokens = (rows + blocks - 1) / blocks;
-  int64_t block_stride = columns * block_tokens;
-
-  int in_block(int block) const { return std::min(block_tokens, rows - block * block_tokens); }
-  bf16_bits* at(int block, int64_t column) const {
-    return values + block * block_stride + column * block_tokens;
-  }
-};
 
 // Blocks of tokens and pairs of strips that one member takes at once.
 struct LinearPanel::Work {
@@ -68,15 +48,15 @@ size_t LinearPanel::shared_scratch_bytes() const {
 }
 
 size_t LinearPanel::member_scratch_bytes() const {
-  const int blocks = std::min(chunk_blocks, max_rows_ / panel_token_block + 1);
+  const int blocks = std::min(panel_chunk_blocks, max_rows_ / panel_token_block + 1);
   return 2 * panel_elements(panel_columns) * sizeof(bf16_bits) +
-         pairs_together * blocks * block_floats(panel_token_block) * sizeof(float) +
+         pairs_together * blocks * panel_sum_floats(panel_token_block) * sizeof(float) +
          static_cast<size_t>(columns_) * sizeof(float);
 }
 
 void LinearPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next) const {
   RIDGE_ASSERT(rows <= max_rows_);
-  const Tokens tokens{reinterpret_cast<bf16_bits*>(run.shared_scratch), rows, columns_};
+  const PackedTokens tokens{reinterpret_cast<bf16_bits*>(run.shared_scratch), rows, columns_};
   std::byte* scratch = run.member_scratch[member].data();
   const int members = run.team.size();
   split_rows(rows, members, member,
@@ -86,19 +66,19 @@ void LinearPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next
   const int64_t together =
       resident ? 1 : std::clamp<int64_t>(pairs() / (4 * members), 1, pairs_together);
   const int64_t groups = (pairs() + together - 1) / together;
-  const int64_t chunks = (tokens.blocks + chunk_blocks - 1) / chunk_blocks;
+  const int64_t chunks = (tokens.blocks + panel_chunk_blocks - 1) / panel_chunk_blocks;
   if (kernels_.panel.begin_products != nullptr) kernels_.panel.begin_products(tokens.block_tokens);
   for (int64_t item = next.fetch_add(1); item < chunks * groups; item = next.fetch_add(1)) {
-    const auto first_block = static_cast<int>(item / groups) * chunk_blocks;
+    const auto first_block = static_cast<int>(item / groups) * panel_chunk_blocks;
     const int64_t first_pair = item % groups * together;
-    const Work work{first_block, std::min(chunk_blocks, tokens.blocks - first_block), first_pair,
-                    std::min(together, pairs() - first_pair)};
+    const Work work{first_block, std::min(panel_chunk_blocks, tokens.blocks - first_block),
+                    first_pair, std::min(together, pairs() - first_pair)};
     multiply(run, work, tokens, scratch);
   }
   if (kernels_.panel.end_products != nullptr) kernels_.panel.end_products();
 }
 
-void LinearPanel::pack(const Run& run, int row, const Tokens& tokens, float* normed) const {
+void LinearPanel::pack(const Run& run, int row, const PackedTokens& tokens, float* normed) const {
   const float* x = run.arena.at(plan_.x) + row * run.arena.stride(plan_.x);
   const int64_t columns = plan_.weight->columns();
   if (plan_.norm != nullptr) {
@@ -109,11 +89,11 @@ void LinearPanel::pack(const Run& run, int row, const Tokens& tokens, float* nor
   kernels_.panel.pack(x, columns, tokens.block_tokens, to);
 }
 
-void LinearPanel::multiply(const Run& run, const Work& work, const Tokens& tokens,
+void LinearPanel::multiply(const Run& run, const Work& work, const PackedTokens& tokens,
                            std::byte* scratch) const {
   auto* panels = reinterpret_cast<bf16_bits*>(scratch);
   auto* sums = reinterpret_cast<float*>(panels + 2 * panel_elements(panel_columns));
-  const int64_t pair_floats = work.blocks * block_floats(tokens.block_tokens);
+  const int64_t pair_floats = work.blocks * panel_sum_floats(tokens.block_tokens);
   for (int64_t first = 0; first < columns_; first += panel_columns) {
     const int64_t columns = std::min<int64_t>(panel_columns, columns_ - first);
     for (int64_t p = 0; p < work.pairs; ++p) {
@@ -143,7 +123,7 @@ void LinearPanel::expand(int64_t pair, int64_t first, int64_t columns, bf16_bits
   }
 }
 
-void LinearPanel::finish(const Run& run, int64_t pair, const Work& work, const Tokens& tokens,
+void LinearPanel::finish(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,
                          float* sums) const {
   const int strips = strips_of(pair);
   const int64_t floats = static_cast<int64_t>(tokens.block_tokens) * strip_rows;

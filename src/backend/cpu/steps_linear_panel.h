@@ -6,6 +6,8 @@
 
 namespace ridge::backend::cpu {
 
+struct PackedTokens;
+
 // The panel path of a linear step: see panel.h.
 class LinearPanel {
  public:
@@ -20,13 +22,12 @@ class LinearPanel {
   void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
 
  private:
-  struct Tokens;
   struct Work;
 
-  void pack(const Run& run, int row, const Tokens& tokens, float* normed) const;
-  void multiply(const Run& run, const Work& work, const Tokens& tokens, std::byte* scratch) const;
+  void pack(const Run& run, int row, const PackedTokens& tokens, float* normed) const;
+  void multiply(const Run& run, const Work& work, const PackedTokens& tokens, std::byte* scratch) const;
   void expand(int64_t pair, int64_t first, int64_t columns, bf16_bits* panels) const;
-  void finish(const Run& run, int64_t pair, const Work& work, const Tokens& tokens,
+  void finish(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,
               float* sums) const;
 
   int64_t pairs() const;

@@ -128,9 +128,12 @@ std::unique_ptr<Step> make_quantize_rows_step(const QuantizeRows& op, Rows rows)
 
 std::unique_ptr<Step> make_gated_activation_step(const GatedActivation& op, Rows rows) {
   return make_row_step(rows, {op.x, op.out}, [op](const Run& run, int row) {
+    const int columns = op.out.columns / op.groups;
     const float* x = row_of(run, op.x, row);
-    run.kernels.gated_activation(x, x + op.out.columns, op.kind, op.out.columns,
-                                 row_of(run, op.out, row));
+    float* out = row_of(run, op.out, row);
+    for (int g = 0; g < op.groups; ++g, x += 2 * columns, out += columns) {
+      run.kernels.gated_activation(x, x + columns, op.kind, columns, out);
+    }
   });
 }
 

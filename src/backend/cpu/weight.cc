@@ -35,10 +35,9 @@ void pack_plain(DType dtype, const std::byte* const* rows, int count, int64_t co
 }
 
 void check_supported(const WeightSource& source) {
-  if (source.transposed || source.shard.axis != Shard::Axis::none) {
+  if (source.shard.axis != Shard::Axis::none) {
     throw Error(ErrorCode::unsupported,
-                fmt::format("weight {}: the cpu back end has no {} weights yet", source.name,
-                            source.transposed ? "transposed" : "sharded"));
+                fmt::format("weight {}: the cpu back end has no sharded weights yet", source.name));
   }
   for (const TensorView& segment : source.segments) {
     if (!is_plain(segment.dtype) && !is_quantized(segment.dtype)) {
@@ -61,12 +60,18 @@ CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team) {
     prepare_vector(source);
     return;
   }
-  if (experts_ != 1) {
-    throw Error(ErrorCode::unsupported, fmt::format("weight {}: the cpu back end has no expert "
-                                                    "weights yet", source.name));
+  const bool embeds = has_use(source.use, WeightUse::embedding);
+  if (embeds && (source.transposed || experts_ != 1)) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("weight {}: no rows can be gathered from {}", source.name,
+                            source.transposed ? "a transposed weight" : "experts"));
   }
-  if (has_use(source.use, WeightUse::linear)) prepare_tiles(source, team);
-  if (has_use(source.use, WeightUse::embedding) && parts_.empty()) {
+  if (source.transposed) {
+    prepare_transposed(source, team);
+  } else if (has_use(source.use, WeightUse::linear)) {
+    prepare_tiles(source, team);
+  }
+  if (embeds && parts_.empty()) {
     source_rows_ = source.segments;
     keeps_source_ = true;
   }
@@ -90,12 +95,12 @@ void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team) {
   size_t total = 0;
   int64_t first_row = 0;
   for (const TensorView& segment : source.segments) {
-    const int64_t rows = segment.shape.rows();
+    const int64_t rows = segment.shape.rows() / experts_;
     const size_t strip_bytes = strip_size(segment.dtype, columns_);
     const int64_t units =
         is_plain(segment.dtype) ? columns_ : units_of(tile_format(segment.dtype), columns_);
     parts_.push_back({segment.dtype, first_row, rows, units, strip_bytes, nullptr});
-    total += strip_bytes * static_cast<size_t>(parts_.back().strips());
+    total += strip_bytes * static_cast<size_t>(experts_ * parts_.back().strips());
     first_row += rows;
   }
   tiles_ = Memory(total);
@@ -105,22 +110,49 @@ void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team) {
     WeightPart& part = parts_[i];
     const TensorView& segment = source.segments[i];
     part.tiles = at;
+    const int64_t strips = part.strips();
     std::atomic<int64_t> next{0};
     team.run([&](int) {
-      for (int64_t s = next.fetch_add(4); s < part.strips(); s = next.fetch_add(4)) {
-        for (int64_t strip = s; strip < std::min(s + 4, part.strips()); ++strip) {
+      for (int64_t s = next.fetch_add(4); s < experts_ * strips; s = next.fetch_add(4)) {
+        for (int64_t i = s; i < std::min(s + 4, experts_ * strips); ++i) {
+          const int64_t row = i % strips * strip_rows;
           const std::byte* rows[strip_rows];
-          const auto count =
-              static_cast<int>(std::min<int64_t>(strip_rows, part.rows - strip * strip_rows));
-          for (int r = 0; r < count; ++r) rows[r] = segment.row(strip * strip_rows + r).data();
-          std::byte* to = at + static_cast<size_t>(strip) * part.strip_bytes;
+          const auto count = static_cast<int>(std::min<int64_t>(strip_rows, part.rows - row));
+          for (int r = 0; r < count; ++r) {
+            rows[r] = segment.row(i / strips * part.rows + row + r).data();
+          }
+          std::byte* to = at + static_cast<size_t>(i) * part.strip_bytes;
           const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;
           pack(part.dtype, rows, count, columns_, to);
         }
       }
     });
-    at += part.strip_bytes * static_cast<size_t>(part.strips());
+    at += part.strip_bytes * static_cast<size_t>(experts_ * strips);
   }
+}
+
+// A block's scale belongs to columns that lie in as many rows once they are turned, so quantised
+// weights are held as the float32 values that dequantising gives.
+void CpuWeight::prepare_transposed(const WeightSource& source, ThreadTeam& team) {
+  std::vector<float> turned(static_cast<size_t>(experts_ * rows_ * columns_));
+  int64_t first_row = 0;
+  for (const TensorView& segment : source.segments) {
+    const int64_t rows = segment.shape.rows() / experts_;
+    std::atomic<int64_t> next{0};
+    team.run([&](int) {
+      std::vector<float> row(static_cast<size_t>(columns_));
+      for (int64_t i = next.fetch_add(1); i < experts_ * rows; i = next.fetch_add(1)) {
+        dequantize_row(segment.dtype, segment.row(i), row);
+        float* to = turned.data() + i / rows * rows_ * columns_ + first_row + i % rows;
+        for (int64_t k = 0; k < columns_; ++k) to[k * rows_] = row[static_cast<size_t>(k)];
+      }
+    });
+    first_row += rows;
+  }
+  std::swap(rows_, columns_);
+  const TensorView view{DType::f32, Shape{experts_, rows_, columns_},
+                        std::as_bytes(std::span<const float>(turned))};
+  prepare_tiles({.name = source.name, .segments = {view}}, team);
 }
 
 void CpuWeight::gather(int64_t index, float* out) const {

@@ -13,13 +13,15 @@ namespace ridge::backend::cpu {
 struct WeightPart {
   DType dtype;
   int64_t first_row;  // within the weight
-  int64_t rows;
+  int64_t rows;        // of one expert
   int64_t units;              // of a strip; plain dtypes: columns
   size_t strip_bytes;
-  const std::byte* tiles;     // [strips][strip_bytes]
+  const std::byte* tiles;     // [experts][strips][strip_bytes]
 
   int64_t strips() const { return (rows + strip_rows - 1) / strip_rows; }
-  const std::byte* strip(int64_t index) const { return tiles + index * strip_bytes; }
+  const std::byte* strip(int64_t index, int64_t expert = 0) const {
+    return tiles + (expert * strips() + index) * strip_bytes;
+  }
 };
 
 class CpuWeight final : public Weight {
@@ -35,6 +37,7 @@ class CpuWeight final : public Weight {
  private:
   void prepare_vector(const WeightSource& source);
   void prepare_tiles(const WeightSource& source, ThreadTeam& team);
+  void prepare_transposed(const WeightSource& source, ThreadTeam& team);
 
   std::vector<WeightPart> parts_;
   Memory tiles_;

@@ -32,12 +32,14 @@ double gated(Activation kind, double gate, double up) {
 
 }  // namespace
 
-void gated_activation(Rows32 x, Activation kind, Rows32 out) {
+void gated_activation(Rows32 x, Activation kind, int groups, Rows32 out) {
+  const int columns = out.columns / groups;
   for (int r = 0; r < x.rows; ++r) {
-    const std::span<const float> gate = x.row(r).first(out.columns);
-    const std::span<const float> up = x.row(r).last(out.columns);
-    for (int c = 0; c < out.columns; ++c) {
-      out.row(r)[c] = static_cast<float>(gated(kind, gate[c], up[c]));
+    for (int g = 0; g < groups; ++g) {
+      const std::span<const float> gate = head_of(x.row(r), 2 * g, columns);
+      const std::span<const float> up = head_of(x.row(r), 2 * g + 1, columns);
+      const std::span<float> to = head_of(out.row(r), g, columns);
+      for (int c = 0; c < columns; ++c) to[c] = static_cast<float>(gated(kind, gate[c], up[c]));
     }
   }
 }

@@ -37,7 +37,7 @@ struct ReferenceAdapter {
 void lora_linear(Rows32 x, std::span<const ReferenceAdapter> adapters,
                  std::span<const int32_t> adapter_of_row, Rows32 out);
 
-void gated_activation(Rows32 x, Activation kind, Rows32 out);
+void gated_activation(Rows32 x, Activation kind, int groups, Rows32 out);
 
 // The angle p · frequency rounds to float32, as where the models were trained; its sine and cosine
 // are then exact.

@@ -45,7 +45,7 @@ class Step {
     lora_linear(rows(op.x), adapters, tokens(inputs().adapter_of_row), rows(op.out));
   }
   void operator()(const GatedActivation& op) {
-    gated_activation(rows(op.x), op.kind, rows(op.out));
+    gated_activation(rows(op.x), op.kind, op.groups, rows(op.out));
   }
   void operator()(const Rope& op) {
     const auto positions = tokens(inputs().positions);

@@ -1,0 +1,80 @@
+#pragma once
+
+#include "backend/cpu/kernels.h"
+
+namespace ridge::backend::cpu {
+
+// Tokens' activations quantised in tiles (see ActivationTile), over memory that somebody lends.
+class QuantizedTokens {
+ public:
+  QuantizedTokens(std::byte* memory, int tokens, int64_t columns, int planes, int tile_rows)
+      : tokens_(tokens),
+        groups_(groups_of(columns)),
+        planes_(planes),
+        tiles_((tokens * planes + tile_rows - 1) / tile_rows) {
+    const int64_t groups = groups_ * tokens * planes;
+    codes_ = reinterpret_cast<int8_t*>(memory);
+    scales_ = reinterpret_cast<float*>(codes_ + groups * activation_group);
+    code_sums_ = reinterpret_cast<int32_t*>(scales_ + groups);
+    group_sums_ = reinterpret_cast<float*>(code_sums_ + groups * 2);
+    half_sums_ = group_sums_ + groups;
+  }
+
+  // Codes, a scale, and sums of 32 and 16 columns' codes and values for each group and plane.
+  static size_t bytes(int tokens, int64_t columns, int planes) {
+    return static_cast<size_t>(groups_of(columns) * tokens * planes * (activation_group + 24) + 64);
+  }
+
+  int tiles() const { return tiles_; }
+  int64_t groups() const { return groups_; }  // of 32 columns, with the padding
+  // Tiles are as equal as can be: 9 tokens are 5 and 4, not 8 and 1.
+  int first(int tile) const {
+    return static_cast<int>(static_cast<int64_t>(tile) * tokens_ / tiles_);
+  }
+  ActivationTile tile(int index) const {
+    const int64_t at = first(index) * groups_ * planes_;
+    return {codes_ + at * activation_group,
+            scales_ + at,
+            code_sums_ + at * 2,
+            group_sums_ + at,
+            half_sums_ + at * 2,
+            (first(index + 1) - first(index)) * planes_};
+  }
+  ActivationRows rows(int token) const {
+    int index = static_cast<int>(static_cast<int64_t>(token) * tiles_ / tokens_);
+    while (first(index) > token) --index;
+    while (first(index + 1) <= token) ++index;
+    const ActivationTile t = tile(index);
+    return {const_cast<int8_t*>(t.codes),      const_cast<float*>(t.scales),
+            const_cast<int32_t*>(t.code_sums), const_cast<float*>(t.group_sums),
+            const_cast<float*>(t.half_sums),   t.count,
+            (token - first(index)) * planes_,  planes_};
+  }
+
+ private:
+  // K is padded to a multiple of 256.
+  static int64_t groups_of(int64_t columns) {
+    return (columns + 255) / 256 * 256 / activation_group;
+  }
+
+  int64_t tokens_;
+  int64_t groups_;
+  int planes_;
+  int tiles_;
+  int8_t* codes_;
+  float* scales_;
+  int32_t* code_sums_;
+  float* group_sums_;
+  float* half_sums_;
+};
+
+// Sums of two planes' rows, out[2 · tokens][16] → out[tokens][16].
+inline void add_planes(int tokens, float* out) {
+  for (int t = 0; t < tokens; ++t) {
+    const float* coarse = out + 2 * t * strip_rows;
+    for (int r = 0; r < strip_rows; ++r)
+      out[t * strip_rows + r] = coarse[r] + coarse[strip_rows + r];
+  }
+}
+
+}  // namespace ridge::backend::cpu

@@ -1,0 +1,320 @@
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/expert_inputs.h"
+#include "backend/cpu/steps.h"
+#include "base/error.h"
+
+// expert_linear and head_linear. Rows are sorted by expert; each expert's rows meet its matrix as a
+// linear of so many rows would, with the same kernels. Members take strips of the matrices that
+// have rows, large shares first and small ones at the end, so that nobody waits long for the last.
+//
+// A weighted sum over a token's experts gives a member the same strips of all experts at once: it
+// adds them up in the order of the experts, alone and without a copy, so that the sum depends
+// neither on the number of threads nor on the other tokens.
+namespace ridge::backend::cpu {
+
+namespace {
+
+// Up to this many tokens, each member prepares the activations for itself: that costs less than a
+// barrier.
+constexpr int private_tokens = 2;
+
+// Activations that stay in the second-level cache while strips of weights pass by.
+constexpr int64_t block_bytes = 512 << 10;
+
+// With fewer rows of activations the processor's own fetching ahead does better.
+constexpr int fetching_rows = 6;
+
+// Most pairs of strips that a member takes at once.
+constexpr int64_t most_pairs = 16;
+
+class ExpertStep final : public Step {
+ public:
+  ExpertStep(const ExpertPlan& plan, const StepLimits& limits, const KernelTable& kernels)
+      : plan_(plan),
+        kernels_(kernels),
+        experts_(static_cast<int>(plan.weight->experts())),
+        choices_(plan.ids.valid() ? plan.ids.columns : experts_),
+        out_columns_(plan.activation ? plan.weight->rows() / 2 : plan.weight->rows()),
+        strips_({.weight = plan.weight, .activation = plan.activation}),
+        inputs_(plan, choices_, strips_, kernels),
+        max_tokens_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs) {}
+
+  std::vector<Value> values() const override {
+    std::vector<Value> all;
+    for (const Value& v : {plan_.x, plan_.ids, plan_.weights, plan_.out}) {
+      if (v.valid()) all.push_back(v);
+    }
+    return all;
+  }
+  size_t shared_scratch_bytes() const override { return inputs_.bytes(max_tokens_); }
+  size_t member_scratch_bytes() const override {
+    return ExpertRows::bytes(max_tokens_, choices_, experts_) +
+           inputs_.bytes(std::min(max_tokens_, private_tokens)) + panel_bytes();
+  }
+
+  void run(Run& run, int member) override {
+    const int tokens = run.rows(plan_.rows);
+    if (tokens == 0) return;
+    std::byte* own = run.member_scratch[member].data();
+    ExpertRows rows(own, tokens, choices_, experts_);
+    sort(run, rows);
+    own += ExpertRows::bytes(tokens, choices_, experts_);
+
+    const bool few = tokens <= private_tokens;
+    const ExpertInputs::Work work{run, rows, few ? own : run.shared_scratch, tokens};
+    own += inputs_.bytes(std::min(max_tokens_, private_tokens));
+    const bool alone = few || run.team.size() == 1;
+    const int members = alone ? 1 : run.team.size();
+    const int part = alone ? 0 : member;
+    if (inputs_.quantizes_tokens()) {
+      split_rows(tokens, members, part, [&](int token) { inputs_.prepare_token(work, token); });
+      if (!alone) run.team.barrier();
+    }
+    split_rows(rows.count(), members, part, [&](int row) { inputs_.prepare_row(work, row); });
+    if (!alone) run.team.barrier();
+
+    for (Share share; take(run, rows, share);) {
+      if (plan_.weights.valid()) clear(run, share, tokens);
+      for (const ExpertGroup& group : rows.groups().subspan(share.first_group, share.groups)) {
+        if (group.path == LinearPath::panel) {
+          multiply_panels(work, group, share, own);
+        } else {
+          multiply_dots(work, group, share);
+        }
+      }
+    }
+  }
+
+ private:
+  // Pairs of strips [first, last) of the matrices of some groups. A pair is a gate strip and its up
+  // strip, or two strips side by side.
+  struct Share {
+    int first_group, groups;
+    int64_t first, last;
+  };
+
+  int64_t pairs() const { return strips_.has_up() ? strips_.count() : (strips_.count() + 1) / 2; }
+  // The output strips of pairs up to `pair`.
+  int64_t strips_before(int64_t pair) const {
+    return strips_.has_up() ? pair : std::min(2 * pair, strips_.count());
+  }
+
+  void sort(const Run& run, ExpertRows& rows) const {
+    if (plan_.ids.valid()) {
+      rows.sort(run.arena.ids_at(plan_.ids), run.arena.stride(plan_.ids));
+    } else {
+      rows.sort(nullptr, 0);
+    }
+    for (ExpertGroup& group : rows.groups()) {
+      group.path =
+          choose_linear_path(group.rows, plan_.precision, strips_.all_quantized(), kernels_);
+    }
+  }
+
+  // The next share of the work, of a quarter of what each member has left.
+  bool take(Run& run, const ExpertRows& rows, Share& share) const {
+    const auto groups = static_cast<int>(rows.groups().size());
+    const bool summed = plan_.weights.valid();
+    const int64_t total = summed ? pairs() : groups * pairs();
+    std::atomic<int64_t>& next = run.counters[index];
+    int64_t first = next.load(std::memory_order_relaxed);
+    int64_t count = 0;
+    do {
+      if (first >= total) return false;
+      count = std::clamp<int64_t>((total - first) / (4 * run.team.size()), 1, most_pairs);
+      count = std::min(count, pairs() - first % pairs());
+    } while (!next.compare_exchange_weak(first, first + count));
+    const int64_t in_group = first % pairs();
+    share = {summed ? 0 : static_cast<int>(first / pairs()), summed ? groups : 1, in_group,
+             in_group + count};
+    return true;
+  }
+
+  int64_t first_row(const Strip& strip) const {
+    return strip.part->first_row + strip.index * strip_rows;
+  }
+  static int width(const Strip& strip) {
+    const int64_t left = strip.part->rows - strip.index * strip_rows;
+    return static_cast<int>(std::min<int64_t>(left, strip_rows));
+  }
+  static const std::byte* tiles(const Strip& strip, const ExpertGroup& group) {
+    return strip.part->strip(strip.index, group.expert);
+  }
+
+  void clear(const Run& run, const Share& share, int tokens) const {
+    const int64_t first = first_row(strips_.strip(strips_before(share.first)));
+    const Strip& last = strips_.strip(strips_before(share.last) - 1);
+    const int64_t columns = first_row(last) + width(last) - first;
+    float* out = run.arena.at(plan_.out) + first;
+    for (int t = 0; t < tokens; ++t, out += run.arena.stride(plan_.out)) {
+      std::memset(out, 0, columns * sizeof(float));
+    }
+  }
+
+  // Puts result[count][16] (overwritten) of an output strip where the plan wants it, for the
+  // group's rows from `first` on. up: the up strip's, where there is one.
+  void finish(const ExpertInputs::Work& work, const ExpertGroup& group, int64_t item, int first,
+              int count, float* result, const float* up) const {
+    if (plan_.activation) {
+      kernels_.gated_activation(result, up, *plan_.activation, count * strip_rows, result);
+    }
+    const Arena& arena = work.run.arena;
+    const Strip& strip = strips_.strip(item);
+    const int columns = width(strip);
+    for (int i = 0; i < count; ++i, result += strip_rows) {
+      const int row = group.first + first + i;
+      const int token = work.rows.token(row);
+      const int choice = work.rows.choice(row);
+      float* out = arena.at(plan_.out) + token * arena.stride(plan_.out) + first_row(strip);
+      if (!plan_.weights.valid()) {
+        std::memcpy(out + choice * out_columns_, result, columns * sizeof(float));
+        continue;
+      }
+      const float weight = arena.at(plan_.weights)[token * arena.stride(plan_.weights) + choice];
+      for (int c = 0; c < columns; ++c) out[c] += weight * result[c];
+    }
+  }
+
+  // ---------------------------------------------------------------- dots
+
+  // One group's activations and the kernels' state.
+  struct Dots {
+    const ExpertInputs::Work& work;
+    const ExpertGroup& group;
+    QuantizedTokens codes;
+    ExpertInputs::Floats floats;
+    int configured = 0;  // rows that this thread's tiles are configured for
+  };
+
+  void multiply_dots(const ExpertInputs::Work& work, const ExpertGroup& group,
+                     const Share& share) const {
+    Dots x{work, group, inputs_.codes(work, group), inputs_.floats(work, group)};
+    const auto tile_bytes = static_cast<int64_t>(
+        QuantizedTokens::bytes((group.rows + x.codes.tiles() - 1) / x.codes.tiles(),
+                               plan_.weight->columns(), inputs_.planes()));
+    const int at_once = static_cast<int>(std::max<int64_t>(1, block_bytes / tile_bytes));
+    const int64_t last = strips_before(share.last);
+    for (int first_tile = 0; first_tile < x.codes.tiles(); first_tile += at_once) {
+      const int last_tile = std::min(first_tile + at_once, x.codes.tiles());
+      for (int64_t item = strips_before(share.first); item < last; ++item) {
+        for (int t = first_tile; t < last_tile; ++t) {
+          // The last tile leaves the caches to the next strip.
+          multiply(x, item, t, t + 1 == last_tile && item + 1 < last);
+        }
+      }
+    }
+    if (x.configured != 0) kernels_.tiles.end();
+  }
+
+  void multiply(Dots& x, int64_t item, int tile, bool fetch) const {
+    alignas(64) float result[max_dot_rows * strip_rows];
+    alignas(64) float up[max_dot_rows * strip_rows];
+    dot(x, strips_.strip(item), tile, fetch ? &strips_.strip(item + 1) : nullptr, result);
+    if (strips_.has_up()) {
+      dot(x, strips_.up(item), tile, fetch ? &strips_.up(item + 1) : nullptr, up);
+    }
+    const int first = x.codes.first(tile);
+    finish(x.work, x.group, item, first, x.codes.first(tile + 1) - first, result, up);
+  }
+
+  // out[tokens][16]; `next` is the strip that will follow, or null.
+  void dot(Dots& x, const Strip& strip, int tile, const Strip* next, float* out) const {
+    const WeightPart& part = *strip.part;
+    const auto dtype = static_cast<int>(part.dtype);
+    const int first = x.codes.first(tile);
+    const int tokens = x.codes.first(tile + 1) - first;
+    if (!is_quantized(part.dtype)) {
+      const float* rows = x.floats.rows + first * x.floats.stride;
+      return kernels_.float_dot[dtype][tokens](tiles(strip, x.group), part.units, rows,
+                                               x.floats.stride, out);
+    }
+    const ActivationTile t = x.codes.tile(tile);
+    const bool tiled = x.group.path == LinearPath::tile_dot;
+    if (tiled && t.count != x.configured) kernels_.tiles.begin(x.configured = t.count);
+    const bool fetch = next != nullptr && next->part == strip.part && t.count >= fetching_rows;
+    const DotTile multiply = tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
+    multiply(tiles(strip, x.group), part.units, t, fetch ? tiles(*next, x.group) : nullptr, out);
+    if (inputs_.planes() == 2) add_planes(tokens, out);
+  }
+
+  // ---------------------------------------------------------------- panels
+
+  size_t panel_bytes() const {
+    if (kernels_.panel.product == nullptr) return 0;
+    return 2 * panel_elements(panel_columns) * sizeof(bf16_bits) +
+           panel_chunk_blocks * panel_sum_floats(panel_token_block) * sizeof(float);
+  }
+
+  void multiply_panels(const ExpertInputs::Work& work, const ExpertGroup& group, const Share& share,
+                       std::byte* scratch) const {
+    const PackedTokens tokens = inputs_.packed(work, group);
+    if (kernels_.panel.begin_products != nullptr) {
+      kernels_.panel.begin_products(tokens.block_tokens);
+    }
+    for (int block = 0; block < tokens.blocks; block += panel_chunk_blocks) {
+      for (int64_t pair = share.first; pair < share.last; ++pair) {
+        multiply_pair(work, group, tokens, block, pair, scratch);
+      }
+    }
+    if (kernels_.panel.end_products != nullptr) kernels_.panel.end_products();
+  }
+
+  // A pair of strips by up to panel_chunk_blocks blocks of the group's tokens.
+  void multiply_pair(const ExpertInputs::Work& work, const ExpertGroup& group,
+                     const PackedTokens& tokens, int first_block, int64_t pair,
+                     std::byte* scratch) const {
+    auto* panels = reinterpret_cast<bf16_bits*>(scratch);
+    auto* sums = reinterpret_cast<float*>(panels + 2 * panel_elements(panel_columns));
+    const int64_t item = strips_before(pair);
+    const int strips = strips_.has_up() ? 2 : static_cast<int>(strips_before(pair + 1) - item);
+    const int blocks = std::min(panel_chunk_blocks, tokens.blocks - first_block);
+    for (int64_t first = 0; first < tokens.columns; first += panel_columns) {
+      const int64_t columns = std::min<int64_t>(panel_columns, tokens.columns - first);
+      for (int s = 0; s < strips; ++s) {
+        const Strip& strip =
+            strips_.has_up() && s == 1 ? strips_.up(item) : strips_.strip(item + s);
+        kernels_.panel.expand[static_cast<int>(strip.part->dtype)](
+            tiles(strip, group), strip.part->units, first, columns,
+            panels + s * panel_elements(columns));
+      }
+      kernels_.panel.product({.panels = panels,
+                              .panel_stride = panel_elements(columns),
+                              .strips = strips,
+                              .columns = columns,
+                              .tokens = tokens.at(first_block, first),
+                              .block_stride = tokens.block_stride,
+                              .blocks = blocks,
+                              .block_tokens = tokens.block_tokens,
+                              .accumulate = first > 0,
+                              .sums = sums});
+    }
+    const int64_t floats = static_cast<int64_t>(tokens.block_tokens) * strip_rows;
+    for (int b = first_block; b < first_block + blocks; ++b) {
+      for (int s = 0; s < (strips_.has_up() ? 1 : strips); ++s) {
+        float* result = sums + ((b - first_block) * strips + s) * floats;
+        finish(work, group, item + s, b * tokens.block_tokens, tokens.in_block(b), result,
+               strips_.has_up() ? result + floats : nullptr);
+      }
+    }
+  }
+
+  const ExpertPlan plan_;
+  const KernelTable& kernels_;
+  const int experts_;
+  const int choices_;
+  const int64_t out_columns_;  // of one choice
+  const LinearStrips strips_;  // of one matrix
+  const ExpertInputs inputs_;
+  const int max_tokens_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_expert_step(const ExpertPlan& plan, const StepLimits& limits,
+                                       const KernelTable& kernels) {
+  return std::make_unique<ExpertStep>(plan, limits, kernels);
+}
+
+}  // namespace ridge::backend::cpu
