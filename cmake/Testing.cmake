@@ -13,7 +13,9 @@ function(ridge_add_test name)
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")
   # Tests run for milliseconds and compile for seconds.
-  target_compile_options(${name} PRIVATE -O1)
+  if(NOT RIDGE_SANITIZE)
+    target_compile_options(${name} PRIVATE -O1)
+  endif()
   target_compile_definitions(${name} PRIVATE
     RIDGE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" RIDGE_FIXTURE_DIR="${RIDGE_FIXTURE_DIR}")
   add_dependencies(${name} ridge_fixtures)
