@@ -32,8 +32,19 @@ class BlockPool {
   // Holders of the block; 0 when it is free.
   int references(BlockId block) const;
 
+  // Whether one of the holders of a block in use is a cache, which gives it up when asked to.
+  void set_cached(BlockId block, bool is_cached);
+  // Blocks that only a cache holds.
+  int blocks_reclaimable() const { return blocks_reclaimable_; }
+  // What an allocation can get, where the cache is asked first.
+  int blocks_available() const { return blocks_free() + blocks_reclaimable_; }
+
  private:
+  bool is_reclaimable(BlockId block) const;
+
   std::vector<int32_t> references_;  // by block
+  std::vector<bool> is_cached_;      // by block
+  int blocks_reclaimable_ = 0;
   // A stack: the block freed last is the one most likely still in the processor's caches.
   std::vector<BlockId> free_;
 };

@@ -31,6 +31,17 @@ void BlockTable::share_prefix(const BlockTable& other, int blocks) {
   for (BlockId block : blocks_) pool_.share(block);
 }
 
+void BlockTable::append_shared(BlockId block) {
+  blocks_.push_back(block);
+  pool_.share(block);
+}
+
+void BlockTable::replace(int index, BlockId block) {
+  BlockId& place = blocks_.at(static_cast<size_t>(index));
+  pool_.share(block);
+  pool_.release(std::exchange(place, block));
+}
+
 void BlockTable::clear() {
   // Last block first, so that the next sequence gets them in ascending order.
   while (!blocks_.empty()) {

@@ -28,6 +28,10 @@ class BlockTable {
   // Becomes a further holder of the first `blocks` blocks of `other`, which must be full and are
   // never written again. This table must be empty, on the same pool.
   void share_prefix(const BlockTable& other, int blocks);
+  // Becomes a holder of one more block at the end, which is full and never written again.
+  void append_shared(BlockId block);
+  // Holds `block` in place of the one at `index`, which has the same content.
+  void replace(int index, BlockId block);
   // Releases all blocks.
   void clear();
 
