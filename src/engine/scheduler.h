@@ -1,11 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "engine/sequence.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/prefix_cache.h"
 
 namespace ridge::engine {
 
@@ -13,14 +17,17 @@ struct SchedulerLimits {
   int step_tokens = 512;   // tokens of one step, at least max_sequences
   int max_sequences = 16;  // running at once
   int block_tokens = 16;
+  int outputs = 0;  // rows of logits of one step, at least max_sequences; 0: so many
 };
 
-// Tokens [first, first + count) of one sequence in a step.
+// Tokens [first, first + count) of one sequence in a step, the last `drafts` of them guesses.
 struct Chunk {
   Sequence* sequence;
   int first;
   int count;
-  bool reaches_end;  // its last row's logits give the sequence's next token
+  bool reaches_end;  // the logits of its last token that is no guess give the sequence's next token
+  int drafts = 0;
+  int logits = 0;  // rows of its last tokens: with guesses, one for each of them more
 };
 
 // The work of one step, decoding sequences before prompts.
@@ -29,39 +36,97 @@ using Batch = std::vector<Chunk>;
 // Decides what each step computes, and who holds blocks. Pure logic: no model, clock or thread.
 //
 // Continuous batching: every decoding sequence gets its row in every step; the rest of the token
-// budget goes to prompts in chunks, by rank (priority, then arrival). A sequence is admitted when
-// all its tokens so far fit. When a decoding sequence finds no block, the lowest ranked one gives
-// its blocks up and is computed again later.
+// budget goes to prompts in chunks. A sequence is admitted when all its tokens so far fit, and
+// holds what the prefix cache knows of them. When a decoding sequence finds no block, another gives
+// its blocks up, which the cache keeps while it can.
+//
+// Turns go by priority, then to the group that was served least: each token computed counts
+// prompt_cost or decode_cost divided by the group's weight, and a group that comes back from idling
+// starts level with the others (virtual token counters; Sheng et al., "Fairness in serving large
+// language models", OSDI 2024). Within a group the earliest deadline, then the first to arrive.
+// Where all places are taken, one that waits gets the place of a sequence of lower priority, or of
+// a group that has more than its share of places while its own has less.
 class Scheduler {
  public:
-  // The pool must outlive the scheduler, and hold the longest sequence alone.
-  Scheduler(kvcache::BlockPool& pool, const SchedulerLimits& limits);
+  static constexpr double prompt_cost = 1;
+  static constexpr double decode_cost = 2;
+
+  // The pool must hold the longest sequence alone. Pool and cache must outlive the scheduler.
+  Scheduler(kvcache::BlockPool& pool, kvcache::PrefixCache& cache, const SchedulerLimits& limits);
 
   // Puts an idle sequence in line. It must stay where it is until `remove`.
   void add(Sequence& sequence);
+  struct BlockCopy {
+    kvcache::BlockId from, to;
+  };
+  // Puts an idle sequence in line that begins with all that `leader`, which runs, has computed, and
+  // goes on otherwise. Where there is room it runs at once and shares the leader's full blocks; the
+  // caller copies the one that is returned, if any, before the next step.
+  std::optional<BlockCopy> fork(const Sequence& leader, Sequence& sibling);
   // Takes it out, whatever its state, and frees its blocks. Not between `schedule` and `complete`.
   void remove(Sequence& sequence);
 
   // Plans the next step and reserves its blocks; empty only when nobody waits or runs.
-  Batch schedule();
-  // The batch was computed.
+  // prompt_tokens: at most so many tokens of prompts beside those that decode, at least 1.
+  Batch schedule(int prompt_tokens);
+  Batch schedule() { return schedule(limits_.step_tokens); }
+  // The batch was computed. Guesses do not count until they are accepted.
   void complete(const Batch& batch);
+  // The sequence goes on with the first guess that was computed and not accepted yet.
+  void accept_draft(Sequence& sequence, int32_t token);
 
   int running() const { return static_cast<int>(running_.size()); }
-  int waiting() const { return static_cast<int>(waiting_.size()); }
+  int waiting() const { return waiting_; }
+  // Those of the running that decode.
+  int decoding() const;
   uint64_t preemptions_total() const { return preemptions_total_; }
+  // What a group was served, in tokens by cost and weight; 0 for one that is not known (any more).
+  double service(const std::string& group) const;
 
  private:
-  void extend_running(Batch& batch, int& budget_tokens);
-  void admit(Batch& batch, int& budget_tokens);
+  struct BeforeInGroup {
+    bool operator()(const Sequence* a, const Sequence* b) const;
+  };
+  struct Group {
+    double weight = 1;
+    double service = 0;
+    int running = 0;
+    std::set<Sequence*, BeforeInGroup> waiting;
+    bool is_active() const { return running > 0 || !waiting.empty(); }
+  };
+
+  bool ranks_before(const Sequence& a, const Sequence& b) const;
+  bool keeps_blocks_before(const Sequence& a, const Sequence& b) const;
+  Group& group_of(const Sequence& sequence) { return groups_.at(sequence.owner.group); }
+  const Group& group_of(const Sequence& sequence) const { return groups_.at(sequence.owner.group); }
+  double places_of(const Group& group) const;
+  bool may_displace(const Sequence& newcomer, const Sequence& running) const;
+  void make_places();
+  Sequence& last_to_keep_blocks() const;
+  void reserve_decoding();
+  void add_decoding(Batch& batch, int& budget_tokens, int& budget_outputs);
+  void add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits);
+  void add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens, int& budget_outputs);
+  Sequence* best_waiting() const;
+  bool admit(Sequence& sequence);
+  bool reserve_free(Sequence& sequence, int tokens);
   bool reserve(Sequence& sequence, int tokens);
-  bool reclaim_from_waiting(const Sequence* except);
-  void preempt_last();
+  void start(Sequence& sequence);
+  void preempt(Sequence& sequence);
+  void enqueue(Sequence& sequence);
+  void remember(Sequence& sequence);
+  void forget_idle_groups();
 
   kvcache::BlockPool& pool_;
+  kvcache::PrefixCache& cache_;
   const SchedulerLimits limits_;
-  std::vector<Sequence*> running_;  // by rank
-  std::set<Sequence*, RanksBefore> waiting_;
+  std::vector<Sequence*> running_;  // in the order of their admission
+  std::map<std::string, Group> groups_;
+  int waiting_ = 0;
+  // Waits for blocks, not only for a place.
+  const Sequence* short_of_blocks_ = nullptr;
+  // The least service of an active group, as of the last step with one: never falls.
+  double level_ = 0;
   uint64_t preemptions_total_ = 0;
 };
 

@@ -1,44 +1,65 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/strong_id.h"
 #include "kvcache/block_table.h"
+#include "kvcache/prefix_cache.h"
 
 namespace ridge::engine {
 
 // Ascends with the time of arrival.
 using SequenceId = StrongId<struct SequenceTag, uint64_t>;
 
+// Whose turn a sequence takes, and what it may share.
+struct SequenceOwner {
+  int priority = 0;   // larger first
+  std::string group;  // those who share a turn: a tenant, to the engine a name
+  double weight = 1;  // of the group's share, above 0
+  std::optional<Clock::TimePoint> deadline;  // the earlier one first within a group
+  std::string cache_root;                    // sequences of one root share prefixes
+};
+
 // One token timeline: a prompt and what was generated after it.
 struct Sequence {
   enum class State : uint8_t {
     idle,     // unknown to the scheduler
-    waiting,  // for blocks and a place; may hold blocks that it shares with others
-    running,  // part of every step
+    waiting,  // for blocks and a place; holds none
+    running,  // has a place; part of every step while it decodes
   };
 
-  Sequence(SequenceId id, int priority, std::vector<int32_t> tokens, kvcache::BlockTable blocks)
-      : id(id), priority(priority), tokens(std::move(tokens)), blocks(std::move(blocks)) {}
+  Sequence(SequenceId id, SequenceOwner owner, std::vector<int32_t> tokens,
+           kvcache::BlockTable blocks)
+      : id(id), owner(std::move(owner)), tokens(std::move(tokens)), blocks(std::move(blocks)) {}
 
   // Tokens whose keys and values are not in the cache yet; 1 while decoding.
   int pending_tokens() const { return static_cast<int>(tokens.size()) - computed_tokens; }
 
+  void release_blocks() {
+    blocks.clear();
+    place = {};
+    computed_tokens = 0;
+  }
+
   const SequenceId id;
-  const int priority;           // larger first
+  const SequenceOwner owner;
   std::vector<int32_t> tokens;  // prompt, then generated
   int computed_tokens = 0;      // the first of `tokens`, whose keys and values are in the cache
+  // Guesses of what follows `tokens`, to be checked in the next step; the scheduler drops those that
+  // do not fit it.
+  std::vector<int32_t> draft;
+  bool wants_all_logits = false;  // of every token, so that nothing may come from the prefix cache
   kvcache::BlockTable blocks;
-  State state = State::idle;  // written by the scheduler alone
-};
 
-// Whose turn comes first, and who keeps its blocks longer.
-struct RanksBefore {
-  bool operator()(const Sequence* a, const Sequence* b) const {
-    return a->priority != b->priority ? a->priority > b->priority : a->id < b->id;
-  }
+  // Written by the scheduler alone.
+  State state = State::idle;
+  kvcache::PrefixCache::Place place;
+  int cached_tokens = -1;  // found in the prefix cache when it first ran; -1 before
 };
 
 }  // namespace ridge::engine

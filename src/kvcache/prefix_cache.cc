@@ -16,8 +16,8 @@ PrefixCache::~PrefixCache() {
   for (const Node& node : saved_) spill_->forget(node.saved);
 }
 
-int PrefixCache::extend(std::string_view root, std::span<const int32_t> tokens,
-                        int computed_tokens, BlockTable& table, Place& place) {
+int PrefixCache::extend(std::string_view root, std::span<const int32_t> tokens, int computed_tokens,
+                        BlockTable& table, Place& place) {
   if (computed_tokens != place.blocks * block_tokens_) return computed_tokens;
   const int last = (static_cast<int>(tokens.size()) - 1) / block_tokens_;
   for (Node* node = find(root, place); node != nullptr && place.blocks < last; ++place.blocks) {

@@ -25,10 +25,10 @@ class SpillStore {
   virtual void forget(int64_t saved) = 0;
 };
 
-// A tree of full blocks: a path from a root spells the tokens of a sequence, a block at each node. A
-// later sequence that begins with the same tokens under the same root holds the same blocks, and
-// computes only what follows. The cache is one holder of each block; those that nobody else holds it
-// gives up, least recently used first and leaves before what they hang on.
+// A tree of full blocks: a path from a root spells the tokens of a sequence, a block at each node.
+// A later sequence that begins with the same tokens under the same root holds the same blocks, and
+// computes only what follows. The cache is one holder of each block; those that nobody else holds
+// it gives up, least recently used first and leaves before what they hang on.
 //
 // A root stands for whatever else a block depends on: the namespace of a group, an adapter. Nothing
 // is shared between roots. Not thread-safe: the engine's thread owns it.
@@ -36,7 +36,8 @@ class PrefixCache {
   struct Node;
 
  public:
-  // How far into the tree a sequence is known. Valid while the sequence holds the blocks on the way.
+  // How far into the tree a sequence is known. Valid while the sequence holds the blocks on the
+  // way.
   class Place {
    private:
     friend class PrefixCache;
@@ -97,8 +98,8 @@ class PrefixCache {
   const int block_tokens_;
   SpillStore* const spill_;
   std::map<std::string, Node, std::less<>> roots_;
-  // Least recently used first, and every node before its parent. Nodes move between the lists without
-  // an allocation, so that no want of memory leaves a change half done.
+  // Least recently used first, and every node before its parent. Nodes move between the lists
+  // without an allocation, so that no want of memory leaves a change half done.
   Nodes on_device_;
   Nodes saved_;
   Tokens key_;  // of the last lookup

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <utility>
 #include <vector>
 
 #include "engine/scheduler.h"
@@ -11,15 +12,22 @@ namespace ridge::engine {
 class SchedulerFixture {
  public:
   SchedulerFixture(int blocks, const SchedulerLimits& limits)
-      : limits(limits), pool(blocks), scheduler(pool, limits) {}
+      : limits(limits),
+        pool(blocks),
+        cache(pool, limits.block_tokens),
+        scheduler(pool, cache, limits) {}
 
-  Sequence& make(int prompt_tokens, int priority = 0) {
-    return sequences.emplace_back(SequenceId{next_id++}, priority,
-                                  std::vector<int32_t>(static_cast<size_t>(prompt_tokens), 1),
+  Sequence& make(std::vector<int32_t> tokens, SequenceOwner owner) {
+    return sequences.emplace_back(SequenceId{next_id++}, std::move(owner), std::move(tokens),
                                   kvcache::BlockTable(pool, limits.block_tokens));
   }
-  Sequence& add(int prompt_tokens, int priority = 0) {
-    Sequence& sequence = make(prompt_tokens, priority);
+  // Every prompt is another one.
+  Sequence& make(int prompt_tokens, SequenceOwner owner = {}) {
+    const auto token = static_cast<int32_t>(next_id);
+    return make(std::vector<int32_t>(static_cast<size_t>(prompt_tokens), token), std::move(owner));
+  }
+  Sequence& add(int prompt_tokens, SequenceOwner owner = {}) {
+    Sequence& sequence = make(prompt_tokens, std::move(owner));
     scheduler.add(sequence);
     return sequence;
   }
@@ -35,6 +43,7 @@ class SchedulerFixture {
 
   SchedulerLimits limits;
   kvcache::BlockPool pool;
+  kvcache::PrefixCache cache;
   std::deque<Sequence> sequences;
   Scheduler scheduler;
   uint64_t next_id = 0;

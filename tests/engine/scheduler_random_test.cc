@@ -27,14 +27,16 @@ class RandomRun {
         ++arrived;
       }
       if (!live_.empty() && pick(0, 15) == 0) end(random_live());
-      const Batch batch = f_.scheduler.schedule();
+      draft();
+      const Batch batch = f_.scheduler.schedule(pick(1, 40));
       check(batch);
       if (testing::Test::HasFatalFailure()) return;
+      compute(batch);
       f_.scheduler.complete(batch);
       grow(batch);
       ++steps;
     }
-    EXPECT_EQ(f_.pool.blocks_free(), f_.pool.blocks_total()) << "a block leaked";
+    EXPECT_EQ(f_.pool.blocks_available(), f_.pool.blocks_total()) << "a block leaked";
     EXPECT_EQ(f_.scheduler.running() + f_.scheduler.waiting(), 0);
     preemptions = f_.scheduler.preemptions_total();
   }
@@ -42,6 +44,9 @@ class RandomRun {
   uint64_t steps = 0;
   uint64_t preemptions = 0;
   int forks = 0;
+  int copies = 0;
+  int accepted = 0;
+  uint64_t hits = 0;
 
  private:
   int pick(int low, int high) {
@@ -51,7 +56,8 @@ class RandomRun {
     const int max_sequences = pick(1, 6);
     return {.step_tokens = max_sequences + pick(0, 40),
             .max_sequences = max_sequences,
-            .block_tokens = 1 << pick(0, 4)};
+            .block_tokens = 1 << pick(0, 4),
+            .outputs = max_sequences + pick(0, 10)};
   }
   Sequence* random_live() {
     auto it = live_.begin();
@@ -59,41 +65,103 @@ class RandomRun {
     return it->first;
   }
 
+  SequenceOwner owner() {
+    static const char* const groups[] = {"a", "b", "c"};
+    const int group = pick(0, 2);
+    SequenceOwner owner;
+    owner.priority = pick(0, 9) == 0;
+    owner.group = groups[group];
+    owner.weight = 1 + group;
+    owner.cache_root = pick(0, 1) == 0 ? "x" : "y";
+    if (pick(0, 4) == 0) owner.deadline = Clock::TimePoint() + std::chrono::seconds(pick(0, 9));
+    return owner;
+  }
+  // Few different tokens, so that prompts begin alike.
+  int32_t token() { return pick(0, 8) == 0; }
   void arrive() {
-    const int prompt = pick(1, std::max(1, longest_ - 1));
-    Sequence& sequence = f_.add(prompt, /*priority=*/pick(0, 1));
-    live_[&sequence] = pick(prompt + 1, longest_ + 1);  // ends with so many tokens
+    std::vector<int32_t> prompt(static_cast<size_t>(pick(1, std::max(1, longest_ - 1))));
+    for (int32_t& each : prompt) each = token();
+    Sequence& sequence = f_.make(prompt, owner());
+    sequence.wants_all_logits = pick(0, 9) == 0;
+    f_.scheduler.add(sequence);
+    live_[&sequence] = pick(static_cast<int>(prompt.size()) + 1, longest_ + 1);
   }
   // As choices of one prompt do it.
   void fork(Sequence& leader) {
-    const int tokens = static_cast<int>(leader.tokens.size());
-    Sequence& sibling = f_.make(tokens, leader.priority);
-    const int shared = (tokens - 1) / f_.limits.block_tokens;
-    sibling.blocks.share_prefix(leader.blocks, shared);
-    sibling.computed_tokens = shared * f_.limits.block_tokens;
-    f_.scheduler.add(sibling);
-    live_[&sibling] = pick(tokens + 1, longest_ + 1);
+    Sequence& sibling = f_.make(leader.tokens, leader.owner);
+    sibling.tokens.push_back(token());
+    if (const auto copy = f_.scheduler.fork(leader, sibling)) {
+      content_[copy->to.value] = content_[copy->from.value];
+      ++copies;
+    }
+    live_[&sibling] = pick(static_cast<int>(sibling.tokens.size()) + 1, longest_ + 1);
   }
   void end(Sequence* sequence) {
     f_.scheduler.remove(*sequence);
     EXPECT_TRUE(sequence->blocks.blocks().empty());
     live_.erase(sequence);
   }
+  void draft() {
+    for (auto& [s, end] : live_) {
+      s->draft.clear();
+      if (s->state != Sequence::State::running || s->pending_tokens() != 1) continue;
+      const int room = std::min(end, longest_) - static_cast<int>(s->tokens.size());
+      for (int i = pick(-4, 4); i > 0 && static_cast<int>(s->draft.size()) < room; --i) {
+        s->draft.push_back(token());
+      }
+    }
+  }
+  // Writes what the step would write: the block's cells know their tokens and all before them.
+  void compute(const Batch& batch) {
+    for (const Chunk& chunk : batch) {
+      std::vector<int32_t> tokens = chunk.sequence->tokens;
+      tokens.insert(tokens.end(), chunk.sequence->draft.begin(), chunk.sequence->draft.end());
+      uint64_t hash = path_of(*chunk.sequence, tokens, chunk.first);
+      for (int i = chunk.first; i < chunk.first + chunk.count; ++i) {
+        hash = next_hash(hash, tokens[static_cast<size_t>(i)]);
+        cell(*chunk.sequence, i) = hash;
+      }
+    }
+  }
+  static uint64_t next_hash(uint64_t hash, int32_t token) {
+    return (hash ^ static_cast<uint64_t>(token + 1)) * 1099511628211u;
+  }
+  static uint64_t path_of(const Sequence& s, const std::vector<int32_t>& tokens, int count) {
+    uint64_t hash = s.owner.cache_root == "x" ? 17 : 18;
+    for (int i = 0; i < count; ++i) hash = next_hash(hash, tokens[static_cast<size_t>(i)]);
+    return hash;
+  }
+  uint64_t& cell(const Sequence& s, int position) {
+    const int32_t slot = s.blocks.slot(position);
+    std::vector<uint64_t>& cells = content_[slot / f_.limits.block_tokens];
+    cells.resize(16);
+    return cells[static_cast<size_t>(slot % f_.limits.block_tokens)];
+  }
   void grow(const Batch& batch) {
     for (const Chunk& chunk : batch) {
       if (!chunk.reaches_end) continue;
       Sequence& sequence = *chunk.sequence;
-      if (forks < 5 && pick(0, 20) == 0) {
+      const int end_tokens = live_.at(&sequence);
+      const bool is_alone = chunk.drafts == 0;
+      for (int32_t guess : std::vector<int32_t>(sequence.draft)) {
+        if (guess != 0 || static_cast<int>(sequence.tokens.size()) + 1 >= end_tokens) break;
+        f_.scheduler.accept_draft(sequence, guess);
+        ++accepted;
+      }
+      if (is_alone && forks < 5 && pick(0, 20) == 0 &&
+          static_cast<int>(sequence.tokens.size()) < longest_) {
         ++forks;
         fork(sequence);
       }
-      sequence.tokens.push_back(1);
-      if (static_cast<int>(sequence.tokens.size()) >= live_.at(&sequence)) end(&sequence);
+      sequence.tokens.push_back(token());
+      if (static_cast<int>(sequence.tokens.size()) >= end_tokens) end(&sequence);
     }
   }
 
   void check(const Batch& batch) {
     int tokens = 0;
+    int prompt_tokens = 0;
+    int outputs = 0;
     std::set<Sequence*> in_batch;
     for (const Chunk& chunk : batch) {
       Sequence& s = *chunk.sequence;
@@ -102,44 +170,60 @@ class RandomRun {
       ASSERT_EQ(s.state, Sequence::State::running);
       ASSERT_EQ(chunk.first, s.computed_tokens);
       ASSERT_GE(chunk.count, 1);
-      ASSERT_LE(chunk.count, s.pending_tokens());
-      ASSERT_EQ(chunk.reaches_end, chunk.count == s.pending_tokens());
+      ASSERT_LE(chunk.count - chunk.drafts, s.pending_tokens());
+      ASSERT_EQ(chunk.reaches_end, chunk.count - chunk.drafts == s.pending_tokens());
+      ASSERT_EQ(chunk.drafts, static_cast<int>(s.draft.size()));
+      ASSERT_EQ(chunk.logits, s.wants_all_logits && s.pending_tokens() > 1 ? chunk.count
+                              : chunk.reaches_end                          ? 1 + chunk.drafts
+                                                                           : 0);
       ASSERT_GE(s.blocks.capacity_tokens(), chunk.first + chunk.count) << "no block for its keys";
       tokens += chunk.count;
+      outputs += chunk.logits;
+      if (s.pending_tokens() > 1) prompt_tokens += chunk.count;
+      if (s.wants_all_logits && s.cached_tokens > 0) ADD_FAILURE() << "logits were lost";
+      hits += s.cached_tokens > 0;
     }
     ASSERT_LE(tokens, f_.limits.step_tokens);
+    ASSERT_LE(outputs, f_.limits.outputs);
     ASSERT_LE(f_.scheduler.running(), f_.limits.max_sequences);
     ASSERT_EQ(f_.scheduler.running() + f_.scheduler.waiting(), static_cast<int>(live_.size()));
     ASSERT_EQ(batch.empty(), live_.empty());
-    std::map<int32_t, int> holders;
+    std::set<int32_t> held;
     for (auto& [s, end] : live_) {
       if (s->state == Sequence::State::running && s->pending_tokens() == 1) {
         ASSERT_TRUE(in_batch.count(s)) << "a decoding sequence missed a step";
       }
-      for (kvcache::BlockId block : s->blocks.blocks()) ++holders[block.value];
+      ASSERT_EQ(s->state == Sequence::State::waiting, s->blocks.blocks().empty());
+      for (kvcache::BlockId block : s->blocks.blocks()) held.insert(block.value);
       // Blocks that a step writes are its sequence's own.
       for (size_t i = static_cast<size_t>(s->computed_tokens / f_.limits.block_tokens);
            i < s->blocks.blocks().size(); ++i) {
         ASSERT_EQ(f_.pool.references(s->blocks.blocks()[i]), 1);
       }
+      uint64_t hash = path_of(*s, s->tokens, 0);
+      for (int i = 0; i < s->computed_tokens; ++i) {
+        hash = next_hash(hash, s->tokens[static_cast<size_t>(i)]);
+        ASSERT_EQ(cell(*s, i), hash) << "the cache holds another context at " << i;
+      }
     }
-    for (auto [block, count] : holders) {
-      ASSERT_EQ(f_.pool.references(kvcache::BlockId{block}), count);
-    }
-    ASSERT_EQ(f_.pool.blocks_free(), f_.pool.blocks_total() - static_cast<int>(holders.size()))
+    ASSERT_EQ(f_.pool.blocks_available(), f_.pool.blocks_total() - static_cast<int>(held.size()))
         << "a block leaked";
   }
 
   std::mt19937 random_;
   SchedulerFixture f_;
   int longest_ = 0;
-  std::map<Sequence*, int> live_;
+  std::map<Sequence*, int> live_;                     // ends with so many tokens
+  std::map<int32_t, std::vector<uint64_t>> content_;  // of blocks
 };
 
 TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
   uint64_t steps = 0;
   uint64_t preemptions = 0;
   int forks = 0;
+  int copies = 0;
+  int accepted = 0;
+  uint64_t hits = 0;
   for (uint32_t seed = 0; seed < 2000; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     RandomRun run(seed);
@@ -148,11 +232,17 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
     steps += run.steps;
     preemptions += run.preemptions;
     forks += run.forks;
+    copies += run.copies;
+    accepted += run.accepted;
+    hits += run.hits;
   }
   // The runs must reach what they are there to test.
   EXPECT_GT(steps, 100000u);
   EXPECT_GT(preemptions, 1000u);
   EXPECT_GT(forks, 1000);
+  EXPECT_GT(copies, 300);
+  EXPECT_GT(accepted, 1000);
+  EXPECT_GT(hits, 1000u);
 }
 
 }  // namespace

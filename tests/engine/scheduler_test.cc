@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <string>
+
 #include "engine/scheduler_fixture.h"
 
 namespace ridge::engine {
@@ -53,7 +56,7 @@ TEST(Scheduler, AdmitsByPriorityThenArrival) {
   SchedulerFixture f(100, {.step_tokens = 8, .max_sequences = 1});
   Sequence& first = f.add(4);
   Sequence& second = f.add(4);
-  Sequence& urgent = f.add(4, /*priority=*/5);
+  Sequence& urgent = f.add(4, {.priority = 5});
   std::vector<Sequence*> order;
   while (f.scheduler.waiting() + f.scheduler.running() > 0) {
     const Batch batch = f.step();
@@ -90,14 +93,14 @@ TEST(Scheduler, PreemptsTheYoungestWhenBlocksRunOutAndComputesItAgain) {
   const Batch batch = f.step();
   ASSERT_EQ(batch.size(), 1u);
   EXPECT_EQ(batch[0].sequence, &young);
-  EXPECT_EQ(batch[0].first, 0);
-  EXPECT_EQ(batch[0].count, tokens) << "prompt and generated tokens alike";
+  EXPECT_EQ(batch[0].first + batch[0].count, tokens) << "prompt and generated tokens alike";
+  EXPECT_TRUE(batch[0].reaches_end);
 }
 
 TEST(Scheduler, HigherPriorityKeepsItsBlocksEvenWhenYounger) {
   SchedulerFixture f(4, {.step_tokens = 16, .max_sequences = 2, .block_tokens = 4});
   Sequence& ordinary = f.add(3);
-  Sequence& urgent = f.add(3, /*priority=*/1);
+  Sequence& urgent = f.add(3, {.priority = 1});
   while (f.scheduler.preemptions_total() == 0) f.step();
   EXPECT_EQ(urgent.state, State::running);
   EXPECT_EQ(ordinary.state, State::waiting);
@@ -118,48 +121,194 @@ TEST(Scheduler, RemoveFreesBlocksInEveryState) {
   Sequence& running = f.add(20);
   Sequence& waiting = f.add(4);
   f.step();
-  EXPECT_EQ(f.pool.blocks_free(), 3);
+  EXPECT_EQ(f.pool.blocks_available(), 3);
   f.scheduler.remove(running);
-  EXPECT_EQ(f.pool.blocks_free(), 8);
+  EXPECT_EQ(f.pool.blocks_available(), 8);
   f.scheduler.remove(waiting);
   f.scheduler.remove(waiting);
   EXPECT_EQ(f.scheduler.waiting() + f.scheduler.running(), 0);
   EXPECT_TRUE(f.scheduler.schedule().empty());
 }
 
-TEST(Scheduler, ASequenceMayComeWithBlocksThatItShares) {
+TEST(Scheduler, AForkSharesFullBlocksAndCopiesTheLast) {
   SchedulerFixture f(8, {.step_tokens = 16, .max_sequences = 2, .block_tokens = 4});
   Sequence& leader = f.add(10);
   f.step();
-  Sequence& sibling = f.make(10);
-  sibling.blocks.share_prefix(leader.blocks, 2);
-  sibling.computed_tokens = 8;
-  f.scheduler.add(sibling);
-  EXPECT_EQ(f.pool.blocks_free(), 5);
+  std::vector<int32_t> tokens = leader.tokens;
+  tokens.back() = 99;
+  Sequence& sibling = f.make(tokens, {});
+  const auto copy = f.scheduler.fork(leader, sibling);
+  ASSERT_TRUE(copy);
+  EXPECT_EQ(copy->from, leader.blocks.blocks()[2]);
+  EXPECT_EQ(copy->to, sibling.blocks.blocks()[2]);
+  EXPECT_EQ(f.pool.blocks_free(), 4) << "only the tail has a block of its own";
   const Batch batch = f.step();
   ASSERT_EQ(batch.size(), 2u);
-  EXPECT_EQ(batch[1].first, 8);
-  EXPECT_EQ(batch[1].count, 2);
-  EXPECT_EQ(f.pool.blocks_free(), 4) << "only the tail has a block of its own";
-  EXPECT_NE(sibling.blocks.blocks()[2], leader.blocks.blocks()[2]);
+  EXPECT_EQ(batch[1].first, 10) << "nothing is computed again";
+  EXPECT_EQ(batch[1].count, 1);
 }
 
-TEST(Scheduler, WaitingSharersGiveUpBlocksBeforeAnyoneIsPreempted) {
-  // The leader ends; only the waiting sibling holds its two blocks. Another needs them.
-  SchedulerFixture f(5, {.step_tokens = 16, .max_sequences = 1, .block_tokens = 4});
-  Sequence& leader = f.add(8);
+TEST(Scheduler, AForkWithoutAPlaceWaitsAndThenFindsThePrefixInTheCache) {
+  SchedulerFixture f(16, {.step_tokens = 16, .max_sequences = 1, .block_tokens = 4});
+  Sequence& leader = f.add(10);
   f.step();
-  Sequence& sibling = f.make(9);
-  sibling.blocks.share_prefix(leader.blocks, 2);
-  sibling.computed_tokens = 8;
-  f.scheduler.add(sibling);
+  Sequence& sibling = f.make(leader.tokens, {});
+  EXPECT_FALSE(f.scheduler.fork(leader, sibling));
+  EXPECT_EQ(sibling.state, State::waiting);
   f.scheduler.remove(leader);
-  Sequence& urgent = f.add(16, /*priority=*/1);
+  const Batch batch = f.step();
+  ASSERT_EQ(batch.size(), 1u);
+  EXPECT_EQ(batch[0].first, 8);
+}
+
+TEST(Scheduler, APromptHoldsWhatTheCacheKnowsOfIt) {
+  SchedulerFixture f(64, {.step_tokens = 64, .max_sequences = 4, .block_tokens = 4});
+  Sequence& first = f.add(40);
+  f.step();
+  f.scheduler.remove(first);
+  Sequence& again = f.make(std::vector<int32_t>(40, first.tokens[0]), {});
+  f.scheduler.add(again);
+  const Batch batch = f.step();
+  EXPECT_EQ(batch[0].first, 36);
+  EXPECT_EQ(again.cached_tokens, 36);
+  Sequence& other_root = f.make(std::vector<int32_t>(40, first.tokens[0]), {.cache_root = "x"});
+  f.scheduler.add(other_root);
+  EXPECT_EQ(f.step().back().first, 0);
+  Sequence& scored = f.make(std::vector<int32_t>(40, first.tokens[0]), {});
+  scored.wants_all_logits = true;
+  f.scheduler.add(scored);
+  EXPECT_EQ(f.step().back().first, 0) << "what is not computed has no logits";
+}
+
+TEST(Scheduler, AStepWithDecodingKeepsToThePromptsBudget) {
+  SchedulerFixture f(100, {.step_tokens = 64, .max_sequences = 4});
+  f.add(8);
+  EXPECT_EQ(f.scheduler.schedule(/*prompt_tokens=*/5).front().count, 8) << "nobody waits for it";
+  SchedulerFixture g(100, {.step_tokens = 64, .max_sequences = 4});
+  g.add(8);
+  g.step();
+  g.add(50);
+  const Batch batch = g.scheduler.schedule(/*prompt_tokens=*/5);
+  ASSERT_EQ(batch.size(), 2u);
+  EXPECT_EQ(batch[1].count, 5);
+}
+
+TEST(Scheduler, AGroupThatSendsMuchDoesNotHoldUpAnother) {
+  SchedulerFixture f(1000, {.step_tokens = 32, .max_sequences = 8});
+  for (int i = 0; i < 20; ++i) f.add(100, {.group = "much"});
+  for (int i = 0; i < 10; ++i) f.step();
+  Sequence& little = f.add(30, {.group = "little"});
+  Batch batch = f.step();
+  EXPECT_EQ(batch.back().sequence, &little) << "its first chunk comes in the next step";
+  for (int i = 0; i < 3 && little.pending_tokens() > 1; ++i) f.step();
+  EXPECT_EQ(little.pending_tokens(), 1);
+}
+
+TEST(Scheduler, AGroupAboveItsShareOfPlacesGivesOneUp) {
+  SchedulerFixture f(1000, {.step_tokens = 64, .max_sequences = 4});
+  for (int i = 0; i < 6; ++i) f.add(4, {.group = "much"});
+  f.step();
+  ASSERT_EQ(f.scheduler.running(), 4);
+  Sequence& little = f.add(4, {.group = "little"});
+  f.step();
+  EXPECT_EQ(little.state, State::running);
+  EXPECT_EQ(f.scheduler.preemptions_total(), 1u);
+  for (int i = 0; i < 50; ++i) f.step();
+  EXPECT_EQ(f.scheduler.preemptions_total(), 1u) << "nobody is displaced back and forth";
+}
+
+TEST(Scheduler, AHigherPriorityTakesThePlaceOfALowerOne) {
+  SchedulerFixture f(100, {.step_tokens = 8, .max_sequences = 1});
+  Sequence& ordinary = f.add(4);
+  f.step();
+  Sequence& urgent = f.add(4, {.priority = 1});
   f.step();
   EXPECT_EQ(urgent.state, State::running);
-  EXPECT_EQ(sibling.computed_tokens, 0);
-  EXPECT_TRUE(sibling.blocks.blocks().empty());
+  EXPECT_EQ(ordinary.state, State::waiting);
+}
+
+TEST(Scheduler, TheEarlierDeadlineComesFirstWithinAGroup) {
+  SchedulerFixture f(100, {.step_tokens = 8, .max_sequences = 1});
+  const auto at = [](int ms) { return Clock::TimePoint() + std::chrono::milliseconds(ms); };
+  f.add(4);
+  Sequence& late = f.add(4, {.deadline = at(200)});
+  Sequence& early = f.add(4, {.deadline = at(100)});
+  EXPECT_EQ(f.step()[0].sequence, &early);
+  f.scheduler.remove(early);
+  EXPECT_EQ(f.step()[0].sequence, &late);
+}
+
+TEST(Scheduler, ServesGroupsByTheirWeights) {
+  SchedulerFixture f(4000, {.step_tokens = 16, .max_sequences = 2});
+  std::map<std::string, int> tokens;
+  std::map<std::string, Sequence*> live;
+  const std::map<std::string, double> weights = {{"one", 1.0}, {"three", 3.0}};
+  for (int step = 0; step < 4000; ++step) {
+    for (const auto& [name, weight] : weights) {
+      Sequence*& sequence = live[name];
+      if (sequence != nullptr && sequence->pending_tokens() <= 1) {
+        f.scheduler.remove(*sequence);
+        sequence = nullptr;
+      }
+      if (sequence == nullptr) sequence = &f.add(50, {.group = name, .weight = weight});
+    }
+    const Batch batch = f.scheduler.schedule();
+    for (const Chunk& chunk : batch) tokens[chunk.sequence->owner.group] += chunk.count;
+    f.scheduler.complete(batch);
+  }
+  EXPECT_NEAR(tokens["three"] / static_cast<double>(tokens["one"]), 3.0, 0.1);
+}
+
+TEST(Scheduler, GuessesAreComputedWithTheirSequenceAndCountOnlyWhenAccepted) {
+  SchedulerFixture f(100, {.step_tokens = 16, .max_sequences = 2, .outputs = 8});
+  Sequence& a = f.add(5);
+  f.step();
+  a.draft = {7, 8, 9};
+  const Batch batch = f.scheduler.schedule();
+  ASSERT_EQ(batch.size(), 1u);
+  EXPECT_EQ(batch[0].count, 4);
+  EXPECT_EQ(batch[0].drafts, 3);
+  EXPECT_EQ(batch[0].logits, 4);
+  EXPECT_GE(a.blocks.capacity_tokens(), 9);
+  f.scheduler.complete(batch);
+  EXPECT_EQ(a.computed_tokens, 6);
+  f.scheduler.accept_draft(a, 7);
+  a.tokens.push_back(3);
+  EXPECT_EQ(a.pending_tokens(), 1);
+  EXPECT_EQ(f.scheduler.schedule()[0].first, 7);
+}
+
+TEST(Scheduler, GuessesTakeNeitherRowsNorBlocksFromOthers) {
+  SchedulerFixture f(4, {.step_tokens = 4, .max_sequences = 2, .block_tokens = 4, .outputs = 3});
+  Sequence& a = f.add(3);
+  Sequence& b = f.add(1);
+  f.step();
+  a.draft = {1, 2, 3, 4};
+  b.draft = {1, 2, 3, 4};
+  const Batch batch = f.scheduler.schedule();
+  int tokens = 0;
+  int logits = 0;
+  for (const Chunk& chunk : batch) {
+    tokens += chunk.count;
+    logits += chunk.logits;
+  }
+  EXPECT_EQ(tokens, 3) << "one guess, for which there is a row of logits";
+  EXPECT_EQ(logits, 3);
   EXPECT_EQ(f.scheduler.preemptions_total(), 0u);
+}
+
+TEST(Scheduler, APromptThatIsScoredGetsLogitsForEveryTokenInChunksOfTheRows) {
+  SchedulerFixture f(100, {.step_tokens = 32, .max_sequences = 2, .outputs = 10});
+  Sequence& a = f.make(20);
+  a.wants_all_logits = true;
+  f.scheduler.add(a);
+  std::vector<int> counts;
+  while (a.pending_tokens() > 1 || counts.empty()) {
+    const Batch batch = f.step();
+    EXPECT_EQ(batch[0].logits, batch[0].count);
+    counts.push_back(batch[0].count);
+  }
+  EXPECT_EQ(counts, (std::vector<int>{9, 9, 2}));
 }
 
 }  // namespace
