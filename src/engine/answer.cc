@@ -47,7 +47,7 @@ std::optional<FinishReason> Answer::push(const sampling::Pick& pick) {
   // The tag that ends the reasoning still counts as reasoning.
   if (splitter_.in_reasoning()) ++reasoning_tokens_;
   if (!ignore_eos_ && tokenizer_->is_end_of_generation(pick.token)) return FinishReason::stop;
-  if (wants_logprobs_) add_token_info(pick);
+  if (wants_logprobs_) pending_.tokens.push_back(token_info(pick, *tokenizer_));
   const std::string text = detokenizer_.push(pick.token);
   // Text that may not end the answer yet is not looked at for stop sequences.
   add_text(tokens_ < min_tokens_ ? text : stop_.push(text));
@@ -74,15 +74,15 @@ void Answer::add_text(std::string_view text) {
   pending_.content += split.content;
 }
 
-void Answer::add_token_info(const sampling::Pick& pick) {
+TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenizer) {
   const auto with_bytes = [&](int32_t id, float logprob) {
-    return TokenLogprob{id, logprob, std::string(tokenizer_->token_bytes(id))};
+    return TokenLogprob{id, logprob, std::string(tokenizer.token_bytes(id))};
   };
   TokenInfo info{with_bytes(pick.token, pick.logprob), {}};
   for (const sampling::ScoredToken& token : pick.top) {
     info.top.push_back(with_bytes(token.id, token.score));
   }
-  pending_.tokens.push_back(std::move(info));
+  return info;
 }
 
 std::optional<Delta> Answer::take_delta() {

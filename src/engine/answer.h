@@ -13,6 +13,9 @@
 
 namespace ridge::engine {
 
+// A pick and its alternatives with their bytes.
+TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenizer);
+
 // The tokens of one choice as they become text: detokenised, cut at stop sequences, split into
 // reasoning and content, and counted.
 class Answer {
@@ -44,7 +47,6 @@ class Answer {
   // Whether the next token must not end the generation.
   bool must_go_on() const { return tokens_ < min_tokens_ && !ignore_eos_; }
   void add_text(std::string_view text);
-  void add_token_info(const sampling::Pick& pick);
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   text::Detokenizer detokenizer_;

@@ -36,7 +36,10 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
   RunnerLimits limits;
   limits.kv_dtype = options.kv_dtype;
   limits.sequences = options.max_sequences;
-  limits.outputs = options.max_sequences;
+  // Guesses have rows of logits of their own; as many as cost no more than 64 MB.
+  const int vocab_size = loaded.model().config().vocab_size;
+  const int guesses = options.speculation ? std::min(64, (16 << 20) / vocab_size) : 0;
+  limits.outputs = options.max_sequences + guesses;
   // Each decoding sequence has a row in every step.
   limits.tokens = std::max(options.step_tokens, options.max_sequences);
   const backend::KvCacheLayout layout =
@@ -89,6 +92,10 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   parts.chat_template = loaded.chat_template();
   parts.info = describe(loaded, model, limits.context_tokens);
   parts.max_queued = options.max_queued;
+  parts.options = {.prefix_cache = options.prefix_cache,
+                   .speculation = options.speculation,
+                   .itl_target_ms = options.itl_target_ms,
+                   .spill = {options.kv_spill_bytes, options.kv_spill_folder}};
   const Clock& clock = owned->clock;
   parts.owned = std::move(owned);
   return std::make_unique<ServingEngine>(std::move(parts), clock);

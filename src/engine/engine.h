@@ -23,16 +23,21 @@ namespace ridge::engine {
 using RequestId = StrongId<struct RequestTag, uint64_t>;
 
 struct EngineOptions {
-  std::string device = "auto";  // as backend::open_device
-  int threads = 0;              // 0: as many as this process may use
-  std::string isa;              // "": the best that the machine has
+  std::string device = "auto";          // as backend::open_device
+  int threads = 0;                      // 0: as many as this process may use
+  std::string isa;                      // "": the best that the machine has
   std::optional<bool> mixed_precision;  // as model::ModelOptions
   int context_tokens = 0;       // per sequence; 0: the model's own, at most 32768 by default
   uint64_t kv_cache_bytes = 0;  // 0: chosen from free memory and the context
   DType kv_dtype = DType::f16;  // how keys and values are kept; those of DeviceInfo::kv_dtypes
-  int max_sequences = 16;       // running at once
-  int max_queued = 256;         // waiting at most; then queue_full
-  int step_tokens = 512;        // token budget of one step
+  bool prefix_cache = true;     // as StepLoopOptions
+  bool speculation = true;      // likewise
+  double itl_target_ms = 150;   // likewise
+  uint64_t kv_spill_bytes = 0;  // of blocks that the prefix cache has no room for; 0: they are lost
+  std::filesystem::path kv_spill_folder;  // "": in memory
+  int max_sequences = 16;                 // running at once
+  int max_queued = 256;                   // waiting at most; then queue_full
+  int step_tokens = 512;                  // token budget of one step
   // Called while weights load, on the thread that calls `start`; may be empty.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> load_progress;
 };
@@ -41,11 +46,17 @@ struct EngineStats {
   int running = 0;
   int waiting = 0;
   int blocks_total = 0;
-  int blocks_free = 0;
+  int blocks_free = 0;     // those that only the prefix cache holds among them
+  int blocks_cached = 0;   // that the prefix cache holds, others perhaps too
+  int blocks_spilled = 0;  // kept in memory or on disk, outside of the device
   uint64_t prompt_tokens_total = 0;
   uint64_t generated_tokens_total = 0;
   uint64_t steps_total = 0;
   uint64_t finished_total = 0;
+  uint64_t cached_tokens_total = 0;  // of prompts, that were not computed again
+  uint64_t preemptions_total = 0;
+  uint64_t draft_tokens_total = 0;     // guesses that were checked
+  uint64_t accepted_tokens_total = 0;  // and were right
 };
 
 struct ModelInfo {

@@ -47,7 +47,7 @@ class Round {
       for (int position = first; position < last;) {
         const int room = runner_.limits().tokens - inputs_.tokens();
         const int count = std::min(room, last - position);
-        add(i, position, count, position + count == last ? LogitsOf::last : LogitsOf::none);
+        add(i, position, count, position + count == last ? 1 : 0);
         position += count;
         if (inputs_.tokens() == runner_.limits().tokens) flush();
       }
@@ -57,15 +57,15 @@ class Round {
 
   void decode(int position) {
     inputs_.clear();
-    for (size_t i = 0; i < tables_.size(); ++i) add(i, position, 1, LogitsOf::last);
+    for (size_t i = 0; i < tables_.size(); ++i) add(i, position, 1, /*logits=*/1);
     flush();
   }
 
  private:
-  void add(size_t sequence, int position, int count, LogitsOf logits_of) {
+  void add(size_t sequence, int position, int count, int logits) {
     const auto tokens = std::span(tokens_[sequence])
                             .subspan(static_cast<size_t>(position), static_cast<size_t>(count));
-    inputs_.add(tokens, position, tables_[sequence], logits_of);
+    inputs_.add(tokens, position, tables_[sequence], logits);
   }
   void flush() {
     runner_.run(inputs_);
@@ -127,7 +127,7 @@ void score(StepRunner& runner, std::span<const int32_t> tokens,
   for (size_t first = 0; first < tokens.size(); first += most) {
     const auto chunk = tokens.subspan(first, std::min(most, tokens.size() - first));
     inputs.clear();
-    inputs.add(chunk, static_cast<int>(first), table, LogitsOf::all);
+    inputs.add(chunk, static_cast<int>(first), table, /*logits=*/static_cast<int>(chunk.size()));
     const std::span<const float> logits = runner.run(inputs);
     for (size_t row = 0; row < chunk.size(); ++row) {
       on_position(static_cast<int>(first + row), logits.subspan(row * width, width));

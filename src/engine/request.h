@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "sampling/sampling_params.h"
 
@@ -25,9 +26,15 @@ struct Request {
   // `prompt_opens_reasoning` when the prompt ends inside it.
   bool split_reasoning = false;
   bool prompt_opens_reasoning = false;
-  // Who shares cache and turn; the engine knows no more of a tenant than this.
-  std::string cache_namespace;
-  int priority = 0;  // larger first
+  // Those who share turns and the prefix cache; the engine knows no more of a tenant than this.
+  std::string group;
+  double group_weight = 1;  // its share against others', above 0; the latest one counts
+  int priority = 0;         // larger first
+  // From its submission; what has not ended then ends as failed, timed_out.
+  std::optional<Clock::Duration> deadline;
+  // Logprobs of each prompt token and so many others; -1: none. See RequestListener::on_prompt.
+  int prompt_logprobs = -1;
+  bool speculation = true;  // guesses never change the answer, only how fast it comes
 };
 
 struct TokenLogprob {
@@ -71,6 +78,9 @@ struct Finish {
 
 // Called on the engine's thread; must return quickly and not throw.
 struct RequestListener {
+  // Before any delta, where prompt_logprobs was asked for: all prompt tokens but the first, which
+  // nothing predicts.
+  std::function<void(std::vector<TokenInfo>&&)> on_prompt;
   std::function<void(Delta&&)> on_delta;
   std::function<void(int choice, FinishReason reason)> on_choice_finish;  // before on_finish
   std::function<void(const Finish&)> on_finish;                           // exactly once

@@ -36,8 +36,11 @@ void check_prompt(const Request& request, int vocab_size, int context_tokens) {
 
 void check_request(const Request& request, int vocab_size, int context_tokens) {
   check_prompt(request, vocab_size, context_tokens);
-  require(request.max_tokens >= 1, "max_tokens",
-          fmt::format("max_tokens is {}; it must be at least 1", request.max_tokens));
+  // Who asks for the prompt's logprobs may want nothing else.
+  const int least_tokens = request.prompt_logprobs >= 0 ? 0 : 1;
+  require(
+      request.max_tokens >= least_tokens, "max_tokens",
+      fmt::format("max_tokens is {}; it must be at least {}", request.max_tokens, least_tokens));
   require(request.min_tokens >= 0 && request.min_tokens <= request.max_tokens, "min_tokens",
           fmt::format("min_tokens is {}; it must be from 0 to max_tokens, which is {}",
                       request.min_tokens, request.max_tokens));

@@ -211,14 +211,17 @@ void Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs,
   }
 }
 
+// Another may have computed the same, also since this one runs.
+void Scheduler::take_known_blocks(Sequence& sequence) {
+  if (sequence.wants_all_logits || !limits_.shares_prefixes) return;
+  sequence.computed_tokens =
+      cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
+                    sequence.blocks, sequence.place);
+}
+
 void Scheduler::add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens,
                            int& budget_outputs) {
-  // Another may have computed the same meanwhile.
-  if (!sequence.wants_all_logits) {
-    sequence.computed_tokens =
-        cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
-                      sequence.blocks, sequence.place);
-  }
+  take_known_blocks(sequence);
   const int pending = sequence.pending_tokens();
   int count = std::min(pending, budget_tokens);
   if (sequence.wants_all_logits) count = std::min(count, budget_outputs + 1);
@@ -241,10 +244,7 @@ Sequence* Scheduler::best_waiting() const {
 
 bool Scheduler::admit(Sequence& sequence) {
   const int tokens = static_cast<int>(sequence.tokens.size());
-  if (!sequence.wants_all_logits) {
-    sequence.computed_tokens = cache_.extend(sequence.owner.cache_root, sequence.tokens, 0,
-                                             sequence.blocks, sequence.place);
-  }
+  take_known_blocks(sequence);
   const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) -
                       static_cast<int>(sequence.blocks.blocks().size());
   // One block for each running sequence stays free, or the newcomer would soon be preempted.
@@ -345,6 +345,7 @@ void Scheduler::accept_draft(Sequence& sequence, int32_t token) {
 }
 
 void Scheduler::remember(Sequence& sequence) {
+  if (!limits_.shares_prefixes) return;
   try {
     cache_.insert(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
                   sequence.blocks, sequence.place);

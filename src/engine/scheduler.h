@@ -17,7 +17,8 @@ struct SchedulerLimits {
   int step_tokens = 512;   // tokens of one step, at least max_sequences
   int max_sequences = 16;  // running at once
   int block_tokens = 16;
-  int outputs = 0;  // rows of logits of one step, at least max_sequences; 0: so many
+  int outputs = 0;              // rows of logits of one step, at least max_sequences; 0: so many
+  bool shares_prefixes = true;  // through the prefix cache
 };
 
 // Tokens [first, first + count) of one sequence in a step, the last `drafts` of them guesses.
@@ -114,6 +115,7 @@ class Scheduler {
   void start(Sequence& sequence);
   void preempt(Sequence& sequence);
   void enqueue(Sequence& sequence);
+  void take_known_blocks(Sequence& sequence);
   void remember(Sequence& sequence);
   void forget_idle_groups();
 

@@ -50,8 +50,8 @@ struct Sequence {
   const SequenceOwner owner;
   std::vector<int32_t> tokens;  // prompt, then generated
   int computed_tokens = 0;      // the first of `tokens`, whose keys and values are in the cache
-  // Guesses of what follows `tokens`, to be checked in the next step; the scheduler drops those that
-  // do not fit it.
+  // Guesses of what follows `tokens`, to be checked in the next step; the scheduler drops those
+  // that do not fit it.
   std::vector<int32_t> draft;
   bool wants_all_logits = false;  // of every token, so that nothing may come from the prefix cache
   kvcache::BlockTable blocks;

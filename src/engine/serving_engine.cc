@@ -12,7 +12,7 @@ namespace ridge::engine {
 ServingEngine::ServingEngine(Parts parts, const Clock& clock)
     : parts_(std::move(parts)),
       clock_(clock),
-      loop_(*parts_.runner, parts_.tokenizer, clock),
+      loop_(*parts_.runner, parts_.tokenizer, clock, parts_.options),
       stats_(loop_.stats()) {
   thread_ = std::thread([this] { serve(); });
 }
@@ -36,14 +36,14 @@ RequestId ServingEngine::submit(Request request, RequestListener listener) {
     if (draining_) {
       throw Error(ErrorCode::unavailable, "the server is shutting down and takes no more requests");
     }
-    const int waiting = static_cast<int>(arrivals_.size()) + never_scheduled_;
-    if (waiting >= parts_.max_queued) {
+    if (!may_wait(waiting_, request.group, parts_.max_queued)) {
       throw Error(ErrorCode::queue_full,
                   fmt::format("{} requests are waiting already, which is the most that this server "
                               "queues; try again later",
-                              waiting));
+                              total(waiting_)));
     }
     id = RequestId{next_id_++};
+    ++waiting_[request.group];
     arrivals_.push_back({id, std::move(request), std::move(listener), clock_.now()});
     has_requests_ = true;
   }
@@ -82,7 +82,8 @@ bool ServingEngine::wait_for_work(std::vector<Arrival>& arrivals, std::vector<Re
                                   bool& cancel_all) {
   std::unique_lock lock(mutex_);
   stats_ = loop_.stats();
-  never_scheduled_ = loop_.never_scheduled();
+  waiting_ = loop_.never_scheduled();
+  for (const Arrival& arrival : arrivals_) ++waiting_[arrival.request.group];
   has_requests_ = loop_.has_work() || !arrivals_.empty();
   if (!has_requests_) idle_.notify_all();
   work_.wait(lock, [this] {
@@ -92,9 +93,6 @@ bool ServingEngine::wait_for_work(std::vector<Arrival>& arrivals, std::vector<Re
   arrivals = std::exchange(arrivals_, {});
   cancels = std::exchange(cancels_, {});
   cancel_all = std::exchange(cancel_all_, stopping_);
-  // Until they are in the loop's count, those that just arrived
-  // still take their places in the queue.
-  never_scheduled_ += static_cast<int>(arrivals.size());
   stats_.waiting += static_cast<int>(arrivals.size());
   return true;
 }

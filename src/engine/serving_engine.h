@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/step_loop.h"
 #include "engine/step_runner.h"
@@ -22,7 +23,8 @@ class ServingEngine final : public Engine {
     std::shared_ptr<const text::Tokenizer> tokenizer;
     std::shared_ptr<const text::ChatTemplate> chat_template;
     ModelInfo info;
-    int max_queued = 256;  // at least 1
+    int max_queued = 256;  // at least 1; see may_wait
+    StepLoopOptions options;
   };
   // The clock must outlive the engine.
   ServingEngine(Parts parts, const Clock& clock);
@@ -60,8 +62,9 @@ class ServingEngine final : public Engine {
   std::vector<Arrival> arrivals_;
   std::vector<RequestId> cancels_;
   uint64_t next_id_ = 1;
-  EngineStats stats_;        // as of the last step
-  int never_scheduled_ = 0;  // likewise
+  EngineStats stats_;  // as of the last step
+  // Of which nothing is computed yet; those that the thread has just taken still count.
+  WaitingCounts waiting_;
   bool has_requests_ = false;
   bool draining_ = false;
   bool cancel_all_ = false;

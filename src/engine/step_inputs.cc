@@ -12,8 +12,9 @@ void StepInputs::clear() {
 }
 
 void StepInputs::add(std::span<const int32_t> tokens, int first_position,
-                     const kvcache::BlockTable& blocks, LogitsOf logits_of) {
+                     const kvcache::BlockTable& blocks, int logits) {
   const int count = static_cast<int>(tokens.size());
+  RIDGE_ASSERT(logits >= 0 && logits <= count);
   RIDGE_ASSERT(count >= 1 && static_cast<int>(blocks.blocks().size()) <= blocks_per_sequence_);
   const int first_row = this->tokens();
   token_ids.insert(token_ids.end(), tokens.begin(), tokens.end());
@@ -25,10 +26,9 @@ void StepInputs::add(std::span<const int32_t> tokens, int first_position,
   context_lengths.push_back(first_position + count);
   for (kvcache::BlockId block : blocks.blocks()) block_tables.push_back(block.value);
   block_tables.resize(context_lengths.size() * static_cast<size_t>(blocks_per_sequence_), 0);
-  const int first_output = logits_of == LogitsOf::all    ? first_row
-                           : logits_of == LogitsOf::last ? first_row + count - 1
-                                                         : first_row + count;
-  for (int row = first_output; row < first_row + count; ++row) output_rows.push_back(row);
+  for (int row = first_row + count - logits; row < first_row + count; ++row) {
+    output_rows.push_back(row);
+  }
 }
 
 }  // namespace ridge::engine

@@ -1,9 +1,14 @@
 #include "engine/step_loop.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "base/log.h"
+#include "engine/speculation_gate.h"
+#include "engine/suffix_drafter.h"
+#include "sampling/logits.h"
 #include "sampling/random.h"
 #include "text/tokenizer.h"
 
@@ -23,6 +28,8 @@ struct StepLoop::Choice {
   Sequence sequence;
   sampling::Sampler sampler;
   Answer answer;
+  SuffixDrafter drafter;
+  Acceptance acceptance;
   std::optional<FinishReason> reason;  // once it has ended
 };
 
@@ -32,6 +39,8 @@ struct StepLoop::ActiveRequest {
   RequestListener listener;
   int end_tokens = 0;  // of a sequence: prompt and as many more as max_tokens and the context allow
   Clock::TimePoint submitted;
+  std::optional<Clock::TimePoint> deadline;
+  std::vector<TokenInfo> prompt_logprobs;  // those that were computed
   std::optional<Clock::TimePoint> first_scheduled;
   std::optional<Clock::TimePoint> first_token;
   std::vector<std::unique_ptr<Choice>> choices;
@@ -62,22 +71,31 @@ Error as_error(const std::exception& exception) {
   return Error(ErrorCode::internal, exception.what());
 }
 
-SchedulerLimits scheduler_limits(const RunnerLimits& limits) {
+SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptions& options) {
   return {.step_tokens = limits.tokens,
           .max_sequences = limits.sequences,
-          .block_tokens = limits.block_tokens};
+          .block_tokens = limits.block_tokens,
+          .outputs = limits.outputs,
+          .shares_prefixes = options.prefix_cache};
 }
+
+// Guesses that one sequence may have in a step.
+constexpr int most_drafts = 15;
 
 }  // namespace
 
 StepLoop::StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> tokenizer,
-                   const Clock& clock)
+                   const Clock& clock, const StepLoopOptions& options)
     : runner_(runner),
       tokenizer_(std::move(tokenizer)),
       clock_(clock),
+      options_(options),
       vocab_size_(std::min(runner.vocab_size(), tokenizer_->vocab_size())),
       pool_(runner.limits().blocks),
-      scheduler_(pool_, scheduler_limits(runner.limits())),
+      spill_(open_spill(options.spill, runner)),
+      cache_(pool_, runner.limits().block_tokens, spill_.get()),
+      scheduler_(pool_, cache_, scheduler_limits(runner.limits(), options)),
+      pace_(options.itl_target_ms, runner.limits().tokens),
       inputs_(blocks_per_sequence(runner.limits())) {
   RIDGE_ASSERT(pool_.blocks_total() >= blocks_per_sequence(runner.limits()));
   RIDGE_ASSERT(runner.limits().outputs >= runner.limits().sequences);
@@ -102,6 +120,7 @@ void StepLoop::add(RequestId id, Request request, RequestListener listener,
   active->request = std::move(request);
   active->listener = std::move(listener);
   active->submitted = submitted;
+  if (active->request.deadline) active->deadline = submitted + *active->request.deadline;
   try {
     make_choices(*active);
     // The others follow when the prompt is computed, and share its blocks.
@@ -120,9 +139,15 @@ void StepLoop::make_choices(ActiveRequest& active) {
   // Choices draw different tokens from one seed, also from one that is not the user's.
   sampling::SamplingParams params = request.sampling;
   if (!params.seed) params.seed = sampling::fresh_seed();
+  const SequenceOwner owner = {.priority = request.priority,
+                               .group = request.group,
+                               .weight = request.group_weight,
+                               .deadline = active.deadline,
+                               .cache_root = request.group};
   for (int number = 0; number < request.choices; ++number) {
-    Sequence sequence(SequenceId{next_sequence_++}, request.priority, request.prompt_tokens,
+    Sequence sequence(SequenceId{next_sequence_++}, owner, request.prompt_tokens,
                       kvcache::BlockTable(pool_, runner_.limits().block_tokens));
+    sequence.wants_all_logits = number == 0 && request.prompt_logprobs >= 0;
     active.choices.push_back(std::make_unique<Choice>(
         active, number, std::move(sequence),
         sampling::Sampler(params, request.prompt_tokens, static_cast<uint32_t>(number)),
@@ -144,13 +169,16 @@ void StepLoop::cancel_all() {
 }
 
 void StepLoop::step() {
-  const Batch batch = scheduler_.schedule();
-  if (batch.empty()) return;
-  start_clocks(batch);
+  end_overdue();
+  Batch batch;
   try {
+    propose_drafts();
+    batch = scheduler_.schedule(pace_.prompt_tokens(cost_, scheduler_.decoding()));
+    if (batch.empty()) return;
+    start_clocks(batch);
     const std::span<const float> logits = run(batch);
     scheduler_.complete(batch);
-    take_tokens(batch, logits);
+    take_logits(batch, logits);
   } catch (const std::exception& error) {
     fail(batch, as_error(error));
   }
@@ -158,76 +186,193 @@ void StepLoop::step() {
   ++totals_.steps_total;
 }
 
+void StepLoop::end_overdue() {
+  const Clock::TimePoint now = clock_.now();
+  for (auto next = requests_.begin(); next != requests_.end();) {
+    ActiveRequest& request = *next++->second;
+    if (!request.deadline || now < *request.deadline) continue;
+    end_request(request, FinishReason::failed,
+                Error(ErrorCode::timed_out,
+                      fmt::format("the request's deadline passed after {:.0f} ms, with {} tokens "
+                                  "generated",
+                                  milliseconds(now - request.submitted),
+                                  request.choices.front()->answer.tokens())));
+  }
+  ended_.clear();
+}
+
+void StepLoop::propose_drafts() {
+  if (!options_.speculation || runner_.limits().outputs <= runner_.limits().sequences) return;
+  const int sequences = scheduler_.decoding();
+  int rows = sequences;
+  for (auto& [id, choice] : choices_) {
+    Sequence& sequence = choice->sequence;
+    sequence.draft.clear();
+    if (sequence.state != Sequence::State::running || sequence.pending_tokens() != 1) continue;
+    if (!choice->owner.request.speculation) continue;
+    // The last token of the answer needs no guess: it is sampled.
+    const int room = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
+    const int most = choose_drafts(cost_, choice->acceptance.rate(), std::min(most_drafts, room),
+                                   rows, sequences);
+    if (most > 0) {
+      const auto draft = choice->drafter.propose(sequence.tokens, most).tokens;
+      const auto admissible = static_cast<size_t>(choice->answer.admissible(draft));
+      sequence.draft.assign(draft.begin(), draft.begin() + static_cast<ptrdiff_t>(admissible));
+    }
+    if (sequence.draft.empty()) choice->acceptance.fade();
+    rows += static_cast<int>(sequence.draft.size());
+  }
+}
+
 void StepLoop::start_clocks(const Batch& batch) {
   for (const Chunk& chunk : batch) {
     ActiveRequest& request = choices_.at(chunk.sequence->id)->owner;
-    if (!request.first_scheduled) request.first_scheduled = clock_.now();
+    if (request.first_scheduled) continue;
+    request.first_scheduled = clock_.now();
+    totals_.cached_tokens_total += static_cast<uint64_t>(chunk.sequence->cached_tokens);
   }
 }
 
 std::span<const float> StepLoop::run(const Batch& batch) {
   inputs_.clear();
+  int rows = 0;
+  int prompt_tokens = 0;
+  std::vector<int32_t> guessed;
   for (const Chunk& chunk : batch) {
     const Sequence& sequence = *chunk.sequence;
-    const auto tokens =
-        std::span(sequence.tokens)
-            .subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count));
-    inputs_.add(tokens, chunk.first, sequence.blocks,
-                chunk.reaches_end ? LogitsOf::last : LogitsOf::none);
+    const int known = chunk.count - chunk.drafts;
+    (sequence.pending_tokens() == 1 ? rows : prompt_tokens) += chunk.count;
+    auto tokens = std::span(sequence.tokens)
+                      .subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(known));
+    if (chunk.drafts > 0) {
+      guessed.assign(tokens.begin(), tokens.end());
+      guessed.insert(guessed.end(), sequence.draft.begin(), sequence.draft.end());
+      tokens = guessed;
+    }
+    inputs_.add(tokens, chunk.first, sequence.blocks, chunk.logits);
   }
-  return runner_.run(inputs_);
+  const Clock::TimePoint start = clock_.now();
+  const std::span<const float> logits = runner_.run(inputs_);
+  cost_.observe(rows, prompt_tokens, milliseconds(clock_.now() - start));
+  return logits;
 }
 
-void StepLoop::take_tokens(const Batch& batch, std::span<const float> logits) {
-  const size_t width = static_cast<size_t>(runner_.vocab_size());
-  size_t row = 0;
+std::span<const float> StepLoop::row(std::span<const float> logits, int index) const {
+  const auto width = static_cast<size_t>(runner_.vocab_size());
+  return logits.subspan(width * static_cast<size_t>(index), width)
+      .first(static_cast<size_t>(vocab_size_));
+}
+
+void StepLoop::take_logits(const Batch& batch, std::span<const float> logits) {
+  const auto width = static_cast<size_t>(runner_.vocab_size());
   for (const Chunk& chunk : batch) {
-    if (!chunk.reaches_end) continue;
-    const auto row_logits =
-        logits.subspan(width * row++, width).first(static_cast<size_t>(vocab_size_));
+    if (chunk.logits == 0) continue;
+    const auto rows = logits.first(width * static_cast<size_t>(chunk.logits));
+    logits = logits.subspan(rows.size());
     const auto found = choices_.find(chunk.sequence->id);
     if (found == choices_.end()) continue;  // its request failed at an earlier row
     Choice& choice = *found->second;
     try {
-      take_token(choice, row_logits);
-    } catch (const Error& error) {
-      end_request(choice.owner, FinishReason::failed, error);
+      take_tokens(choice, chunk, rows);
+    } catch (const std::exception& error) {
+      end_request(choice.owner, FinishReason::failed, as_error(error));
     }
   }
 }
 
-void StepLoop::take_token(Choice& choice, std::span<const float> logits) {
+void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const float> logits) {
+  ActiveRequest& request = choice.owner;
+  if (chunk.sequence->wants_all_logits) take_prompt_logprobs(request, chunk, logits);
+  if (!chunk.reaches_end) return;
+  const int first = chunk.logits - 1 - chunk.drafts;
+  // Before this choice can end and free the prompt's blocks.
+  if (choice.number == 0 && choice.answer.tokens() == 0) end_prompt(request, row(logits, first));
+  if (choice.reason) return;
+  const std::vector<int32_t> draft = std::move(choice.sequence.draft);
+  int accepted = 0;
+  // Each row's logits count where the guess before it was what the sampler picks: the answer is
+  // then the one that it would be without guesses, token by token.
+  for (int i = 0; i <= chunk.drafts; ++i) {
+    const auto guess =
+        i < chunk.drafts ? std::optional(draft[static_cast<size_t>(i)]) : std::nullopt;
+    if (!take_token(choice, row(logits, first + i), guess)) break;
+    accepted += guess.has_value();
+  }
+  if (chunk.drafts > 0) {
+    choice.acceptance.observe(chunk.drafts, accepted);
+    totals_.draft_tokens_total += static_cast<uint64_t>(chunk.drafts);
+    totals_.accepted_tokens_total += static_cast<uint64_t>(accepted);
+  }
+  if (choice.reason) return;
+  if (auto delta = choice.answer.take_delta()) tell(request.listener.on_delta, std::move(*delta));
+}
+
+// Whether the next row is that of what was picked: the guess was right, and the answer goes on.
+bool StepLoop::take_token(Choice& choice, std::span<const float> logits,
+                          std::optional<int32_t> guess) {
   ActiveRequest& request = choice.owner;
   const sampling::Pick pick = choice.sampler.pick(logits, choice.answer.constraints(), workspace_);
   if (!request.first_token) request.first_token = clock_.now();
-  // Before this choice can end and free the prompt's blocks.
-  if (choice.number == 0 && choice.answer.tokens() == 0) add_siblings(request);
   choice.sampler.accept(pick.token);
-  choice.sequence.tokens.push_back(pick.token);
+  const bool is_right = guess == pick.token;
+  if (is_right) {
+    scheduler_.accept_draft(choice.sequence, pick.token);
+  } else {
+    choice.sequence.tokens.push_back(pick.token);
+  }
   ++totals_.generated_tokens_total;
   const std::optional<FinishReason> reason = choice.answer.push(pick);
   if (reason) {
     end_choice(choice, *reason);
   } else if (static_cast<int>(choice.sequence.tokens.size()) >= request.end_tokens) {
     end_choice(choice, FinishReason::length);
-  } else if (auto delta = choice.answer.take_delta()) {
-    tell(request.listener.on_delta, std::move(*delta));
+  }
+  return is_right && !choice.reason;
+}
+
+void StepLoop::take_prompt_logprobs(ActiveRequest& request, const Chunk& chunk,
+                                    std::span<const float> logits) {
+  const std::vector<int32_t>& prompt = request.request.prompt_tokens;
+  for (int i = 0; i < chunk.count; ++i) {
+    const auto next = static_cast<size_t>(chunk.first + i) + 1;
+    // What a preempted sequence computes again was told before.
+    if (next >= prompt.size() || next - 1 < request.prompt_logprobs.size()) continue;
+    const auto values = row(logits, i);
+    sampling::check_finite(values);
+    request.prompt_logprobs.push_back(token_info(
+        sampling::logprobs_of(values, prompt[next], request.request.prompt_logprobs), *tokenizer_));
   }
 }
 
-void StepLoop::add_siblings(ActiveRequest& request) {
+// The leader's prompt is computed: what follows from that for the request.
+void StepLoop::end_prompt(ActiveRequest& request, std::span<const float> logits) {
   totals_.prompt_tokens_total += request.request.prompt_tokens.size();
-  const Sequence& leader = request.choices.front()->sequence;
-  const int block_tokens = runner_.limits().block_tokens;
-  // The last prompt token is computed again by each, for its logits;
-  // so nobody writes a shared block.
-  const int shared_blocks = (static_cast<int>(leader.tokens.size()) - 1) / block_tokens;
-  for (size_t number = 1; number < request.choices.size(); ++number) {
-    Sequence& sequence = request.choices[number]->sequence;
-    sequence.blocks.share_prefix(leader.blocks, shared_blocks);
-    sequence.computed_tokens = shared_blocks * block_tokens;
-    scheduler_.add(sequence);
+  if (request.request.prompt_logprobs >= 0) {
+    request.choices.front()->sequence.wants_all_logits = false;
+    tell(request.listener.on_prompt, std::move(request.prompt_logprobs));
   }
+  for (size_t number = 1; number < request.choices.size(); ++number) {
+    if (request.end_tokens > static_cast<int>(request.request.prompt_tokens.size())) {
+      add_sibling(request, *request.choices[number], logits);
+    } else {
+      end_choice(*request.choices[number], FinishReason::length);
+    }
+  }
+  if (request.end_tokens == static_cast<int>(request.request.prompt_tokens.size())) {
+    end_choice(*request.choices.front(), FinishReason::length);
+  }
+}
+
+// The logits after the prompt give every choice its first token.
+void StepLoop::add_sibling(ActiveRequest& request, Choice& choice, std::span<const float> logits) {
+  take_token(choice, logits, std::nullopt);
+  if (choice.reason) return;
+  if (auto delta = choice.answer.take_delta()) tell(request.listener.on_delta, std::move(*delta));
+  const auto copy = scheduler_.fork(request.choices.front()->sequence, choice.sequence);
+  if (!copy) return;
+  std::vector<std::byte> content(runner_.block_bytes());
+  runner_.export_block(copy->from, content);
+  runner_.import_block(copy->to, content);
 }
 
 void StepLoop::end_choice(Choice& choice, FinishReason reason) {
@@ -263,6 +408,8 @@ void StepLoop::settle(ActiveRequest& request, std::optional<Error> error) {
   const Clock::TimePoint now = clock_.now();
   Usage& usage = finish.usage;
   usage.prompt_tokens = static_cast<int>(request.request.prompt_tokens.size());
+  usage.cached_tokens =
+      std::max(0, request.choices.empty() ? 0 : request.choices.front()->sequence.cached_tokens);
   for (const auto& choice : request.choices) {
     finish.reasons.push_back(*choice->reason);
     usage.completion_tokens += choice->answer.tokens();
@@ -293,13 +440,19 @@ EngineStats StepLoop::stats() const {
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
   stats.blocks_total = pool_.blocks_total();
-  stats.blocks_free = pool_.blocks_free();
+  stats.blocks_free = pool_.blocks_available();
+  stats.blocks_cached = cache_.blocks();
+  stats.blocks_spilled = cache_.blocks_spilled();
+  stats.preemptions_total = scheduler_.preemptions_total();
   return stats;
 }
 
-int StepLoop::never_scheduled() const {
-  return static_cast<int>(
-      std::ranges::count_if(requests_, [](const auto& r) { return !r.second->first_scheduled; }));
+WaitingCounts StepLoop::never_scheduled() const {
+  WaitingCounts counts;
+  for (const auto& [id, request] : requests_) {
+    if (!request->first_scheduled) ++counts[request->request.group];
+  }
+  return counts;
 }
 
 }  // namespace ridge::engine

@@ -7,23 +7,34 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/admission.h"
 #include "engine/answer.h"
+#include "engine/block_spill.h"
 #include "engine/engine.h"
+#include "engine/pace.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/step_runner.h"
 #include "kvcache/block_pool.h"
+#include "kvcache/prefix_cache.h"
 #include "sampling/sampler.h"
 
 namespace ridge::engine {
+
+struct StepLoopOptions {
+  bool prefix_cache = true;  // prompts that begin alike share what was computed, within a group
+  bool speculation = true;   // guesses from what a sequence has repeated, where that pays
+  double itl_target_ms = 0;  // between two tokens of an answer; 0: prompts take whole steps
+  SpillOptions spill;        // for blocks that the prefix cache has no room for
+};
 
 // What the engine does between two waits: takes requests, runs one step, tells the listeners. It
 // has no thread and no lock, so that tests drive it step by step.
 class StepLoop {
  public:
   // The runner and the clock must outlive it.
-  StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> tokenizer,
-           const Clock& clock);
+  StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> tokenizer, const Clock& clock,
+           const StepLoopOptions& options = {});
   ~StepLoop();
   StepLoop(const StepLoop&) = delete;
   StepLoop& operator=(const StepLoop&) = delete;
@@ -44,19 +55,26 @@ class StepLoop {
 
   // Not counting requests that were not added yet.
   EngineStats stats() const;
-  // Requests of which nothing was computed yet.
-  int never_scheduled() const;
+  // Requests of which nothing was computed yet, by group.
+  WaitingCounts never_scheduled() const;
 
  private:
   struct Choice;
   struct ActiveRequest;
 
   void make_choices(ActiveRequest& active);
+  void end_overdue();
+  void propose_drafts();
   void start_clocks(const Batch& batch);
   std::span<const float> run(const Batch& batch);
-  void take_tokens(const Batch& batch, std::span<const float> logits);
-  void take_token(Choice& choice, std::span<const float> logits);
-  void add_siblings(ActiveRequest& request);
+  void take_logits(const Batch& batch, std::span<const float> logits);
+  void take_tokens(Choice& choice, const Chunk& chunk, std::span<const float> logits);
+  bool take_token(Choice& choice, std::span<const float> logits, std::optional<int32_t> guess);
+  void take_prompt_logprobs(ActiveRequest& request, const Chunk& chunk,
+                            std::span<const float> logits);
+  void end_prompt(ActiveRequest& request, std::span<const float> logits);
+  void add_sibling(ActiveRequest& request, Choice& choice, std::span<const float> logits);
+  std::span<const float> row(std::span<const float> logits, int index) const;
   void end_choice(Choice& choice, FinishReason reason);
   void end_request(ActiveRequest& request, FinishReason reason, std::optional<Error> error);
   void settle(ActiveRequest& request, std::optional<Error> error);
@@ -65,9 +83,14 @@ class StepLoop {
   StepRunner& runner_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   const Clock& clock_;
+  const StepLoopOptions options_;
   const int vocab_size_;
   kvcache::BlockPool pool_;
+  std::unique_ptr<kvcache::SpillStore> spill_;  // may be null
+  kvcache::PrefixCache cache_;
   Scheduler scheduler_;
+  StepCost cost_;
+  Pace pace_;
   StepInputs inputs_;
   sampling::Workspace workspace_;
   uint64_t next_sequence_ = 0;

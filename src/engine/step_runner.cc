@@ -48,6 +48,14 @@ class DeviceStepRunner final : public StepRunner {
     return download_logits(inputs.outputs());
   }
 
+  size_t block_bytes() const override { return cache_->block_bytes(); }
+  void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
+    cache_->export_block(block.value, to);
+  }
+  void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
+    cache_->import_block(block.value, from);
+  }
+
  private:
   backend::StepLimits step_limits() const {
     return {.tokens = limits_.tokens,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -30,9 +31,6 @@ struct RunnerLimits {
   DType kv_dtype = DType::f16;
 };
 
-// Which rows of a sequence's tokens need logits.
-enum class LogitsOf : uint8_t { none, last, all };
-
 // The inputs of one forward pass, as StepBuffers hold them.
 class StepInputs {
  public:
@@ -41,8 +39,9 @@ class StepInputs {
 
   void clear();
   // `tokens` go to the positions from `first_position` on, which `blocks` has reserved.
+  // logits: rows of logits, for the last so many of the tokens.
   void add(std::span<const int32_t> tokens, int first_position, const kvcache::BlockTable& blocks,
-           LogitsOf logits_of);
+           int logits);
 
   int tokens() const { return static_cast<int>(token_ids.size()); }
   int sequences() const { return static_cast<int>(context_lengths.size()); }
@@ -69,6 +68,11 @@ class StepRunner {
   // Logits [inputs.outputs(), vocab_size()] in float32, valid until the next call. Throws what the
   // device throws.
   virtual std::span<const float> run(const StepInputs& inputs) = 0;
+
+  // A block's keys and values over all layers, between two runs.
+  virtual size_t block_bytes() const = 0;
+  virtual void export_block(kvcache::BlockId block, std::span<std::byte> to) const = 0;
+  virtual void import_block(kvcache::BlockId block, std::span<const std::byte> from) = 0;
 };
 
 // A StepRunner for a model on a device: owns the KV cache, the input buffers and the compiled

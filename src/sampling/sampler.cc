@@ -192,15 +192,16 @@ Pick Sampler::pick(std::span<const float> logits, const Constraints& constraints
                   "no token may come next: the mask and the bans exclude them all");
     }
   }
-  Pick pick;
-  pick.token = params_.temperature == 0.0f ? argmax(adjusted) : draw(adjusted, workspace);
-  if (params_.top_logprobs >= 0) {
-    const double normalizer = log_sum_exp(logits);
-    const auto logprob = [&](float logit) { return static_cast<float>(logit - normalizer); };
-    pick.logprob = logprob(logits[static_cast<size_t>(pick.token)]);
-    pick.top = top_tokens(logits, params_.top_logprobs);
-    for (ScoredToken& token : pick.top) token.score = logprob(token.score);
-  }
+  const int32_t token = params_.temperature == 0.0f ? argmax(adjusted) : draw(adjusted, workspace);
+  if (params_.top_logprobs < 0) return {.token = token};
+  return logprobs_of(logits, token, params_.top_logprobs);
+}
+
+Pick logprobs_of(std::span<const float> logits, int32_t token, int top) {
+  const double normalizer = log_sum_exp(logits);
+  const auto logprob = [&](float logit) { return static_cast<float>(logit - normalizer); };
+  Pick pick{token, logprob(logits[static_cast<size_t>(token)]), top_tokens(logits, top)};
+  for (ScoredToken& each : pick.top) each.score = logprob(each.score);
   return pick;
 }
 

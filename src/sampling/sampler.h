@@ -27,6 +27,9 @@ struct Pick {
   std::vector<ScoredToken> top;  // logprobs of the likeliest tokens, as many as top_logprobs says
 };
 
+// Of the token, and of the `top` likeliest ones, in the softmax of the logits.
+Pick logprobs_of(std::span<const float> logits, int32_t token, int top);
+
 // Memory that picks of all sequences share, of a few times the vocabulary. One thread at a time.
 struct Workspace {
   struct Candidate {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -47,6 +48,18 @@ class FakeRunner final : public StepRunner {
     return logits_;
   }
 
+  size_t block_bytes() const override {
+    return static_cast<size_t>(limits_.block_tokens) * sizeof(Cell);
+  }
+  void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
+    ASSERT_EQ(to.size(), block_bytes());
+    std::memcpy(to.data(), first_cell(block), to.size());
+  }
+  void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
+    ASSERT_EQ(from.size(), block_bytes());
+    std::memcpy(const_cast<Cell*>(first_cell(block)), from.data(), from.size());
+  }
+
   int steps = 0;
   std::function<void(const StepInputs&)> before_step;  // may throw
   std::function<void(const StepInputs&, std::vector<float>& logits)> after_step;
@@ -57,6 +70,9 @@ class FakeRunner final : public StepRunner {
     int32_t position;
   };
 
+  const Cell* first_cell(kvcache::BlockId block) const {
+    return &cache_.at(static_cast<size_t>(block.value * limits_.block_tokens));
+  }
   std::vector<int32_t> context_of(const StepInputs& inputs, int32_t row) const {
     size_t sequence = 0;
     while (inputs.query_starts[sequence + 1] <= row) ++sequence;

@@ -22,6 +22,11 @@ struct RecordedRequest {
 
   RequestListener listener() {
     return {
+        .on_prompt =
+            [this](std::vector<TokenInfo>&& tokens) {
+              EXPECT_FALSE(prompt || finish || deltas > 0);
+              prompt = std::move(tokens);
+            },
         .on_delta =
             [this](Delta&& delta) {
               const auto choice = static_cast<size_t>(delta.choice);
@@ -55,6 +60,7 @@ struct RecordedRequest {
   std::vector<int> token_counts;
   std::vector<std::optional<FinishReason>> reasons;
   std::optional<Finish> finish;
+  std::optional<std::vector<TokenInfo>> prompt;
   int deltas = 0;
 };
 

@@ -14,12 +14,14 @@
 namespace ridge::engine {
 namespace {
 
-// The next token of the fake model: pseudo-random in the whole context, sometimes the end.
+// The next token of the fake model: sometimes the end, one in eight pseudo-random in the whole
+// context, else in the last token, so that answers repeat themselves and guesses come true.
 int32_t next_token(const std::vector<int32_t>& context) {
   uint64_t hash = 1469598103934665603u;
   for (int32_t token : context) hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211u;
   if (hash % 29 == 0) return *small_tokenizer()->eos();
-  return static_cast<int32_t>((hash >> 20) % 50 + 10);
+  if ((hash >> 50) % 8 == 0) return static_cast<int32_t>((hash >> 20) % 50 + 10);
+  return 10 + (context.back() * 7 + 3) % 11;
 }
 
 struct Expected {
@@ -47,7 +49,13 @@ struct Totals {
   int finished = 0;
   int cancelled = 0;
   int failed = 0;
+  int overdue = 0;
+  int scored = 0;
   uint64_t steps = 0;
+  uint64_t cached_tokens = 0;
+  uint64_t preemptions = 0;
+  uint64_t accepted_tokens = 0;
+  uint64_t spilled_blocks = 0;
 };
 
 class RandomLoop {
@@ -56,7 +64,7 @@ class RandomLoop {
       : totals_(totals),
         random_(seed),
         runner_(limits(), small_tokenizer()->vocab_size(), next_token),
-        loop_(runner_, small_tokenizer(), clock_) {
+        loop_(runner_, small_tokenizer(), clock_, options()) {
     const bool fails = pick(0, 3) == 0;
     runner_.before_step = [this, fails](const StepInputs&) {
       clock_.advance(std::chrono::milliseconds(1));
@@ -78,7 +86,12 @@ class RandomLoop {
     }
     for (const auto& request : requests_) check(*request);
     EXPECT_EQ(loop_.stats().finished_total, requests_.size());
-    totals_.steps += loop_.stats().steps_total;
+    const EngineStats stats = loop_.stats();
+    totals_.steps += stats.steps_total;
+    totals_.cached_tokens += stats.cached_tokens_total;
+    totals_.preemptions += stats.preemptions_total;
+    totals_.accepted_tokens += stats.accepted_tokens_total;
+    totals_.spilled_blocks += static_cast<uint64_t>(stats.blocks_spilled);
   }
 
  private:
@@ -98,17 +111,32 @@ class RandomLoop {
     const int least_blocks = kvcache::BlockTable::blocks_for(context_tokens, block_tokens);
     return {.tokens = sequences + pick(0, 30),
             .sequences = sequences,
-            .outputs = sequences,
+            .outputs = sequences + pick(0, 12),
             .context_tokens = context_tokens,
             .block_tokens = block_tokens,
             .blocks = least_blocks + pick(0, 2 * least_blocks)};
   }
 
+  StepLoopOptions options() {
+    return {.prefix_cache = pick(0, 3) != 0,
+            .speculation = pick(0, 3) != 0,
+            .itl_target_ms = static_cast<double>(pick(0, 3)),
+            .spill = {.budget_bytes = static_cast<uint64_t>(pick(0, 2) * 1000)}};
+  }
+
   void arrive() {
     Request request;
     request.prompt_tokens.resize(static_cast<size_t>(pick(1, runner_.limits().context_tokens - 1)));
-    for (int32_t& token : request.prompt_tokens) token = pick(10, 60);
-    request.max_tokens = pick(1, 40);
+    // Prompts begin alike up to somewhere.
+    const size_t alike = static_cast<size_t>(pick(0, 60));
+    for (size_t i = 0; i < request.prompt_tokens.size(); ++i) {
+      request.prompt_tokens[i] = i < alike ? 10 + static_cast<int32_t>(i) : pick(10, 60);
+    }
+    request.group = pick(0, 2) == 0 ? "small" : "large";
+    request.group_weight = request.group == "small" ? 1 : 2;
+    if (pick(0, 9) == 0) request.deadline = std::chrono::milliseconds(pick(0, 60));
+    if (pick(0, 4) == 0) request.prompt_logprobs = pick(0, 2);
+    request.max_tokens = pick(request.prompt_logprobs >= 0 ? 0 : 1, 40);
     request.choices = pick(0, 3) == 0 ? pick(2, 4) : 1;
     request.priority = pick(0, 1);
     request.sampling.temperature = 0.0f;
@@ -135,6 +163,20 @@ class RandomLoop {
     const Expected expected = alone(tracked.request, runner_.limits().context_tokens);
     int completion_tokens = 0;
     bool any_failed = false;
+    const int prompt_tokens = static_cast<int>(tracked.request.prompt_tokens.size());
+    if (recorded.prompt) {
+      ++totals_.scored;
+      ASSERT_EQ(static_cast<int>(recorded.prompt->size()), prompt_tokens - 1);
+      for (int i = 1; i < prompt_tokens; ++i) {
+        const TokenInfo& info = (*recorded.prompt)[static_cast<size_t>(i) - 1];
+        ASSERT_EQ(info.picked.token, tracked.request.prompt_tokens[static_cast<size_t>(i)]);
+        const std::vector<int32_t> before(tracked.request.prompt_tokens.begin(),
+                                          tracked.request.prompt_tokens.begin() + i);
+        ASSERT_EQ(info.picked.logprob > -0.1f, next_token(before) == info.picked.token);
+      }
+    } else {
+      EXPECT_TRUE(tracked.request.prompt_logprobs < 0 || recorded.token_counts[0] == 0);
+    }
     for (size_t choice = 0; choice < recorded.reasons.size(); ++choice) {
       const FinishReason reason = *recorded.reasons[choice];
       completion_tokens += recorded.token_counts[choice];
@@ -155,6 +197,8 @@ class RandomLoop {
       EXPECT_EQ(tokens, wanted) << "batching changed the answer";
     }
     EXPECT_EQ(recorded.finish->error.has_value(), any_failed);
+    totals_.overdue +=
+        recorded.finish->error && recorded.finish->error->code() == ErrorCode::timed_out;
     EXPECT_EQ(recorded.finish->usage.completion_tokens, completion_tokens);
     EXPECT_EQ(recorded.finish->usage.prompt_tokens,
               static_cast<int>(tracked.request.prompt_tokens.size()));
@@ -180,6 +224,12 @@ TEST(StepLoopRandom, EveryRequestEndsOnceWithTheAnswerItWouldHaveAlone) {
   EXPECT_GT(totals.finished, 5000);
   EXPECT_GT(totals.cancelled, 1000);
   EXPECT_GT(totals.failed, 1000);
+  EXPECT_GT(totals.overdue, 100);
+  EXPECT_GT(totals.scored, 1000);
+  EXPECT_GT(totals.cached_tokens, 10000u);
+  EXPECT_GT(totals.preemptions, 1000u);
+  EXPECT_GT(totals.accepted_tokens, 1000u);
+  EXPECT_GT(totals.spilled_blocks, 100u);
 }
 
 }  // namespace

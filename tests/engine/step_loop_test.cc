@@ -154,7 +154,7 @@ TEST(StepLoop, ChoicesShareThePromptAndCountItOnce) {
   EXPECT_EQ(r.finish->usage.prompt_tokens, 21);
   EXPECT_EQ(r.finish->usage.completion_tokens, 3 * answer_tokens);
   // Five whole blocks of the prompt are shared; only its last token is computed again.
-  EXPECT_EQ(computed_tokens, 21 + 2 * 1 + 3 * (answer_tokens - 1));
+  EXPECT_EQ(computed_tokens, 21 + 3 * (answer_tokens - 1));
 }
 
 TEST(StepLoop, ChoicesOfOneSeedDifferAndRepeat) {
@@ -290,10 +290,10 @@ TEST(StepLoop, CountsWhatItDid) {
   LoopFixture f(roomy, "", /*then_ends=*/false);
   f.add(f.request(5, 3));
   f.add(f.request(6, 4));
-  EXPECT_EQ(f.loop.never_scheduled(), 2);
+  EXPECT_EQ(total(f.loop.never_scheduled()), 2);
   EXPECT_EQ(f.loop.stats().waiting, 2);
   f.loop.step();
-  EXPECT_EQ(f.loop.never_scheduled(), 0);
+  EXPECT_EQ(total(f.loop.never_scheduled()), 0);
   EXPECT_EQ(f.loop.stats().running, 2);
   f.run_all();
   const EngineStats stats = f.loop.stats();
@@ -302,6 +302,53 @@ TEST(StepLoop, CountsWhatItDid) {
   EXPECT_EQ(stats.finished_total, 2u);
   EXPECT_EQ(stats.steps_total, 4u);
   EXPECT_EQ(stats.running + stats.waiting, 0);
+}
+
+TEST(StepLoop, ADeadlineThatPassesEndsTheRequestAsTimedOut) {
+  LoopFixture f(roomy, "", /*then_ends=*/false);
+  Request request = f.request(5, 100);
+  request.deadline = milliseconds(50);
+  RecordedRequest& r = f.add(request);
+  f.loop.step();
+  f.loop.step();
+  EXPECT_FALSE(r.finish);
+  f.clock.advance(milliseconds(50));
+  f.loop.step();
+  ASSERT_TRUE(r.finish);
+  ASSERT_TRUE(r.finish->error);
+  EXPECT_EQ(r.finish->error->code(), ErrorCode::timed_out);
+  EXPECT_EQ(r.content[0], "aa") << "what there was is told";
+  EXPECT_EQ(f.loop.stats().blocks_free, f.loop.stats().blocks_total);
+}
+
+TEST(StepLoop, ASecondPromptOfTheGroupReportsWhatItFoundInTheCache) {
+  LoopFixture f(roomy, "yes");
+  const Request request = f.request(41, 10);
+  f.add(request);
+  f.run_all();
+  RecordedRequest& again = f.add(request);
+  f.run_all();
+  EXPECT_EQ(again.finish->usage.cached_tokens, 40);
+  EXPECT_EQ(again.content[0], "yes");
+  Request other = request;
+  other.group = "other";
+  RecordedRequest& foreign = f.add(other);
+  f.run_all();
+  EXPECT_EQ(foreign.finish->usage.cached_tokens, 0) << "another group's prompts are its own";
+}
+
+TEST(StepLoop, OnlyThePromptIsScoredWhereNoTokenIsAskedFor) {
+  LoopFixture f(roomy, "yes");
+  Request request = f.request(9, 0);
+  request.prompt_logprobs = 2;
+  request.choices = 2;
+  RecordedRequest& r = f.add(request);
+  f.run_all();
+  ASSERT_TRUE(r.prompt);
+  EXPECT_EQ(r.prompt->size(), 8u);
+  EXPECT_EQ(r.prompt->front().top.size(), 2u);
+  EXPECT_EQ(r.finish->usage.completion_tokens, 0);
+  EXPECT_EQ(r.reasons[1], FinishReason::length);
 }
 
 }  // namespace

@@ -1,0 +1,34 @@
+#pragma once
+
+#include "engine/pace.h"
+
+namespace ridge::engine {
+
+// How often guesses of one sequence have been right lately.
+class Acceptance {
+ public:
+  // `accepted` of `drafted` guesses, from the first on, were right.
+  void observe(int drafted, int accepted);
+  // A step without guesses: what was seen counts less.
+  void fade();
+  // The probability that the next guess is right where all before it were; in (0, 1).
+  double rate() const;
+
+ private:
+  // As if so many guesses had been seen before the first.
+  static constexpr double prior_right = 1.4;
+  static constexpr double prior_wrong = 0.6;
+  double right_ = 0;
+  double wrong_ = 0;
+};
+
+// Tokens that a step gives a sequence with `drafts` guesses, each right with probability `rate`
+// where all before it were: (1 - rate^(drafts + 1)) / (1 - rate). Leviathan et al., "Fast inference
+// from transformers via speculative decoding", ICML 2023, equation 1.
+double expected_tokens(double rate, int drafts);
+
+// How many of at most `most` guesses to check for one sequence, in a step that has `rows` rows for
+// `sequences` sequences without them: as many as give the most tokens a millisecond.
+int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences);
+
+}  // namespace ridge::engine
