@@ -31,6 +31,10 @@ struct ServeOptions {
   std::string log_level = "info";
   engine::EngineOptions engine;
   int64_t kv_cache_mib = 0;
+  int64_t kv_spill_mib = 0;
+  std::string kv_spill_folder;
+  bool no_prefix_cache = false;
+  bool no_speculation = false;
   server::ServerOptions server;
   int max_body_mib = 8;
   int drain_s = 30;
@@ -134,6 +138,10 @@ void serve(Context& context, ServeOptions& options) {
   log::set_level(log::level_from_name(options.log_level));
   signal(SIGPIPE, SIG_IGN);  // a reader of ours that goes away must not end the server
   options.engine.kv_cache_bytes = static_cast<uint64_t>(options.kv_cache_mib) << 20;
+  options.engine.kv_spill_bytes = static_cast<uint64_t>(options.kv_spill_mib) << 20;
+  options.engine.kv_spill_folder = options.kv_spill_folder;
+  options.engine.prefix_cache = !options.no_prefix_cache;
+  options.engine.speculation = !options.no_speculation;
   options.engine.mixed_precision = mixed_precision(options.precision);
   const server::ServerOptions server_choice = server_options(options);
   const std::vector<Choice> choices = find_models(context, options.models);
@@ -177,6 +185,19 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
   add_setting(command, "kv-cache-mib", options.kv_cache_mib,
               "Memory for the KV cache; 0 to choose it")
       ->check(CLI::NonNegativeNumber);
+  add_setting(command, "itl-target-ms", engine.itl_target_ms,
+              "Between two tokens of an answer, while other prompts are read; 0 for the fastest "
+              "prompts")
+      ->check(CLI::Range(0.0, 60000.0));
+  add_setting(command, "no-prefix-cache", options.no_prefix_cache,
+              "Read every prompt whole, also where it begins like an earlier one");
+  add_setting(command, "kv-spill-mib", options.kv_spill_mib,
+              "Keep prefixes that the KV cache has no room for, in so much memory or disk")
+      ->check(CLI::NonNegativeNumber);
+  add_setting(command, "kv-spill-folder", options.kv_spill_folder,
+              "A folder for them; without it they are kept in memory");
+  add_setting(command, "no-speculation", options.no_speculation,
+              "Do not guess how an answer repeats itself (guesses change its speed alone)");
 }
 
 // Given once for each value, or with commas; a model's name behind it is not taken for one more.

@@ -79,11 +79,13 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
                                       const EngineOptions& options) {
   check_options(options);
   auto owned = std::make_shared<Owned>();
-  owned->loaded =
-      LoadedModel::load(model, {.device = options.device,
-                                .device_options = {.threads = options.threads, .isa = options.isa},
-                                .mixed_precision = options.mixed_precision,
-                                .progress = options.load_progress});
+  LoadOptions load_options;
+  load_options.device = options.device;
+  load_options.device_options.threads = options.threads;
+  load_options.device_options.isa = options.isa;
+  load_options.mixed_precision = options.mixed_precision;
+  load_options.progress = options.load_progress;
+  owned->loaded = LoadedModel::load(model, load_options);
   const LoadedModel& loaded = *owned->loaded;
   const RunnerLimits limits = runner_limits(loaded, options);
   ServingEngine::Parts parts;

@@ -137,6 +137,7 @@ void Connection::describe_request(const Parser& parser) {
   exchange_.method = head.method_string();
   exchange_.target = head.target();
   exchange_.origin = head[http::field::origin];
+  exchange_.group = head[http::field::authorization];
   // Two names of one host are no name: proxies disagree on which counts.
   if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
   exchange_.route = match_route(exchange_.target);

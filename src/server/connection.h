@@ -35,6 +35,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   struct Exchange {
     std::string id;  // x-request-id
     std::string method, target, origin, host;
+    // Who shares turns and prefixes: whoever sends the same key. Nothing checks the key yet.
+    std::string group;
     RouteMatch route;
     bool is_http_1_0 = false;
     bool keep_alive = false;

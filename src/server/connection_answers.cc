@@ -286,6 +286,7 @@ asio::awaitable<void> Connection::generate(std::string body) {
 
 asio::awaitable<void> Connection::run(const api::ServedModel& model,
                                       std::vector<engine::Request> requests, api::Answer& answer) {
+  for (engine::Request& request : requests) request.group = exchange_.group;
   const bool streams = answer.streams();
   const auto queue = std::make_shared<AnswerQueue>(
       static_cast<int>(requests.size()),

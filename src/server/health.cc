@@ -23,10 +23,14 @@ void append_model(std::string& out, const api::ServedModel& model) {
   fmt::format_to(
       std::back_inserter(out),
       ",\"context_length\":{},\"running\":{},\"waiting\":{},\"blocks_total\":{},\"blocks_free\":{},"
-      "\"prompt_tokens_total\":{},\"generated_tokens_total\":{},\"steps_total\":{},"
+      "\"blocks_cached\":{},\"blocks_spilled\":{},\"prompt_tokens_total\":{},"
+      "\"cached_tokens_total\":{},\"generated_tokens_total\":{},\"draft_tokens_total\":{},"
+      "\"accepted_tokens_total\":{},\"preemptions_total\":{},\"steps_total\":{},"
       "\"finished_total\":{}}}",
       model.engine->model_info().context_tokens, stats.running, stats.waiting, stats.blocks_total,
-      stats.blocks_free, stats.prompt_tokens_total, stats.generated_tokens_total, stats.steps_total,
+      stats.blocks_free, stats.blocks_cached, stats.blocks_spilled, stats.prompt_tokens_total,
+      stats.cached_tokens_total, stats.generated_tokens_total, stats.draft_tokens_total,
+      stats.accepted_tokens_total, stats.preemptions_total, stats.steps_total,
       stats.finished_total);
 }
 
