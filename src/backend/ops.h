@@ -52,6 +52,9 @@ struct StepLimits {
   int outputs = 0;
   int blocks_per_sequence = 0;
   int block_copies = 0;
+  // What a step computes for a token depends, to the last bit, on the token's own sequence alone: not
+  // on what else is in the step, nor on the chunks in which its context was computed.
+  bool batch_invariant = false;
 };
 
 // out[t] = table[ids[t]], dequantised.

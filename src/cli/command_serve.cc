@@ -196,6 +196,10 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::NonNegativeNumber);
   add_setting(command, "kv-spill-folder", options.kv_spill_folder,
               "A folder for them; without it they are kept in memory");
+  add_setting(
+      command, "batch-invariant", engine.batch_invariant,
+      "The same request gets the same answer to the last bit, alone or among others; slower "
+      "over long contexts");
   add_setting(command, "no-speculation", options.no_speculation,
               "Do not guess how an answer repeats itself (guesses change its speed alone)");
 }

@@ -35,6 +35,7 @@ void check_options(const EngineOptions& options) {
 RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& options) {
   RunnerLimits limits;
   limits.kv_dtype = options.kv_dtype;
+  limits.batch_invariant = options.batch_invariant;
   limits.sequences = options.max_sequences;
   // Guesses have rows of logits of their own; as many as cost no more than 64 MB.
   const int vocab_size = loaded.model().config().vocab_size;

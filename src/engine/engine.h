@@ -27,12 +27,13 @@ struct EngineOptions {
   int threads = 0;                      // 0: as many as this process may use
   std::string isa;                      // "": the best that the machine has
   std::optional<bool> mixed_precision;  // as model::ModelOptions
-  int context_tokens = 0;       // per sequence; 0: the model's own, at most 32768 by default
-  uint64_t kv_cache_bytes = 0;  // 0: chosen from free memory and the context
-  DType kv_dtype = DType::f16;  // how keys and values are kept; those of DeviceInfo::kv_dtypes
-  bool prefix_cache = true;     // as StepLoopOptions
-  bool speculation = true;      // likewise
-  double itl_target_ms = 150;   // likewise
+  int context_tokens = 0;        // per sequence; 0: the model's own, at most 32768 by default
+  uint64_t kv_cache_bytes = 0;   // 0: chosen from free memory and the context
+  DType kv_dtype = DType::f16;   // how keys and values are kept; those of DeviceInfo::kv_dtypes
+  bool prefix_cache = true;      // as StepLoopOptions
+  bool speculation = true;       // likewise
+  bool batch_invariant = false;  // as backend::StepLimits: answers do not depend on other requests
+  double itl_target_ms = 150;    // likewise
   uint64_t kv_spill_bytes = 0;  // of blocks that the prefix cache has no room for; 0: they are lost
   std::filesystem::path kv_spill_folder;  // "": in memory
   int max_sequences = 16;                 // running at once

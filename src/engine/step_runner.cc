@@ -61,7 +61,8 @@ class DeviceStepRunner final : public StepRunner {
     return {.tokens = limits_.tokens,
             .sequences = limits_.sequences,
             .outputs = limits_.outputs,
-            .blocks_per_sequence = blocks_per_sequence(limits_)};
+            .blocks_per_sequence = blocks_per_sequence(limits_),
+            .batch_invariant = limits_.batch_invariant};
   }
 
   void allocate_inputs(backend::Device& device) {

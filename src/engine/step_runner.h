@@ -29,6 +29,7 @@ struct RunnerLimits {
   int block_tokens = 16;   // a power of two
   int blocks = 0;          // of the KV cache
   DType kv_dtype = DType::f16;
+  bool batch_invariant = false;  // as backend::StepLimits
 };
 
 // The inputs of one forward pass, as StepBuffers hold them.

@@ -89,8 +89,9 @@ class FlashAttention {
       from = first_key_[r] < from ? first_key_[r] : from;
       to = end_key_[r] > to ? end_key_[r] : to;
     }
-    // Blocks that no row's window reaches are never read.
-    for (int key = from / 16 * 16; key < to; key += attention_chunk) {
+    // Blocks that no row's window reaches are never read, unless every row must sum in the same chunks.
+    const int first_chunk = job_.batch_invariant ? attention_chunk : 16;
+    for (int key = from / first_chunk * first_chunk; key < to; key += attention_chunk) {
       open_chunk(key, to - key < attention_chunk ? to - key : attention_chunk);
       in_blocks([&]<int R>(int first) { score<R>(first); });
       for (int r = 0; r < job_.rows; ++r) weigh(key, r);
@@ -333,7 +334,7 @@ void attend(const AttentionJob& job) {
     // A rounded weight matters where few keys share the sum; there, exact ones cost little.
     constexpr int few_keys = 256;
     const int last_row = job.first_row + job.rows - 1;
-    if (job.first_position + last_row / job.group_heads < few_keys) {
+    if (job.batch_invariant || job.first_position + last_row / job.group_heads < few_keys) {
       FlashAttention<V, Bf16Math<V, true>, E, false>(job).run();
     } else {
       FlashAttention<V, Bf16Math<V, false>, E, false>(job).run();

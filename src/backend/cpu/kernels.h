@@ -100,9 +100,10 @@ struct AttentionJob {
   float scale;
   int window;
   float soft_cap;
-  const float* sinks;  // of the group's first head, or nullptr
-  std::byte* scratch;  // attention_scratch_bytes(kv)
-  float* partial;      // [rows][partial_floats(kv)] instead of `out`, or nullptr
+  const float* sinks;    // of the group's first head, or nullptr
+  std::byte* scratch;    // attention_scratch_bytes(kv)
+  float* partial;        // [rows][partial_floats(kv)] instead of `out`, or nullptr
+  bool batch_invariant;  // a row's result may not depend on the other rows
 };
 
 inline constexpr int attention_rows = 48;
@@ -135,9 +136,9 @@ struct TileDotKernels {
   void (*end)();
 };
 
-// What one thread can do at most with an instruction set (machine_probe.h). Each multiplies operands
-// at hand `rounds` times and returns the multiply-adds done; null where the instructions are none of
-// this set's.
+// What one thread can do at most with an instruction set (machine_probe.h). Each multiplies
+// operands at hand `rounds` times and returns the multiply-adds done; null where the instructions
+// are none of this set's.
 struct PeakKernels {
   int64_t (*f32)(int64_t rounds);
   int64_t (*i8)(int64_t rounds);

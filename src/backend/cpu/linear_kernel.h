@@ -191,8 +191,9 @@ template <class V, DType D, int Tokens>
 void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t stride,
                float* out) {
   constexpr int element = D == DType::f32 ? 4 : 2;
-  // Few tokens leave the multiply-adds waiting for each other, so columns take turns.
-  constexpr int turns = Tokens >= 4 ? 1 : 4;
+  // A single token would leave the multiply-adds waiting for each other, so columns take turns; for any
+  // number of tokens the same, so that each one's sum is the same in any batch.
+  constexpr int turns = 2;
   using F = typename V::F;
   for (int part = 0; part < strip_rows; part += V::lanes) {
     F acc[turns][Tokens];

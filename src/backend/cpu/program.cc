@@ -6,9 +6,23 @@
 
 namespace ridge::backend::cpu {
 
+namespace {
+
+// Without the kernels that a linear takes for many rows alone, and that round otherwise.
+KernelTable batch_invariant(KernelTable kernels) {
+  kernels.panel = {};
+  kernels.tiles = {};
+  return kernels;
+}
+
+}  // namespace
+
 CpuProgram::CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels)
-    : team_(team), kernels_(kernels), limits_(recording.limits), inputs_(recording) {
-  steps_ = make_schedule(recording, team.size(), kernels);
+    : team_(team),
+      kernels_(recording.limits.batch_invariant ? batch_invariant(kernels) : kernels),
+      limits_(recording.limits),
+      inputs_(recording) {
+  steps_ = make_schedule(recording, team.size(), kernels_);
   size_t shared = 0;
   size_t own = 0;
   for (const auto& step : steps_) {
@@ -34,8 +48,9 @@ void CpuProgram::run(const StepShape& shape) {
   RIDGE_ASSERT(shape.tokens <= limits_.tokens && shape.sequences <= limits_.sequences);
   RIDGE_ASSERT(shape.outputs <= limits_.outputs && shape.block_copies <= limits_.block_copies);
   for (size_t i = 0; i < steps_.size(); ++i) counters_[i].store(0, std::memory_order_relaxed);
-  Run run{kernels_, arena_, inputs_, shape, team_, shared_scratch_.data(), member_scratch_,
-          counters_.get()};
+  Run run{kernels_,        arena_,          inputs_,
+          shape,           team_,           shared_scratch_.data(),
+          member_scratch_, counters_.get(), limits_.batch_invariant};
   team_.run([&](int member) {
     for (const auto& step : steps_) {
       step->run(run, member);

@@ -18,7 +18,7 @@ class CpuProgram final : public Program {
 
  private:
   ThreadTeam& team_;
-  const KernelTable& kernels_;
+  const KernelTable kernels_;
   StepLimits limits_;
   StepPointers inputs_;
   std::vector<std::unique_ptr<Step>> steps_;

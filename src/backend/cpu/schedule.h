@@ -66,6 +66,7 @@ struct Run {
   std::byte* shared_scratch;
   std::vector<Memory>& member_scratch;
   std::atomic<int64_t>* counters;  // one for each step, zero when the run begins
+  bool batch_invariant;            // as StepLimits
 
   int rows(Rows kind) const { return kind == Rows::tokens ? shape.tokens : shape.outputs; }
 };
@@ -100,7 +101,8 @@ class Step {
 template <typename Fn>
 void split_rows(int rows, int members, int member, Fn fn) {
   const int last = static_cast<int>(static_cast<int64_t>(rows) * (member + 1) / members);
-  for (int r = static_cast<int>(static_cast<int64_t>(rows) * member / members); r < last; ++r) fn(r);
+  for (int r = static_cast<int>(static_cast<int64_t>(rows) * member / members); r < last; ++r)
+    fn(r);
 }
 
 // Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, and RoPE →

@@ -138,6 +138,7 @@ class AttentionStep final : public Step {
     Division d;
     d.tiles = (rows + attention_rows - 1) / attention_rows;
     d.range_keys = context;
+    if (run.batch_invariant) return d;
     if (rows > partial_rows || run.shape.sequences * layout().kv_heads > most_split_groups)
       return d;
     if (window > 0) d.first_key = std::max(0, context - tokens + 1 - window) / 16 * 16;
@@ -240,6 +241,7 @@ class AttentionStep final : public Step {
     job.sinks = op.sinks == nullptr
                     ? nullptr
                     : static_cast<const CpuWeight*>(op.sinks)->values() + head * group;
+    job.batch_invariant = run.batch_invariant;
     job.scratch = run.member_scratch[member].data();
     return job;
   }

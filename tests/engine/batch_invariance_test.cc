@@ -1,0 +1,171 @@
+// Under batch_invariant, a token's logits are the same to the last bit however its context was
+// computed and whatever else is in the step.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/registry.h"
+#include "base/error.h"
+#include "engine/loaded_model.h"
+#include "engine/step_runner.h"
+#include "kvcache/block_pool.h"
+
+namespace ridge::engine {
+namespace {
+
+// Enough for a decoding row's context to be split, where it may be.
+constexpr int context_tokens = 400;
+
+struct Case {
+  std::string model;
+  DType kv_dtype;
+  std::string isa;
+};
+
+std::string name_of(const Case& c) {
+  std::string name = c.model + "_" + std::string(ridge::name(c.kv_dtype)) + "_" + c.isa;
+  std::ranges::replace_if(
+      name, [](char each) { return !std::isalnum(each); }, '_');
+  return name;
+}
+
+class Sequence {
+ public:
+  Sequence(kvcache::BlockPool& pool, uint32_t seed, int count, int vocab_size) : table(pool, 16) {
+    std::mt19937 random(seed);
+    for (int i = 0; i < count; ++i) {
+      tokens.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(vocab_size)));
+    }
+    RIDGE_ASSERT(table.reserve(count));
+  }
+
+  std::vector<int32_t> tokens;
+  int computed = 0;
+  kvcache::BlockTable table;
+  std::vector<std::vector<float>> logits;
+};
+
+class BatchInvariance : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    LoadOptions options;
+    options.device = "cpu";
+    options.device_options.isa = GetParam().isa;
+    options.device_options.threads = 2;
+    options.mixed_precision = GetParam().model.find("q4_k") != std::string::npos;
+    try {
+      model_ = LoadedModel::load(
+          std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/" + GetParam().model, options);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::unsupported && error.code() != ErrorCode::invalid_argument)
+        throw;
+      GTEST_SKIP() << "this machine does not run " << GetParam().isa << ": " << error.message();
+    }
+  }
+
+  // Computes sequence 0 among `others` in chunks of random sizes up to `most`.
+  std::vector<std::vector<float>> logits(int others, int most, uint32_t seed,
+                                         bool batch_invariant = true) {
+    RunnerLimits limits = {.tokens = 128,
+                           .sequences = 8,
+                           .outputs = 128,
+                           .context_tokens = context_tokens,
+                           .blocks = 8 * ((context_tokens + 15) / 16),
+                           .kv_dtype = GetParam().kv_dtype,
+                           .batch_invariant = batch_invariant};
+    const auto runner = create_step_runner(model_->device(), model_->model(), limits);
+    const auto width = static_cast<size_t>(runner->vocab_size());
+    std::mt19937 random(seed);
+    kvcache::BlockPool pool(limits.blocks);
+    std::vector<std::unique_ptr<Sequence>> sequences;
+    for (int i = 0; i <= others; ++i) {
+      const int count = i == 0 ? context_tokens : 1 + static_cast<int>(random() % 300);
+      sequences.push_back(std::make_unique<Sequence>(pool, i == 0 ? 1 : random(), count,
+                                                     model_->model().config().vocab_size));
+    }
+    StepInputs inputs(blocks_per_sequence(limits));
+    while (sequences[0]->computed < context_tokens) {
+      inputs.clear();
+      std::vector<std::pair<Sequence*, int>> rows;
+      const int turn = static_cast<int>(random() % sequences.size());
+      for (int i = 0; i < static_cast<int>(sequences.size()); ++i) {
+        Sequence& s =
+            *sequences[static_cast<size_t>((i + turn) % static_cast<int>(sequences.size()))];
+        const int left = static_cast<int>(s.tokens.size()) - s.computed;
+        const int room = limits.tokens - inputs.tokens();
+        const int count =
+            std::min({1 + static_cast<int>(random() % static_cast<uint32_t>(most)), left, room});
+        if (count <= 0) continue;
+        inputs.add(std::span(s.tokens).subspan(static_cast<size_t>(s.computed),
+                                               static_cast<size_t>(count)),
+                   s.computed, s.table, count);
+        s.computed += count;
+        for (int row = 0; row < count; ++row) rows.emplace_back(&s, row);
+      }
+      const auto values = runner->run(inputs);
+      for (size_t row = 0; row < rows.size(); ++row) {
+        const auto line = values.subspan(row * width, width);
+        rows[row].first->logits.emplace_back(line.begin(), line.end());
+      }
+    }
+    return sequences[0]->logits;
+  }
+
+  std::unique_ptr<LoadedModel> model_;
+};
+
+int first_difference(const std::vector<std::vector<float>>& a,
+                     const std::vector<std::vector<float>>& b) {
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::memcmp(a[i].data(), b[i].data(), a[i].size() * sizeof(float)) != 0) {
+      return static_cast<int>(i);
+    }
+  }
+  return -1;
+}
+
+TEST_P(BatchInvariance, WithoutItALongContextIsSummedOtherwise) {
+  if (GetParam().kv_dtype != DType::f16) return;  // one dtype shows that the test can fail
+  EXPECT_NE(first_difference(logits(0, 128, 1, /*batch_invariant=*/false),
+                             logits(0, 1, 2, /*batch_invariant=*/false)),
+            -1);
+}
+
+TEST_P(BatchInvariance, LogitsAreTheSameAloneInAnyBatchAndInAnyChunks) {
+  const auto alone = logits(/*others=*/0, /*most=*/128, 1);
+  ASSERT_EQ(alone.size(), static_cast<size_t>(context_tokens));
+  EXPECT_EQ(first_difference(alone, logits(0, 1, 2)), -1) << "token by token";
+  EXPECT_EQ(first_difference(alone, logits(0, 37, 3)), -1) << "in chunks of up to 37";
+  EXPECT_EQ(first_difference(alone, logits(7, 3, 4)), -1) << "among others that decode";
+  EXPECT_EQ(first_difference(alone, logits(5, 60, 5)), -1) << "among others' prompts";
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const std::string isa : {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"}) {
+    for (const std::string model : {"llama-q4_k_m.gguf", "llama-q4_1.gguf"}) {
+      all.push_back({model, DType::f16, isa});
+    }
+  }
+  for (DType dtype : {DType::bf16, DType::i8, DType::f32}) {
+    for (const std::string isa : {"avx2", "avx512_vnni", "avx512_bf16"}) {
+      all.push_back({"llama-q8_0.gguf", dtype, isa});
+    }
+  }
+  for (const std::string model :
+       {"llama-f32.gguf", "llama-bf16.gguf", "llama-k-mix.gguf", "qwen2-q8_0.gguf"}) {
+    all.push_back({model, DType::f16, "avx2"});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(, BatchInvariance, testing::ValuesIn(cases()),
+                         [](const auto& info) { return name_of(info.param); });
+
+}  // namespace
+}  // namespace ridge::engine
