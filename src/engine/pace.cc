@@ -42,8 +42,8 @@ double StepCost::decode_ms(int rows) const {
   const double variance = rows_squared_ / weight_ - mean_rows * mean_rows;
   if (variance < 0.01) return mean_ms;
   const double slope = (rows_ms_ / weight_ - mean_rows * mean_ms) / variance;
-  // Noise may tilt the line; but no step is faster for doing more, nor its first rows dearer than the
-  // others.
+  // Noise may tilt the line; but no step is faster for doing more, nor its first rows dearer than
+  // the others.
   const double least = mean_ms * std::min(1.0, rows / mean_rows);
   return std::max(mean_ms + std::max(0.0, slope) * (rows - mean_rows), least);
 }

@@ -12,6 +12,10 @@
 
 namespace ridge::engine {
 
+// Which hidden states stand for a text: the mean over its tokens, or that of the last one, which
+// has seen all others.
+enum class Pooling { mean, last };
+
 // One accepted piece of work: a prompt and how to continue it.
 struct Request {
   std::string id;                      // for logs and traces
@@ -34,6 +38,8 @@ struct Request {
   std::optional<Clock::Duration> deadline;
   // Logprobs of each prompt token and so many others; -1: none. See RequestListener::on_prompt.
   int prompt_logprobs = -1;
+  // Instead of an answer, a vector that stands for the prompt; nothing is generated.
+  std::optional<Pooling> embedding;
   bool speculation = true;  // guesses never change the answer, only how fast it comes
 };
 
@@ -81,6 +87,8 @@ struct RequestListener {
   // Before any delta, where prompt_logprobs was asked for: all prompt tokens but the first, which
   // nothing predicts.
   std::function<void(std::vector<TokenInfo>&&)> on_prompt;
+  // Where an embedding was asked for: [hidden], not normalised.
+  std::function<void(std::vector<float>&&)> on_embedding;
   std::function<void(Delta&&)> on_delta;
   std::function<void(int choice, FinishReason reason)> on_choice_finish;  // before on_finish
   std::function<void(const Finish&)> on_finish;                           // exactly once

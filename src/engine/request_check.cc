@@ -37,13 +37,17 @@ void check_prompt(const Request& request, int vocab_size, int context_tokens) {
 void check_request(const Request& request, int vocab_size, int context_tokens) {
   check_prompt(request, vocab_size, context_tokens);
   // Who asks for the prompt's logprobs may want nothing else.
-  const int least_tokens = request.prompt_logprobs >= 0 ? 0 : 1;
+  const int least_tokens = request.prompt_logprobs >= 0 || request.embedding ? 0 : 1;
   require(
       request.max_tokens >= least_tokens, "max_tokens",
       fmt::format("max_tokens is {}; it must be at least {}", request.max_tokens, least_tokens));
   require(request.min_tokens >= 0 && request.min_tokens <= request.max_tokens, "min_tokens",
           fmt::format("min_tokens is {}; it must be from 0 to max_tokens, which is {}",
                       request.min_tokens, request.max_tokens));
+  if (request.embedding) {
+    require(request.max_tokens == 0 && request.choices == 1 && request.prompt_logprobs < 0, "input",
+            "an embedding has no answer, choices or logprobs");
+  }
   require(request.choices >= 1 && request.choices <= max_choices, "n",
           fmt::format("n is {}; it must be from 1 to {}", request.choices, max_choices));
   require(request.stop.size() <= max_stop_sequences, "stop",

@@ -167,7 +167,7 @@ void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outpu
   for (Sequence* sequence : running_) {
     if (sequence->pending_tokens() > 1) continue;
     batch.push_back({sequence, sequence->computed_tokens, 1, /*reaches_end=*/true,
-                     /*drafts=*/0, /*logits=*/1});
+                     /*drafts=*/0, /*outputs=*/1});
     --budget_tokens;
   }
   for (Chunk& chunk : batch) {
@@ -181,7 +181,7 @@ void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outpu
     draft.resize(static_cast<size_t>(drafts));
     chunk.drafts = drafts;
     chunk.count += drafts;
-    chunk.logits += drafts;
+    chunk.outputs += drafts;
     budget_tokens -= drafts;
     budget_outputs -= drafts;
   }
@@ -213,7 +213,7 @@ void Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs,
 
 // Another may have computed the same, also since this one runs.
 void Scheduler::take_known_blocks(Sequence& sequence) {
-  if (sequence.wants_all_logits || !limits_.shares_prefixes) return;
+  if (sequence.wants_all_outputs || !limits_.shares_prefixes) return;
   sequence.computed_tokens =
       cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
                     sequence.blocks, sequence.place);
@@ -224,12 +224,13 @@ void Scheduler::add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens,
   take_known_blocks(sequence);
   const int pending = sequence.pending_tokens();
   int count = std::min(pending, budget_tokens);
-  if (sequence.wants_all_logits) count = std::min(count, budget_outputs + 1);
+  const bool wants_all_logits = sequence.wants_all_outputs && !sequence.outputs_hidden;
+  if (wants_all_logits) count = std::min(count, budget_outputs + 1);
   const bool reaches_end = count == pending;
-  const int logits = sequence.wants_all_logits ? count : reaches_end ? 1 : 0;
-  batch.push_back({&sequence, sequence.computed_tokens, count, reaches_end, /*drafts=*/0, logits});
+  const int outputs = sequence.wants_all_outputs ? count : reaches_end ? 1 : 0;
+  batch.push_back({&sequence, sequence.computed_tokens, count, reaches_end, /*drafts=*/0, outputs});
   budget_tokens -= count;
-  budget_outputs -= std::max(0, logits - 1);
+  if (wants_all_logits) budget_outputs -= count - 1;
 }
 
 Sequence* Scheduler::best_waiting() const {

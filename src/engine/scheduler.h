@@ -28,7 +28,7 @@ struct Chunk {
   int count;
   bool reaches_end;  // the logits of its last token that is no guess give the sequence's next token
   int drafts = 0;
-  int logits = 0;  // rows of its last tokens: with guesses, one for each of them more
+  int outputs = 0;  // rows of logits, or of hidden states, of so many of its last tokens
 };
 
 // The work of one step, decoding sequences before prompts.

@@ -53,7 +53,10 @@ struct Sequence {
   // Guesses of what follows `tokens`, to be checked in the next step; the scheduler drops those
   // that do not fit it.
   std::vector<int32_t> draft;
-  bool wants_all_logits = false;  // of every token, so that nothing may come from the prefix cache
+  // Of which tokens of the prompt there are outputs: of every one, so that nothing may come from
+  // the prefix cache, or of the last.
+  bool wants_all_outputs = false;
+  bool outputs_hidden = false;  // outputs are hidden states, which a step has room for
   kvcache::BlockTable blocks;
 
   // Written by the scheduler alone.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "base/log.h"
@@ -41,6 +42,8 @@ struct StepLoop::ActiveRequest {
   Clock::TimePoint submitted;
   std::optional<Clock::TimePoint> deadline;
   std::vector<TokenInfo> prompt_logprobs;  // those that were computed
+  std::vector<float> embedding;            // [hidden], summed over the first tokens
+  int embedded_tokens = 0;                 // so many
   std::optional<Clock::TimePoint> first_scheduled;
   std::optional<Clock::TimePoint> first_token;
   std::vector<std::unique_ptr<Choice>> choices;
@@ -147,7 +150,9 @@ void StepLoop::make_choices(ActiveRequest& active) {
   for (int number = 0; number < request.choices; ++number) {
     Sequence sequence(SequenceId{next_sequence_++}, owner, request.prompt_tokens,
                       kvcache::BlockTable(pool_, runner_.limits().block_tokens));
-    sequence.wants_all_logits = number == 0 && request.prompt_logprobs >= 0;
+    sequence.outputs_hidden = request.embedding.has_value();
+    sequence.wants_all_outputs =
+        number == 0 && (request.prompt_logprobs >= 0 || request.embedding == Pooling::mean);
     active.choices.push_back(std::make_unique<Choice>(
         active, number, std::move(sequence),
         sampling::Sampler(params, request.prompt_tokens, static_cast<uint32_t>(number)),
@@ -176,9 +181,11 @@ void StepLoop::step() {
     batch = scheduler_.schedule(pace_.prompt_tokens(cost_, scheduler_.decoding()));
     if (batch.empty()) return;
     start_clocks(batch);
+    run_hidden(batch);
     const std::span<const float> logits = run(batch);
     scheduler_.complete(batch);
     take_logits(batch, logits);
+    end_embeddings(batch);
   } catch (const std::exception& error) {
     fail(batch, as_error(error));
   }
@@ -233,6 +240,69 @@ void StepLoop::start_clocks(const Batch& batch) {
   }
 }
 
+// The sequences of embeddings, by a pass of their own. Where it fails, they alone do.
+void StepLoop::run_hidden(Batch& batch) {
+  const auto rest = std::ranges::stable_partition(
+      batch, [](const Chunk& chunk) { return !chunk.sequence->outputs_hidden; });
+  if (rest.empty()) return;
+  inputs_.clear();
+  for (const Chunk& chunk : rest) {
+    inputs_.add(tokens_of(chunk), chunk.first, chunk.sequence->blocks, chunk.outputs);
+  }
+  try {
+    const Clock::TimePoint start = clock_.now();
+    std::span<const float> hidden = runner_.run_hidden(inputs_);
+    cost_.observe(0, inputs_.tokens(), milliseconds(clock_.now() - start));
+    for (const Chunk& chunk : rest) {
+      add_hidden(choices_.at(chunk.sequence->id)->owner, chunk, hidden);
+    }
+  } catch (const std::exception& error) {
+    fail(Batch(rest.begin(), rest.end()), as_error(error));
+    batch.erase(rest.begin(), rest.end());
+  }
+}
+
+// Takes the chunk's rows off the front of `hidden`.
+void StepLoop::add_hidden(ActiveRequest& request, const Chunk& chunk,
+                          std::span<const float>& hidden) {
+  const auto width = static_cast<size_t>(runner_.hidden_size());
+  request.embedding.resize(width);
+  for (int i = 0; i < chunk.outputs; ++i) {
+    const auto values = hidden.first(width);
+    hidden = hidden.subspan(width);
+    // What a preempted sequence computes again was added before.
+    if (request.request.embedding == Pooling::mean && chunk.first + i < request.embedded_tokens) {
+      continue;
+    }
+    ++request.embedded_tokens;
+    for (size_t d = 0; d < width; ++d) request.embedding[d] += values[d];
+  }
+}
+
+void StepLoop::end_embeddings(const Batch& batch) {
+  for (const Chunk& chunk : batch) {
+    if (!chunk.sequence->outputs_hidden || !chunk.reaches_end) continue;
+    Choice& choice = *choices_.at(chunk.sequence->id);
+    ActiveRequest& request = choice.owner;
+    totals_.prompt_tokens_total += request.request.prompt_tokens.size();
+    for (float& value : request.embedding) value /= static_cast<float>(request.embedded_tokens);
+    const bool is_finite =
+        std::ranges::all_of(request.embedding, [](float value) { return std::isfinite(value); });
+    if (!is_finite) {
+      end_request(request, FinishReason::failed,
+                  Error(ErrorCode::internal, "the model's hidden states are not finite"));
+      continue;
+    }
+    tell(request.listener.on_embedding, std::move(request.embedding));
+    end_choice(choice, FinishReason::stop);
+  }
+}
+
+std::span<const int32_t> StepLoop::tokens_of(const Chunk& chunk) const {
+  return std::span(chunk.sequence->tokens)
+      .subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count - chunk.drafts));
+}
+
 std::span<const float> StepLoop::run(const Batch& batch) {
   inputs_.clear();
   int rows = 0;
@@ -240,17 +310,17 @@ std::span<const float> StepLoop::run(const Batch& batch) {
   std::vector<int32_t> guessed;
   for (const Chunk& chunk : batch) {
     const Sequence& sequence = *chunk.sequence;
-    const int known = chunk.count - chunk.drafts;
+    if (sequence.outputs_hidden) continue;
     (sequence.pending_tokens() == 1 ? rows : prompt_tokens) += chunk.count;
-    auto tokens = std::span(sequence.tokens)
-                      .subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(known));
+    std::span<const int32_t> tokens = tokens_of(chunk);
     if (chunk.drafts > 0) {
       guessed.assign(tokens.begin(), tokens.end());
       guessed.insert(guessed.end(), sequence.draft.begin(), sequence.draft.end());
       tokens = guessed;
     }
-    inputs_.add(tokens, chunk.first, sequence.blocks, chunk.logits);
+    inputs_.add(tokens, chunk.first, sequence.blocks, chunk.outputs);
   }
+  if (inputs_.tokens() == 0) return {};
   const Clock::TimePoint start = clock_.now();
   const std::span<const float> logits = runner_.run(inputs_);
   cost_.observe(rows, prompt_tokens, milliseconds(clock_.now() - start));
@@ -266,8 +336,8 @@ std::span<const float> StepLoop::row(std::span<const float> logits, int index) c
 void StepLoop::take_logits(const Batch& batch, std::span<const float> logits) {
   const auto width = static_cast<size_t>(runner_.vocab_size());
   for (const Chunk& chunk : batch) {
-    if (chunk.logits == 0) continue;
-    const auto rows = logits.first(width * static_cast<size_t>(chunk.logits));
+    if (chunk.outputs == 0 || chunk.sequence->outputs_hidden) continue;
+    const auto rows = logits.first(width * static_cast<size_t>(chunk.outputs));
     logits = logits.subspan(rows.size());
     const auto found = choices_.find(chunk.sequence->id);
     if (found == choices_.end()) continue;  // its request failed at an earlier row
@@ -282,9 +352,9 @@ void StepLoop::take_logits(const Batch& batch, std::span<const float> logits) {
 
 void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const float> logits) {
   ActiveRequest& request = choice.owner;
-  if (chunk.sequence->wants_all_logits) take_prompt_logprobs(request, chunk, logits);
+  if (chunk.sequence->wants_all_outputs) take_prompt_logprobs(request, chunk, logits);
   if (!chunk.reaches_end) return;
-  const int first = chunk.logits - 1 - chunk.drafts;
+  const int first = chunk.outputs - 1 - chunk.drafts;
   // Before this choice can end and free the prompt's blocks.
   if (choice.number == 0 && choice.answer.tokens() == 0) end_prompt(request, row(logits, first));
   if (choice.reason) return;
@@ -348,7 +418,7 @@ void StepLoop::take_prompt_logprobs(ActiveRequest& request, const Chunk& chunk,
 void StepLoop::end_prompt(ActiveRequest& request, std::span<const float> logits) {
   totals_.prompt_tokens_total += request.request.prompt_tokens.size();
   if (request.request.prompt_logprobs >= 0) {
-    request.choices.front()->sequence.wants_all_logits = false;
+    request.choices.front()->sequence.wants_all_outputs = false;
     tell(request.listener.on_prompt, std::move(request.prompt_logprobs));
   }
   for (size_t number = 1; number < request.choices.size(); ++number) {

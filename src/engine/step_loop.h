@@ -66,6 +66,10 @@ class StepLoop {
   void end_overdue();
   void propose_drafts();
   void start_clocks(const Batch& batch);
+  std::span<const int32_t> tokens_of(const Chunk& chunk) const;  // without guesses
+  void run_hidden(Batch& batch);
+  void add_hidden(ActiveRequest& request, const Chunk& chunk, std::span<const float>& hidden);
+  void end_embeddings(const Batch& batch);
   std::span<const float> run(const Batch& batch);
   void take_logits(const Batch& batch, std::span<const float> logits);
   void take_tokens(Choice& choice, const Chunk& chunk, std::span<const float> logits);

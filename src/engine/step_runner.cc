@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <optional>
 
 #include "backend/device.h"
 #include "backend/recorder.h"
@@ -13,39 +15,93 @@ namespace ridge::engine {
 
 namespace {
 
-class DeviceStepRunner final : public StepRunner {
+// One recorded forward pass and the host's copy of what it gives.
+class Pass {
  public:
-  DeviceStepRunner(backend::Device& device, const model::Model& model, const RunnerLimits& limits)
-      : limits_(limits), vocab_size_(model.config().vocab_size), stream_(device.create_stream()) {
-    cache_ = device.create_kv_cache(
-        model.kv_layout(limits.blocks, limits.block_tokens, limits.kv_dtype));
-    allocate_inputs(device);
-    backend::Recorder recorder(step_limits(), inputs_, device.activation_dtype());
-    const backend::Value logits = model.record(recorder, *cache_);
-    RIDGE_ASSERT(logits.columns == vocab_size_);
-    output_ = recorder.mark_output(logits);
+  using Record = std::function<backend::Value(backend::Recorder&)>;
+
+  Pass(backend::Device& device, const backend::StepLimits& limits,
+       const backend::StepBuffers& inputs, const Record& record)
+      : outputs_(limits.outputs) {
+    backend::Recorder recorder(limits, inputs, device.activation_dtype());
+    const backend::Value value = record(recorder);
+    columns_ = value.columns;
+    output_ = recorder.mark_output(value);
     recording_ = recorder.finish();
-    output_dtype_ = recording_.storages[static_cast<size_t>(logits.storage)].dtype;
+    dtype_ = recording_.storages[static_cast<size_t>(value.storage)].dtype;
     program_ = device.compile(recording_);
   }
 
+  int columns() const { return columns_; }
+
+  std::span<const float> run(backend::Stream& stream, const backend::StepShape& shape) {
+    RIDGE_ASSERT(shape.outputs <= outputs_);
+    stream.run(*program_, shape);
+    const size_t values = static_cast<size_t>(shape.outputs) * static_cast<size_t>(columns_);
+    // A step of prompt chunks alone has no output.
+    if (values == 0) {
+      stream.synchronize();
+      return {};
+    }
+    raw_.resize(values * row_bytes(dtype_, 1));
+    values_.resize(values);
+    const bool is_f32 = dtype_ == DType::f32;
+    const std::span<std::byte> to =
+        is_f32 ? std::as_writable_bytes(std::span(values_)) : std::span(raw_);
+    stream.download(program_->output(output_), 0, to);
+    stream.synchronize();
+    if (!is_f32) convert();
+    return values_;
+  }
+
+ private:
+  void convert() {
+    const bool is_f16 = dtype_ == DType::f16;
+    RIDGE_ASSERT(is_f16 || dtype_ == DType::bf16);
+    for (size_t i = 0; i < values_.size(); ++i) {
+      uint16_t bits;
+      std::memcpy(&bits, raw_.data() + i * sizeof(bits), sizeof(bits));
+      values_[i] = is_f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+    }
+  }
+
+  const int outputs_;
+  int columns_ = 0;
+  backend::Recording recording_;
+  std::unique_ptr<backend::Program> program_;
+  int output_ = 0;
+  DType dtype_ = DType::f32;
+  std::vector<std::byte> raw_;
+  std::vector<float> values_;
+};
+
+class DeviceStepRunner final : public StepRunner {
+ public:
+  DeviceStepRunner(backend::Device& device, const model::Model& model, const RunnerLimits& limits)
+      : device_(device), model_(model), limits_(limits), stream_(device.create_stream()) {
+    cache_ = device.create_kv_cache(
+        model.kv_layout(limits.blocks, limits.block_tokens, limits.kv_dtype));
+    allocate_inputs(device);
+    logits_.emplace(device, step_limits(limits.outputs), inputs_,
+                    [&](backend::Recorder& recorder) { return model.record(recorder, *cache_); });
+    RIDGE_ASSERT(logits_->columns() == model.config().vocab_size);
+  }
+
   const RunnerLimits& limits() const override { return limits_; }
-  int vocab_size() const override { return vocab_size_; }
+  int vocab_size() const override { return logits_->columns(); }
+  int hidden_size() const override { return model_.config().hidden; }
 
   std::span<const float> run(const StepInputs& inputs) override {
-    RIDGE_ASSERT(inputs.tokens() <= limits_.tokens && inputs.sequences() <= limits_.sequences);
-    RIDGE_ASSERT(inputs.outputs() <= limits_.outputs);
-    upload(inputs_.token_ids, inputs.token_ids);
-    upload(inputs_.positions, inputs.positions);
-    upload(inputs_.slots, inputs.slots);
-    upload(inputs_.query_starts, inputs.query_starts);
-    upload(inputs_.context_lengths, inputs.context_lengths);
-    upload(inputs_.block_tables, inputs.block_tables);
-    upload(inputs_.output_rows, inputs.output_rows);
-    stream_->run(
-        *program_,
-        {.tokens = inputs.tokens(), .sequences = inputs.sequences(), .outputs = inputs.outputs()});
-    return download_logits(inputs.outputs());
+    return logits_->run(*stream_, upload(inputs));
+  }
+
+  std::span<const float> run_hidden(const StepInputs& inputs) override {
+    if (!hidden_) {
+      hidden_.emplace(
+          device_, step_limits(limits_.tokens), inputs_,
+          [&](backend::Recorder& recorder) { return model_.record_hidden(recorder, *cache_); });
+    }
+    return hidden_->run(*stream_, upload(inputs));
   }
 
   size_t block_bytes() const override { return cache_->block_bytes(); }
@@ -57,10 +113,10 @@ class DeviceStepRunner final : public StepRunner {
   }
 
  private:
-  backend::StepLimits step_limits() const {
+  backend::StepLimits step_limits(int outputs) const {
     return {.tokens = limits_.tokens,
             .sequences = limits_.sequences,
-            .outputs = limits_.outputs,
+            .outputs = outputs,
             .blocks_per_sequence = blocks_per_sequence(limits_),
             .batch_invariant = limits_.batch_invariant};
   }
@@ -76,53 +132,35 @@ class DeviceStepRunner final : public StepRunner {
     inputs_.query_starts = allocate(limits_.sequences + 1);
     inputs_.context_lengths = allocate(limits_.sequences);
     inputs_.block_tables = allocate(limits_.sequences * blocks_per_sequence(limits_));
-    inputs_.output_rows = allocate(limits_.outputs);
+    inputs_.output_rows = allocate(std::max(limits_.outputs, limits_.tokens));
+  }
+
+  backend::StepShape upload(const StepInputs& inputs) {
+    RIDGE_ASSERT(inputs.tokens() <= limits_.tokens && inputs.sequences() <= limits_.sequences);
+    upload(inputs_.token_ids, inputs.token_ids);
+    upload(inputs_.positions, inputs.positions);
+    upload(inputs_.slots, inputs.slots);
+    upload(inputs_.query_starts, inputs.query_starts);
+    upload(inputs_.context_lengths, inputs.context_lengths);
+    upload(inputs_.block_tables, inputs.block_tables);
+    upload(inputs_.output_rows, inputs.output_rows);
+    return {
+        .tokens = inputs.tokens(), .sequences = inputs.sequences(), .outputs = inputs.outputs()};
   }
 
   void upload(backend::Buffer* to, std::span<const int32_t> from) {
     if (!from.empty()) stream_->upload(*to, 0, std::as_bytes(from));
   }
 
-  std::span<const float> download_logits(int outputs) {
-    const size_t values = static_cast<size_t>(outputs) * static_cast<size_t>(vocab_size_);
-    // A step of prompt chunks alone has no output.
-    if (values == 0) {
-      stream_->synchronize();
-      return {};
-    }
-    raw_.resize(values * row_bytes(output_dtype_, 1));
-    logits_.resize(values);
-    const bool is_f32 = output_dtype_ == DType::f32;
-    const std::span<std::byte> to =
-        is_f32 ? std::as_writable_bytes(std::span(logits_)) : std::span(raw_);
-    stream_->download(program_->output(output_), 0, to);
-    stream_->synchronize();
-    if (!is_f32) convert();
-    return logits_;
-  }
-
-  void convert() {
-    const bool is_f16 = output_dtype_ == DType::f16;
-    RIDGE_ASSERT(is_f16 || output_dtype_ == DType::bf16);
-    for (size_t i = 0; i < logits_.size(); ++i) {
-      uint16_t bits;
-      std::memcpy(&bits, raw_.data() + i * sizeof(bits), sizeof(bits));
-      logits_[i] = is_f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
-    }
-  }
-
+  backend::Device& device_;
+  const model::Model& model_;
   const RunnerLimits limits_;
-  const int vocab_size_;
   std::unique_ptr<backend::Stream> stream_;
   std::unique_ptr<backend::KvCache> cache_;
   std::vector<std::unique_ptr<backend::Buffer>> buffers_;
   backend::StepBuffers inputs_;
-  backend::Recording recording_;
-  std::unique_ptr<backend::Program> program_;
-  int output_ = 0;
-  DType output_dtype_ = DType::f32;
-  std::vector<std::byte> raw_;
-  std::vector<float> logits_;
+  std::optional<Pass> logits_;
+  std::optional<Pass> hidden_;  // from its first use on
 };
 
 }  // namespace

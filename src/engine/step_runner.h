@@ -70,6 +70,11 @@ class StepRunner {
   // device throws.
   virtual std::span<const float> run(const StepInputs& inputs) = 0;
 
+  // The same pass without the output head: the normed hidden states [inputs.outputs(),
+  // hidden_size()], of as many rows as a step has tokens. The first call compiles it.
+  virtual int hidden_size() const = 0;
+  virtual std::span<const float> run_hidden(const StepInputs& inputs) = 0;
+
   // A block's keys and values over all layers, between two runs.
   virtual size_t block_bytes() const = 0;
   virtual void export_block(kvcache::BlockId block, std::span<std::byte> to) const = 0;

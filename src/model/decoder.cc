@@ -57,7 +57,7 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, int laye
   return ops.attention(q, cache, layer, {.heads = config_.heads, .scale = scale});
 }
 
-Value Decoder::record(Recorder& ops, KvCache& cache) const {
+Value Decoder::record_hidden(Recorder& ops, KvCache& cache) const {
   Value residual = ops.embed(*embedding_);  // [T, H]
   Value x = ops.rms_norm(residual, *layers_[0].attention_norm, config_.rms_epsilon);
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -78,7 +78,12 @@ Value Decoder::record(Recorder& ops, KvCache& cache) const {
     const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
     x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);
   }
-  return ops.linear(x, output_ ? *output_ : *embedding_, nullptr, delicate_);  // [R, vocab]
+  return x;  // [R, H]
+}
+
+Value Decoder::record(Recorder& ops, KvCache& cache) const {
+  const Value hidden = record_hidden(ops, cache);
+  return ops.linear(hidden, output_ ? *output_ : *embedding_, nullptr, delicate_);  // [R, vocab]
 }
 
 }  // namespace ridge::model

@@ -24,6 +24,8 @@ class Decoder {
 
   // Records one forward pass; returns the logits of the output rows, [R, vocab].
   backend::Value record(backend::Recorder& ops, backend::KvCache& cache) const;
+  // The same up to the output head: the normed hidden states of the output rows, [R, H].
+  backend::Value record_hidden(backend::Recorder& ops, backend::KvCache& cache) const;
 
   // Bytes of weights that a step reads: all but an untied embedding, of which it gathers a few
   // rows.

@@ -41,4 +41,8 @@ backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cach
   return decoder_->record(recorder, cache);
 }
 
+backend::Value Model::record_hidden(backend::Recorder& recorder, backend::KvCache& cache) const {
+  return decoder_->record_hidden(recorder, cache);
+}
+
 }  // namespace ridge::model

@@ -17,8 +17,8 @@ namespace ridge::model {
 using LoadProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;
 
 struct ModelOptions {
-  // See Decoder. By default for models of a billion parameters or more: small ones are fast without,
-  // and feel every rounding.
+  // See Decoder. By default for models of a billion parameters or more: small ones are fast
+  // without, and feel every rounding.
   std::optional<bool> mixed_precision;
   LoadProgress progress;
 };
@@ -41,6 +41,8 @@ class Model {
   // Records one forward pass over the step's tokens; returns the logits, [R, vocab_size], for the
   // caller to mark as output. Model and cache must outlive the program.
   backend::Value record(backend::Recorder& recorder, backend::KvCache& cache) const;
+  // The same up to the output head: the last hidden states, normed, [R, hidden].
+  backend::Value record_hidden(backend::Recorder& recorder, backend::KvCache& cache) const;
 
   bool mixed_precision() const { return mixed_precision_; }
   // Elements of all tensors.

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -35,16 +36,29 @@ class FakeRunner final : public StepRunner {
     EXPECT_LE(inputs.tokens(), limits_.tokens);
     EXPECT_LE(inputs.sequences(), limits_.sequences);
     EXPECT_LE(inputs.outputs(), limits_.outputs);
-    for (size_t row = 0; row < inputs.token_ids.size(); ++row) {
-      cache_.at(static_cast<size_t>(inputs.slots[row])) = {inputs.token_ids[row],
-                                                           inputs.positions[row]};
-    }
+    store(inputs);
     logits_.assign(static_cast<size_t>(inputs.outputs()) * static_cast<size_t>(vocab_size_), 0.0f);
     for (size_t output = 0; output < inputs.output_rows.size(); ++output) {
       const int32_t token = next_(context_of(inputs, inputs.output_rows[output]));
       logits_[output * static_cast<size_t>(vocab_size_) + static_cast<size_t>(token)] = 30.0f;
     }
     if (after_step) after_step(inputs, logits_);
+    return logits_;
+  }
+
+  // A hidden state is the last token, the context's length, and the sum of the context.
+  int hidden_size() const override { return 3; }
+  std::span<const float> run_hidden(const StepInputs& inputs) override {
+    if (before_hidden) before_hidden();
+    EXPECT_LE(inputs.tokens(), limits_.tokens);
+    store(inputs);
+    logits_.clear();
+    for (int32_t row : inputs.output_rows) {
+      const std::vector<int32_t> context = context_of(inputs, row);
+      const float sum = std::accumulate(context.begin(), context.end(), 0.0f);
+      logits_.insert(logits_.end(),
+                     {static_cast<float>(context.back()), static_cast<float>(context.size()), sum});
+    }
     return logits_;
   }
 
@@ -62,6 +76,7 @@ class FakeRunner final : public StepRunner {
 
   int steps = 0;
   std::function<void(const StepInputs&)> before_step;  // may throw
+  std::function<void()> before_hidden;                 // likewise
   std::function<void(const StepInputs&, std::vector<float>& logits)> after_step;
 
  private:
@@ -70,6 +85,12 @@ class FakeRunner final : public StepRunner {
     int32_t position;
   };
 
+  void store(const StepInputs& inputs) {
+    for (size_t row = 0; row < inputs.token_ids.size(); ++row) {
+      cache_.at(static_cast<size_t>(inputs.slots[row])) = {inputs.token_ids[row],
+                                                           inputs.positions[row]};
+    }
+  }
   const Cell* first_cell(kvcache::BlockId block) const {
     return &cache_.at(static_cast<size_t>(block.value * limits_.block_tokens));
   }

@@ -67,6 +67,42 @@ TEST(LoadedModel, ScoresTheSameInChunksOfAnySize) {
   }
 }
 
+// The output head is all that lies between them.
+TEST(LoadedModel, HiddenStatesTimesTheHeadAreTheLogits) {
+  const auto model = tiny_model();
+  const std::vector<int32_t> tokens = golden_tokens();
+  RunnerLimits limits =
+      scoring_limits(static_cast<int>(tokens.size()), model->model().config().vocab_size);
+  limits.kv_dtype = DType::f32;
+  const auto runner = create_step_runner(model->device(), model->model(), limits);
+  kvcache::BlockPool pool(limits.blocks);
+  kvcache::BlockTable table(pool, limits.block_tokens);
+  ASSERT_TRUE(table.reserve(static_cast<int>(tokens.size())));
+  StepInputs inputs(blocks_per_sequence(limits));
+  inputs.clear();
+  inputs.add(tokens, 0, table, static_cast<int>(tokens.size()));
+  const auto hidden = runner->run_hidden(inputs);
+  const size_t width = static_cast<size_t>(runner->hidden_size());
+  ASSERT_EQ(hidden.size(), tokens.size() * width);
+  const std::vector<float> logits =
+      all_logits(*model, tokens, static_cast<int>(tokens.size()), DType::f32);
+  const auto& file = model->file();
+  const TensorView& head =
+      file.tensor(file.find("output.weight") ? "output.weight" : "token_embd.weight").view;
+  const auto vocab = static_cast<size_t>(runner->vocab_size());
+  for (size_t row = 0; row < tokens.size(); ++row) {
+    for (size_t id = 0; id < vocab; ++id) {
+      double sum = 0;
+      for (size_t d = 0; d < width; ++d) {
+        float weight;
+        std::memcpy(&weight, head.bytes.data() + (id * width + d) * sizeof(float), sizeof(float));
+        sum += static_cast<double>(weight) * hidden[row * width + d];
+      }
+      ASSERT_NEAR(logits[row * vocab + id], sum, 1e-4) << "row " << row << ", token " << id;
+    }
+  }
+}
+
 TEST(LoadedModel, KnowsItsContext) {
   const auto model = tiny_model();
   EXPECT_EQ(model->context_tokens(0), 128);

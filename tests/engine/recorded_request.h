@@ -27,6 +27,11 @@ struct RecordedRequest {
               EXPECT_FALSE(prompt || finish || deltas > 0);
               prompt = std::move(tokens);
             },
+        .on_embedding =
+            [this](std::vector<float>&& values) {
+              EXPECT_FALSE(embedding || finish);
+              embedding = std::move(values);
+            },
         .on_delta =
             [this](Delta&& delta) {
               const auto choice = static_cast<size_t>(delta.choice);
@@ -61,6 +66,7 @@ struct RecordedRequest {
   std::vector<std::optional<FinishReason>> reasons;
   std::optional<Finish> finish;
   std::optional<std::vector<TokenInfo>> prompt;
+  std::optional<std::vector<float>> embedding;
   int deltas = 0;
 };
 

@@ -82,7 +82,7 @@ class RandomRun {
     std::vector<int32_t> prompt(static_cast<size_t>(pick(1, std::max(1, longest_ - 1))));
     for (int32_t& each : prompt) each = token();
     Sequence& sequence = f_.make(prompt, owner());
-    sequence.wants_all_logits = pick(0, 9) == 0;
+    sequence.wants_all_outputs = pick(0, 9) == 0;
     f_.scheduler.add(sequence);
     live_[&sequence] = pick(static_cast<int>(prompt.size()) + 1, longest_ + 1);
   }
@@ -173,14 +173,14 @@ class RandomRun {
       ASSERT_LE(chunk.count - chunk.drafts, s.pending_tokens());
       ASSERT_EQ(chunk.reaches_end, chunk.count - chunk.drafts == s.pending_tokens());
       ASSERT_EQ(chunk.drafts, static_cast<int>(s.draft.size()));
-      ASSERT_EQ(chunk.logits, s.wants_all_logits && s.pending_tokens() > 1 ? chunk.count
-                              : chunk.reaches_end                          ? 1 + chunk.drafts
-                                                                           : 0);
+      ASSERT_EQ(chunk.outputs, s.wants_all_outputs && s.pending_tokens() > 1 ? chunk.count
+                               : chunk.reaches_end                           ? 1 + chunk.drafts
+                                                                             : 0);
       ASSERT_GE(s.blocks.capacity_tokens(), chunk.first + chunk.count) << "no block for its keys";
       tokens += chunk.count;
-      outputs += chunk.logits;
+      outputs += chunk.outputs;
       if (s.pending_tokens() > 1) prompt_tokens += chunk.count;
-      if (s.wants_all_logits && s.cached_tokens > 0) ADD_FAILURE() << "logits were lost";
+      if (s.wants_all_outputs && s.cached_tokens > 0) ADD_FAILURE() << "logits were lost";
       hits += s.cached_tokens > 0;
     }
     ASSERT_LE(tokens, f_.limits.step_tokens);

@@ -175,7 +175,7 @@ TEST(Scheduler, APromptHoldsWhatTheCacheKnowsOfIt) {
   f.scheduler.add(other_root);
   EXPECT_EQ(f.step().back().first, 0);
   Sequence& scored = f.make(std::vector<int32_t>(40, first.tokens[0]), {});
-  scored.wants_all_logits = true;
+  scored.wants_all_outputs = true;
   f.scheduler.add(scored);
   EXPECT_EQ(f.step().back().first, 0) << "what is not computed has no logits";
 }
@@ -268,7 +268,7 @@ TEST(Scheduler, GuessesAreComputedWithTheirSequenceAndCountOnlyWhenAccepted) {
   ASSERT_EQ(batch.size(), 1u);
   EXPECT_EQ(batch[0].count, 4);
   EXPECT_EQ(batch[0].drafts, 3);
-  EXPECT_EQ(batch[0].logits, 4);
+  EXPECT_EQ(batch[0].outputs, 4);
   EXPECT_GE(a.blocks.capacity_tokens(), 9);
   f.scheduler.complete(batch);
   EXPECT_EQ(a.computed_tokens, 6);
@@ -290,7 +290,7 @@ TEST(Scheduler, GuessesTakeNeitherRowsNorBlocksFromOthers) {
   int logits = 0;
   for (const Chunk& chunk : batch) {
     tokens += chunk.count;
-    logits += chunk.logits;
+    logits += chunk.outputs;
   }
   EXPECT_EQ(tokens, 3) << "one guess, for which there is a row of logits";
   EXPECT_EQ(logits, 3);
@@ -300,12 +300,12 @@ TEST(Scheduler, GuessesTakeNeitherRowsNorBlocksFromOthers) {
 TEST(Scheduler, APromptThatIsScoredGetsLogitsForEveryTokenInChunksOfTheRows) {
   SchedulerFixture f(100, {.step_tokens = 32, .max_sequences = 2, .outputs = 10});
   Sequence& a = f.make(20);
-  a.wants_all_logits = true;
+  a.wants_all_outputs = true;
   f.scheduler.add(a);
   std::vector<int> counts;
   while (a.pending_tokens() > 1 || counts.empty()) {
     const Batch batch = f.step();
-    EXPECT_EQ(batch[0].logits, batch[0].count);
+    EXPECT_EQ(batch[0].outputs, batch[0].count);
     counts.push_back(batch[0].count);
   }
   EXPECT_EQ(counts, (std::vector<int>{9, 9, 2}));

@@ -51,6 +51,7 @@ struct Totals {
   int failed = 0;
   int overdue = 0;
   int scored = 0;
+  int embedded = 0;
   uint64_t steps = 0;
   uint64_t cached_tokens = 0;
   uint64_t preemptions = 0;
@@ -69,6 +70,10 @@ class RandomLoop {
     runner_.before_step = [this, fails](const StepInputs&) {
       clock_.advance(std::chrono::milliseconds(1));
       if (fails && pick(0, 19) == 0) throw Error(ErrorCode::io, "injected");
+    };
+    runner_.before_hidden = [this, fails] {
+      clock_.advance(std::chrono::milliseconds(1));
+      if (fails && pick(0, 9) == 0) throw Error(ErrorCode::io, "injected");
     };
     runner_.after_step = [this, fails](const StepInputs&, std::vector<float>& logits) {
       if (fails && !logits.empty() && pick(0, 19) == 0) logits[0] = NAN;
@@ -136,8 +141,12 @@ class RandomLoop {
     request.group_weight = request.group == "small" ? 1 : 2;
     if (pick(0, 9) == 0) request.deadline = std::chrono::milliseconds(pick(0, 60));
     if (pick(0, 4) == 0) request.prompt_logprobs = pick(0, 2);
-    request.max_tokens = pick(request.prompt_logprobs >= 0 ? 0 : 1, 40);
-    request.choices = pick(0, 3) == 0 ? pick(2, 4) : 1;
+    if (pick(0, 4) == 0) {
+      request.embedding = pick(0, 1) == 0 ? Pooling::mean : Pooling::last;
+      request.prompt_logprobs = -1;
+    }
+    request.max_tokens = request.embedding ? 0 : pick(request.prompt_logprobs >= 0 ? 0 : 1, 40);
+    request.choices = !request.embedding && pick(0, 3) == 0 ? pick(2, 4) : 1;
     request.priority = pick(0, 1);
     request.sampling.temperature = 0.0f;
     request.sampling.top_logprobs = 0;  // so that the tokens themselves are told
@@ -157,9 +166,33 @@ class RandomLoop {
     }
   }
 
+  void check_embedding(const Tracked& tracked) {
+    const RecordedRequest& recorded = tracked.recorded;
+    ASSERT_EQ(recorded.embedding.has_value(),
+              !recorded.finish->error && recorded.reasons[0] == FinishReason::stop);
+    if (!recorded.embedding) return;
+    ++totals_.embedded;
+    std::vector<float> expected(3);
+    const std::vector<int32_t>& prompt = tracked.request.prompt_tokens;
+    const bool is_mean = tracked.request.embedding == Pooling::mean;
+    float sum = 0;
+    for (size_t i = 0; i < prompt.size(); ++i) {
+      sum += static_cast<float>(prompt[i]);
+      if (!is_mean && i + 1 < prompt.size()) continue;
+      expected[0] += static_cast<float>(prompt[i]);
+      expected[1] += static_cast<float>(i + 1);
+      expected[2] += sum;
+    }
+    for (size_t d = 0; d < 3; ++d) {
+      const float count = is_mean ? static_cast<float>(prompt.size()) : 1;
+      EXPECT_NEAR((*recorded.embedding)[d], expected[d] / count, 1e-3 * expected[d]);
+    }
+  }
+
   void check(const Tracked& tracked) {
     const RecordedRequest& recorded = tracked.recorded;
     ASSERT_TRUE(recorded.finish) << "a request was lost";
+    if (tracked.request.embedding) return check_embedding(tracked);
     const Expected expected = alone(tracked.request, runner_.limits().context_tokens);
     int completion_tokens = 0;
     bool any_failed = false;
@@ -226,6 +259,7 @@ TEST(StepLoopRandom, EveryRequestEndsOnceWithTheAnswerItWouldHaveAlone) {
   EXPECT_GT(totals.failed, 1000);
   EXPECT_GT(totals.overdue, 100);
   EXPECT_GT(totals.scored, 1000);
+  EXPECT_GT(totals.embedded, 1000);
   EXPECT_GT(totals.cached_tokens, 10000u);
   EXPECT_GT(totals.preemptions, 1000u);
   EXPECT_GT(totals.accepted_tokens, 1000u);
