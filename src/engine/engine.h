@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -10,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/strong_id.h"
+#include "engine/latency_histogram.h"
 #include "engine/request.h"
 #include "tensor/dtype.h"
 
@@ -54,10 +56,16 @@ struct EngineStats {
   uint64_t generated_tokens_total = 0;
   uint64_t steps_total = 0;
   uint64_t finished_total = 0;
-  uint64_t cached_tokens_total = 0;  // of prompts, that were not computed again
+  uint64_t queried_tokens_total = 0;  // of prompts that began to be computed
+  uint64_t cached_tokens_total = 0;   // of prompts, that were not computed again
   uint64_t preemptions_total = 0;
-  uint64_t draft_tokens_total = 0;     // guesses that were checked
-  uint64_t accepted_tokens_total = 0;  // and were right
+  uint64_t draft_tokens_total = 0;              // guesses that were checked
+  uint64_t accepted_tokens_total = 0;           // and were right
+  std::array<uint64_t, 4> choices_by_reason{};  // ended ones, by FinishReason
+  LatencyHistogram queue;                       // submission to the first step
+  LatencyHistogram first_token;                 // submission to the first token
+  LatencyHistogram inter_token;                 // between two steps that gave one choice tokens
+  LatencyHistogram end_to_end;                  // submission to the end
 };
 
 struct ModelInfo {

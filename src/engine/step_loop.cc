@@ -29,6 +29,7 @@ struct StepLoop::Choice {
   Sequence sequence;
   sampling::Sampler sampler;
   Answer answer;
+  std::optional<Clock::TimePoint> last_tokens;  // when it got some
   SuffixDrafter drafter;
   Acceptance acceptance;
   std::optional<FinishReason> reason;  // once it has ended
@@ -54,6 +55,8 @@ namespace {
 double milliseconds(Clock::Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
+
+double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 // A listener must not throw; one that does loses what it was told, and nobody else is hurt.
 template <typename Callback, typename... Args>
@@ -236,6 +239,8 @@ void StepLoop::start_clocks(const Batch& batch) {
     ActiveRequest& request = choices_.at(chunk.sequence->id)->owner;
     if (request.first_scheduled) continue;
     request.first_scheduled = clock_.now();
+    totals_.queue.observe(seconds(*request.first_scheduled - request.submitted));
+    totals_.queried_tokens_total += request.request.prompt_tokens.size();
     totals_.cached_tokens_total += static_cast<uint64_t>(chunk.sequence->cached_tokens);
   }
 }
@@ -359,6 +364,9 @@ void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const f
   if (choice.number == 0 && choice.answer.tokens() == 0) end_prompt(request, row(logits, first));
   if (choice.reason) return;
   const std::vector<int32_t> draft = std::move(choice.sequence.draft);
+  const Clock::TimePoint now = clock_.now();
+  if (choice.last_tokens) totals_.inter_token.observe(seconds(now - *choice.last_tokens));
+  choice.last_tokens = now;
   int accepted = 0;
   // Each row's logits count where the guess before it was what the sampler picks: the answer is
   // then the one that it would be without guesses, token by token.
@@ -382,7 +390,10 @@ bool StepLoop::take_token(Choice& choice, std::span<const float> logits,
                           std::optional<int32_t> guess) {
   ActiveRequest& request = choice.owner;
   const sampling::Pick pick = choice.sampler.pick(logits, choice.answer.constraints(), workspace_);
-  if (!request.first_token) request.first_token = clock_.now();
+  if (!request.first_token) {
+    request.first_token = clock_.now();
+    totals_.first_token.observe(seconds(*request.first_token - request.submitted));
+  }
   choice.sampler.accept(pick.token);
   const bool is_right = guess == pick.token;
   if (is_right) {
@@ -482,12 +493,14 @@ void StepLoop::settle(ActiveRequest& request, std::optional<Error> error) {
       std::max(0, request.choices.empty() ? 0 : request.choices.front()->sequence.cached_tokens);
   for (const auto& choice : request.choices) {
     finish.reasons.push_back(*choice->reason);
+    ++totals_.choices_by_reason[static_cast<size_t>(*choice->reason)];
     usage.completion_tokens += choice->answer.tokens();
     usage.reasoning_tokens += choice->answer.reasoning_tokens();
   }
   usage.queue_ms = milliseconds(request.first_scheduled.value_or(now) - request.submitted);
   usage.ttft_ms = request.first_token ? milliseconds(*request.first_token - request.submitted) : 0;
   usage.duration_ms = milliseconds(now - request.submitted);
+  totals_.end_to_end.observe(seconds(now - request.submitted));
   ++totals_.finished_total;
   const auto node = requests_.find(request.id);
   RIDGE_ASSERT(node != requests_.end());

@@ -10,6 +10,7 @@
 #include "api/prompt.h"
 #include "base/log.h"
 #include "server/connection.h"
+#include "server/metrics.h"
 
 namespace ridge::server {
 namespace {
@@ -99,7 +100,7 @@ std::string hello_text(const Service& service, const std::string& host) {
       "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
       "\"Hello!\"}}]}}'\n\n"
-      "Also: /v1/completions, /v1/models, /health\n",
+      "Also: /v1/completions, /v1/models, /health, /metrics\n",
       names, host, service.models.empty() ? "" : service.models.front().name);
 }
 
@@ -167,6 +168,9 @@ asio::awaitable<void> Connection::answer_get() {
       co_await send(200, api::model_body(model));
       break;
     }
+    case Route::metrics:
+      co_await send(200, metrics_text(service_.models, service_.connections), metrics_content_type);
+      break;
     case Route::hello:
       co_await send_hello();
       break;
@@ -407,9 +411,9 @@ void Connection::log() const {
   const double duration_ms =
       std::chrono::duration<double, std::milli>(service_.clock.now() - exchange_.started_at)
           .count();
-  const bool is_probe = exchange_.route.route == Route::health ||
-                        exchange_.route.route == Route::live ||
-                        exchange_.route.route == Route::ready;
+  const bool is_probe =
+      exchange_.route.route == Route::health || exchange_.route.route == Route::live ||
+      exchange_.route.route == Route::ready || exchange_.route.route == Route::metrics;
   const std::string line =
       fmt::format("{} {} {} id={}{} duration_ms={:.1f}{}", exchange_.method.substr(0, 16),
                   name(exchange_.route.route), exchange_.status, exchange_.id, exchange_.details,

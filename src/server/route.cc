@@ -36,6 +36,7 @@ RouteMatch match_route(std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
   if (path == "/") return {Route::hello};
   if (path == "/health") return {Route::health};
+  if (path == "/metrics") return {Route::metrics};
   if (path == "/v1/health/live") return {Route::live};
   if (path == "/v1/health/ready") return {Route::ready};
   if (path == "/v1/models") return {Route::models};
@@ -67,6 +68,8 @@ std::string_view name(Route route) {
       return "/health";
     case Route::live:
       return "/v1/health/live";
+    case Route::metrics:
+      return "/metrics";
     case Route::ready:
       return "/v1/health/ready";
     case Route::models:

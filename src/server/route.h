@@ -10,6 +10,7 @@ enum class Route {
   health,
   live,
   ready,
+  metrics,
   models,
   model,
   chat_completions,

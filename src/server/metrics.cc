@@ -1,0 +1,156 @@
+#include "server/metrics.h"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <limits>
+#include <sstream>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ridge::server {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Label = ClientMetric::Label;
+
+class Metrics {
+ public:
+  void gauge(const char* name, const char* help, double value, std::vector<Label> labels) {
+    ClientMetric& metric = add(name, help, MetricType::Gauge, std::move(labels));
+    metric.gauge.value = value;
+  }
+  void counter(const char* name, const char* help, uint64_t value, std::vector<Label> labels) {
+    ClientMetric& metric = add(name, help, MetricType::Counter, std::move(labels));
+    metric.counter.value = static_cast<double>(value);
+  }
+  void histogram(const char* name, const char* help, const engine::LatencyHistogram& values,
+                 std::vector<Label> labels) {
+    ClientMetric& metric = add(name, help, MetricType::Histogram, std::move(labels));
+    uint64_t count = 0;
+    for (size_t i = 0; i < values.counts.size(); ++i) {
+      count += values.counts[i];
+      const double bound =
+          i < values.bounds_s.size() ? values.bounds_s[i] : std::numeric_limits<double>::infinity();
+      metric.histogram.bucket.push_back({count, bound});
+    }
+    metric.histogram.sample_count = count;
+    metric.histogram.sample_sum = values.sum_s;
+  }
+
+  std::string text() const {
+    std::ostringstream out;
+    prometheus::TextSerializer().Serialize(out, families_);
+    return out.str();
+  }
+
+ private:
+  // Metrics of one name stand together, over all models.
+  ClientMetric& add(const char* name, const char* help, MetricType type,
+                    std::vector<Label> labels) {
+    MetricFamily* family = nullptr;
+    for (MetricFamily& each : families_) {
+      if (each.name == name) family = &each;
+    }
+    if (family == nullptr) {
+      family = &families_.emplace_back();
+      family->name = name;
+      family->help = help;
+      family->type = type;
+    }
+    ClientMetric& metric = family->metric.emplace_back();
+    metric.label = std::move(labels);
+    return metric;
+  }
+
+  std::vector<MetricFamily> families_;
+};
+
+Label label(std::string name, std::string value) {
+  Label label;
+  label.name = std::move(name);
+  label.value = std::move(value);
+  return label;
+}
+
+void add_state(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
+  const std::vector<Label> labels = {label("model_name", model)};
+  metrics.gauge("vllm:num_requests_running", "Answers that are being made.", stats.running, labels);
+  metrics.gauge("vllm:num_requests_waiting", "Answers that wait for a place or for blocks.",
+                stats.waiting, labels);
+  const int used = stats.blocks_total - stats.blocks_free;
+  metrics.gauge("vllm:kv_cache_usage_perc", "Part of the KV cache that answers hold, from 0 to 1.",
+                stats.blocks_total > 0 ? static_cast<double>(used) / stats.blocks_total : 0,
+                labels);
+  metrics.gauge("ridge:kv_cache_blocks_cached", "Blocks that the prefix cache knows.",
+                stats.blocks_cached, labels);
+  metrics.gauge("ridge:kv_cache_blocks_spilled", "Blocks kept outside of the KV cache.",
+                stats.blocks_spilled, labels);
+}
+
+void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
+  const std::vector<Label> labels = {label("model_name", model)};
+  metrics.counter("vllm:prompt_tokens_total", "Tokens of prompts, cached ones among them.",
+                  stats.prompt_tokens_total, labels);
+  metrics.counter("vllm:generation_tokens_total", "Tokens of answers.",
+                  stats.generated_tokens_total, labels);
+  metrics.counter("vllm:prefix_cache_queries_total", "Tokens looked up in the prefix cache.",
+                  stats.queried_tokens_total, labels);
+  metrics.counter("vllm:prefix_cache_hits_total", "Tokens found in the prefix cache.",
+                  stats.cached_tokens_total, labels);
+  metrics.counter("vllm:num_preemptions_total", "Answers that lost their place for a while.",
+                  stats.preemptions_total, labels);
+  metrics.counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens that were checked.",
+                  stats.draft_tokens_total, labels);
+  metrics.counter("vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
+                  stats.accepted_tokens_total, labels);
+  metrics.counter("ridge:steps_total", "Forward passes.", stats.steps_total, labels);
+  // vLLM's names of the reasons, in the order of engine::FinishReason.
+  constexpr std::array<std::string_view, 4> reasons = {"stop", "length", "abort", "error"};
+  for (size_t i = 0; i < reasons.size(); ++i) {
+    metrics.counter(
+        "vllm:request_success_total", "Ended answers by the reason of their end.",
+        stats.choices_by_reason[i],
+        {label("finished_reason", std::string(reasons[i])), label("model_name", model)});
+  }
+}
+
+void add_times(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
+  const std::vector<Label> labels = {label("model_name", model)};
+  metrics.histogram("vllm:request_queue_time_seconds", "From arrival to the first step.",
+                    stats.queue, labels);
+  metrics.histogram("vllm:time_to_first_token_seconds", "From arrival to the first token.",
+                    stats.first_token, labels);
+  metrics.histogram("vllm:inter_token_latency_seconds",
+                    "Between two steps that gave one answer tokens.", stats.inter_token, labels);
+  metrics.histogram("vllm:e2e_request_latency_seconds", "From arrival to the end.",
+                    stats.end_to_end, labels);
+  const std::vector<Label> otel = {label("gen_ai_request_model", model),
+                                   label("gen_ai_provider_name", "ridgeline")};
+  metrics.histogram("gen_ai_server_time_to_first_token_seconds",
+                    "gen_ai.server.time_to_first_token", stats.first_token, otel);
+  metrics.histogram("gen_ai_server_time_per_output_token_seconds",
+                    "gen_ai.server.time_per_output_token", stats.inter_token, otel);
+  metrics.histogram("gen_ai_server_request_duration_seconds", "gen_ai.server.request.duration",
+                    stats.end_to_end, otel);
+}
+
+}  // namespace
+
+std::string metrics_text(std::span<const api::ServedModel> models, int connections) {
+  Metrics metrics;
+  metrics.gauge("ridge:connections", "Open connections.", connections, {});
+  for (const api::ServedModel& model : models) {
+    const engine::EngineStats stats = model.engine->stats();
+    add_state(metrics, stats, model.name);
+    add_totals(metrics, stats, model.name);
+    add_times(metrics, stats, model.name);
+  }
+  return metrics.text();
+}
+
+}  // namespace ridge::server

@@ -1,0 +1,81 @@
+#include "server/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <sstream>
+
+#include "server/still_engine.h"
+
+namespace ridge::server {
+namespace {
+
+// Each sample of the text: `name{labels}` → value.
+std::map<std::string, double> samples(const std::string& text) {
+  std::map<std::string, double> all;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty() || line[0] == '#') continue;
+    const size_t space = line.rfind(' ');
+    EXPECT_TRUE(all.emplace(line.substr(0, space), std::stod(line.substr(space + 1))).second)
+        << line;
+  }
+  return all;
+}
+
+TEST(Metrics, SaysWhatTheEnginesCounted) {
+  const auto engine = std::make_shared<StillEngine>();
+  engine->figures.running = 3;
+  engine->figures.waiting = 2;
+  engine->figures.blocks_total = 100;
+  engine->figures.blocks_free = 75;
+  engine->figures.cached_tokens_total = 640;
+  engine->figures.choices_by_reason = {7, 5, 1, 2};
+  const std::vector<api::ServedModel> models = {api::serve_model("a\"b", engine, 0)};
+  const auto all = samples(metrics_text(models, 9));
+  const std::string model = "{model_name=\"a\\\"b\"}";
+  EXPECT_EQ(all.at("ridge:connections"), 9);
+  EXPECT_EQ(all.at("vllm:num_requests_running" + model), 3);
+  EXPECT_EQ(all.at("vllm:num_requests_waiting" + model), 2);
+  EXPECT_EQ(all.at("vllm:kv_cache_usage_perc" + model), 0.25);
+  EXPECT_EQ(all.at("vllm:prefix_cache_hits_total" + model), 640);
+  const auto ended = [&](const std::string& reason) {
+    return all.at("vllm:request_success_total{finished_reason=\"" + reason +
+                  "\",model_name=\"a\\\"b\"}");
+  };
+  EXPECT_EQ(ended("stop"), 7);
+  EXPECT_EQ(ended("length"), 5);
+  EXPECT_EQ(ended("abort"), 1);
+  EXPECT_EQ(ended("error"), 2);
+}
+
+TEST(Metrics, HistogramsCountUpToTheirTotal) {
+  const auto engine = std::make_shared<StillEngine>();
+  for (double seconds : {0.0005, 0.02, 0.03, 5000.0}) engine->figures.first_token.observe(seconds);
+  const std::vector<api::ServedModel> models = {api::serve_model("m", engine, 0)};
+  const auto all = samples(metrics_text(models, 0));
+  const auto bucket = [&](const std::string& bound) {
+    return all.at("vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"" + bound + "\"}");
+  };
+  EXPECT_EQ(bucket("0.001"), 1);
+  EXPECT_EQ(bucket("0.02"), 2) << "a bound belongs to its bucket";
+  EXPECT_EQ(bucket("0.04"), 3);
+  EXPECT_EQ(bucket("2560"), 3);
+  EXPECT_EQ(bucket("+Inf"), 4);
+  EXPECT_EQ(all.at("vllm:time_to_first_token_seconds_count{model_name=\"m\"}"), 4);
+  EXPECT_NEAR(all.at("vllm:time_to_first_token_seconds_sum{model_name=\"m\"}"), 5000.0505, 1e-6);
+}
+
+TEST(Metrics, EachNameIsDescribedOnceOverAllModels) {
+  const auto engine = std::make_shared<StillEngine>();
+  std::vector<api::ServedModel> models;
+  for (const char* name : {"a", "b"}) models.push_back(api::serve_model(name, engine, 0));
+  const std::string text = metrics_text(models, 0);
+  const std::string type = "# TYPE vllm:num_requests_running gauge";
+  EXPECT_NE(text.find(type), std::string::npos);
+  EXPECT_EQ(text.find(type), text.rfind(type));
+}
+
+}  // namespace
+}  // namespace ridge::server
