@@ -21,6 +21,10 @@ struct LatencyHistogram {
     ++counts[static_cast<size_t>(bound - bounds_s.begin())];
     sum_s += seconds;
   }
+  void add(const LatencyHistogram& more) {
+    for (size_t i = 0; i < counts.size(); ++i) counts[i] += more.counts[i];
+    sum_s += more.sum_s;
+  }
 };
 
 }  // namespace ridge::engine

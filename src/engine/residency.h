@@ -1,0 +1,78 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace ridge::engine {
+
+// A model that may be in memory or not. Calls come from the residency's thread, one at a time.
+class Resident {
+ public:
+  virtual ~Resident() = default;
+  virtual uint64_t bytes() const = 0;  // that it takes while awake, as far as that is known
+  virtual bool is_awake() const = 0;
+  virtual Clock::TimePoint last_used() const = 0;
+  // Loads it. Must not throw: who waits for it is told of a failure.
+  virtual void wake() = 0;
+  // Unloads it; false, and unchanged, where it has work.
+  virtual bool sleep() = 0;
+};
+
+struct ResidencyOptions {
+  uint64_t budget_bytes = 0;      // of all models that are awake; 0: any
+  Clock::Duration sleep_after{};  // unused for so long, a model is unloaded; 0: never
+};
+
+// Decides which models are in memory: one that is wanted is loaded, and where it does not fit the
+// budget, those used least recently are unloaded first, once they are idle. Pinned ones stay.
+class Residency {
+ public:
+  // The clock must outlive it.
+  Residency(const ResidencyOptions& options, const Clock& clock);
+  ~Residency();
+  Residency(const Residency&) = delete;
+  Residency& operator=(const Residency&) = delete;
+
+  // The model must stay until `remove` returns.
+  void add(Resident& model, bool is_pinned);
+  void remove(Resident& model);
+  // It has work and should be awake; returns at once.
+  void want(Resident& model);
+  // A model has no work any more; who waits for room may get it.
+  void idle() { tell(); }
+
+ private:
+  struct Entry {
+    Resident* model;
+    bool is_pinned;
+    bool is_wanted = false;
+  };
+
+  void run();
+  bool wake_next(std::unique_lock<std::mutex>& lock);
+  bool make_room(const Entry& wanted);
+  void send_to_sleep();
+  Entry* entry_of(const Resident& model);
+
+  void tell();
+
+  const ResidencyOptions options_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  std::condition_variable done_;  // with a wake
+  std::vector<Entry> entries_;
+  Resident* waking_ = nullptr;
+  // Of its own: who tells that a model is idle may be a thread that its `sleep` waits for.
+  std::mutex news_mutex_;
+  std::condition_variable news_;
+  bool has_news_ = false;
+  bool stopping_ = false;
+  std::thread thread_;  // last: it uses all of the above
+};
+
+}  // namespace ridge::engine

@@ -1,0 +1,215 @@
+#include "engine/resident_engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "engine/request_check.h"
+
+namespace ridge::engine {
+
+namespace {
+
+void fail(const RequestListener& listener, const Error& error) {
+  if (listener.on_finish) listener.on_finish({.error = error});
+}
+
+// Counters go on where the last engine's ended; figures of the moment are the present one's.
+void add_totals(EngineStats& to, const EngineStats& more) {
+  to.prompt_tokens_total += more.prompt_tokens_total;
+  to.generated_tokens_total += more.generated_tokens_total;
+  to.steps_total += more.steps_total;
+  to.finished_total += more.finished_total;
+  to.queried_tokens_total += more.queried_tokens_total;
+  to.cached_tokens_total += more.cached_tokens_total;
+  to.preemptions_total += more.preemptions_total;
+  to.draft_tokens_total += more.draft_tokens_total;
+  to.accepted_tokens_total += more.accepted_tokens_total;
+  for (size_t i = 0; i < to.choices_by_reason.size(); ++i) {
+    to.choices_by_reason[i] += more.choices_by_reason[i];
+  }
+  to.queue.add(more.queue);
+  to.first_token.add(more.first_token);
+  to.inter_token.add(more.inter_token);
+  to.end_to_end.add(more.end_to_end);
+}
+
+}  // namespace
+
+ResidentEngine::ResidentEngine(Parts parts, Residency& residency, const Clock& clock)
+    : parts_(std::move(parts)), residency_(residency), clock_(clock), last_used_(clock.now()) {
+  residency_.add(*this, parts_.is_pinned);
+  if (parts_.is_pinned) residency_.want(*this);
+}
+
+ResidentEngine::~ResidentEngine() {
+  drain(Clock::Duration::zero());
+  residency_.remove(*this);
+}
+
+RequestId ResidentEngine::submit(Request request, RequestListener listener) {
+  check_request(request, parts_.info.vocab_size, parts_.info.context_tokens);
+  bool is_asleep;
+  RequestId id;
+  {
+    std::lock_guard lock(mutex_);
+    if (draining_) {
+      throw Error(ErrorCode::unavailable, "the server is shutting down and takes no more requests");
+    }
+    last_used_ = clock_.now();
+    id = RequestId{next_id_++};
+    Pending pending{id, std::move(request), watched(id, std::move(listener))};
+    is_asleep = engine_ == nullptr;
+    if (!is_asleep) {
+      running_[id] = {};
+      try {
+        running_[id] = engine_->submit(std::move(pending.request), std::move(pending.listener));
+      } catch (...) {
+        running_.erase(id);
+        throw;
+      }
+    } else if (static_cast<int>(pending_.size()) >= parts_.max_queued) {
+      throw Error(ErrorCode::queue_full,
+                  fmt::format("{} requests wait for this model to be loaded, which is the most "
+                              "that this server queues; try again later",
+                              pending_.size()));
+    } else {
+      pending_.push_back(std::move(pending));
+    }
+  }
+  if (is_asleep) residency_.want(*this);
+  return id;
+}
+
+// The listener of a request that takes note of its end.
+RequestListener ResidentEngine::watched(RequestId id, RequestListener listener) {
+  listener.on_finish = [this, id, on_finish = std::move(listener.on_finish)](const Finish& finish) {
+    if (on_finish) on_finish(finish);
+    ended(id);
+  };
+  return listener;
+}
+
+void ResidentEngine::ended(RequestId id) {
+  bool is_idle;
+  {
+    std::lock_guard lock(mutex_);
+    running_.erase(id);
+    last_used_ = clock_.now();
+    is_idle = running_.empty();
+  }
+  if (is_idle) residency_.idle();
+}
+
+void ResidentEngine::cancel(RequestId id) {
+  std::optional<Pending> waiting;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = std::ranges::find(pending_, id, &Pending::id);
+    if (found != pending_.end()) {
+      waiting = std::move(*found);
+      pending_.erase(found);
+    } else if (const auto running = running_.find(id); running != running_.end() && engine_) {
+      engine_->cancel(running->second);
+    }
+  }
+  if (!waiting || !waiting->listener.on_finish) return;
+  Finish finish;
+  finish.reasons.assign(static_cast<size_t>(waiting->request.choices), FinishReason::cancelled);
+  for (int choice = 0; choice < waiting->request.choices; ++choice) {
+    if (waiting->listener.on_choice_finish) {
+      waiting->listener.on_choice_finish(choice, FinishReason::cancelled);
+    }
+  }
+  waiting->listener.on_finish(finish);
+}
+
+EngineStats ResidentEngine::stats() const {
+  std::lock_guard lock(mutex_);
+  EngineStats stats = engine_ ? engine_->stats() : EngineStats();
+  stats.waiting += static_cast<int>(pending_.size());
+  add_totals(stats, before_);
+  return stats;
+}
+
+void ResidentEngine::drain(Clock::Duration deadline) {
+  std::vector<Pending> waiting;
+  std::shared_ptr<Engine> engine;
+  {
+    std::lock_guard lock(mutex_);
+    draining_ = true;
+    waiting = std::exchange(pending_, {});
+    engine = engine_;
+  }
+  for (const Pending& pending : waiting) {
+    fail(pending.listener, Error(ErrorCode::unavailable, "the server is shutting down"));
+  }
+  if (engine) engine->drain(deadline);
+}
+
+bool ResidentEngine::is_awake() const {
+  std::lock_guard lock(mutex_);
+  return engine_ != nullptr;
+}
+
+Clock::TimePoint ResidentEngine::last_used() const {
+  std::lock_guard lock(mutex_);
+  return last_used_;
+}
+
+void ResidentEngine::wake() {
+  std::shared_ptr<Engine> engine;
+  std::optional<Error> failure;
+  try {
+    engine = parts_.load();
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = Error(ErrorCode::internal, error.what());
+  }
+  std::vector<Pending> waiting;
+  std::vector<std::pair<Pending, Error>> failed;
+  {
+    std::lock_guard lock(mutex_);
+    last_used_ = clock_.now();
+    waiting = std::exchange(pending_, {});
+    if (!draining_) engine_ = std::move(engine);
+    for (Pending& pending : waiting) {
+      if (!engine_) {
+        failed.emplace_back(
+            std::move(pending),
+            failure.value_or(Error(ErrorCode::unavailable, "the server is shutting down")));
+        continue;
+      }
+      const RequestListener listener = pending.listener;
+      running_[pending.id] = {};
+      try {
+        running_[pending.id] =
+            engine_->submit(std::move(pending.request), std::move(pending.listener));
+      } catch (const Error& error) {
+        running_.erase(pending.id);
+        failed.emplace_back(Pending{pending.id, {}, listener}, error);
+      }
+    }
+  }
+  if (failure) log::error("{} could not be loaded: {}", parts_.info.name, failure->message());
+  for (const auto& [pending, error] : failed) fail(pending.listener, error);
+}
+
+bool ResidentEngine::sleep() {
+  std::shared_ptr<Engine> engine;
+  {
+    std::lock_guard lock(mutex_);
+    if (!engine_ || !running_.empty()) return false;
+    engine = std::exchange(engine_, nullptr);
+    // Its last step is counted once it says that it is idle.
+    engine->drain(Clock::Duration::zero());
+    add_totals(before_, engine->stats());
+  }
+  log::info("unloading {}", parts_.info.name);
+  return true;
+}
+
+}  // namespace ridge::engine

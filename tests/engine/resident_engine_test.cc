@@ -1,0 +1,192 @@
+#include "engine/resident_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <thread>
+
+#include "base/error.h"
+#include "engine/fake_runner.h"
+#include "engine/loop_fixture.h"
+#include "engine/serving_engine.h"
+
+namespace ridge::engine {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr RunnerLimits limits = {
+    .sequences = 4, .outputs = 4, .context_tokens = 64, .block_tokens = 4, .blocks = 64};
+
+// A model of so many bytes whose every answer is one token that repeats until max_tokens.
+class Model {
+ public:
+  Model(Residency& residency, uint64_t bytes, bool is_pinned = false) {
+    ResidentEngine::Parts parts;
+    parts.load = [this] {
+      ++loads;
+      if (fails) throw Error(ErrorCode::invalid_file, "the file is broken");
+      ++awake;
+      ServingEngine::Parts engine;
+      engine.owned = std::shared_ptr<void>(nullptr, [this](void*) { --awake; });
+      engine.runner = std::make_unique<FakeRunner>(limits, small_tokenizer()->vocab_size(),
+                                                   [this](const auto&) {
+                                                     if (is_slow) std::this_thread::sleep_for(1ms);
+                                                     return small_tokenizer()->encode("a").front();
+                                                   });
+      engine.tokenizer = small_tokenizer();
+      return std::make_unique<ServingEngine>(std::move(engine), clock);
+    };
+    parts.tokenizer = small_tokenizer();
+    parts.info.vocab_size = small_tokenizer()->vocab_size();
+    parts.info.context_tokens = limits.context_tokens;
+    parts.bytes = bytes;
+    parts.max_queued = 4;
+    parts.is_pinned = is_pinned;
+    engine = std::make_unique<ResidentEngine>(std::move(parts), residency, clock);
+  }
+
+  std::future<Finish> ask(int max_tokens = 3) {
+    auto ended = std::make_shared<std::promise<Finish>>();
+    Request request;
+    request.prompt_tokens = {20, 21, 22};
+    request.max_tokens = max_tokens;
+    last_id = engine->submit(
+        request, {.on_finish = [ended](const Finish& finish) { ended->set_value(finish); }});
+    return ended->get_future();
+  }
+
+  static bool eventually(const std::function<bool()>& holds) {
+    for (int i = 0; i < 5000; ++i) {
+      if (holds()) return true;
+      std::this_thread::sleep_for(1ms);
+    }
+    return false;
+  }
+
+  SteadyClock clock;
+  std::atomic<int> loads = 0;
+  std::atomic<int> awake = 0;
+  std::atomic<bool> fails = false;
+  std::atomic<bool> is_slow = false;
+  RequestId last_id;
+  std::unique_ptr<ResidentEngine> engine;
+};
+
+struct ResidentEngineTest : testing::Test {
+  SteadyClock clock;
+};
+
+TEST_F(ResidentEngineTest, LoadsWhenItIsAskedAndStaysLoaded) {
+  Residency residency({}, clock);
+  Model model(residency, 10);
+  EXPECT_EQ(model.loads, 0);
+  EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
+  EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
+  EXPECT_EQ(model.loads, 1);
+  EXPECT_TRUE(Model::eventually([&] { return model.engine->stats().finished_total == 2; }));
+}
+
+TEST_F(ResidentEngineTest, APinnedModelIsLoadedAtOnceAndNeverUnloaded) {
+  Residency residency({.budget_bytes = 10, .sleep_after = 1ms}, clock);
+  Model pinned(residency, 10, /*is_pinned=*/true);
+  EXPECT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  Model other(residency, 10);
+  auto waits = other.ask();
+  EXPECT_EQ(waits.wait_for(50ms), std::future_status::timeout) << "there is no room";
+  EXPECT_EQ(pinned.awake, 1);
+  other.engine->cancel(other.last_id);
+  EXPECT_EQ(waits.get().reasons, std::vector{FinishReason::cancelled});
+}
+
+TEST_F(ResidentEngineTest, TheLeastRecentlyUsedModelMakesRoom) {
+  Residency residency({.budget_bytes = 20}, clock);
+  Model a(residency, 10);
+  Model b(residency, 10);
+  Model c(residency, 10);
+  a.ask().get();
+  b.ask().get();
+  a.ask().get();
+  c.ask().get();
+  EXPECT_EQ(a.awake, 1);
+  EXPECT_EQ(b.awake, 0);
+  EXPECT_EQ(c.awake, 1);
+  EXPECT_EQ(b.ask().get().usage.completion_tokens, 3) << "it comes back when it is asked";
+  EXPECT_EQ(b.loads, 2);
+  EXPECT_TRUE(Model::eventually([&] { return b.engine->stats().generated_tokens_total == 6; }))
+      << "counters go on";
+}
+
+TEST_F(ResidentEngineTest, AModelAtWorkIsNotUnloadedUntilItIsDone) {
+  Residency residency({.budget_bytes = 10}, clock);
+  Model a(residency, 10);
+  Model b(residency, 10);
+  a.is_slow = true;
+  auto at_work = a.ask(/*max_tokens=*/50);
+  ASSERT_TRUE(Model::eventually([&] { return a.awake == 1; }));
+  auto waits = b.ask();
+  EXPECT_EQ(at_work.get().usage.completion_tokens, 50) << "it ended undisturbed";
+  EXPECT_EQ(waits.get().usage.completion_tokens, 3);
+  EXPECT_EQ(a.awake, 0);
+}
+
+TEST_F(ResidentEngineTest, AnUnusedModelGoesToSleep) {
+  Residency residency({.sleep_after = 5ms}, clock);
+  Model model(residency, 10);
+  model.ask().get();
+  EXPECT_TRUE(Model::eventually([&] { return model.awake == 0; }));
+  EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
+}
+
+TEST_F(ResidentEngineTest, WhoeverWaitsIsToldWhenLoadingFails) {
+  Residency residency({}, clock);
+  Model model(residency, 10);
+  model.fails = true;
+  const Finish finish = model.ask().get();
+  ASSERT_TRUE(finish.error);
+  EXPECT_EQ(finish.error->code(), ErrorCode::invalid_file);
+  model.fails = false;
+  EXPECT_FALSE(model.ask().get().error) << "the next one tries again";
+}
+
+TEST_F(ResidentEngineTest, TheLineForAModelThatLoadsIsBounded) {
+  Residency residency({.budget_bytes = 10}, clock);
+  Model pinned(residency, 10, /*is_pinned=*/true);
+  ASSERT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  Model model(residency, 10);
+  std::vector<std::future<Finish>> waiting;
+  for (int i = 0; i < 4; ++i) waiting.push_back(model.ask());
+  EXPECT_THROW(model.ask(), Error);
+  EXPECT_EQ(model.engine->stats().waiting, 4);
+  model.engine->drain(0ms);
+  for (auto& each : waiting) EXPECT_EQ(each.get().error->code(), ErrorCode::unavailable);
+}
+
+TEST_F(ResidentEngineTest, BadRequestsAreRefusedWithoutLoading) {
+  Residency residency({}, clock);
+  Model model(residency, 10);
+  EXPECT_THROW(model.ask(/*max_tokens=*/0), Error);
+  EXPECT_EQ(model.loads, 0);
+}
+
+TEST_F(ResidentEngineTest, ManyModelsTakeTurnsUnderLoadWithoutLosingARequest) {
+  Residency residency({.budget_bytes = 20, .sleep_after = 1ms}, clock);
+  std::vector<std::unique_ptr<Model>> models;
+  for (int i = 0; i < 5; ++i) models.push_back(std::make_unique<Model>(residency, 10));
+  std::atomic<int> answered = 0;
+  std::vector<std::jthread> clients;
+  for (int client = 0; client < 4; ++client) {
+    clients.emplace_back([&, client] {
+      for (int i = 0; i < 40; ++i) {
+        const Finish finish = models[static_cast<size_t>((client + i) % 5)]->ask().get();
+        answered += !finish.error && finish.usage.completion_tokens == 3;
+      }
+    });
+  }
+  clients.clear();
+  EXPECT_EQ(answered, 160);
+}
+
+}  // namespace
+}  // namespace ridge::engine
