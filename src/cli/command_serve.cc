@@ -15,6 +15,7 @@
 #include "cli/progress.h"
 #include "cli/server_record.h"
 #include "engine/engine.h"
+#include "engine/residency.h"
 #include "platform/resolve.h"
 #include "server/server.h"
 
@@ -31,6 +32,9 @@ struct ServeOptions {
   std::string log_level = "info";
   engine::EngineOptions engine;
   int64_t kv_cache_mib = 0;
+  int64_t model_memory_mib = 0;
+  int sleep_after_s = 0;
+  std::vector<std::string> pinned;
   int64_t kv_spill_mib = 0;
   std::string kv_spill_folder;
   bool no_prefix_cache = false;
@@ -85,6 +89,31 @@ std::unique_ptr<engine::Engine> start_engine(Context& context, const Choice& cho
     progress.update(printable(choice.name), done_bytes, total_bytes);
   };
   return engine::Engine::start(choice.path, options);
+}
+
+bool loads_on_demand(const ServeOptions& options) {
+  return options.model_memory_mib > 0 || options.sleep_after_s > 0;
+}
+
+// Models that are loaded when they are asked for.
+std::vector<api::ServedModel> declare(const ServeOptions& options,
+                                      const std::vector<Choice>& choices,
+                                      engine::Residency& residency) {
+  for (const std::string& name : options.pinned) {
+    if (std::ranges::find(choices, name, &Choice::name) == choices.end()) {
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("--pin names '{}', which is none of the models that are served", name));
+    }
+  }
+  std::vector<api::ServedModel> models;
+  for (const Choice& choice : choices) {
+    const bool is_pinned = std::ranges::find(options.pinned, choice.name) != options.pinned.end();
+    models.push_back(api::serve_model(
+        choice.name, engine::Engine::on_demand(choice.path, options.engine, residency, is_pinned),
+        modified_at_s(choice.path)));
+  }
+  return models;
 }
 
 std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& choices,
@@ -150,7 +179,14 @@ void serve(Context& context, ServeOptions& options) {
 
   std::vector<std::string> names;
   for (const Choice& choice : choices) names.push_back(choice.name);
-  server::Server server(server_choice, load(context, choices, options.engine));
+  const SteadyClock clock;
+  engine::Residency residency(
+      {.budget_bytes = static_cast<uint64_t>(options.model_memory_mib) << 20,
+       .sleep_after = std::chrono::seconds(options.sleep_after_s)},
+      clock);
+  server::Server server(server_choice, loads_on_demand(options)
+                                           ? declare(options, choices, residency)
+                                           : load(context, choices, options.engine));
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_no_auth) {
     log::warning("nothing asks for a key: whoever reaches {} may use the models", server.url());
@@ -224,6 +260,16 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(1, 1 << 20));
   add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")
       ->check(CLI::Range(1, 1024));
+  add_setting(
+      command, "model-memory-mib", options.model_memory_mib,
+      "Load models when they are asked for, and keep so much of them, weights and KV cache; 0 "
+      "loads all at the start")
+      ->check(CLI::NonNegativeNumber);
+  add_setting(command, "sleep-after-s", options.sleep_after_s,
+              "Load models when they are asked for, and unload those unused for so long; 0 never")
+      ->check(CLI::NonNegativeNumber);
+  add_list_setting(command, "pin", options.pinned,
+                   "A model that is loaded at the start and stays, where others come and go");
   add_setting(command, "drain-s", options.drain_s,
               "Seconds for running requests once asked to stop")
       ->check(CLI::Range(0, 86400));

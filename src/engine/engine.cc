@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "engine/loaded_model.h"
 #include "engine/memory_budget.h"
+#include "engine/resident_engine.h"
 #include "engine/serving_engine.h"
 
 namespace ridge::engine {
@@ -60,18 +61,16 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
   return limits;
 }
 
-ModelInfo describe(const LoadedModel& loaded, const std::filesystem::path& path,
-                   int context_tokens) {
-  const format::GgufFile& file = loaded.file();
+ModelInfo describe(const format::GgufFile& file, const text::Tokenizer& tokenizer,
+                   const std::filesystem::path& path, int context_tokens) {
   const auto name = file.metadata().optional_string("general.name");
   return {.architecture = std::string(file.architecture()),
           .name = name && !name->empty() ? std::string(*name) : path.stem().string(),
           .parameters = file.parameters(),
           .file_bytes = file.file_bytes(),
           .context_tokens = context_tokens,
-          .trained_context_tokens = loaded.model().config().context_tokens,
-          .vocab_size = loaded.tokenizer()->vocab_size(),
-          .load_ms = loaded.load_ms()};
+          .trained_context_tokens = model::read_config(file).context_tokens,
+          .vocab_size = tokenizer.vocab_size()};
 }
 
 }  // namespace
@@ -93,7 +92,8 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits);
   parts.tokenizer = loaded.tokenizer();
   parts.chat_template = loaded.chat_template();
-  parts.info = describe(loaded, model, limits.context_tokens);
+  parts.info = describe(loaded.file(), *loaded.tokenizer(), model, limits.context_tokens);
+  parts.info.load_ms = loaded.load_ms();
   parts.max_queued = options.max_queued;
   parts.options = {.prefix_cache = options.prefix_cache,
                    .speculation = options.speculation,
@@ -102,6 +102,33 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   const Clock& clock = owned->clock;
   parts.owned = std::move(owned);
   return std::make_unique<ServingEngine>(std::move(parts), clock);
+}
+
+std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
+                                          const EngineOptions& options, Residency& residency,
+                                          bool is_pinned) {
+  static const SteadyClock clock;
+  check_options(options);
+  const format::GgufFile file = format::GgufFile::open(path);
+  const model::ModelConfig config = model::read_config(file);
+  EngineOptions loading = options;
+  loading.context_tokens = served_context_tokens(config, options.context_tokens);
+  const uint64_t token_bytes =
+      model::kv_layout_of(config, /*blocks=*/0, /*block_tokens=*/16, options.kv_dtype)
+          .bytes_per_token();
+  if (loading.kv_cache_bytes == 0) {
+    loading.kv_cache_bytes = 2 * token_bytes * static_cast<uint64_t>(loading.context_tokens);
+  }
+  ResidentEngine::Parts parts;
+  parts.load = [path, loading] { return Engine::start(path, loading); };
+  std::shared_ptr<const text::Tokenizer> tokenizer = text::Tokenizer::from_gguf(file);
+  parts.chat_template = text::ChatTemplate::from_gguf(file, *tokenizer);
+  parts.info = describe(file, *tokenizer, path, loading.context_tokens);
+  parts.tokenizer = std::move(tokenizer);
+  parts.bytes = file.file_bytes() + loading.kv_cache_bytes;
+  parts.max_queued = options.max_queued;
+  parts.is_pinned = is_pinned;
+  return std::make_unique<ResidentEngine>(std::move(parts), residency, clock);
 }
 
 }  // namespace ridge::engine

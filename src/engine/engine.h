@@ -22,6 +22,8 @@ class ChatTemplate;
 
 namespace ridge::engine {
 
+class Residency;
+
 using RequestId = StrongId<struct RequestTag, uint64_t>;
 
 struct EngineOptions {
@@ -86,6 +88,12 @@ class Engine {
   // Loads the file and starts. Throws invalid_file, unsupported, out_of_memory.
   static std::unique_ptr<Engine> start(const std::filesystem::path& model,
                                        const EngineOptions& options);
+  // The same, but the weights are loaded when a request comes and unloaded as the residency
+  // decides. Reads the text side at once, and throws what can be known from it. Without
+  // kv_cache_bytes, the cache holds two full contexts.
+  static std::unique_ptr<Engine> on_demand(const std::filesystem::path& model,
+                                           const EngineOptions& options, Residency& residency,
+                                           bool is_pinned);
   virtual ~Engine() = default;
 
   virtual const ModelInfo& model_info() const = 0;

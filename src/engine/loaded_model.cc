@@ -26,8 +26,8 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
   return loaded;
 }
 
-int LoadedModel::context_tokens(int wanted) const {
-  const int trained = model_->config().context_tokens;
+int served_context_tokens(const model::ModelConfig& config, int wanted) {
+  const int trained = config.context_tokens;
   if (wanted == 0) return std::min(trained, default_context_tokens);
   if (wanted > trained) {
     throw Error(

@@ -27,6 +27,10 @@ struct LoadOptions {
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
 };
 
+// `wanted` tokens, or with 0 the model's own context, at most default_context_tokens. Throws
+// invalid_argument where the model was not made for so many.
+int served_context_tokens(const model::ModelConfig& config, int wanted);
+
 // What a model file becomes: its weights on a device, and its text side.
 class LoadedModel {
  public:
@@ -41,9 +45,8 @@ class LoadedModel {
   const std::shared_ptr<const text::ChatTemplate>& chat_template() const { return chat_template_; }
   double load_ms() const { return load_ms_; }
 
-  // `wanted` tokens, or with 0 the model's own context, at most default_context_tokens. Throws
-  // invalid_argument where the model was not made for so many.
-  int context_tokens(int wanted) const;
+  // As served_context_tokens.
+  int context_tokens(int wanted) const { return served_context_tokens(model_->config(), wanted); }
 
  private:
   explicit LoadedModel(format::GgufFile file) : file_(std::move(file)) {}

@@ -26,15 +26,20 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   return model;
 }
 
-backend::KvCacheLayout Model::kv_layout(int blocks, int block_tokens, DType dtype) const {
+backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int block_tokens,
+                                    DType dtype) {
   return {.kind = backend::KvCacheLayout::Kind::heads,
-          .layers = config_.layers,
+          .layers = config.layers,
           .blocks = blocks,
           .block_tokens = block_tokens,
-          .kv_heads = config_.kv_heads,
-          .key_dim = config_.key_dim,
-          .value_dim = config_.value_dim,
+          .kv_heads = config.kv_heads,
+          .key_dim = config.key_dim,
+          .value_dim = config.value_dim,
           .dtype = dtype};
+}
+
+backend::KvCacheLayout Model::kv_layout(int blocks, int block_tokens, DType dtype) const {
+  return kv_layout_of(config_, blocks, block_tokens, dtype);
 }
 
 backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cache) const {

@@ -23,6 +23,10 @@ struct ModelOptions {
   LoadProgress progress;
 };
 
+// The cache that a model of this configuration needs, of so many blocks.
+backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int block_tokens,
+                                    DType dtype);
+
 // A model file's weights on one device, ready to be recorded into programs.
 class Model {
  public:
