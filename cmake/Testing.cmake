@@ -5,6 +5,9 @@ include(GoogleTest)
 # Fixtures are unpacked here by the target ridge_fixtures (tests/fixtures/).
 set(RIDGE_FIXTURE_DIR "${PROJECT_BINARY_DIR}/fixtures")
 
+# What all tests include is compiled once, in this program, which is one of them.
+set(RIDGE_PRECOMPILED_IN precompiled_test)
+
 # ridge_add_test(NAME sources... LIBS libraries...): one GoogleTest program; each case is a CTest case.
 # RIDGE_SOURCE_DIR is defined, so that a test finds files under tests/, and RIDGE_FIXTURE_DIR, where
 # tests/fixtures/ is unpacked.
@@ -20,6 +23,16 @@ function(ridge_add_test name)
     RIDGE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" RIDGE_FIXTURE_DIR="${RIDGE_FIXTURE_DIR}")
   add_dependencies(${name} ridge_fixtures)
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # For ccache; and GCC 12 warns of its own strings' insides (GCC bug 105651) where they come from a
+    # precompiled header.
+    target_compile_options(${name} PRIVATE -fpch-preprocess -Wno-array-bounds)
+  endif()
+  if(name STREQUAL RIDGE_PRECOMPILED_IN)
+    target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/precompiled.h")
+  else()
+    target_precompile_headers(${name} REUSE_FROM ${RIDGE_PRECOMPILED_IN})
+  endif()
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
