@@ -16,19 +16,18 @@
 #include <vector>
 
 #include "backend/cpu/isa.h"
-#include "backend/cpu/linear_path.h"
 #include "backend/cpu/machine_probe.h"
 #include "backend/recorder.h"
 #include "backend/registry.h"
 #include "base/error.h"
 #include "conformance/random_weights.h"
+#include "kernel_limits.h"
 #include "tensor/dequantize.h"
 
 namespace ridge::benchmarks {
 namespace {
 
 using backend::Precision;
-using backend::cpu::LinearPath;
 
 struct Shape {
   std::string name;
@@ -56,38 +55,6 @@ struct Options {
 // Few rows wait for weights, which come from memory in a model: all copies together exceed the
 // caches.
 constexpr int few_rows = 16;
-
-// What a linear's speed is measured against: memory, and each instruction that its kernels use.
-struct Limits {
-  double bytes_per_second = 0;
-  double f32 = 0, i8 = 0, tile_i8 = 0, tile_bf16 = 0;  // flops a second; 0 where there is none
-};
-
-Limits measure_limits(const backend::cpu::KernelTable& kernels, int threads) {
-  ThreadTeam team(threads);
-  const auto peak = [&](int64_t (*run)(int64_t)) {
-    return run == nullptr ? 0.0 : backend::cpu::peak_flops_per_second(team, run);
-  };
-  const auto& peaks = kernels.peaks;
-  return {backend::cpu::read_bytes_per_second(team, kernels, backend::cpu::uncached_bytes()),
-          peak(peaks.f32), peak(peaks.i8), peak(peaks.tile_i8), peak(peaks.tile_bf16)};
-}
-
-// The instruction's peak, over the times that it multiplies each product.
-double peak_of(const Limits& limits, const backend::cpu::KernelTable& kernels, DType dtype,
-               Precision precision, int rows) {
-  const bool quantized = dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16;
-  const int planes = backend::cpu::activation_planes(precision);
-  switch (backend::cpu::choose_linear_path(rows, precision, quantized, kernels)) {
-    case LinearPath::panel:
-      return limits.tile_bf16;
-    case LinearPath::tile_dot:
-      return limits.tile_i8 / planes;
-    case LinearPath::dot:
-      break;
-  }
-  return quantized ? limits.i8 / planes : limits.f32;
-}
 
 // Beside so many linears, starting a run takes no time.
 constexpr int least_linears = 16;
@@ -233,14 +200,8 @@ void run(Options options) {
     const auto device = backend::open_device("cpu", {.threads = options.threads, .isa = isa});
     const backend::cpu::KernelTable& kernels = *backend::cpu::select_isa(isa).kernels;
     const Limits limits = measure_limits(kernels, device->info().threads);
-    fmt::print("{}, {} threads: memory {:.1f} GB/s; f32 {:.0f}, i8 {:.0f} Gop/s",
-               device->info().name, device->info().threads, limits.bytes_per_second / 1e9,
-               limits.f32 / 1e9, limits.i8 / 1e9);
-    if (limits.tile_i8 > 0) {
-      fmt::print("; tiles of i8 {:.0f}, of bf16 {:.0f} Gop/s", limits.tile_i8 / 1e9,
-                 limits.tile_bf16 / 1e9);
-    }
-    fmt::print("\n");
+    fmt::print("{}, {} threads: {}\n", device->info().name, device->info().threads,
+               to_string(limits));
     fmt::print("{:<16} {:<8} {:<6} {:<8} {:>4} {:>10} {:>8} {:>7} {:>9} {:>7}\n", "device", "shape",
                "dtype", "", "rows", "µs", "GB/s", "share", "Gop/s", "share");
     for (const Shape& shape : all_shapes) {

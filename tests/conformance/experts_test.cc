@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <map>
+
 #include "backend/registry.h"
 #include "conformance/harness.h"
 
@@ -243,6 +245,24 @@ TEST_P(ExpertLinears, GiveTheSameBitsWithAnyNumberOfThreads) {
     for (size_t step = 0; step < got.size(); ++step) {
       EXPECT_EQ(got[step][0].values, first[step][0].values)
           << threads << " threads, " << got[step][0].rows << " tokens";
+    }
+  }
+}
+
+// Nor on the other tokens of the step, where kernels are the same for any number of rows.
+TEST_P(ExpertLinears, GiveTheSameBitsWhateverElseIsInTheStep) {
+  if (GetParam().isa.find("amx") != std::string::npos) GTEST_SKIP() << "has kernels for many rows";
+  const Case c = experts_case("batch", DType::q4_k, DType::q5_0, 96, Precision::full);
+  const auto got = run_case(c, *open_for_test(GetParam()));
+  std::map<int32_t, std::vector<double>> first;  // by id
+  for (size_t step = 0; step < got.size(); ++step) {
+    const Output& output = got[step][0];
+    for (int row = 0; row < output.rows; ++row) {
+      const auto from = output.values.begin() + row * output.columns;
+      const std::vector<double> values(from, from + output.columns);
+      const int32_t id = c.steps[step].token_ids[row];
+      EXPECT_EQ(first.emplace(id, values).first->second, values)
+          << "id " << id << " among " << output.rows << " tokens";
     }
   }
 }

@@ -23,11 +23,8 @@ constexpr int private_tokens = 2;
 // Activations that stay in the second-level cache while strips of weights pass by.
 constexpr int64_t block_bytes = 512 << 10;
 
-// With fewer rows of activations the processor's own fetching ahead does better.
-constexpr int fetching_rows = 6;
-
 // Most pairs of strips that a member takes at once.
-constexpr int64_t most_pairs = 16;
+constexpr int64_t most_pairs = 32;
 
 class ExpertStep final : public Step {
  public:
@@ -77,13 +74,7 @@ class ExpertStep final : public Step {
 
     for (Share share; take(run, rows, share);) {
       if (plan_.weights.valid()) clear(run, share, tokens);
-      for (const ExpertGroup& group : rows.groups().subspan(share.first_group, share.groups)) {
-        if (group.path == LinearPath::panel) {
-          multiply_panels(work, group, share, own);
-        } else {
-          multiply_dots(work, group, share);
-        }
-      }
+      multiply(work, share, own);
     }
   }
 
@@ -130,6 +121,19 @@ class ExpertStep final : public Step {
     share = {summed ? 0 : static_cast<int>(first / pairs()), summed ? groups : 1, in_group,
              in_group + count};
     return true;
+  }
+
+  void multiply(const ExpertInputs::Work& work, const Share& share, std::byte* scratch) const {
+    const auto groups = work.rows.groups().subspan(share.first_group, share.groups);
+    for (size_t i = 0; i < groups.size(); ++i) {
+      if (groups[i].path == LinearPath::panel) {
+        multiply_panels(work, groups[i], share, scratch);
+        continue;
+      }
+      const Strip& first = strips_.strip(strips_before(share.first));
+      const std::byte* after = i + 1 < groups.size() ? tiles(first, groups[i + 1]) : nullptr;
+      multiply_dots(work, groups[i], share, after);
+    }
   }
 
   int64_t first_row(const Strip& strip) const {
@@ -185,42 +189,53 @@ class ExpertStep final : public Step {
     const ExpertGroup& group;
     QuantizedTokens codes;
     ExpertInputs::Floats floats;
-    int configured = 0;  // rows that this thread's tiles are configured for
+    int64_t last;            // the end of the strips
+    const std::byte* after;  // what will be read after them, or null
+    int configured = 0;      // rows that this thread's tiles are configured for
   };
 
-  void multiply_dots(const ExpertInputs::Work& work, const ExpertGroup& group,
-                     const Share& share) const {
-    Dots x{work, group, inputs_.codes(work, group), inputs_.floats(work, group)};
+  void multiply_dots(const ExpertInputs::Work& work, const ExpertGroup& group, const Share& share,
+                     const std::byte* after) const {
+    Dots x{work,
+           group,
+           inputs_.codes(work, group),
+           inputs_.floats(work, group),
+           strips_before(share.last),
+           after};
     const auto tile_bytes = static_cast<int64_t>(
         QuantizedTokens::bytes((group.rows + x.codes.tiles() - 1) / x.codes.tiles(),
                                plan_.weight->columns(), inputs_.planes()));
     const int at_once = static_cast<int>(std::max<int64_t>(1, block_bytes / tile_bytes));
-    const int64_t last = strips_before(share.last);
     for (int first_tile = 0; first_tile < x.codes.tiles(); first_tile += at_once) {
       const int last_tile = std::min(first_tile + at_once, x.codes.tiles());
-      for (int64_t item = strips_before(share.first); item < last; ++item) {
+      for (int64_t item = strips_before(share.first); item < x.last; ++item) {
         for (int t = first_tile; t < last_tile; ++t) {
-          // The last tile leaves the caches to the next strip.
-          multiply(x, item, t, t + 1 == last_tile && item + 1 < last);
+          // Even one row is better off with fetching, for the runs of an expert's strips are short.
+          multiply_strip(x, item, t, t + 1 == last_tile);
         }
       }
     }
     if (x.configured != 0) kernels_.tiles.end();
   }
 
-  void multiply(Dots& x, int64_t item, int tile, bool fetch) const {
+  // fetch: whether the caches should ask for the strips that follow meanwhile.
+  void multiply_strip(Dots& x, int64_t item, int tile, bool fetch) const {
     alignas(64) float result[max_dot_rows * strip_rows];
     alignas(64) float up[max_dot_rows * strip_rows];
-    dot(x, strips_.strip(item), tile, fetch ? &strips_.strip(item + 1) : nullptr, result);
+    const bool more = fetch && item + 1 < x.last;
+    const std::byte* next = fetch ? x.after : nullptr;
+    if (more) next = tiles(strips_.strip(item + 1), x.group);
+    dot(x, strips_.strip(item), tile, next, result);
     if (strips_.has_up()) {
-      dot(x, strips_.up(item), tile, fetch ? &strips_.up(item + 1) : nullptr, up);
+      const std::byte* next_up = more ? tiles(strips_.up(item + 1), x.group) : nullptr;
+      dot(x, strips_.up(item), tile, next_up, up);
     }
     const int first = x.codes.first(tile);
     finish(x.work, x.group, item, first, x.codes.first(tile + 1) - first, result, up);
   }
 
-  // out[tokens][16]; `next` is the strip that will follow, or null.
-  void dot(Dots& x, const Strip& strip, int tile, const Strip* next, float* out) const {
+  // out[tokens][16]; next: as for DotTile.
+  void dot(Dots& x, const Strip& strip, int tile, const std::byte* next, float* out) const {
     const WeightPart& part = *strip.part;
     const auto dtype = static_cast<int>(part.dtype);
     const int first = x.codes.first(tile);
@@ -233,9 +248,8 @@ class ExpertStep final : public Step {
     const ActivationTile t = x.codes.tile(tile);
     const bool tiled = x.group.path == LinearPath::tile_dot;
     if (tiled && t.count != x.configured) kernels_.tiles.begin(x.configured = t.count);
-    const bool fetch = next != nullptr && next->part == strip.part && t.count >= fetching_rows;
     const DotTile multiply = tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
-    multiply(tiles(strip, x.group), part.units, t, fetch ? tiles(*next, x.group) : nullptr, out);
+    multiply(tiles(strip, x.group), part.units, t, next, out);
     if (inputs_.planes() == 2) add_planes(tokens, out);
   }
 
