@@ -35,6 +35,7 @@ struct ServeOptions {
   int64_t model_memory_mib = 0;
   int sleep_after_s = 0;
   std::vector<std::string> pinned;
+  std::string draft_model;
   int64_t kv_spill_mib = 0;
   std::string kv_spill_folder;
   bool no_prefix_cache = false;
@@ -174,6 +175,12 @@ void serve(Context& context, ServeOptions& options) {
   options.engine.mixed_precision = mixed_precision(options.precision);
   const server::ServerOptions server_choice = server_options(options);
   const std::vector<Choice> choices = find_models(context, options.models);
+  if (!options.draft_model.empty()) {
+    if (choices.size() != 1) {
+      throw Error(ErrorCode::invalid_argument, "--draft-model goes with one model");
+    }
+    options.engine.draft_model = find_models(context, {options.draft_model}).front().path;
+  }
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}); }
 
@@ -236,6 +243,9 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       command, "batch-invariant", engine.batch_invariant,
       "The same request gets the same answer to the last bit, alone or among others; slower "
       "over long contexts");
+  add_setting(
+      command, "draft-model", options.draft_model,
+      "A small model of the same vocabulary that guesses answers, for the one that is served");
   add_setting(command, "no-speculation", options.no_speculation,
               "Do not guess how an answer repeats itself (guesses change its speed alone)");
 }

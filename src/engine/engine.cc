@@ -17,6 +17,7 @@ namespace {
 struct Owned {
   SteadyClock clock;
   std::unique_ptr<LoadedModel> loaded;
+  std::unique_ptr<LoadedModel> draft;  // may be null
 };
 
 void check_options(const EngineOptions& options) {
@@ -61,6 +62,27 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
   return limits;
 }
 
+void check_same_vocabulary(const text::Tokenizer& model, const text::Tokenizer& draft) {
+  bool is_same = model.vocab_size() == draft.vocab_size();
+  for (int32_t id = 0; is_same && id < model.vocab_size(); ++id) {
+    is_same = model.token_bytes(id) == draft.token_bytes(id);
+  }
+  if (!is_same) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        "the draft model has another vocabulary than the model; both must have the same tokens",
+        "draft_model");
+  }
+}
+
+// Half the guesses' memory: contexts are shared less often than the model's.
+RunnerLimits draft_limits(const RunnerLimits& limits) {
+  RunnerLimits draft = limits;
+  draft.outputs = limits.sequences;
+  draft.blocks = std::max(blocks_per_sequence(limits), limits.blocks / 2);
+  return draft;
+}
+
 ModelInfo describe(const format::GgufFile& file, const text::Tokenizer& tokenizer,
                    const std::filesystem::path& path, int context_tokens) {
   const auto name = file.metadata().optional_string("general.name");
@@ -90,6 +112,13 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   const RunnerLimits limits = runner_limits(loaded, options);
   ServingEngine::Parts parts;
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits);
+  if (!options.draft_model.empty()) {
+    owned->draft = LoadedModel::load(options.draft_model, load_options);
+    check_same_vocabulary(*loaded.tokenizer(), *owned->draft->tokenizer());
+    served_context_tokens(owned->draft->model().config(), limits.context_tokens);
+    parts.draft_runner =
+        create_step_runner(owned->draft->device(), owned->draft->model(), draft_limits(limits));
+  }
   parts.tokenizer = loaded.tokenizer();
   parts.chat_template = loaded.chat_template();
   parts.info = describe(loaded.file(), *loaded.tokenizer(), model, limits.context_tokens);

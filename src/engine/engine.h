@@ -37,7 +37,8 @@ struct EngineOptions {
   bool prefix_cache = true;      // as StepLoopOptions
   bool speculation = true;       // likewise
   bool batch_invariant = false;  // as backend::StepLimits: answers do not depend on other requests
-  double itl_target_ms = 150;    // likewise
+  std::filesystem::path draft_model;  // a small model of the same vocabulary that guesses; or ""
+  double itl_target_ms = 150;         // likewise
   uint64_t kv_spill_bytes = 0;  // of blocks that the prefix cache has no room for; 0: they are lost
   std::filesystem::path kv_spill_folder;  // "": in memory
   int max_sequences = 16;                 // running at once

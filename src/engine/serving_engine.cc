@@ -12,7 +12,7 @@ namespace ridge::engine {
 ServingEngine::ServingEngine(Parts parts, const Clock& clock)
     : parts_(std::move(parts)),
       clock_(clock),
-      loop_(*parts_.runner, parts_.tokenizer, clock, parts_.options),
+      loop_(*parts_.runner, parts_.tokenizer, clock, parts_.options, parts_.draft_runner.get()),
       stats_(loop_.stats()) {
   thread_ = std::thread([this] { serve(); });
 }

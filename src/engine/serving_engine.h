@@ -20,6 +20,7 @@ class ServingEngine final : public Engine {
   struct Parts {
     std::shared_ptr<void> owned;  // whatever the other parts and the clock need alive
     std::unique_ptr<StepRunner> runner;
+    std::unique_ptr<StepRunner> draft_runner;  // may be null
     std::shared_ptr<const text::Tokenizer> tokenizer;
     std::shared_ptr<const text::ChatTemplate> chat_template;
     ModelInfo info;

@@ -29,10 +29,12 @@ double expected_tokens(double rate, int drafts) {
   return (1 - std::pow(rate, drafts + 1)) / (1 - rate);
 }
 
-int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences) {
+int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences,
+                  double guess_ms) {
   if (!cost.knows_decoding()) return 0;
   const auto tokens_per_ms = [&](int drafts) {
-    return (sequences - 1 + expected_tokens(rate, drafts)) / cost.decode_ms(rows + drafts);
+    return (sequences - 1 + expected_tokens(rate, drafts)) /
+           (cost.decode_ms(rows + drafts) + drafts * guess_ms);
   };
   int best = 0;
   double best_rate = tokens_per_ms(0);

@@ -28,7 +28,9 @@ class Acceptance {
 double expected_tokens(double rate, int drafts);
 
 // How many of at most `most` guesses to check for one sequence, in a step that has `rows` rows for
-// `sequences` sequences without them: as many as give the most tokens a millisecond.
-int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences);
+// `sequences` sequences without them: as many as give the most tokens a millisecond. Each takes
+// guess_ms to be made.
+int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences,
+                  double guess_ms = 0);
 
 }  // namespace ridge::engine

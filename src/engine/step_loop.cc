@@ -31,7 +31,9 @@ struct StepLoop::Choice {
   Answer answer;
   std::optional<Clock::TimePoint> last_tokens;  // when it got some
   SuffixDrafter drafter;
-  Acceptance acceptance;
+  Acceptance acceptance;        // of the suffix's guesses
+  Acceptance model_acceptance;  // of the draft model's
+  bool is_guessed_by_model = false;
   std::optional<FinishReason> reason;  // once it has ended
 };
 
@@ -87,11 +89,13 @@ SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptio
 
 // Guesses that one sequence may have in a step.
 constexpr int most_drafts = 15;
+// Each of a model's costs a pass of its own.
+constexpr int most_model_drafts = 8;
 
 }  // namespace
 
 StepLoop::StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> tokenizer,
-                   const Clock& clock, const StepLoopOptions& options)
+                   const Clock& clock, const StepLoopOptions& options, StepRunner* draft_runner)
     : runner_(runner),
       tokenizer_(std::move(tokenizer)),
       clock_(clock),
@@ -102,6 +106,8 @@ StepLoop::StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> to
       cache_(pool_, runner.limits().block_tokens, spill_.get()),
       scheduler_(pool_, cache_, scheduler_limits(runner.limits(), options)),
       pace_(options.itl_target_ms, runner.limits().tokens),
+      draft_model_(draft_runner == nullptr ? nullptr
+                                           : std::make_unique<DraftModel>(*draft_runner, clock)),
       inputs_(blocks_per_sequence(runner.limits())) {
   RIDGE_ASSERT(pool_.blocks_total() >= blocks_per_sequence(runner.limits()));
   RIDGE_ASSERT(runner.limits().outputs >= runner.limits().sequences);
@@ -215,6 +221,8 @@ void StepLoop::propose_drafts() {
   if (!options_.speculation || runner_.limits().outputs <= runner_.limits().sequences) return;
   const int sequences = scheduler_.decoding();
   int rows = sequences;
+  std::vector<DraftModel::Job> jobs;
+  std::vector<Choice*> guessed_by_model;
   for (auto& [id, choice] : choices_) {
     Sequence& sequence = choice->sequence;
     sequence.draft.clear();
@@ -224,14 +232,37 @@ void StepLoop::propose_drafts() {
     const int room = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
     const int most = choose_drafts(cost_, choice->acceptance.rate(), std::min(most_drafts, room),
                                    rows, sequences);
-    if (most > 0) {
-      const auto draft = choice->drafter.propose(sequence.tokens, most).tokens;
-      const auto admissible = static_cast<size_t>(choice->answer.admissible(draft));
-      sequence.draft.assign(draft.begin(), draft.begin() + static_cast<ptrdiff_t>(admissible));
-    }
+    if (most > 0) take_draft(*choice, choice->drafter.propose(sequence.tokens, most).tokens);
+    choice->is_guessed_by_model = false;
     if (sequence.draft.empty()) choice->acceptance.fade();
+    if (sequence.draft.empty() && draft_model_ != nullptr) {
+      const int guesses =
+          choose_drafts(cost_, choice->model_acceptance.rate(), std::min(most_model_drafts, room),
+                        rows, sequences, draft_model_->guess_ms());
+      choice->is_guessed_by_model = guesses > 0;
+      if (guesses == 0) choice->model_acceptance.fade();
+      if (guesses > 0) jobs.push_back({id, sequence.tokens, guesses, {}});
+      if (guesses > 0) guessed_by_model.push_back(choice);
+    }
     rows += static_cast<int>(sequence.draft.size());
   }
+  if (jobs.empty()) return;
+  try {
+    draft_model_->propose(jobs);
+  } catch (const std::exception& error) {
+    log::error("the draft model failed: {}", error.what());
+    return;
+  }
+  for (size_t i = 0; i < jobs.size(); ++i) take_draft(*guessed_by_model[i], jobs[i].draft);
+}
+
+void StepLoop::take_draft(Choice& choice, std::span<const int32_t> draft) {
+  // A vocabulary may have rows of logits that no token has.
+  const auto known =
+      std::ranges::find_if(draft, [&](int32_t token) { return token >= vocab_size_; });
+  draft = draft.first(static_cast<size_t>(known - draft.begin()));
+  const int admissible = choice.answer.admissible(draft);
+  choice.sequence.draft.assign(draft.begin(), draft.begin() + admissible);
 }
 
 void StepLoop::start_clocks(const Batch& batch) {
@@ -377,7 +408,8 @@ void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const f
     accepted += guess.has_value();
   }
   if (chunk.drafts > 0) {
-    choice.acceptance.observe(chunk.drafts, accepted);
+    (choice.is_guessed_by_model ? choice.model_acceptance : choice.acceptance)
+        .observe(chunk.drafts, accepted);
     totals_.draft_tokens_total += static_cast<uint64_t>(chunk.drafts);
     totals_.accepted_tokens_total += static_cast<uint64_t>(accepted);
   }
@@ -456,11 +488,16 @@ void StepLoop::add_sibling(ActiveRequest& request, Choice& choice, std::span<con
   runner_.import_block(copy->to, content);
 }
 
+void StepLoop::forget(Choice& choice) {
+  scheduler_.remove(choice.sequence);
+  if (draft_model_) draft_model_->forget(choice.sequence.id);
+  choices_.erase(choice.sequence.id);
+}
+
 void StepLoop::end_choice(Choice& choice, FinishReason reason) {
   ActiveRequest& request = choice.owner;
   choice.reason = reason;
-  scheduler_.remove(choice.sequence);
-  choices_.erase(choice.sequence.id);
+  forget(choice);
   // A cancelled or failed answer shows no text that may be half of a stop sequence.
   if (reason == FinishReason::stop || reason == FinishReason::length) choice.answer.finish();
   if (auto delta = choice.answer.take_rest()) tell(request.listener.on_delta, std::move(*delta));
@@ -475,8 +512,7 @@ void StepLoop::end_request(ActiveRequest& request, FinishReason reason,
   for (const auto& choice : request.choices) {
     if (choice->reason) continue;
     choice->reason = reason;
-    scheduler_.remove(choice->sequence);
-    choices_.erase(choice->sequence.id);
+    forget(*choice);
     if (auto delta = choice->answer.take_rest()) tell(request.listener.on_delta, std::move(*delta));
     tell(request.listener.on_choice_finish, choice->number, reason);
   }

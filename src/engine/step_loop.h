@@ -10,6 +10,7 @@
 #include "engine/admission.h"
 #include "engine/answer.h"
 #include "engine/block_spill.h"
+#include "engine/draft_model.h"
 #include "engine/engine.h"
 #include "engine/pace.h"
 #include "engine/request.h"
@@ -32,9 +33,10 @@ struct StepLoopOptions {
 // has no thread and no lock, so that tests drive it step by step.
 class StepLoop {
  public:
-  // The runner and the clock must outlive it.
+  // The runners and the clock must outlive it. draft_runner: of a small model that guesses, or
+  // null.
   StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> tokenizer, const Clock& clock,
-           const StepLoopOptions& options = {});
+           const StepLoopOptions& options = {}, StepRunner* draft_runner = nullptr);
   ~StepLoop();
   StepLoop(const StepLoop&) = delete;
   StepLoop& operator=(const StepLoop&) = delete;
@@ -65,6 +67,8 @@ class StepLoop {
   void make_choices(ActiveRequest& active);
   void end_overdue();
   void propose_drafts();
+  void take_draft(Choice& choice, std::span<const int32_t> draft);
+  void forget(Choice& choice);
   void start_clocks(const Batch& batch);
   std::span<const int32_t> tokens_of(const Chunk& chunk) const;  // without guesses
   void run_hidden(Batch& batch);
@@ -95,6 +99,7 @@ class StepLoop {
   Scheduler scheduler_;
   StepCost cost_;
   Pace pace_;
+  std::unique_ptr<DraftModel> draft_model_;  // may be null
   StepInputs inputs_;
   sampling::Workspace workspace_;
   uint64_t next_sequence_ = 0;

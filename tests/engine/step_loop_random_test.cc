@@ -24,6 +24,11 @@ int32_t next_token(const std::vector<int32_t>& context) {
   return 10 + (context.back() * 7 + 3) % 11;
 }
 
+// What a draft model guesses.
+int32_t often_the_next_token(const std::vector<int32_t>& context) {
+  return context.size() % 3 == 0 ? 11 : next_token(context);
+}
+
 struct Expected {
   std::vector<int32_t> tokens;
   FinishReason reason;
@@ -65,11 +70,16 @@ class RandomLoop {
       : totals_(totals),
         random_(seed),
         runner_(limits(), small_tokenizer()->vocab_size(), next_token),
-        loop_(runner_, small_tokenizer(), clock_, options()) {
+        draft_runner_(draft_limits(), small_tokenizer()->vocab_size(), often_the_next_token),
+        loop_(runner_, small_tokenizer(), clock_, options(),
+              pick(0, 1) == 0 ? &draft_runner_ : nullptr) {
     const bool fails = pick(0, 3) == 0;
     runner_.before_step = [this, fails](const StepInputs&) {
       clock_.advance(std::chrono::milliseconds(1));
       if (fails && pick(0, 19) == 0) throw Error(ErrorCode::io, "injected");
+    };
+    draft_runner_.before_step = [this, fails](const StepInputs&) {
+      if (fails && pick(0, 49) == 0) throw Error(ErrorCode::io, "injected");
     };
     runner_.before_hidden = [this, fails] {
       clock_.advance(std::chrono::milliseconds(1));
@@ -122,6 +132,11 @@ class RandomLoop {
             .blocks = least_blocks + pick(0, 2 * least_blocks)};
   }
 
+  RunnerLimits draft_limits() {
+    RunnerLimits limits = runner_.limits();
+    limits.outputs = limits.sequences;
+    return limits;
+  }
   StepLoopOptions options() {
     return {.prefix_cache = pick(0, 3) != 0,
             .speculation = pick(0, 3) != 0,
@@ -241,6 +256,7 @@ class RandomLoop {
   std::mt19937 random_;
   FakeClock clock_;
   FakeRunner runner_;
+  FakeRunner draft_runner_;
   StepLoop loop_;
   std::vector<std::unique_ptr<Tracked>> requests_;
 };

@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+from ridge_process import MODEL
+
 GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "goldens"
 LONG_PROMPT = "The river runs through the old town, under three bridges. " * 30
 
@@ -104,6 +106,25 @@ def test_batch_invariant_answers_are_the_same_alone_and_in_a_crowd(start_server)
             crowd.map(lambda i: complete(server, key=f"crowd {i % 3}", **requests[i])["choices"], range(len(requests)))
         )
     assert together == alone
+
+
+def test_a_draft_model_changes_no_answer(start_server):
+    model, draft = GOLDENS / "llama-f32.gguf", GOLDENS / "llama-f16.gguf"
+    plain = start_server("--batch-invariant", "--no-speculation", model=str(model))
+    drafted = start_server("--batch-invariant", "--draft-model", str(draft), model=str(model))
+    for seed in range(4):
+        request = dict(prompt="a b c", max_tokens=60, temperature=seed / 4, seed=seed, ignore_eos=True, logprobs=1)
+        assert complete(drafted, **request)["choices"] == complete(plain, **request)["choices"]
+    figures = drafted.wait_until_idle()
+    # Few: the tiny model is as quick itself as what guesses for it.
+    assert figures["draft_tokens_total"] > 0
+    assert plain.wait_until_idle()["draft_tokens_total"] == 0
+
+
+def test_a_draft_model_needs_the_same_vocabulary(ridge, model_home):
+    result = ridge("serve", MODEL, "--home", model_home, "--port", "0", "--draft-model", GOLDENS / "llama-f32.gguf")
+    assert result.returncode != 0
+    assert "vocabulary" in result.stderr
 
 
 def test_choices_of_one_prompt_are_those_of_a_seed(own_server):
