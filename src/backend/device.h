@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/device_options.h"
 #include "backend/kv_cache.h"
 #include "backend/machine_limits.h"
 #include "backend/program.h"
@@ -52,15 +53,9 @@ struct DeviceInfo {
   std::string description;  // for people: the processor's own name
   uint64_t memory_bytes = 0;
   int threads = 1;
+  bool threads_pinned = false;
+  bool huge_pages = false;       // asked for, and given where there are some
   std::vector<DType> kv_dtypes;  // that create_kv_cache takes
-};
-
-// What a user may choose; a back end ignores what it has no use for.
-struct DeviceOptions {
-  int threads = 0;  // 0: as many as this process may use
-  std::string isa;  // "" the best that the machine has, else a lower one ("avx2")
-  bool pin_threads = false;
-  bool allow_emulation = false;  // tests only: `isa` may be one of device_emulated_isas
 };
 
 // What the machine itself can do, measured on the device's own threads; 0 where it is not known.

@@ -4,14 +4,19 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <thread>
 #include <vector>
 
 namespace ridge {
 
-// A persistent team that runs one task on every member at once, the caller being member 0. Members
-// spin briefly for the next task and then sleep in a futex, so that an oversubscribed machine
-// degrades instead of burning its cores. One caller at a time.
+// A persistent team that runs one task on every member at once, the caller being member 0. One
+// caller at a time.
+//
+// Members spin for the next task and at barriers, and then sleep in a futex. Where others take the
+// processors, a member that waits for one that does not run would spin in vain: after a wait that
+// was too long the next ones are shorter, until waits are short again. And members ask the kernel
+// for short turns, so that one that wakes need not wait for the end of somebody else's long one.
 class ThreadTeam {
  public:
   // threads: 1 to 1024, the caller included.
@@ -22,8 +27,13 @@ class ThreadTeam {
 
   int size() const { return size_; }
 
-  // Runs task(member) on all members, member in [0, size()); returns when all are done. The task must
-  // not throw.
+  // Binds each member to its processor, but for the caller, whose thread is not the team's: it
+  // finds what the others leave. Returns whether the system allowed it.
+  //   processors: [size()]
+  bool pin(std::span<const int> processors);
+
+  // Runs task(member) on all members, member in [0, size()); returns when all are done. The task
+  // must not throw.
   void run(const std::function<void(int member)>& task);
 
   // Inside a task: returns when every member has arrived. What was written before is then visible
@@ -32,15 +42,17 @@ class ThreadTeam {
 
  private:
   void work(int member);
-  void wait_for_change(std::atomic<uint32_t>& word, uint32_t old) const;
+  static bool spin(const std::atomic<uint32_t>& word, uint32_t old, int spins);
 
   const int size_;
-  const int spins_;
+  const int most_spins_;
+  std::atomic<int> barrier_spins_;
   const std::function<void(int)>* task_ = nullptr;
   alignas(64) std::atomic<uint32_t> generation_{0};
   alignas(64) std::atomic<uint32_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> barrier_generation_{0};
   bool stopping_ = false;
+  std::thread::id caller_;  // that has asked for short turns
   std::vector<std::jthread> members_;
 };
 

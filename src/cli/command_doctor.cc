@@ -34,6 +34,8 @@ Json look_at_device(const std::string& device_name, const DoctorOptions& options
     body["name"] = info.name;
     body["description"] = info.description;
     body["threads"] = info.threads;
+    body["threads_pinned"] = info.threads_pinned;
+    body["huge_pages"] = info.huge_pages;
     body["memory_bytes"] = info.memory_bytes;
     for (const DType dtype : info.kv_dtypes) body["kv_dtypes"].push_back(name(dtype));
     if (measures) {
@@ -155,6 +157,11 @@ std::string machine_text(const Json& report) {
   // Of the device that a model would run on.
   if (report["devices"].empty()) return text;
   const Json& device = report["devices"].front();
+  if (device.contains("threads_pinned")) {
+    text += fmt::format("Placement   threads {} (--pin-threads), huge pages {} (--huge-pages)\n",
+                        device["threads_pinned"].get<bool>() ? "pinned" : "not pinned",
+                        device["huge_pages"].get<bool>() ? "asked for" : "not to be had");
+  }
   if (device.contains("kv_dtypes")) {
     const auto dtypes = device["kv_dtypes"].get<std::vector<std::string>>();
     text += fmt::format("KV cache    {} (--kv-dtype)\n", fmt::join(dtypes, ", "));

@@ -66,6 +66,8 @@ api::ServedModel load(Context& context, const RunOptions& options) {
   engine_options.device = options.device.device;
   engine_options.threads = options.device.threads;
   engine_options.isa = options.device.isa;
+  engine_options.pin_threads = options.device.pin_threads;
+  engine_options.huge_pages = options.device.huge_pages;
   engine_options.mixed_precision = mixed_precision(options.device.precision);
   engine_options.context_tokens = options.context_tokens;
   engine_options.kv_dtype = options.kv_dtype;

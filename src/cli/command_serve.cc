@@ -224,6 +224,7 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(1, 1 << 20));
   add_setting(command, "step-tokens", engine.step_tokens, "Tokens that one step may read")
       ->check(CLI::Range(1, 1 << 16));
+  add_placement_settings(command, engine.pin_threads, engine.huge_pages);
   add_kv_dtype_setting(command, engine.kv_dtype);
   add_setting(command, "kv-cache-mib", options.kv_cache_mib,
               "Memory for the KV cache; 0 to choose it")

@@ -23,6 +23,34 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--precision", choice.precision, precision_description)
       ->check(CLI::IsMember(precision_names))
       ->capture_default_str();
+  add_placement_settings(command, choice.pin_threads, choice.huge_pages);
+}
+
+namespace {
+
+void add_toggle(CLI::App& command, const std::string& flag, backend::Toggle& toggle,
+                const std::string& description) {
+  const auto set = [&toggle](const std::string& word) {
+    toggle = word == "on"    ? backend::Toggle::on
+             : word == "off" ? backend::Toggle::off
+                             : backend::Toggle::automatic;
+  };
+  command.add_option_function<std::string>("--" + flag, set, description)
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->default_str("auto")
+      ->envname(environment_name(flag));
+}
+
+}  // namespace
+
+void add_placement_settings(CLI::App& command, backend::Toggle& pin_threads,
+                            backend::Toggle& huge_pages) {
+  add_toggle(command, "pin-threads", pin_threads,
+             "Keep each thread on one processor: auto, on or off. auto pins where the threads take "
+             "all processors and these have several last-level caches");
+  add_toggle(command, "huge-pages", huge_pages,
+             "Huge pages for weights and the KV cache: auto asks the system, on fails where it "
+             "gives none, off refuses them");
 }
 
 void add_kv_dtype_setting(CLI::App& command, DType& dtype) {
@@ -36,7 +64,10 @@ void add_kv_dtype_setting(CLI::App& command, DType& dtype) {
 }
 
 backend::DeviceOptions to_device_options(const DeviceChoice& choice) {
-  return {.threads = choice.threads, .isa = choice.isa};
+  return {.threads = choice.threads,
+          .isa = choice.isa,
+          .pin_threads = choice.pin_threads,
+          .huge_pages = choice.huge_pages};
 }
 
 std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,

@@ -17,17 +17,26 @@ struct DeviceChoice {
   int threads = 0;  // 0: as many as this process may use
   std::string isa;  // "": the best that the machine has
   std::string precision = "auto";
+  backend::Toggle pin_threads = backend::Toggle::automatic;
+  backend::Toggle huge_pages = backend::Toggle::automatic;
 };
 
 // How activations are rounded: names for --precision, and what model::ModelOptions calls it.
 inline const std::vector<std::string> precision_names = {"auto", "mixed", "full"};
 inline constexpr const char* precision_description =
-    "Rounding of activations: full (15 bits), mixed (8 bits where that costs little), or auto: full "
+    "Rounding of activations: full (15 bits), mixed (8 bits where that costs little), or auto: "
+    "full "
     "below a billion parameters";
 std::optional<bool> mixed_precision(const std::string& name);
 
-// Declares --device, -t/--threads, --cpu-isa and --precision. `choice` must live as long as `command`.
+// Declares --device, -t/--threads, --cpu-isa, --precision, --pin-threads and --huge-pages. `choice`
+// must live as long as `command`.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
+
+// Declares --pin-threads and --huge-pages: auto, on or off, with RIDGE_PIN_THREADS and
+// RIDGE_HUGE_PAGES for the environment. Both must live as long as `command`.
+void add_placement_settings(CLI::App& command, backend::Toggle& pin_threads,
+                            backend::Toggle& huge_pages);
 
 // Declares --kv-dtype, with RIDGE_KV_DTYPE for the environment. `dtype` must live as long as
 // `command`.

@@ -105,6 +105,8 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   load_options.device = options.device;
   load_options.device_options.threads = options.threads;
   load_options.device_options.isa = options.isa;
+  load_options.device_options.pin_threads = options.pin_threads;
+  load_options.device_options.huge_pages = options.huge_pages;
   load_options.mixed_precision = options.mixed_precision;
   load_options.progress = options.load_progress;
   owned->loaded = LoadedModel::load(model, load_options);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/device_options.h"
 #include "base/clock.h"
 #include "base/strong_id.h"
 #include "engine/latency_histogram.h"
@@ -30,6 +31,8 @@ struct EngineOptions {
   std::string device = "auto";          // as backend::open_device
   int threads = 0;                      // 0: as many as this process may use
   std::string isa;                      // "": the best that the machine has
+  backend::Toggle pin_threads = backend::Toggle::automatic;  // as backend::DeviceOptions
+  backend::Toggle huge_pages = backend::Toggle::automatic;
   std::optional<bool> mixed_precision;  // as model::ModelOptions
   int context_tokens = 0;        // per sequence; 0: the model's own, at most 32768 by default
   uint64_t kv_cache_bytes = 0;   // 0: chosen from free memory and the context

@@ -96,10 +96,9 @@ TEST(MachineProbe, MeasuresWhatIsHereAndNamesWhatIsLacking) {
   // Every instruction set that runs here is measured, with one thread and with two.
   for (const std::string& isa : here) {
     for (int threads : {1, 2}) {
-      EXPECT_TRUE(std::any_of(limits.multiplies.begin(), limits.multiplies.end(),
-                              [&](const MultiplyLimit& limit) {
-                                return limit.isa == isa && limit.threads == threads;
-                              }))
+      EXPECT_TRUE(std::any_of(
+          limits.multiplies.begin(), limits.multiplies.end(),
+          [&](const MultiplyLimit& limit) { return limit.isa == isa && limit.threads == threads; }))
           << isa << " with " << threads;
     }
   }

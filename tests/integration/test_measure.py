@@ -150,6 +150,22 @@ def test_bench_wants_either_a_model_or_the_machine(run):
     assert "device reference does not measure its machine" in other.stderr
 
 
+def test_placement_changes_nothing_but_the_speed(run, model_environment):
+    words = ("logits", TINY, "--tokens", "1,2,3", "--top", "5", "-t", "1")
+    plain = answer(run(*words))
+    assert answer(run(*words, "--pin-threads", "on", "--huge-pages", "off")) == plain
+    model_environment["RIDGE_PIN_THREADS"] = "perhaps"
+    try:
+        refused = run(*words)
+    finally:
+        del model_environment["RIDGE_PIN_THREADS"]
+    assert refused.returncode == 2
+    assert "perhaps" in refused.stderr
+    many = run("logits", TINY, "--tokens", "1", "-t", "1024", "--pin-threads", "on")
+    assert many.returncode != 0
+    assert "1024 threads cannot be pinned to" in many.stderr
+
+
 def test_bench_counts_the_cache_of_each_dtype(run):
     def report(*words):
         return json.loads(answer(run("bench", TINY, "-p", "0", "-n", "2", "-t", "1", "--json", *words)))

@@ -199,6 +199,10 @@ def test_settings_come_from_file_and_environment(ridge_binary, model_environment
     config.write_text(f'models = ["{MODEL}"]\nport = 0\nhost = "0.0.0.0"\n')
     result = run(ridge_binary, model_environment, "serve", "--config", str(config))
     assert "--insecure-no-auth" in result.stderr  # so the host of the file was taken
+    config.write_text('huge_pages = "sometimes"\n')
+    result = run(ridge_binary, model_environment, "serve", MODEL, "--config", str(config))
+    assert result.returncode == 2
+    assert "huge_pages" in result.stderr and "sometimes" in result.stderr
     config.write_text('no_such_key = 1\n')
     result = run(ridge_binary, model_environment, "serve", MODEL, "--config", str(config))
     assert result.returncode == 2
@@ -230,7 +234,9 @@ def test_doctor_tells_what_fits(ridge_binary, model_environment):
     assert report["machine"]["cpus"] >= 1
     assert report["machine"]["memory_available_bytes"] > 0
     assert report["devices"][0]["threads"] >= 1
+    assert {report["devices"][0][key] for key in ("threads_pinned", "huge_pages")} <= {True, False}
     models = {model["name"]: model for model in report["models"]}
     assert models[MODEL]["fits_memory"] and models[MODEL]["is_here"]
     assert models[MODEL]["expected_tokens_per_second"] > 0
-    assert "Processor" in run(ridge_binary, model_environment, "doctor", "--no-measure").stdout
+    text = run(ridge_binary, model_environment, "doctor", "--no-measure").stdout
+    assert "Processor" in text and "(--pin-threads)" in text and "(--huge-pages)" in text

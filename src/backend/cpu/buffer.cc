@@ -17,7 +17,7 @@ constexpr size_t huge_page_bytes = size_t{2} << 20;
 
 }  // namespace
 
-Memory::Memory(size_t bytes) : bytes_(bytes) {
+Memory::Memory(size_t bytes, HugePages pages) : bytes_(bytes) {
   const size_t alignment = bytes >= huge_page_bytes ? huge_page_bytes : 64;
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   data_ = rounded < bytes ? nullptr
@@ -27,7 +27,9 @@ Memory::Memory(size_t bytes) : bytes_(bytes) {
     throw Error(ErrorCode::out_of_memory, fmt::format("cannot allocate {} bytes", bytes));
   }
   // Advice only: without huge pages everything works, a little slower.
-  if (alignment == huge_page_bytes) madvise(data_, rounded, MADV_HUGEPAGE);
+  if (alignment == huge_page_bytes) {
+    madvise(data_, rounded, pages == HugePages::asked ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  }
   std::memset(data_, 0, bytes);
 }
 

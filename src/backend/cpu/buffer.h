@@ -1,18 +1,22 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "backend/device.h"
 
 namespace ridge::backend::cpu {
 
+enum class HugePages : uint8_t { asked, refused };
+
 // Zeroed memory from the system in whole pages, aligned to 2 MiB where it is large, with huge pages
 // asked for: weights are read end to end at every step, and small pages cost a tenth of that.
 class Memory {
  public:
   Memory() = default;
-  explicit Memory(size_t bytes);  // throws out_of_memory
+  // Throws out_of_memory.
+  explicit Memory(size_t bytes, HugePages pages = HugePages::asked);
   ~Memory();
   Memory(Memory&& other) noexcept;
   Memory& operator=(Memory&& other) noexcept;

@@ -10,6 +10,7 @@
 #include "backend/cpu/kv_cache.h"
 #include "backend/cpu/machine_probe.h"
 #include "backend/cpu/open.h"
+#include "backend/cpu/placement.h"
 #include "backend/cpu/program.h"
 #include "backend/cpu/weight.h"
 #include "base/cpu_count.h"
@@ -57,11 +58,24 @@ std::string processor_name() {
   return "unknown processor";
 }
 
+HugePages choose_pages(Toggle choice) {
+  if (choice == Toggle::on && !huge_pages_available()) {
+    throw Error(ErrorCode::unsupported,
+                "this system gives no huge pages: /sys/kernel/mm/transparent_hugepage/enabled "
+                "must be 'madvise' or 'always'",
+                "huge-pages");
+  }
+  return choice == Toggle::off ? HugePages::refused : HugePages::asked;
+}
+
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const DeviceOptions& options)
       : isa_(select_isa(options.isa, options.allow_emulation)),
-        team_(options.threads > 0 ? options.threads : available_cpus()) {
+        team_(options.threads > 0 ? options.threads : available_cpus()),
+        pages_(choose_pages(options.huge_pages)) {
+    info_.threads_pinned = pin(options.pin_threads);
+    info_.huge_pages = pages_ == HugePages::asked && huge_pages_available();
     info_.name = fmt::format("cpu:{}", isa_.name);
     info_.description = processor_name();
     info_.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
@@ -78,18 +92,28 @@ class CpuDevice final : public Device {
   }
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<CpuStream>(); }
   std::unique_ptr<Weight> prepare_weight(const WeightSource& source) override {
-    return std::make_unique<CpuWeight>(source, team_);
+    return std::make_unique<CpuWeight>(source, team_, pages_);
   }
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) override {
-    return std::make_unique<CpuKvCache>(layout);
+    return std::make_unique<CpuKvCache>(layout, pages_);
   }
   std::unique_ptr<Program> compile(const Recording& recording) override {
     return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels);
   }
 
  private:
+  bool pin(Toggle choice) {
+    const std::vector<int> processors = choose_processors(team_.size(), choice);
+    if (processors.empty()) return false;
+    if (team_.pin(processors)) return true;
+    if (choice == Toggle::automatic) return false;
+    throw Error(ErrorCode::unsupported, "the system does not let this process pin its threads",
+                "pin-threads");
+  }
+
   Isa isa_;
   ThreadTeam team_;
+  HugePages pages_;
   DeviceInfo info_;
 };
 

@@ -59,10 +59,10 @@ KvGeometry geometry_of(const KvCacheLayout& layout) {
 
 }  // namespace
 
-CpuKvCache::CpuKvCache(const KvCacheLayout& layout)
+CpuKvCache::CpuKvCache(const KvCacheLayout& layout, HugePages pages)
     : KvCache(layout), geometry_((check(layout), geometry_of(layout))) {
   layer_stride_ = static_cast<size_t>(geometry_.block_stride) * layout.blocks;
-  memory_ = Memory(layer_stride_ * layout.layers);
+  memory_ = Memory(layer_stride_ * layout.layers, pages);
 }
 
 std::byte* CpuKvCache::block_data(int layer, int block) const {

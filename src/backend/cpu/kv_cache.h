@@ -15,7 +15,7 @@ inline constexpr std::array kv_dtypes = {DType::f16, DType::bf16, DType::f32, DT
 class CpuKvCache final : public KvCache {
  public:
   // Throws unsupported for what the kernels lack, out_of_memory.
-  explicit CpuKvCache(const KvCacheLayout& layout);
+  explicit CpuKvCache(const KvCacheLayout& layout, HugePages pages = HugePages::asked);
 
   uint64_t size_bytes() const override { return memory_.size_bytes(); }
   size_t block_bytes() const override { return geometry_.block_stride * layout_.layers; }

@@ -49,7 +49,8 @@ void check_supported(const WeightSource& source) {
 
 }  // namespace
 
-CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team) {
+CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, HugePages pages)
+    : pages_(pages) {
   const Shape shape = stacked_shape(source);
   check_supported(source);
   name_ = source.name;
@@ -103,7 +104,7 @@ void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team) {
     total += strip_bytes * static_cast<size_t>(experts_ * parts_.back().strips());
     first_row += rows;
   }
-  tiles_ = Memory(total);
+  tiles_ = Memory(total, pages_);
   size_bytes_ = total;
   std::byte* at = tiles_.data();
   for (size_t i = 0; i < parts_.size(); ++i) {

@@ -26,7 +26,7 @@ struct WeightPart {
 
 class CpuWeight final : public Weight {
  public:
-  CpuWeight(const WeightSource& source, ThreadTeam& team);
+  CpuWeight(const WeightSource& source, ThreadTeam& team, HugePages pages = HugePages::asked);
 
   const std::vector<WeightPart>& parts() const { return parts_; }
   // Float32 [columns] of a `vector` weight.
@@ -40,6 +40,7 @@ class CpuWeight final : public Weight {
   void prepare_transposed(const WeightSource& source, ThreadTeam& team);
 
   std::vector<WeightPart> parts_;
+  const HugePages pages_;
   Memory tiles_;
   std::vector<float> values_;
   std::vector<TensorView> source_rows_;  // embedding only: gathered from the file where it lies
