@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -93,6 +94,21 @@ class Step {
     for (int64_t first = next.fetch_add(chunk); first < items; first = next.fetch_add(chunk)) {
       const int64_t last = first + chunk < items ? first + chunk : items;
       for (int64_t item = first; item < last; ++item) fn(item);
+    }
+  }
+
+  // Likewise in chunks that begin large, for whoever reads on where it stopped reads fastest, and
+  // shrink to `least` items, so that all members end at about the same time.
+  template <typename Fn>
+  void share_tapering(Run& run, int64_t items, int64_t least, Fn fn) const {
+    std::atomic<int64_t>& next = run.counters[index];
+    const int64_t divisor = int64_t{3} * run.team.size();
+    int64_t first = next.load(std::memory_order_relaxed);
+    while (first < items) {
+      const int64_t count = std::min(items - first, std::max(least, (items - first) / divisor));
+      if (!next.compare_exchange_weak(first, first + count, std::memory_order_relaxed)) continue;
+      for (int64_t item = first; item < first + count; ++item) fn(item);
+      first = next.load(std::memory_order_relaxed);
     }
   }
 };

@@ -16,6 +16,9 @@ constexpr int private_rows = 2;
 // Activations that stay in the second-level cache while strips of weights pass by.
 constexpr int64_t block_bytes = 512 << 10;
 
+// A thread that reads less than this at a place, and then elsewhere, reads more slowly.
+constexpr int64_t least_chunk_bytes = 64 << 10;
+
 // With fewer rows of activations a strip passes as fast as memory gives it, and the processor's own
 // fetching ahead does better.
 constexpr int fetching_rows = 6;
@@ -30,7 +33,10 @@ class LinearStep final : public Step {
         strips_(plan),
         planes_(strips_.any_quantized() ? activation_planes(plan.precision) : 1),
         max_rows_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs),
-        chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))) {
+        chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))),
+        least_strips_(std::clamp<int64_t>(
+            least_chunk_bytes / static_cast<int64_t>(strips_.strip(0).part->strip_bytes), 1,
+            chunk_)) {
     if (path(max_rows_) == LinearPath::panel) {
       panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
       max_rows_ = kernels.panel.min_tokens - 1;
@@ -73,17 +79,21 @@ class LinearStep final : public Step {
     // Blocks of tokens outside, so that strips are read from memory once for each block.
     const int64_t blocks = (codes.tiles() + tiles_at_once - 1) / tiles_at_once;
     int configured = 0;
-    share(run, blocks * strips, blocks == 1 ? chunk_ : std::min<int64_t>(chunk_, 4),
-          [&](int64_t item) {
-            const auto first = static_cast<int>(item / strips) * tiles_at_once;
-            const int last = std::min(first + tiles_at_once, codes.tiles());
-            for (int t = first; t < last; ++t) {
-              // The last tile leaves the caches to the next strip.
-              const bool fetch = t + 1 == last && item % strips + 1 < strips;
-              if (tiled) configure(codes.tile(t).count, configured);
-              multiply(run, item % strips, x, t, fetch);
-            }
-          });
+    const auto multiply_strip = [&](int64_t item) {
+      const auto first = static_cast<int>(item / strips) * tiles_at_once;
+      const int last = std::min(first + tiles_at_once, codes.tiles());
+      for (int t = first; t < last; ++t) {
+        // The last tile leaves the caches to the next strip.
+        const bool fetch = t + 1 == last && item % strips + 1 < strips;
+        if (tiled) configure(codes.tile(t).count, configured);
+        multiply(run, item % strips, x, t, fetch);
+      }
+    };
+    if (blocks == 1) {
+      share_tapering(run, strips, least_strips_, multiply_strip);
+    } else {
+      share(run, blocks * strips, std::min<int64_t>(chunk_, 4), multiply_strip);
+    }
     if (configured != 0) kernels_.tiles.end();
   }
 
@@ -164,6 +174,7 @@ class LinearStep final : public Step {
   const int planes_;
   int max_rows_;  // that meet the dot kernels
   const int64_t chunk_;
+  const int64_t least_strips_;
   std::unique_ptr<LinearPanel> panel_;  // where there may be so many rows
 };
 
