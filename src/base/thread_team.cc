@@ -5,8 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "base/cpu_count.h"
 #include "base/error.h"
 
@@ -48,9 +46,7 @@ void ask_for_short_turns() {
 
 // Spinning pays only where each member has a core of its own.
 ThreadTeam::ThreadTeam(int threads)
-    : size_(threads),
-      most_spins_(threads <= available_cpus() ? 20000 : 50),
-      barrier_spins_(most_spins_) {
+    : size_(threads), spins_(threads <= available_cpus() ? 20000 : 50) {
   RIDGE_ASSERT(threads >= 1 && threads <= 1024);
   members_.reserve(threads - 1);
   for (int member = 1; member < threads; ++member) {
@@ -98,37 +94,22 @@ void ThreadTeam::barrier() {
     barrier_generation_.notify_all();
     return;
   }
-  // What the members learn they share; that they may overwrite each other's does no harm.
-  const int spins = barrier_spins_.load(std::memory_order_relaxed);
-  if (spin(barrier_generation_, generation, spins)) {
-    const int more = std::min(most_spins_, spins + spins / 32 + 1);
-    if (more != spins) barrier_spins_.store(more, std::memory_order_relaxed);
-    return;
-  }
-  barrier_spins_.store(std::max(spins / 4, std::min(most_spins_, 50)), std::memory_order_relaxed);
-  while (barrier_generation_.load(std::memory_order_acquire) == generation) {
-    barrier_generation_.wait(generation, std::memory_order_acquire);
-  }
+  wait_for_change(barrier_generation_, generation);
 }
 
-// Whether the word changed meanwhile.
-bool ThreadTeam::spin(const std::atomic<uint32_t>& word, uint32_t old, int spins) {
-  for (int i = 0; i < spins; ++i) {
-    if (word.load(std::memory_order_acquire) != old) return true;
+void ThreadTeam::wait_for_change(std::atomic<uint32_t>& word, uint32_t old) const {
+  for (int spin = 0; spin < spins_; ++spin) {
+    if (word.load(std::memory_order_acquire) != old) return;
     cpu_relax();
   }
-  return word.load(std::memory_order_acquire) != old;
+  while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
 }
 
 void ThreadTeam::work(int member) {
   ask_for_short_turns();
   uint32_t seen = 0;
   while (true) {
-    if (!spin(generation_, seen, most_spins_)) {
-      while (generation_.load(std::memory_order_acquire) == seen) {
-        generation_.wait(seen, std::memory_order_acquire);
-      }
-    }
+    wait_for_change(generation_, seen);
     ++seen;
     if (stopping_) return;
     (*task_)(member);

@@ -13,10 +13,9 @@ namespace ridge {
 // A persistent team that runs one task on every member at once, the caller being member 0. One
 // caller at a time.
 //
-// Members spin for the next task and at barriers, and then sleep in a futex. Where others take the
-// processors, a member that waits for one that does not run would spin in vain: after a wait that
-// was too long the next ones are shorter, until waits are short again. And members ask the kernel
-// for short turns, so that one that wakes need not wait for the end of somebody else's long one.
+// Members spin briefly for the next task and at barriers, and then sleep in a futex. They ask the
+// kernel for short turns: where others take the processors too, one that wakes need not wait for
+// the end of somebody's long turn while the whole team waits for it.
 class ThreadTeam {
  public:
   // threads: 1 to 1024, the caller included.
@@ -42,11 +41,10 @@ class ThreadTeam {
 
  private:
   void work(int member);
-  static bool spin(const std::atomic<uint32_t>& word, uint32_t old, int spins);
+  void wait_for_change(std::atomic<uint32_t>& word, uint32_t old) const;
 
   const int size_;
-  const int most_spins_;
-  std::atomic<int> barrier_spins_;
+  const int spins_;
   const std::function<void(int)>* task_ = nullptr;
   alignas(64) std::atomic<uint32_t> generation_{0};
   alignas(64) std::atomic<uint32_t> arrived_{0};
