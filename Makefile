@@ -28,7 +28,7 @@ PYTEST_CLOSING = ^=+ .*(passed|failed|error|no tests ran).* =+$$
 CTEST = ctest -E '^textkit\.cargo_test$$' -j $(JOBS)
 UNITTEST_CLOSING = ^Ran [0-9]+ tests? in|^(OK|FAILED)|^tidy:
 
-.PHONY: help bootstrap run build test test-asan test-tsan fuzz bench install format clean
+.PHONY: help bootstrap run build test test-asan test-tsan fuzz bench bench-peers install format clean
 
 help: ## what can be made
 	@echo "Ridgeline: make TARGET [VARIABLE=value ...]"
@@ -63,6 +63,8 @@ test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run 
 .PHONY: check-sources test-rust test-integration
 check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
+	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of benchmarks/peers" \
+	  python3 -m unittest discover -s tests/benchmarks -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tidy" python3 tools/tidy/tidy.py
 
 # The profile and the folder of src/text/CMakeLists.txt, which has built the dependencies already.
@@ -104,6 +106,10 @@ fuzz: ## run each fuzzer for FUZZ_SECONDS (300)
 bench: build ## measure MODEL here (MODEL, THREADS, ARGS); prints JSON
 	@[ -f "$(MODEL)" ] || $(RIDGE) pull "$(MODEL)"
 	@$(RIDGE) bench "$(MODEL)" -p 512 -n 64 -b 1,4,16 -t $(or $(THREADS),$(JOBS)) --json $(ARGS)
+
+bench-peers: build ## compare with llama.cpp and OpenVINO, installed by pip (ARGS; benchmarks/peers/README.md)
+	@$(STAGE) "build random_model" cmake --build --preset release --target random_model -j $(JOBS)
+	@python3 benchmarks/peers/compare.py $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 # Builds only what is missing: `sudo make install` must not build as root what `make build` has built.
 install: ## install binary, completions and systemd unit (PREFIX, DESTDIR)
