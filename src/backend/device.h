@@ -10,6 +10,7 @@
 #include "backend/device_options.h"
 #include "backend/kv_cache.h"
 #include "backend/machine_limits.h"
+#include "backend/prepared_store.h"
 #include "backend/program.h"
 #include "backend/weight.h"
 #include "tensor/dtype.h"
@@ -81,7 +82,18 @@ class Device {
   virtual std::unique_ptr<Stream> create_stream() = 0;
   // Stores the weight as this device's kernels want it; `source` may be unmapped afterwards unless
   // Weight::keeps_source(). Codes and scales stay exact. Throws invalid_file, out_of_memory.
-  virtual std::unique_ptr<Weight> prepare_weight(const WeightSource& source) = 0;
+  std::unique_ptr<Weight> prepare_weight(const WeightSource& source) {
+    return prepare_weight(source, /*store=*/nullptr);
+  }
+  // As above, but takes from the store, where there is one, what it has of the weight, and keeps
+  // there what it lacks. The store must outlive the weight.
+  virtual std::unique_ptr<Weight> prepare_weight(const WeightSource& source,
+                                                 PreparedStore* store) = 0;
+  // Names the layout of what prepare_weight keeps in a store. It changes whenever the same bytes
+  // would mean something else. Empty: this device keeps nothing.
+  virtual std::string prepared_layout() const { return {}; }
+  // Bytes that prepare_weight keeps of this weight; throws as it does.
+  virtual uint64_t prepared_bytes(const WeightSource&) const { return 0; }
   virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) = 0;
   // Throws unsupported, naming the op that this back end lacks. The recording's weights, caches and
   // buffers must outlive the program.

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "platform/prepared_cache.h"
 
 namespace ridge::cli {
 namespace {
@@ -53,11 +54,32 @@ std::string format_time(int64_t time_s) {
   return fmt::format("{:%Y-%m-%d %H:%M}", local);
 }
 
+std::vector<platform::PreparedCache::Entry> prepared_entries(Context& context) {
+  try {
+    return platform::PreparedCache(context.store().prepared()).list();
+  } catch (const platform::DiskError&) {
+    return {};  // a store that may only be read, and has none
+  }
+}
+
+Json to_json(const platform::PreparedCache::Entry& entry) {
+  Json json = {{"file", entry.file_name}, {"size_bytes", entry.size_bytes}};
+  if (entry.title) {
+    json["model"] = entry.title->title;
+    json["layout"] = entry.title->identity.layout;
+    json["sha256"] = entry.title->identity.model.to_string();
+  }
+  return json;
+}
+
 void print_json(Context& context, bool all) {
   Json models = Json::array();
   for (const platform::Manifest& manifest : context.store().list())
     models.push_back(to_json(manifest));
-  Json body = {{"models", models}};
+  Json body = {{"models", models}, {"prepared", Json::array()}};
+  for (const platform::PreparedCache::Entry& entry : prepared_entries(context)) {
+    body["prepared"].push_back(to_json(entry));
+  }
   if (all) {
     body["catalog"] = Json::array();
     for (const platform::CatalogModel& model : context.catalog().models()) {
@@ -79,6 +101,18 @@ void print_stored(Context& context) {
                    printable(manifest.quantization), format_time(manifest.pulled_at_s)});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+// Nothing where there are none: most people keep none.
+void print_prepared(Context& context) {
+  Table table({{"PREPARED WEIGHTS OF"}, {"SIZE", Alignment::right}, {"LAYOUT"}});
+  const auto entries = prepared_entries(context);
+  for (const platform::PreparedCache::Entry& entry : entries) {
+    table.add_row({entry.title ? printable(entry.title->title) : "(damaged or unfinished)",
+                   format_bytes(entry.size_bytes),
+                   entry.title ? printable(entry.title->identity.layout) : ""});
+  }
+  if (!entries.empty()) fmt::print("\n{}", table.to_string(context.terminal(), Stream::output));
 }
 
 void print_catalog(Context& context) {
@@ -110,6 +144,7 @@ void add_list_command(CLI::App& app, Context& context) {
   command->callback([&context, all] {
     if (context.json) return print_json(context, *all);
     print_stored(context);
+    print_prepared(context);
     if (!*all) return;
     fmt::print("\n");
     print_catalog(context);

@@ -13,6 +13,7 @@
 #include "cli/device_options.h"
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
+#include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "cli/pull_progress.h"
 #include "engine/engine.h"
@@ -61,8 +62,10 @@ platform::ResolvedModel find_model(Context& context, const std::string& text) {
 api::ServedModel load(Context& context, const RunOptions& options) {
   const platform::ResolvedModel resolved = find_model(context, options.model);
   if (InterruptScope::requested()) throw Error(ErrorCode::cancelled, "stopped");
-  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   engine::EngineOptions engine_options;
+  engine_options.prepared = prepared_store(context, resolved, options.device.prepared_cache,
+                                           options.device.threads, NoteKept::at_the_end);
+  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   engine_options.device = options.device.device;
   engine_options.threads = options.device.threads;
   engine_options.isa = options.device.isa;

@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/device_options.h"
+#include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "cli/server_record.h"
 #include "engine/engine.h"
@@ -27,6 +28,7 @@ using Json = nlohmann::ordered_json;
 struct ServeOptions {
   std::vector<std::string> models;
   std::string precision = "auto";
+  bool prepared_cache = false;
   std::string config;
   std::string data_dir;
   std::string log_level = "info";
@@ -59,7 +61,7 @@ int64_t modified_at_s(const std::filesystem::path& path) {
 
 struct Choice {
   std::string name;
-  std::filesystem::path path;
+  platform::ResolvedModel model;
 };
 
 std::vector<Choice> find_models(Context& context, const std::vector<std::string>& texts) {
@@ -78,18 +80,20 @@ std::vector<Choice> find_models(Context& context, const std::vector<std::string>
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("two models would be served as '{}'", name));
     }
-    choices.push_back({name, resolved.path});
+    choices.push_back({name, resolved});
   }
   return choices;
 }
 
 std::unique_ptr<engine::Engine> start_engine(Context& context, const Choice& choice,
-                                             engine::EngineOptions options) {
+                                             engine::EngineOptions options, bool prepared_cache) {
+  options.prepared =
+      prepared_store(context, choice.model, prepared_cache, options.threads, NoteKept::at_once);
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update(printable(choice.name), done_bytes, total_bytes);
   };
-  return engine::Engine::start(choice.path, options);
+  return engine::Engine::start(choice.model.path, options);
 }
 
 bool loads_on_demand(const ServeOptions& options) {
@@ -97,7 +101,7 @@ bool loads_on_demand(const ServeOptions& options) {
 }
 
 // Models that are loaded when they are asked for.
-std::vector<api::ServedModel> declare(const ServeOptions& options,
+std::vector<api::ServedModel> declare(Context& context, const ServeOptions& options,
                                       const std::vector<Choice>& choices,
                                       engine::Residency& residency) {
   for (const std::string& name : options.pinned) {
@@ -110,26 +114,31 @@ std::vector<api::ServedModel> declare(const ServeOptions& options,
   std::vector<api::ServedModel> models;
   for (const Choice& choice : choices) {
     const bool is_pinned = std::ranges::find(options.pinned, choice.name) != options.pinned.end();
+    engine::EngineOptions engine = options.engine;
+    engine.prepared = prepared_store(context, choice.model, options.prepared_cache, engine.threads,
+                                     NoteKept::at_once);
     models.push_back(api::serve_model(
-        choice.name, engine::Engine::on_demand(choice.path, options.engine, residency, is_pinned),
-        modified_at_s(choice.path)));
+        choice.name, engine::Engine::on_demand(choice.model.path, engine, residency, is_pinned),
+        modified_at_s(choice.model.path)));
   }
   return models;
 }
 
 std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& choices,
-                                   const engine::EngineOptions& options) {
+                                   const ServeOptions& options) {
   std::vector<api::ServedModel> models;
   for (const Choice& choice : choices) {
     context.note(fmt::format("loading {} ...", printable(choice.name)));
-    std::shared_ptr<engine::Engine> engine = start_engine(context, choice, options);
+    std::shared_ptr<engine::Engine> engine =
+        start_engine(context, choice, options.engine, options.prepared_cache);
     const engine::ModelInfo& info = engine->model_info();
     context.note(
         fmt::format("loaded {} in {:.1f} s: {}, {:.2f} B parameters, {}, context {}",
                     printable(choice.name), info.load_ms / 1000, printable(info.architecture),
                     static_cast<double>(info.parameters) / 1e9,
                     format_bytes(static_cast<int64_t>(info.file_bytes)), info.context_tokens));
-    models.push_back(api::serve_model(choice.name, std::move(engine), modified_at_s(choice.path)));
+    models.push_back(
+        api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path)));
   }
   return models;
 }
@@ -179,7 +188,7 @@ void serve(Context& context, ServeOptions& options) {
     if (choices.size() != 1) {
       throw Error(ErrorCode::invalid_argument, "--draft-model goes with one model");
     }
-    options.engine.draft_model = find_models(context, {options.draft_model}).front().path;
+    options.engine.draft_model = find_models(context, {options.draft_model}).front().model.path;
   }
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}); }
@@ -192,8 +201,8 @@ void serve(Context& context, ServeOptions& options) {
        .sleep_after = std::chrono::seconds(options.sleep_after_s)},
       clock);
   server::Server server(server_choice, loads_on_demand(options)
-                                           ? declare(options, choices, residency)
-                                           : load(context, choices, options.engine));
+                                           ? declare(context, options, choices, residency)
+                                           : load(context, choices, options));
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_no_auth) {
     log::warning("nothing asks for a key: whoever reaches {} may use the models", server.url());
@@ -214,6 +223,7 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
               "A lower instruction set than the best of this machine");
   add_setting(command, "precision", options.precision, precision_description)
       ->check(CLI::IsMember(precision_names));
+  add_setting(command, "prepared-cache", options.prepared_cache, prepared_cache_description);
   add_setting(command, "context", engine.context_tokens,
               "Tokens of prompt and answer together; 0 for the model's own, at most 32768")
       ->check(CLI::NonNegativeNumber);

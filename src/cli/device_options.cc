@@ -1,6 +1,7 @@
 #include "cli/device_options.h"
 
 #include "cli/config.h"
+#include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "platform/resolve.h"
 
@@ -23,6 +24,7 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--precision", choice.precision, precision_description)
       ->check(CLI::IsMember(precision_names))
       ->capture_default_str();
+  add_setting(command, "prepared-cache", choice.prepared_cache, prepared_cache_description);
   add_placement_settings(command, choice.pin_threads, choice.huge_pages);
 }
 
@@ -75,8 +77,10 @@ std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::str
   const auto reference = platform::ModelReference::parse(name);
   const platform::ResolvedModel model =
       platform::resolve(reference, context.catalog(), context.store());
-  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   engine::LoadOptions options;
+  options.prepared =
+      prepared_store(context, model, choice.prepared_cache, choice.threads, NoteKept::at_the_end);
+  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   options.device = choice.device;
   options.device_options = to_device_options(choice);
   options.mixed_precision = mixed_precision(choice.precision);

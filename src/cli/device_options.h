@@ -17,6 +17,7 @@ struct DeviceChoice {
   int threads = 0;  // 0: as many as this process may use
   std::string isa;  // "": the best that the machine has
   std::string precision = "auto";
+  bool prepared_cache = false;
   backend::Toggle pin_threads = backend::Toggle::automatic;
   backend::Toggle huge_pages = backend::Toggle::automatic;
 };
@@ -29,8 +30,8 @@ inline constexpr const char* precision_description =
     "below a billion parameters";
 std::optional<bool> mixed_precision(const std::string& name);
 
-// Declares --device, -t/--threads, --cpu-isa, --precision, --pin-threads and --huge-pages. `choice`
-// must live as long as `command`.
+// Declares --device, -t/--threads, --cpu-isa, --precision, --prepared-cache, --pin-threads and
+// --huge-pages. `choice` must live as long as `command`.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
 
 // Declares --pin-threads and --huge-pages: auto, on or off, with RIDGE_PIN_THREADS and

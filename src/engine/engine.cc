@@ -109,6 +109,7 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   load_options.device_options.huge_pages = options.huge_pages;
   load_options.mixed_precision = options.mixed_precision;
   load_options.progress = options.load_progress;
+  load_options.prepared = options.prepared;
   owned->loaded = LoadedModel::load(model, load_options);
   const LoadedModel& loaded = *owned->loaded;
   const RunnerLimits limits = runner_limits(loaded, options);

@@ -16,6 +16,10 @@
 #include "engine/request.h"
 #include "tensor/dtype.h"
 
+namespace ridge::backend {
+class PreparedStore;
+}  // namespace ridge::backend
+
 namespace ridge::text {
 class Tokenizer;
 class ChatTemplate;
@@ -49,6 +53,7 @@ struct EngineOptions {
   int step_tokens = 512;                  // token budget of one step
   // Called while weights load, on the thread that calls `start`; may be empty.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> load_progress;
+  std::shared_ptr<backend::PreparedStore> prepared;  // as LoadOptions
 };
 
 struct EngineStats {

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <future>
 
 #include "backend/registry.h"
 #include "base/clock.h"
@@ -15,13 +17,23 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
   const SteadyClock clock;
   const auto start = clock.now();
   std::unique_ptr<LoadedModel> loaded(new LoadedModel(format::GgufFile::open(path)));
-  // The text side first: it is quick to load, and to fail.
-  loaded->tokenizer_ = text::Tokenizer::from_gguf(loaded->file_);
-  loaded->chat_template_ = text::ChatTemplate::from_gguf(loaded->file_, *loaded->tokenizer_);
+  loaded->prepared_ = options.prepared;
+  // Beside the weights: a vocabulary takes as long as weights that need no preparing.
+  const std::shared_future<void> text = std::async(std::launch::async, [&loaded] {
+    loaded->tokenizer_ = text::Tokenizer::from_gguf(loaded->file_);
+    loaded->chat_template_ = text::ChatTemplate::from_gguf(loaded->file_, *loaded->tokenizer_);
+  });
   loaded->device_ = backend::open_device(options.device, options.device_options);
-  loaded->model_ = model::Model::load(
-      loaded->file_, *loaded->device_,
-      {.mixed_precision = options.mixed_precision, .progress = options.progress});
+  const auto progress = [&](int64_t done_bytes, int64_t total_bytes) {
+    // A vocabulary that is no good ends the load at once.
+    if (text.wait_for(std::chrono::seconds(0)) == std::future_status::ready) text.get();
+    if (options.progress) options.progress(done_bytes, total_bytes);
+  };
+  loaded->model_ = model::Model::load(loaded->file_, *loaded->device_,
+                                      {.mixed_precision = options.mixed_precision,
+                                       .progress = progress,
+                                       .prepared = options.prepared.get()});
+  text.get();
   loaded->load_ms_ = std::chrono::duration<double, std::milli>(clock.now() - start).count();
   return loaded;
 }

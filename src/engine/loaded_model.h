@@ -25,6 +25,8 @@ struct LoadOptions {
   std::optional<bool> mixed_precision;  // as model::ModelOptions
   // Bytes of weights that are ready, and of all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
+  // Where the device finds and keeps prepared weights; may be nullptr.
+  std::shared_ptr<backend::PreparedStore> prepared;
 };
 
 // `wanted` tokens, or with 0 the model's own context, at most default_context_tokens. Throws
@@ -53,7 +55,8 @@ class LoadedModel {
 
   format::GgufFile file_;
   std::unique_ptr<backend::Device> device_;
-  std::unique_ptr<model::Model> model_;  // after the device, which must outlive its weights
+  std::shared_ptr<backend::PreparedStore> prepared_;
+  std::unique_ptr<model::Model> model_;  // after what must outlive its weights
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   std::shared_ptr<const text::ChatTemplate> chat_template_;
   double load_ms_ = 0;

@@ -108,22 +108,22 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, bool needs_qkv_bias,
   return t;
 }
 
-// What stacked_shape would refuse at load, refused before anything is allocated.
-void check_blocks(const DecoderTensors& tensors) {
-  stacked_shape(tensors.embedding);
-  stacked_shape(tensors.output_norm);
-  if (tensors.output) stacked_shape(*tensors.output);
+}  // namespace
+
+void for_each_source(const DecoderTensors& tensors,
+                     const std::function<void(const WeightSource&)>& visit) {
+  visit(tensors.embedding);
   for (const LayerTensors& t : tensors.layers) {
     for (const auto* each : {&t.attention_norm, &t.qkv, &t.attention_output, &t.feed_forward_norm,
                              &t.gate_up, &t.down}) {
-      stacked_shape(*each);
+      visit(*each);
     }
-    if (t.qkv_bias) stacked_shape(*t.qkv_bias);
-    if (t.attention_output_bias) stacked_shape(*t.attention_output_bias);
+    if (t.qkv_bias) visit(*t.qkv_bias);
+    if (t.attention_output_bias) visit(*t.attention_output_bias);
   }
+  visit(tensors.output_norm);
+  if (tensors.output) visit(*tensors.output);
 }
-
-}  // namespace
 
 DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config) {
   Finder find(file);
@@ -142,7 +142,8 @@ DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& con
         source("output", {find.matrix("output.weight", config.vocab_size, config.hidden)});
   }
   find.refuse_unused();
-  check_blocks(tensors);
+  // What stacked_shape would refuse at load is refused before anything is allocated.
+  for_each_source(tensors, [](const WeightSource& each) { stacked_shape(each); });
   tensors.bytes = find.bytes();
   return tensors;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct DecoderTensors {
   std::optional<backend::WeightSource> output;  // [vocab, H], unless tied
   uint64_t bytes = 0;                           // of all
 };
+
+// Calls `visit` with each weight, once.
+void for_each_source(const DecoderTensors& tensors,
+                     const std::function<void(const backend::WeightSource&)>& visit);
 
 // Finds every tensor of the family and checks its shape against the configuration; allocates
 // nothing of their size. The file must outlive the result. Throws invalid_file naming a tensor that

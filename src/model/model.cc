@@ -2,6 +2,23 @@
 
 namespace ridge::model {
 
+namespace {
+
+// nullptr where this device keeps nothing of this model.
+backend::PreparedStore* begin_store(backend::PreparedStore* store, const backend::Device& device,
+                                    const DecoderTensors& tensors) {
+  if (store == nullptr || device.prepared_layout().empty()) return nullptr;
+  uint64_t bytes = 0;
+  for_each_source(tensors, [&](const backend::WeightSource& source) {
+    bytes += device.prepared_bytes(source);
+  });
+  if (bytes == 0) return nullptr;
+  store->begin(device.prepared_layout(), bytes);
+  return store;
+}
+
+}  // namespace
+
 std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device& device,
                                    const ModelOptions& options) {
   std::unique_ptr<Model> model(new Model);
@@ -10,9 +27,10 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   model->mixed_precision_ = options.mixed_precision.value_or(file.parameters() >= 1'000'000'000);
   const DecoderTensors tensors = find_tensors(file, model->config_);
 
+  backend::PreparedStore* const store = begin_store(options.prepared, device, tensors);
   int64_t done_bytes = 0;
   const auto prepare = [&](const backend::WeightSource& source) {
-    std::unique_ptr<backend::Weight> weight = device.prepare_weight(source);
+    std::unique_ptr<backend::Weight> weight = device.prepare_weight(source, store);
     for (const TensorView& segment : source.segments) {
       // The device has its own copy now; the file's pages would only crowd the page cache.
       if (!weight->keeps_source()) file.advise(segment, format::Access::done);
@@ -23,6 +41,7 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   };
   model->decoder_ =
       std::make_unique<Decoder>(model->config_, tensors, model->mixed_precision_, prepare);
+  if (store != nullptr) store->finish();
   return model;
 }
 

@@ -21,6 +21,8 @@ struct ModelOptions {
   // without, and feel every rounding.
   std::optional<bool> mixed_precision;
   LoadProgress progress;
+  // Where the device finds and keeps prepared weights; may be nullptr. Must outlive the model.
+  backend::PreparedStore* prepared = nullptr;
 };
 
 // The cache that a model of this configuration needs, of so many blocks.

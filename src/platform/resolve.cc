@@ -43,7 +43,9 @@ ResolvedModel resolve(const ModelReference& reference, const Catalog& catalog, c
   if (reference.kind != ReferenceKind::path) {
     std::string name = stored_name(reference, catalog, store);
     std::filesystem::path path = store.open_checked(name);
-    return {std::move(name), std::move(path)};
+    std::vector<Digest> digests;
+    for (const StoredFile& file : store.get(name).files) digests.push_back(file.digest);
+    return {std::move(name), std::move(path), std::move(digests)};
   }
   std::error_code failure;
   if (!std::filesystem::is_regular_file(reference.path, failure)) {
@@ -51,7 +53,7 @@ ResolvedModel resolve(const ModelReference& reference, const Catalog& catalog, c
     throw Error(ErrorCode::not_found, fmt::format("{} {}", reference.path.string(),
                                                   exists ? "is no file" : "does not exist"));
   }
-  return {reference.path.string(), reference.path};
+  return {reference.path.string(), reference.path, {}};
 }
 
 }  // namespace ridge::platform

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "platform/catalog.h"
 #include "platform/model_reference.h"
@@ -12,6 +13,7 @@ namespace ridge::platform {
 struct ResolvedModel {
   std::string name;            // the model's name in the store, or the path as it was given
   std::filesystem::path path;  // what format::GgufFile::open takes
+  std::vector<Digest> digests;  // of its parts; empty for a path
 };
 
 // The name in the store that a catalog or Hugging Face reference stands for. Without a

@@ -41,6 +41,7 @@ struct Manifest {
 //   manifests/NAME.json     models by name
 //   split/DIGEST/FILE       links that give the parts of a split model their own names
 //   partial/                downloads under way (see download.h)
+//   prepared/               weights as devices want them (see prepared_cache.h)
 //   quarantine/             files that no longer have their digest
 // Several processes may use one store at once. Throws DiskError where the disk fails.
 class Store {
@@ -83,6 +84,8 @@ class Store {
                                        const std::function<bool(int64_t done_bytes)>& on_progress);
   void adopt(const Folder& from, std::string_view file_name, const Digest& digest);
   const Folder& partial() const { return partial_; }
+  // For prepared_cache.h; created where missing.
+  Folder prepared() const { return root_.open_folder("prepared"); }
   // Bytes that this user may still write to the disk of the store.
   int64_t free_bytes() const;
 

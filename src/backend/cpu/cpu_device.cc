@@ -91,8 +91,14 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuBuffer>(bytes);
   }
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<CpuStream>(); }
-  std::unique_ptr<Weight> prepare_weight(const WeightSource& source) override {
-    return std::make_unique<CpuWeight>(source, team_, pages_);
+  std::unique_ptr<Weight> prepare_weight(const WeightSource& source,
+                                         PreparedStore* store) override {
+    return std::make_unique<CpuWeight>(source, team_, store, pages_);
+  }
+  // The same for every instruction set: strips have 16 rows in all of them.
+  std::string prepared_layout() const override { return tile_layout; }
+  uint64_t prepared_bytes(const WeightSource& source) const override {
+    return CpuWeight::prepared_bytes(source);
   }
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) override {
     return std::make_unique<CpuKvCache>(layout, pages_);

@@ -47,9 +47,34 @@ void check_supported(const WeightSource& source) {
   }
 }
 
+// Where the segments' tiles will stand, without the tiles.
+std::vector<WeightPart> parts_of(const WeightSource& source, int64_t experts) {
+  std::vector<WeightPart> parts;
+  int64_t first_row = 0;
+  for (const TensorView& segment : source.segments) {
+    const DType dtype = segment.dtype;
+    const int64_t columns = segment.shape.columns();
+    const int64_t rows = segment.shape.rows() / experts;
+    const int64_t units = is_plain(dtype) ? columns : units_of(tile_format(dtype), columns);
+    parts.push_back({dtype, first_row, rows, units, strip_size(dtype, columns), /*tiles=*/nullptr});
+    first_row += rows;
+  }
+  return parts;
+}
+
+// A weight's name in a PreparedStore; all that its tiles depend on besides the codes.
+std::string key_of(const WeightSource& source, int64_t experts,
+                   const std::vector<WeightPart>& parts) {
+  std::string key =
+      fmt::format("{} E={} K={}", source.name, experts, source.segments.front().shape.columns());
+  for (const WeightPart& part : parts) key += fmt::format(" {}x{}", name(part.dtype), part.rows);
+  return key;
+}
+
 }  // namespace
 
-CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, HugePages pages)
+CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
+                     HugePages pages)
     : pages_(pages) {
   const Shape shape = stacked_shape(source);
   check_supported(source);
@@ -70,7 +95,7 @@ CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, HugePages pag
   if (source.transposed) {
     prepare_transposed(source, team);
   } else if (has_use(source.use, WeightUse::linear)) {
-    prepare_tiles(source, team);
+    prepare_tiles(source, team, store);
   }
   if (embeds && parts_.empty()) {
     source_rows_ = source.segments;
@@ -92,25 +117,43 @@ void CpuWeight::prepare_vector(const WeightSource& source) {
   size_bytes_ = values_.size() * sizeof(float);
 }
 
-void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team) {
-  size_t total = 0;
-  int64_t first_row = 0;
-  for (const TensorView& segment : source.segments) {
-    const int64_t rows = segment.shape.rows() / experts_;
-    const size_t strip_bytes = strip_size(segment.dtype, columns_);
-    const int64_t units =
-        is_plain(segment.dtype) ? columns_ : units_of(tile_format(segment.dtype), columns_);
-    parts_.push_back({segment.dtype, first_row, rows, units, strip_bytes, nullptr});
-    total += strip_bytes * static_cast<size_t>(experts_ * parts_.back().strips());
-    first_row += rows;
+uint64_t CpuWeight::prepared_bytes(const WeightSource& source) {
+  if (!has_use(source.use, WeightUse::linear) || source.transposed) return 0;
+  const int64_t experts = stacked_shape(source)[0];
+  check_supported(source);
+  uint64_t bytes = 0;
+  for (const WeightPart& part : parts_of(source, experts)) {
+    bytes += static_cast<uint64_t>(experts) * part.tile_bytes();
   }
-  tiles_ = Memory(total, pages_);
-  size_bytes_ = total;
-  std::byte* at = tiles_.data();
-  for (size_t i = 0; i < parts_.size(); ++i) {
-    WeightPart& part = parts_[i];
-    const TensorView& segment = source.segments[i];
+  return bytes;
+}
+
+void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store) {
+  parts_ = parts_of(source, experts_);
+  for (const WeightPart& part : parts_) {
+    size_bytes_ += static_cast<uint64_t>(experts_) * part.tile_bytes();
+  }
+  const std::string key = store == nullptr ? std::string() : key_of(source, experts_, parts_);
+  const std::span<const std::byte> kept =
+      store == nullptr ? std::span<const std::byte>() : store->find(key);
+  // Any bytes are tiles, so the size is all that could lead a kernel astray.
+  const bool is_kept = kept.size() == size_bytes_ && !kept.empty();
+  if (!is_kept) tiles_ = Memory(size_bytes_, pages_);
+  const std::byte* at = is_kept ? kept.data() : tiles_.data();
+  for (WeightPart& part : parts_) {
     part.tiles = at;
+    at += static_cast<uint64_t>(experts_) * part.tile_bytes();
+  }
+  if (is_kept) return;
+  pack_tiles(source, team);
+  if (store != nullptr) store->keep(key, {tiles_.data(), static_cast<size_t>(size_bytes_)});
+}
+
+void CpuWeight::pack_tiles(const WeightSource& source, ThreadTeam& team) {
+  for (size_t p = 0; p < parts_.size(); ++p) {
+    const WeightPart& part = parts_[p];
+    const TensorView& segment = source.segments[p];
+    std::byte* const tiles = tiles_.data() + (part.tiles - tiles_.data());
     const int64_t strips = part.strips();
     std::atomic<int64_t> next{0};
     team.run([&](int) {
@@ -122,13 +165,12 @@ void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team) {
           for (int r = 0; r < count; ++r) {
             rows[r] = segment.row(i / strips * part.rows + row + r).data();
           }
-          std::byte* to = at + static_cast<size_t>(i) * part.strip_bytes;
+          std::byte* to = tiles + static_cast<size_t>(i) * part.strip_bytes;
           const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;
           pack(part.dtype, rows, count, columns_, to);
         }
       }
     });
-    at += part.strip_bytes * static_cast<size_t>(experts_ * strips);
   }
 }
 
@@ -153,7 +195,7 @@ void CpuWeight::prepare_transposed(const WeightSource& source, ThreadTeam& team)
   std::swap(rows_, columns_);
   const TensorView view{DType::f32, Shape{experts_, rows_, columns_},
                         std::as_bytes(std::span<const float>(turned))};
-  prepare_tiles({.name = source.name, .segments = {view}}, team);
+  prepare_tiles({.name = source.name, .segments = {view}}, team, /*store=*/nullptr);
 }
 
 void CpuWeight::gather(int64_t index, float* out) const {

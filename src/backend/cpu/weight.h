@@ -4,21 +4,29 @@
 
 #include "backend/cpu/buffer.h"
 #include "backend/cpu/tile_format.h"
+#include "backend/prepared_store.h"
 #include "backend/weight.h"
 #include "base/thread_team.h"
 
 namespace ridge::backend::cpu {
 
+// The name of the tiles' layout on a disk (Device::prepared_layout): a higher number for each
+// change of what stands in them. PreparedWeight.LayoutNameChangesWithTheLayout in the tests notices
+// one.
+inline constexpr const char* tile_layout = "cpu-tiles-1";
+
 // One segment's rows in tiles (see tile_format.h); plain dtypes as [K][16] elements.
 struct WeightPart {
   DType dtype;
   int64_t first_row;  // within the weight
-  int64_t rows;        // of one expert
-  int64_t units;              // of a strip; plain dtypes: columns
+  int64_t rows;       // of one expert
+  int64_t units;      // of a strip; plain dtypes: columns
   size_t strip_bytes;
-  const std::byte* tiles;     // [experts][strips][strip_bytes]
+  const std::byte* tiles;  // [experts][strips][strip_bytes]
 
   int64_t strips() const { return (rows + strip_rows - 1) / strip_rows; }
+  // Of one expert.
+  uint64_t tile_bytes() const { return strip_bytes * static_cast<uint64_t>(strips()); }
   const std::byte* strip(int64_t index, int64_t expert = 0) const {
     return tiles + (expert * strips() + index) * strip_bytes;
   }
@@ -26,7 +34,11 @@ struct WeightPart {
 
 class CpuWeight final : public Weight {
  public:
-  CpuWeight(const WeightSource& source, ThreadTeam& team, HugePages pages = HugePages::asked);
+  // As Device::prepare_weight; `store` may be nullptr.
+  CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
+            HugePages pages = HugePages::asked);
+  // Bytes of the tiles.
+  static uint64_t prepared_bytes(const WeightSource& source);
 
   const std::vector<WeightPart>& parts() const { return parts_; }
   // Float32 [columns] of a `vector` weight.
@@ -36,12 +48,13 @@ class CpuWeight final : public Weight {
 
  private:
   void prepare_vector(const WeightSource& source);
-  void prepare_tiles(const WeightSource& source, ThreadTeam& team);
+  void prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store);
+  void pack_tiles(const WeightSource& source, ThreadTeam& team);
   void prepare_transposed(const WeightSource& source, ThreadTeam& team);
 
   std::vector<WeightPart> parts_;
   const HugePages pages_;
-  Memory tiles_;
+  Memory tiles_;  // empty where the tiles lie in a PreparedStore
   std::vector<float> values_;
   std::vector<TensorView> source_rows_;  // embedding only: gathered from the file where it lies
 };

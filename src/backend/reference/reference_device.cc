@@ -64,7 +64,7 @@ class ReferenceDevice : public Device {
     }
   }
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<ReferenceStream>(); }
-  std::unique_ptr<Weight> prepare_weight(const WeightSource& source) override {
+  std::unique_ptr<Weight> prepare_weight(const WeightSource& source, PreparedStore*) override {
     return std::make_unique<ReferenceWeight>(source);
   }
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) override {
