@@ -126,6 +126,52 @@ void ChatTemplate::probe() {
   } catch (const Error&) {
     // Such a template wants another conversation; the caller hears of it when it renders one.
   }
+  probe_tools();
+}
+
+// Looks for each part of a conversation with tools in what the template makes of it: the sources of
+// templates are too different to be searched.
+void ChatTemplate::probe_tools() {
+  const ordered_json user = {{"role", "user"}, {"content", "x"}};
+  const auto call_with = [](ordered_json arguments) {
+    ordered_json function = {{"name", "probed_call"}, {"arguments", std::move(arguments)}};
+    ordered_json call = {{"id", "call_123ab"}, {"type", "function"}, {"function", function}};
+    return ordered_json{
+        {"role", "assistant"}, {"content", nullptr}, {"tool_calls", ordered_json::array({call})}};
+  };
+  const ordered_json result = {{"role", "tool"},
+                               {"tool_call_id", "call_123ab"},
+                               {"name", "probed_call"},
+                               {"content", "probed result"}};
+  const auto rendered = [&](const ordered_json& messages, const RenderOptions& options = {}) {
+    try {
+      return render(messages, options);
+    } catch (const Error&) {
+      return std::string();
+    }
+  };
+  const auto contains = [](const std::string& text, std::string_view part) {
+    return text.find(part) != std::string::npos;
+  };
+  const ordered_json function = {
+      {"name", "probed_tool"}, {"description", "d"}, {"parameters", {{"type", "object"}}}};
+  const auto tools =
+      ordered_json::array({ordered_json{{"type", "function"}, {"function", function}}});
+  const std::string with_tools = rendered(ordered_json::array({user}), {.tools = &tools});
+  tool_support_.tools = contains(with_tools, "probed_tool");
+
+  const ordered_json objects = call_with(ordered_json::object({{"probe", 1}}));
+  const ordered_json strings = call_with("{\"probe\": 1}");
+  const auto shows_call = [&](const std::string& text) {
+    return contains(text, "probed_call") &&
+           (contains(text, "{\"probe\": 1}") || contains(text, "{\"probe\":1}"));
+  };
+  const bool takes_objects = shows_call(rendered({user, objects, result}));
+  const bool takes_strings = shows_call(rendered({user, strings, result}));
+  tool_support_.calls = takes_objects || takes_strings;
+  tool_support_.argument_objects = takes_objects || !takes_strings;
+  const std::string with_result = rendered({user, takes_objects ? objects : strings, result});
+  tool_support_.results = contains(with_result, "probed result");
 }
 
 std::string ChatTemplate::render(const ordered_json& messages, const RenderOptions& options) const {

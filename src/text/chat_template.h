@@ -31,6 +31,15 @@ struct RenderOptions {
   std::optional<int64_t> now_unix_seconds;
 };
 
+// What a template makes of tools. What it leaves out must be said to the model otherwise.
+struct ToolSupport {
+  bool tools = false;    // it lists the tools
+  bool calls = false;    // it writes the calls of earlier answers
+  bool results = false;  // it writes messages of the role `tool`
+  // It wants the arguments of calls as objects, as transformers passes them, and not as JSON text.
+  bool argument_objects = true;
+};
+
 // A Jinja chat template, rendered as Hugging Face `apply_chat_template` renders it (trim_blocks,
 // lstrip_blocks, Python's string methods, `tojson`, `strftime_now`, `raise_exception`), in a
 // sandbox with caps on source, instructions, recursion and output. Immutable: `render` may be
@@ -71,6 +80,8 @@ class ChatTemplate {
   // How to split the answer to `prompt`, which this template rendered.
   ReasoningMode reasoning_mode(std::string_view prompt) const;
 
+  const ToolSupport& tool_support() const { return tool_support_; }
+
   const std::string& source() const { return source_; }
   // False where the file had no template and ChatML stands in.
   bool is_from_file() const { return is_from_file_; }
@@ -80,6 +91,7 @@ class ChatTemplate {
   static std::shared_ptr<ChatTemplate> compile(std::string_view source, std::string_view bos_token,
                                                std::string_view eos_token);
   void probe();
+  void probe_tools();
 
   tk_template* handle_ = nullptr;  // owned
   std::string source_;
@@ -88,6 +100,7 @@ class ChatTemplate {
   bool is_from_file_ = false;
   bool writes_bos_ = false;
   bool opens_reasoning_ = false;
+  ToolSupport tool_support_;
 };
 
 // Whether `prompt` ends inside an open `<think>` tag, white space aside.

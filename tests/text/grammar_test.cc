@@ -1,4 +1,6 @@
-// The grammar part of rust/textkit through its C interface, on a real vocabulary.
+// Grammars on a real vocabulary.
+#include "text/grammar.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -6,106 +8,144 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
-#include "text/textkit_call.h"
+#include "base/error.h"
 #include "vocabularies.h"
 
 namespace ridge::text {
 namespace {
 
 using testing::HasSubstr;
-using Environment = std::unique_ptr<tk_grammar_environment, decltype(&tk_grammar_environment_free)>;
-using Matcher = std::unique_ptr<tk_matcher, decltype(&tk_matcher_free)>;
+using testing::IsSubsetOf;
+using testing::SizeIs;
 
-class Grammar : public testing::Test {
+class GrammarTest : public testing::Test {
  protected:
-  Matcher compile(tk_grammar_kind kind, std::string_view source) {
-    tk_matcher* matcher = nullptr;
-    TextkitBuffer error;
-    check_textkit(tk_matcher_new(environment_.get(), kind, to_slice(source), &matcher, error.out()),
-                  error);
-    return Matcher(matcher, tk_matcher_free);
+  GrammarMatcher start(GrammarKind kind, std::string_view source) {
+    return compiler_.compile(kind, source)->start();
   }
 
-  std::vector<int32_t> allowed(tk_matcher* matcher) {
-    std::vector<uint32_t> words((tokenizer_->vocab_size() + 31) / 32);
-    TextkitBuffer error;
-    check_textkit(tk_matcher_mask(matcher, words.data(), words.size(), error.out()), error);
+  std::vector<int32_t> allowed(GrammarMatcher& matcher) {
+    const std::span<const uint32_t> words = matcher.mask();
     std::vector<int32_t> ids;
     for (int32_t id = 0; id < tokenizer_->vocab_size(); ++id) {
-      if (words[id / 32] >> (id % 32) & 1) ids.push_back(id);
+      if (words[static_cast<size_t>(id) / 32] >> (id % 32) & 1) ids.push_back(id);
     }
     return ids;
   }
 
-  void consume(tk_matcher* matcher, std::string_view text) {
-    for (const int32_t id : tokenizer_->encode(text)) {
-      TextkitBuffer error;
-      check_textkit(tk_matcher_consume(matcher, id, error.out()), error);
+  void consume(GrammarMatcher& matcher, std::string_view text) {
+    for (const int32_t id : tokenizer_->encode(text)) matcher.consume(id);
+  }
+
+  std::string refusal(GrammarKind kind, std::string_view source) {
+    try {
+      compiler_.compile(kind, source);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
+      return error.what();
     }
-  }
-
-  bool is_accepting(tk_matcher* matcher) {
-    bool accepting = false;
-    TextkitBuffer error;
-    check_textkit(tk_matcher_is_accepting(matcher, &accepting, error.out()), error);
-    return accepting;
-  }
-
-  Environment make_environment() {
-    tk_grammar_environment* environment = nullptr;
-    const auto ends = tokenizer_->end_of_generation_ids();
-    TextkitBuffer error;
-    check_textkit(tk_grammar_environment_new(tokenizer_->handle(), ends.data(), ends.size(),
-                                             &environment, error.out()),
-                  error);
-    return Environment(environment, tk_grammar_environment_free);
+    return "";
   }
 
   std::shared_ptr<const Tokenizer> tokenizer_ = vocabulary("smollm2");
-  Environment environment_ = make_environment();
+  GrammarCompiler compiler_{*tokenizer_, {.limit = std::chrono::minutes(2)}};
 };
 
-TEST_F(Grammar, ARegexAllowsOnlyTokensThatContinueIt) {
-  const Matcher matcher = compile(TK_GRAMMAR_REGEX, "(hello|help) [0-9]{2}");
-  for (const int32_t id : allowed(matcher.get())) {
+TEST_F(GrammarTest, ARegexAllowsOnlyTokensThatContinueIt) {
+  GrammarMatcher matcher = start(GrammarKind::regex, "(hello|help) [0-9]{2}");
+  for (const int32_t id : allowed(matcher)) {
     const std::string_view bytes = tokenizer_->token_bytes(id);
     EXPECT_TRUE(std::string_view("hello ").starts_with(bytes) ||
                 std::string_view("help ").starts_with(bytes))
         << bytes;
   }
-  consume(matcher.get(), "help 4");
-  EXPECT_FALSE(is_accepting(matcher.get()));
-  EXPECT_THAT(allowed(matcher.get()), testing::SizeIs(10));
-  consume(matcher.get(), "2");
-  EXPECT_TRUE(is_accepting(matcher.get()));
-  EXPECT_THAT(allowed(matcher.get()), testing::IsSubsetOf(tokenizer_->end_of_generation_ids()));
+  consume(matcher, "help 4");
+  EXPECT_FALSE(matcher.is_accepting());
+  EXPECT_THAT(allowed(matcher), SizeIs(10));
+  consume(matcher, "2");
+  EXPECT_TRUE(matcher.is_accepting());
+  EXPECT_THAT(allowed(matcher), IsSubsetOf(tokenizer_->end_of_generation_ids()));
 }
 
-TEST_F(Grammar, ASchemaAcceptsItsObjectAndNothingElse) {
-  const Matcher matcher = compile(TK_GRAMMAR_JSON_SCHEMA,
-                                  R"({"type": "object", "required": ["city"],
-                                      "properties": {"city": {"enum": ["Köln", "東京"]}},
-                                      "additionalProperties": false})");
-  tk_matcher* fork = nullptr;
-  TextkitBuffer error;
-  check_textkit(tk_matcher_fork(matcher.get(), &fork, error.out()), error);
-  const Matcher other(fork, tk_matcher_free);
-  consume(matcher.get(), R"({"city": "東京"})");
-  EXPECT_TRUE(is_accepting(matcher.get()));
-  EXPECT_THROW(consume(other.get(), R"({"town")"), Error);
+TEST_F(GrammarTest, ASchemaAcceptsItsObjectAndNothingElse) {
+  GrammarMatcher matcher = start(GrammarKind::json_schema,
+                                 R"({"type": "object", "required": ["city"],
+                                     "properties": {"city": {"enum": ["Köln", "東京"]}},
+                                     "additionalProperties": false})");
+  GrammarMatcher other = matcher.fork();
+  consume(matcher, R"({"city": "東京"})");
+  EXPECT_TRUE(matcher.is_accepting());
+  EXPECT_THROW(consume(other, R"({"town")"), Error);
 }
 
-TEST_F(Grammar, ABadGrammarIsTheRequestsFault) {
+TEST_F(GrammarTest, AMatcherTakesTextAndTakesTokensBack) {
+  GrammarMatcher matcher = start(GrammarKind::regex, "abc [0-9]+ xyz");
+  matcher.consume_text("abc 1");
+  const auto draft = tokenizer_->encode("23 xq");
+  EXPECT_EQ(matcher.count_valid(draft), static_cast<int>(draft.size()) - 1);
+  const auto ids = tokenizer_->encode("23 xyz");
+  for (const int32_t id : ids) matcher.consume(id);
+  EXPECT_TRUE(matcher.is_accepting());
+  matcher.rollback(static_cast<int>(ids.size()));
+  EXPECT_FALSE(matcher.is_accepting());
+  consume(matcher, "4 xyz");
+  EXPECT_TRUE(matcher.is_accepting());
+}
+
+TEST_F(GrammarTest, ABadGrammarIsTheRequestsFault) {
   for (const std::string_view source : {"(", "a{99999999999}"}) {
-    try {
-      compile(TK_GRAMMAR_REGEX, source);
-      FAIL() << source;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-      EXPECT_THAT(std::string(error.message()), HasSubstr("grammar"));
-    }
+    EXPECT_THAT(refusal(GrammarKind::regex, source), HasSubstr("grammar"));
+  }
+  const std::string schema = R"({"type": "array", "uniqueItems": true})";
+  EXPECT_THAT(refusal(GrammarKind::json_schema, schema), HasSubstr("uniqueItems"));
+  EXPECT_EQ(refusal(GrammarKind::lenient_json_schema, schema), "");
+  EXPECT_THAT(refusal(GrammarKind::regex, std::string(GrammarCompiler::max_source_bytes + 1, 'a')),
+              HasSubstr("bytes"));
+}
+
+TEST_F(GrammarTest, AGrammarIsCompiledOnceAndForgottenWhenOthersAreUsedMore) {
+  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .max_kept = 2});
+  const auto first = compiler.compile(GrammarKind::regex, "a");
+  compiler.compile(GrammarKind::regex, "b");
+  EXPECT_EQ(compiler.compile(GrammarKind::regex, "a"), first);
+  compiler.compile(GrammarKind::regex, "c");  // b goes
+  EXPECT_EQ(compiler.compile(GrammarKind::regex, "a"), first);
+  compiler.compile(GrammarKind::regex, "d");
+  compiler.compile(GrammarKind::regex, "e");
+  EXPECT_NE(compiler.compile(GrammarKind::regex, "a"), first);
+}
+
+// States of one grammar in several threads share nothing that one could spoil for another.
+TEST_F(GrammarTest, ThreadsFollowOneGrammar) {
+  const auto grammar = compiler_.compile(GrammarKind::json_schema, R"({"type": "object"})");
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      GrammarMatcher matcher = grammar->start();
+      consume(matcher, R"({"a": [1, 2, {"b": "c"}]})");
+      EXPECT_TRUE(matcher.is_accepting());
+    });
+  }
+}
+
+// Memory without bound, were it not for the budget.
+TEST_F(GrammarTest, AHostileGrammarEndsAndOthersGoOn) {
+  EXPECT_THAT(refusal(GrammarKind::json_schema, R"({"type": "integer", "multipleOf": 1000003})"),
+              HasSubstr("too complex"));
+  EXPECT_NE(compiler_.compile(GrammarKind::regex, "fine"), nullptr);
+}
+
+TEST_F(GrammarTest, NobodyWaitsLongerThanTheLimit) {
+  compiler_.compile(GrammarKind::regex, "first");  // prepares the vocabulary
+  GrammarCompiler none(*tokenizer_, {.limit = std::chrono::milliseconds(20), .max_running = 0});
+  try {
+    none.compile(GrammarKind::regex, "a");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::queue_full);
   }
 }
 

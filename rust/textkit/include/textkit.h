@@ -111,7 +111,11 @@ typedef struct tk_matcher tk_matcher;
 typedef enum tk_grammar_kind {
   TK_GRAMMAR_JSON_SCHEMA = 0,
   TK_GRAMMAR_REGEX = 1,
-  TK_GRAMMAR_LARK = 2
+  TK_GRAMMAR_LARK = 2,
+  TK_GRAMMAR_LENIENT_JSON_SCHEMA = 3, /* keywords that cannot be enforced are ignored */
+  /* A JSON array of {"name", "lark" | "json_schema" | "regex", "lenient"?}: the first is the start,
+   * and refers to the others as @name. */
+  TK_GRAMMAR_PARTS = 4
 } tk_grammar_kind;
 
 /* Prepares a vocabulary, once for each model. `ends` are the tokens that may end an answer, at least
@@ -121,10 +125,11 @@ int32_t tk_grammar_environment_new(const tk_tokenizer* tokenizer, const int32_t*
                                    tk_buffer* error);
 void tk_grammar_environment_free(tk_grammar_environment* environment);
 
-/* At most 256 KiB and 64 levels of nesting. May take a second: not for a network thread. Keeps what
- * it needs of the environment alive by itself. */
+/* At most 256 KiB and 64 levels of nesting. Runs on a thread of its own, bounded in memory, and waits
+ * for it at most `limit_ms`: not for a network thread. Keeps what it needs of the environment alive by
+ * itself. */
 int32_t tk_matcher_new(const tk_grammar_environment* environment, int32_t kind, tk_slice source,
-                       tk_matcher** out, tk_buffer* error);
+                       uint64_t limit_ms, tk_matcher** out, tk_buffer* error);
 /* A matcher in the same state that goes its own way. */
 int32_t tk_matcher_fork(const tk_matcher* matcher, tk_matcher** out, tk_buffer* error);
 void tk_matcher_free(tk_matcher* matcher);
@@ -134,6 +139,13 @@ void tk_matcher_free(tk_matcher* matcher);
 int32_t tk_matcher_mask(tk_matcher* matcher, uint32_t* words, size_t word_count, tk_buffer* error);
 /* Moves on by a token of the mask. After an error the matcher can only be freed. */
 int32_t tk_matcher_consume(tk_matcher* matcher, int32_t id, tk_buffer* error);
+/* Moves on by a text, whatever its tokens; it spells no control token. */
+int32_t tk_matcher_consume_text(tk_matcher* matcher, tk_slice text, tk_buffer* error);
+/* How many of `ids` could be consumed one after the other; consumes none. */
+int32_t tk_matcher_count_valid(tk_matcher* matcher, const int32_t* ids, size_t count, size_t* out,
+                               tk_buffer* error);
+/* Takes the last `count` tokens back. */
+int32_t tk_matcher_rollback(tk_matcher* matcher, size_t count, tk_buffer* error);
 /* Whether the text so far is complete. */
 int32_t tk_matcher_is_accepting(tk_matcher* matcher, bool* out, tk_buffer* error);
 /* Whether nothing may follow any more. */

@@ -1,35 +1,59 @@
 //! Constrained decoding with llguidance: which tokens may come next under a JSON schema, a regular
 //! expression or a Lark grammar.
+//!
+//! A grammar comes from a client, and some schemas cost exponential time. Compilation runs on a thread
+//! of its own with a budget of memory and time, see `budget`.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::toktrie::{
     InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
 use llguidance::{Matcher as Parser, ParserFactory};
 
-use crate::abi::{Failure, Outcome};
+use serde_json::{json, Value as Json};
+
+use crate::abi::{contain_panics, Failure, Outcome, Status};
+use crate::budget::{self, Ending};
 use crate::tokenizer::Tokenizer;
 
 pub const MAX_SOURCE_BYTES: usize = 256 << 10;
 /// Nested groups of an expression or levels of a schema.
 pub const MAX_DEPTH: usize = 64;
-const MAX_LEXER_STATES: usize = 50_000;
+/// Levels that parts put around the grammars in them.
+const PARTS_DEPTH: usize = 4;
+const MAX_LEXER_STATES: usize = 20_000;
 const MAX_GRAMMAR_SYMBOLS: usize = 200_000;
+/// Bounds the time that one token of an ambiguous grammar takes, which grows with its square.
+const MAX_ROW_ITEMS: usize = 1_000;
+const COMPILE_BYTES: usize = 64 << 20;
+/// Compilations that may be stopped for memory or time; then new grammars are refused.
+const MAX_STOPPED: u32 = 8;
+/// White space between the elements of JSON: none, a blank, or a line break with an indentation. More
+/// would let a model that has lost its way write blanks for ever.
+const JSON_WHITE_SPACE: &str = r"[ ]|\n[ ]{0,32}|\n\t{0,8}";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     JsonSchema,
     Regex,
     Lark,
+    /// A schema of which keywords that cannot be enforced are ignored, rather than refused.
+    LenientJsonSchema,
+    /// A JSON array of `{"name", "lark" | "json_schema" | "regex", "lenient"?}`: the first is the
+    /// start, and refers to the others as `@name`.
+    Parts,
 }
 
 /// A vocabulary prepared for grammars: one for each model, shared by its requests.
 pub struct Environment {
-    factory: ParserFactory,
+    factory: Arc<ParserFactory>,
     vocabulary_size: usize,
     ends: Arc<[TokenId]>,
+    stopped: AtomicU32,
 }
 
 struct Vocabulary {
@@ -96,47 +120,145 @@ impl Environment {
         let limits = factory.limits_mut();
         limits.max_lexer_states = MAX_LEXER_STATES;
         limits.max_grammar_size = MAX_GRAMMAR_SYMBOLS;
+        limits.max_items_in_row = MAX_ROW_ITEMS;
         limits.verbose_errors = false;
-        Ok(Self { factory, vocabulary_size: count, ends: end_ids.into() })
+        let environment = Self {
+            factory: Arc::new(factory),
+            vocabulary_size: count,
+            ends: end_ids.into(),
+            stopped: AtomicU32::new(0),
+        };
+        environment.warm_up();
+        Ok(environment)
     }
 
-    pub fn compile(&self, kind: Kind, source: &str) -> Outcome<Matcher> {
-        if source.len() > MAX_SOURCE_BYTES {
-            return Err(Failure::argument(format!(
-                "the grammar has {} bytes; at most {MAX_SOURCE_BYTES} are allowed",
-                source.len()
-            )));
-        }
-        if source.contains('\0') {
-            return Err(Failure::argument("the grammar contains a NUL character"));
-        }
-        let depth = nesting(source);
-        if depth > MAX_DEPTH {
-            return Err(Failure::argument(format!(
-                "the grammar nests {depth} deep; at most {MAX_DEPTH} are allowed"
-            )));
-        }
-        let grammar = match kind {
-            Kind::JsonSchema => {
-                let schema = serde_json::from_str(source).map_err(|error| {
-                    Failure::argument(format!("the JSON schema is not JSON: {error}"))
-                })?;
-                TopLevelGrammar::from_json_schema(schema)
-            }
-            Kind::Regex => TopLevelGrammar::from_regex(source),
-            Kind::Lark => TopLevelGrammar::from_lark(source.to_owned()),
-        };
-        let parser = self.factory.create_parser(grammar).map_err(refused)?;
-        let parser = Parser::new(Ok(parser));
-        match parser.get_error() {
-            Some(error) => Err(Failure::argument(format!("the grammar cannot be used: {error}"))),
-            None => Ok(Matcher {
-                parser,
-                vocabulary_size: self.vocabulary_size,
-                ends: Arc::clone(&self.ends),
-            }),
-        }
+    /// Libraries fill their global tables at first use, behind locks: no thread that may be stopped
+    /// for good can be the first.
+    fn warm_up(&self) {
+        const EVERYTHING: &str = r##"{
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$defs": {"date": {"type": "string", "format": "date"}},
+            "allOf": [{"type": "object", "properties": {"a": {"$ref": "#/$defs/date"}}},
+                      {"properties": {"b": {"enum": [1, 2.5, null]}, "c": {"type": "number",
+                        "minimum": 0.5}, "d": {"type": "string", "pattern": "^\\w+\\p{L}é$"}}}]
+        }"##;
+        let _ = top_level(Kind::JsonSchema, EVERYTHING)
+            .and_then(|grammar| create_matcher(&self.factory, grammar));
     }
+
+    /// Takes at most `limit`.
+    pub fn compile(&self, kind: Kind, source: &str, limit: Duration) -> Outcome<Matcher> {
+        check_source(kind, source)?;
+        if self.stopped.load(Ordering::Relaxed) >= MAX_STOPPED {
+            return Err(Failure::argument(
+                "grammars of other requests ran out of memory or time repeatedly; this server takes \
+                 no new ones until it is restarted",
+            ));
+        }
+        let grammar = top_level(kind, source)?;
+        let factory = Arc::clone(&self.factory);
+        let body = move || create_matcher(&factory, grammar);
+        let stopped = |message: &str| {
+            self.stopped.fetch_add(1, Ordering::Relaxed);
+            Err(Failure::argument(message))
+        };
+        let parser = match budget::run("grammar", COMPILE_BYTES, limit, body) {
+            Ending::Done(outcome) => outcome?,
+            Ending::OutOfMemory => return stopped("the grammar is too complex: out of memory"),
+            Ending::OutOfTime => return stopped("the grammar is too complex: out of time"),
+        };
+        Ok(Matcher { parser, vocabulary_size: self.vocabulary_size, ends: Arc::clone(&self.ends) })
+    }
+}
+
+fn check_source(kind: Kind, source: &str) -> Outcome<()> {
+    if source.len() > MAX_SOURCE_BYTES {
+        return Err(Failure::argument(format!(
+            "the grammar has {} bytes; at most {MAX_SOURCE_BYTES} are allowed",
+            source.len()
+        )));
+    }
+    if source.contains('\0') {
+        return Err(Failure::argument("the grammar contains a NUL character"));
+    }
+    let depth = nesting(source);
+    let most = MAX_DEPTH + if kind == Kind::Parts { PARTS_DEPTH } else { 0 };
+    if depth > most {
+        return Err(Failure::argument(format!(
+            "the grammar nests {depth} deep; at most {most} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+fn top_level(kind: Kind, source: &str) -> Outcome<TopLevelGrammar> {
+    Ok(match kind {
+        Kind::JsonSchema | Kind::LenientJsonSchema => {
+            let schema = from_json(source, "the JSON schema")?;
+            TopLevelGrammar::from_json_schema(with_options(
+                schema,
+                kind == Kind::LenientJsonSchema,
+            )?)
+        }
+        Kind::Regex => TopLevelGrammar::from_regex(source),
+        Kind::Lark => TopLevelGrammar::from_lark(source.to_owned()),
+        Kind::Parts => {
+            let Json::Array(parts) = from_json(source, "the list of grammars")? else {
+                return Err(Failure::argument("a list of grammars must be an array"));
+            };
+            TopLevelGrammar {
+                grammars: parts.into_iter().map(part).collect::<Outcome<_>>()?,
+                max_tokens: None,
+            }
+        }
+    })
+}
+
+fn from_json(source: &str, what: &str) -> Outcome<Json> {
+    serde_json::from_str(source)
+        .map_err(|error| Failure::argument(format!("{what} is not JSON: {error}")))
+}
+
+fn part(mut part: Json) -> Outcome<GrammarWithLexer> {
+    let mut grammar = match (part.get("lark"), part.get("regex"), part.get("json_schema")) {
+        (Some(Json::String(lark)), ..) => GrammarWithLexer::from_lark(lark.clone()),
+        (_, Some(Json::String(regex)), _) => GrammarWithLexer::from_regex(regex),
+        (.., Some(_)) => {
+            let lenient = part.get("lenient") == Some(&Json::Bool(true));
+            GrammarWithLexer::from_json_schema(with_options(part["json_schema"].take(), lenient)?)
+        }
+        _ => return Err(Failure::argument("a part of a grammar has no source")),
+    };
+    grammar.name = part.get("name").and_then(Json::as_str).map(str::to_owned);
+    Ok(grammar)
+}
+
+/// What a client says about the writing of JSON is replaced: it could allow endless white space.
+fn with_options(schema: Json, lenient: bool) -> Outcome<Json> {
+    let mut fields = match schema {
+        Json::Object(fields) => fields,
+        Json::Bool(true) => serde_json::Map::new(),
+        _ => return Err(Failure::argument("a JSON schema must be an object or true")),
+    };
+    let options = json!({
+        "whitespace_pattern": JSON_WHITE_SPACE,
+        "lenient": lenient,
+        "coerce_one_of": lenient,
+    });
+    fields.insert("x-guidance".to_owned(), options);
+    Ok(Json::Object(fields))
+}
+
+/// A panic on a client's grammar is that grammar's fault, too.
+fn create_matcher(factory: &ParserFactory, grammar: TopLevelGrammar) -> Outcome<Parser> {
+    let result = contain_panics(|| {
+        let parser = Parser::new(Ok(factory.create_parser(grammar).map_err(refused)?));
+        match parser.get_error() {
+            Some(error) => Err(refused(error)),
+            None => Ok(parser),
+        }
+    });
+    result.map_err(|failure| Failure { status: Status::InvalidArgument, ..failure })
 }
 
 fn refused(error: impl std::fmt::Display) -> Failure {
@@ -215,6 +337,31 @@ impl Matcher {
     /// Whether nothing may follow any more.
     pub fn is_stopped(&self) -> bool {
         self.parser.is_stopped()
+    }
+
+    /// How many of `ids` the grammar takes one after the other, from where it stands; it stays there.
+    pub fn count_valid(&mut self, ids: &[i32]) -> Outcome<usize> {
+        let known: Vec<TokenId> = ids
+            .iter()
+            .map_while(|id| TokenId::try_from(*id).ok())
+            .take_while(|id| (*id as usize) < self.vocabulary_size)
+            .collect();
+        if self.parser.is_stopped() {
+            return Ok(known.iter().take_while(|id| self.ends.contains(id)).count().min(1));
+        }
+        self.parser.validate_tokens(&known).map_err(refused)
+    }
+
+    /// Moves on by a text, in whatever tokens; it spells no control token.
+    pub fn consume_text(&mut self, text: &str) -> Outcome<()> {
+        let environment = self.parser.tok_env().map_err(refused)?;
+        let ids = environment.tok_trie().greedy_tokenize(text.as_bytes());
+        self.parser.consume_tokens(&ids).map_err(refused)
+    }
+
+    /// Takes the last `count` tokens back.
+    pub fn rollback(&mut self, count: usize) -> Outcome<()> {
+        self.parser.rollback(count).map_err(refused)
     }
 
     /// A matcher in the same state that goes its own way.

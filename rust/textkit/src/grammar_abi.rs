@@ -1,6 +1,7 @@
 //! The C entries of `grammar`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::abi::{as_slice, drop_handle, enter, Buffer, Failure, Slice};
 use crate::grammar::{Environment, Kind, Matcher};
@@ -38,6 +39,7 @@ pub unsafe extern "C" fn tk_matcher_new(
     environment: *const Environment,
     kind: i32,
     source: Slice,
+    limit_ms: u64,
     out: *mut *mut Matcher,
     error: *mut Buffer,
 ) -> i32 {
@@ -46,9 +48,12 @@ pub unsafe extern "C" fn tk_matcher_new(
             0 => Kind::JsonSchema,
             1 => Kind::Regex,
             2 => Kind::Lark,
+            3 => Kind::LenientJsonSchema,
+            4 => Kind::Parts,
             other => return Err(Failure::argument(format!("{other} is no kind of grammar"))),
         };
-        let matcher = (*environment).compile(kind, source.text("the grammar")?)?;
+        let limit = Duration::from_millis(limit_ms);
+        let matcher = (*environment).compile(kind, source.text("the grammar")?, limit)?;
         Ok(Box::into_raw(Box::new(matcher)))
     })
 }
@@ -90,6 +95,41 @@ pub unsafe extern "C" fn tk_matcher_consume(
     error: *mut Buffer,
 ) -> i32 {
     enter(&mut (), error, || (*matcher).consume(id))
+}
+
+/// # Safety
+/// `matcher` is live and used by no other thread, `text` readable.
+#[no_mangle]
+pub unsafe extern "C" fn tk_matcher_consume_text(
+    matcher: *mut Matcher,
+    text: Slice,
+    error: *mut Buffer,
+) -> i32 {
+    enter(&mut (), error, || (*matcher).consume_text(text.text("the text")?))
+}
+
+/// # Safety
+/// `matcher` is live and used by no other thread, `ids` readable for `count` values, `out` writable.
+#[no_mangle]
+pub unsafe extern "C" fn tk_matcher_count_valid(
+    matcher: *mut Matcher,
+    ids: *const i32,
+    count: usize,
+    out: *mut usize,
+    error: *mut Buffer,
+) -> i32 {
+    enter(out, error, || (*matcher).count_valid(as_slice(ids, count)))
+}
+
+/// # Safety
+/// `matcher` is live and used by no other thread.
+#[no_mangle]
+pub unsafe extern "C" fn tk_matcher_rollback(
+    matcher: *mut Matcher,
+    count: usize,
+    error: *mut Buffer,
+) -> i32 {
+    enter(&mut (), error, || (*matcher).rollback(count))
 }
 
 /// # Safety

@@ -4,6 +4,7 @@
 //! every entry shares. No panic crosses the boundary.
 
 pub mod abi;
+mod budget;
 pub mod grammar;
 mod grammar_abi;
 pub mod template;

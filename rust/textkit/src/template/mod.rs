@@ -1,7 +1,6 @@
 //! Chat templates, rendered as Hugging Face `apply_chat_template` renders them, in a sandbox: no
 //! host access, and caps on source, instructions, recursion, memory, time and output.
 
-mod budget;
 mod python;
 
 use std::borrow::Cow;
@@ -15,7 +14,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use serde_json::Value as Json;
 
 use crate::abi::{Failure, Outcome};
-use budget::Ending;
+use crate::budget::{self, Ending};
 
 pub const MAX_SOURCE_BYTES: usize = 256 << 10;
 pub const MAX_CONTEXT_BYTES: usize = 16 << 20;
@@ -49,7 +48,7 @@ impl Template {
             )));
         }
         let source = without_generation_tags(source).into_owned();
-        let compiled = budget::run(BASE_MEMORY_BYTES, MAX_TIME, move || {
+        let compiled = budget::run("template", BASE_MEMORY_BYTES, MAX_TIME, move || {
             let mut environment = environment();
             environment
                 .add_template_owned(NAME, source)
@@ -91,7 +90,7 @@ impl Template {
 
         let environment = Arc::clone(&self.environment);
         let memory = BASE_MEMORY_BYTES + MEMORY_PER_CONTEXT_BYTE * context.len();
-        match budget::run(memory, MAX_TIME, move || render(&environment, root, now)) {
+        match budget::run("template", memory, MAX_TIME, move || render(&environment, root, now)) {
             Ending::Done(outcome) => outcome,
             Ending::OutOfMemory => {
                 self.stopped.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,145 @@
+#include "text/tool_grammar.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "text/tokenizer.h"
+
+namespace ridge::text {
+namespace {
+
+using nlohmann::ordered_json;
+
+std::string literal(std::string_view text) {
+  return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+// A tag is one token where the vocabulary has it, which no text can spell then.
+std::string tag(const Tokenizer& tokenizer, std::string_view text) {
+  if (const auto id = tokenizer.find(text)) return fmt::format("<[{}]>", *id);
+  return literal(text);
+}
+
+std::string for_regex(std::string_view name) {
+  std::string out;
+  for (const char byte : name) {
+    if (byte == '.' || byte == '/' || byte == '-') out += '\\';
+    out += byte;
+  }
+  return out;
+}
+
+// The start of a call that stands without tags, in whatever white space the model has begun it.
+std::string bare_head(const std::string& name, std::string_view arguments) {
+  constexpr std::string_view space = "[ \\n]{0,4}";
+  return fmt::format(
+      "/\\{{{0}(\"type\"{0}:{0}\"function\"{0},{0})?\"name\"{0}:{0}\"{1}\"{0},{0}\"{2}\"{0}:{0}/",
+      space, for_regex(name), arguments);
+}
+
+std::string rule_of_call(ToolStyle style, const Tokenizer& tokenizer, const std::string& name,
+                         const std::string& arguments) {
+  const ToolTags& tags = tags_of(style);
+  switch (style) {
+    case ToolStyle::hermes:
+      return fmt::format("{} NL? {} @{} \"}}\" NL? {}", tag(tokenizer, tags.call_open),
+                         literal(fmt::format("{{\"name\": \"{}\", \"arguments\": ", name)),
+                         arguments, tag(tokenizer, tags.call_close));
+    case ToolStyle::llama3:
+      return fmt::format("{} @{} /[ \\n]{{0,4}}\\}}/", bare_head(name, "parameters"), arguments);
+    case ToolStyle::deepseek:
+      break;
+  }
+  return fmt::format("{} \"function\" {} {} @{} {} {}", tag(tokenizer, tags.call_open),
+                     tag(tokenizer, tags.separator), literal(name + "\n```json\n"), arguments,
+                     literal("\n```"), tag(tokenizer, tags.call_close));
+}
+
+ordered_json arguments_parts(std::span<const ToolFunction> functions) {
+  ordered_json parts = ordered_json::array();
+  for (std::size_t i = 0; i < functions.size(); ++i) {
+    auto schema = ordered_json::parse(functions[i].parameters);
+    // Arguments are an object, whatever the schema leaves open.
+    if (!schema.is_object() || schema.empty()) schema = {{"type", "object"}};
+    if (!schema.contains("type")) schema["type"] = "object";
+    parts.push_back({{"name", arguments_part(i)},
+                     {"json_schema", std::move(schema)},
+                     {"lenient", !functions[i].strict}});
+  }
+  return parts;
+}
+
+std::string rules_of_calls(ToolStyle style, const Tokenizer& tokenizer,
+                           std::span<const ToolFunction> functions, bool may_be_bare) {
+  std::string rules = "NL: \"\\n\"\n";
+  std::string any = "call:";
+  for (std::size_t i = 0; i < functions.size(); ++i) {
+    rules += fmt::format("call_{}: {}\n", i,
+                         rule_of_call(style, tokenizer, functions[i].name, arguments_part(i)));
+    any += fmt::format(" {}call_{}", i == 0 ? "" : "| ", i);
+    if (may_be_bare && style == ToolStyle::hermes) {
+      rules += fmt::format("bare_{}: {} @{} /[ \\n]{{0,4}}\\}}/\n", i,
+                           bare_head(functions[i].name, "arguments"), arguments_part(i));
+      any += fmt::format(" | bare_{}", i);
+    }
+  }
+  return rules + any + "\n";
+}
+
+GrammarSource with_start(const std::string& lark, ordered_json parts) {
+  parts.insert(parts.begin(), ordered_json{{"name", "answer_form"}, {"lark", lark}});
+  return {GrammarKind::parts, parts.dump()};
+}
+
+ordered_json as_part(const GrammarSource& source) {
+  ordered_json part = {{"name", "otherwise"}};
+  switch (source.kind) {
+    case GrammarKind::json_schema:
+    case GrammarKind::lenient_json_schema:
+      part["json_schema"] = ordered_json::parse(source.text);
+      part["lenient"] = source.kind == GrammarKind::lenient_json_schema;
+      break;
+    case GrammarKind::regex:
+      part["regex"] = source.text;
+      break;
+    case GrammarKind::lark:
+      part["lark"] = source.text;
+      break;
+    case GrammarKind::parts:
+      RIDGE_ASSERT(false && "parts are made here");
+  }
+  return part;
+}
+
+}  // namespace
+
+std::string arguments_part(std::size_t function) { return fmt::format("arguments_{}", function); }
+
+GrammarSource one_call(ToolStyle style, const Tokenizer& tokenizer,
+                       std::span<const ToolFunction> functions) {
+  const std::string lark =
+      "start: call\n" + rules_of_calls(style, tokenizer, functions, /*may_be_bare=*/true);
+  return with_start(lark, arguments_parts(functions));
+}
+
+GrammarSource whole_answer(ToolStyle style, const Tokenizer& tokenizer,
+                           std::span<const ToolFunction> functions, bool several,
+                           const GrammarSource* otherwise) {
+  const ToolTags& tags = tags_of(style);
+  const std::string_view more = style == ToolStyle::llama3 ? " (\"; \" call)*" : " (NL? call)*";
+  std::string calls = fmt::format("calls: call{}", several ? more : "");
+  if (!tags.block_open.empty()) {
+    calls = fmt::format("calls: {} call{} {}", tag(tokenizer, tags.block_open), several ? more : "",
+                        tag(tokenizer, tags.block_close));
+  }
+  const std::string lark =
+      fmt::format("start: calls{}\n{}\n{}", otherwise != nullptr ? " | @otherwise" : "", calls,
+                  rules_of_calls(style, tokenizer, functions, /*may_be_bare=*/false));
+  ordered_json parts = arguments_parts(functions);
+  if (otherwise != nullptr) parts.push_back(as_part(*otherwise));
+  return with_start(lark, std::move(parts));
+}
+
+}  // namespace ridge::text
