@@ -19,6 +19,7 @@ std::string random_id(std::string_view prefix) {
 }
 
 std::string_view openai_finish_reason(engine::FinishReason reason) {
+  if (reason == engine::FinishReason::tool_calls) return "tool_calls";
   return reason == engine::FinishReason::length ? "length" : "stop";
 }
 

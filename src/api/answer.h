@@ -44,7 +44,7 @@ std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead
 // `prefix` followed by 24 random letters and digits.
 std::string random_id(std::string_view prefix);
 
-// "stop" or "length"; the other reasons end a request with an error instead.
+// "stop", "length" or "tool_calls"; the other reasons end a request with an error instead.
 std::string_view openai_finish_reason(engine::FinishReason reason);
 
 // The event that ends a stream after a failure: `data: {"error":…}`, and no [DONE].

@@ -30,6 +30,22 @@ void append_reasoning(std::string& out, std::string_view reasoning) {
   fmt::format_to(std::back_inserter(out), "\"reasoning_content\":{},\"reasoning\":{}", text, text);
 }
 
+// A call's first event has its name, those behind it pieces of its arguments.
+void append_call_head(std::string& out, const text::ToolCallPiece& piece) {
+  fmt::format_to(std::back_inserter(out),
+                 "{{\"index\":{},\"id\":\"{}\",\"type\":\"function\",\"function\":{{\"name\":",
+                 piece.index, random_id("call_"));
+  append_json_string(out, piece.name);
+  out += ",\"arguments\":\"\"}}";
+}
+
+void append_call_arguments(std::string& out, const text::ToolCallPiece& piece) {
+  fmt::format_to(std::back_inserter(out),
+                 "{{\"index\":{},\"function\":{{\"arguments\":", piece.index);
+  append_json_string(out, piece.arguments);
+  out += "}}";
+}
+
 class ChatStream final : public Answer {
  public:
   ChatStream(const ChatRequest& request, const AnswerHead& head)
@@ -49,17 +65,11 @@ class ChatStream final : public Answer {
   }
 
   void add(int choice, const engine::Delta& delta, std::string& out) override {
-    const bool has_tokens = with_logprobs_ && !delta.tokens.empty();
-    if (delta.content.empty() && delta.reasoning.empty() && !has_tokens) return;
-    open_choice(out, choice);
-    if (!delta.reasoning.empty()) append_reasoning(out, delta.reasoning);
-    if (!delta.content.empty() || delta.reasoning.empty()) {
-      if (!delta.reasoning.empty()) out += ',';
-      out += "\"content\":";
-      append_json_string(out, delta.content);
+    add_text(choice, delta, out);
+    for (const text::ToolCallPiece& piece : delta.tool_calls) {
+      if (piece.begins) add_call(choice, piece, append_call_head, out);
+      if (!piece.arguments.empty()) add_call(choice, piece, append_call_arguments, out);
     }
-    close_choice(out, has_tokens ? std::span(delta.tokens) : std::span<const engine::TokenInfo>(),
-                 {});
   }
 
   void finish_choice(int choice, engine::FinishReason reason, std::string& out) override {
@@ -78,6 +88,30 @@ class ChatStream final : public Answer {
   }
 
  private:
+  void add_text(int choice, const engine::Delta& delta, std::string& out) const {
+    const bool has_tokens = with_logprobs_ && !delta.tokens.empty();
+    if (delta.content.empty() && delta.reasoning.empty() && !has_tokens) return;
+    open_choice(out, choice);
+    if (!delta.reasoning.empty()) append_reasoning(out, delta.reasoning);
+    if (!delta.content.empty() || delta.reasoning.empty()) {
+      if (!delta.reasoning.empty()) out += ',';
+      out += "\"content\":";
+      append_json_string(out, delta.content);
+    }
+    close_choice(out, has_tokens ? std::span(delta.tokens) : std::span<const engine::TokenInfo>(),
+                 {});
+  }
+
+  template <typename Append>
+  void add_call(int choice, const text::ToolCallPiece& piece, Append append,
+                std::string& out) const {
+    open_choice(out, choice);
+    out += "\"tool_calls\":[";
+    append(out, piece);
+    out += ']';
+    close_choice(out, {}, {});
+  }
+
   void open_choice(std::string& out, int choice) const {
     out += opening_;
     fmt::format_to(std::back_inserter(out), ",\"choices\":[{{\"index\":{},\"delta\":{{", choice);
@@ -120,6 +154,10 @@ class ChatDocument final : public Answer {
     Choice& to = choices_.at(static_cast<std::size_t>(choice));
     to.reasoning += delta.reasoning;
     to.content += delta.content;
+    for (const text::ToolCallPiece& piece : delta.tool_calls) {
+      if (piece.begins) to.calls.push_back({piece.name, {}});
+      to.calls.back().arguments += piece.arguments;
+    }
     if (!with_logprobs_ || delta.tokens.empty()) return;
     if (!to.logprobs.empty()) to.logprobs += ',';
     append_chat_logprobs(to.logprobs, delta.tokens);
@@ -139,11 +177,31 @@ class ChatDocument final : public Answer {
   }
 
  private:
+  struct Call {
+    std::string name, arguments;
+  };
   struct Choice {
     std::string reasoning, content;
+    std::vector<Call> calls;
     std::string logprobs;  // elements, separated by commas
     engine::FinishReason reason = engine::FinishReason::stop;
   };
+
+  static void append_calls(std::string& out, std::span<const Call> calls) {
+    if (calls.empty()) return;
+    out += ",\"tool_calls\":[";
+    for (const Call& call : calls) {
+      if (&call != &calls.front()) out += ',';
+      fmt::format_to(
+          std::back_inserter(out),
+          "{{\"id\":\"{}\",\"type\":\"function\",\"function\":{{\"name\":", random_id("call_"));
+      append_json_string(out, call.name);
+      out += ",\"arguments\":";
+      append_json_string(out, call.arguments);
+      out += "}}";
+    }
+    out += ']';
+  }
 
   void append_choice(std::string& out, std::size_t index) const {
     const Choice& choice = choices_[index];
@@ -151,7 +209,7 @@ class ChatDocument final : public Answer {
     fmt::format_to(std::back_inserter(out),
                    "{{\"index\":{},\"message\":{{\"role\":\"assistant\",\"content\":", index);
     // An answer that ended while it reasoned has no content, as vLLM's reasoning parsers say it.
-    if (choice.content.empty() && !choice.reasoning.empty()) {
+    if (choice.content.empty() && (!choice.reasoning.empty() || !choice.calls.empty())) {
       out += "null";
     } else {
       append_json_string(out, choice.content);
@@ -161,6 +219,7 @@ class ChatDocument final : public Answer {
       out += ',';
       append_reasoning(out, choice.reasoning);
     }
+    append_calls(out, choice.calls);
     out += "},\"logprobs\":";
     out += with_logprobs_ ? fmt::format("{{\"content\":[{}],\"refusal\":null}}", choice.logprobs)
                           : "null";

@@ -14,16 +14,11 @@ namespace {
 
 constexpr std::size_t max_messages = 4096;
 constexpr std::size_t max_parts = 4096;
-constexpr std::size_t max_tools = 128;
 constexpr std::size_t max_tool_calls = 128;
 constexpr std::size_t max_name_bytes = 256;
 constexpr std::size_t max_content_bytes = std::size_t{16} << 20;  // the body's own limit is lower
 constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant",
                                                    "tool"};
-constexpr std::array<std::string_view, 3> template_variables = {"enable_thinking", "thinking",
-                                                                "reasoning_effort"};
-constexpr std::array<std::string_view, 6> efforts = {"none",   "minimal", "low",
-                                                     "medium", "high",    "xhigh"};
 
 [[noreturn]] void refuse(const std::string& path, const std::string& message) {
   throw Error(ErrorCode::invalid_argument, message, path);
@@ -75,24 +70,6 @@ std::string without_reasoning(std::string content) {
   return rest == std::string::npos ? std::string() : content.substr(rest);
 }
 
-Json parse_tool_calls(const Json& calls, const std::string& path) {
-  Json parsed = Json::array();
-  for (std::size_t i = 0; i < calls.size(); ++i) {
-    const Fields call(calls[i], fmt::format("{}[{}]", path, i));
-    const auto function = call.object("function");
-    if (!function)
-      refuse(call.path_of("function"), fmt::format("'{}' is missing", call.path_of("function")));
-    const auto name = function->string("name", max_name_bytes);
-    if (!name)
-      refuse(function->path_of("name"), fmt::format("'{}' is missing", function->path_of("name")));
-    const std::string arguments = function->string("arguments", max_content_bytes).value_or("{}");
-    parsed.push_back({{"id", call.string("id", max_name_bytes).value_or("")},
-                      {"type", "function"},
-                      {"function", {{"name", *name}, {"arguments", arguments}}}});
-  }
-  return parsed;
-}
-
 Json parse_message(const Json& value, const std::string& path) {
   const Fields fields(value, path);
   const std::string role = fields.string("role", max_name_bytes).value_or("");
@@ -109,7 +86,9 @@ Json parse_message(const Json& value, const std::string& path) {
     refuse(fields.path_of("content"), fmt::format("'{}' is missing", fields.path_of("content")));
   }
   if (content && role == "assistant") content = without_reasoning(std::move(*content));
-  message["content"] = content ? Json(std::move(*content)) : Json(nullptr);
+  // Templates ask whether there is content, and some write calls only where there is none.
+  const bool has_content = content && !(has_calls && content->empty());
+  message["content"] = has_content ? Json(std::move(*content)) : Json(nullptr);
   if (has_calls) message["tool_calls"] = parse_tool_calls(*calls, fields.path_of("tool_calls"));
   for (const char* name : {"name", "tool_call_id"}) {
     if (auto text = fields.string(name, max_name_bytes)) message[name] = std::move(*text);
@@ -129,52 +108,6 @@ Json parse_messages(const Fields& body) {
   return parsed;
 }
 
-void check_tool(const Json& tool, const std::string& path) {
-  const Fields fields(tool, path);
-  const std::string type = fields.string("type", max_name_bytes).value_or("function");
-  if (type != "function") {
-    refuse_unsupported(fields.path_of("type"), "only tools of type \"function\" are known");
-  }
-  const auto function = fields.object("function");
-  if (!function)
-    refuse(fields.path_of("function"), fmt::format("'{}' is missing", fields.path_of("function")));
-  if (function->string("name", max_name_bytes).value_or("").empty()) {
-    refuse(function->path_of("name"), fmt::format("'{}' is missing", function->path_of("name")));
-  }
-  function->string("description", max_content_bytes);
-  function->object("parameters");
-}
-
-std::optional<Json> parse_tools(const Fields& body) {
-  const Json* tools = body.array("tools", max_tools);
-  if (tools != nullptr) {
-    for (std::size_t i = 0; i < tools->size(); ++i)
-      check_tool((*tools)[i], fmt::format("tools[{}]", i));
-  }
-  const Json* choice = body.find("tool_choice");
-  const bool chooses = choice != nullptr && *choice != "auto";
-  if (chooses && *choice != "none") {
-    if (!choice->is_object() && *choice != "required") {
-      refuse_field("tool_choice", *choice, "\"auto\", \"none\", \"required\" or an object");
-    }
-    refuse_unsupported("tool_choice", "a tool cannot be forced yet; use \"auto\" or \"none\"");
-  }
-  if (tools == nullptr || tools->empty() || chooses) return std::nullopt;
-  return *tools;
-}
-
-void check_response_format(const Fields& body) {
-  const auto format = body.object("response_format");
-  if (!format) return;
-  const std::string type = format->string("type", max_name_bytes).value_or("");
-  if (type == "text") return;
-  if (type == "json_object" || type == "json_schema") {
-    refuse_unsupported("response_format", "only {\"type\": \"text\"} is supported yet");
-  }
-  refuse_field("response_format.type", format->find("type") ? *format->find("type") : Json(),
-               "\"text\", \"json_object\" or \"json_schema\"");
-}
-
 void refuse_what_is_no_text(const Fields& body) {
   for (const char* name : {"functions", "function_call"}) {
     if (body.find(name) != nullptr) refuse_unsupported(name, "it is out of date; use 'tools'");
@@ -185,61 +118,6 @@ void refuse_what_is_no_text(const Fields& body) {
   for (const Json& modality : *modalities) {
     if (modality != "text") refuse_unsupported("modalities", "this model writes text only");
   }
-}
-
-// Names are allowed one by one, since a template may do anything with what it is given.
-void add_template_kwargs(const Fields& body, Json& variables) {
-  const auto kwargs = body.object("chat_template_kwargs");
-  if (!kwargs) return;
-  for (const auto& [key, value] :
-       body.find("chat_template_kwargs")->get_ref<const Json::object_t&>()) {
-    if (!contains(template_variables, key)) {
-      refuse(fmt::format("chat_template_kwargs.{}", key.substr(0, 40)),
-             "'chat_template_kwargs' may hold enable_thinking, thinking and reasoning_effort only");
-    }
-    if (key == "reasoning_effort") {
-      kwargs->string(key, max_name_bytes);
-    } else {
-      kwargs->boolean(key);
-    }
-    if (!value.is_null()) variables[key] = value;
-  }
-}
-
-void set_thinking(Json& variables, bool enabled) {
-  variables["enable_thinking"] = enabled;
-  variables["thinking"] = enabled;
-}
-
-// {"type": "enabled" | "disabled"}, as DeepSeek's, Anthropic's and Huawei's services have it.
-void add_thinking(const Fields& body, Json& variables) {
-  const auto thinking = body.object("thinking");
-  if (!thinking) return;
-  const std::string type = thinking->string("type", max_name_bytes).value_or("");
-  if (type != "enabled" && type != "disabled" && type != "auto" && type != "adaptive") {
-    refuse("thinking.type", "'thinking.type' must be \"enabled\", \"disabled\" or \"auto\"");
-  }
-  if (type == "enabled" || type == "disabled") set_thinking(variables, type == "enabled");
-}
-
-void add_reasoning_effort(const Fields& body, Json& variables) {
-  const Json* value = body.find("reasoning_effort");
-  if (value == nullptr) return;
-  if (!value->is_string() || !contains(efforts, value->get_ref<const std::string&>())) {
-    refuse_field("reasoning_effort", *value, "one of none, minimal, low, medium, high, xhigh");
-  }
-  variables["reasoning_effort"] = *value;
-  if (*value == "none") set_thinking(variables, false);
-}
-
-// What is said closest to the template wins.
-std::optional<Json> parse_variables(const Fields& body) {
-  Json variables = Json::object();
-  add_reasoning_effort(body, variables);
-  add_thinking(body, variables);
-  add_template_kwargs(body, variables);
-  if (variables.empty()) return std::nullopt;
-  return variables;
 }
 
 int parse_top_logprobs(const Fields& body) {
@@ -256,13 +134,13 @@ int parse_top_logprobs(const Fields& body) {
 ChatRequest parse_chat_request(const Json& body) {
   const Fields fields(body, "");
   refuse_what_is_no_text(fields);
-  check_response_format(fields);
   ChatRequest request;
   request.generation = parse_generation_fields(fields);
   request.top_logprobs = parse_top_logprobs(fields);
   request.messages = parse_messages(fields);
-  request.tools = parse_tools(fields);
-  request.variables = parse_variables(fields);
+  request.tools = parse_tool_fields(fields);
+  request.form = parse_output_form(fields);
+  request.thinking = parse_thinking_fields(fields);
   return request;
 }
 

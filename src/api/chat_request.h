@@ -1,25 +1,30 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "api/generation_fields.h"
 #include "api/json_text.h"
+#include "api/output_form.h"
+#include "api/thinking_fields.h"
+#include "api/tool_fields.h"
 
 namespace ridge::api {
 
-// POST /v1/chat/completions, checked and in the form that chat templates expect.
+// A conversation to be answered, whatever wire format it came in: `prepare` (prompt.h) turns it
+// into an engine request, and `engine::Delta` is what comes back.
 struct ChatRequest {
   GenerationFields generation;
   int top_logprobs = -1;  // as in SamplingParams
-  // Each an object with role and content; content is a string, or null beside tool calls. Text
-  // parts are joined by newlines, `developer` has become `system`,
-  // and earlier reasoning is left out.
+  // Each an object with role (system, user, assistant, tool) and content; content is a string, or
+  // null beside tool calls. Text parts are joined by newlines, earlier reasoning is left out.
+  // tool_calls are [{"id", "type", "function": {"name", "arguments": "JSON text"}}].
   Json messages;
-  std::optional<Json> tools;      // absent with tool_choice "none"
-  std::optional<Json> variables;  // for the template: enable_thinking, thinking, reasoning_effort
+  ToolFields tools;
+  OutputForm form;
+  ThinkingFields thinking;
 };
 
+// The body of POST /v1/chat/completions.
 // Throws Error(invalid_argument) naming the field,
 // Error(unsupported) for what cannot be honoured yet.
 ChatRequest parse_chat_request(const Json& body);

@@ -61,9 +61,6 @@ CompletionRequest parse_completion_request(const Json& body) {
   if (!fields.string("suffix", std::size_t{8} << 20).value_or("").empty()) {
     refuse_unsupported("suffix", "filling in before a suffix is not supported");
   }
-  if (fields.find("response_format") != nullptr) {
-    refuse_unsupported("response_format", "output in a given form is not supported yet");
-  }
   CompletionRequest request;
   request.generation = parse_generation_fields(fields);
   const auto best_of = fields.integer("best_of", 1, max_choices);
@@ -72,6 +69,7 @@ CompletionRequest parse_completion_request(const Json& body) {
   }
   request.top_logprobs =
       static_cast<int>(fields.integer("logprobs", 0, max_completion_logprobs).value_or(-1));
+  request.form = parse_output_form(fields);
   request.prompts = parse_prompts(fields);
   const int in_all = static_cast<int>(request.prompts.size()) * request.generation.choices;
   if (in_all > max_choices_in_all) {

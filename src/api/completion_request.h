@@ -7,6 +7,7 @@
 
 #include "api/generation_fields.h"
 #include "api/json_text.h"
+#include "api/output_form.h"
 
 namespace ridge::api {
 
@@ -19,7 +20,8 @@ using PromptText = std::variant<std::string, std::vector<int32_t>>;
 // POST /v1/completions, checked.
 struct CompletionRequest {
   GenerationFields generation;
-  int top_logprobs = -1;            // as in SamplingParams
+  int top_logprobs = -1;  // as in SamplingParams
+  OutputForm form;
   std::vector<PromptText> prompts;  // 1 to max_prompts; choices of the i-th begin at i · n
 };
 

@@ -12,15 +12,6 @@ namespace {
 
 constexpr std::size_t max_model_name_bytes = 1024;
 
-void refuse_structured_output(const Fields& body) {
-  for (const char* name : {"guided_json", "guided_regex", "guided_choice", "guided_grammar",
-                           "structured_outputs", "grammar", "json_schema"}) {
-    if (body.find(name) != nullptr) {
-      refuse_unsupported(name, "output in a given form is not supported yet; leave it out");
-    }
-  }
-}
-
 std::vector<std::string> parse_stop(const Fields& body) {
   const Json* value = body.find("stop");
   if (value == nullptr) return {};
@@ -105,7 +96,6 @@ void parse_stream(const Fields& body, GenerationFields& fields) {
 }  // namespace
 
 GenerationFields parse_generation_fields(const Fields& body) {
-  refuse_structured_output(body);
   GenerationFields fields;
   fields.model = body.string("model", max_model_name_bytes).value_or("");
   fields.temperature = body.number("temperature", 0, 2);

@@ -48,8 +48,7 @@ struct GenerationFields {
   bool include_usage = false;  // stream_options.include_usage
 };
 
-// Throws Error(invalid_argument) naming the field at fault, Error(unsupported) for fields that ask
-// for output in a given form, which must not be answered unconstrained.
+// Throws Error(invalid_argument) naming the field at fault.
 GenerationFields parse_generation_fields(const Fields& body);
 
 // `top_logprobs` as in SamplingParams.

@@ -4,8 +4,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "api/answer_rules.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
+#include "api/conversation_form.h"
 #include "base/error.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -74,9 +76,9 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
 
   const text::ChatTemplate& chat_template = model.engine->chat_template();
   text::RenderOptions options;
-  if (chat.tools) options.tools = &*chat.tools;
-  if (chat.variables) options.variables = &*chat.variables;
-  const std::string prompt = chat_template.render(chat.messages, options);
+  if (chat.tools.may_call()) options.tools = &chat.tools.tools;
+  options.variables = &chat.thinking.variables;
+  const std::string prompt = chat_template.render(messages_for_template(chat, model), options);
   request.prompt_tokens = model.engine->tokenizer().encode(
       prompt, {.add_special = !chat_template.writes_bos(), .parse_special = true});
   check_fits(request.prompt_tokens.size(), model, "messages");
@@ -84,6 +86,10 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
   const text::ReasoningMode mode = chat_template.reasoning_mode(prompt);
   request.split_reasoning = mode != text::ReasoningMode::none;
   request.prompt_opens_reasoning = mode == text::ReasoningMode::starts_inside;
+  request.thinking_budget = chat.thinking.budget_tokens;
+  // Where the template cannot switch thinking off, it is over before it begins.
+  if (chat.thinking.enabled == false) request.thinking_budget = 0;
+  set_rules(chat, model, request);
   return request;
 }
 
@@ -96,6 +102,7 @@ std::vector<engine::Request> prepare(const CompletionRequest& completion, const 
     request.id = id;
     request.prompt_tokens = ids_of(prompt, model);
     check_fits(request.prompt_tokens.size(), model, "prompt");
+    set_rules(completion, model, request);
     requests.push_back(std::move(request));
   }
   return requests;

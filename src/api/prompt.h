@@ -12,8 +12,9 @@ struct ChatRequest;
 struct CompletionRequest;
 
 // The text work of a request: the template is rendered and the prompt encoded. May take seconds for
-// a long prompt, so it belongs on no network thread. Throws Error(invalid_argument) with the
-// template's own complaint, Error(context_length) for a prompt that leaves no room for an answer.
+// a long prompt or a grammar (needs_grammar), so it belongs on no network thread. Throws
+// Error(invalid_argument) with the template's own complaint, Error(context_length) for a prompt
+// that leaves no room for an answer.
 engine::Request prepare(const ChatRequest& request, const ServedModel& model, std::string id);
 
 // One for each prompt, in their order.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "api/sampling_defaults.h"
+#include "text/chat_template.h"
 
 namespace ridge::api {
 namespace {
@@ -26,6 +27,8 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
   const std::string identity = fmt::format("{}|{}|{}|{}|{}", info.architecture, info.name,
                                            info.parameters, info.file_bytes, info.context_tokens);
   model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
+  model.tool_style = text::detect_tool_style(engine->chat_template());
+  model.grammars = std::make_shared<text::GrammarCompiler>(engine->tokenizer());
   model.name = std::move(name);
   model.engine = std::move(engine);
   model.created_s = created_s;

@@ -6,6 +6,8 @@
 
 #include "api/generation_fields.h"
 #include "engine/engine.h"
+#include "text/grammar.h"
+#include "text/tool_style.h"
 
 namespace ridge::api {
 
@@ -17,6 +19,8 @@ struct ServedModel {
   SamplingDefaults sampling;
   int default_output_tokens = 0;  // where a chat request states none; 0: the rest of the context
   std::string fingerprint;        // `system_fingerprint`: changes with what may change an answer
+  text::ToolStyle tool_style = text::ToolStyle::hermes;  // how it writes calls
+  std::shared_ptr<text::GrammarCompiler> grammars;       // for its vocabulary; never null
 };
 
 // With the sampling that the model's maker advises (sampling_defaults.h) and a fingerprint of the

@@ -124,6 +124,8 @@ std::string_view reason_name(engine::FinishReason reason) {
       return "stop";
     case engine::FinishReason::length:
       return "length";
+    case engine::FinishReason::tool_calls:
+      return "tool_calls";
     case engine::FinishReason::cancelled:
       return "cancelled";
     case engine::FinishReason::failed:

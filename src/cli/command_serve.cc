@@ -19,6 +19,7 @@
 #include "engine/residency.h"
 #include "platform/resolve.h"
 #include "server/server.h"
+#include "text/tool_style.h"
 
 namespace ridge::cli {
 namespace {
@@ -29,6 +30,7 @@ struct ServeOptions {
   std::vector<std::string> models;
   std::string precision = "auto";
   bool prepared_cache = false;
+  std::string tool_style = "auto";
   std::string config;
   std::string data_dir;
   std::string log_level = "info";
@@ -200,9 +202,13 @@ void serve(Context& context, ServeOptions& options) {
       {.budget_bytes = static_cast<uint64_t>(options.model_memory_mib) << 20,
        .sleep_after = std::chrono::seconds(options.sleep_after_s)},
       clock);
-  server::Server server(server_choice, loads_on_demand(options)
-                                           ? declare(context, options, choices, residency)
-                                           : load(context, choices, options));
+  std::vector<api::ServedModel> models = loads_on_demand(options)
+                                             ? declare(context, options, choices, residency)
+                                             : load(context, choices, options);
+  if (const auto style = text::tool_style_named(options.tool_style)) {
+    for (api::ServedModel& model : models) model.tool_style = *style;
+  }
+  server::Server server(server_choice, std::move(models));
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_no_auth) {
     log::warning("nothing asks for a key: whoever reaches {} may use the models", server.url());
@@ -267,6 +273,12 @@ void add_list_setting(CLI::App& command, const std::string& flag, std::vector<st
   add_setting(command, flag, list, description)->delimiter(',')->allow_extra_args(false);
 }
 
+void add_text_settings(CLI::App& command, ServeOptions& options) {
+  add_setting(command, "tool-style", options.tool_style,
+              "How the model writes calls of tools; auto to see it in its chat template")
+      ->check(CLI::IsMember({"auto", "hermes", "llama3", "deepseek"}));
+}
+
 void add_server_settings(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
   add_setting(command, "host", server.host, "Address to listen on");
@@ -317,6 +329,7 @@ void add_serve_command(CLI::App& app, Context& context) {
       ->envname("RIDGE_MODELS");
   add_server_settings(*command, *options);
   add_engine_settings(*command, *options);
+  add_text_settings(*command, *options);
   add_setting(*command, "data-dir", options->data_dir,
               "Where models and the server's own files are kept (--home)");
   add_setting(*command, "log-level", options->log_level, "debug, info, warning or error");

@@ -1,5 +1,7 @@
 #include "engine/answer.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "text/tokenizer.h"
@@ -8,70 +10,83 @@ namespace ridge::engine {
 
 namespace {
 
-text::ReasoningMode reasoning_mode(const Request& request) {
-  if (!request.split_reasoning) return text::ReasoningMode::none;
-  return request.prompt_opens_reasoning ? text::ReasoningMode::starts_inside
-                                        : text::ReasoningMode::optional;
+// The tags around calls are control tokens in some vocabularies.
+std::vector<int32_t> shown_tokens(const Request& request, const text::Tokenizer& tokenizer) {
+  std::vector<int32_t> shown;
+  if (!request.tools) return shown;
+  const text::ToolTags& tags = text::tags_of(request.tools->style);
+  for (const std::string_view tag :
+       {tags.block_open, tags.block_close, tags.call_open, tags.call_close, tags.separator}) {
+    if (tag.empty()) continue;
+    if (const auto id = tokenizer.find(tag)) shown.push_back(*id);
+  }
+  return shown;
 }
 
 }  // namespace
 
 Answer::Answer(const Request& request, int choice, std::shared_ptr<const text::Tokenizer> tokenizer)
     : tokenizer_(std::move(tokenizer)),
-      detokenizer_(tokenizer_),
+      steering_(request, tokenizer_),
+      detokenizer_(tokenizer_, /*skip_special=*/true, shown_tokens(request, *tokenizer_)),
       stop_(request.stop),
       splitter_(reasoning_mode(request)),
+      parallel_calls_(!request.tools || request.tools->parallel),
       choice_(choice),
       min_tokens_(request.min_tokens),
-      ignore_eos_(request.ignore_eos),
       wants_logprobs_(request.sampling.top_logprobs >= 0) {
+  if (request.tools) calls_.emplace(request.tools->style, request.tools->names);
   pending_.choice = choice;
 }
 
-sampling::Constraints Answer::constraints() {
-  sampling::Constraints constraints;
-  if (must_go_on()) constraints.banned = tokenizer_->end_of_generation_ids();
-  return constraints;
-}
+sampling::Constraints Answer::constraints() { return steering_.constraints(); }
 
-int Answer::admissible(std::span<const int32_t> draft) {
-  size_t count = 0;
-  // An end of generation has no next token, so that a draft ends there in any case.
-  while (count < draft.size() && !tokenizer_->is_end_of_generation(draft[count])) ++count;
-  return static_cast<int>(count);
-}
+int Answer::admissible(std::span<const int32_t> draft) { return steering_.admissible(draft); }
 
 std::optional<FinishReason> Answer::push(const sampling::Pick& pick) {
   ++tokens_;
   ++pending_.token_count;
-  // The tag that ends the reasoning still counts as reasoning.
-  if (splitter_.in_reasoning()) ++reasoning_tokens_;
-  if (!ignore_eos_ && tokenizer_->is_end_of_generation(pick.token)) return FinishReason::stop;
-  if (wants_logprobs_) pending_.tokens.push_back(token_info(pick, *tokenizer_));
   const std::string text = detokenizer_.push(pick.token);
+  if (steering_.take(pick.token, text, detokenizer_.is_mid_character())) return FinishReason::stop;
+  if (wants_logprobs_) pending_.tokens.push_back(token_info(pick, *tokenizer_));
+  if (const auto newlines = steering_.newlines_before_grammar()) {
+    splitter_.leave_out_at_most(*newlines);
+  }
   // Text that may not end the answer yet is not looked at for stop sequences.
   add_text(tokens_ < min_tokens_ ? text : stop_.push(text));
-  if (stop_.matched()) return FinishReason::stop;
+  const bool has_its_call = calls_ && !parallel_calls_ && calls_->ended() > 0;
+  if (stop_.matched() || has_its_call) return FinishReason::stop;
   return std::nullopt;
 }
 
-void Answer::finish() {
-  std::string rest;
+FinishReason Answer::finish(FinishReason reason) {
   if (!stop_.matched()) {
-    rest = stop_.push(detokenizer_.flush());
+    std::string rest = stop_.push(detokenizer_.flush());
     rest += stop_.flush();
+    add_text(rest);
   }
-  add_text(rest);
-  text::ReasoningDelta split = splitter_.flush();
-  pending_.reasoning += split.reasoning;
-  pending_.content += split.content;
+  add_split(splitter_.flush());
+  if (!calls_) return reason;
+  add_calls(calls_->flush());
+  return reason == FinishReason::stop && calls_->begun() > 0 ? FinishReason::tool_calls : reason;
 }
 
 void Answer::add_text(std::string_view text) {
-  if (text.empty()) return;
-  text::ReasoningDelta split = splitter_.push(text);
+  if (!text.empty()) add_split(splitter_.push(text));
+}
+
+void Answer::add_split(text::ReasoningDelta&& split) {
   pending_.reasoning += split.reasoning;
-  pending_.content += split.content;
+  if (calls_) {
+    add_calls(calls_->push(split.content));
+  } else {
+    pending_.content += split.content;
+  }
+}
+
+void Answer::add_calls(text::ToolCallDelta&& delta) {
+  pending_.content += delta.content;
+  std::ranges::move(delta.calls, std::back_inserter(pending_.tool_calls));
 }
 
 TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenizer) {
@@ -85,15 +100,17 @@ TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenize
   return info;
 }
 
+bool Answer::has_text() const {
+  return !pending_.reasoning.empty() || !pending_.content.empty() || !pending_.tool_calls.empty();
+}
+
 std::optional<Delta> Answer::take_delta() {
-  if (pending_.reasoning.empty() && pending_.content.empty()) return std::nullopt;
+  if (!has_text()) return std::nullopt;
   return take_rest();
 }
 
 std::optional<Delta> Answer::take_rest() {
-  if (pending_.token_count == 0 && pending_.reasoning.empty() && pending_.content.empty()) {
-    return std::nullopt;
-  }
+  if (pending_.token_count == 0 && !has_text()) return std::nullopt;
   Delta delta = std::exchange(pending_, Delta{});
   pending_.choice = choice_;
   return delta;

@@ -6,10 +6,12 @@
 #include <span>
 
 #include "engine/request.h"
+#include "engine/steering.h"
 #include "sampling/sampler.h"
 #include "text/detokenizer.h"
 #include "text/reasoning.h"
 #include "text/stop_sequences.h"
+#include "text/tool_calls.h"
 
 namespace ridge::engine {
 
@@ -17,7 +19,7 @@ namespace ridge::engine {
 TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenizer);
 
 // The tokens of one choice as they become text: detokenised, cut at stop sequences, split into
-// reasoning and content, and counted.
+// reasoning, content and calls of tools, and counted.
 class Answer {
  public:
   Answer(const Request& request, int choice, std::shared_ptr<const text::Tokenizer> tokenizer);
@@ -30,10 +32,13 @@ class Answer {
   int admissible(std::span<const int32_t> draft);
 
   // Takes the next token, which constraints() allowed. An end of generation gives no text.
-  // Returns `stop` once the answer is over.
+  // Returns `stop` once the answer is over. Throws as constraints().
   std::optional<FinishReason> push(const sampling::Pick& pick);
-  // Ends the text: what was held back as a possible stop sequence or tag belongs to it.
-  void finish();
+  // Ends the text: what was held back as a possible stop sequence or tag belongs to it. Returns the
+  // reason, which is tool_calls where the answer stopped after a call.
+  FinishReason finish(FinishReason reason);
+  // Thinking that goes on is ended as a spent budget ends it.
+  void end_thinking() { steering_.end_thinking(); }
 
   // Text and tokens since the last call; nullopt while there is no text to show.
   std::optional<Delta> take_delta();
@@ -41,24 +46,26 @@ class Answer {
   std::optional<Delta> take_rest();
 
   int tokens() const { return tokens_; }
-  int reasoning_tokens() const { return reasoning_tokens_; }
+  int reasoning_tokens() const { return steering_.reasoning_tokens(); }
 
  private:
-  // Whether the next token must not end the generation.
-  bool must_go_on() const { return tokens_ < min_tokens_ && !ignore_eos_; }
   void add_text(std::string_view text);
+  void add_split(text::ReasoningDelta&& split);
+  void add_calls(text::ToolCallDelta&& delta);
+  bool has_text() const;
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;
+  Steering steering_;
   text::Detokenizer detokenizer_;
   text::StopMatcher stop_;
   text::ReasoningSplitter splitter_;
+  std::optional<text::ToolCallParser> calls_;
+  const bool parallel_calls_;
   const int choice_;
   const int min_tokens_;
-  const bool ignore_eos_;
   const bool wants_logprobs_;
   Delta pending_;
   int tokens_ = 0;
-  int reasoning_tokens_ = 0;
 };
 
 }  // namespace ridge::engine

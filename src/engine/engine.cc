@@ -116,6 +116,7 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   ServingEngine::Parts parts;
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits);
   if (!options.draft_model.empty()) {
+    load_options.prepared = nullptr;  // it is the model's
     owned->draft = LoadedModel::load(options.draft_model, load_options);
     check_same_vocabulary(*loaded.tokenizer(), *owned->draft->tokenizer());
     served_context_tokens(owned->draft->model().config(), limits.context_tokens);

@@ -115,6 +115,10 @@ class Engine {
   // The request ends as cancelled and frees its blocks within two steps; unknown ids are ignored.
   virtual void cancel(RequestId id) = 0;
 
+  // "Answer now": thinking that goes on is ended as a spent budget ends it; unknown ids are
+  // ignored.
+  virtual void end_thinking(RequestId id) = 0;
+
   virtual EngineStats stats() const = 0;
   // Admits no more; returns when all requests have ended or the deadline has passed,
   // cancelling the rest.

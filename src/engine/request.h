@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,12 +10,27 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "sampling/sampling_params.h"
+#include "text/tool_calls.h"
+
+namespace ridge::text {
+class Grammar;
+}
 
 namespace ridge::engine {
 
 // Which hidden states stand for a text: the mean over its tokens, or that of the last one, which
 // has seen all others.
 enum class Pooling { mean, last };
+
+// The tools that an answer may call.
+struct ToolUse {
+  text::ToolStyle style = text::ToolStyle::hermes;
+  std::vector<std::string> names;
+  bool parallel = true;  // else the answer ends with its first call
+  // One call, which the answer then follows from the opening of a call to its end; may be null.
+  // Where the request has a grammar for all of its content, that counts instead.
+  std::shared_ptr<const text::Grammar> call_grammar;
+};
 
 // One accepted piece of work: a prompt and how to continue it.
 struct Request {
@@ -30,6 +46,14 @@ struct Request {
   // `prompt_opens_reasoning` when the prompt ends inside it.
   bool split_reasoning = false;
   bool prompt_opens_reasoning = false;
+  // Reasoning tokens after which the thinking is ended as the model itself would end it; absent:
+  // never.
+  std::optional<int> thinking_budget;
+  // What the content is an instance of, from the end of the reasoning on; may be null. The answer
+  // can end only where the grammar accepts it; where nothing else may follow, it ends in spite of
+  // min_tokens and ignore_eos. Stop sequences and max_tokens cut it off anywhere.
+  std::shared_ptr<const text::Grammar> grammar;
+  std::optional<ToolUse> tools;  // absent: calls are not looked for
   // Those who share turns and the prefix cache; the engine knows no more of a tenant than this.
   std::string group;
   double group_weight = 1;  // its share against others', above 0; the latest one counts
@@ -54,16 +78,29 @@ struct TokenInfo {
   std::vector<TokenLogprob> top;  // descending; empty unless asked for
 };
 
-// New text of one choice. Strings are whole UTF-8 characters; either may be empty.
+// New text of one choice. Strings are whole UTF-8 characters; any may be empty.
 struct Delta {
   int choice = 0;
   std::string reasoning;
   std::string content;
+  std::vector<text::ToolCallPiece> tool_calls;
   std::vector<TokenInfo> tokens;  // of this delta; filled when top_logprobs >= 0
   int token_count = 0;            // tokens that this delta accounts for
 };
 
-enum class FinishReason { stop, length, cancelled, failed };
+enum class FinishReason {
+  stop,
+  length,
+  tool_calls,  // stopped, after at least one call of a tool
+  cancelled,
+  failed,
+};
+
+// Whether an answer that ended so is one, whole or cut off.
+inline bool is_answer(FinishReason reason) {
+  return reason == FinishReason::stop || reason == FinishReason::length ||
+         reason == FinishReason::tool_calls;
+}
 
 struct Usage {
   int prompt_tokens = 0;

@@ -103,6 +103,16 @@ void ResidentEngine::ended(RequestId id) {
   if (is_idle) residency_.idle();
 }
 
+void ResidentEngine::end_thinking(RequestId id) {
+  std::lock_guard lock(mutex_);
+  const auto waiting = std::ranges::find(pending_, id, &Pending::id);
+  if (waiting != pending_.end()) {
+    waiting->request.thinking_budget = 0;
+  } else if (const auto running = running_.find(id); running != running_.end() && engine_) {
+    engine_->end_thinking(running->second);
+  }
+}
+
 void ResidentEngine::cancel(RequestId id) {
   std::optional<Pending> waiting;
   {

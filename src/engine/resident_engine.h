@@ -35,6 +35,7 @@ class ResidentEngine final : public Engine, private Resident {
 
   RequestId submit(Request request, RequestListener listener) override;
   void cancel(RequestId id) override;
+  void end_thinking(RequestId id) override;
   EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 

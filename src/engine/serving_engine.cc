@@ -21,7 +21,7 @@ ServingEngine::~ServingEngine() {
   {
     std::lock_guard lock(mutex_);
     draining_ = true;
-    cancel_all_ = true;
+    orders_.cancel_all = true;
     stopping_ = true;
   }
   work_.notify_one();
@@ -44,7 +44,7 @@ RequestId ServingEngine::submit(Request request, RequestListener listener) {
     }
     id = RequestId{next_id_++};
     ++waiting_[request.group];
-    arrivals_.push_back({id, std::move(request), std::move(listener), clock_.now()});
+    orders_.arrivals.push_back({id, std::move(request), std::move(listener), clock_.now()});
     has_requests_ = true;
   }
   work_.notify_one();
@@ -55,15 +55,20 @@ void ServingEngine::cancel(RequestId id) {
   {
     std::lock_guard lock(mutex_);
     if (!has_requests_) return;
-    cancels_.push_back(id);
+    orders_.cancels.push_back(id);
   }
   work_.notify_one();
+}
+
+void ServingEngine::end_thinking(RequestId id) {
+  std::lock_guard lock(mutex_);
+  if (has_requests_) orders_.thinking_ends.push_back(id);
 }
 
 EngineStats ServingEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
-  stats.waiting += static_cast<int>(arrivals_.size());
+  stats.waiting += static_cast<int>(orders_.arrivals.size());
   return stats;
 }
 
@@ -72,43 +77,40 @@ void ServingEngine::drain(Clock::Duration deadline) {
   draining_ = true;
   const auto is_idle = [this] { return !has_requests_; };
   if (idle_.wait_for(lock, deadline, is_idle)) return;
-  cancel_all_ = true;
+  orders_.cancel_all = true;
   work_.notify_one();
   idle_.wait(lock, is_idle);
 }
 
 // False when the engine is stopping and has nothing left to end.
-bool ServingEngine::wait_for_work(std::vector<Arrival>& arrivals, std::vector<RequestId>& cancels,
-                                  bool& cancel_all) {
+bool ServingEngine::wait_for_work(Orders& orders) {
   std::unique_lock lock(mutex_);
   stats_ = loop_.stats();
   waiting_ = loop_.never_scheduled();
-  for (const Arrival& arrival : arrivals_) ++waiting_[arrival.request.group];
-  has_requests_ = loop_.has_work() || !arrivals_.empty();
+  for (const Arrival& arrival : orders_.arrivals) ++waiting_[arrival.request.group];
+  has_requests_ = loop_.has_work() || !orders_.arrivals.empty();
   if (!has_requests_) idle_.notify_all();
   work_.wait(lock, [this] {
-    return loop_.has_work() || !arrivals_.empty() || !cancels_.empty() || stopping_;
+    return loop_.has_work() || !orders_.arrivals.empty() || !orders_.cancels.empty() || stopping_;
   });
-  if (stopping_ && arrivals_.empty() && !loop_.has_work()) return false;
-  arrivals = std::exchange(arrivals_, {});
-  cancels = std::exchange(cancels_, {});
-  cancel_all = std::exchange(cancel_all_, stopping_);
-  stats_.waiting += static_cast<int>(arrivals.size());
+  if (stopping_ && orders_.arrivals.empty() && !loop_.has_work()) return false;
+  orders = std::exchange(orders_, {});
+  orders.cancel_all |= stopping_;
+  orders_.cancel_all = stopping_;
+  stats_.waiting += static_cast<int>(orders.arrivals.size());
   return true;
 }
 
 void ServingEngine::serve() {
-  std::vector<Arrival> arrivals;
-  std::vector<RequestId> cancels;
-  bool cancel_all = false;
-  while (wait_for_work(arrivals, cancels, cancel_all)) {
-    for (Arrival& arrival : arrivals) {
+  Orders orders;
+  while (wait_for_work(orders)) {
+    for (Arrival& arrival : orders.arrivals) {
       loop_.add(arrival.id, std::move(arrival.request), std::move(arrival.listener),
                 arrival.submitted);
     }
-    arrivals.clear();
-    for (RequestId id : cancels) loop_.cancel(id);
-    if (cancel_all) loop_.cancel_all();
+    for (RequestId id : orders.cancels) loop_.cancel(id);
+    if (orders.cancel_all) loop_.cancel_all();
+    for (RequestId id : orders.thinking_ends) loop_.end_thinking(id);
     loop_.step();
   }
 }

@@ -38,6 +38,7 @@ class ServingEngine final : public Engine {
 
   RequestId submit(Request request, RequestListener listener) override;
   void cancel(RequestId id) override;
+  void end_thinking(RequestId id) override;
   EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 
@@ -50,8 +51,14 @@ class ServingEngine final : public Engine {
   };
 
   void serve();
-  bool wait_for_work(std::vector<Arrival>& arrivals, std::vector<RequestId>& cancels,
-                     bool& cancel_all);
+  // What others asked for since the last step.
+  struct Orders {
+    std::vector<Arrival> arrivals;
+    std::vector<RequestId> cancels;
+    std::vector<RequestId> thinking_ends;
+    bool cancel_all = false;
+  };
+  bool wait_for_work(Orders& orders);
 
   Parts parts_;
   const Clock& clock_;
@@ -60,15 +67,13 @@ class ServingEngine final : public Engine {
   mutable std::mutex mutex_;
   std::condition_variable work_;  // something for the thread to do
   std::condition_variable idle_;  // no request is left
-  std::vector<Arrival> arrivals_;
-  std::vector<RequestId> cancels_;
+  Orders orders_;
   uint64_t next_id_ = 1;
   EngineStats stats_;  // as of the last step
   // Of which nothing is computed yet; those that the thread has just taken still count.
   WaitingCounts waiting_;
   bool has_requests_ = false;
   bool draining_ = false;
-  bool cancel_all_ = false;
   bool stopping_ = false;
   std::thread thread_;  // last: it uses all of the above
 };

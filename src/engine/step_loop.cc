@@ -178,6 +178,12 @@ void StepLoop::cancel(RequestId id) {
   ended_.clear();
 }
 
+void StepLoop::end_thinking(RequestId id) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  for (const auto& choice : found->second->choices) choice->answer.end_thinking();
+}
+
 void StepLoop::cancel_all() {
   while (!requests_.empty()) cancel(requests_.begin()->first);
 }
@@ -496,10 +502,10 @@ void StepLoop::forget(Choice& choice) {
 
 void StepLoop::end_choice(Choice& choice, FinishReason reason) {
   ActiveRequest& request = choice.owner;
+  // A cancelled or failed answer shows no text that may be half of a stop sequence.
+  if (is_answer(reason)) reason = choice.answer.finish(reason);
   choice.reason = reason;
   forget(choice);
-  // A cancelled or failed answer shows no text that may be half of a stop sequence.
-  if (reason == FinishReason::stop || reason == FinishReason::length) choice.answer.finish();
   if (auto delta = choice.answer.take_rest()) tell(request.listener.on_delta, std::move(*delta));
   tell(request.listener.on_choice_finish, choice.number, reason);
   const bool all_ended =

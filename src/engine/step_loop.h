@@ -50,6 +50,8 @@ class StepLoop {
   // Ends it as cancelled and frees its blocks now; unknown ids are ignored.
   void cancel(RequestId id);
   void cancel_all();
+  // Its answers think no more, as with a spent thinking_budget; unknown ids are ignored.
+  void end_thinking(RequestId id);
 
   bool has_work() const { return !requests_.empty(); }
   // One forward pass for those that run. Never throws: a failure ends the requests that it met.

@@ -10,6 +10,9 @@ namespace {
 
 std::size_t bytes_of(const engine::Delta& delta) {
   std::size_t bytes = delta.content.size() + delta.reasoning.size();
+  for (const text::ToolCallPiece& piece : delta.tool_calls) {
+    bytes += sizeof piece + piece.name.size() + piece.arguments.size();
+  }
   for (const engine::TokenInfo& token : delta.tokens) {
     bytes += sizeof(engine::TokenInfo) + token.top.size() * sizeof(engine::TokenLogprob);
   }
@@ -49,6 +52,13 @@ void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
   engine::Delta& onto = same->delta;
   onto.reasoning += delta.reasoning;
   onto.content += delta.content;
+  for (text::ToolCallPiece& piece : delta.tool_calls) {
+    if (piece.begins || onto.tool_calls.empty()) {
+      onto.tool_calls.push_back(std::move(piece));
+    } else {  // of the last call, since calls never mix
+      onto.tool_calls.back().arguments += piece.arguments;
+    }
+  }
   onto.token_count += delta.token_count;
   std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(onto.tokens));
 }

@@ -71,9 +71,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send_preflight();
   asio::awaitable<void> send_hello();
   asio::awaitable<void> send_health();
+  asio::awaitable<void> answer_now();
   asio::awaitable<void> generate(std::string body);
   asio::awaitable<void> run(const api::ServedModel& model, std::vector<engine::Request> requests,
-                            api::Answer& answer);
+                            api::Answer& answer, const std::string& answer_id);
   asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, api::Answer& answer);
   asio::awaitable<AnswerEnd> send_document(AnswerQueue& queue, api::Answer& answer);
   // False where `at_most` passed without news.

@@ -1,11 +1,14 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
+#include <functional>
 #include <nlohmann/json.hpp>
 
+#include "api/answer_rules.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
 #include "api/error_body.h"
+#include "api/json_text.h"
 #include "api/model_list.h"
 #include "api/prompt.h"
 #include "base/log.h"
@@ -19,11 +22,13 @@ constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t max_document_bytes = 256u << 20;  // of an answer that is sent in one piece
 constexpr std::string_view plain_text = "text/plain; charset=utf-8";
 
-// A request after the text work.
+// A request after the text work; or, where a grammar must be compiled for it, what is left to do.
 struct Prepared {
   const api::ServedModel* model = nullptr;
   std::vector<engine::Request> requests;
   std::unique_ptr<api::Answer> answer;
+  std::string answer_id;
+  std::function<Prepared()> rest;
 };
 
 api::AnswerHead answer_head(std::string_view prefix, const api::ServedModel& model) {
@@ -34,23 +39,47 @@ api::AnswerHead answer_head(std::string_view prefix, const api::ServedModel& mod
           .fingerprint = model.fingerprint};
 }
 
-Prepared prepare_chat(const Service& service, const std::string& body, const std::string& id) {
-  const api::ChatRequest request = api::parse_chat_request(api::parse_json(body));
+Prepared prepare_answer(const api::ChatRequest& request, const api::ServedModel& model,
+                        const std::string& id) {
   Prepared prepared;
-  prepared.model = &api::find_model(service.models, request.generation.model);
-  prepared.requests.push_back(api::prepare(request, *prepared.model, id));
-  prepared.answer = api::make_answer(request, answer_head("chatcmpl-", *prepared.model));
+  prepared.requests.push_back(api::prepare(request, model, id));
+  api::AnswerHead head = answer_head("chatcmpl-", model);
+  prepared.answer_id = head.id;
+  prepared.answer = api::make_answer(request, std::move(head));
   return prepared;
 }
 
-Prepared prepare_completion(const Service& service, const std::string& body,
-                            const std::string& id) {
-  const api::CompletionRequest request = api::parse_completion_request(api::parse_json(body));
+Prepared prepare_answer(const api::CompletionRequest& request, const api::ServedModel& model,
+                        const std::string& id) {
   Prepared prepared;
-  prepared.model = &api::find_model(service.models, request.generation.model);
-  prepared.requests = api::prepare(request, *prepared.model, id);
-  prepared.answer = api::make_answer(request, answer_head("cmpl-", *prepared.model));
+  prepared.requests = api::prepare(request, model, id);
+  api::AnswerHead head = answer_head("cmpl-", model);
+  prepared.answer_id = head.id;
+  prepared.answer = api::make_answer(request, std::move(head));
   return prepared;
+}
+
+template <typename Request>
+Prepared prepare_parsed(const Service& service, Request request, const std::string& id) {
+  const api::ServedModel& model = api::find_model(service.models, request.generation.model);
+  Prepared prepared;
+  if (api::needs_grammar(request)) {
+    const auto kept = std::make_shared<const Request>(std::move(request));
+    prepared.rest = [kept, &model, id] { return prepare_answer(*kept, model, id); };
+  } else {
+    prepared = prepare_answer(request, model, id);
+  }
+  prepared.model = &model;
+  return prepared;
+}
+
+Prepared prepare_body(const Service& service, Route route, const std::string& body,
+                      const std::string& id) {
+  const api::Json document = api::parse_json(body);
+  if (route == Route::chat_completions) {
+    return prepare_parsed(service, api::parse_chat_request(document), id);
+  }
+  return prepare_parsed(service, api::parse_completion_request(document), id);
 }
 
 // Counts a request that an engine may be working on,
@@ -82,8 +111,7 @@ std::optional<AnswerEnd> collect(AnswerQueue& queue, api::Answer& answer, std::s
   for (const AnswerEvent& event : queue.take()) {
     if (!event.finished) {
       answer.add(event.choice, event.delta, out);
-    } else if (*event.finished == engine::FinishReason::stop ||
-               *event.finished == engine::FinishReason::length) {
+    } else if (engine::is_answer(*event.finished)) {
       answer.finish_choice(event.choice, *event.finished, out);
     }
   }
@@ -120,6 +148,8 @@ asio::awaitable<void> Connection::answer(std::string body) {
           405, api::error_body(405, "method_not_allowed",
                                fmt::format("{} is answered to {} only", name(exchange_.route.route),
                                            allowed_methods(exchange_.route.route))));
+    } else if (exchange_.route.route == Route::answer_now) {
+      co_await answer_now();
     } else if (exchange_.method == "POST") {
       co_await generate(std::move(body));
     } else {
@@ -256,6 +286,18 @@ asio::awaitable<void> Connection::send_health() {
   co_await send(is_well ? 200 : 503, body);
 }
 
+asio::awaitable<void> Connection::answer_now() {
+  const std::string& id = exchange_.route.argument;
+  if (!service_.running_requests.end_thinking(id, exchange_.group)) {
+    throw Error(ErrorCode::not_found,
+                fmt::format("no request with the id '{}' is running", id.substr(0, 200)));
+  }
+  std::string body = "{\"id\":";
+  api::append_json_string(body, id);
+  body += ",\"object\":\"request.answer_now\"}";
+  co_await send(200, body);
+}
+
 asio::awaitable<void> Connection::generate(std::string body) {
   if (service_.draining) throw Error(ErrorCode::unavailable, "the server is shutting down");
   const RunningScope running(service_.generations);
@@ -263,15 +305,16 @@ asio::awaitable<void> Connection::generate(std::string body) {
   std::exception_ptr failure;
   const api::ServedModel* model = nullptr;
   try {
-    const bool is_chat = exchange_.route.route == Route::chat_completions;
-    const auto work = [this, is_chat, &body] {
-      return is_chat ? prepare_chat(service_, body, exchange_.id)
-                     : prepare_completion(service_, body, exchange_.id);
+    const auto work = [this, &body] {
+      return prepare_body(service_, exchange_.route.route, body, exchange_.id);
     };
     Prepared prepared = co_await on_text_pool(service_, work);
     model = prepared.model;
     std::string().swap(body);  // it may be large, and the answer may take long
-    if (!client_gone_) co_await run(*model, std::move(prepared.requests), *prepared.answer);
+    if (prepared.rest) prepared = co_await on_grammar_pool(service_, std::move(prepared.rest));
+    if (!client_gone_) {
+      co_await run(*model, std::move(prepared.requests), *prepared.answer, prepared.answer_id);
+    }
   } catch (...) {
     failure = std::current_exception();
   }
@@ -289,13 +332,16 @@ asio::awaitable<void> Connection::generate(std::string body) {
 }
 
 asio::awaitable<void> Connection::run(const api::ServedModel& model,
-                                      std::vector<engine::Request> requests, api::Answer& answer) {
+                                      std::vector<engine::Request> requests, api::Answer& answer,
+                                      const std::string& answer_id) {
   for (engine::Request& request : requests) request.group = exchange_.group;
   const bool streams = answer.streams();
   const auto queue = std::make_shared<AnswerQueue>(
       static_cast<int>(requests.size()),
       streams ? service_.options.max_unsent_bytes : max_document_bytes, streams, make_wake());
   Generation generation(model.engine, std::move(requests), queue);
+  const RunningRequests::Listing listing(service_.running_requests, exchange_.id, answer_id,
+                                         exchange_.group, generation);
   on_news_ = [this, &generation, &queue = *queue] {
     if (client_gone_ || queue.overflowed()) generation.cancel();
   };

@@ -39,4 +39,8 @@ void Generation::cancel() {
   for (const engine::RequestId id : ids_) engine_->cancel(id);
 }
 
+void Generation::end_thinking() {
+  for (const engine::RequestId id : ids_) engine_->end_thinking(id);
+}
+
 }  // namespace ridge::server

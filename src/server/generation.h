@@ -22,6 +22,7 @@ class Generation {
 
   // The queue still receives one end.
   void cancel();
+  void end_thinking();
 
  private:
   std::shared_ptr<engine::Engine> engine_;

@@ -30,6 +30,11 @@ std::optional<std::string> percent_decode(std::string_view text) {
   return decoded;
 }
 
+bool is_posted(Route route) {
+  return route == Route::chat_completions || route == Route::completions ||
+         route == Route::answer_now;
+}
+
 }  // namespace
 
 RouteMatch match_route(std::string_view target) {
@@ -42,6 +47,13 @@ RouteMatch match_route(std::string_view target) {
   if (path == "/v1/models") return {Route::models};
   if (path == "/v1/chat/completions") return {Route::chat_completions};
   if (path == "/v1/completions") return {Route::completions};
+  constexpr std::string_view requests_prefix = "/v1/requests/", answer_now = "/answer_now";
+  if (path.size() > requests_prefix.size() + answer_now.size() &&
+      path.starts_with(requests_prefix) && path.ends_with(answer_now)) {
+    auto id = percent_decode(path.substr(requests_prefix.size(),
+                                         path.size() - requests_prefix.size() - answer_now.size()));
+    if (id && id->find('/') == std::string::npos) return {Route::answer_now, std::move(*id)};
+  }
   constexpr std::string_view model_prefix = "/v1/models/";
   if (path.size() > model_prefix.size() && path.starts_with(model_prefix)) {
     auto name = percent_decode(path.substr(model_prefix.size()));
@@ -50,14 +62,10 @@ RouteMatch match_route(std::string_view target) {
   return {};
 }
 
-std::string_view allowed_methods(Route route) {
-  const bool posts = route == Route::chat_completions || route == Route::completions;
-  return posts ? "POST" : "GET, HEAD";
-}
+std::string_view allowed_methods(Route route) { return is_posted(route) ? "POST" : "GET, HEAD"; }
 
 bool allows_method(Route route, std::string_view method) {
-  const bool posts = route == Route::chat_completions || route == Route::completions;
-  return posts ? method == "POST" : method == "GET" || method == "HEAD";
+  return is_posted(route) ? method == "POST" : method == "GET" || method == "HEAD";
 }
 
 std::string_view name(Route route) {
@@ -80,6 +88,8 @@ std::string_view name(Route route) {
       return "/v1/chat/completions";
     case Route::completions:
       return "/v1/completions";
+    case Route::answer_now:
+      return "/v1/requests/{id}/answer_now";
     case Route::unknown:
       return "(unknown)";
   }

@@ -15,12 +15,13 @@ enum class Route {
   model,
   chat_completions,
   completions,
+  answer_now,
   unknown
 };
 
 struct RouteMatch {
   Route route = Route::unknown;
-  std::string argument;  // the model's name, where route is model
+  std::string argument;  // the model's name or the request's id
 };
 
 // `target` as in the request line; its query is left out.

@@ -18,10 +18,13 @@
 #include "server/access_rules.h"
 #include "server/health.h"
 #include "server/options.h"
+#include "server/running_requests.h"
 
 namespace ridge::server {
 
 namespace asio = boost::asio;
+
+inline constexpr int grammar_threads = 4;
 
 // What the connections of one server share. Outlives them.
 struct Service {
@@ -34,9 +37,12 @@ struct Service {
   const SteadyClock clock;
 
   std::atomic<int> text_jobs{0};
+  std::atomic<int> grammar_jobs{0};
   std::atomic<int> connections{0};
   std::atomic<int> generations{0};  // requests that the engines may be working on
   std::atomic<bool> draining{false};
+
+  RunningRequests running_requests;
 
   std::mutex health_mutex;
   Health health;
@@ -45,25 +51,40 @@ struct Service {
   asio::io_context network;
   asio::ip::tcp::acceptor acceptor{network};
   asio::thread_pool text_pool;
+  asio::thread_pool grammar_pool{
+      grammar_threads};  // they mostly wait for a compiler that is bounded
   std::jthread drainer;  // joined before what it uses goes away
 };
 
-// Runs `work` on the text threads and returns its result or its exception. Throws Error(queue_full)
-// where too many wait for them already.
+// Runs `work` on the pool and returns its result or its exception. Throws Error(queue_full) where
+// `most` wait for it already.
 template <typename Work>
-asio::awaitable<std::invoke_result_t<Work>> on_text_pool(Service& service, Work work) {
+asio::awaitable<std::invoke_result_t<Work>> on_pool(asio::thread_pool& pool, std::atomic<int>& jobs,
+                                                    int most, Work work) {
   struct Slot {
     std::atomic<int>& jobs;
     ~Slot() { --jobs; }
   };
-  const int waiting = service.text_jobs++;
-  const Slot slot{service.text_jobs};
-  if (waiting >= service.options.max_text_jobs) {
+  const int waiting = jobs++;
+  const Slot slot{jobs};
+  if (waiting >= most) {
     throw Error(ErrorCode::queue_full, "too many requests are being read; try again soon");
   }
   auto job = [](Work run) -> asio::awaitable<std::invoke_result_t<Work>> { co_return run(); };
-  co_return co_await asio::co_spawn(service.text_pool.get_executor(), job(std::move(work)),
-                                    asio::use_awaitable);
+  co_return co_await asio::co_spawn(pool.get_executor(), job(std::move(work)), asio::use_awaitable);
+}
+
+template <typename Work>
+asio::awaitable<std::invoke_result_t<Work>> on_text_pool(Service& service, Work work) {
+  return on_pool(service.text_pool, service.text_jobs, service.options.max_text_jobs,
+                 std::move(work));
+}
+
+// For requests with a grammar, so that a hostile one keeps nobody waiting who has none.
+template <typename Work>
+asio::awaitable<std::invoke_result_t<Work>> on_grammar_pool(Service& service, Work work) {
+  return on_pool(service.grammar_pool, service.grammar_jobs, service.options.max_text_jobs,
+                 std::move(work));
 }
 
 }  // namespace ridge::server

@@ -1,5 +1,6 @@
 #include "text/detokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace ridge::text {
@@ -66,11 +67,14 @@ std::string Utf8Assembler::flush() {
   return std::exchange(pending_, {}).empty() ? std::string() : std::string(replacement);
 }
 
-Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special)
-    : tokenizer_(std::move(tokenizer)), skip_special_(skip_special) {}
+Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special,
+                         std::vector<int32_t> shown)
+    : tokenizer_(std::move(tokenizer)), skip_special_(skip_special), shown_(std::move(shown)) {}
 
 std::string Detokenizer::push(int32_t id) {
-  if (skip_special_ && tokenizer_->is_special(id)) return {};
+  const bool is_skipped = skip_special_ && tokenizer_->is_special(id) &&
+                          std::find(shown_.begin(), shown_.end(), id) == shown_.end();
+  if (is_skipped) return {};
   return assembler_.push(tokenizer_->token_bytes(id));
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "text/tokenizer.h"
 
@@ -28,16 +29,21 @@ class Utf8Assembler {
 // keeps its first space (Tokenizer::decode, which sees a whole text, strips it).
 class Detokenizer {
  public:
-  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = true);
+  // `shown`: control tokens that are text all the same, such as those around calls of tools.
+  explicit Detokenizer(std::shared_ptr<const Tokenizer> tokenizer, bool skip_special = true,
+                       std::vector<int32_t> shown = {});
 
   // The text that this token completes; often empty while a character is unfinished.
   std::string push(int32_t id);
   // The end of the answer; what is left becomes U+FFFD or is empty.
   std::string flush();
+  // Whether a character is unfinished.
+  bool is_mid_character() const { return assembler_.holds_bytes(); }
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
   bool skip_special_;
+  std::vector<int32_t> shown_;
   Utf8Assembler assembler_;
 };
 

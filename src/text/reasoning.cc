@@ -32,6 +32,11 @@ ReasoningSplitter::ReasoningSplitter(ReasoningMode mode) {
   }
 }
 
+void ReasoningSplitter::begin_content() {
+  phase_ = Phase::content;
+  trims_newlines_ = false;
+}
+
 ReasoningDelta ReasoningSplitter::push(std::string_view text) {
   held_.append(text);
   ReasoningDelta delta;
@@ -85,7 +90,12 @@ bool ReasoningSplitter::pass_opening_tag(bool ended) {
 void ReasoningSplitter::give_out(std::string& out, std::size_t size) {
   std::string_view text = std::string_view(held_).substr(0, size);
   if (trims_newlines_) {
-    text.remove_prefix(std::min(text.find_first_not_of('\n'), text.size()));
+    std::size_t newlines = std::min(text.find_first_not_of('\n'), text.size());
+    if (phase_ == Phase::content) {
+      newlines = std::min(newlines, most_left_out_ - std::min(left_out_, most_left_out_));
+      left_out_ += newlines;
+    }
+    text.remove_prefix(newlines);
     if (!text.empty()) trims_newlines_ = false;
   }
   out.append(text);

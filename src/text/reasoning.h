@@ -38,6 +38,13 @@ class ReasoningSplitter {
   // The end of the answer: gives out what was held back as a possible tag.
   ReasoningDelta flush();
 
+  // What comes is content, tags and newlines included; for an answer that has not begun.
+  void begin_content();
+  // Of the newlines between reasoning and content only so many are left out, in all.
+  void leave_out_at_most(std::size_t newlines) { most_left_out_ = newlines; }
+  // Newlines that were left out between reasoning and content so far.
+  std::size_t newlines_left_out() const { return left_out_; }
+
   bool in_reasoning() const {
     return phase_ == Phase::reasoning || phase_ == Phase::before_reasoning;
   }
@@ -54,7 +61,9 @@ class ReasoningSplitter {
 
   Phase phase_;
   bool trims_newlines_ = true;  // nothing of the present part was given out yet
-  std::string held_;            // text not yet given out
+  std::size_t left_out_ = 0;
+  std::size_t most_left_out_ = std::string::npos;
+  std::string held_;  // text not yet given out
 };
 
 }  // namespace ridge::text

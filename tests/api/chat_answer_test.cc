@@ -140,5 +140,53 @@ TEST(RandomId, IsLongAndNeverTheSame) {
   EXPECT_NE(random_id(""), random_id(""));
 }
 
+Delta call_delta(int index, std::string name, std::string arguments) {
+  Delta delta;
+  delta.tool_calls.push_back({index, !name.empty(), std::move(name), std::move(arguments)});
+  return delta;
+}
+
+TEST(ChatStream, SendsTheNameOfACallAndThenItsArguments) {
+  const auto answer = make_answer(request(true), head);
+  std::string out;
+  answer->add(0, call_delta(0, "f\"", "{"), out);
+  answer->add(0, call_delta(0, "", "\"a\":1}"), out);
+  answer->add(0, call_delta(1, "g", ""), out);
+  answer->finish_choice(0, FinishReason::tool_calls, out);
+  const auto events = events_of(out);
+  ASSERT_EQ(events.size(), 5u);
+  const auto call = [&](std::size_t event) {
+    const Json& delta = events[event]["choices"][0]["delta"];
+    EXPECT_FALSE(delta.contains("content"));
+    return delta["tool_calls"][0];
+  };
+  EXPECT_EQ(call(0)["index"], 0);
+  EXPECT_EQ(call(0)["type"], "function");
+  EXPECT_TRUE(call(0)["id"].get<std::string>().starts_with("call_"));
+  EXPECT_EQ(call(0)["function"], Json({{"name", "f\""}, {"arguments", ""}}));
+  EXPECT_EQ(call(1), Json::parse(R"({"index":0,"function":{"arguments":"{"}})"));
+  EXPECT_EQ(call(2), Json::parse(R"({"index":0,"function":{"arguments":"\"a\":1}"}})"));
+  EXPECT_EQ(call(3)["index"], 1);
+  EXPECT_NE(call(3)["id"], call(0)["id"]);
+  EXPECT_EQ(events[4]["choices"][0]["finish_reason"], "tool_calls");
+}
+
+TEST(ChatDocument, HoldsCallsWithoutContent) {
+  const auto answer = make_answer(request(false), head);
+  std::string out;
+  answer->add(0, call_delta(0, "f", "{\"a\":"), out);
+  answer->add(0, call_delta(0, "", "1}"), out);
+  answer->add(0, call_delta(1, "g", "{}"), out);
+  answer->finish_choice(0, FinishReason::tool_calls, out);
+  answer->finish(usage, out);
+  const Json choice = Json::parse(out)["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  const Json& calls = choice["message"]["tool_calls"];
+  ASSERT_EQ(calls.size(), 2u);
+  EXPECT_EQ(calls[0]["function"], Json({{"name", "f"}, {"arguments", "{\"a\":1}"}}));
+  EXPECT_EQ(calls[1]["function"]["name"], "g");
+}
+
 }  // namespace
 }  // namespace ridge::api

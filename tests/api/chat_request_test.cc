@@ -1,5 +1,6 @@
 #include "api/chat_request.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "refusal.h"
@@ -28,8 +29,10 @@ TEST(ChatRequest, LeavesWhatIsNotSaidToTheDefaults) {
   EXPECT_FALSE(request.generation.stream);
   EXPECT_EQ(request.generation.choices, 1);
   EXPECT_EQ(request.top_logprobs, -1);
-  EXPECT_FALSE(request.tools);
-  EXPECT_FALSE(request.variables);
+  EXPECT_FALSE(request.tools.may_call());
+  EXPECT_FALSE(request.form.grammar);
+  EXPECT_FALSE(request.thinking.enabled);
+  EXPECT_TRUE(request.thinking.variables.empty());
   const auto params =
       sampling_params(request.generation, {.temperature = 0.6f, .top_p = 0.95f}, -1);
   EXPECT_FLOAT_EQ(params.temperature, 0.6f);
@@ -174,36 +177,120 @@ TEST(ChatRequest, KeepsToolCallsForTheTemplate) {
   EXPECT_EQ(request.messages[1]["tool_call_id"], "c1");
 }
 
-TEST(ChatRequest, PassesToolsAndRefusesToForceThem) {
+TEST(ChatRequest, ReadsToolsAndWhetherToCallThem) {
+  using Kind = ToolChoice::Kind;
   const std::string tools =
-      R"("tools":[{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}}])";
-  EXPECT_EQ(to_text(*parse(body(tools)).tools),
-            R"([{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2}}}])");
-  EXPECT_TRUE(parse(body(tools + R"(,"tool_choice":"auto")")).tools);
-  EXPECT_FALSE(parse(body(tools + R"(,"tool_choice":"none")")).tools);
-  EXPECT_EQ(refusal(body(tools + R"(,"tool_choice":"required")")), "unsupported tool_choice");
-  EXPECT_EQ(refusal(body(tools + R"(,"tool_choice":{"type":"function","function":{"name":"f"}})")),
-            "unsupported tool_choice");
-  EXPECT_EQ(refusal(body(tools + R"(,"tool_choice":"maybe")")), "invalid_argument tool_choice");
-  EXPECT_EQ(refusal(body(R"("tools":[{"type":"function","function":{}}])")),
-            "invalid_argument tools[0].function.name");
+      R"("tools":[{"type":"function","function":{"name":"f","parameters":{"z":1,"a":2},"strict":true}},
+                  {"type":"function","function":{"name":"g-2"}}])";
+  const ToolFields fields = parse(body(tools)).tools;
+  EXPECT_EQ(
+      to_text(fields.tools[0]),
+      R"({"type":"function","function":{"name":"f","parameters":{"z":1,"a":2},"strict":true}})");
+  EXPECT_TRUE(fields.may_call() && !fields.must_call() && fields.parallel);
+  const auto functions = callable_functions(fields);
+  ASSERT_EQ(functions.size(), 2u);
+  EXPECT_EQ(functions[0].parameters, R"({"z":1,"a":2})");
+  EXPECT_TRUE(functions[0].strict && !functions[1].strict);
+
+  const auto with = [&](const std::string& choice) {
+    return parse(body(tools + R"(,"parallel_tool_calls":false,"tool_choice":)" + choice)).tools;
+  };
+  EXPECT_FALSE(with("\"none\"").may_call());
+  EXPECT_FALSE(with("\"auto\"").parallel);
+  EXPECT_TRUE(with("\"required\"").must_call());
+  const ToolFields named = with(R"({"type":"function","function":{"name":"g-2"}})");
+  EXPECT_EQ(named.choice.kind, Kind::named);
+  ASSERT_EQ(callable_functions(named).size(), 1u);
+  EXPECT_EQ(callable_functions(named)[0].name, "g-2");
+
+  const auto refused = [&](const std::string& choice) {
+    return refusal(body(tools + R"(,"tool_choice":)" + choice));
+  };
+  EXPECT_EQ(refused("\"maybe\""), "invalid_argument tool_choice");
+  EXPECT_EQ(refused(R"({"type":"function","function":{"name":"h"}})"),
+            "invalid_argument tool_choice");
+  EXPECT_EQ(refused(R"({"type":"allowed_tools"})"), "unsupported tool_choice.type");
+  EXPECT_EQ(refusal(body(R"("tool_choice":"required")")), "invalid_argument tool_choice");
 }
 
-TEST(ChatRequest, NeverAnswersUnconstrainedWhereAFormWasAskedFor) {
-  EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_object"})")),
-            "unsupported response_format");
-  EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_schema","json_schema":{}})")),
-            "unsupported response_format");
+TEST(ChatRequest, RefusesBadTools) {
+  const auto refused = [&](const std::string& tools) {
+    return refusal(body(R"("tools":[)" + tools + "]"));
+  };
+  EXPECT_EQ(refused(R"({"type":"function","function":{}})"),
+            "invalid_argument tools[0].function.name");
+  EXPECT_EQ(refused(R"({"type":"function","function":{"name":"a b\""}})"),
+            "invalid_argument tools[0].function.name");
+  EXPECT_EQ(refused(R"({"function":{"name":"a"}},{"function":{"name":"a"}})"),
+            "invalid_argument tools[1].function.name");
+  EXPECT_EQ(refused(R"({"function":{"name":"a","strict":"yes"}})"),
+            "invalid_argument tools[0].function.strict");
+  EXPECT_EQ(refused(R"({"type":"web_search"})"), "unsupported tools[0].type");
+}
+
+std::string grammar_of(const std::string& more) {
+  const OutputForm form = parse(body(more)).form;
+  if (!form.grammar) return "none";
+  return fmt::format("{} {} {}", form.param, static_cast<int>(form.grammar->kind),
+                     form.grammar->text);
+}
+
+TEST(ChatRequest, ReadsTheFormOfTheAnswer) {
+  EXPECT_EQ(grammar_of(R"("response_format":{"type":"text"})"), "none");
+  EXPECT_EQ(grammar_of(R"("response_format":{"type":"json_object"})"),
+            R"(response_format 0 {"type":"object"})");
+  EXPECT_EQ(grammar_of(R"("response_format":{"type":"json_schema","json_schema":{"name":"n",
+                          "strict":true,"schema":{"b":1,"a":2}}})"),
+            R"(response_format 0 {"b":1,"a":2})");
+  EXPECT_EQ(grammar_of(R"("response_format":{"type":"json_schema","json_schema":{"schema":{}}})"),
+            "response_format 1 {}");
+  EXPECT_EQ(grammar_of(R"("guided_json":"{\"type\":\"null\"}")"),
+            R"(guided_json 0 {"type":"null"})");
+  EXPECT_EQ(grammar_of(R"("guided_regex":"a+")"), "guided_regex 2 a+");
+  EXPECT_EQ(grammar_of(R"("guided_choice":["a.b","c|d"])"), R"(guided_choice 2 (a\.b|c\|d))");
+  EXPECT_EQ(grammar_of(R"("guided_grammar":"start: \"a\"")"), R"(guided_grammar 3 start: "a")");
+  EXPECT_EQ(grammar_of(R"("structured_outputs":{"regex":"x","choice":null})"),
+            "structured_outputs.regex 2 x");
+  EXPECT_EQ(grammar_of(R"("structured_outputs":{})"), "none");
+  EXPECT_EQ(grammar_of(R"("json_schema":true)"), "json_schema 0 true");
+}
+
+TEST(ChatRequest, RefusesAFormThatCannotBeHeld) {
   EXPECT_EQ(refusal(body(R"("response_format":{"type":"x"})")),
             "invalid_argument response_format.type");
-  EXPECT_EQ(refusal(body(R"("guided_json":{})")), "unsupported guided_json");
-  EXPECT_EQ(refusal(body(R"("structured_outputs":{})")), "unsupported structured_outputs");
+  EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_schema"})")),
+            "invalid_argument response_format.json_schema");
+  EXPECT_EQ(refusal(body(R"("response_format":{"type":"json_schema","json_schema":{}})")),
+            "invalid_argument response_format.json_schema.schema");
+  EXPECT_EQ(refusal(body(R"("guided_json":[])")), "invalid_argument guided_json");
+  EXPECT_EQ(refusal(body(R"("guided_json":"no json")")), "invalid_argument guided_json");
+  EXPECT_EQ(refusal(body(R"("guided_choice":[])")), "invalid_argument guided_choice");
+  EXPECT_EQ(refusal(body(R"("guided_choice":["a",1])")), "invalid_argument guided_choice[1]");
+  EXPECT_EQ(refusal(body(R"("guided_grammar":"root ::= \"a\"")")), "unsupported guided_grammar");
+  EXPECT_EQ(refusal(body(R"("grammar":"root ::= \"a\"")")), "unsupported grammar");
+  EXPECT_EQ(refusal(body(R"("structured_outputs":{"structural_tag":{}})")),
+            "unsupported structured_outputs.structural_tag");
+  EXPECT_EQ(refusal(body(R"("guided_regex":"a","structured_outputs":{"json":{}})")),
+            "invalid_argument structured_outputs.json");
+}
+
+TEST(ChatRequest, ReadsHowMuchToThink) {
+  const auto thinking = [](const std::string& more) { return parse(body(more)).thinking; };
+  EXPECT_EQ(thinking(R"("thinking_budget":7)").budget_tokens, 7);
+  EXPECT_EQ(thinking(R"("thinking_token_budget":7)").budget_tokens, 7);
+  EXPECT_EQ(thinking(R"("thinking":{"type":"enabled","budget_tokens":1024})").budget_tokens, 1024);
+  EXPECT_EQ(thinking(R"("chat_template_kwargs":{"thinking_budget":0})").budget_tokens, 0);
+  EXPECT_EQ(thinking(R"("enable_thinking":false)").enabled, false);
+  EXPECT_EQ(thinking(R"("reasoning_effort":"none")").enabled, false);
+  EXPECT_FALSE(thinking(R"("reasoning_effort":"high")").enabled);
+  EXPECT_EQ(refusal(body(R"("thinking_budget":-1)")), "invalid_argument thinking_budget");
+  EXPECT_EQ(refusal(body(R"("enable_thinking":"no")")), "invalid_argument enable_thinking");
 }
 
 TEST(ChatRequest, AllowsOnlyKnownTemplateVariables) {
   const ChatRequest request = parse(body(
       R"("reasoning_effort":"none","thinking":{"type":"enabled"},"chat_template_kwargs":{"enable_thinking":false})"));
-  EXPECT_EQ(*request.variables,
+  EXPECT_EQ(request.thinking.variables,
             Json({{"reasoning_effort", "none"}, {"enable_thinking", false}, {"thinking", true}}));
   EXPECT_EQ(refusal(body(R"("chat_template_kwargs":{"messages":[]})")),
             "invalid_argument chat_template_kwargs.messages");

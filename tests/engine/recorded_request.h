@@ -16,6 +16,7 @@ struct RecordedRequest {
   explicit RecordedRequest(int choices)
       : content(static_cast<size_t>(choices)),
         reasoning(static_cast<size_t>(choices)),
+        calls(static_cast<size_t>(choices)),
         tokens(static_cast<size_t>(choices)),
         token_counts(static_cast<size_t>(choices), 0),
         reasons(static_cast<size_t>(choices)) {}
@@ -39,6 +40,15 @@ struct RecordedRequest {
               EXPECT_FALSE(reasons.at(choice)) << "a delta after the choice's end";
               content.at(choice) += delta.content;
               reasoning.at(choice) += delta.reasoning;
+              for (text::ToolCallPiece& piece : delta.tool_calls) {
+                std::vector<text::ToolCallPiece>& known = calls.at(choice);
+                EXPECT_EQ(piece.begins, piece.index == static_cast<int>(known.size()));
+                if (piece.begins) {
+                  known.push_back(std::move(piece));
+                } else {
+                  known.back().arguments += piece.arguments;
+                }
+              }
               token_counts.at(choice) += delta.token_count;
               for (TokenInfo& info : delta.tokens) tokens.at(choice).push_back(std::move(info));
               ++deltas;
@@ -61,6 +71,7 @@ struct RecordedRequest {
 
   std::vector<std::string> content;
   std::vector<std::string> reasoning;
+  std::vector<std::vector<text::ToolCallPiece>> calls;
   std::vector<std::vector<TokenInfo>> tokens;
   std::vector<int> token_counts;
   std::vector<std::optional<FinishReason>> reasons;

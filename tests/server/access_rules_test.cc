@@ -43,6 +43,11 @@ TEST(AccessRules, PagesOfOthersMayNotCall) {
 TEST(Route, FindsWhatThereIs) {
   EXPECT_EQ(match_route("/v1/chat/completions?x=1").route, Route::chat_completions);
   EXPECT_EQ(match_route("/v1/models").route, Route::models);
+  const RouteMatch answer_now = match_route("/v1/requests/a%20b/answer_now");
+  EXPECT_EQ(answer_now.route, Route::answer_now);
+  EXPECT_EQ(answer_now.argument, "a b");
+  EXPECT_EQ(match_route("/v1/requests//answer_now").route, Route::unknown);
+  EXPECT_EQ(match_route("/v1/requests/a/b/answer_now").route, Route::unknown);
   EXPECT_EQ(match_route("/v1/models/hf:org/repo:Q8_0").argument, "hf:org/repo:Q8_0");
   EXPECT_EQ(match_route("/v1/models/smollm2%3A135m").argument, "smollm2:135m");
   for (const char* target :

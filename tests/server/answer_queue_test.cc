@@ -40,6 +40,30 @@ TEST(AnswerQueue, JoinsWhatASlowClientHasNotTaken) {
   EXPECT_EQ(events[1].delta.content, std::string(1000, 'b'));
 }
 
+TEST(AnswerQueue, JoinsThePiecesOfACall) {
+  Counted counted;
+  AnswerQueue& queue = counted.queue;
+  const auto push = [&](int index, std::string name, std::string arguments) {
+    Delta delta;
+    delta.tool_calls.push_back({index, !name.empty(), std::move(name), std::move(arguments)});
+    queue.push_delta(0, std::move(delta));
+  };
+  push(0, "f", "{");
+  queue.take();
+  push(0, "", "}");
+  push(0, "", " ");
+  push(1, "g", "{");
+  push(1, "", "}");
+  const auto events = queue.take();
+  ASSERT_EQ(events.size(), 1u);
+  const auto& calls = events[0].delta.tool_calls;
+  ASSERT_EQ(calls.size(), 2u);
+  EXPECT_FALSE(calls[0].begins);
+  EXPECT_EQ(calls[0].arguments, "} ");
+  EXPECT_EQ(calls[1].name, "g");
+  EXPECT_EQ(calls[1].arguments, "{}");
+}
+
 TEST(AnswerQueue, KeepsTextBeforeTheEndOfItsChoice) {
   Counted counted;
   AnswerQueue& queue = counted.queue;

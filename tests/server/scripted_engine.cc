@@ -51,6 +51,11 @@ bool ScriptedEngine::Part::wait_for_cancel() {
   return engine_.changed_.wait_for(lock, 10s, [&] { return cancelled_.load(); });
 }
 
+void ScriptedEngine::Part::wait_for_end_of_thinking() {
+  std::unique_lock lock(engine_.mutex_);
+  engine_.changed_.wait_for(lock, 10s, [&] { return cancelled_ || thinking_ended_; });
+}
+
 void ScriptedEngine::Part::wait_for_go() {
   std::unique_lock lock(engine_.mutex_);
   engine_.changed_.wait_for(lock, 10s, [&] { return cancelled_.load() || engine_.goes_; });
@@ -114,6 +119,14 @@ void ScriptedEngine::cancel(engine::RequestId id) {
   const auto found = parts_.find(id.value);
   if (found == parts_.end()) return;
   if (!found->second->cancelled_.exchange(true)) ++cancelled_;
+  changed_.notify_all();
+}
+
+void ScriptedEngine::end_thinking(engine::RequestId id) {
+  std::lock_guard lock(mutex_);
+  const auto found = parts_.find(id.value);
+  if (found == parts_.end()) return;
+  found->second->thinking_ended_ = true;
   changed_.notify_all();
 }
 

@@ -26,6 +26,8 @@ class ScriptedEngine final : public engine::Engine {
     void think(std::string reasoning, int choice = 0);
     void end_choice(int choice, engine::FinishReason reason = engine::FinishReason::stop);
     bool cancelled() const { return cancelled_; }
+    // Until the request is asked to answer now; also when cancelled.
+    void wait_for_end_of_thinking();
     // Until the request is cancelled; false after ten seconds.
     bool wait_for_cancel();
     // Until the test calls `go`; also when cancelled.
@@ -39,6 +41,7 @@ class ScriptedEngine final : public engine::Engine {
     const engine::Request request_;
     const engine::RequestListener listener_;
     std::atomic<bool> cancelled_{false};
+    std::atomic<bool> thinking_ended_{false};
     std::vector<engine::FinishReason> reasons_;  // of each choice; cancelled until said otherwise
     engine::Usage usage_;
   };
@@ -54,6 +57,7 @@ class ScriptedEngine final : public engine::Engine {
   const text::ChatTemplate& chat_template() const override;
   engine::RequestId submit(engine::Request request, engine::RequestListener listener) override;
   void cancel(engine::RequestId id) override;
+  void end_thinking(engine::RequestId id) override;
   engine::EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 

@@ -14,6 +14,7 @@ class StillEngine final : public engine::Engine {
   const text::ChatTemplate& chat_template() const override { std::abort(); }
   engine::RequestId submit(engine::Request, engine::RequestListener) override { return {}; }
   void cancel(engine::RequestId) override {}
+  void end_thinking(engine::RequestId) override {}
   engine::EngineStats stats() const override { return figures; }
   void drain(Clock::Duration) override {}
 

@@ -60,6 +60,53 @@ TEST(Streaming, SplitsTheReasoningOff) {
   EXPECT_EQ(message["content"], "so");
 }
 
+TEST(Streaming, EndsTheThinkingOfARequestThatRuns) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.think("hm");
+    part.wait_for_end_of_thinking();
+    part.say("so");
+  });
+  RawClient client(under.port());
+  std::string asks = post("/v1/chat/completions", chat(R"(,"stream":true)"));
+  asks.insert(asks.find("\r\n") + 2, "x-request-id: mine\r\nAuthorization: Bearer a\r\n");
+  client.send(asks);
+  ASSERT_TRUE(client.wait_for("hm"));
+  const auto answer_now = [&](const std::string& id, const std::string& key) {
+    std::string request = post("/v1/requests/" + id + "/answer_now", "");
+    request.insert(request.find("\r\n") + 2, "Authorization: Bearer " + key + "\r\n");
+    return RawClient(under.port()).ask(request).status;
+  };
+  EXPECT_EQ(answer_now("other", "a"), 404);
+  EXPECT_EQ(answer_now("mine", "b"), 404) << "it is not theirs";
+  EXPECT_EQ(answer_now("mine", "a"), 200);
+  EXPECT_NE(client.read().body.find("so"), std::string::npos);
+  EXPECT_EQ(answer_now("mine", "a"), 404) << "it has ended";
+}
+
+TEST(Streaming, PreparesRulesForTheAnswer) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    const engine::Request& request = part.request();
+    EXPECT_TRUE(request.tools || request.grammar);
+    if (request.tools) {
+      EXPECT_EQ(request.tools->names, (std::vector<std::string>{"f"}));
+      EXPECT_FALSE(request.tools->parallel);
+    }
+    part.say(request.grammar ? "bound" : "free");
+  });
+  const auto says = [&](const std::string& more) {
+    const auto response = RawClient(under.port()).ask(post("/v1/chat/completions", chat(more)));
+    const Json body = Json::parse(response.body);
+    if (response.status != 200) return body["error"]["param"].get<std::string>();
+    return body["choices"][0]["message"]["content"].get<std::string>();
+  };
+  const std::string tools =
+      R"(,"parallel_tool_calls":false,"tools":[{"type":"function","function":{"name":"f","strict":true}}])";
+  EXPECT_EQ(says(tools), "free");
+  EXPECT_EQ(says(tools + R"(,"tool_choice":"required")"), "bound");
+  EXPECT_EQ(says(R"(,"guided_regex":"a+")"), "bound");
+  EXPECT_EQ(says(R"(,"guided_regex":"(")"), "guided_regex");
+}
+
 TEST(Streaming, AnswersSeveralPromptsAndChoices) {
   ServerUnderTest under([](ScriptedEngine::Part& part) {
     for (int choice = 0; choice < part.request().choices; ++choice) {

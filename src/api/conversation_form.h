@@ -1,0 +1,13 @@
+#pragma once
+
+#include "api/chat_request.h"
+#include "api/served_model.h"
+
+namespace ridge::api {
+
+// The messages as the model's template takes them: arguments of calls as objects where it wants
+// them so, and, where it knows no tools, their description, their calls and their results as plain
+// text.
+Json messages_for_template(const ChatRequest& request, const ServedModel& model);
+
+}  // namespace ridge::api

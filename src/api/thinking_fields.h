@@ -1,0 +1,26 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "api/fields.h"
+
+namespace ridge::api {
+
+// How much a model is to think, whatever wire format said it.
+struct ThinkingFields {
+  std::optional<bool> enabled;       // absent: as the model does by itself
+  std::optional<int> budget_tokens;  // absent: without a bound
+  // For the template: enable_thinking, thinking, reasoning_effort; an object.
+  Json variables = Json::object();
+
+  // Says it to the template under both names that templates know.
+  void enable(bool on);
+};
+
+// What chat completions may say: reasoning_effort; thinking {type, budget_tokens}; enable_thinking;
+// thinking_budget, also as thinking_token_budget; and chat_template_kwargs with these names. What
+// is said closest to the template wins.
+ThinkingFields parse_thinking_fields(const Fields& body);
+
+}  // namespace ridge::api

@@ -1,0 +1,148 @@
+#include "api/tool_fields.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+
+namespace ridge::api {
+namespace {
+
+constexpr std::size_t max_tools = 128;
+constexpr std::size_t max_name_bytes = 128;
+constexpr std::size_t max_id_bytes = 256;
+constexpr std::size_t max_text_bytes = std::size_t{16} << 20;  // the body's own limit is lower
+
+[[noreturn]] void refuse_missing(const std::string& path) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is missing", path), path);
+}
+
+bool is_function_name(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char byte) {
+    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+           (byte >= '0' && byte <= '9') ||
+           std::string_view("_-.:/").find(byte) != std::string::npos;
+  });
+}
+
+std::string name_of(const Json& tool) { return tool.at("function").at("name").get<std::string>(); }
+
+bool has_tool(const ToolFields& fields, const std::string& name) {
+  return std::any_of(fields.tools.begin(), fields.tools.end(),
+                     [&](const Json& tool) { return name_of(tool) == name; });
+}
+
+ToolChoice parse_tool_choice(const Fields& body, bool has_tools) {
+  using Kind = ToolChoice::Kind;
+  const Json* choice = body.find("tool_choice");
+  if (choice == nullptr) return {has_tools ? Kind::automatic : Kind::none, {}};
+  if (*choice == "none") return {Kind::none, {}};
+  if (*choice == "auto") return {Kind::automatic, {}};
+  if (*choice == "required") return {Kind::required, {}};
+  if (!choice->is_object()) {
+    refuse_field("tool_choice", *choice, "\"auto\", \"none\", \"required\" or an object");
+  }
+  const Fields fields(*choice, "tool_choice");
+  const std::string type = fields.string("type", max_id_bytes).value_or("function");
+  if (type != "function") {
+    refuse_unsupported("tool_choice.type", "only \"function\" is known");
+  }
+  const auto function = fields.object("function");
+  if (!function) refuse_missing("tool_choice.function");
+  const auto name = function->string("name", max_name_bytes);
+  if (!name) refuse_missing("tool_choice.function.name");
+  return {Kind::named, *name};
+}
+
+}  // namespace
+
+void check_tool(const Json& tool, const std::string& path) {
+  const Fields fields(tool, path);
+  const std::string type = fields.string("type", max_id_bytes).value_or("function");
+  if (type != "function") {
+    refuse_unsupported(fields.path_of("type"), "only tools of type \"function\" are known");
+  }
+  const auto function = fields.object("function");
+  if (!function) refuse_missing(fields.path_of("function"));
+  const auto name = function->string("name", max_name_bytes);
+  if (!name || name->empty()) refuse_missing(function->path_of("name"));
+  if (!is_function_name(*name)) {
+    refuse_field(function->path_of("name"), *name, "of letters, digits and _ - . : /");
+  }
+  function->string("description", max_text_bytes);
+  function->object("parameters");
+  function->boolean("strict");
+}
+
+void check_tool_choice(const ToolFields& fields, const std::string& param) {
+  if (fields.must_call() && fields.tools.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' asks for a call, but there are no 'tools'", param), param);
+  }
+  if (fields.choice.kind == ToolChoice::Kind::named && !has_tool(fields, fields.choice.name)) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("'{}' names \"{}\", which is not among the 'tools'", param, fields.choice.name),
+        param);
+  }
+}
+
+ToolFields parse_tool_fields(const Fields& body) {
+  ToolFields fields;
+  const Json* tools = body.array("tools", max_tools);
+  if (tools != nullptr) {
+    for (std::size_t i = 0; i < tools->size(); ++i) {
+      const std::string path = fmt::format("tools[{}]", i);
+      check_tool((*tools)[i], path);
+      const std::string name = name_of((*tools)[i]);
+      if (has_tool(fields, name)) {
+        refuse_field(path + ".function.name", name, "unlike the names of the other tools");
+      }
+      fields.tools.push_back((*tools)[i]);
+    }
+  }
+  fields.choice = parse_tool_choice(body, !fields.tools.empty());
+  fields.parallel = body.boolean("parallel_tool_calls").value_or(true);
+  check_tool_choice(fields, "tool_choice");
+  return fields;
+}
+
+std::vector<text::ToolFunction> callable_functions(const ToolFields& fields) {
+  std::vector<text::ToolFunction> functions;
+  for (const Json& tool : fields.tools) {
+    const Json& function = tool.at("function");
+    const auto name = function.at("name").get<std::string>();
+    if (fields.choice.kind == ToolChoice::Kind::named && name != fields.choice.name) continue;
+    const Fields described(function, "");
+    const Json* parameters = described.find("parameters");
+    functions.push_back({name, parameters != nullptr ? to_text(*parameters) : "{}",
+                         described.boolean("strict").value_or(false)});
+  }
+  return functions;
+}
+
+Json parse_tool_calls(const Json& calls, const std::string& path) {
+  Json parsed = Json::array();
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const Fields call(calls[i], fmt::format("{}[{}]", path, i));
+    const auto function = call.object("function");
+    if (!function) refuse_missing(call.path_of("function"));
+    const auto name = function->string("name", max_id_bytes);
+    if (!name) refuse_missing(function->path_of("name"));
+    // Some clients send the object itself.
+    const Json* arguments = function->find("arguments");
+    std::string text = "{}";
+    if (arguments != nullptr) {
+      text = arguments->is_object() ? to_text(*arguments)
+                                    : *function->string("arguments", max_text_bytes);
+    }
+    parsed.push_back({{"id", call.string("id", max_id_bytes).value_or("")},
+                      {"type", "function"},
+                      {"function", {{"name", *name}, {"arguments", text.empty() ? "{}" : text}}}});
+  }
+  return parsed;
+}
+
+}  // namespace ridge::api
