@@ -14,4 +14,5 @@ set(RIDGE_LAYERS
   platform
   api
   server
+  loadgen
   cli)

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 
 #include "base/error.h"
 #include "cli/bench_machine.h"
+#include "cli/bench_serve.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
 #include "engine/model_cost.h"
@@ -27,6 +29,7 @@ struct BenchOptions {
   DType kv_dtype = DType::f16;
   DeviceChoice device;
   bool machine = false;
+  BenchServeOptions serve;
 };
 
 // Of one batch.
@@ -50,6 +53,20 @@ int64_t peak_memory_bytes() {
     if (line.starts_with("VmHWM:")) return std::stoll(line.substr(6)) * 1024;
   }
   return 0;
+}
+
+// Lengths of one run here are numbers; distributions are for servers.
+void read_tokens(const std::string& text, std::string_view option, int& tokens) {
+  constexpr int most_tokens = 1 << 20;
+  if (text.empty()) return;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), tokens);
+  if (failure != std::errc() || end != text.data() + text.size() || tokens < 0 ||
+      tokens > most_tokens) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} '{}' is no number from 0 to {}; ranges and distributions are for "
+                            "--serve",
+                            option, text, most_tokens));
+  }
 }
 
 void check_tokens(const BenchOptions& options) {
@@ -160,11 +177,18 @@ void print_table(const Context& context, const BenchOptions& options,
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
 
-void bench(Context& context, const BenchOptions& options) {
+void bench(Context& context, BenchOptions& options) {
+  if (!options.serve.url.empty()) {
+    options.serve.model = options.model;
+    return bench_serve(context, options.serve);
+  }
   if (options.machine) return bench_machine(context, options.device);
   if (options.model.empty()) {
-    throw Error(ErrorCode::invalid_argument, "name a MODEL to measure, or give --machine");
+    throw Error(ErrorCode::invalid_argument,
+                "name a MODEL to measure, or give --machine or --serve URL");
   }
+  read_tokens(options.serve.prompt_tokens, "--prompt-tokens", options.workload.prompt_tokens);
+  read_tokens(options.serve.output_tokens, "--generate-tokens", options.workload.generated_tokens);
   check_tokens(options);
   const auto model = load_model(context, options.model, options.device);
   BenchReport report;
@@ -199,34 +223,47 @@ void add_bench_command(CLI::App& app, Context& context) {
       "faster than memory reads, and its share is more than 100 %.");
   auto options = std::make_shared<BenchOptions>();
   engine::Workload& workload = options->workload;
-  CLI::Option* model =
-      command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file");
+  CLI::Option* model = command->add_option(
+      "MODEL", options->model,
+      "A catalog name, hf:... or a path to a GGUF file; with --serve, the server's name for it");
+  CLI::Option* serve =
+      command
+          ->add_option(
+              "--serve", options->serve.url,
+              "Load the OpenAI-compatible server at this URL instead, and measure what its "
+              "users see")
+          ->type_name("URL");
   command
       ->add_flag("--machine", options->machine,
                  "Measure the machine's own limits instead: reads of each cache and of memory, and "
                  "what each instruction multiplies")
-      ->excludes(model);
-  command
-      ->add_option("-p,--prompt-tokens", workload.prompt_tokens, "Prompt tokens of each sequence")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
-  command
-      ->add_option("-n,--generate-tokens", workload.generated_tokens, "Tokens that each generates")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
+      ->excludes(model)
+      ->excludes(serve);
+  command->add_option("-p,--prompt-tokens", options->serve.prompt_tokens,
+                      fmt::format("Prompt tokens of each sequence ({}); with --serve also 100-400, "
+                                  "or lognormal:MEDIAN:DEVIATION[:MOST]",
+                                  workload.prompt_tokens));
+  command->add_option("-n,--generate-tokens,--output-tokens", options->serve.output_tokens,
+                      fmt::format("Tokens that each generates ({}); with --serve likewise",
+                                  workload.generated_tokens));
   command->add_option("-b,--batch", options->batches, "Sequences at once; several values: 1,4,16")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes(serve);
   command->add_option("-d,--depth", workload.depth_tokens, "Tokens of context before the prompt")
       ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes(serve);
   command->add_option("--repetitions", workload.repetitions, "Rounds of each measurement")
       ->check(CLI::Range(1, 100))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes(serve);
   command->add_option("--step-tokens", options->step_tokens, "Most prompt tokens in one step")
       ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->excludes(serve);
+  add_bench_serve_options(*command, serve, options->serve);
   add_device_options(*command, options->device);
   add_kv_dtype_setting(*command, options->kv_dtype);
   command->callback([&context, options] { bench(context, *options); });
