@@ -258,7 +258,7 @@ TEST(Steering, ACallThatBeginsFitsItsSchema) {
 TEST(Steering, GuessesMeetGrammarsBudgetsAndCalls) {
   const auto answer = [](const RunnerLimits& limits, int variant) {
     const std::string line = R"({"name": "Ada", "age": 36}, )";
-    LoopFixture f(limits, "So.\n</think>\n\n[" + line + line + line + line + line + line);
+    LoopFixture f(limits, "So.\n</think>[" + line + line + line + line + line + line + "{}]");
     f.runner.before_step = [&](const StepInputs&) {
       f.clock.advance(std::chrono::milliseconds(1));
     };
@@ -275,7 +275,7 @@ TEST(Steering, GuessesMeetGrammarsBudgetsAndCalls) {
     const RecordedRequest& r = f.add(std::move(request));
     f.run_all();
     if (limits.outputs > limits.sequences && variant == 1) {
-      EXPECT_GT(f.loop.stats().accepted_tokens_total, 0u);
+      EXPECT_GT(f.loop.stats().accepted_tokens_total, 0u) << r.content[0];
     }
     return r.reasoning[0] + "|" + r.content[0];
   };

@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 
 struct Watched {
   std::shared_ptr<StillEngine> engine = std::make_shared<StillEngine>();
-  std::vector<api::ServedModel> models = {api::serve_model("m", engine, 0)};
+  std::vector<api::ServedModel> models = {{.name = "m", .engine = engine}};
   FakeClock clock;
   Health health{models, 120s, clock.now()};
 

@@ -32,7 +32,7 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   engine->figures.blocks_free = 75;
   engine->figures.cached_tokens_total = 640;
   engine->figures.choices_by_reason = {7, 5, 1, 2};
-  const std::vector<api::ServedModel> models = {api::serve_model("a\"b", engine, 0)};
+  const std::vector<api::ServedModel> models = {{.name = "a\"b", .engine = engine}};
   const auto all = samples(metrics_text(models, 9));
   const std::string model = "{model_name=\"a\\\"b\"}";
   EXPECT_EQ(all.at("ridge:connections"), 9);
@@ -53,7 +53,7 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
 TEST(Metrics, HistogramsCountUpToTheirTotal) {
   const auto engine = std::make_shared<StillEngine>();
   for (double seconds : {0.0005, 0.02, 0.03, 5000.0}) engine->figures.first_token.observe(seconds);
-  const std::vector<api::ServedModel> models = {api::serve_model("m", engine, 0)};
+  const std::vector<api::ServedModel> models = {{.name = "m", .engine = engine}};
   const auto all = samples(metrics_text(models, 0));
   const auto bucket = [&](const std::string& bound) {
     return all.at("vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"" + bound + "\"}");
@@ -70,7 +70,7 @@ TEST(Metrics, HistogramsCountUpToTheirTotal) {
 TEST(Metrics, EachNameIsDescribedOnceOverAllModels) {
   const auto engine = std::make_shared<StillEngine>();
   std::vector<api::ServedModel> models;
-  for (const char* name : {"a", "b"}) models.push_back(api::serve_model(name, engine, 0));
+  for (const char* name : {"a", "b"}) models.push_back({.name = name, .engine = engine});
   const std::string text = metrics_text(models, 0);
   const std::string type = "# TYPE vllm:num_requests_running gauge";
   EXPECT_NE(text.find(type), std::string::npos);
