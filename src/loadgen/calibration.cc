@@ -62,7 +62,7 @@ std::string ask_for_model(HttpPool& pool, const Target& target, const std::strin
 
 PromptScale calibrate(HttpPool& pool, const Target& target, const std::string& api_key,
                       int typical_tokens) {
-  const int more = std::clamp(typical_tokens / 2, 8, 512);
+  const int more = std::clamp(typical_tokens / 4, 8, 512);
   const int fewer = more / 4;
   return PromptScale::through(fewer, counted_tokens(pool, target, api_key, fewer), more,
                               counted_tokens(pool, target, api_key, more));
