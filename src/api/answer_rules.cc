@@ -30,7 +30,7 @@ std::shared_ptr<const Grammar> compile(const ServedModel& model, const GrammarSo
 std::string parameters_path(const ToolFields& fields, const std::string& name) {
   for (std::size_t i = 0; i < fields.tools.size(); ++i) {
     if (fields.tools[i].at("function").at("name") == name) {
-      return fmt::format("tools[{}].function.parameters", i);
+      return fmt::format("tools[{}].{}", i, fields.parameters_path);
     }
   }
   return "tools";

@@ -70,32 +70,6 @@ std::string without_reasoning(std::string content) {
   return rest == std::string::npos ? std::string() : content.substr(rest);
 }
 
-Json parse_message(const Json& value, const std::string& path) {
-  const Fields fields(value, path);
-  const std::string role = fields.string("role", max_name_bytes).value_or("");
-  if (!contains(roles, role)) {
-    refuse(fields.path_of("role"),
-           fmt::format("'{}' is \"{}\"; it must be one of system, developer, user, assistant, tool",
-                       fields.path_of("role"), role.substr(0, 40)));
-  }
-  Json message = {{"role", role == "developer" ? "system" : role}};
-  std::optional<std::string> content = parse_content(fields);
-  const Json* calls = fields.array("tool_calls", max_tool_calls);
-  const bool has_calls = role == "assistant" && calls != nullptr && !calls->empty();
-  if (!content && !has_calls) {
-    refuse(fields.path_of("content"), fmt::format("'{}' is missing", fields.path_of("content")));
-  }
-  if (content && role == "assistant") content = without_reasoning(std::move(*content));
-  // Templates ask whether there is content, and some write calls only where there is none.
-  const bool has_content = content && !(has_calls && content->empty());
-  message["content"] = has_content ? Json(std::move(*content)) : Json(nullptr);
-  if (has_calls) message["tool_calls"] = parse_tool_calls(*calls, fields.path_of("tool_calls"));
-  for (const char* name : {"name", "tool_call_id"}) {
-    if (auto text = fields.string(name, max_name_bytes)) message[name] = std::move(*text);
-  }
-  return message;
-}
-
 Json parse_messages(const Fields& body) {
   const Json* messages = body.array("messages", max_messages);
   if (messages == nullptr || messages->empty()) {
@@ -130,6 +104,32 @@ int parse_top_logprobs(const Fields& body) {
 }
 
 }  // namespace
+
+Json parse_message(const Json& value, const std::string& path) {
+  const Fields fields(value, path);
+  const std::string role = fields.string("role", max_name_bytes).value_or("");
+  if (!contains(roles, role)) {
+    refuse(fields.path_of("role"),
+           fmt::format("'{}' is \"{}\"; it must be one of system, developer, user, assistant, tool",
+                       fields.path_of("role"), role.substr(0, 40)));
+  }
+  Json message = {{"role", role == "developer" ? "system" : role}};
+  std::optional<std::string> content = parse_content(fields);
+  const Json* calls = fields.array("tool_calls", max_tool_calls);
+  const bool has_calls = role == "assistant" && calls != nullptr && !calls->empty();
+  if (!content && !has_calls) {
+    refuse(fields.path_of("content"), fmt::format("'{}' is missing", fields.path_of("content")));
+  }
+  if (content && role == "assistant") content = without_reasoning(std::move(*content));
+  // Templates ask whether there is content, and some write calls only where there is none.
+  const bool has_content = content && !(has_calls && content->empty());
+  message["content"] = has_content ? Json(std::move(*content)) : Json(nullptr);
+  if (has_calls) message["tool_calls"] = parse_tool_calls(*calls, fields.path_of("tool_calls"));
+  for (const char* name : {"name", "tool_call_id"}) {
+    if (auto text = fields.string(name, max_name_bytes)) message[name] = std::move(*text);
+  }
+  return message;
+}
 
 ChatRequest parse_chat_request(const Json& body) {
   const Fields fields(body, "");

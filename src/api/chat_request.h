@@ -1,6 +1,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "api/generation_fields.h"
 #include "api/json_text.h"
@@ -22,7 +23,12 @@ struct ChatRequest {
   ToolFields tools;
   OutputForm form;
   ThinkingFields thinking;
+  std::string prompt_param = "messages";  // the field that a prompt that is too long came in
 };
+
+// One message as chat completions have it, in the form of ChatRequest::messages. `path` names it in
+// errors.
+Json parse_message(const Json& value, const std::string& path);
 
 // The body of POST /v1/chat/completions.
 // Throws Error(invalid_argument) naming the field,

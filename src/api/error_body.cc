@@ -25,6 +25,47 @@ std::string body(int status, std::string_view code, std::string_view message,
   return out;
 }
 
+std::string_view anthropic_type(int status) {
+  switch (status) {
+    case 401:
+      return "authentication_error";
+    case 402:
+      return "billing_error";
+    case 403:
+      return "permission_error";
+    case 404:
+      return "not_found_error";
+    case 408:
+      return "timeout_error";
+    case 413:
+      return "request_too_large";
+    case 429:
+      return "rate_limit_error";
+    case 529:
+      return "overloaded_error";
+    default:
+      return status >= 500 ? "api_error" : "invalid_request_error";
+  }
+}
+
+std::string in_style(ErrorStyle style, int status, std::string_view code, std::string_view message,
+                     std::string_view param) {
+  if (style == ErrorStyle::openai) return body(status, code, message, param);
+  std::string out;
+  if (style == ErrorStyle::anthropic) {
+    out = "{\"type\":\"error\",\"error\":{\"type\":";
+    append_json_string(out, anthropic_type(status));
+    out += ",\"message\":";
+    append_json_string(out, message);
+    out += "}}";
+  } else {
+    out = "{\"error\":";
+    append_json_string(out, message);
+    out += '}';
+  }
+  return out;
+}
+
 std::string_view code_of(const Error& error) {
   // OpenAI's own name, which clients look for.
   if (error.code() == ErrorCode::not_found && error.param() == "model") return "model_not_found";
@@ -58,16 +99,24 @@ bool is_public(ErrorCode code) {
   return code != ErrorCode::internal && code != ErrorCode::io && code != ErrorCode::invalid_file;
 }
 
-std::string error_body(const Error& error, std::string_view request_id) {
-  const int status = http_status(error.code());
-  if (is_public(error.code())) return body(status, code_of(error), error.message(), error.param());
-  const std::string message =
-      fmt::format("The server failed; its log has the reason under request {}.", request_id);
-  return body(status, code_of(error), message, {});
+std::string public_message(const Error& error, std::string_view request_id) {
+  if (is_public(error.code())) return std::string(error.message());
+  return fmt::format("The server failed; its log has the reason under request {}.", request_id);
 }
 
-std::string error_body(int status, std::string_view code, std::string_view message) {
-  return body(status, code, message, {});
+int status_of(const Error& error, ErrorStyle style) {
+  const int status = http_status(error.code());
+  return style == ErrorStyle::anthropic && status == 503 ? 529 : status;
+}
+
+std::string error_body(const Error& error, std::string_view request_id, ErrorStyle style) {
+  return in_style(style, status_of(error, style), code_of(error), public_message(error, request_id),
+                  is_public(error.code()) ? std::string_view(error.param()) : "");
+}
+
+std::string error_body(int status, std::string_view code, std::string_view message,
+                       ErrorStyle style) {
+  return in_style(style, status, code, message, {});
 }
 
 }  // namespace ridge::api

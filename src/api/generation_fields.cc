@@ -12,30 +12,6 @@ namespace {
 
 constexpr std::size_t max_model_name_bytes = 1024;
 
-std::vector<std::string> parse_stop(const Fields& body) {
-  const Json* value = body.find("stop");
-  if (value == nullptr) return {};
-  std::vector<std::string> stop;
-  const auto add = [&](const Json& element, const std::string& path) {
-    const bool fits = element.is_string() && !element.get_ref<const std::string&>().empty() &&
-                      element.get_ref<const std::string&>().size() <= max_stop_bytes;
-    if (!fits)
-      refuse_field(path, element, fmt::format("a string of 1 to {} bytes", max_stop_bytes));
-    stop.push_back(element.get<std::string>());
-  };
-  if (value->is_array()) {
-    if (value->size() > max_stop_sequences) {
-      refuse_field("stop", *value, fmt::format("at most {} strings", max_stop_sequences));
-    }
-    for (std::size_t i = 0; i < value->size(); ++i) add((*value)[i], fmt::format("stop[{}]", i));
-  } else if (value->is_string()) {
-    add(*value, "stop");
-  } else {
-    refuse_field("stop", *value, "a string or an array of strings");
-  }
-  return stop;
-}
-
 std::vector<std::pair<int32_t, float>> parse_logit_bias(const Fields& body) {
   const std::optional<Fields> object = body.object("logit_bias");
   if (!object) return {};
@@ -95,24 +71,57 @@ void parse_stream(const Fields& body, GenerationFields& fields) {
 
 }  // namespace
 
-GenerationFields parse_generation_fields(const Fields& body) {
-  GenerationFields fields;
-  fields.model = body.string("model", max_model_name_bytes).value_or("");
+std::vector<std::string> parse_stop(const Fields& body, std::string_view name) {
+  const Json* value = body.find(name);
+  if (value == nullptr) return {};
+  const std::string path = body.path_of(name);
+  std::vector<std::string> stop;
+  const auto add = [&](const Json& element, const std::string& at) {
+    const bool fits = element.is_string() && !element.get_ref<const std::string&>().empty() &&
+                      element.get_ref<const std::string&>().size() <= max_stop_bytes;
+    if (!fits) refuse_field(at, element, fmt::format("a string of 1 to {} bytes", max_stop_bytes));
+    stop.push_back(element.get<std::string>());
+  };
+  if (value->is_array()) {
+    if (value->size() > max_stop_sequences) {
+      refuse_field(path, *value, fmt::format("at most {} strings", max_stop_sequences));
+    }
+    for (std::size_t i = 0; i < value->size(); ++i)
+      add((*value)[i], fmt::format("{}[{}]", path, i));
+  } else if (value->is_string()) {
+    add(*value, path);
+  } else {
+    refuse_field(path, *value, "a string or an array of strings");
+  }
+  return stop;
+}
+
+void read_sampling(const Fields& body, GenerationFields& fields) {
   fields.temperature = body.number("temperature", 0, 2);
   fields.top_p = body.number("top_p", 0, 1, /*open_low=*/true);
   fields.top_k = parse_top_k(body);
   fields.min_p = body.number("min_p", 0, 1);
-  fields.repetition_penalty =
-      body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
   fields.presence_penalty = body.number("presence_penalty", -2, 2).value_or(0);
   fields.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(0);
   fields.seed = parse_seed(body);
+  fields.ignore_eos = body.boolean("ignore_eos").value_or(false);
+}
+
+std::string parse_model_name(const Fields& body, std::string_view name) {
+  return body.string(name, max_model_name_bytes).value_or("");
+}
+
+GenerationFields parse_generation_fields(const Fields& body) {
+  GenerationFields fields;
+  fields.model = parse_model_name(body);
+  read_sampling(body, fields);
+  fields.repetition_penalty =
+      body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
   fields.logit_bias = parse_logit_bias(body);
-  fields.stop = parse_stop(body);
+  fields.stop = parse_stop(body, "stop");
   fields.max_tokens = parse_max_tokens(body);
   fields.min_tokens =
       static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
-  fields.ignore_eos = body.boolean("ignore_eos").value_or(false);
   fields.choices = static_cast<int>(body.integer("n", 1, max_choices).value_or(1));
   parse_stream(body, fields);
   if (fields.max_tokens && fields.min_tokens > *fields.max_tokens) {

@@ -48,6 +48,15 @@ struct GenerationFields {
   bool include_usage = false;  // stream_options.include_usage
 };
 
+// Reads the fields that all formats call by the same names: temperature, top_p, top_k, min_p,
+// presence_penalty, frequency_penalty, seed and, which only engines like this one know,
+// ignore_eos. Throws as below.
+void read_sampling(const Fields& body, GenerationFields& fields);
+// The model's name, "" where none is given.
+std::string parse_model_name(const Fields& body, std::string_view name = "model");
+// A string or an array of strings, none empty.
+std::vector<std::string> parse_stop(const Fields& body, std::string_view name);
+
 // Throws Error(invalid_argument) naming the field at fault.
 GenerationFields parse_generation_fields(const Fields& body);
 

@@ -64,6 +64,19 @@ std::vector<int32_t> ids_of(const PromptText& prompt, const ServedModel& model) 
   return ids;
 }
 
+std::string render(const ChatRequest& chat, const ServedModel& model) {
+  text::RenderOptions options;
+  if (chat.tools.may_call()) options.tools = &chat.tools.tools;
+  options.variables = &chat.thinking.variables;
+  return model.engine->chat_template().render(messages_for_template(chat, model), options);
+}
+
+std::vector<int32_t> encode(const std::string& prompt, const ServedModel& model) {
+  const bool add_special = !model.engine->chat_template().writes_bos();
+  return model.engine->tokenizer().encode(prompt,
+                                          {.add_special = add_special, .parse_special = true});
+}
+
 }  // namespace
 
 engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::string id) {
@@ -74,16 +87,11 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
       continue_prompt(chat.generation, model, default_tokens, chat.top_logprobs);
   request.id = std::move(id);
 
-  const text::ChatTemplate& chat_template = model.engine->chat_template();
-  text::RenderOptions options;
-  if (chat.tools.may_call()) options.tools = &chat.tools.tools;
-  options.variables = &chat.thinking.variables;
-  const std::string prompt = chat_template.render(messages_for_template(chat, model), options);
-  request.prompt_tokens = model.engine->tokenizer().encode(
-      prompt, {.add_special = !chat_template.writes_bos(), .parse_special = true});
-  check_fits(request.prompt_tokens.size(), model, "messages");
+  const std::string prompt = render(chat, model);
+  request.prompt_tokens = encode(prompt, model);
+  check_fits(request.prompt_tokens.size(), model, chat.prompt_param);
 
-  const text::ReasoningMode mode = chat_template.reasoning_mode(prompt);
+  const text::ReasoningMode mode = model.engine->chat_template().reasoning_mode(prompt);
   request.split_reasoning = mode != text::ReasoningMode::none;
   request.prompt_opens_reasoning = mode == text::ReasoningMode::starts_inside;
   request.thinking_budget = chat.thinking.budget_tokens;
@@ -91,6 +99,10 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
   if (chat.thinking.enabled == false) request.thinking_budget = 0;
   set_rules(chat, model, request);
   return request;
+}
+
+int count_prompt_tokens(const ChatRequest& request, const ServedModel& model) {
+  return static_cast<int>(encode(render(request, model), model).size());
 }
 
 std::vector<engine::Request> prepare(const CompletionRequest& completion, const ServedModel& model,

@@ -17,6 +17,9 @@ struct CompletionRequest;
 // that leaves no room for an answer.
 engine::Request prepare(const ChatRequest& request, const ServedModel& model, std::string id);
 
+// How many tokens the prompt of this request has, also where they do not fit the context.
+int count_prompt_tokens(const ChatRequest& request, const ServedModel& model);
+
 // One for each prompt, in their order.
 std::vector<engine::Request> prepare(const CompletionRequest& request, const ServedModel& model,
                                      const std::string& id);

@@ -15,8 +15,8 @@ constexpr std::size_t max_name_bytes = 256;
 constexpr int64_t max_budget_tokens = 1 << 24;
 constexpr std::array<std::string_view, 4> template_variables = {
     "enable_thinking", "thinking", "reasoning_effort", "thinking_budget"};
-constexpr std::array<std::string_view, 6> efforts = {"none",   "minimal", "low",
-                                                     "medium", "high",    "xhigh"};
+constexpr std::array<std::string_view, 7> efforts = {"none", "minimal", "low", "medium",
+                                                     "high", "xhigh",   "max"};
 
 [[noreturn]] void refuse(const std::string& path, const std::string& message) {
   throw Error(ErrorCode::invalid_argument, message, path);
@@ -67,16 +67,6 @@ void add_thinking(const Fields& body, ThinkingFields& thinking) {
   set_budget(*field, "budget_tokens", thinking);
 }
 
-void add_reasoning_effort(const Fields& body, ThinkingFields& thinking) {
-  const Json* value = body.find("reasoning_effort");
-  if (value == nullptr) return;
-  if (!value->is_string() || !contains(efforts, value->get_ref<const std::string&>())) {
-    refuse_field("reasoning_effort", *value, "one of none, minimal, low, medium, high, xhigh");
-  }
-  thinking.variables["reasoning_effort"] = *value;
-  if (*value == "none") thinking.enable(false);
-}
-
 }  // namespace
 
 void ThinkingFields::enable(bool on) {
@@ -85,9 +75,20 @@ void ThinkingFields::enable(bool on) {
   variables["thinking"] = on;
 }
 
+void read_effort(const Fields& fields, std::string_view name, ThinkingFields& thinking) {
+  const Json* value = fields.find(name);
+  if (value == nullptr) return;
+  if (!value->is_string() || !contains(efforts, value->get_ref<const std::string&>())) {
+    refuse_field(fields.path_of(name), *value,
+                 "one of none, minimal, low, medium, high, xhigh, max");
+  }
+  thinking.variables["reasoning_effort"] = *value;
+  if (*value == "none") thinking.enable(false);
+}
+
 ThinkingFields parse_thinking_fields(const Fields& body) {
   ThinkingFields thinking;
-  add_reasoning_effort(body, thinking);
+  read_effort(body, "reasoning_effort", thinking);
   add_thinking(body, thinking);
   if (const auto on = body.boolean("enable_thinking")) thinking.enable(*on);
   set_budget(body, "thinking_token_budget", thinking);

@@ -18,6 +18,9 @@ struct ThinkingFields {
   void enable(bool on);
 };
 
+// Reads an effort from one field: none, minimal, low, medium, high, xhigh or max.
+void read_effort(const Fields& fields, std::string_view name, ThinkingFields& thinking);
+
 // What chat completions may say: reasoning_effort; thinking {type, budget_tokens}; enable_thinking;
 // thinking_budget, also as thinking_token_budget; and chat_template_kwargs with these names. What
 // is said closest to the template wins.

@@ -76,6 +76,26 @@ void check_tool(const Json& tool, const std::string& path) {
   function->boolean("strict");
 }
 
+const Json* find_tools(const Fields& body) { return body.array("tools", max_tools); }
+
+void add_function(const Fields& described, std::string_view parameters_name, ToolFields& to) {
+  const auto name = described.string("name", max_name_bytes);
+  if (!name || name->empty()) refuse_missing(described.path_of("name"));
+  if (!is_function_name(*name)) {
+    refuse_field(described.path_of("name"), *name, "of letters, digits and _ - . : /");
+  }
+  if (has_tool(to, *name)) {
+    refuse_field(described.path_of("name"), *name, "unlike the names of the other tools");
+  }
+  Json function = {{"name", *name}};
+  if (auto text = described.string("description", max_text_bytes)) {
+    function["description"] = std::move(*text);
+  }
+  if (described.object(parameters_name)) function["parameters"] = *described.find(parameters_name);
+  if (const auto strict = described.boolean("strict")) function["strict"] = *strict;
+  to.tools.push_back({{"type", "function"}, {"function", std::move(function)}});
+}
+
 void check_tool_choice(const ToolFields& fields, const std::string& param) {
   if (fields.must_call() && fields.tools.empty()) {
     throw Error(ErrorCode::invalid_argument,
@@ -91,7 +111,7 @@ void check_tool_choice(const ToolFields& fields, const std::string& param) {
 
 ToolFields parse_tool_fields(const Fields& body) {
   ToolFields fields;
-  const Json* tools = body.array("tools", max_tools);
+  const Json* tools = find_tools(body);
   if (tools != nullptr) {
     for (std::size_t i = 0; i < tools->size(); ++i) {
       const std::string path = fmt::format("tools[{}]", i);

@@ -22,6 +22,7 @@ struct ToolFields {
   Json tools = Json::array();
   ToolChoice choice;
   bool parallel = true;
+  std::string parameters_path = "function.parameters";  // in an entry of the request's `tools`
 
   // Whether the answer may call one.
   bool may_call() const { return !tools.empty() && choice.kind != ToolChoice::Kind::none; }
@@ -33,6 +34,11 @@ struct ToolFields {
 
 // tools, tool_choice and parallel_tool_calls as chat completions have them.
 ToolFields parse_tool_fields(const Fields& body);
+// Adds a function that other formats than chat completions describe: an object with name,
+// description, strict and, under `parameters_name`, a schema. Throws as parse_tool_fields.
+void add_function(const Fields& described, std::string_view parameters_name, ToolFields& to);
+// The elements of `tools`, at most as many as are allowed; nullptr where there are none.
+const Json* find_tools(const Fields& body);
 // Checks one entry of `tools`; `path` names it in errors.
 void check_tool(const Json& tool, const std::string& path);
 // Checks that a choice names one of the tools, and that one that must call has any.

@@ -65,6 +65,7 @@ FinishReason Answer::finish(FinishReason reason) {
     rest += stop_.flush();
     add_text(rest);
   }
+  if (const std::string* match = stop_.match()) pending_.stop_sequence = *match;
   add_split(splitter_.flush());
   if (!calls_) return reason;
   add_calls(calls_->flush());
@@ -101,7 +102,8 @@ TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenize
 }
 
 bool Answer::has_text() const {
-  return !pending_.reasoning.empty() || !pending_.content.empty() || !pending_.tool_calls.empty();
+  return !pending_.reasoning.empty() || !pending_.content.empty() || !pending_.tool_calls.empty() ||
+         !pending_.stop_sequence.empty();
 }
 
 std::optional<Delta> Answer::take_delta() {

@@ -86,6 +86,7 @@ struct Delta {
   std::vector<text::ToolCallPiece> tool_calls;
   std::vector<TokenInfo> tokens;  // of this delta; filled when top_logprobs >= 0
   int token_count = 0;            // tokens that this delta accounts for
+  std::string stop_sequence;      // the one that ended the choice; in its last delta
 };
 
 enum class FinishReason {

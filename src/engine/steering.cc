@@ -128,7 +128,8 @@ int Steering::admissible(std::span<const int32_t> draft) {
   }
   auto count = static_cast<int>(draft.size());
   if (splitter_.in_reasoning()) {
-    if (thinking_budget_) count = std::min(count, *thinking_budget_ - reasoning_tokens_);
+    // A spent budget ends the thinking only behind a whole character; until then nothing is left.
+    if (thinking_budget_) count = std::clamp(*thinking_budget_ - reasoning_tokens_, 0, count);
     // What may come behind it is not known before it has come.
     const auto close = std::ranges::find(draft, think_close_.value_or(-1));
     if (grammar_) count = std::min(count, static_cast<int>(close - draft.begin()) + 1);

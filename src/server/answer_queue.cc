@@ -60,6 +60,7 @@ void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
     }
   }
   onto.token_count += delta.token_count;
+  if (!delta.stop_sequence.empty()) onto.stop_sequence = std::move(delta.stop_sequence);
   std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(onto.tokens));
 }
 

@@ -9,6 +9,7 @@
 
 #include "api/error_body.h"
 #include "base/log.h"
+#include "server/preparation.h"
 
 namespace ridge::server {
 
@@ -125,7 +126,8 @@ asio::awaitable<void> Connection::refuse_request(const error_code& failure, bool
   exchange_.keep_alive = false;
   const Refusal refusal = refusal_of(failure, deadline_passed_, service_.options);
   if (refusal.status == 0 || !started) co_return;
-  const std::string body = api::error_body(refusal.status, refusal.code, refusal.message);
+  const std::string body =
+      api::error_body(refusal.status, refusal.code, refusal.message, exchange_.error_style);
   co_await send(refusal.status, body);
   log();
 }
@@ -137,10 +139,11 @@ void Connection::describe_request(const Parser& parser) {
   exchange_.method = head.method_string();
   exchange_.target = head.target();
   exchange_.origin = head[http::field::origin];
-  exchange_.group = head[http::field::authorization];
+  exchange_.group = caller_key(head[http::field::authorization], head["x-api-key"]);
   // Two names of one host are no name: proxies disagree on which counts.
   if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
   exchange_.route = match_route(exchange_.target);
+  exchange_.error_style = error_style_of(exchange_.route.route, exchange_.target);
   exchange_.is_http_1_0 = head.version() < 11;
   exchange_.keep_alive = head.keep_alive() && !service_.draining;
 }

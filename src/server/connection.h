@@ -9,6 +9,7 @@
 #include <string>
 
 #include "api/answer.h"
+#include "api/error_body.h"
 #include "server/answer_queue.h"
 #include "server/generation.h"
 #include "server/http_head.h"
@@ -38,6 +39,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     // Who shares turns and prefixes: whoever sends the same key. Nothing checks the key yet.
     std::string group;
     RouteMatch route;
+    api::ErrorStyle error_style = api::ErrorStyle::openai;
     bool is_http_1_0 = false;
     bool keep_alive = false;
     Clock::TimePoint started_at;
@@ -72,6 +74,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send_hello();
   asio::awaitable<void> send_health();
   asio::awaitable<void> answer_now();
+  asio::awaitable<void> answer_stored();
   asio::awaitable<void> generate(std::string body);
   asio::awaitable<void> run(const api::ServedModel& model, std::vector<engine::Request> requests,
                             api::Answer& answer, const std::string& answer_id);

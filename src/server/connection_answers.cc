@@ -1,19 +1,17 @@
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <functional>
-#include <nlohmann/json.hpp>
 
-#include "api/answer_rules.h"
-#include "api/chat_request.h"
-#include "api/completion_request.h"
 #include "api/error_body.h"
 #include "api/json_text.h"
 #include "api/model_list.h"
-#include "api/prompt.h"
+#include "api/ollama_answer.h"
+#include "api/responses_request.h"
 #include "base/log.h"
 #include "server/connection.h"
 #include "server/metrics.h"
+#include "server/preparation.h"
 
 namespace ridge::server {
 namespace {
@@ -21,66 +19,6 @@ namespace {
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t max_document_bytes = 256u << 20;  // of an answer that is sent in one piece
 constexpr std::string_view plain_text = "text/plain; charset=utf-8";
-
-// A request after the text work; or, where a grammar must be compiled for it, what is left to do.
-struct Prepared {
-  const api::ServedModel* model = nullptr;
-  std::vector<engine::Request> requests;
-  std::unique_ptr<api::Answer> answer;
-  std::string answer_id;
-  std::function<Prepared()> rest;
-};
-
-api::AnswerHead answer_head(std::string_view prefix, const api::ServedModel& model) {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return {.id = api::random_id(prefix),
-          .created_s = std::chrono::duration_cast<std::chrono::seconds>(now).count(),
-          .model = model.name,
-          .fingerprint = model.fingerprint};
-}
-
-Prepared prepare_answer(const api::ChatRequest& request, const api::ServedModel& model,
-                        const std::string& id) {
-  Prepared prepared;
-  prepared.requests.push_back(api::prepare(request, model, id));
-  api::AnswerHead head = answer_head("chatcmpl-", model);
-  prepared.answer_id = head.id;
-  prepared.answer = api::make_answer(request, std::move(head));
-  return prepared;
-}
-
-Prepared prepare_answer(const api::CompletionRequest& request, const api::ServedModel& model,
-                        const std::string& id) {
-  Prepared prepared;
-  prepared.requests = api::prepare(request, model, id);
-  api::AnswerHead head = answer_head("cmpl-", model);
-  prepared.answer_id = head.id;
-  prepared.answer = api::make_answer(request, std::move(head));
-  return prepared;
-}
-
-template <typename Request>
-Prepared prepare_parsed(const Service& service, Request request, const std::string& id) {
-  const api::ServedModel& model = api::find_model(service.models, request.generation.model);
-  Prepared prepared;
-  if (api::needs_grammar(request)) {
-    const auto kept = std::make_shared<const Request>(std::move(request));
-    prepared.rest = [kept, &model, id] { return prepare_answer(*kept, model, id); };
-  } else {
-    prepared = prepare_answer(request, model, id);
-  }
-  prepared.model = &model;
-  return prepared;
-}
-
-Prepared prepare_body(const Service& service, Route route, const std::string& body,
-                      const std::string& id) {
-  const api::Json document = api::parse_json(body);
-  if (route == Route::chat_completions) {
-    return prepare_parsed(service, api::parse_chat_request(document), id);
-  }
-  return prepare_parsed(service, api::parse_completion_request(document), id);
-}
 
 // Counts a request that an engine may be working on,
 // so that a drain waits for its answer to be sent.
@@ -128,7 +66,9 @@ std::string hello_text(const Service& service, const std::string& host) {
       "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
       "\"Hello!\"}}]}}'\n\n"
-      "Also: /v1/completions, /v1/models, /health, /metrics\n",
+      "Also: /v1/completions, /v1/responses, /v1/models, /health, /metrics\n"
+      "For Anthropic clients: http://{1}, /v1/messages and /v1/messages/count_tokens\n"
+      "For Ollama clients: http://{1}, /api/chat, /api/generate, /api/tags, /api/show\n",
       names, host, service.models.empty() ? "" : service.models.front().name);
 }
 
@@ -147,7 +87,8 @@ asio::awaitable<void> Connection::answer(std::string body) {
       co_await send(
           405, api::error_body(405, "method_not_allowed",
                                fmt::format("{} is answered to {} only", name(exchange_.route.route),
-                                           allowed_methods(exchange_.route.route))));
+                                           allowed_methods(exchange_.route.route)),
+                               exchange_.error_style));
     } else if (exchange_.route.route == Route::answer_now) {
       co_await answer_now();
     } else if (exchange_.method == "POST") {
@@ -201,12 +142,37 @@ asio::awaitable<void> Connection::answer_get() {
     case Route::metrics:
       co_await send(200, metrics_text(service_.models, service_.connections), metrics_content_type);
       break;
+    case Route::response:
+    case Route::response_items:
+      co_await answer_stored();
+      break;
+    case Route::ollama_tags:
+      co_await send(200, api::ollama_tags_body(service_.models));
+      break;
+    case Route::ollama_version:
+      co_await send(200, api::ollama_version_body());
+      break;
     case Route::hello:
       co_await send_hello();
       break;
     default:
       co_await send_health();
       break;
+  }
+}
+
+asio::awaitable<void> Connection::answer_stored() {
+  const std::string& id = exchange_.route.argument;
+  const auto stored = service_.responses.find(exchange_.group, id);
+  if (!stored) throw api::no_such_response(id);
+  if (exchange_.method == "DELETE") {
+    service_.responses.erase(exchange_.group, id);
+    co_await send(200, api::deleted_response_body(id));
+  } else if (exchange_.route.route == Route::response_items) {
+    const std::size_t query = std::min(exchange_.target.find('?'), exchange_.target.size() - 1);
+    co_await send(200, api::input_items_body(*stored, exchange_.target.substr(query + 1)));
+  } else {
+    co_await send(200, stored->body);
   }
 }
 
@@ -238,14 +204,14 @@ asio::awaitable<void> Connection::send(int status, std::string_view body,
 }
 
 asio::awaitable<void> Connection::send_error(const Error& error, int retry_after_s) {
-  const int status = http_status(error.code());
+  const int status = api::status_of(error, exchange_.error_style);
   if (!api::is_public(error.code()))
     log::error("request {} failed: {}", exchange_.id, error.message());
   exchange_.status = status;
-  const std::string body = api::error_body(error, exchange_.id);
+  const std::string body = api::error_body(error, exchange_.id, exchange_.error_style);
   ResponseHead head = head_of(status);
   head.content_bytes = body.size();
-  if (status == 429 || status == 503) {
+  if (status == 429 || status == 503 || status == 529) {
     head.headers.emplace_back("Retry-After", std::to_string(retry_after_s));
     head.headers.emplace_back("retry-after-ms", std::to_string(retry_after_s * 1000));
   }
@@ -257,10 +223,12 @@ asio::awaitable<void> Connection::send_error(const Error& error, int retry_after
 asio::awaitable<void> Connection::send_preflight() {
   exchange_.status = 204;
   ResponseHead head = head_of(204);
-  head.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST");
+  head.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, DELETE");
   head.headers.emplace_back(
       "Access-Control-Allow-Headers",
-      "authorization, content-type, x-request-id, x-stainless-arch, x-stainless-async, "
+      "authorization, x-api-key, anthropic-version, anthropic-beta, "
+      "anthropic-dangerous-direct-browser-access, content-type, x-request-id, x-stainless-arch, "
+      "x-stainless-async, "
       "x-stainless-helper-method, x-stainless-lang, x-stainless-os, "
       "x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, "
       "x-stainless-runtime-version, x-stainless-timeout");
@@ -306,13 +274,16 @@ asio::awaitable<void> Connection::generate(std::string body) {
   const api::ServedModel* model = nullptr;
   try {
     const auto work = [this, &body] {
-      return prepare_body(service_, exchange_.route.route, body, exchange_.id);
+      const Asked asked{exchange_.route.route, exchange_.id, exchange_.group};
+      return prepare_body(service_, asked, body);
     };
     Prepared prepared = co_await on_text_pool(service_, work);
     model = prepared.model;
     std::string().swap(body);  // it may be large, and the answer may take long
     if (prepared.rest) prepared = co_await on_grammar_pool(service_, std::move(prepared.rest));
-    if (!client_gone_) {
+    if (prepared.document) {
+      co_await send(200, *prepared.document);
+    } else if (!client_gone_) {
       co_await run(*model, std::move(prepared.requests), *prepared.answer, prepared.answer_id);
     }
   } catch (...) {
@@ -384,7 +355,7 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::An
   exchange_.status = 200;
   if (exchange_.is_http_1_0) exchange_.keep_alive = false;
   ResponseHead head = head_of(200);
-  head.content_type = "text/event-stream; charset=utf-8";
+  head.content_type = answer.stream_type();
   head.headers.emplace_back("X-Accel-Buffering", "no");  // or nginx would hold the stream back
   std::string bytes = to_bytes(head);
   std::string events;
@@ -405,11 +376,11 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::An
     const bool has_news = co_await wait_for_news(service_.options.heartbeat);
     end = collect(queue, answer, events);
     if (end && (end->error || end->cancelled)) {
-      events += api::error_event(failure_of(*end, queue), exchange_.id);
+      answer.fail(failure_of(*end, queue), exchange_.id, events);
     } else if (end) {
       answer.finish(end->usage, events);
     } else if (!has_news) {
-      events += api::heartbeat_event;
+      events += answer.heartbeat();
     }
   }
 }

@@ -90,9 +90,22 @@ std::string_view reason_phrase(int status) {
       return "Internal Server Error";
     case 503:
       return "Service Unavailable";
+    case 529:
+      return "Overloaded";
     default:
       return "Error";
   }
+}
+
+std::string caller_key(std::string_view authorization, std::string_view api_key) {
+  constexpr std::string_view scheme = "bearer ";
+  const bool is_bearer =
+      authorization.size() >= scheme.size() &&
+      std::equal(scheme.begin(), scheme.end(), authorization.begin(), [](char wanted, char given) {
+        return wanted == (given >= 'A' && given <= 'Z' ? given - 'A' + 'a' : given);
+      });
+  if (is_bearer) return std::string(authorization.substr(scheme.size()));
+  return std::string(authorization.empty() ? api_key : authorization);
 }
 
 bool is_request_id(std::string_view text) {

@@ -23,6 +23,10 @@ struct ServerOptions {
   std::size_t max_unsent_bytes =
       4u << 20;  // of one stream; a client that falls further behind is cut off
 
+  // Of /v1/responses, kept in memory until their place is needed.
+  std::size_t max_stored_responses = 4096;
+  std::size_t max_stored_bytes = 64u << 20;
+
   std::chrono::milliseconds head_timeout{10'000};    // first byte to end of head: 408
   std::chrono::milliseconds body_timeout{60'000};    // the whole body: 408
   std::chrono::milliseconds idle_timeout{75'000};    // between requests of one connection

@@ -1,5 +1,6 @@
 #include "server/route.h"
 
+#include <algorithm>
 #include <optional>
 
 namespace ridge::server {
@@ -30,70 +31,87 @@ std::optional<std::string> percent_decode(std::string_view text) {
   return decoded;
 }
 
-bool is_posted(Route route) {
-  return route == Route::chat_completions || route == Route::completions ||
-         route == Route::answer_now;
+constexpr std::string_view reads = "GET, HEAD";
+constexpr std::string_view posts = "POST";
+
+constexpr RoutePath paths[] = {
+    {Route::hello, "/", reads},
+    {Route::health, "/health", reads},
+    {Route::live, "/v1/health/live", reads},
+    {Route::ready, "/v1/health/ready", reads},
+    {Route::metrics, "/metrics", reads},
+    {Route::models, "/v1/models", reads},
+    {Route::model, "/v1/models/{id}", reads},
+    {Route::chat_completions, "/v1/chat/completions", posts},
+    {Route::completions, "/v1/completions", posts},
+    {Route::answer_now, "/v1/requests/{id}/answer_now", posts},
+    {Route::messages, "/v1/messages", posts},
+    {Route::count_tokens, "/v1/messages/count_tokens", posts},
+    {Route::responses, "/v1/responses", posts},
+    {Route::response_items, "/v1/responses/{id}/input_items", reads},  // before what it begins with
+    {Route::response, "/v1/responses/{id}", "GET, HEAD, DELETE"},
+    {Route::ollama_chat, "/api/chat", posts},
+    {Route::ollama_generate, "/api/generate", posts},
+    {Route::ollama_tags, "/api/tags", reads},
+    {Route::ollama_show, "/api/show", posts},
+    {Route::ollama_version, "/api/version", reads},
+};
+
+constexpr std::string_view varying = "{id}";
+
+// Nullopt where `path` is not of this form; else what stands for {id}. At the end of a path it may
+// hold slashes, as the names of models do.
+std::optional<std::string> match(std::string_view form, std::string_view path) {
+  const std::size_t at = form.find(varying);
+  if (at == std::string_view::npos) {
+    return form == path ? std::optional<std::string>("") : std::nullopt;
+  }
+  const std::string_view before = form.substr(0, at), after = form.substr(at + varying.size());
+  if (path.size() <= before.size() + after.size() || !path.starts_with(before) ||
+      !path.ends_with(after)) {
+    return std::nullopt;
+  }
+  auto argument =
+      percent_decode(path.substr(before.size(), path.size() - before.size() - after.size()));
+  if (argument && !after.empty() && argument->find('/') != std::string::npos) return std::nullopt;
+  return argument;
+}
+
+const RoutePath* first_path(Route route) {
+  const auto found = std::ranges::find(paths, route, &RoutePath::route);
+  return found == std::end(paths) ? nullptr : &*found;
 }
 
 }  // namespace
 
+std::span<const RoutePath> route_paths() { return paths; }
+
 RouteMatch match_route(std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
-  if (path == "/") return {Route::hello};
-  if (path == "/health") return {Route::health};
-  if (path == "/metrics") return {Route::metrics};
-  if (path == "/v1/health/live") return {Route::live};
-  if (path == "/v1/health/ready") return {Route::ready};
-  if (path == "/v1/models") return {Route::models};
-  if (path == "/v1/chat/completions") return {Route::chat_completions};
-  if (path == "/v1/completions") return {Route::completions};
-  constexpr std::string_view requests_prefix = "/v1/requests/", answer_now = "/answer_now";
-  if (path.size() > requests_prefix.size() + answer_now.size() &&
-      path.starts_with(requests_prefix) && path.ends_with(answer_now)) {
-    auto id = percent_decode(path.substr(requests_prefix.size(),
-                                         path.size() - requests_prefix.size() - answer_now.size()));
-    if (id && id->find('/') == std::string::npos) return {Route::answer_now, std::move(*id)};
-  }
-  constexpr std::string_view model_prefix = "/v1/models/";
-  if (path.size() > model_prefix.size() && path.starts_with(model_prefix)) {
-    auto name = percent_decode(path.substr(model_prefix.size()));
-    if (name) return {Route::model, std::move(*name)};
+  for (const RoutePath& known : paths) {
+    if (auto argument = match(known.path, path)) return {known.route, std::move(*argument)};
   }
   return {};
 }
 
-std::string_view allowed_methods(Route route) { return is_posted(route) ? "POST" : "GET, HEAD"; }
+std::string_view allowed_methods(Route route) {
+  const RoutePath* known = first_path(route);
+  return known == nullptr ? reads : known->methods;
+}
 
 bool allows_method(Route route, std::string_view method) {
-  return is_posted(route) ? method == "POST" : method == "GET" || method == "HEAD";
+  std::string_view rest = allowed_methods(route);
+  while (true) {
+    const std::size_t comma = rest.find(", ");
+    if (rest.substr(0, comma) == method) return true;
+    if (comma == std::string_view::npos) return false;
+    rest.remove_prefix(comma + 2);
+  }
 }
 
 std::string_view name(Route route) {
-  switch (route) {
-    case Route::hello:
-      return "/";
-    case Route::health:
-      return "/health";
-    case Route::live:
-      return "/v1/health/live";
-    case Route::metrics:
-      return "/metrics";
-    case Route::ready:
-      return "/v1/health/ready";
-    case Route::models:
-      return "/v1/models";
-    case Route::model:
-      return "/v1/models/{id}";
-    case Route::chat_completions:
-      return "/v1/chat/completions";
-    case Route::completions:
-      return "/v1/completions";
-    case Route::answer_now:
-      return "/v1/requests/{id}/answer_now";
-    case Route::unknown:
-      return "(unknown)";
-  }
-  return "(unknown)";
+  const RoutePath* known = first_path(route);
+  return known == nullptr ? "(unknown)" : known->path;
 }
 
 }  // namespace ridge::server

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -16,12 +17,31 @@ enum class Route {
   chat_completions,
   completions,
   answer_now,
+  messages,
+  count_tokens,
+  responses,
+  response,
+  response_items,
+  ollama_chat,
+  ollama_generate,
+  ollama_tags,
+  ollama_show,
+  ollama_version,
   unknown
 };
 
+struct RoutePath {
+  Route route;
+  std::string_view path;     // {id} stands for what varies
+  std::string_view methods;  // as the header Allow has them; without OPTIONS
+};
+
+// Every path that is answered. A route's first path is its name.
+std::span<const RoutePath> route_paths();
+
 struct RouteMatch {
   Route route = Route::unknown;
-  std::string argument;  // the model's name or the request's id
+  std::string argument;  // the name of the model, or the id of the request or response
 };
 
 // `target` as in the request line; its query is left out.

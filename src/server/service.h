@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "api/response_store.h"
 #include "api/served_model.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -43,6 +44,7 @@ struct Service {
   std::atomic<bool> draining{false};
 
   RunningRequests running_requests;
+  api::ResponseStore responses{options.max_stored_responses, options.max_stored_bytes};
 
   std::mutex health_mutex;
   Health health;

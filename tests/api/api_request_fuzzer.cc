@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "api/anthropic_request.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
+#include "api/ollama_request.h"
+#include "api/responses_request.h"
 #include "base/error.h"
 
 namespace {
@@ -37,6 +40,27 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
       const auto chat = ridge::api::parse_chat_request(body);
       check(chat.generation, chat.top_logprobs);
       require(!chat.messages.empty());
+    } catch (const ridge::Error& error) {
+      require(ridge::http_status(error.code()) == 400);
+    }
+    try {
+      const auto response =
+          ridge::api::parse_responses_request(body, [](const std::string&) { return nullptr; });
+      check(response.chat.generation, -1);
+      require(!response.chat.messages.empty());
+    } catch (const ridge::Error& error) {
+      require(ridge::http_status(error.code()) == 400);
+    }
+    try {
+      check(ridge::api::parse_ollama_chat(body).generation(), -1);
+      check(ridge::api::parse_ollama_generate(body).generation(), -1);
+    } catch (const ridge::Error& error) {
+      require(ridge::http_status(error.code()) == 400);
+    }
+    try {
+      const auto message = ridge::api::parse_anthropic_request(body);
+      check(message.chat.generation, -1);
+      require(message.chat.generation.max_tokens.has_value());
     } catch (const ridge::Error& error) {
       require(ridge::http_status(error.code()) == 400);
     }

@@ -50,6 +50,20 @@ TEST(Route, FindsWhatThereIs) {
   EXPECT_EQ(match_route("/v1/requests/a/b/answer_now").route, Route::unknown);
   EXPECT_EQ(match_route("/v1/models/hf:org/repo:Q8_0").argument, "hf:org/repo:Q8_0");
   EXPECT_EQ(match_route("/v1/models/smollm2%3A135m").argument, "smollm2:135m");
+  EXPECT_EQ(match_route("/v1/messages").route, Route::messages);
+  EXPECT_EQ(match_route("/v1/messages/count_tokens").route, Route::count_tokens);
+  EXPECT_EQ(match_route("/v1/responses").route, Route::responses);
+  EXPECT_EQ(match_route("/v1/responses/resp_1").route, Route::response);
+  const RouteMatch items = match_route("/v1/responses/resp_1/input_items?limit=2");
+  EXPECT_EQ(items.route, Route::response_items);
+  EXPECT_EQ(items.argument, "resp_1");
+  EXPECT_TRUE(allows_method(Route::response, "DELETE"));
+  EXPECT_FALSE(allows_method(Route::response_items, "DELETE"));
+  EXPECT_FALSE(allows_method(Route::response, "POST"));
+  for (const RoutePath& known : route_paths()) {
+    EXPECT_NE(name(known.route), "(unknown)");
+    EXPECT_EQ(match_route(known.path).route, known.route) << known.path;
+  }
   for (const char* target :
        {"", "*", "/v1", "/v1/chat/completions/", "/v1/models/", "/v1/models/%zz", "/V1/models"}) {
     EXPECT_EQ(match_route(target).route, Route::unknown) << target;

@@ -35,5 +35,14 @@ TEST(RequestId, IsTakenOverOnlyWhereItIsHarmless) {
   EXPECT_FALSE(is_request_id(std::string(129, 'a')));
 }
 
+TEST(HttpHead, FindsTheKeyInEitherHeader) {
+  EXPECT_EQ(caller_key("Bearer abc", ""), "abc");
+  EXPECT_EQ(caller_key("bearer abc", "other"), "abc");
+  EXPECT_EQ(caller_key("", "abc"), "abc");
+  EXPECT_EQ(caller_key("Basic abc", "x"), "Basic abc");
+  EXPECT_EQ(caller_key("Bear", ""), "Bear");
+  EXPECT_EQ(caller_key("", ""), "");
+}
+
 }  // namespace
 }  // namespace ridge::server

@@ -1,0 +1,199 @@
+#include "api/ollama_answer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "api/error_body.h"
+#include "api/model_list.h"
+#include "api/parted_answer.h"
+#include "text/chat_template.h"
+#include "text/reasoning.h"
+
+namespace ridge::api {
+namespace {
+
+// RFC 3339.
+std::string utc_time(int64_t unix_s) {
+  const auto time = static_cast<std::time_t>(unix_s);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+int64_t nanoseconds(double ms) { return ms > 0 ? static_cast<int64_t>(ms * 1e6) : 0; }
+
+class OllamaAnswer final : public Answer {
+ public:
+  OllamaAnswer(const OllamaRequest& request, const AnswerHead& head)
+      : is_chat_(request.kind == OllamaRequest::Kind::chat),
+        streams_(request.generation().stream),
+        opening_{{"model", head.model}, {"created_at", utc_time(head.created_s)}} {}
+
+  bool streams() const override { return streams_; }
+  std::string_view stream_type() const override { return "application/x-ndjson"; }
+  // A line that is no JSON breaks Ollama's clients.
+  std::string_view heartbeat() const override { return {}; }
+  void begin(std::string&) override {}
+
+  void add(int, const engine::Delta& delta, std::string& out) override {
+    thinking_ += delta.reasoning;
+    content_ += delta.content;
+    Json whole_calls = Json::array();
+    for (const text::ToolCallPiece& piece : delta.tool_calls) {
+      if (piece.begins) {
+        take_call(whole_calls);
+        call_ = {{"name", piece.name}, {"arguments", ""}};
+      }
+      if (!call_.is_null()) call_["arguments"].get_ref<std::string&>() += piece.arguments;
+    }
+    give(whole_calls, out);
+  }
+
+  void finish_choice(int, engine::FinishReason reason, std::string& out) override {
+    reason_ = reason;
+    Json whole_calls = Json::array();
+    take_call(whole_calls);
+    give(whole_calls, out);
+  }
+
+  void finish(const engine::Usage& usage, std::string& out) override {
+    Json body = body_with(streams_ ? Json::array() : calls_);
+    body["done"] = true;
+    body["done_reason"] = reason_ == engine::FinishReason::length ? "length" : "stop";
+    body["total_duration"] = nanoseconds(usage.duration_ms);
+    body["load_duration"] = nanoseconds(usage.queue_ms);  // a model that sleeps is loaded in it
+    body["prompt_eval_count"] = usage.prompt_tokens;
+    body["prompt_eval_duration"] = nanoseconds(usage.ttft_ms - usage.queue_ms);
+    body["eval_count"] = usage.completion_tokens;
+    body["eval_duration"] = nanoseconds(usage.duration_ms - usage.ttft_ms);
+    out += to_text(body);
+    if (streams_) out += '\n';
+  }
+
+  void fail(const Error& error, std::string_view request_id, std::string& out) override {
+    out += error_body(error, request_id, ErrorStyle::ollama) + "\n";
+  }
+
+ private:
+  // Calls are given out whole, since their arguments are objects here.
+  void take_call(Json& calls) {
+    if (call_.is_null()) return;
+    call_["arguments"] = arguments_object(call_["arguments"].get<std::string>());
+    calls.push_back({{"function", std::exchange(call_, Json())}});
+  }
+
+  Json body_with(const Json& calls) {
+    Json body = opening_;
+    if (is_chat_) {
+      Json message = {{"role", "assistant"}, {"content", std::exchange(content_, {})}};
+      if (!thinking_.empty()) message["thinking"] = std::exchange(thinking_, {});
+      if (!calls.empty()) message["tool_calls"] = calls;
+      body["message"] = std::move(message);
+    } else {
+      body["response"] = std::exchange(content_, {});
+      if (!thinking_.empty()) body["thinking"] = std::exchange(thinking_, {});
+    }
+    return body;
+  }
+
+  void give(const Json& calls, std::string& out) {
+    if (!streams_) {
+      calls_.insert(calls_.end(), calls.begin(), calls.end());
+      return;
+    }
+    if (content_.empty() && thinking_.empty() && calls.empty()) return;
+    Json body = body_with(calls);
+    body["done"] = false;
+    out += to_text(body) + "\n";
+  }
+
+  const bool is_chat_;
+  const bool streams_;
+  const Json opening_;
+  std::string content_, thinking_;  // not yet sent
+  Json call_;                       // that is not whole yet, or null
+  Json calls_ = Json::array();      // of a document
+  engine::FinishReason reason_ = engine::FinishReason::stop;
+};
+
+std::string parameter_size(uint64_t parameters) {
+  const double count = static_cast<double>(parameters);
+  return count >= 1e9 ? fmt::format("{:.1f}B", count / 1e9) : fmt::format("{:.2f}M", count / 1e6);
+}
+
+Json details_of(const engine::ModelInfo& info) {
+  return {{"parent_model", ""},
+          {"format", "gguf"},
+          {"family", info.architecture},
+          {"families", {info.architecture}},
+          {"parameter_size", parameter_size(info.parameters)},
+          {"quantization_level", ""}};
+}
+
+}  // namespace
+
+std::unique_ptr<Answer> make_answer(const OllamaRequest& request, AnswerHead head) {
+  return std::make_unique<OllamaAnswer>(request, head);
+}
+
+std::string ollama_loaded_body(const OllamaRequest& request, const AnswerHead& head) {
+  Json body = {{"model", head.model}, {"created_at", utc_time(head.created_s)}};
+  if (request.kind == OllamaRequest::Kind::chat) {
+    body["message"] = {{"role", "assistant"}, {"content", ""}};
+  } else {
+    body["response"] = "";
+  }
+  body["done"] = true;
+  body["done_reason"] = request.unloads ? "unload" : "load";
+  return to_text(body);
+}
+
+const ServedModel& find_ollama_model(std::span<const ServedModel> models, const std::string& name) {
+  constexpr std::string_view latest = ":latest";
+  const bool is_served = std::any_of(models.begin(), models.end(),
+                                     [&](const ServedModel& model) { return model.name == name; });
+  if (is_served || !name.ends_with(latest)) return find_model(models, name);
+  return find_model(models, name.substr(0, name.size() - latest.size()));
+}
+
+std::string ollama_tags_body(std::span<const ServedModel> models) {
+  Json list = Json::array();
+  for (const ServedModel& model : models) {
+    const engine::ModelInfo& info = model.engine->model_info();
+    list.push_back({{"name", model.name},
+                    {"model", model.name},
+                    {"modified_at", utc_time(model.created_s)},
+                    {"size", info.file_bytes},
+                    {"details", details_of(info)}});
+  }
+  return to_text({{"models", std::move(list)}});
+}
+
+std::string ollama_show_body(const ServedModel& model) {
+  const engine::ModelInfo& info = model.engine->model_info();
+  const text::ChatTemplate& chat_template = model.engine->chat_template();
+  Json capabilities = {"completion", "tools"};
+  const bool thinks = chat_template.opens_reasoning() ||
+                      chat_template.source().find(text::think_open_tag) != std::string::npos;
+  if (thinks) capabilities.push_back("thinking");
+  return to_text({{"modified_at", utc_time(model.created_s)},
+                  {"template", chat_template.source()},
+                  {"parameters", fmt::format("temperature {}\ntop_p {}", model.sampling.temperature,
+                                             model.sampling.top_p)},
+                  {"details", details_of(info)},
+                  {"model_info",
+                   {{"general.architecture", info.architecture},
+                    {"general.name", info.name},
+                    {"general.parameter_count", info.parameters},
+                    {info.architecture + ".context_length", info.trained_context_tokens}}},
+                  {"capabilities", std::move(capabilities)}});
+}
+
+std::string ollama_version_body() { return "{\"version\":\"" RIDGE_VERSION "\"}"; }
+
+}  // namespace ridge::api

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "api/answer.h"
+#include "api/ollama_request.h"
+#include "api/served_model.h"
+
+namespace ridge::api {
+
+// Lines of JSON, or one document; the last has "done": true and the figures.
+std::unique_ptr<Answer> make_answer(const OllamaRequest& request, AnswerHead head);
+
+// The answer to a request that asks nothing (OllamaRequest::is_empty).
+std::string ollama_loaded_body(const OllamaRequest& request, const AnswerHead& head);
+
+// As find_model, but Ollama's clients may write ":latest" behind a name that has no tag.
+const ServedModel& find_ollama_model(std::span<const ServedModel> models, const std::string& name);
+
+// GET /api/tags.
+std::string ollama_tags_body(std::span<const ServedModel> models);
+// POST /api/show.
+std::string ollama_show_body(const ServedModel& model);
+// GET /api/version.
+std::string ollama_version_body();
+
+}  // namespace ridge::api

@@ -1,0 +1,50 @@
+#include "api/parted_answer.h"
+
+#include <nlohmann/json.hpp>
+
+namespace ridge::api {
+
+void PartedAnswer::add(int, const engine::Delta& delta, std::string& out) {
+  extend(Kind::reasoning, delta.reasoning, out);
+  extend(Kind::text, delta.content, out);
+  for (const text::ToolCallPiece& piece : delta.tool_calls) {
+    if (piece.begins) open(Kind::call, piece.name, out);
+    extend(Kind::call, piece.arguments, out);
+  }
+  if (!delta.stop_sequence.empty()) stop_sequence_ = delta.stop_sequence;
+}
+
+void PartedAnswer::finish_choice(int, engine::FinishReason reason, std::string& out) {
+  reason_ = reason;
+  close(out);
+}
+
+void PartedAnswer::open(Kind kind, const std::string& name, std::string& out) {
+  close(out);
+  parts_.push_back(
+      {.kind = kind, .index = parts_.size(), .id = {}, .call_id = {}, .name = name, .text = {}});
+  is_open_ = true;
+  open_part(parts_.back(), out);
+}
+
+void PartedAnswer::extend(Kind kind, std::string_view piece, std::string& out) {
+  if (piece.empty()) return;
+  if (!is_open_ || parts_.back().kind != kind) open(kind, {}, out);
+  parts_.back().text += piece;
+  extend_part(parts_.back(), piece, out);
+}
+
+void PartedAnswer::close(std::string& out) {
+  if (!is_open_) return;
+  is_open_ = false;
+  close_part(parts_.back(), out);
+}
+
+Json arguments_object(const std::string& text) {
+  if (text.empty()) return Json::object();
+  Json parsed = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (parsed.is_object()) return parsed;
+  return {{"invalid_json", text}};
+}
+
+}  // namespace ridge::api

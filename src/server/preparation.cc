@@ -1,0 +1,194 @@
+#include "server/preparation.h"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "api/answer_rules.h"
+#include "api/anthropic_answer.h"
+#include "api/anthropic_request.h"
+#include "api/chat_request.h"
+#include "api/completion_request.h"
+#include "api/model_list.h"
+#include "api/ollama_answer.h"
+#include "api/ollama_request.h"
+#include "api/prompt.h"
+#include "api/responses_answer.h"
+#include "api/responses_request.h"
+
+namespace ridge::server {
+namespace {
+
+api::AnswerHead answer_head(std::string_view prefix, const api::ServedModel& model,
+                            const std::vector<engine::Request>& requests) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  api::AnswerHead head = {
+      .id = api::random_id(prefix),
+      .created_s = std::chrono::duration_cast<std::chrono::seconds>(now).count(),
+      .model = model.name,
+      .fingerprint = model.fingerprint};
+  for (const engine::Request& request : requests) {
+    head.prompt_tokens += static_cast<int>(request.prompt_tokens.size());
+  }
+  return head;
+}
+
+// What a request becomes once its format has been read.
+struct Reading {
+  const api::ServedModel* model = nullptr;
+  bool needs_grammar = false;
+  std::string_view id_prefix;  // of the answer
+  std::function<std::vector<engine::Request>()> make_requests;
+  std::function<std::unique_ptr<api::Answer>(api::AnswerHead)> make_answer;
+};
+
+Prepared run(const Reading& reading) {
+  Prepared prepared;
+  prepared.model = reading.model;
+  prepared.requests = reading.make_requests();
+  api::AnswerHead head = answer_head(reading.id_prefix, *reading.model, prepared.requests);
+  prepared.answer_id = head.id;
+  prepared.answer = reading.make_answer(std::move(head));
+  return prepared;
+}
+
+Prepared prepare(Reading reading) {
+  if (!reading.needs_grammar) return run(reading);
+  Prepared prepared;
+  prepared.model = reading.model;
+  prepared.rest = [reading = std::move(reading)] { return run(reading); };
+  return prepared;
+}
+
+std::vector<engine::Request> requests_of(const api::ChatRequest& chat,
+                                         const api::ServedModel& model, const std::string& id) {
+  std::vector<engine::Request> requests;
+  requests.push_back(api::prepare(chat, model, id));
+  return requests;
+}
+
+std::vector<engine::Request> requests_of(const api::CompletionRequest& completion,
+                                         const api::ServedModel& model, const std::string& id) {
+  return api::prepare(completion, model, id);
+}
+
+// `core` is what the engine request is made of: the request itself or its conversation.
+template <typename Request, typename Core>
+Prepared prepare_generation(const Service& service, const Asked& asked, std::string_view id_prefix,
+                            std::shared_ptr<const Request> request, const Core& core) {
+  const api::ServedModel& model = api::find_model(service.models, core.generation.model);
+  return prepare({.model = &model,
+                  .needs_grammar = api::needs_grammar(core),
+                  .id_prefix = id_prefix,
+                  .make_requests = [request, &core, &model,
+                                    id = asked.id] { return requests_of(core, model, id); },
+                  .make_answer =
+                      [request](api::AnswerHead head) {
+                        return api::make_answer(*request, std::move(head));
+                      }});
+}
+
+template <typename Request>
+std::shared_ptr<const Request> shared(Request request) {
+  return std::make_shared<const Request>(std::move(request));
+}
+
+Prepared prepare_token_count(const Service& service, const api::Json& body) {
+  const api::ChatRequest chat = api::parse_count_tokens_request(body);
+  Prepared prepared;
+  prepared.model = &api::find_model(service.models, chat.generation.model);
+  prepared.document = api::token_count_body(api::count_prompt_tokens(chat, *prepared.model));
+  return prepared;
+}
+
+Prepared prepare_response(Service& service, const Asked& asked, const api::Json& body) {
+  const auto find = [&](const std::string& id) { return service.responses.find(asked.group, id); };
+  const auto request = shared(api::parse_responses_request(body, find));
+  const api::ServedModel& model = api::find_model(service.models, request->chat.generation.model);
+  std::function<void(api::StoredResponse &&)> keep;
+  if (request->store) {
+    keep = [&store = service.responses, owner = asked.group](api::StoredResponse&& response) {
+      store.put(owner, std::move(response));
+    };
+  }
+  return prepare(
+      {.model = &model,
+       .needs_grammar = api::needs_grammar(request->chat),
+       .id_prefix = "resp_",
+       .make_requests = [request, &model,
+                         id = asked.id] { return requests_of(request->chat, model, id); },
+       .make_answer =
+           [request, &model, keep](api::AnswerHead head) {
+             return api::make_answer(*request, std::move(head), model.sampling, keep);
+           }});
+}
+
+Prepared prepare_ollama(const Service& service, const Asked& asked, api::OllamaRequest parsed) {
+  const auto request = shared(std::move(parsed));
+  const api::ServedModel& model =
+      api::find_ollama_model(service.models, request->generation().model);
+  if (request->is_empty) {
+    Prepared prepared;
+    prepared.model = &model;
+    prepared.document = api::ollama_loaded_body(*request, answer_head("", model, {}));
+    return prepared;
+  }
+  return std::visit(
+      [&](const auto& core) {
+        return prepare({.model = &model,
+                        .needs_grammar = api::needs_grammar(core),
+                        .id_prefix = "ollama-",
+                        .make_requests = [request, &core, &model,
+                                          id = asked.id] { return requests_of(core, model, id); },
+                        .make_answer =
+                            [request](api::AnswerHead head) {
+                              return api::make_answer(*request, std::move(head));
+                            }});
+      },
+      request->core);
+}
+
+Prepared prepare_ollama_show(const Service& service, const api::Json& body) {
+  Prepared prepared;
+  prepared.model = &api::find_ollama_model(service.models, api::parse_ollama_show(body));
+  prepared.document = api::ollama_show_body(*prepared.model);
+  return prepared;
+}
+
+}  // namespace
+
+Prepared prepare_body(Service& service, const Asked& asked, const std::string& body) {
+  const api::Json document = api::parse_json(body);
+  switch (asked.route) {
+    case Route::messages: {
+      const auto request = shared(api::parse_anthropic_request(document));
+      return prepare_generation(service, asked, "msg_", request, request->chat);
+    }
+    case Route::count_tokens:
+      return prepare_token_count(service, document);
+    case Route::responses:
+      return prepare_response(service, asked, document);
+    case Route::ollama_chat:
+      return prepare_ollama(service, asked, api::parse_ollama_chat(document));
+    case Route::ollama_generate:
+      return prepare_ollama(service, asked, api::parse_ollama_generate(document));
+    case Route::ollama_show:
+      return prepare_ollama_show(service, document);
+    case Route::completions: {
+      const auto request = shared(api::parse_completion_request(document));
+      return prepare_generation(service, asked, "cmpl-", request, *request);
+    }
+    default: {
+      const auto request = shared(api::parse_chat_request(document));
+      return prepare_generation(service, asked, "chatcmpl-", request, *request);
+    }
+  }
+}
+
+api::ErrorStyle error_style_of(Route route, std::string_view target) {
+  if (target.starts_with("/api/")) return api::ErrorStyle::ollama;
+  const bool is_anthropic = route == Route::messages || route == Route::count_tokens;
+  return is_anthropic ? api::ErrorStyle::anthropic : api::ErrorStyle::openai;
+}
+
+}  // namespace ridge::server

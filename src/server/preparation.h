@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/answer.h"
+#include "api/error_body.h"
+#include "server/route.h"
+#include "server/service.h"
+
+namespace ridge::server {
+
+// A request after the text work; or, where a grammar must be compiled for it, what is left to do.
+struct Prepared {
+  const api::ServedModel* model = nullptr;
+  std::vector<engine::Request> requests;
+  std::unique_ptr<api::Answer> answer;
+  std::string answer_id;
+  std::optional<std::string> document;  // the whole answer, where no engine has to work for it
+  std::function<Prepared()> rest;
+};
+
+// What is asked, and by whom.
+struct Asked {
+  Route route = Route::unknown;
+  std::string id;     // of the request
+  std::string group;  // as engine::Request has it
+};
+
+// Reads the body of a POST in the format of its route. Belongs on a text thread, and `rest` on one
+// for grammars. Throws what is wrong with the body. The service must outlive what is returned.
+Prepared prepare_body(Service& service, const Asked& asked, const std::string& body);
+
+// Whose form the errors of a route have; `target` tells it where there is no such route.
+api::ErrorStyle error_style_of(Route route, std::string_view target);
+
+}  // namespace ridge::server
