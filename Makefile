@@ -81,6 +81,15 @@ test-integration: build/venv/.installed
 	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "integration tests" \
 	  $(VENV_PYTHON) -m pytest -rs tests/integration
 
+build/clients-venv/.installed: tests/clients/requirements.txt
+	@tools/stage "Python packages" bash -c 'python3 -m venv --clear build/clients-venv && \
+	  build/clients-venv/bin/python -m pip install --quiet --disable-pip-version-check -r $<'
+	@touch $@
+
+test-clients: build build/clients-venv/.installed ## heavy clients against a release: lm-eval, schemathesis
+	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "heavy clients" \
+	  build/clients-venv/bin/python -m pytest -rP tests/clients
+
 test-asan: ## the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/bootstrap test
 	@$(STAGE) "configure asan-ubsan" cmake --preset asan-ubsan

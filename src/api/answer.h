@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/request.h"
@@ -12,6 +14,8 @@ namespace ridge::api {
 
 struct ChatRequest;
 struct CompletionRequest;
+struct EmbeddingRequest;
+struct RankingRequest;
 
 inline constexpr std::string_view event_stream_type = "text/event-stream; charset=utf-8";
 // A comment, which clients skip: keeps proxies from closing a stream that waits.
@@ -24,6 +28,12 @@ struct AnswerHead {
   std::string model;
   std::string fingerprint;
   int prompt_tokens = 0;  // of all prompts
+};
+
+// What an answer with `echo` begins with.
+struct EchoedPrompt {
+  std::string text;
+  engine::TokenLogprob first;  // its first token, which nothing predicts
 };
 
 // Turns what the engine says about one request into the body that the client reads, in the wire
@@ -39,6 +49,11 @@ class Answer {
   // Of a stream; documents are JSON.
   virtual std::string_view stream_type() const { return event_stream_type; }
   virtual void begin(std::string& out) = 0;
+  // The prompt whose first choice this is, scored: all of its tokens but the first. Before `add`.
+  virtual void add_prompt(int /*first_choice*/, std::span<const engine::TokenInfo> /*tokens*/,
+                          std::string& /*out*/) {}
+  // What stands for a prompt, where that is all that is asked for: [hidden], not normalised.
+  virtual void add_embedding(int /*choice*/, std::vector<float>&& /*embedding*/) {}
   // `choice` counts over all prompts of the request.
   virtual void add(int choice, const engine::Delta& delta, std::string& out) = 0;
   virtual void finish_choice(int choice, engine::FinishReason reason, std::string& out) = 0;
@@ -50,7 +65,11 @@ class Answer {
 };
 
 std::unique_ptr<Answer> make_answer(const ChatRequest& request, AnswerHead head);
-std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead head);
+// `echoes`: one for each prompt where the request has `echo`, else none.
+std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead head,
+                                    std::vector<EchoedPrompt> echoes = {});
+std::unique_ptr<Answer> make_answer(const EmbeddingRequest& request, AnswerHead head);
+std::unique_ptr<Answer> make_answer(const RankingRequest& request, AnswerHead head);
 
 // `prefix` followed by 24 random letters and digits.
 std::string random_id(std::string_view prefix);

@@ -46,14 +46,39 @@ void append_choice(std::string& out, std::size_t index, std::string_view text,
 
 class CompletionStream final : public Answer {
  public:
-  CompletionStream(const CompletionRequest& request, const AnswerHead& head)
+  CompletionStream(const CompletionRequest& request, const AnswerHead& head,
+                   std::vector<EchoedPrompt> echoes)
       : include_usage_(request.generation.include_usage),
         with_logprobs_(request.top_logprobs >= 0),
+        choices_per_prompt_(request.generation.choices),
         opening_("data: " + open_document(head)),
+        echoes_(std::move(echoes)),
         logprobs_(choices_of(request)) {}
 
   bool streams() const override { return true; }
-  void begin(std::string&) override {}
+
+  // With logprobs, a prompt is sent once it is scored.
+  void begin(std::string& out) override {
+    if (with_logprobs_) return;
+    for (std::size_t i = 0; i < echoes_.size(); ++i) {
+      const int first_choice = static_cast<int>(i) * choices_per_prompt_;
+      for (int n = 0; n < choices_per_prompt_; ++n) {
+        append_event(out, first_choice + n, echoes_[i].text, nullptr, {});
+      }
+    }
+  }
+
+  void add_prompt(int first_choice, std::span<const engine::TokenInfo> tokens,
+                  std::string& out) override {
+    if (!with_logprobs_) return;
+    const EchoedPrompt& echo = echoes_.at(static_cast<std::size_t>(first_choice) /
+                                          static_cast<std::size_t>(choices_per_prompt_));
+    for (int choice = first_choice; choice < first_choice + choices_per_prompt_; ++choice) {
+      CompletionLogprobs& logprobs = logprobs_.at(static_cast<std::size_t>(choice));
+      logprobs.add_prompt(echo.text, echo.first, tokens);
+      append_event(out, choice, echo.text, &logprobs, {});
+    }
+  }
 
   void add(int choice, const engine::Delta& delta, std::string& out) override {
     const std::string text = delta.reasoning + delta.content;
@@ -88,19 +113,39 @@ class CompletionStream final : public Answer {
 
   const bool include_usage_;
   const bool with_logprobs_;
+  const int choices_per_prompt_;
   const std::string opening_;
+  const std::vector<EchoedPrompt> echoes_;    // for each prompt, or none
   std::vector<CompletionLogprobs> logprobs_;  // for each choice
 };
 
 class CompletionDocument final : public Answer {
  public:
-  CompletionDocument(const CompletionRequest& request, const AnswerHead& head)
+  CompletionDocument(const CompletionRequest& request, const AnswerHead& head,
+                     std::vector<EchoedPrompt> echoes)
       : with_logprobs_(request.top_logprobs >= 0),
+        choices_per_prompt_(static_cast<std::size_t>(request.generation.choices)),
         opening_(open_document(head)),
+        echoes_(std::move(echoes)),
         choices_(choices_of(request)) {}
 
   bool streams() const override { return false; }
-  void begin(std::string&) override {}
+
+  void begin(std::string&) override {
+    for (std::size_t i = 0; i < echoes_.size() * choices_per_prompt_; ++i) {
+      choices_[i].text = echoes_[i / choices_per_prompt_].text;
+    }
+  }
+
+  void add_prompt(int first_choice, std::span<const engine::TokenInfo> tokens,
+                  std::string&) override {
+    if (!with_logprobs_) return;
+    const auto first = static_cast<std::size_t>(first_choice);
+    const EchoedPrompt& echo = echoes_.at(first / choices_per_prompt_);
+    for (std::size_t i = first; i < first + choices_per_prompt_; ++i) {
+      choices_.at(i).logprobs.add_prompt(echo.text, echo.first, tokens);
+    }
+  }
 
   void add(int choice, const engine::Delta& delta, std::string&) override {
     Choice& to = choices_.at(static_cast<std::size_t>(choice));
@@ -135,15 +180,20 @@ class CompletionDocument final : public Answer {
   };
 
   const bool with_logprobs_;
+  const std::size_t choices_per_prompt_;
   const std::string opening_;
+  const std::vector<EchoedPrompt> echoes_;  // for each prompt, or none
   std::vector<Choice> choices_;
 };
 
 }  // namespace
 
-std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead head) {
-  if (request.generation.stream) return std::make_unique<CompletionStream>(request, head);
-  return std::make_unique<CompletionDocument>(request, head);
+std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead head,
+                                    std::vector<EchoedPrompt> echoes) {
+  if (request.generation.stream) {
+    return std::make_unique<CompletionStream>(request, head, std::move(echoes));
+  }
+  return std::make_unique<CompletionDocument>(request, head, std::move(echoes));
 }
 
 }  // namespace ridge::api

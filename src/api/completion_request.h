@@ -1,13 +1,12 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <variant>
 #include <vector>
 
 #include "api/generation_fields.h"
 #include "api/json_text.h"
 #include "api/output_form.h"
+#include "api/prompt_text.h"
 
 namespace ridge::api {
 
@@ -15,12 +14,11 @@ inline constexpr int max_prompts = 64;
 inline constexpr int max_choices_in_all = 128;        // prompts · n
 inline constexpr int default_completion_tokens = 16;  // OpenAI's, where max_tokens is absent
 
-using PromptText = std::variant<std::string, std::vector<int32_t>>;
-
 // POST /v1/completions, checked.
 struct CompletionRequest {
   GenerationFields generation;
   int top_logprobs = -1;  // as in SamplingParams
+  bool echo = false;      // each answer begins with its prompt
   OutputForm form;
   std::vector<PromptText> prompts;  // 1 to max_prompts; choices of the i-th begin at i · n
 };

@@ -11,6 +11,7 @@ namespace ridge::api {
 namespace {
 
 constexpr std::size_t max_model_name_bytes = 1024;
+constexpr double max_timeout_ms = 24.0 * 60 * 60 * 1000;
 
 std::vector<std::pair<int32_t, float>> parse_logit_bias(const Fields& body) {
   const std::optional<Fields> object = body.object("logit_bias");
@@ -41,10 +42,10 @@ std::optional<uint64_t> parse_seed(const Fields& body) {
   return static_cast<uint64_t>(*body.integer("seed", INT64_MIN, INT64_MAX));
 }
 
-std::optional<int> parse_max_tokens(const Fields& body) {
+std::optional<int> parse_max_tokens(const Fields& body, int least_tokens) {
   // The newer name wins, as in OpenAI's own service.
   for (const char* name : {"max_completion_tokens", "max_tokens"}) {
-    const auto value = body.integer(name, 1, max_requested_tokens);
+    const auto value = body.integer(name, least_tokens, max_requested_tokens);
     if (value) return static_cast<int>(*value);
   }
   return std::nullopt;
@@ -70,6 +71,13 @@ void parse_stream(const Fields& body, GenerationFields& fields) {
 }
 
 }  // namespace
+
+std::optional<Clock::Duration> parse_timeout(const Fields& body) {
+  const auto timeout_ms = body.number("timeout_ms", 0, max_timeout_ms, /*open_low=*/true);
+  if (!timeout_ms) return std::nullopt;
+  const std::chrono::duration<double, std::milli> timeout(*timeout_ms);
+  return std::chrono::duration_cast<Clock::Duration>(timeout);
+}
 
 std::vector<std::string> parse_stop(const Fields& body, std::string_view name) {
   const Json* value = body.find(name);
@@ -111,7 +119,7 @@ std::string parse_model_name(const Fields& body, std::string_view name) {
   return body.string(name, max_model_name_bytes).value_or("");
 }
 
-GenerationFields parse_generation_fields(const Fields& body) {
+GenerationFields parse_generation_fields(const Fields& body, int least_tokens) {
   GenerationFields fields;
   fields.model = parse_model_name(body);
   read_sampling(body, fields);
@@ -119,10 +127,11 @@ GenerationFields parse_generation_fields(const Fields& body) {
       body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
   fields.logit_bias = parse_logit_bias(body);
   fields.stop = parse_stop(body, "stop");
-  fields.max_tokens = parse_max_tokens(body);
+  fields.max_tokens = parse_max_tokens(body, least_tokens);
   fields.min_tokens =
       static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
   fields.choices = static_cast<int>(body.integer("n", 1, max_choices).value_or(1));
+  fields.timeout = parse_timeout(body);
   parse_stream(body, fields);
   if (fields.max_tokens && fields.min_tokens > *fields.max_tokens) {
     throw Error(ErrorCode::invalid_argument,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/fields.h"
+#include "base/clock.h"
 #include "sampling/sampling_params.h"
 
 namespace ridge::api {
@@ -45,7 +46,8 @@ struct GenerationFields {
   bool ignore_eos = false;
   int choices = 1;
   bool stream = false;
-  bool include_usage = false;  // stream_options.include_usage
+  bool include_usage = false;              // stream_options.include_usage
+  std::optional<Clock::Duration> timeout;  // as engine::Request::deadline
 };
 
 // Reads the fields that all formats call by the same names: temperature, top_p, top_k, min_p,
@@ -57,8 +59,12 @@ std::string parse_model_name(const Fields& body, std::string_view name = "model"
 // A string or an array of strings, none empty.
 std::vector<std::string> parse_stop(const Fields& body, std::string_view name);
 
-// Throws Error(invalid_argument) naming the field at fault.
-GenerationFields parse_generation_fields(const Fields& body);
+// Throws Error(invalid_argument) naming the field at fault. `least_tokens`: the smallest
+// max_tokens, 0 or 1.
+GenerationFields parse_generation_fields(const Fields& body, int least_tokens = 1);
+
+// timeout_ms, above 0 and at most a day: what has not been answered by then fails.
+std::optional<Clock::Duration> parse_timeout(const Fields& body);
 
 // `top_logprobs` as in SamplingParams.
 sampling::SamplingParams sampling_params(const GenerationFields& fields,

@@ -43,6 +43,21 @@ bool is_whole_text(std::string_view bytes) {
   return whole == bytes && !assembler.holds_bytes();
 }
 
+constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
+
+// Takes what a token shows off the front of a text. Where a text begins, a SentencePiece token may
+// have a space that the text lacks; where its bytes form no character, the text has U+FFFD.
+std::string_view take_shown(std::string_view& text, std::string_view bytes, bool at_start) {
+  if (at_start && bytes.starts_with(' ') && !text.starts_with(bytes)) bytes.remove_prefix(1);
+  if (!text.starts_with(bytes) && text.starts_with(replacement_character)) {
+    bytes = replacement_character;
+  }
+  if (!text.starts_with(bytes)) return {};
+  const std::string_view shown = text.substr(0, bytes.size());
+  text.remove_prefix(bytes.size());
+  return shown;
+}
+
 void separate(std::string& list) {
   if (!list.empty()) list += ',';
 }
@@ -74,22 +89,53 @@ std::string completion_token_name(std::string_view bytes) {
   return name;
 }
 
+void CompletionLogprobs::add_name(std::string_view bytes) {
+  for (std::string* list : {&tokens_, &logprobs_, &tops_, &offsets_}) separate(*list);
+  append_json_string(tokens_, completion_token_name(bytes));
+  fmt::format_to(std::back_inserter(offsets_), "{}", offset_characters_);
+}
+
+// The picked token is among its alternatives, as in OpenAI's service: with it, a client can tell
+// whether it was the best.
+void CompletionLogprobs::add_token(const engine::TokenInfo& token) {
+  add_name(token.picked.bytes);
+  append_json_number(logprobs_, token.picked.logprob);
+  tops_ += '{';
+  bool has_picked = false;
+  const auto append_top = [&](const engine::TokenLogprob& top) {
+    if (tops_.back() != '{') tops_ += ',';
+    append_json_string(tops_, completion_token_name(top.bytes));
+    tops_ += ':';
+    append_json_number(tops_, top.logprob);
+  };
+  for (const engine::TokenLogprob& top : token.top) {
+    append_top(top);
+    has_picked |= top.token == token.picked.token;
+  }
+  if (!has_picked) append_top(token.picked);
+  tops_ += '}';
+}
+
 void CompletionLogprobs::add(std::span<const engine::TokenInfo> tokens) {
   for (const engine::TokenInfo& token : tokens) {
-    for (std::string* list : {&tokens_, &logprobs_, &tops_, &offsets_}) separate(*list);
-    append_json_string(tokens_, completion_token_name(token.picked.bytes));
-    append_json_number(logprobs_, token.picked.logprob);
-    fmt::format_to(std::back_inserter(offsets_), "{}", offset_characters_);
+    add_token(token);
     offset_characters_ += count_characters(token.picked.bytes);
-    tops_ += '{';
-    for (std::size_t i = 0; i < token.top.size(); ++i) {
-      if (i > 0) tops_ += ',';
-      append_json_string(tops_, completion_token_name(token.top[i].bytes));
-      tops_ += ':';
-      append_json_number(tops_, token.top[i].logprob);
-    }
-    tops_ += '}';
   }
+}
+
+void CompletionLogprobs::add_prompt(std::string_view text, const engine::TokenLogprob& first,
+                                    std::span<const engine::TokenInfo> tokens) {
+  std::string_view rest = text;
+  add_name(first.bytes);
+  logprobs_ += "null";
+  tops_ += "null";
+  offset_characters_ += count_characters(take_shown(rest, first.bytes, /*at_start=*/true));
+  for (const engine::TokenInfo& token : tokens) {
+    const bool at_start = rest.size() == text.size();
+    add_token(token);
+    offset_characters_ += count_characters(take_shown(rest, token.picked.bytes, at_start));
+  }
+  offset_characters_ += count_characters(rest);
 }
 
 void CompletionLogprobs::append_and_clear(std::string& out) {

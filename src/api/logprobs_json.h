@@ -21,12 +21,20 @@ std::string completion_token_name(std::string_view bytes);
 // text_offset (in characters from the start of the text, as Python's strings count).
 class CompletionLogprobs {
  public:
+  // The prompt that the text begins with; before any `add`. `first` is its first token, whose
+  // logprob is null, since nothing predicts it; `tokens` are the others. A token that the text does
+  // not show, such as a BOS that was put before it, takes no characters.
+  void add_prompt(std::string_view text, const engine::TokenLogprob& first,
+                  std::span<const engine::TokenInfo> tokens);
   void add(std::span<const engine::TokenInfo> tokens);
   bool empty() const { return tokens_.empty(); }
   // Appends the object for what was added since the last call.
   void append_and_clear(std::string& out);
 
  private:
+  void add_token(const engine::TokenInfo& token);
+  void add_name(std::string_view bytes);
+
   std::string tokens_, logprobs_, tops_, offsets_;  // elements, separated by commas
   std::size_t offset_characters_ = 0;
 };

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "api/answer_rules.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
 #include "api/conversation_form.h"
+#include "api/embedding_request.h"
+#include "api/ranking_request.h"
 #include "base/error.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -25,16 +28,6 @@ void check_fits(std::size_t prompt_tokens, const ServedModel& model, const std::
               param);
 }
 
-void check_ids(const std::vector<int32_t>& ids, const std::string& param, int vocab_size) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < vocab_size) continue;
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("'{}' has the token id {} at place {}; this model's ids end at {}",
-                            param, ids[i], i, vocab_size - 1),
-                param);
-  }
-}
-
 engine::Request continue_prompt(const GenerationFields& fields, const ServedModel& model,
                                 int default_tokens, int top_logprobs) {
   engine::Request request;
@@ -47,12 +40,40 @@ engine::Request continue_prompt(const GenerationFields& fields, const ServedMode
   request.ignore_eos = fields.ignore_eos;
   request.choices = fields.choices;
   request.stop = fields.stop;
+  request.deadline = fields.timeout;
   return request;
 }
 
-std::vector<int32_t> ids_of(const PromptText& prompt, const ServedModel& model) {
+engine::Request embed(const PromptText& text, const VectorFields& vectors, const ServedModel& model,
+                      const std::string& id, const std::string& param) {
+  engine::Request request;
+  request.id = id;
+  request.prompt_tokens = encode_prompt(text, model, param);
+  request.embedding = vectors.pooling;
+  request.deadline = vectors.timeout;
+  return request;
+}
+
+}  // namespace
+
+void check_ids(std::span<const int32_t> ids, const std::string& param, int vocab_size) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < vocab_size) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' has the token id {} at place {}; this model's ids end at {}",
+                            param, ids[i], i, vocab_size - 1),
+                param);
+  }
+}
+
+std::vector<int32_t> encode_prompt(const PromptText& prompt, const ServedModel& model,
+                                   const std::string& param) {
   if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
-    check_ids(*ids, "prompt", model.engine->model_info().vocab_size);
+    // A model may have rows for more ids than there are tokens.
+    check_ids(
+        *ids, param,
+        std::min(model.engine->model_info().vocab_size, model.engine->tokenizer().vocab_size()));
+    check_fits(ids->size(), model, param);
     return *ids;
   }
   const text::Tokenizer& tokenizer = model.engine->tokenizer();
@@ -61,23 +82,24 @@ std::vector<int32_t> ids_of(const PromptText& prompt, const ServedModel& model) 
   // A model has to begin somewhere: an empty prompt is the beginning of a text.
   if (ids.empty() && tokenizer.bos()) ids.push_back(*tokenizer.bos());
   if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  check_fits(ids.size(), model, param);
   return ids;
 }
 
-std::string render(const ChatRequest& chat, const ServedModel& model) {
+std::string render_chat(const ChatRequest& chat, const ServedModel& model,
+                        bool add_generation_prompt) {
   text::RenderOptions options;
+  options.add_generation_prompt = add_generation_prompt;
   if (chat.tools.may_call()) options.tools = &chat.tools.tools;
   options.variables = &chat.thinking.variables;
   return model.engine->chat_template().render(messages_for_template(chat, model), options);
 }
 
-std::vector<int32_t> encode(const std::string& prompt, const ServedModel& model) {
+std::vector<int32_t> encode_chat(const std::string& rendered, const ServedModel& model) {
   const bool add_special = !model.engine->chat_template().writes_bos();
-  return model.engine->tokenizer().encode(prompt,
+  return model.engine->tokenizer().encode(rendered,
                                           {.add_special = add_special, .parse_special = true});
 }
-
-}  // namespace
 
 engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::string id) {
   const int context = model.engine->model_info().context_tokens;
@@ -87,8 +109,8 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
       continue_prompt(chat.generation, model, default_tokens, chat.top_logprobs);
   request.id = std::move(id);
 
-  const std::string prompt = render(chat, model);
-  request.prompt_tokens = encode(prompt, model);
+  const std::string prompt = render_chat(chat, model);
+  request.prompt_tokens = encode_chat(prompt, model);
   check_fits(request.prompt_tokens.size(), model, chat.prompt_param);
 
   const text::ReasoningMode mode = model.engine->chat_template().reasoning_mode(prompt);
@@ -102,7 +124,7 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
 }
 
 int count_prompt_tokens(const ChatRequest& request, const ServedModel& model) {
-  return static_cast<int>(encode(render(request, model), model).size());
+  return static_cast<int>(encode_chat(render_chat(request, model), model).size());
 }
 
 std::vector<engine::Request> prepare(const CompletionRequest& completion, const ServedModel& model,
@@ -112,12 +134,56 @@ std::vector<engine::Request> prepare(const CompletionRequest& completion, const 
     engine::Request request = continue_prompt(completion.generation, model,
                                               default_completion_tokens, completion.top_logprobs);
     request.id = id;
-    request.prompt_tokens = ids_of(prompt, model);
-    check_fits(request.prompt_tokens.size(), model, "prompt");
+    request.prompt_tokens = encode_prompt(prompt, model, "prompt");
+    // Without an answer, the engine takes a request for its prompt's logprobs only.
+    const bool scores_prompt = completion.top_logprobs >= 0 || request.max_tokens == 0;
+    if (completion.echo && scores_prompt) {
+      request.prompt_logprobs = std::max(0, completion.top_logprobs);
+    }
     set_rules(completion, model, request);
     requests.push_back(std::move(request));
   }
   return requests;
+}
+
+std::vector<engine::Request> prepare(const EmbeddingRequest& embedding, const ServedModel& model,
+                                     const std::string& id) {
+  std::vector<engine::Request> requests;
+  for (const PromptText& input : embedding.inputs) {
+    requests.push_back(embed(input, embedding.vectors, model, id, "input"));
+  }
+  return requests;
+}
+
+std::vector<engine::Request> prepare(const RankingRequest& ranking, const ServedModel& model,
+                                     const std::string& id) {
+  const bool is_rerank = ranking.kind == RankingRequest::Kind::rerank;
+  std::vector<engine::Request> requests;
+  for (const std::string& query : ranking.queries) {
+    requests.push_back(embed(query, ranking.vectors, model, id, is_rerank ? "query" : "text_1"));
+  }
+  for (const std::string& document : ranking.documents) {
+    requests.push_back(
+        embed(document, ranking.vectors, model, id, is_rerank ? "documents" : "text_2"));
+  }
+  return requests;
+}
+
+std::vector<EchoedPrompt> echoed_prompts(const CompletionRequest& completion,
+                                         std::span<const engine::Request> requests,
+                                         const ServedModel& model) {
+  std::vector<EchoedPrompt> prompts;
+  if (!completion.echo) return prompts;
+  const text::Tokenizer& tokenizer = model.engine->tokenizer();
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const std::vector<int32_t>& tokens = requests[i].prompt_tokens;
+    const auto* text = std::get_if<std::string>(&completion.prompts[i]);
+    prompts.push_back(
+        {.text = text != nullptr ? *text : tokenizer.decode(tokens, /*skip_special=*/false),
+         .first = {.token = tokens.front(),
+                   .bytes = std::string(tokenizer.token_bytes(tokens.front()))}});
+  }
+  return prompts;
 }
 
 }  // namespace ridge::api

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "api/answer.h"
+#include "api/prompt_text.h"
 #include "api/served_model.h"
 #include "engine/request.h"
 
@@ -10,6 +14,8 @@ namespace ridge::api {
 
 struct ChatRequest;
 struct CompletionRequest;
+struct EmbeddingRequest;
+struct RankingRequest;
 
 // The text work of a request: the template is rendered and the prompt encoded. May take seconds for
 // a long prompt or a grammar (needs_grammar), so it belongs on no network thread. Throws
@@ -23,5 +29,30 @@ int count_prompt_tokens(const ChatRequest& request, const ServedModel& model);
 // One for each prompt, in their order.
 std::vector<engine::Request> prepare(const CompletionRequest& request, const ServedModel& model,
                                      const std::string& id);
+
+// One for each text that becomes a vector: inputs; or queries, then documents.
+std::vector<engine::Request> prepare(const EmbeddingRequest& request, const ServedModel& model,
+                                     const std::string& id);
+std::vector<engine::Request> prepare(const RankingRequest& request, const ServedModel& model,
+                                     const std::string& id);
+
+// What the answers to these requests begin with; empty unless `echo` is asked for.
+std::vector<EchoedPrompt> echoed_prompts(const CompletionRequest& completion,
+                                         std::span<const engine::Request> requests,
+                                         const ServedModel& model);
+
+// The tokens of a text as the model reads it: with BOS where the vocabulary says so; an empty one
+// is BOS, or EOS. Throws Error(invalid_argument) for ids that the model does not have and
+// Error(context_length), both naming `param`.
+std::vector<int32_t> encode_prompt(const PromptText& prompt, const ServedModel& model,
+                                   const std::string& param);
+
+// Throws Error(invalid_argument) where an id is not below `vocab_size`.
+void check_ids(std::span<const int32_t> ids, const std::string& param, int vocab_size);
+
+// A conversation as the model's template writes it, and the tokens of that.
+std::string render_chat(const ChatRequest& chat, const ServedModel& model,
+                        bool add_generation_prompt = true);
+std::vector<int32_t> encode_chat(const std::string& rendered, const ServedModel& model);
 
 }  // namespace ridge::api

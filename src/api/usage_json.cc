@@ -17,6 +17,11 @@ void append_usage(std::string& out, const engine::Usage& usage) {
                  usage.reasoning_tokens);
 }
 
+void append_prompt_usage(std::string& out, const engine::Usage& usage) {
+  fmt::format_to(std::back_inserter(out), "{{\"prompt_tokens\":{},\"total_tokens\":{}}}",
+                 usage.prompt_tokens, usage.prompt_tokens);
+}
+
 void add_usage(engine::Usage& usage, const engine::Usage& more) {
   usage.prompt_tokens += more.prompt_tokens;
   usage.cached_tokens += more.cached_tokens;

@@ -43,10 +43,10 @@ void AnswerQueue::push_delta(int choice, engine::Delta&& delta) {
 
 void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
   const auto same = std::find_if(events_.rbegin(), events_.rend(), [&](const AnswerEvent& event) {
-    return event.choice == choice && !event.finished;
+    return event.choice == choice && event.kind == AnswerEvent::Kind::text;
   });
   if (same == events_.rend()) {
-    events_.push_back({choice, std::move(delta), std::nullopt});
+    events_.push_back({.choice = choice, .delta = std::move(delta)});
     return;
   }
   engine::Delta& onto = same->delta;
@@ -64,14 +64,26 @@ void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
   std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(onto.tokens));
 }
 
-void AnswerQueue::push_choice_finish(int choice, engine::FinishReason reason) {
+void AnswerQueue::push(AnswerEvent&& event) {
   {
     std::lock_guard lock(mutex_);
-    events_.push_back({choice, {}, reason});
+    events_.push_back(std::move(event));
     if (woken_ || !wake_for_text_) return;
     woken_ = true;
   }
   wake_();
+}
+
+void AnswerQueue::push_prompt(int choice, std::vector<engine::TokenInfo>&& tokens) {
+  push({.kind = AnswerEvent::Kind::prompt, .choice = choice, .prompt = std::move(tokens)});
+}
+
+void AnswerQueue::push_embedding(int choice, std::vector<float>&& embedding) {
+  push({.kind = AnswerEvent::Kind::embedding, .choice = choice, .embedding = std::move(embedding)});
+}
+
+void AnswerQueue::push_choice_finish(int choice, engine::FinishReason reason) {
+  push({.kind = AnswerEvent::Kind::finished, .choice = choice, .reason = reason});
 }
 
 void AnswerQueue::push_finish(const engine::Finish& finish) {

@@ -11,11 +11,16 @@
 
 namespace ridge::server {
 
-// New text of one choice, or the end of one.
+// What the engine said of one choice.
 struct AnswerEvent {
+  enum class Kind { text, prompt, embedding, finished };
+
+  Kind kind = Kind::text;
   int choice = 0;
-  engine::Delta delta;
-  std::optional<engine::FinishReason> finished;  // with it, `delta` is empty
+  engine::Delta delta;                    // of text
+  std::vector<engine::TokenInfo> prompt;  // of the prompt whose first choice this is
+  std::vector<float> embedding;
+  engine::FinishReason reason = engine::FinishReason::stop;  // of what has finished
 };
 
 // How the whole answer ended.
@@ -36,6 +41,10 @@ class AnswerQueue {
   // only for the end.
   AnswerQueue(int requests, std::size_t max_bytes, bool wake_for_text, std::function<void()> wake);
 
+  // What stands for a prompt comes once for each, is bounded by the context, and so takes no part
+  // in `max_bytes`.
+  void push_prompt(int choice, std::vector<engine::TokenInfo>&& tokens);
+  void push_embedding(int choice, std::vector<float>&& embedding);
   void push_delta(int choice, engine::Delta&& delta);
   void push_choice_finish(int choice, engine::FinishReason reason);
   void push_finish(const engine::Finish& finish);
@@ -47,6 +56,7 @@ class AnswerQueue {
   bool overflowed() const;
 
  private:
+  void push(AnswerEvent&& event);
   void append_locked(int choice, engine::Delta&& delta);
 
   const std::size_t max_bytes_;

@@ -79,7 +79,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> run(const api::ServedModel& model, std::vector<engine::Request> requests,
                             api::Answer& answer, const std::string& answer_id);
   asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, api::Answer& answer);
-  asio::awaitable<AnswerEnd> send_document(AnswerQueue& queue, api::Answer& answer);
+  asio::awaitable<AnswerEnd> collect_document(AnswerQueue& queue, api::Answer& answer,
+                                              std::string& document);
+  asio::awaitable<void> send_document(const AnswerEnd& end, api::Answer& answer,
+                                      std::string& document);
   // False where `at_most` passed without news.
   asio::awaitable<bool> wait_for_news(std::chrono::milliseconds at_most);
   void notify();

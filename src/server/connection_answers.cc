@@ -7,7 +7,10 @@
 #include "api/json_text.h"
 #include "api/model_list.h"
 #include "api/ollama_answer.h"
+#include "api/openapi.h"
 #include "api/responses_request.h"
+#include "api/tokenize.h"
+#include "api/usage_json.h"
 #include "base/log.h"
 #include "server/connection.h"
 #include "server/metrics.h"
@@ -19,6 +22,10 @@ namespace {
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t max_document_bytes = 256u << 20;  // of an answer that is sent in one piece
 constexpr std::string_view plain_text = "text/plain; charset=utf-8";
+
+// Of one HTTP request at a time: many embeddings take turns with others' requests, and find room in
+// a queue that is bounded.
+constexpr std::size_t max_requests_at_once = 64;
 
 // Counts a request that an engine may be working on,
 // so that a drain waits for its answer to be sent.
@@ -46,11 +53,20 @@ Error error_of(const std::exception_ptr& failure) {
 
 // Shapes what has come; nullopt while more is to come.
 std::optional<AnswerEnd> collect(AnswerQueue& queue, api::Answer& answer, std::string& out) {
-  for (const AnswerEvent& event : queue.take()) {
-    if (!event.finished) {
-      answer.add(event.choice, event.delta, out);
-    } else if (engine::is_answer(*event.finished)) {
-      answer.finish_choice(event.choice, *event.finished, out);
+  for (AnswerEvent& event : queue.take()) {
+    switch (event.kind) {
+      case AnswerEvent::Kind::text:
+        answer.add(event.choice, event.delta, out);
+        break;
+      case AnswerEvent::Kind::prompt:
+        answer.add_prompt(event.choice, event.prompt, out);
+        break;
+      case AnswerEvent::Kind::embedding:
+        answer.add_embedding(event.choice, std::move(event.embedding));
+        break;
+      case AnswerEvent::Kind::finished:
+        if (engine::is_answer(event.reason)) answer.finish_choice(event.choice, event.reason, out);
+        break;
     }
   }
   return queue.end();
@@ -66,7 +82,9 @@ std::string hello_text(const Service& service, const std::string& host) {
       "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
       "\"Hello!\"}}]}}'\n\n"
-      "Also: /v1/completions, /v1/responses, /v1/models, /health, /metrics\n"
+      "Also: /v1/completions, /v1/embeddings, /v1/responses, /v1/models, /health, /metrics; "
+      "/openapi.json has "
+      "all\n"
       "For Anthropic clients: http://{1}, /v1/messages and /v1/messages/count_tokens\n"
       "For Ollama clients: http://{1}, /api/chat, /api/generate, /api/tags, /api/show\n",
       names, host, service.models.empty() ? "" : service.models.front().name);
@@ -139,6 +157,12 @@ asio::awaitable<void> Connection::answer_get() {
       co_await send(200, api::model_body(model));
       break;
     }
+    case Route::openapi:
+      co_await send(200, api::openapi_text());
+      break;
+    case Route::tokenizer_info:
+      co_await send(200, api::tokenizer_info(service_.models));
+      break;
     case Route::metrics:
       co_await send(200, metrics_text(service_.models, service_.connections), metrics_content_type);
       break;
@@ -211,6 +235,8 @@ asio::awaitable<void> Connection::send_error(const Error& error, int retry_after
   const std::string body = api::error_body(error, exchange_.id, exchange_.error_style);
   ResponseHead head = head_of(status);
   head.content_bytes = body.size();
+  // Clients repeat what timed out, though here a deadline of their own has passed.
+  if (error.code() == ErrorCode::timed_out) head.headers.emplace_back("x-should-retry", "false");
   if (status == 429 || status == 503 || status == 529) {
     head.headers.emplace_back("Retry-After", std::to_string(retry_after_s));
     head.headers.emplace_back("retry-after-ms", std::to_string(retry_after_s * 1000));
@@ -307,22 +333,40 @@ asio::awaitable<void> Connection::run(const api::ServedModel& model,
                                       const std::string& answer_id) {
   for (engine::Request& request : requests) request.group = exchange_.group;
   const bool streams = answer.streams();
-  const auto queue = std::make_shared<AnswerQueue>(
-      static_cast<int>(requests.size()),
-      streams ? service_.options.max_unsent_bytes : max_document_bytes, streams, make_wake());
-  Generation generation(model.engine, std::move(requests), queue);
-  const RunningRequests::Listing listing(service_.running_requests, exchange_.id, answer_id,
-                                         exchange_.group, generation);
-  on_news_ = [this, &generation, &queue = *queue] {
-    if (client_gone_ || queue.overflowed()) generation.cancel();
-  };
+  const std::size_t at_once = streams ? requests.size() : max_requests_at_once;
   AnswerEnd end;
-  if (streams) {
-    end = co_await stream_answer(*queue, answer);
-  } else {
-    end = co_await send_document(*queue, answer);
+  std::string document;
+  if (!streams) answer.begin(document);
+  int choices = 0;
+  for (std::size_t first = 0; first < requests.size() && !client_gone_; first += at_once) {
+    const std::span wave =
+        std::span(requests).subspan(first, std::min(at_once, requests.size() - first));
+    const auto queue = std::make_shared<AnswerQueue>(
+        static_cast<int>(wave.size()),
+        streams ? service_.options.max_unsent_bytes : max_document_bytes, streams, make_wake());
+    const int first_choice = choices;
+    for (const engine::Request& request : wave) choices += request.choices;
+    Generation generation(model.engine,
+                          {std::move_iterator(wave.begin()), std::move_iterator(wave.end())}, queue,
+                          first_choice);
+    const RunningRequests::Listing listing(service_.running_requests, exchange_.id, answer_id,
+                                           exchange_.group, generation);
+    on_news_ = [this, &generation, &queue = *queue] {
+      if (client_gone_ || queue.overflowed()) generation.cancel();
+    };
+    AnswerEnd wave_end;
+    if (streams) {
+      wave_end = co_await stream_answer(*queue, answer);
+    } else {
+      wave_end = co_await collect_document(*queue, answer, document);
+    }
+    on_news_ = nullptr;
+    api::add_usage(end.usage, wave_end.usage);
+    end.error = wave_end.error;
+    end.cancelled = wave_end.cancelled;
+    if (end.error || end.cancelled) break;
   }
-  on_news_ = nullptr;
+  if (!streams) co_await send_document(end, answer, document);
   note_end(model, end);
 }
 
@@ -385,20 +429,26 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::An
   }
 }
 
-asio::awaitable<AnswerEnd> Connection::send_document(AnswerQueue& queue, api::Answer& answer) {
-  std::string body;
+asio::awaitable<AnswerEnd> Connection::collect_document(AnswerQueue& queue, api::Answer& answer,
+                                                        std::string& document) {
   std::optional<AnswerEnd> end;
-  while (!(end = collect(queue, answer, body))) co_await wait_for_news(service_.options.heartbeat);
+  while (!(end = collect(queue, answer, document))) {
+    co_await wait_for_news(service_.options.heartbeat);
+  }
+  if (end->error || end->cancelled) end->error = failure_of(*end, queue);
+  co_return *end;
+}
+
+asio::awaitable<void> Connection::send_document(const AnswerEnd& end, api::Answer& answer,
+                                                std::string& document) {
   if (client_gone_) {
     exchange_.status = http_status(ErrorCode::cancelled);
-  } else if (end->error || end->cancelled) {
-    const Error error = failure_of(*end, queue);
-    co_await send_error(error);
+  } else if (end.error) {
+    co_await send_error(*end.error);
   } else {
-    answer.finish(end->usage, body);
-    co_await send(200, body);
+    answer.finish(end.usage, document);
+    co_await send(200, document);
   }
-  co_return *end;
 }
 
 Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) const {

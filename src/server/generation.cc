@@ -5,6 +5,12 @@ namespace {
 
 engine::RequestListener listen(std::shared_ptr<AnswerQueue> queue, int first_choice) {
   engine::RequestListener listener;
+  listener.on_prompt = [queue, first_choice](std::vector<engine::TokenInfo>&& tokens) {
+    queue->push_prompt(first_choice, std::move(tokens));
+  };
+  listener.on_embedding = [queue, first_choice](std::vector<float>&& embedding) {
+    queue->push_embedding(first_choice, std::move(embedding));
+  };
   listener.on_delta = [queue, first_choice](engine::Delta&& delta) {
     const int choice = first_choice + delta.choice;
     queue->push_delta(choice, std::move(delta));
@@ -20,9 +26,8 @@ engine::RequestListener listen(std::shared_ptr<AnswerQueue> queue, int first_cho
 
 Generation::Generation(std::shared_ptr<engine::Engine> engine,
                        std::vector<engine::Request> requests,
-                       const std::shared_ptr<AnswerQueue>& queue)
+                       const std::shared_ptr<AnswerQueue>& queue, int first_choice)
     : engine_(std::move(engine)) {
-  int first_choice = 0;
   try {
     for (engine::Request& request : requests) {
       const int choices = request.choices;

@@ -13,9 +13,9 @@ namespace ridge::server {
 class Generation {
  public:
   // Submits all or none; throws as Engine::submit. The queue was made for as many requests. Choices
-  // count on from prompt to prompt.
+  // count on from prompt to prompt, beginning with `first_choice`.
   Generation(std::shared_ptr<engine::Engine> engine, std::vector<engine::Request> requests,
-             const std::shared_ptr<AnswerQueue>& queue);
+             const std::shared_ptr<AnswerQueue>& queue, int first_choice = 0);
   ~Generation() { cancel(); }
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;

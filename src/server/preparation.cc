@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <utility>
 
 #include "api/answer_rules.h"
@@ -9,12 +10,15 @@
 #include "api/anthropic_request.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
+#include "api/embedding_request.h"
 #include "api/model_list.h"
 #include "api/ollama_answer.h"
 #include "api/ollama_request.h"
 #include "api/prompt.h"
+#include "api/ranking_request.h"
 #include "api/responses_answer.h"
 #include "api/responses_request.h"
+#include "api/tokenize.h"
 
 namespace ridge::server {
 namespace {
@@ -39,7 +43,8 @@ struct Reading {
   bool needs_grammar = false;
   std::string_view id_prefix;  // of the answer
   std::function<std::vector<engine::Request>()> make_requests;
-  std::function<std::unique_ptr<api::Answer>(api::AnswerHead)> make_answer;
+  std::function<std::unique_ptr<api::Answer>(api::AnswerHead, std::span<const engine::Request>)>
+      make_answer;
 };
 
 Prepared run(const Reading& reading) {
@@ -48,7 +53,7 @@ Prepared run(const Reading& reading) {
   prepared.requests = reading.make_requests();
   api::AnswerHead head = answer_head(reading.id_prefix, *reading.model, prepared.requests);
   prepared.answer_id = head.id;
-  prepared.answer = reading.make_answer(std::move(head));
+  prepared.answer = reading.make_answer(std::move(head), prepared.requests);
   return prepared;
 }
 
@@ -72,20 +77,55 @@ std::vector<engine::Request> requests_of(const api::CompletionRequest& completio
   return api::prepare(completion, model, id);
 }
 
+template <typename Request>
+std::unique_ptr<api::Answer> answer_to(const Request& request, api::AnswerHead head,
+                                       std::span<const engine::Request> /*requests*/,
+                                       const api::ServedModel& /*model*/) {
+  return api::make_answer(request, std::move(head));
+}
+
+std::unique_ptr<api::Answer> answer_to(const api::CompletionRequest& request, api::AnswerHead head,
+                                       std::span<const engine::Request> requests,
+                                       const api::ServedModel& model) {
+  return api::make_answer(request, std::move(head), api::echoed_prompts(request, requests, model));
+}
+
 // `core` is what the engine request is made of: the request itself or its conversation.
 template <typename Request, typename Core>
 Prepared prepare_generation(const Service& service, const Asked& asked, std::string_view id_prefix,
                             std::shared_ptr<const Request> request, const Core& core) {
   const api::ServedModel& model = api::find_model(service.models, core.generation.model);
-  return prepare({.model = &model,
-                  .needs_grammar = api::needs_grammar(core),
-                  .id_prefix = id_prefix,
-                  .make_requests = [request, &core, &model,
-                                    id = asked.id] { return requests_of(core, model, id); },
-                  .make_answer =
-                      [request](api::AnswerHead head) {
-                        return api::make_answer(*request, std::move(head));
-                      }});
+  return prepare(
+      {.model = &model,
+       .needs_grammar = api::needs_grammar(core),
+       .id_prefix = id_prefix,
+       .make_requests = [request, &core, &model,
+                         id = asked.id] { return requests_of(core, model, id); },
+       .make_answer =
+           [request, &model](api::AnswerHead head, std::span<const engine::Request> requests) {
+             return answer_to(*request, std::move(head), requests, model);
+           }});
+}
+
+// Texts that become vectors.
+template <typename Request>
+Prepared prepare_vectors(const Service& service, const Asked& asked, std::string_view id_prefix,
+                         const Request& request) {
+  const api::ServedModel& model = api::find_model(service.models, request.vectors.model);
+  return run({.model = &model,
+              .id_prefix = id_prefix,
+              .make_requests = [&] { return api::prepare(request, model, asked.id); },
+              .make_answer =
+                  [&](api::AnswerHead head, std::span<const engine::Request>) {
+                    return api::make_answer(request, std::move(head));
+                  }});
+}
+
+// What needs no engine.
+Prepared prepare_document(std::string document) {
+  Prepared prepared;
+  prepared.document = std::move(document);
+  return prepared;
 }
 
 template <typename Request>
@@ -118,7 +158,7 @@ Prepared prepare_response(Service& service, const Asked& asked, const api::Json&
        .make_requests = [request, &model,
                          id = asked.id] { return requests_of(request->chat, model, id); },
        .make_answer =
-           [request, &model, keep](api::AnswerHead head) {
+           [request, &model, keep](api::AnswerHead head, std::span<const engine::Request>) {
              return api::make_answer(*request, std::move(head), model.sampling, keep);
            }});
 }
@@ -141,7 +181,7 @@ Prepared prepare_ollama(const Service& service, const Asked& asked, api::OllamaR
                         .make_requests = [request, &core, &model,
                                           id = asked.id] { return requests_of(core, model, id); },
                         .make_answer =
-                            [request](api::AnswerHead head) {
+                            [request](api::AnswerHead head, std::span<const engine::Request>) {
                               return api::make_answer(*request, std::move(head));
                             }});
       },
@@ -174,6 +214,16 @@ Prepared prepare_body(Service& service, const Asked& asked, const std::string& b
       return prepare_ollama(service, asked, api::parse_ollama_generate(document));
     case Route::ollama_show:
       return prepare_ollama_show(service, document);
+    case Route::embeddings:
+      return prepare_vectors(service, asked, "embd-", api::parse_embedding_request(document));
+    case Route::rerank:
+      return prepare_vectors(service, asked, "rerank-", api::parse_rerank_request(document));
+    case Route::score:
+      return prepare_vectors(service, asked, "score-", api::parse_score_request(document));
+    case Route::tokenize:
+      return prepare_document(api::tokenize(document, service.models));
+    case Route::detokenize:
+      return prepare_document(api::detokenize(document, service.models));
     case Route::completions: {
       const auto request = shared(api::parse_completion_request(document));
       return prepare_generation(service, asked, "cmpl-", request, *request);

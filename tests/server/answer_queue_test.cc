@@ -73,11 +73,26 @@ TEST(AnswerQueue, KeepsTextBeforeTheEndOfItsChoice) {
   EXPECT_FALSE(queue.end()) << "nothing may come behind the end";
   const auto events = queue.take();
   ASSERT_EQ(events.size(), 2u);
-  EXPECT_EQ(events[1].finished, FinishReason::stop);
+  EXPECT_EQ(events[1].reason, FinishReason::stop);
   ASSERT_TRUE(queue.end());
   EXPECT_EQ(queue.end()->usage.completion_tokens, 3);
   EXPECT_FALSE(queue.end()->error);
   EXPECT_FALSE(queue.end()->cancelled);
+}
+
+TEST(AnswerQueue, KeepsAPromptApartFromTheTextBehindIt) {
+  Counted counted(1, 1000);
+  AnswerQueue& queue = counted.queue;
+  queue.push_prompt(0, std::vector<engine::TokenInfo>(1000));
+  EXPECT_FALSE(queue.overflowed()) << "a prompt is bounded by the context";
+  queue.push_delta(0, text("a"));
+  queue.push_delta(0, text("b"));
+  queue.push_embedding(1, {1, 2});
+  const auto events = queue.take();
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(events[0].prompt.size(), 1000u);
+  EXPECT_EQ(events[1].delta.content, "ab");
+  EXPECT_EQ(events[2].embedding, (std::vector<float>{1, 2}));
 }
 
 TEST(AnswerQueue, EndsOnceAllRequestsHaveAndAddsThem) {

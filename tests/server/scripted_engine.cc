@@ -41,6 +41,14 @@ void ScriptedEngine::Part::think(std::string reasoning, int choice) {
   listener_.on_delta(std::move(delta));
 }
 
+void ScriptedEngine::Part::embed(std::vector<float> embedding) {
+  listener_.on_embedding(std::move(embedding));
+}
+
+void ScriptedEngine::Part::score_prompt(std::vector<engine::TokenInfo> tokens) {
+  listener_.on_prompt(std::move(tokens));
+}
+
 void ScriptedEngine::Part::end_choice(int choice, FinishReason reason) {
   reasons_.at(static_cast<size_t>(choice)) = reason;
   listener_.on_choice_finish(choice, reason);

@@ -24,6 +24,8 @@ class ScriptedEngine final : public engine::Engine {
     const engine::Request& request() const { return request_; }
     void say(std::string content, int choice = 0);
     void think(std::string reasoning, int choice = 0);
+    void embed(std::vector<float> embedding);
+    void score_prompt(std::vector<engine::TokenInfo> tokens);
     void end_choice(int choice, engine::FinishReason reason = engine::FinishReason::stop);
     bool cancelled() const { return cancelled_; }
     // Until the request is asked to answer now; also when cancelled.

@@ -1,0 +1,78 @@
+#include <fmt/format.h>
+
+#include <iterator>
+#include <vector>
+
+#include "api/answer.h"
+#include "api/embedding_request.h"
+#include "api/json_text.h"
+#include "api/usage_json.h"
+#include "api/vectors.h"
+
+namespace ridge::api {
+namespace {
+
+// {"object":"list","data":[{"object":"embedding","index","embedding"}],"model","usage"}.
+class EmbeddingDocument final : public Answer {
+ public:
+  EmbeddingDocument(const EmbeddingRequest& request, AnswerHead head)
+      : normalize_(request.normalize),
+        base64_(request.base64),
+        head_(std::move(head)),
+        embeddings_(request.inputs.size()) {}
+
+  bool streams() const override { return false; }
+  void begin(std::string&) override {}
+  void add(int, const engine::Delta&, std::string&) override {}
+  void finish_choice(int, engine::FinishReason, std::string&) override {}
+
+  void add_embedding(int choice, std::vector<float>&& embedding) override {
+    if (normalize_) normalize(embedding);
+    embeddings_.at(static_cast<std::size_t>(choice)) = std::move(embedding);
+  }
+
+  void finish(const engine::Usage& usage, std::string& out) override {
+    out += "{\"object\":\"list\",\"data\":[";
+    for (std::size_t i = 0; i < embeddings_.size(); ++i) {
+      fmt::format_to(std::back_inserter(out),
+                     "{}{{\"object\":\"embedding\",\"index\":{},\"embedding\":", i > 0 ? "," : "",
+                     i);
+      append_values(out, embeddings_[i]);
+      out += '}';
+    }
+    out += "],\"model\":";
+    append_json_string(out, head_.model);
+    out += ",\"usage\":";
+    append_prompt_usage(out, usage);
+    out += '}';
+  }
+
+ private:
+  // The shortest decimals that read back as the same float32.
+  void append_values(std::string& out, std::span<const float> values) const {
+    if (base64_) {
+      out += '"';
+      append_base64(out, values);
+      out += '"';
+      return;
+    }
+    out += '[';
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      fmt::format_to(std::back_inserter(out), "{}{}", i > 0 ? "," : "", values[i]);
+    }
+    out += ']';
+  }
+
+  const bool normalize_;
+  const bool base64_;
+  const AnswerHead head_;
+  std::vector<std::vector<float>> embeddings_;  // [inputs][hidden]
+};
+
+}  // namespace
+
+std::unique_ptr<Answer> make_answer(const EmbeddingRequest& request, AnswerHead head) {
+  return std::make_unique<EmbeddingDocument>(request, std::move(head));
+}
+
+}  // namespace ridge::api

@@ -1,0 +1,76 @@
+"""The OpenAPI document: that it is one, and that answers are what it says."""
+
+import json
+
+import jsonschema
+import openapi_spec_validator
+import pytest
+
+from ridge_process import MODEL
+
+
+@pytest.fixture(scope="module")
+def document(server):
+    status, headers, body = server.request("GET", "/openapi.json")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    return json.loads(body)
+
+
+def test_is_valid(document):
+    assert document["openapi"].startswith("3.1.")
+    openapi_spec_validator.validate(document)
+
+
+EXAMPLES = [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "logprobs": True}),
+    ("/v1/completions", {"prompt": "Hi", "max_tokens": 1, "echo": True, "logprobs": 2}),
+    ("/v1/embeddings", {"input": ["Hi", [1, 2]], "pooling": "last"}),
+    ("/v1/rerank", {"query": "Hi", "documents": ["Hello", {"text": "Bye"}]}),
+    ("/v1/score", {"text_1": "Hi", "text_2": ["Hello", "Bye"]}),
+    ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
+    ("/v1/detokenize", {"tokens": [1, 2]}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}),
+    ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "Hi"}]}),
+    ("/v1/responses", {"input": "Hi", "max_output_tokens": 2, "store": False}),
+    ("/api/chat", {"messages": [{"role": "user", "content": "Hi"}], "stream": False, "options": {"num_predict": 2}}),
+    ("/api/generate", {"prompt": "Hi", "stream": False, "options": {"num_predict": 2}}),
+    ("/api/show", {}),
+]
+READ = ["/health", "/v1/health/live", "/v1/health/ready", "/v1/models", f"/v1/models/{MODEL}", "/tokenizer_info",
+        "/api/tags", "/api/version"]  # fmt: skip
+
+
+def check(document, schema, value):
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+def schema_of(part):
+    return part["content"]["application/json"]["schema"]
+
+
+@pytest.mark.parametrize("path, body", EXAMPLES, ids=[path for path, _ in EXAMPLES])
+def test_requests_and_answers_are_as_described(server, document, path, body):
+    body = {"model": MODEL, **body}
+    operation = document["paths"][path]["post"]
+    check(document, schema_of(operation["requestBody"]), body)
+    status, answer = server.post_json(path, body)
+    assert status == 200, answer
+    check(document, schema_of(operation["responses"]["200"]), answer)
+
+
+@pytest.mark.parametrize("path", READ)
+def test_what_is_read_is_as_described(server, document, path):
+    described = "/v1/models/{id}" if path.startswith("/v1/models/") else path
+    status, _, body = server.request("GET", path)
+    assert status == 200
+    check(document, schema_of(document["paths"][described]["get"]["responses"]["200"]), json.loads(body))
+
+
+def test_refusals_are_as_described(server, document):
+    for path in ("/v1/completions", "/v1/embeddings", "/v1/messages", "/api/chat"):
+        status, answer = server.post_json(path, {"model": MODEL, "input": 1, "prompt": 1, "messages": 1})
+        assert status == 400
+        refused = document["paths"][path]["post"]["responses"]["4XX"]
+        if "$ref" in refused:
+            refused = document["components"]["responses"][refused["$ref"].split("/")[-1]]
+        check(document, schema_of(refused), answer)
