@@ -53,16 +53,20 @@ class RidgeServer:
     def model_figures(self):
         return self.health()["models"][0]
 
-    def wait_until_idle(self, timeout_s=30):
-        """The figures once no request runs or waits."""
+    def wait_for_figures(self, are_as_wanted, timeout_s=30):
+        """The first figures that `are_as_wanted` accepts: a step's are published behind its tokens."""
         until = time.monotonic() + timeout_s
         while True:
             figures = self.model_figures()
-            if figures["running"] == 0 and figures["waiting"] == 0:
+            if are_as_wanted(figures):
                 return figures
             if time.monotonic() > until:
-                raise AssertionError(f"requests still run after {timeout_s} s: {figures}")
+                raise AssertionError(f"after {timeout_s} s the figures are still {figures}")
             time.sleep(0.02)
+
+    def wait_until_idle(self, timeout_s=30):
+        """The figures once no request runs or waits."""
+        return self.wait_for_figures(lambda figures: figures["running"] == 0 and figures["waiting"] == 0, timeout_s)
 
     def read_log(self):
         with open(self.log.name) as log:

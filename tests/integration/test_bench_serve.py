@@ -79,7 +79,10 @@ def test_groups_are_reported_apart(tiny_server, load):
     light, heavy = report["groups"]
     assert (light["name"], heavy["name"]) == ("light", "heavy")
     assert light["ok"] > 0 and heavy["ok"] > 0
-    assert light["ok"] + heavy["ok"] == report["ok"] == report["good"]
+    assert light["ok"] + heavy["ok"] == report["ok"]
+    assert light["good"] + heavy["good"] == report["good"]
+    # Four tokens of a random model may all be special ones: such an answer has no first text to be good by.
+    assert 0.98 * report["ok"] <= report["good"] <= report["ok"]
 
 
 def test_clients_that_leave_leave_nothing_behind(tiny_server, load):

@@ -43,8 +43,7 @@ def test_a_client_that_leaves_frees_its_blocks(server):
     before = server.wait_until_idle()
     assert before["blocks_free"] == before["blocks_total"]
     connections = [open_stream(server, ENDLESS)[0] for _ in range(3)]
-    busy = server.model_figures()
-    assert busy["running"] == 3
+    busy = server.wait_for_figures(lambda figures: figures["running"] == 3)
     assert busy["blocks_free"] < before["blocks_free"]
     for connection in connections:
         connection.close()
