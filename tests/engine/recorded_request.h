@@ -19,6 +19,7 @@ struct RecordedRequest {
         calls(static_cast<size_t>(choices)),
         tokens(static_cast<size_t>(choices)),
         token_counts(static_cast<size_t>(choices), 0),
+        stop_sequences(static_cast<size_t>(choices)),
         reasons(static_cast<size_t>(choices)) {}
 
   RequestListener listener() {
@@ -50,6 +51,7 @@ struct RecordedRequest {
                 }
               }
               token_counts.at(choice) += delta.token_count;
+              stop_sequences.at(choice) += delta.stop_sequence;
               for (TokenInfo& info : delta.tokens) tokens.at(choice).push_back(std::move(info));
               ++deltas;
             },
@@ -74,6 +76,7 @@ struct RecordedRequest {
   std::vector<std::vector<text::ToolCallPiece>> calls;
   std::vector<std::vector<TokenInfo>> tokens;
   std::vector<int> token_counts;
+  std::vector<std::string> stop_sequences;  // the one that ended each, if any
   std::vector<std::optional<FinishReason>> reasons;
   std::optional<Finish> finish;
   std::optional<std::vector<TokenInfo>> prompt;

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/step_runner.h"
+
+namespace ridge::engine {
+
+// A model whose steps take a time that depends on their size alone, so that the loop decides alike
+// in every run. Every few rows it is mistaken, where it is to be.
+class PacedRunner final : public StepRunner {
+ public:
+  PacedRunner(std::unique_ptr<StepRunner> runner, FakeClock& clock, std::chrono::microseconds step,
+              int mistaken_each = 0)
+      : runner_(std::move(runner)), clock_(clock), step_(step), mistaken_each_(mistaken_each) {}
+
+  const RunnerLimits& limits() const override { return runner_->limits(); }
+  int vocab_size() const override { return runner_->vocab_size(); }
+  int hidden_size() const override { return runner_->hidden_size(); }
+  std::span<const float> run(const StepInputs& inputs) override {
+    clock_.advance(step_ + inputs.tokens() * std::chrono::microseconds(20));
+    const auto logits = runner_->run(inputs);
+    if (mistaken_each_ == 0) return logits;
+    changed_.assign(logits.begin(), logits.end());
+    for (int row = 0; row < inputs.outputs(); ++row) {
+      const int token = 20 + rows_ % 200;
+      const auto at = static_cast<size_t>(row * vocab_size() + token);
+      if (++rows_ % mistaken_each_ == 0) changed_[at] = 1e6f;
+    }
+    return changed_;
+  }
+  std::span<const float> run_hidden(const StepInputs& inputs) override {
+    return runner_->run_hidden(inputs);
+  }
+  size_t block_bytes() const override { return runner_->block_bytes(); }
+  void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
+    runner_->export_block(block, to);
+  }
+  void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
+    runner_->import_block(block, from);
+  }
+
+ private:
+  std::unique_ptr<StepRunner> runner_;
+  FakeClock& clock_;
+  const std::chrono::microseconds step_;
+  const int mistaken_each_;
+  int rows_ = 0;
+  std::vector<float> changed_;
+};
+
+}  // namespace ridge::engine
