@@ -407,9 +407,10 @@ void ToolCallParser::drop(std::size_t size) {
 bool ToolCallParser::pass_arguments(ToolCallDelta& delta, bool ended) {
   std::size_t size = 0;
   while (size < held_.size() && !scanner_.is_broken()) {
-    scanner_.feed(held_[size++]);
-    if (scanner_.depth() > outer_depth_ || scanner_.in_string()) continue;
+    scanner_.feed(held_[size]);
     if (scanner_.is_broken()) break;
+    ++size;
+    if (scanner_.depth() > outer_depth_ || scanner_.in_string()) continue;
     give_arguments(delta, size);
     state_ = State::tail;
     return true;
@@ -418,9 +419,10 @@ bool ToolCallParser::pass_arguments(ToolCallDelta& delta, bool ended) {
     give_arguments(delta, size);
     return false;
   }
-  // No JSON: all up to the closing tag.
+  // No JSON from `size` on: all up to the closing tag. One in front may have been given out already,
+  // as part of what was a string.
   const std::string_view close = is_tagged_ ? tags_.call_close : std::string_view();
-  const std::size_t found = close.empty() ? std::string::npos : held_.find(close);
+  const std::size_t found = close.empty() ? std::string::npos : held_.find(close, size);
   if (found != std::string::npos) {
     give_arguments(delta, found);
     state_ = State::tail;
@@ -428,7 +430,8 @@ bool ToolCallParser::pass_arguments(ToolCallDelta& delta, bool ended) {
     return true;
   }
   std::size_t held_back = 0;
-  for (std::size_t n = std::min(held_.size(), close.empty() ? 0 : close.size() - 1); n > 0; --n) {
+  const std::size_t most = std::min(held_.size() - size, close.empty() ? 0 : close.size() - 1);
+  for (std::size_t n = most; n > 0; --n) {
     if (!ended && held_.ends_with(close.substr(0, n))) {
       held_back = n;
       break;

@@ -1,0 +1,52 @@
+// The fuzzer's seeds, and simple damage to them, in every build.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <string>
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size);
+
+namespace ridge::text {
+namespace {
+
+// Aborts where a promise of the fuzzer is broken.
+void exercise(const std::string& text) {
+  LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+}
+
+TEST(AnswerPartsCorpus, PartsDoNotDependOnTheCuts) {
+  int seeds = 0;
+  std::mt19937 random(1);
+  const auto folder = std::filesystem::path(RIDGE_SOURCE_DIR) / "tests/text/corpus/answer_parts";
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    SCOPED_TRACE(entry.path().filename());
+    std::ifstream file(entry.path(), std::ios::binary);
+    std::string seed{std::istreambuf_iterator<char>(file), {}};
+    ++seeds;
+    for (char how = '0'; how <= '8'; ++how) {
+      seed[0] = how;
+      for (std::size_t size = 0; size <= seed.size(); ++size) exercise(seed.substr(0, size));
+      for (int i = 0; i < 300; ++i) {
+        std::string damaged = seed;
+        damaged[1] = static_cast<char>(random());
+        const std::size_t from = 2 + random() % (seed.size() - 2);
+        const std::size_t to = 2 + random() % (seed.size() - 2);
+        const std::size_t count = random() % 20;
+        if (i % 2 == 0) {
+          damaged.insert(to, seed.substr(from, count));
+        } else {
+          damaged.erase(from, count);
+        }
+        exercise(damaged);
+      }
+    }
+  }
+  EXPECT_GE(seeds, 11);
+}
+
+}  // namespace
+}  // namespace ridge::text
