@@ -57,12 +57,15 @@ double best_seconds(ThreadTeam& team, double budget_s, Task task) {
 }
 
 // The instructions that a cache's dtype calls for, and how often each product is multiplied: with
-// bfloat16 a query in two parts meets the keys, with i8 two planes meet keys and values alike.
+// bfloat16 a query in two parts meets the keys, with i8 two planes meet keys and values alike, and
+// tiles take a float16 cache in two bfloat16 parts, three products of four.
 struct Way {
   int64_t (*peak)(int64_t rounds);
   double multiplies;
 };
 Way way_of(DType dtype, const PeakKernels& peaks) {
+  if (dtype == DType::bf16 && peaks.tile_bf16 != nullptr) return {peaks.tile_bf16, 1.5};
+  if (dtype == DType::f16 && peaks.tile_bf16 != nullptr) return {peaks.tile_bf16, 3};
   if (dtype == DType::bf16 && peaks.bf16 != nullptr) return {peaks.bf16, 1.5};
   if (dtype == DType::i8) return {peaks.i8, 2};
   return {peaks.f32, 1};
@@ -107,7 +110,7 @@ class Bench {
 
   void allocate(int members) {
     for (int m = 0; m < members; ++m) {
-      scratch_.emplace_back(static_cast<size_t>(attention_scratch_bytes(cache_.geometry())));
+      scratch_.emplace_back(static_cast<size_t>(attention_scratch_bytes(cache_.geometry(), most_rows())));
       partials_.emplace_back(static_cast<size_t>(partial_rows) * attention_ranges *
                              partial_floats(cache_.geometry()) * sizeof(float));
     }
@@ -131,14 +134,17 @@ class Bench {
     return job;
   }
 
+  int most_rows() const {
+    return kernels_.attention_rows[static_cast<int>(cache_.geometry().dtype)];
+  }
   int tiles() const {
-    return (tokens_ * (options_.heads / options_.kv_heads) + attention_rows - 1) / attention_rows;
+    return (tokens_ * (options_.heads / options_.kv_heads) + most_rows() - 1) / most_rows();
   }
 
   void prefill(int64_t item, int member) {
     AttentionJob one = job(static_cast<int>(item % options_.kv_heads), member);
-    one.first_row = static_cast<int>(item / options_.kv_heads) * attention_rows;
-    one.rows = std::min(attention_rows, one.rows - one.first_row);
+    one.first_row = static_cast<int>(item / options_.kv_heads) * most_rows();
+    one.rows = std::min(most_rows(), one.rows - one.first_row);
     kernels_.attention(one);
   }
 

@@ -35,7 +35,8 @@ double peak_of(const Limits& limits, const backend::cpu::KernelTable& kernels, D
   const int planes = backend::cpu::activation_planes(precision);
   switch (backend::cpu::choose_linear_path(rows, precision, quantized, kernels)) {
     case LinearPath::panel:
-      return limits.tile_bf16;
+      // Three products of parts of four.
+      return limits.tile_bf16 / (backend::cpu::panel_parts(precision) == 2 ? 3 : 1);
     case LinearPath::tile_dot:
       return limits.tile_i8 / planes;
     case LinearPath::dot:

@@ -5,12 +5,14 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/linear_path.h"
 #include "backend/cpu/open.h"
+#include "backend/cpu/packed_tokens.h"
 #include "base/error.h"
 #include "tensor/dequantize.h"
 #include "tensor/float_formats.h"
@@ -180,6 +182,7 @@ TEST(TileDot, EqualsTheDotKernelsBitForBit) {
       const auto strip = packed(dtype, random.rows(dtype, columns), columns);
       for (int planes : {1, 2}) {
         for (int tokens : {1, 5, 7, 8, 9, 12, 16, 17, 24, 25, 31, 32}) {
+          if (tokens * planes > max_dot_rows) continue;
           const auto x = random_tokens(random, tokens, columns);
           const auto expected = dots_of(*plain.kernels, dtype, strip, columns, planes, x);
           const auto got = tile_dots_of(*tiled.kernels, dtype, strip, columns, planes, x);
@@ -192,7 +195,15 @@ TEST(TileDot, EqualsTheDotKernelsBitForBit) {
   }
 }
 
-// Each weight rounded once, to the nearest: at most half a step of 8 bits off what the file says.
+// Column k of row r in a panel of so many parts, from its first column on.
+float part_at(const std::vector<bf16_bits>& panel, int parts, int part, int64_t k, int r) {
+  const int64_t group = (k / panel_group * parts + part) * panel_group * strip_rows;
+  const int64_t in_group = k % panel_group;
+  return bf16_to_f32(panel[group + (in_group / 2 * strip_rows + r) * 2 + in_group % 2]);
+}
+
+// Each weight rounded once, to the nearest: at most half a step of 8 bits off what the file says, and
+// with its rest half a step of that.
 TEST(PanelExpansion, RoundsEveryWeightToTheNearestBfloat16) {
   constexpr int64_t columns = 1024;
   for (const auto& [tiled, plain] : pairs()) {
@@ -200,19 +211,24 @@ TEST(PanelExpansion, RoundsEveryWeightToTheNearestBfloat16) {
       Random random(static_cast<uint32_t>(dtype) + 20);
       const auto rows = random.rows(dtype, columns);
       const auto strip = packed(dtype, rows, columns);
-      for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 1024}, {512, 96}}) {
-        std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(count)));
-        tiled.kernels->panel.expand[static_cast<int>(dtype)](strip.data(), columns, first, count,
-                                                             panel.data());
+      for (const auto& [first, count, parts] :
+           {std::tuple<int64_t, int64_t, int>{0, 1024, 1}, {512, 96, 1}, {0, 1024, 2}, {256, 96, 2}}) {
+        std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(count, parts)));
+        tiled.kernels->panel.expand[parts - 1][static_cast<int>(dtype)](strip.data(), columns, first,
+                                                                        count, panel.data());
         std::vector<float> exact(columns);
         const size_t bytes = row_bytes(dtype, columns);
         for (int r = 0; r < strip_rows; ++r) {
           dequantize_row(dtype, std::span(rows).subspan(r * bytes, bytes), exact);
           for (int64_t k = 0; k < count; ++k) {
-            const float got = bf16_to_f32(panel[(k / 2 * strip_rows + r) * 2 + k % 2]);
             const float want = exact[first + k];
+            const float rounded = part_at(panel, parts, 0, k, r);
             // The sum of the code's part and the minimum rounds before, in float32.
-            EXPECT_NEAR(got, want, std::fabs(want) * 0x1.01p-8f + 1e-6f)
+            EXPECT_NEAR(rounded, want, std::fabs(want) * 0x1.01p-8f + 1e-6f)
+                << tiled.name << ", " << name(dtype) << ", row " << r << ", column " << first + k;
+            if (parts == 1) continue;
+            EXPECT_NEAR(rounded + part_at(panel, parts, 1, k, r), want,
+                        std::fabs(want) * 0x1.02p-17f + 1e-6f)
                 << tiled.name << ", " << name(dtype) << ", row " << r << ", column " << first + k;
           }
         }
@@ -227,14 +243,51 @@ TEST(PanelExpansion, KeepsPlainBfloat16AndFillsUpWithZeros) {
   std::vector<uint16_t> strip(columns * strip_rows);
   for (uint16_t& w : strip) w = f32_to_bf16(random.normal());
   for (const auto& [tiled, plain] : pairs()) {
-    std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(96)), 0xffff);
-    tiled.kernels->panel.expand[static_cast<int>(DType::bf16)](
-        reinterpret_cast<const std::byte*>(strip.data()), columns, 0, 96, panel.data());
-    for (int64_t k = 0; k < 96; ++k) {
-      for (int r = 0; r < strip_rows; ++r) {
-        const uint16_t expected = k < columns ? strip[k * strip_rows + r] : 0;
-        EXPECT_EQ(panel[(k / 2 * strip_rows + r) * 2 + k % 2], expected) << k << " " << r;
+    for (int parts : {1, 2}) {
+      std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(96, parts)), 0xffff);
+      tiled.kernels->panel.expand[parts - 1][static_cast<int>(DType::bf16)](
+          reinterpret_cast<const std::byte*>(strip.data()), columns, 0, 96, panel.data());
+      for (int64_t k = 0; k < 96; ++k) {
+        for (int r = 0; r < strip_rows; ++r) {
+          const float expected = k < columns ? bf16_to_f32(strip[k * strip_rows + r]) : 0;
+          EXPECT_EQ(part_at(panel, parts, 0, k, r), expected) << k << " " << r;
+          if (parts == 2) {
+            EXPECT_EQ(part_at(panel, parts, 1, k, r), 0) << k << " " << r;
+          }
+        }
       }
+    }
+  }
+}
+
+TEST(PackedTokens, LayATokenAndItsRestsAmongOthers) {
+  constexpr int64_t columns = 550;
+  constexpr int rows = 33;
+  Random random(41);
+  const std::vector<float> x = random_tokens(random, 1, columns);
+  for (const auto& [tiled, plain] : pairs()) {
+    for (int parts : {1, 2}) {
+      const int64_t padded = panel_padded(columns);
+      std::vector<bf16_bits> memory(PackedTokens::elements(rows, padded, parts), 0xffff);
+      const PackedTokens tokens{memory.data(), rows, padded, parts};
+      ASSERT_EQ(tokens.block_tokens, 11);
+      tokens.pack(tiled.kernels->panel, 13, x.data(), columns);
+      int64_t written = 0;
+      for (int64_t k = 0; k < padded; ++k) {
+        const int64_t slice = k / panel_columns(parts) * panel_columns(parts);
+        const bf16_bits* at = tokens.at(1, slice) +
+                              ((k - slice) / panel_group * parts * 11 + 2) * panel_group +
+                              k % panel_group;
+        const float want = k < columns ? x[k] : 0;
+        EXPECT_EQ(*at, f32_to_bf16(want)) << tiled.name << " " << k;
+        ++written;
+        if (parts == 1) continue;
+        EXPECT_EQ(at[11 * panel_group], f32_to_bf16(want - bf16_to_f32(f32_to_bf16(want))))
+            << tiled.name << " " << k;
+        ++written;
+      }
+      EXPECT_EQ(std::count(memory.begin(), memory.end(), 0xffff),
+                static_cast<int64_t>(memory.size()) - written);
     }
   }
 }
@@ -245,7 +298,9 @@ TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   for (int rows : {1, 4, 5, 31, 32, 512}) {
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, plain), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, true, tiled),
-              rows < 5 ? LinearPath::dot : LinearPath::tile_dot);
+              rows < 5    ? LinearPath::dot
+              : rows < 32 ? LinearPath::tile_dot
+                          : LinearPath::panel);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, false, tiled), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, tiled),
               rows < 32 ? LinearPath::dot : LinearPath::panel);
@@ -266,10 +321,11 @@ TEST(HardwareTiles, GiveWhatTheEmulationGives) {
   const KernelTable& emulated = *select_isa("amx_emulated_avx512", true).kernels;
   constexpr int64_t columns = 512;
   Random random(60);
-  for (int block_tokens : {1, 11, 16}) {
+  for (const auto& [block_tokens, parts] :
+       {std::pair{1, 1}, {11, 1}, {16, 1}, {1, 2}, {11, 2}, {16, 2}}) {
     const int blocks = 3;
-    std::vector<bf16_bits> panels(2 * panel_elements(columns));
-    std::vector<bf16_bits> tokens(static_cast<size_t>(blocks) * block_tokens * columns);
+    std::vector<bf16_bits> panels(2 * panel_elements(columns, parts));
+    std::vector<bf16_bits> tokens(static_cast<size_t>(blocks) * block_tokens * columns * parts);
     for (auto& x : panels) x = f32_to_bf16(random.normal());
     for (auto& x : tokens) x = f32_to_bf16(random.normal());
     for (int strips : {1, 2}) {
@@ -278,15 +334,15 @@ TEST(HardwareTiles, GiveWhatTheEmulationGives) {
       for (bool accumulate : {false, true}) {
         const auto run = [&](const KernelTable& kernels, std::vector<float>& sums) {
           kernels.panel.begin_products(block_tokens);
-          kernels.panel.product({panels.data(), panel_elements(columns), strips, columns,
-                                 tokens.data(), block_tokens * columns, blocks, block_tokens,
-                                 accumulate, sums.data()});
+          kernels.panel.product({panels.data(), panel_elements(columns, parts), strips, columns,
+                                 tokens.data(), block_tokens * columns * parts, blocks,
+                                 block_tokens, parts, accumulate, sums.data(), nullptr, 0});
           kernels.panel.end_products();
         };
         run(real, got);
         run(emulated, expected);
         // No kernel relies on the last bits of a sum of 512 products.
-        for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 1e-4) << i;
+        for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], parts * 1e-4) << i;
       }
     }
   }

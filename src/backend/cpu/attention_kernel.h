@@ -71,6 +71,7 @@ class FlashAttention {
   static constexpr int chunk_vectors = attention_chunk / lanes;
   // A new maximum within 2^8 of the old is no reason to rescale: float32 has room for such weights.
   static constexpr float slack = 8.0f;
+  static constexpr int most_rows = Math::most_rows;
 
  public:
   explicit FlashAttention(const AttentionJob& job)
@@ -78,9 +79,9 @@ class FlashAttention {
         kv_(*job.kv),
         query_stride_((kv_.key_dim + 15) / 16 * 16),
         query_(reinterpret_cast<float*>(job.scratch)),
-        result_(query_ + static_cast<int64_t>(attention_rows) * query_stride_),
-        scores_(result_ + static_cast<int64_t>(attention_rows) * kv_.value_stride),
-        unpacked_(scores_ + attention_rows * attention_chunk) {}
+        result_(query_ + static_cast<int64_t>(most_rows) * query_stride_),
+        scores_(result_ + static_cast<int64_t>(most_rows) * kv_.value_stride),
+        unpacked_(scores_ + most_rows * attention_chunk) {}
 
   void run() {
     begin();
@@ -93,15 +94,25 @@ class FlashAttention {
     const int first_chunk = job_.batch_invariant ? attention_chunk : 16;
     for (int key = from / first_chunk * first_chunk; key < to; key += attention_chunk) {
       open_chunk(key, to - key < attention_chunk ? to - key : attention_chunk);
-      in_blocks([&]<int R>(int first) { score<R>(first); });
+      if constexpr (Math::uses_tiles) {
+        math_.score(chunk_, query_, query_stride_, job_.rows, scores_);
+      } else {
+        in_blocks([&]<int R>(int first) { score<R>(first); });
+      }
       for (int r = 0; r < job_.rows; ++r) weigh(key, r);
-      in_blocks([&]<int R>(int first) { accumulate<R>(first); });
+      if constexpr (Math::uses_tiles) {
+        math_.accumulate(chunk_, scores_, job_.rows, kv_.value_stride, result_);
+      } else {
+        in_blocks([&]<int R>(int first) { accumulate<R>(first); });
+      }
     }
+    if constexpr (Math::uses_tiles) math_.end();
     job_.partial == nullptr ? finish() : finish_partial();
   }
 
  private:
   void begin() {
+    if constexpr (Math::uses_tiles) math_.begin();
     // Scores are in powers of 2, but a soft cap bends them first.
     const float factor = job_.soft_cap > 0 ? job_.scale : job_.scale * log2_e;
     for (int r = 0; r < job_.rows; ++r) {
@@ -143,6 +154,7 @@ class FlashAttention {
       }
     }
     if constexpr (Unpack) unpack_chunk<V, E>(chunk_, kv_, unpacked_);
+    if constexpr (Math::uses_tiles) math_.open(chunk_, kv_, unpacked_);
   }
 
   // Calls fn<R>(first row) for runs of rows as equal as can be, R at most Math::block_rows.
@@ -318,11 +330,18 @@ class FlashAttention {
   float* const unpacked_;
   Math math_;
   Chunk chunk_;
-  int first_key_[attention_rows];  // in the window and the range
-  int end_key_[attention_rows];    // past the causal limit or the range
-  float best_[attention_rows];     // the exponent that sums and results are relative to
-  alignas(64) float sums_[attention_rows * lanes];
+  int first_key_[most_rows];  // in the window and the range
+  int end_key_[most_rows];    // past the causal limit or the range
+  float best_[most_rows];     // the exponent that sums and results are relative to
+  alignas(64) float sums_[most_rows * lanes];
 };
+
+// A rounded weight matters where few keys share the sum; there, exact ones cost little.
+inline bool weights_are_exact(const AttentionJob& job) {
+  constexpr int few_keys = 256;
+  const int last_row = job.first_row + job.rows - 1;
+  return job.batch_invariant || job.first_position + last_row / job.group_heads < few_keys;
+}
 
 template <class V, DType E>
 void attend(const AttentionJob& job) {
@@ -331,10 +350,7 @@ void attend(const AttentionJob& job) {
   if constexpr (E == DType::i8) {
     FlashAttention<V, Int8Math<V>, E, false>(job).run();
   } else if constexpr (E == DType::bf16 && V::has_bf16_dot) {
-    // A rounded weight matters where few keys share the sum; there, exact ones cost little.
-    constexpr int few_keys = 256;
-    const int last_row = job.first_row + job.rows - 1;
-    if (job.batch_invariant || job.first_position + last_row / job.group_heads < few_keys) {
+    if (weights_are_exact(job)) {
       FlashAttention<V, Bf16Math<V, true>, E, false>(job).run();
     } else {
       FlashAttention<V, Bf16Math<V, false>, E, false>(job).run();

@@ -45,6 +45,8 @@ class FloatSums {
  public:
   using F = typename V::F;
   using Sum = F;
+  static constexpr bool uses_tiles = false;
+  static constexpr int most_rows = attention_rows;
   static constexpr int planes = 1;
 
   void begin_score(int, Sum* sum) const { clear(sum); }
@@ -159,6 +161,8 @@ class Int8Math {
  public:
   using F = typename V::F;
   using Sum = typename V::I;
+  static constexpr bool uses_tiles = false;
+  static constexpr int most_rows = attention_rows;
   static constexpr int planes = 2;  // coarse and fine
   static constexpr int block_rows = V::block_rows / 2;
   static constexpr int exp_degree = 6;

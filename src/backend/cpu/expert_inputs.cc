@@ -48,15 +48,17 @@ ExpertInputs::ExpertInputs(const ExpertPlan& plan, int choices, const LinearStri
       any_quantized_(strips.any_quantized()),
       any_plain_(!strips.all_quantized()),
       planes_(any_quantized_ ? activation_planes(plan.precision) : 1),
+      panel_parts_(backend::cpu::panel_parts(plan.precision)),
       choices_(choices) {
   const size_t tile_bytes = QuantizedTokens::bytes(1, columns_, planes_);
   if (quantizes_tokens()) token_bytes_ = whole_lines(tile_bytes);
   if (any_quantized_) code_bytes_ = QuantizedTokens::bytes(2, columns_, planes_) - tile_bytes;
   row_bytes_ = code_bytes_ + (any_plain_ ? columns_ * sizeof(float) : 0);
-  if (kernels.panel.product != nullptr && plan.precision != Precision::full) {
-    // A seventeenth row for 16: blocks are filled up to be equal.
-    const size_t packed = panel_padded(columns_) * sizeof(bf16_bits);
-    row_bytes_ = std::max(row_bytes_, packed + packed / panel_token_block);
+  if (kernels.panel.product != nullptr) {
+    // Of many rows, each has its share of what PackedTokens adds.
+    constexpr int many = panel_token_block;
+    const int64_t packed = PackedTokens::elements(many, panel_padded(columns_), panel_parts_);
+    row_bytes_ = std::max(row_bytes_, (packed / many + 1) * sizeof(bf16_bits));
   }
   row_bytes_ = whole_lines(row_bytes_);
 }
@@ -98,7 +100,8 @@ QuantizedTokens ExpertInputs::codes(const Work& work, const ExpertGroup& group) 
 }
 
 PackedTokens ExpertInputs::packed(const Work& work, const ExpertGroup& group) const {
-  return {reinterpret_cast<bf16_bits*>(at(work, group)), group.rows, panel_padded(columns_)};
+  return {reinterpret_cast<bf16_bits*>(at(work, group)), group.rows, panel_padded(columns_),
+          panel_parts_};
 }
 
 ExpertInputs::Floats ExpertInputs::floats(const Work& work, const ExpertGroup& group) const {
@@ -117,10 +120,7 @@ void ExpertInputs::prepare_row(const Work& work, int row) const {
   const float* x = x_of(work, row);
   const int in_group = row - group.first;
   if (group.path == LinearPath::panel) {
-    const PackedTokens tokens = packed(work, group);
-    bf16_bits* to =
-        tokens.at(in_group / tokens.block_tokens, 0) + in_group % tokens.block_tokens * panel_group;
-    return kernels_.panel.pack(x, columns_, tokens.block_tokens, to);
+    return packed(work, group).pack(kernels_.panel, in_group, x, columns_);
   }
   if (any_quantized_) prepare_codes(work, group, row, x);
   if (any_plain_ && group.rows > 1) {

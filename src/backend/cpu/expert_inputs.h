@@ -16,6 +16,7 @@ class ExpertInputs {
                const KernelTable& kernels);
 
   int planes() const { return planes_; }
+  int panel_parts() const { return panel_parts_; }
   // Bytes of memory for so many tokens.
   size_t bytes(int tokens) const;
 
@@ -56,6 +57,7 @@ class ExpertInputs {
   const bool any_quantized_;
   const bool any_plain_;
   const int planes_;
+  const int panel_parts_;
   const int choices_;
   size_t token_bytes_ = 0;  // of a token's own tile
   size_t code_bytes_ = 0;   // of a row

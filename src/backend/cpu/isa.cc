@@ -23,7 +23,6 @@ struct Candidate {
   const KernelTable& (*kernels)();
   bool (*runs_here)();
   bool emulated = false;    // for tests: never chosen or listed without being asked for
-  bool on_request = false;  // never chosen without being asked for
 };
 
 #if defined(__x86_64__)
@@ -74,9 +73,7 @@ constexpr Candidate candidates[] = {
     {"avx512", &avx512_kernels, &has_avx512},
     {"avx512_vnni", &avx512_vnni_kernels, &has_avx512_vnni},
     {"avx512_bf16", &avx512_bf16_kernels, &has_avx512_bf16},
-    // Proven over an emulation alone so far; it becomes a default once it has run on a machine with
-    // AMX.
-    {"amx", &amx_kernels, &has_amx, /*emulated=*/false, /*on_request=*/true},
+    {"amx", &amx_kernels, &has_amx},
     {"amx_emulated_avx512", &amx_emulated_avx512_kernels, &has_avx512_bf16, /*emulated=*/true},
 #endif
 };
@@ -98,7 +95,6 @@ Isa select_isa(std::string_view name, bool allow_emulation) {
   const Candidate* best = nullptr;
   for (const Candidate& c : candidates) {
     if (c.emulated && (!allow_emulation || name.empty())) continue;
-    if (c.on_request && name.empty()) continue;
     if ((name.empty() || name == c.name) && c.runs_here()) best = &c;
   }
   if (best == nullptr) {
@@ -107,6 +103,15 @@ Isa select_isa(std::string_view name, bool allow_emulation) {
                             fmt::join(available_isas(), ", ")));
   }
   return {best->name, &best->kernels()};
+}
+
+bool fetches_few_rows_ahead() {
+#if defined(__x86_64__)
+  static const bool is_intel = __builtin_cpu_is("intel");
+  return is_intel;
+#else
+  return false;
+#endif
 }
 
 }  // namespace ridge::backend::cpu

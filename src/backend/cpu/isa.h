@@ -14,4 +14,8 @@ struct Isa {
 };
 Isa select_isa(std::string_view name, bool allow_emulation = false);
 
+// Whether this processor reads a stream from memory faster when the next kilobytes are asked for,
+// though nothing else is done with each line than to read it once: Intel's do, AMD's do not.
+bool fetches_few_rows_ahead();
+
 }  // namespace ridge::backend::cpu

@@ -36,6 +36,7 @@ KernelTable make_kernel_table() {
   table.scale = &scale_row<V>;
   table.rope = &rope_head<V>;
   table.store_kv = &store_kv<V>;
+  for (int& rows : table.attention_rows) rows = attention_rows;
   table.attention = &attention<V>;
   table.merge_attention = &merge_attention<V>;
   fill_peaks<V>(table.peaks);

@@ -90,7 +90,7 @@ struct AttentionJob {
   int64_t out_stride;
   int group_heads;     // query heads of this KV head
   int first_row;       // in the sequence's rows [tokens · group_heads]
-  int rows;            // 1 to attention_rows
+  int rows;            // 1 to KernelTable::attention_rows
   int first_position;  // of the sequence's first token in this step
   int range_first;     // keys outside [range_first, range_end) are left to other jobs;
   int range_end;       // range_first is a multiple of 16
@@ -101,19 +101,21 @@ struct AttentionJob {
   int window;
   float soft_cap;
   const float* sinks;    // of the group's first head, or nullptr
-  std::byte* scratch;    // attention_scratch_bytes(kv)
+  std::byte* scratch;    // attention_scratch_bytes
   float* partial;        // [rows][partial_floats(kv)] instead of `out`, or nullptr
   bool batch_invariant;  // a row's result may not depend on the other rows
 };
 
-inline constexpr int attention_rows = 48;
+inline constexpr int attention_rows = 48;        // query rows of a job, most, of the vectors' kernels
+inline constexpr int tile_attention_rows = 128;  // of those on AMX tiles
 inline constexpr int attention_chunk = 64;   // keys whose scores are held at once
 inline constexpr int attention_ranges = 16;  // ranges of keys that a row may be split into
 inline constexpr int partial_rows = 16;      // most rows of a job that has a range of the keys
 
-constexpr int64_t attention_scratch_bytes(const KvGeometry& kv) {
+// most_rows: of any job
+constexpr int64_t attention_scratch_bytes(const KvGeometry& kv, int most_rows) {
   const int64_t key_floats = (kv.key_dim + 15) / 16 * 16;
-  return 4 * (attention_rows * (key_floats + kv.value_stride + attention_chunk) +
+  return 4 * (most_rows * (key_floats + kv.value_stride + attention_chunk) +
               attention_chunk * (key_floats + kv.value_stride));
 }
 
@@ -124,9 +126,9 @@ constexpr int64_t partial_floats(const KvGeometry& kv) {
   return partial_head_floats + kv.value_stride;
 }
 
-// Dots of up to 64 rows of activations at once, with a layout of their own: the codes of 32 columns
+// Dots of up to 32 rows of activations at once, with a layout of their own: the codes of 32 columns
 // are [count][32] in ActivationTile::codes. All null where an instruction set has none.
-inline constexpr int max_dot_rows = 64;
+inline constexpr int max_dot_rows = 32;
 struct TileDotKernels {
   int min_tokens;  // fewer are better off with the other kernels
   DotTile dot[dtype_count];
@@ -153,7 +155,7 @@ struct KernelTable {
   int tile_rows;                                           // at most max_tile_rows
   DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
-  TileDotKernels tiles;                                    // linear for up to 64 rows at once
+  TileDotKernels tiles;                                    // linear for up to 32 rows at once
   PanelKernels panel;                                      // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);
@@ -167,6 +169,7 @@ struct KernelTable {
   // One token of one KV head into its block at `offset` tokens, in the cache's dtype.
   void (*store_kv)(const float* k, const float* v, std::byte* head, int offset,
                    const KvGeometry& kv);
+  int attention_rows[dtype_count];  // most rows of a job, by the cache's dtype
   void (*attention)(const AttentionJob& job);
   // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats
   // apart.

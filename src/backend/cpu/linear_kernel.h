@@ -50,6 +50,7 @@ struct QuantizedDot {
   using I = typename V::I;
   using B = typename V::B;
 
+  static constexpr int groups32 = format.unit_columns() / 32;
   static constexpr bool wide_codes = format.codebook || D == DType::q8_0;
   static constexpr int offset = wide_codes && V::byte_codes_are_signed ? 0 : format.offset;
 
@@ -150,8 +151,12 @@ struct QuantizedDot {
     }
   }
 
-  static void prefetch_unit(const std::byte* unit) {
-    for (int i = 0; i < format.unit_bytes(); i += 64) __builtin_prefetch(unit + i, 0, 2);
+  // Asks for what 32 columns of a unit take: all at once would hold up the loads behind them.
+  static void fetch_share(const std::byte* unit, int g) {
+    constexpr int lines = format.unit_bytes() / 64;
+    for (int i = g * lines / groups32; i < (g + 1) * lines / groups32; ++i) {
+      __builtin_prefetch(unit + 64 * i, 0, 2);
+    }
   }
 
   // One vector of the strip's rows, from `row` on.
@@ -162,8 +167,10 @@ struct QuantizedDot {
     for (F& a : acc) a = V::zero();
     for (int64_t u = 0; u < units; ++u, strip += format.unit_bytes()) {
       const Rows rows(strip, row);
-      if (next != nullptr) prefetch_unit(next + u * format.unit_bytes());
-      for (int g = 0; g < format.unit_columns() / 32; ++g, x.advance()) add_group(rows, g, x, acc);
+      for (int g = 0; g < groups32; ++g, x.advance()) {
+        if (next != nullptr) fetch_share(next + u * format.unit_bytes(), g);
+        add_group(rows, g, x, acc);
+      }
     }
     for (int i = 0; i < Count; ++i) V::store(out + i * strip_rows + row, acc[i]);
   }

@@ -11,10 +11,15 @@ enum class LinearPath : uint8_t {
   panel,     // expanded to bfloat16 (panel.h)
 };
 
+// Of bfloat16, for weights and activations of a panel.
+inline int panel_parts(Precision precision) { return precision == Precision::full ? 2 : 1; }
+
 inline LinearPath choose_linear_path(int rows, Precision precision, bool all_quantized,
                                      const KernelTable& kernels) {
-  const bool may_round = precision != Precision::full;
-  if (may_round && kernels.panel.product != nullptr && rows >= kernels.panel.min_tokens) {
+  const int parts = panel_parts(precision);
+  const bool is_exact_enough = parts == 1 || all_quantized;
+  if (is_exact_enough && kernels.panel.product != nullptr &&
+      rows >= kernels.panel.min_tokens[parts - 1]) {
     return LinearPath::panel;
   }
   if (all_quantized && kernels.tiles.begin != nullptr && rows >= kernels.tiles.min_tokens) {

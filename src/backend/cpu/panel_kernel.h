@@ -7,7 +7,19 @@
 namespace ridge::backend::cpu {
 namespace {
 
-template <class V, DType D>
+// Pairs of columns, side by side, in `Parts` parts; the rests lie a group's elements further.
+template <class V, int Parts>
+void store_panel_pairs(bf16_bits* to, typename V::F even, typename V::F odd) {
+  V::store_bf16_pairs(to, even, odd);
+  if constexpr (Parts == 2) {
+    typename V::F rounded_even, rounded_odd;
+    V::load_bf16_pairs(to, rounded_even, rounded_odd);
+    V::store_bf16_pairs(to + panel_group * strip_rows, V::sub(even, rounded_even),
+                        V::sub(odd, rounded_odd));
+  }
+}
+
+template <class V, DType D, int Parts>
 struct PanelExpansion {
   static constexpr TileFormat format = tile_format(D);
   static constexpr int groups32 = format.unit_columns() / 32;
@@ -36,8 +48,8 @@ struct PanelExpansion {
       return V::fma(V::code_float(codes, column), l.scale, l.shift);
     };
     to += Quad * 4 * strip_rows;
-    V::store_bf16_pairs(to, value(0), value(1));
-    V::store_bf16_pairs(to + 2 * strip_rows, value(2), value(3));
+    store_panel_pairs<V, Parts>(to, value(0), value(1));
+    store_panel_pairs<V, Parts>(to + 2 * strip_rows, value(2), value(3));
   }
 
   template <int... Quads>
@@ -49,7 +61,7 @@ struct PanelExpansion {
                   bf16_bits* panel) {
     for (int part = 0; part < strip_rows; part += V::lanes) {
       bf16_bits* to = panel + 2 * part;
-      for (int64_t at = first / 32; at < (first + columns) / 32; ++at, to += 32 * strip_rows) {
+      for (int64_t at = first / 32; at < (first + columns) / 32; ++at, to += 32 * Parts * strip_rows) {
         const Rows rows(strip + at / groups32 * format.unit_bytes(), part);
         const auto g = static_cast<int>(at % groups32);
         if constexpr (format.group == 32) {
@@ -63,7 +75,7 @@ struct PanelExpansion {
   }
 };
 
-template <class V, DType D>
+template <class V, DType D, int Parts>
 void expand_plain_panel(const std::byte* strip, int64_t strip_columns, int64_t first,
                         int64_t columns, bf16_bits* panel) {
   constexpr int element = D == DType::f32 ? 4 : 2;
@@ -72,43 +84,55 @@ void expand_plain_panel(const std::byte* strip, int64_t strip_columns, int64_t f
     return load_weight<V, D>(strip + (k * strip_rows + part) * element);
   };
   for (int64_t k = 0; k < columns; k += 2) {
+    bf16_bits* to = panel + (k / panel_group * panel_group * Parts + k % panel_group) * strip_rows;
     for (int part = 0; part < strip_rows; part += V::lanes) {
-      V::store_bf16_pairs(panel + k * strip_rows + 2 * part, load(first + k, part),
-                          load(first + k + 1, part));
+      store_panel_pairs<V, Parts>(to + 2 * part, load(first + k, part), load(first + k + 1, part));
     }
   }
 }
 
-template <class V>
+template <class V, int Parts>
+void pack_group(const float* x, int64_t step, bf16_bits* to) {
+  for (int i = 0; i < panel_group; i += V::lanes) {
+    const auto value = V::load(x + i);
+    V::store_bf16(to + i, value);
+    if constexpr (Parts == 2) {
+      V::store_bf16(to + step + i, V::sub(value, V::load_bf16(to + i)));
+    }
+  }
+}
+template <class V, int Parts>
 void pack_token(const float* x, int64_t columns, int block_tokens, bf16_bits* to) {
   const int64_t step = static_cast<int64_t>(block_tokens) * panel_group;
   int64_t k = 0;
-  for (; k + panel_group <= columns; k += panel_group, to += step) {
-    for (int i = 0; i < panel_group; i += V::lanes) V::store_bf16(to + i, V::load(x + k + i));
+  for (; k + panel_group <= columns; k += panel_group, to += Parts * step) {
+    pack_group<V, Parts>(x + k, step, to);
   }
   if (k == columns) return;
   float rest[panel_group] = {};
   for (int64_t i = k; i < columns; ++i) rest[i - k] = x[i];
-  for (int i = 0; i < panel_group; i += V::lanes) V::store_bf16(to + i, V::load(rest + i));
+  pack_group<V, Parts>(rest, step, to);
 }
 
-template <class V, DType... Quantized>
+template <class V, int Parts, DType... Quantized>
 void fill_quantized_expansions(PanelKernels& panel) {
-  ((panel.expand[static_cast<int>(Quantized)] = &PanelExpansion<V, Quantized>::run), ...);
+  ((panel.expand[Parts - 1][static_cast<int>(Quantized)] =
+        &PanelExpansion<V, Quantized, Parts>::run),
+   ...);
 }
-template <class V, DType... Plain>
+template <class V, int Parts, DType... Plain>
 void fill_plain_expansions(PanelKernels& panel) {
-  ((panel.expand[static_cast<int>(Plain)] = &expand_plain_panel<V, Plain>), ...);
+  ((panel.expand[Parts - 1][static_cast<int>(Plain)] = &expand_plain_panel<V, Plain, Parts>), ...);
 }
 
 // Everything of PanelKernels but the products themselves.
-template <class V>
+template <class V, int Parts>
 void fill_panel_operands(PanelKernels& panel) {
   using enum DType;
-  fill_quantized_expansions<V, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl,
-                            iq4_xs>(panel);
-  fill_plain_expansions<V, f32, f16, bf16>(panel);
-  panel.pack = &pack_token<V>;
+  fill_quantized_expansions<V, Parts, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k,
+                            iq4_nl, iq4_xs>(panel);
+  fill_plain_expansions<V, Parts, f32, f16, bf16>(panel);
+  panel.pack[Parts - 1] = &pack_token<V, Parts>;
 }
 
 }  // namespace

@@ -264,13 +264,13 @@ class Scheduler {
       plan.attention = *attention;
       ops = 3;
     }
-    push(make_attention_step(plan, recording_.limits), ops);
+    push(make_attention_step(plan, recording_.limits, kernels_), ops);
   }
   void emit(const StoreKv& op) {
-    push(make_attention_step(AttentionPlan{.store = op}, recording_.limits));
+    push(make_attention_step(AttentionPlan{.store = op}, recording_.limits, kernels_));
   }
   void emit(const Attention& op) {
-    push(make_attention_step(AttentionPlan{.attention = op}, recording_.limits));
+    push(make_attention_step(AttentionPlan{.attention = op}, recording_.limits, kernels_));
   }
 
   void emit(const Add& op) { push(make_add_step(op.a, op.b, op.out, rows_of(op.a))); }

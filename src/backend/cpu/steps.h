@@ -72,7 +72,8 @@ struct AttentionPlan {
   std::optional<StoreKv> store;
   std::optional<Attention> attention;
 };
-std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits);
+std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits,
+                                          const KernelTable& kernels);
 
 // The ops that work on single rows.
 std::unique_ptr<Step> make_embed_step(const Embed& op);

@@ -20,8 +20,10 @@ constexpr int least_range_keys = 256;
 // between is saved.
 class AttentionStep final : public Step {
  public:
-  AttentionStep(const AttentionPlan& plan, const StepLimits& limits) : plan_(plan) {
+  AttentionStep(const AttentionPlan& plan, const StepLimits& limits, const KernelTable& kernels)
+      : plan_(plan) {
     if (!plan_.attention) return;
+    most_rows_ = kernels.attention_rows[static_cast<int>(layout().dtype)];
     group_items_ = std::min(limits.sequences * layout().kv_heads, most_split_groups);
     ranges_done_ = std::make_unique<std::atomic<int>[]>(group_items_);
   }
@@ -36,7 +38,7 @@ class AttentionStep final : public Step {
   }
 
   size_t member_scratch_bytes() const override {
-    return plan_.attention ? attention_scratch_bytes(cache().geometry()) : 0;
+    return plan_.attention ? attention_scratch_bytes(cache().geometry(), most_rows_) : 0;
   }
 
   size_t shared_scratch_bytes() const override {
@@ -136,7 +138,7 @@ class AttentionStep final : public Step {
     const int context = run.inputs.context_lengths[sequence];
     const int window = plan_.attention->window;
     Division d;
-    d.tiles = (rows + attention_rows - 1) / attention_rows;
+    d.tiles = (rows + most_rows_ - 1) / most_rows_;
     d.range_keys = context;
     if (run.batch_invariant) return d;
     if (rows > partial_rows || run.shape.sequences * layout().kv_heads > most_split_groups)
@@ -187,8 +189,8 @@ class AttentionStep final : public Step {
 
   void attend_tile(const Run& run, int member, int sequence, int head, int tile) const {
     AttentionJob job = job_of(run, member, sequence, head);
-    job.first_row = tile * attention_rows;
-    job.rows = std::min(attention_rows, job.rows - job.first_row);
+    job.first_row = tile * most_rows_;
+    job.rows = std::min(most_rows_, job.rows - job.first_row);
     run.kernels.attention(job);
   }
 
@@ -247,14 +249,16 @@ class AttentionStep final : public Step {
   }
 
   const AttentionPlan plan_;
+  int most_rows_ = 0;    // of a job
   int group_items_ = 0;  // (sequence, KV head) pairs of a step that may be split
   std::unique_ptr<std::atomic<int>[]> ranges_done_;  // [group_items], zero between steps
 };
 
 }  // namespace
 
-std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits) {
-  return std::make_unique<AttentionStep>(plan, limits);
+std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits,
+                                          const KernelTable& kernels) {
+  return std::make_unique<AttentionStep>(plan, limits, kernels);
 }
 
 }  // namespace ridge::backend::cpu

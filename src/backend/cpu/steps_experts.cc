@@ -255,9 +255,12 @@ class ExpertStep final : public Step {
 
   // ---------------------------------------------------------------- panels
 
+  int64_t panel_elements_of_pair() const {
+    return 2 * panel_elements(panel_columns(inputs_.panel_parts()), inputs_.panel_parts());
+  }
   size_t panel_bytes() const {
     if (kernels_.panel.product == nullptr) return 0;
-    return 2 * panel_elements(panel_columns) * sizeof(bf16_bits) +
+    return panel_elements_of_pair() * sizeof(bf16_bits) +
            panel_chunk_blocks * panel_sum_floats(panel_token_block) * sizeof(float);
   }
 
@@ -280,29 +283,33 @@ class ExpertStep final : public Step {
                      const PackedTokens& tokens, int first_block, int64_t pair,
                      std::byte* scratch) const {
     auto* panels = reinterpret_cast<bf16_bits*>(scratch);
-    auto* sums = reinterpret_cast<float*>(panels + 2 * panel_elements(panel_columns));
+    auto* sums = reinterpret_cast<float*>(panels + panel_elements_of_pair());
     const int64_t item = strips_before(pair);
     const int strips = strips_.has_up() ? 2 : static_cast<int>(strips_before(pair + 1) - item);
     const int blocks = std::min(panel_chunk_blocks, tokens.blocks - first_block);
-    for (int64_t first = 0; first < tokens.columns; first += panel_columns) {
-      const int64_t columns = std::min<int64_t>(panel_columns, tokens.columns - first);
+    const int parts = inputs_.panel_parts();
+    for (int64_t first = 0; first < tokens.columns; first += panel_columns(parts)) {
+      const int64_t columns = std::min<int64_t>(panel_columns(parts), tokens.columns - first);
       for (int s = 0; s < strips; ++s) {
         const Strip& strip =
             strips_.has_up() && s == 1 ? strips_.up(item) : strips_.strip(item + s);
-        kernels_.panel.expand[static_cast<int>(strip.part->dtype)](
+        kernels_.panel.expand[parts - 1][static_cast<int>(strip.part->dtype)](
             tiles(strip, group), strip.part->units, first, columns,
-            panels + s * panel_elements(columns));
+            panels + s * panel_elements(columns, parts));
       }
       kernels_.panel.product({.panels = panels,
-                              .panel_stride = panel_elements(columns),
+                              .panel_stride = panel_elements(columns, parts),
                               .strips = strips,
                               .columns = columns,
                               .tokens = tokens.at(first_block, first),
                               .block_stride = tokens.block_stride,
                               .blocks = blocks,
                               .block_tokens = tokens.block_tokens,
+                              .parts = parts,
                               .accumulate = first > 0,
-                              .sums = sums});
+                              .sums = sums,
+                              .fetch = nullptr,
+                              .fetch_lines = 0});
     }
     const int64_t floats = static_cast<int64_t>(tokens.block_tokens) * strip_rows;
     for (int b = first_block; b < first_block + blocks; ++b) {

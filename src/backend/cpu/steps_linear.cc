@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "backend/cpu/isa.h"
 #include "backend/cpu/linear_path.h"
 #include "backend/cpu/linear_strips.h"
 #include "backend/cpu/quantized_tokens.h"
@@ -19,9 +20,11 @@ constexpr int64_t block_bytes = 512 << 10;
 // A thread that reads less than this at a place, and then elsewhere, reads more slowly.
 constexpr int64_t least_chunk_bytes = 64 << 10;
 
-// With fewer rows of activations a strip passes as fast as memory gives it, and the processor's own
-// fetching ahead does better.
+// From so many rows of activations on, the next strip is fetched while this one is multiplied. With
+// fewer, a strip passes as fast as memory gives it: AMD's processors then do better by themselves,
+// Intel's with a request so far ahead (docs/performance.md).
 constexpr int fetching_rows = 6;
+constexpr int64_t fetching_bytes = 3072;
 
 class LinearStep final : public Step {
  public:
@@ -39,7 +42,7 @@ class LinearStep final : public Step {
             chunk_)) {
     if (path(max_rows_) == LinearPath::panel) {
       panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
-      max_rows_ = kernels.panel.min_tokens - 1;
+      max_rows_ = kernels.panel.min_tokens[panel_parts(plan.precision) - 1] - 1;
     }
   }
 
@@ -150,9 +153,14 @@ class LinearStep final : public Step {
                                                out);
     }
     const ActivationTile t = x.codes.tile(tile);
-    const bool fetch = next != nullptr && next->part == strip.part && t.count >= fetching_rows;
+    const std::byte* fetched = nullptr;
+    if (t.count < fetching_rows) {
+      if (fetches_few_rows_ahead()) fetched = strip.tiles() + fetching_bytes;
+    } else if (next != nullptr && next->part == strip.part) {
+      fetched = next->tiles();
+    }
     const DotTile multiply = x.tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
-    multiply(strip.tiles(), part.units, t, fetch ? next->tiles() : nullptr, out);
+    multiply(strip.tiles(), part.units, t, fetched, out);
     if (planes_ == 2) add_planes(tokens, out);
   }
 

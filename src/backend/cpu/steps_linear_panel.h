@@ -27,6 +27,7 @@ class LinearPanel {
   void pack(const Run& run, int row, const PackedTokens& tokens, float* normed) const;
   void multiply(const Run& run, const Work& work, const PackedTokens& tokens, std::byte* scratch) const;
   void expand(int64_t pair, int64_t first, int64_t columns, bf16_bits* panels) const;
+  void fetch_pair(int64_t pair, int64_t first, int64_t columns) const;
   void finish(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,
               float* sums) const;
 
@@ -37,6 +38,7 @@ class LinearPanel {
   const LinearPlan& plan_;
   const LinearStrips& strips_;
   const KernelTable& kernels_;
+  const int parts_;
   const int64_t columns_;  // panel_padded
   const int max_rows_;
 };

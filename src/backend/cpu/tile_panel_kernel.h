@@ -26,9 +26,28 @@ struct TilePanel {
   }
   static void end() { Tiles::release(); }
 
-  // Sums of up to two blocks.
   template <int Blocks, int Strips>
-  static void multiply(const PanelProduct& job, const bf16_bits* tokens, float* sums) {
+  static void dot() {
+    Tiles::template dot_bf16<0, 4, 6>();
+    if constexpr (Strips == 2) Tiles::template dot_bf16<1, 4, 7>();
+    if constexpr (Blocks == 2) Tiles::template dot_bf16<2, 5, 6>();
+    if constexpr (Blocks == 2 && Strips == 2) Tiles::template dot_bf16<3, 5, 7>();
+  }
+  template <int Blocks>
+  static void load_tokens(const bf16_bits* tokens, int64_t block_stride) {
+    Tiles::template load<4>(tokens, tile_row_bytes);
+    if constexpr (Blocks == 2) Tiles::template load<5>(tokens + block_stride, tile_row_bytes);
+  }
+  template <int Strips>
+  static void load_panels(const bf16_bits* panel, int64_t panel_stride) {
+    Tiles::template load<6>(panel, tile_row_bytes);
+    if constexpr (Strips == 2) Tiles::template load<7>(panel + panel_stride, tile_row_bytes);
+  }
+
+  // Sums of up to two blocks.
+  template <int Blocks, int Strips, int Parts>
+  static void multiply(const PanelProduct& job, const bf16_bits* tokens, const std::byte*& fetch,
+                       float* sums) {
     constexpr int64_t line = tile_row_bytes;
     const int64_t block_floats = static_cast<int64_t>(job.block_tokens) * strip_rows;
     float* const at[4] = {sums, sums + block_floats, sums + Strips * block_floats,
@@ -44,57 +63,55 @@ struct TilePanel {
     } else {
       each_sum([]<int T>(float*) { Tiles::template zero<T>(); });
     }
-    const int64_t token_step = static_cast<int64_t>(job.block_tokens) * panel_group;
-    const int64_t columns = job.columns;
+    const int64_t rest = static_cast<int64_t>(job.block_tokens) * panel_group;
+    const int64_t block_stride = job.block_stride, panel_stride = job.panel_stride;
     const bf16_bits* panel = job.panels;
-    const bf16_bits* next_panel = panel + job.panel_stride;
-    const bf16_bits* next_tokens = tokens + job.block_stride;
-    for (int64_t k = 0; k < columns; k += panel_group) {
-      Tiles::template load<6>(panel, line);
-      Tiles::template load<4>(tokens, line);
-      Tiles::template dot_bf16<0, 4, 6>();
-      if constexpr (Strips == 2) {
-        Tiles::template load<7>(next_panel, line);
-        Tiles::template dot_bf16<1, 4, 7>();
+    const bf16_bits* const end = panel + panel_elements(job.columns, Parts);
+    for (; panel < end; panel += panel_elements(panel_group, Parts), tokens += Parts * rest) {
+      for (int i = 0; i < job.fetch_lines; ++i, fetch += 64) __builtin_prefetch(fetch, 0, 2);
+      load_panels<Strips>(panel, panel_stride);
+      load_tokens<Blocks>(tokens, block_stride);
+      dot<Blocks, Strips>();
+      if constexpr (Parts == 2) {
+        load_tokens<Blocks>(tokens + rest, block_stride);
+        dot<Blocks, Strips>();
+        load_panels<Strips>(panel + panel_elements(panel_group, 1), panel_stride);
+        load_tokens<Blocks>(tokens, block_stride);
+        dot<Blocks, Strips>();
       }
-      if constexpr (Blocks == 2) {
-        Tiles::template load<5>(next_tokens, line);
-        Tiles::template dot_bf16<2, 5, 6>();
-        if constexpr (Strips == 2) Tiles::template dot_bf16<3, 5, 7>();
-      }
-      tokens += token_step;
-      next_tokens += token_step;
-      panel += panel_elements(panel_group);
-      next_panel += panel_elements(panel_group);
     }
     each_sum([]<int T>(float* to) { Tiles::template store<T>(to, line); });
   }
 
-  template <int Strips>
+  template <int Strips, int Parts>
   static void run(const PanelProduct& job) {
     const int64_t floats = static_cast<int64_t>(job.block_tokens) * strip_rows * Strips;
+    const bf16_bits* tokens = job.tokens;
+    const std::byte* fetch = job.fetch;
     int block = 0;
-    for (; block + 2 <= job.blocks; block += 2) {
-      multiply<2, Strips>(job, job.tokens + block * job.block_stride, job.sums + block * floats);
+    for (; block + 2 <= job.blocks; block += 2, tokens += 2 * job.block_stride) {
+      multiply<2, Strips, Parts>(job, tokens, fetch, job.sums + block * floats);
     }
     if (block < job.blocks) {
-      multiply<1, Strips>(job, job.tokens + block * job.block_stride, job.sums + block * floats);
+      multiply<1, Strips, Parts>(job, tokens, fetch, job.sums + block * floats);
     }
   }
 
   static void product(const PanelProduct& job) {
-    if (job.strips == 2) {
-      run<2>(job);
+    if (job.parts == 2) {
+      job.strips == 2 ? run<2, 2>(job) : run<1, 2>(job);
     } else {
-      run<1>(job);
+      job.strips == 2 ? run<2, 1>(job) : run<1, 1>(job);
     }
   }
 };
 
 template <class V, class Tiles>
 void fill_tile_panel(KernelTable& table) {
-  fill_panel_operands<V>(table.panel);
-  table.panel.min_tokens = 32;
+  fill_panel_operands<V, 1>(table.panel);
+  fill_panel_operands<V, 2>(table.panel);
+  table.panel.min_tokens[0] = 32;
+  table.panel.min_tokens[1] = 32;
   table.panel.begin_products = &TilePanel<Tiles>::begin;
   table.panel.end_products = &TilePanel<Tiles>::end;
   table.panel.product = &TilePanel<Tiles>::product;
