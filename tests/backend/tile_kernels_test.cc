@@ -195,11 +195,14 @@ TEST(TileDot, EqualsTheDotKernelsBitForBit) {
   }
 }
 
+// Where a column of a group lies: the middle two of four have changed places.
+int64_t panel_place(int64_t k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
+
 // Column k of row r in a panel of so many parts, from its first column on.
 float part_at(const std::vector<bf16_bits>& panel, int parts, int part, int64_t k, int r) {
   const int64_t group = (k / panel_group * parts + part) * panel_group * strip_rows;
-  const int64_t in_group = k % panel_group;
-  return bf16_to_f32(panel[group + (in_group / 2 * strip_rows + r) * 2 + in_group % 2]);
+  const int64_t place = panel_place(k % panel_group);
+  return bf16_to_f32(panel[group + (place / 2 * strip_rows + r) * 2 + place % 2]);
 }
 
 // Each weight rounded once, to the nearest: at most half a step of 8 bits off what the file says, and
@@ -215,16 +218,20 @@ TEST(PanelExpansion, RoundsEveryWeightToTheNearestBfloat16) {
            {std::tuple<int64_t, int64_t, int>{0, 1024, 1}, {512, 96, 1}, {0, 1024, 2}, {256, 96, 2}}) {
         std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(count, parts)));
         tiled.kernels->panel.expand[parts - 1][static_cast<int>(dtype)](strip.data(), columns, first,
-                                                                        count, panel.data());
+                                                                        count, 0, panel.data());
         std::vector<float> exact(columns);
         const size_t bytes = row_bytes(dtype, columns);
         for (int r = 0; r < strip_rows; ++r) {
           dequantize_row(dtype, std::span(rows).subspan(r * bytes, bytes), exact);
+          // The sum of the code's part, which lies 128 too high, and the minimum rounds before, in
+          // float32: a weight may be the small difference of large numbers.
+          float largest = 0;
+          for (const float w : exact) largest = std::max(largest, std::fabs(w));
+          const float before = parts == 1 ? largest * 0x1p-17f + 1e-6f : 1e-6f;
           for (int64_t k = 0; k < count; ++k) {
             const float want = exact[first + k];
             const float rounded = part_at(panel, parts, 0, k, r);
-            // The sum of the code's part and the minimum rounds before, in float32.
-            EXPECT_NEAR(rounded, want, std::fabs(want) * 0x1.01p-8f + 1e-6f)
+            EXPECT_NEAR(rounded, want, std::fabs(want) * 0x1.01p-8f + before)
                 << tiled.name << ", " << name(dtype) << ", row " << r << ", column " << first + k;
             if (parts == 1) continue;
             EXPECT_NEAR(rounded + part_at(panel, parts, 1, k, r), want,
@@ -246,7 +253,7 @@ TEST(PanelExpansion, KeepsPlainBfloat16AndFillsUpWithZeros) {
     for (int parts : {1, 2}) {
       std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(96, parts)), 0xffff);
       tiled.kernels->panel.expand[parts - 1][static_cast<int>(DType::bf16)](
-          reinterpret_cast<const std::byte*>(strip.data()), columns, 0, 96, panel.data());
+          reinterpret_cast<const std::byte*>(strip.data()), columns, 0, 96, 0, panel.data());
       for (int64_t k = 0; k < 96; ++k) {
         for (int r = 0; r < strip_rows; ++r) {
           const float expected = k < columns ? bf16_to_f32(strip[k * strip_rows + r]) : 0;
@@ -277,7 +284,7 @@ TEST(PackedTokens, LayATokenAndItsRestsAmongOthers) {
         const int64_t slice = k / panel_columns(parts) * panel_columns(parts);
         const bf16_bits* at = tokens.at(1, slice) +
                               ((k - slice) / panel_group * parts * 11 + 2) * panel_group +
-                              k % panel_group;
+                              panel_place(k % panel_group);
         const float want = k < columns ? x[k] : 0;
         EXPECT_EQ(*at, f32_to_bf16(want)) << tiled.name << " " << k;
         ++written;
@@ -295,20 +302,21 @@ TEST(PackedTokens, LayATokenAndItsRestsAmongOthers) {
 TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   const KernelTable& plain = scalar_kernels();
   const KernelTable& tiled = amx_emulated_kernels();
-  for (int rows : {1, 4, 5, 31, 32, 512}) {
+  const auto& [rounded, exact] = tiled.panel.min_tokens;
+  for (int rows : {1, 4, 5, rounded - 1, rounded, exact - 1, exact, 512}) {
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, plain), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, true, tiled),
               rows < 5    ? LinearPath::dot
-              : rows < 32 ? LinearPath::tile_dot
+              : rows < exact ? LinearPath::tile_dot
                           : LinearPath::panel);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, false, tiled), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, tiled),
-              rows < 32 ? LinearPath::dot : LinearPath::panel);
+              rows < rounded ? LinearPath::dot : LinearPath::panel);
   }
   EXPECT_EQ(choose_linear_path(4, Precision::int8, true, tiled), LinearPath::dot);
   EXPECT_EQ(choose_linear_path(5, Precision::int8, true, tiled), LinearPath::tile_dot);
-  EXPECT_EQ(choose_linear_path(31, Precision::int8, true, tiled), LinearPath::tile_dot);
-  EXPECT_EQ(choose_linear_path(32, Precision::int8, true, tiled), LinearPath::panel);
+  EXPECT_EQ(choose_linear_path(rounded - 1, Precision::int8, true, tiled), LinearPath::tile_dot);
+  EXPECT_EQ(choose_linear_path(rounded, Precision::int8, true, tiled), LinearPath::panel);
 }
 
 // The real instructions against their emulation, which everything else is tested with.

@@ -54,6 +54,8 @@ void LinearStrips::store(const float* result, const float* bias, int count, floa
     for (int i = 0; i < count; ++i) out[i] += result[i] + (bias != nullptr ? bias[i] : 0.0f);
   } else if (bias != nullptr) {
     for (int i = 0; i < count; ++i) out[i] = result[i] + bias[i];
+  } else if (count == strip_rows) {
+    std::memcpy(out, result, strip_rows * sizeof(float));  // without a call
   } else {
     std::memcpy(out, result, count * sizeof(float));
   }

@@ -10,15 +10,16 @@
 //
 //   a strip's panel: 16 rows, scales folded in      packed tokens: blocks of up to 16 tokens
 //   ┌──────────────────────────────────────┐        ┌───────────────────────────────────────┐
-//   │ columns 0, 1 of rows 0 … 15: 64 bytes│        │ columns 0 … 31 of token 0: 64 bytes   │
-//   │ columns 2, 3 of rows 0 … 15          │        │ columns 0 … 31 of token 1 …           │
+//   │ columns 0, 2 of rows 0 … 15: 64 bytes│        │ columns 0 … 31 of token 0: 64 bytes   │
+//   │ columns 1, 3 of rows 0 … 15          │        │ columns 0 … 31 of token 1 …           │
 //   │ … 16 lines for 32 columns            │        │ … a line for each token of the block  │
 //   │ [the rests of these 32 columns]      │        │ [the rests of these 32 columns]       │
-//   │ columns 32, 33 …                     │        │ columns 32 … 63 of token 0 …          │
+//   │ columns 32, 34 …                     │        │ columns 32 … 63 of token 0 …          │
 //   └──────────────────────────────────────┘        └───────────────────────────────────────┘
 //
-// 32 columns of a panel and of a block of tokens are the two operands of AMX's tdpbf16ps as they
-// stand. Both sides are rounded to bfloat16 (nearest, ties to even), sums are float32.
+// The middle two of each four columns change places, in tokens too (0, 2, 1, 3), as a lane's four
+// codes come apart so. 32 columns of a panel and of a block of tokens are the two operands of AMX's tdpbf16ps as they
+// stand. Both sides are rounded to the nearest bfloat16, sums are float32.
 //   one part:  errors are near 2.3e-3 of the output's size
 //   two parts: what rounding leaves is rounded to bfloat16 in turn, and three products are added up,
 //              all but that of the two rests: errors are near 5e-6, below those of two int8 planes
@@ -42,8 +43,9 @@ constexpr int64_t panel_elements(int64_t columns, int parts) { return columns * 
 // Columns [first, first + columns) of a strip (tile_format.h; plain dtypes as [K][16]) into
 // panel[columns / 32][parts][16][16 rows][2]. first, columns: multiples of 32. Of a plain
 // dtype, columns from strip_columns on become zero.
+//   ahead: so many bytes further on will be read soon, and are to be fetched meanwhile; or 0
 using ExpandPanel = void (*)(const std::byte* strip, int64_t strip_columns, int64_t first,
-                             int64_t columns, bf16_bits* panel);
+                             int64_t columns, int64_t ahead, bf16_bits* panel);
 
 // x[columns] of one token to its place in a block of `block_tokens`; the group's other columns
 // become zero.

@@ -109,6 +109,17 @@ struct Avx512 {
     _mm512_storeu_si512(p, _mm512_mask_mov_epi16(low, 0xaaaaaaaau, rounded(hi)));
 #endif
   }
+  // The same with ties away from zero, of finite values: a lane each way, where the above needs lanes to
+  // change places.
+  static void store_rounded_pairs(void* p, F lo, F hi) {
+    const auto rounded = [](F x) {
+      return _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+    };
+    const I low = _mm512_srli_epi32(rounded(lo), 16);
+    _mm512_storeu_si512(p, _mm512_mask_mov_epi16(low, 0xaaaaaaaau, rounded(hi)));
+  }
+  // Lanes 0, 2, 1, 3 of each four.
+  static F swap_middles(F a) { return _mm512_permute_ps(a, 0xd8); }
   // Rounds to nearest even into int8; returns the sum of the codes.
   static int32_t store_codes(int8_t* p, F x) {
     const I rounded = _mm512_cvtps_epi32(x);
@@ -165,6 +176,18 @@ struct Avx512 {
   static F code_float(B codes, int column) {
     const I shifted = column == 0 ? codes : _mm512_srli_epi32(codes, 8 * column);
     return to_float(column == 3 ? shifted : _mm512_and_si512(shifted, _mm512_set1_epi32(255)));
+  }
+  // Codes First and First + 2 of every lane's four, below 128, as bfloat16 128 + code in its halves.
+  template <int First>
+  static B codes_in_bf16(B codes) {
+    const B shifted = First == 0 ? codes : _mm512_srli_epi32(codes, 8 * First);
+    return _mm512_or_si512(_mm512_and_si512(shifted, _mm512_set1_epi32(0x00ff00ff)),
+                           _mm512_set1_epi32(0x43004300));
+  }
+  // Every lane's lower and upper bfloat16.
+  static F low_bf16(B pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+  static F high_bf16(B pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
   }
   static I quad(const int8_t* x) {
     int32_t bits;

@@ -131,6 +131,18 @@ struct Scalar {
       static_cast<uint16_t*>(p)[2 * i + 1] = f32_to_bf16(hi.v[i]);
     }
   }
+  static void store_rounded_pairs(void* p, F lo, F hi) {
+    const auto rounded = [](float x) {
+      return static_cast<uint16_t>((std::bit_cast<uint32_t>(x) + 0x8000) >> 16);
+    };
+    for (int i = 0; i < lanes; ++i) {
+      static_cast<uint16_t*>(p)[2 * i] = rounded(lo.v[i]);
+      static_cast<uint16_t*>(p)[2 * i + 1] = rounded(hi.v[i]);
+    }
+  }
+  static F swap_middles(F a) {
+    return each([&](int i) { return a.v[i % 4 == 1 ? i + 1 : i % 4 == 2 ? i - 1 : i]; });
+  }
   static int32_t store_codes(int8_t* p, F x) {
     int32_t sum = 0;
     for (int i = 0; i < lanes; ++i) {
@@ -203,6 +215,21 @@ struct Scalar {
   }
   static F code_float(const B& codes, int column) {
     return each([&](int i) { return static_cast<float>(codes.v[4 * i + column]); });
+  }
+  template <int First>
+  static B codes_in_bf16(const B& codes) {
+    B pairs;
+    for (int i = 0; i < lanes * 4; i += 2) {
+      pairs.v[i] = codes.v[i + First];
+      pairs.v[i + 1] = 0x43;
+    }
+    return pairs;
+  }
+  static F low_bf16(const B& pairs) {
+    return each([&](int i) { return bf16_to_f32(half_at(pairs.v, 2 * i)); });
+  }
+  static F high_bf16(const B& pairs) {
+    return each([&](int i) { return bf16_to_f32(half_at(pairs.v, 2 * i + 1)); });
   }
   static I dot4_small(I acc, const B& codes, const int8_t* x) {
     for (int i = 0; i < lanes; ++i) {

@@ -10,23 +10,23 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// Pairs of strips that meet a slice of the packed tokens before the next slice, which is fetched
-// meanwhile, takes its place in the second-level cache. Their sums stay there too: 64 KiB a pair.
+// So many packed tokens stay in the second-level cache, while pairs of strips pass as a whole.
+constexpr int64_t resident_bytes = int64_t{512} << 10;
+// Of more tokens: pairs of strips that meet a slice of the packed tokens before the next slice, which
+// is fetched meanwhile, takes its place in the second-level cache. Their sums stay there too: 64 KiB a
+// pair.
 constexpr int64_t pairs_together = 12;
 // Shares of the work for each member, at least.
 constexpr int64_t shares = 3;
 
-// The second-level cache should fetch columns [first, first + columns) of a strip.
-void fetch_strip(const Strip& strip, int64_t first, int64_t columns) {
-  const TileFormat format = tile_format(strip.part->dtype);
-  const bool quantized = is_quantized(strip.part->dtype);
-  const auto bytes = [&](int64_t k) {
-    return quantized ? k / format.unit_columns() * format.unit_bytes()
-                     : k * strip_rows * static_cast<int64_t>(traits(strip.part->dtype).block_bytes);
-  };
-  const std::byte* from = strip.tiles() + bytes(first);
-  const std::byte* end = strip.tiles() + bytes(first + columns);
-  for (; from < end; from += 64) __builtin_prefetch(from, 0, 2);
+// Where columns from `first` on of a strip lie.
+const std::byte* columns_of(const Strip& strip, int64_t first) {
+  const DType dtype = strip.part->dtype;
+  const TileFormat format = tile_format(dtype);
+  if (is_quantized(dtype)) {
+    return strip.tiles() + first / format.unit_columns() * format.unit_bytes();
+  }
+  return strip.tiles() + first * strip_rows * static_cast<int64_t>(traits(dtype).block_bytes);
 }
 
 }  // namespace
@@ -104,56 +104,75 @@ void LinearPanel::pack(const Run& run, int row, const PackedTokens& tokens, floa
 
 void LinearPanel::multiply(const Run& run, const Work& work, const PackedTokens& tokens,
                            std::byte* scratch) const {
-  auto* panels = reinterpret_cast<bf16_bits*>(scratch);
-  auto* sums = reinterpret_cast<float*>(panels + 2 * panel_elements(panel_columns(parts_), parts_));
-  const int64_t pair_floats = work.blocks * panel_sum_floats(tokens.block_tokens);
-  for (int64_t first = 0; first < columns_; first += panel_columns(parts_)) {
-    const int64_t columns = std::min<int64_t>(panel_columns(parts_), columns_ - first);
-    const int64_t next = first + columns;
-    const int64_t next_columns = std::min<int64_t>(panel_columns(parts_), columns_ - next);
-    // The next slice, shared out among the pairs of this one.
-    const int64_t turns = work.pairs * ((work.blocks + 1) / 2) * (columns / panel_group);
-    const int64_t lines =
-        next_columns > 0 ? (work.blocks * tokens.block_stride * 2 / 64 + turns - 1) / turns : 0;
-    const auto* fetch = reinterpret_cast<const std::byte*>(
-        lines > 0 ? tokens.at(work.first_block, next) : nullptr);
-    for (int64_t p = 0; p < work.pairs; ++p) {
-      expand(work.first_pair + p, first, columns, panels);
-      if (p + 1 < work.pairs) {
-        fetch_pair(work.first_pair + p + 1, first, columns);
-      } else if (next_columns > 0) {
-        fetch_pair(work.first_pair, next, next_columns);
+  const int64_t slice = panel_columns(parts_);
+  const int64_t last_pair = work.first_pair + work.pairs;
+  const int64_t packed_bytes = tokens.blocks * tokens.block_stride * 2 * ((columns_ - 1) / slice + 1);
+  if (packed_bytes <= resident_bytes) {
+    for (int64_t pair = work.first_pair; pair < last_pair; ++pair) {
+      for (int64_t first = 0; first < columns_; first += slice) {
+        const bool ends = first + slice >= columns_;
+        multiply_slice(work, tokens, {pair, first}, {pair + ends, ends ? 0 : first + slice}, scratch);
       }
-      kernels_.panel.product({.panels = panels,
-                              .panel_stride = panel_elements(columns, parts_),
-                              .strips = strips_of(work.first_pair + p),
-                              .columns = columns,
-                              .tokens = tokens.at(work.first_block, first),
-                              .block_stride = tokens.block_stride,
-                              .blocks = work.blocks,
-                              .block_tokens = tokens.block_tokens,
-                              .parts = parts_,
-                              .accumulate = first > 0,
-                              .sums = sums + p * pair_floats,
-                              .fetch = fetch + p * (turns / work.pairs) * lines * 64,
-                              .fetch_lines = static_cast<int>(lines)});
+    }
+  } else {
+    for (int64_t first = 0; first < columns_; first += slice) {
+      for (int64_t pair = work.first_pair; pair < last_pair; ++pair) {
+        const bool ends = pair + 1 == last_pair;
+        multiply_slice(work, tokens, {pair, first},
+                       {ends ? work.first_pair : pair + 1, ends ? first + slice : first}, scratch);
+      }
     }
   }
-  for (int64_t p = 0; p < work.pairs; ++p) {
-    finish(run, work.first_pair + p, work, tokens, sums + p * pair_floats);
+  for (int64_t pair = work.first_pair; pair < last_pair; ++pair) {
+    finish(run, pair, work, tokens, sums_of(work, tokens, pair, scratch));
   }
 }
 
-void LinearPanel::expand(int64_t pair, int64_t first, int64_t columns, bf16_bits* panels) const {
-  for (int s = 0; s < strips_of(pair); ++s) {
-    const Strip& strip = strip_of(pair, s);
+float* LinearPanel::sums_of(const Work& work, const PackedTokens& tokens, int64_t pair,
+                            std::byte* scratch) const {
+  auto* panels = reinterpret_cast<bf16_bits*>(scratch);
+  auto* sums = reinterpret_cast<float*>(panels + 2 * panel_elements(panel_columns(parts_), parts_));
+  return sums + (pair - work.first_pair) * work.blocks * panel_sum_floats(tokens.block_tokens);
+}
+
+void LinearPanel::multiply_slice(const Work& work, const PackedTokens& tokens, Place at, Place next,
+                                 std::byte* scratch) const {
+  auto* panels = reinterpret_cast<bf16_bits*>(scratch);
+  const int64_t columns = std::min<int64_t>(panel_columns(parts_), columns_ - at.first);
+  const int strips = strips_of(at.pair);
+  const bool more = next.pair < work.first_pair + work.pairs && next.first < columns_;
+  for (int s = 0; s < strips; ++s) {
+    const Strip& strip = strip_of(at.pair, s);
+    const std::byte* from = columns_of(strip, at.first);
+    const bool fetches = more && s < strips_of(next.pair);
     kernels_.panel.expand[parts_ - 1][static_cast<int>(strip.part->dtype)](
-        strip.tiles(), strip.part->units, first, columns, panels + s * panel_elements(columns, parts_));
+        strip.tiles(), strip.part->units, at.first, columns,
+        fetches ? columns_of(strip_of(next.pair, s), next.first) - from : 0,
+        panels + s * panel_elements(columns, parts_));
   }
-}
-
-void LinearPanel::fetch_pair(int64_t pair, int64_t first, int64_t columns) const {
-  for (int s = 0; s < strips_of(pair); ++s) fetch_strip(strip_of(pair, s), first, columns);
+  // The next slice of tokens, shared out among the pairs that meet this one.
+  const int64_t next_slice = at.first + columns;
+  const int64_t turns = (work.blocks + 1) / 2 * (columns / panel_group);
+  int64_t lines = 0;
+  if (next_slice < columns_ && next.first != next_slice) {
+    const int64_t all = work.blocks * tokens.block_stride * 2 / 64;
+    lines = (all + work.pairs * turns - 1) / (work.pairs * turns);
+  }
+  const auto* fetched = reinterpret_cast<const std::byte*>(
+      lines > 0 ? tokens.at(work.first_block, next_slice) : nullptr);
+  kernels_.panel.product({.panels = panels,
+                          .panel_stride = panel_elements(columns, parts_),
+                          .strips = strips,
+                          .columns = columns,
+                          .tokens = tokens.at(work.first_block, at.first),
+                          .block_stride = tokens.block_stride,
+                          .blocks = work.blocks,
+                          .block_tokens = tokens.block_tokens,
+                          .parts = parts_,
+                          .accumulate = at.first > 0,
+                          .sums = sums_of(work, tokens, at.pair, scratch),
+                          .fetch = fetched + (at.pair - work.first_pair) * turns * lines * 64,
+                          .fetch_lines = static_cast<int>(lines)});
 }
 
 void LinearPanel::finish(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,

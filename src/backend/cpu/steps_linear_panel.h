@@ -26,8 +26,15 @@ class LinearPanel {
 
   void pack(const Run& run, int row, const PackedTokens& tokens, float* normed) const;
   void multiply(const Run& run, const Work& work, const PackedTokens& tokens, std::byte* scratch) const;
-  void expand(int64_t pair, int64_t first, int64_t columns, bf16_bits* panels) const;
-  void fetch_pair(int64_t pair, int64_t first, int64_t columns) const;
+  // A slice of columns of a pair of strips.
+  struct Place {
+    int64_t pair, first;
+  };
+  // next: what will follow, or past the work's last pair or the last column.
+  void multiply_slice(const Work& work, const PackedTokens& tokens, Place at, Place next,
+                      std::byte* scratch) const;
+  float* sums_of(const Work& work, const PackedTokens& tokens, int64_t pair,
+                 std::byte* scratch) const;
   void finish(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,
               float* sums) const;
 

@@ -110,7 +110,7 @@ template <class V, class Tiles>
 void fill_tile_panel(KernelTable& table) {
   fill_panel_operands<V, 1>(table.panel);
   fill_panel_operands<V, 2>(table.panel);
-  table.panel.min_tokens[0] = 32;
+  table.panel.min_tokens[0] = 16;
   table.panel.min_tokens[1] = 32;
   table.panel.begin_products = &TilePanel<Tiles>::begin;
   table.panel.end_products = &TilePanel<Tiles>::end;
