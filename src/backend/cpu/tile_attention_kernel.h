@@ -278,7 +278,15 @@ template <class V, class Tiles, const KernelTable& (*Vectors)()>
 void tile_attention(const AttentionJob& job) {
   const DType dtype = job.kv->dtype;
   const bool fits = (dtype == DType::f16 || dtype == DType::bf16) && job.kv->key_dim % tile_depth == 0;
-  if (!fits || job.batch_invariant || job.rows < least_tile_attention_rows) return Vectors().attention(job);
+  if (!fits || job.batch_invariant || job.rows < least_tile_attention_rows) {
+    AttentionJob piece = job;  // with ranges of keys a job is one piece: partial_rows are fewer
+    for (int row = 0; row < job.rows; row += attention_rows) {
+      piece.first_row = job.first_row + row;
+      piece.rows = job.rows - row < attention_rows ? job.rows - row : attention_rows;
+      Vectors().attention(piece);
+    }
+    return;
+  }
   if (dtype == DType::f16) return attend_on_tiles<V, Tiles, DType::f16, true>(job);
   if (weights_are_exact(job)) return attend_on_tiles<V, Tiles, DType::bf16, true>(job);
   attend_on_tiles<V, Tiles, DType::bf16, false>(job);
