@@ -105,16 +105,17 @@ struct HeadLinear {
 };
 
 struct Adapter {
-  const Weight* down = nullptr;  // A[r, K]
+  const Weight* down = nullptr;  // A[r, K]; nullptr: this adapter leaves the linear as it is
   const Weight* up = nullptr;    // B[N, r]
   float scale = 1.0f;            // alpha / r
 };
 
-// out[t] += scale · B(A x[t]) for the adapter of row t. Hu et al. 2021.
+// out[i] += scale · B(A x[i]) for the adapter of row i, which for rows of outputs is that of the
+// token row they were gathered from. Hu et al. 2021.
 struct LoraLinear {
-  Value x;  // [T, K]
+  Value x;  // [rows, K]
   std::vector<Adapter> adapters;
-  Value out;  // [T, N], updated
+  Value out;  // [rows, N], updated
 };
 
 enum class Activation : uint8_t {

@@ -80,6 +80,36 @@ TEST_P(ExpertOps, LoraLinearAddsTheAdapterOfEachRow) {
   expect_conforms(c);
 }
 
+// Runs of rows with one adapter, another that leaves this linear alone, and rows of outputs, which
+// have the adapters of the tokens that they come from.
+TEST_P(ExpertOps, LoraLinearOfOutputsAddsTheAdapterOfTheirTokens) {
+  const int k = 48, n = 24;
+  const auto down_a = random_weight(random, {{DType::bf16, 5}}, k);
+  const auto up_a = random_weight(random, {{DType::bf16, n}}, 5);
+  const auto down_b = random_weight(random, {{DType::f32, 17}}, k);
+  const auto up_b = random_weight(random, {{DType::f32, n}}, 17);
+  for (const bool gathers : {false, true}) {
+    const std::string name = gathers ? "lora_linear of outputs" : "lora_linear of runs";
+    Case c = rows_case(name, k + n, {long_float32_sums}, [=](Recorder& ops, Value x, Kit& kit) {
+      if (gathers) x = ops.gather_rows(x);
+      ops.lora_linear(x.slice(0, k),
+                      {{&kit.weight(down_a), &kit.weight(up_a), 1.5f},
+                       {},
+                       {&kit.weight(down_b), &kit.weight(up_b), -0.5f}},
+                      x.slice(k, n));
+      kit.output(x);
+    });
+    for (StepInputs& step : c.steps) {
+      for (size_t t = 0; t < step.token_ids.size(); ++t) {
+        step.adapter_of_row.push_back(static_cast<int32_t>(t / 7 % 4) - 1);
+      }
+    }
+    // One step in which nobody has an adapter of this linear.
+    for (int32_t& adapter : c.steps.back().adapter_of_row) adapter = adapter == 1 ? 1 : -1;
+    expect_conforms(c);
+  }
+}
+
 TEST_P(ExpertOps, Route) {
   struct RouteShape {
     Router router;

@@ -291,7 +291,9 @@ class Scheduler {
                            .out = op.out},
                           recording_.limits, kernels_));
   }
-  void emit(const LoraLinear& op) { push(make_lora_step(op, recording_.limits, kernels_)); }
+  void emit(const LoraLinear& op) {
+    push(make_lora_step(op, rows_of(op.x), recording_.limits, kernels_));
+  }
   void emit(const StoreLatent&) { refuse(); }
   void emit(const MlaAttention&) { refuse(); }
   void emit(const Route& op) { push(make_route_step(op, rows_of(op.logits))); }

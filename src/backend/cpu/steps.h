@@ -43,7 +43,7 @@ struct ExpertPlan {
 std::unique_ptr<Step> make_expert_step(const ExpertPlan& plan, const StepLimits& limits,
                                        const KernelTable& kernels);
 std::unique_ptr<Step> make_route_step(const Route& op, Rows rows);
-std::unique_ptr<Step> make_lora_step(const LoraLinear& op, const StepLimits& limits,
+std::unique_ptr<Step> make_lora_step(const LoraLinear& op, Rows rows, const StepLimits& limits,
                                      const KernelTable& kernels);
 
 // cos and sin of every position of a run, [T][rotary_dim / 2][2], shared by all layers.

@@ -30,7 +30,8 @@ void lora_linear(Rows32 x, std::span<const ReferenceAdapter> adapters,
   for (int t = 0; t < x.rows; ++t) {
     if (adapter_of_row[t] < 0) continue;
     RIDGE_ASSERT(static_cast<size_t>(adapter_of_row[t]) < adapters.size());
-    add_adapter(x.row(t), adapters[adapter_of_row[t]], out.row(t));
+    const ReferenceAdapter& adapter = adapters[adapter_of_row[t]];
+    if (adapter.down != nullptr) add_adapter(x.row(t), adapter, out.row(t));
   }
 }
 

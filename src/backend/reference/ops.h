@@ -30,9 +30,9 @@ void linear(Rows32 x, const ReferenceWeight& weight, std::span<const float> bias
 void head_linear(Rows32 x, const ReferenceWeight& weight, Rows32 out);
 
 struct ReferenceAdapter {
-  const ReferenceWeight* down;
-  const ReferenceWeight* up;
-  float scale;
+  const ReferenceWeight* down = nullptr;  // nullptr: nothing is added
+  const ReferenceWeight* up = nullptr;
+  float scale = 0;
 };
 void lora_linear(Rows32 x, std::span<const ReferenceAdapter> adapters,
                  std::span<const int32_t> adapter_of_row, Rows32 out);

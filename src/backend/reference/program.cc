@@ -40,9 +40,12 @@ class Step {
   void operator()(const LoraLinear& op) {
     std::vector<ReferenceAdapter> adapters;
     for (const Adapter& a : op.adapters) {
-      adapters.push_back({&as_reference(*a.down), &as_reference(*a.up), a.scale});
+      adapters.push_back(a.down == nullptr
+                             ? ReferenceAdapter{}
+                             : ReferenceAdapter{&as_reference(*a.down), &as_reference(*a.up),
+                                                a.scale});
     }
-    lora_linear(rows(op.x), adapters, tokens(inputs().adapter_of_row), rows(op.out));
+    lora_linear(rows(op.x), adapters, adapters_of_rows(op.x), rows(op.out));
   }
   void operator()(const GatedActivation& op) {
     gated_activation(rows(op.x), op.kind, op.groups, rows(op.out));
@@ -112,6 +115,18 @@ class Step {
     return {reinterpret_cast<const int32_t*>(buffer->host_data()), static_cast<size_t>(count)};
   }
   std::span<const int32_t> tokens(Buffer* buffer) const { return integers(buffer, shape_.tokens); }
+
+  std::vector<int32_t> adapters_of_rows(Value value) const {
+    const auto of_tokens = tokens(inputs().adapter_of_row);
+    if (recording_.storages[value.storage].rows == Rows::tokens) {
+      return {of_tokens.begin(), of_tokens.end()};
+    }
+    std::vector<int32_t> of_outputs;
+    for (const int32_t row : integers(inputs().output_rows, shape_.outputs)) {
+      of_outputs.push_back(of_tokens[row]);
+    }
+    return of_outputs;
+  }
 
   Sequences sequences() const {
     const int width = recording_.limits.blocks_per_sequence;
