@@ -158,6 +158,11 @@ const FamilyTraits& find_family(std::string_view architecture) {
 }
 
 ModelConfig read_config(const format::GgufFile& file) {
+  if (file.metadata().optional_string("general.type") == "adapter") {
+    throw Error(ErrorCode::invalid_file,
+                "the file is an adapter, which runs with its base model: name that model, and the "
+                "adapter with --lora");
+  }
   const FamilyTraits& family = find_family(file.architecture());
   const Reader reader(file);
   if (reader.integer_or("expert_count", 0, 0, 1 << 20) > 0) {

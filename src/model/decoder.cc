@@ -41,7 +41,18 @@ Decoder::Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool 
   output_ = optional(tensors.output);
 }
 
-Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, int layer) const {
+namespace {
+
+// Adds what the adapters change of a linear to its output.
+void adapt(Recorder& ops, Adapters adapters, int layer, AdaptedLinear linear, Value x, Value out) {
+  std::vector<backend::Adapter> each = adapters_at(adapters, layer, linear);
+  if (!each.empty()) ops.lora_linear(x, std::move(each), out);
+}
+
+}  // namespace
+
+Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, Adapters adapters,
+                                int layer) const {
   const Layer& w = layers_[layer];
   const int q_columns = config_.heads * config_.key_dim;
   const int k_columns = config_.kv_heads * config_.key_dim;
@@ -51,18 +62,21 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, int laye
   const Value q = qkv.slice(0, q_columns);                               // [T, heads, key_dim]
   const Value k = qkv.slice(q_columns, k_columns);                       // [T, kv_heads, key_dim]
   const Value v = qkv.slice(q_columns + k_columns, v_columns);           // [T, kv_heads, value_dim]
+  adapt(ops, adapters, layer, AdaptedLinear::query, x, q);
+  adapt(ops, adapters, layer, AdaptedLinear::key, x, k);
+  adapt(ops, adapters, layer, AdaptedLinear::value, x, v);
   ops.rope(q, k, config_.key_dim, rope_);
   ops.store_kv(k, v, cache, layer);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.key_dim));
   return ops.attention(q, cache, layer, {.heads = config_.heads, .scale = scale});
 }
 
-Value Decoder::record_hidden(Recorder& ops, KvCache& cache) const {
+Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) const {
   Value residual = ops.embed(*embedding_);  // [T, H]
   Value x = ops.rms_norm(residual, *layers_[0].attention_norm, config_.rms_epsilon);
   for (int layer = 0; layer < config_.layers; ++layer) {
     const Layer& w = layers_[layer];
-    Value heads = record_attention(ops, x, cache, layer);  // [T, heads · value]
+    Value heads = record_attention(ops, x, cache, adapters, layer);  // [T, heads · value]
     if (layer + 1 == config_.layers) {
       // From here on no token looks at another, so only the rows whose logits are wanted go on.
       heads = ops.gather_rows(heads);        // [R, heads · value]
@@ -70,10 +84,15 @@ Value Decoder::record_hidden(Recorder& ops, KvCache& cache) const {
     }
     x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
                    precision_);  // [T, H]
+    adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
     x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
-    x = ops.linear(x, *w.gate_up, nullptr, precision_);      // [T, 2F]
-    x = ops.gated_activation(x, backend::Activation::silu);  // [T, F]
-    x = ops.linear(x, *w.down, nullptr, precision_);         // [T, H]
+    const Value gate_up = ops.linear(x, *w.gate_up, nullptr, precision_);  // [T, 2F]
+    adapt(ops, adapters, layer, AdaptedLinear::gate, x, gate_up.slice(0, config_.feed_forward));
+    adapt(ops, adapters, layer, AdaptedLinear::up, x,
+          gate_up.slice(config_.feed_forward, config_.feed_forward));
+    const Value inner = ops.gated_activation(gate_up, backend::Activation::silu);  // [T, F]
+    x = ops.linear(inner, *w.down, nullptr, precision_);                           // [T, H]
+    adapt(ops, adapters, layer, AdaptedLinear::down, inner, x);
     const bool is_last = layer + 1 == config_.layers;
     const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
     x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);
@@ -81,8 +100,8 @@ Value Decoder::record_hidden(Recorder& ops, KvCache& cache) const {
   return x;  // [R, H]
 }
 
-Value Decoder::record(Recorder& ops, KvCache& cache) const {
-  const Value hidden = record_hidden(ops, cache);
+Value Decoder::record(Recorder& ops, KvCache& cache, Adapters adapters) const {
+  const Value hidden = record_hidden(ops, cache, adapters);
   return ops.linear(hidden, output_ ? *output_ : *embedding_, nullptr, delicate_);  // [R, vocab]
 }
 

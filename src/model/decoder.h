@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/recorder.h"
+#include "model/adapter.h"
 #include "model/config.h"
 #include "model/decoder_tensors.h"
 
@@ -22,10 +23,12 @@ class Decoder {
   Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool mixed_precision,
           const Prepare& prepare);
 
-  // Records one forward pass; returns the logits of the output rows, [R, vocab].
-  backend::Value record(backend::Recorder& ops, backend::KvCache& cache) const;
+  // Records one forward pass; returns the logits of the output rows, [R, vocab]. Rows whose
+  // StepBuffers::adapter_of_row is i are changed by adapters[i].
+  backend::Value record(backend::Recorder& ops, backend::KvCache& cache, Adapters adapters) const;
   // The same up to the output head: the normed hidden states of the output rows, [R, H].
-  backend::Value record_hidden(backend::Recorder& ops, backend::KvCache& cache) const;
+  backend::Value record_hidden(backend::Recorder& ops, backend::KvCache& cache,
+                               Adapters adapters) const;
 
   // Bytes of weights that a step reads: all but an untied embedding, of which it gathers a few
   // rows.
@@ -45,7 +48,7 @@ class Decoder {
   };
 
   backend::Value record_attention(backend::Recorder& ops, backend::Value x, backend::KvCache& cache,
-                                  int layer) const;
+                                  Adapters adapters, int layer) const;
 
   ModelConfig config_;
   backend::Precision delicate_;   // of the linears whose errors reach the logits most

@@ -61,12 +61,14 @@ backend::KvCacheLayout Model::kv_layout(int blocks, int block_tokens, DType dtyp
   return kv_layout_of(config_, blocks, block_tokens, dtype);
 }
 
-backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cache) const {
-  return decoder_->record(recorder, cache);
+backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cache,
+                             Adapters adapters) const {
+  return decoder_->record(recorder, cache, adapters);
 }
 
-backend::Value Model::record_hidden(backend::Recorder& recorder, backend::KvCache& cache) const {
-  return decoder_->record_hidden(recorder, cache);
+backend::Value Model::record_hidden(backend::Recorder& recorder, backend::KvCache& cache,
+                                    Adapters adapters) const {
+  return decoder_->record_hidden(recorder, cache, adapters);
 }
 
 }  // namespace ridge::model

@@ -8,6 +8,7 @@
 #include "backend/device.h"
 #include "backend/recorder.h"
 #include "format/gguf.h"
+#include "model/adapter.h"
 #include "model/config.h"
 #include "model/decoder.h"
 
@@ -45,10 +46,13 @@ class Model {
                                    DType dtype = DType::f16) const;
 
   // Records one forward pass over the step's tokens; returns the logits, [R, vocab_size], for the
-  // caller to mark as output. Model and cache must outlive the program.
-  backend::Value record(backend::Recorder& recorder, backend::KvCache& cache) const;
+  // caller to mark as output. Model, cache and adapters must outlive the program. With adapters the
+  // inputs need adapter_of_row.
+  backend::Value record(backend::Recorder& recorder, backend::KvCache& cache,
+                        Adapters adapters = {}) const;
   // The same up to the output head: the last hidden states, normed, [R, hidden].
-  backend::Value record_hidden(backend::Recorder& recorder, backend::KvCache& cache) const;
+  backend::Value record_hidden(backend::Recorder& recorder, backend::KvCache& cache,
+                               Adapters adapters = {}) const;
 
   bool mixed_precision() const { return mixed_precision_; }
   // Elements of all tensors.

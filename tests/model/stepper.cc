@@ -4,7 +4,7 @@
 
 namespace ridge::model {
 
-Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype)
+Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters)
     : vocab_size_(model.config().vocab_size), stream_(device.create_stream()) {
   cache_ = device.create_kv_cache(
       model.kv_layout(max_sequences * blocks_per_sequence, block_tokens, cache_dtype));
@@ -19,12 +19,13 @@ Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype)
   inputs_.context_lengths = allocate(max_sequences);
   inputs_.block_tables = allocate(max_sequences * blocks_per_sequence);
   inputs_.output_rows = allocate(max_tokens);
+  inputs_.adapter_of_row = allocate(max_tokens);
   backend::Recorder recorder({.tokens = max_tokens,
                               .sequences = max_sequences,
                               .outputs = max_tokens,
                               .blocks_per_sequence = blocks_per_sequence},
                              inputs_, device.activation_dtype());
-  output_ = recorder.mark_output(model.record(recorder, *cache_));
+  output_ = recorder.mark_output(model.record(recorder, *cache_, adapters));
   program_ = device.compile(recorder.finish());
 }
 
@@ -40,11 +41,12 @@ void Stepper::upload(backend::Buffer* buffer, std::span<const int32_t> values) {
 }
 
 std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
-  std::vector<int32_t> ids, positions, slots, starts = {0}, lengths, tables, rows;
+  std::vector<int32_t> ids, positions, slots, starts = {0}, lengths, tables, rows, adapters;
   for (const Chunk& chunk : chunks) {
     int& length = lengths_[chunk.sequence];
     for (int32_t id : chunk.tokens) {
       rows.push_back(static_cast<int32_t>(ids.size()));
+      adapters.push_back(chunk.adapter);
       ids.push_back(id);
       positions.push_back(length);
       slots.push_back(slot(chunk.sequence, length++));
@@ -62,6 +64,7 @@ std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
   upload(inputs_.context_lengths, lengths);
   upload(inputs_.block_tables, tables);
   upload(inputs_.output_rows, rows);
+  upload(inputs_.adapter_of_row, adapters);
   const int count = static_cast<int>(ids.size());
   stream_->run(*program_,
                {.tokens = count, .sequences = static_cast<int>(chunks.size()), .outputs = count});

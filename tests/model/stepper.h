@@ -15,13 +15,14 @@ namespace ridge::model {
 struct Chunk {
   int sequence;
   std::vector<int32_t> tokens;
+  int adapter = -1;  // of the stepper's; -1: none
 };
 
 // Drives a model step by step as an engine would: blocks scattered over the cache, several
 // sequences in a step, logits of every token.
 class Stepper {
  public:
-  Stepper(const Model& model, backend::Device& device, DType cache_dtype);
+  Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters = {});
 
   // logits[i]: [vocab] of token i of the step.
   std::vector<std::vector<float>> step(std::span<const Chunk> chunks);

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backend/registry.h"
+#include "format/gguf.h"
+
+namespace ridge::model {
+
+inline const std::filesystem::path goldens =
+    std::filesystem::path(RIDGE_SOURCE_DIR) / "tests/goldens";
+
+// What an independent implementation computed: tests/goldens/NAME.golden.gguf.
+struct Golden {
+  explicit Golden(const std::string& name)
+      : truth(format::GgufFile::open(goldens / (name + ".golden.gguf"))) {
+    tokens = values<int32_t>(truth.tensor("tokens").view);
+    const std::vector<float> all = values<float>(truth.tensor("logits").view);
+    const size_t vocab = all.size() / tokens.size();
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      logits.emplace_back(all.begin() + i * vocab, all.begin() + (i + 1) * vocab);
+    }
+  }
+  template <typename T>
+  static std::vector<T> values(const TensorView& view) {
+    std::vector<T> result(view.shape.elements());
+    std::memcpy(result.data(), view.bytes.data(), view.bytes.size());
+    return result;
+  }
+
+  format::GgufFile truth;
+  std::vector<int32_t> tokens;
+  std::vector<std::vector<float>> logits;  // [tokens][vocab]
+};
+
+// transformers' own float32 run lies up to 3e-5 from its float64 run on these models (their key
+// golden.float64_max_difference), whose logits are of size 5. Ours sums in double and rounds each
+// value that it stores, and may err by about as much again.
+inline constexpr double reference_tolerance = 5e-5;
+
+inline void expect_near(const std::vector<float>& truth, const std::vector<float>& got,
+                        size_t position) {
+  ASSERT_EQ(truth.size(), got.size());
+  for (size_t i = 0; i < truth.size(); ++i) {
+    ASSERT_NEAR(truth[i], got[i], reference_tolerance) << "position " << position << " id " << i;
+  }
+}
+
+// Mean Kullback-Leibler divergence of the next-token distributions, natural logarithm.
+inline double mean_divergence(const std::vector<std::vector<float>>& truth,
+                              const std::vector<std::vector<float>>& got) {
+  const auto log_probabilities = [](const std::vector<float>& logits) {
+    double sum = 0;
+    for (float x : logits) sum += std::exp(static_cast<double>(x));
+    std::vector<double> result;
+    for (float x : logits) result.push_back(x - std::log(sum));
+    return result;
+  };
+  double total = 0;
+  for (size_t t = 0; t < truth.size(); ++t) {
+    const auto p = log_probabilities(truth[t]);
+    const auto q = log_probabilities(got[t]);
+    for (size_t i = 0; i < p.size(); ++i) total += std::exp(p[i]) * (p[i] - q[i]);
+  }
+  return total / static_cast<double>(truth.size());
+}
+
+// Weights are exact and activations good to 15 bits, so that little more than the rounding of the
+// f16 cache remains, whatever the file's dtypes.
+inline constexpr double declared_divergence = 1e-5;
+// Mixed precision may round activations to int8. The bound is what llama.cpp's rounding costs on
+// SmolLM2 (docs/performance.md).
+inline constexpr double declared_mixed_divergence = 3.1e-3;
+
+// Each device of the build but the reference, at each instruction set.
+inline std::vector<std::pair<std::string, std::string>> device_choices() {
+  std::vector<std::pair<std::string, std::string>> choices;
+  for (const std::string& device : backend::device_names()) {
+    if (device == "reference") continue;
+    std::vector<std::string> isas = backend::device_isas(device);
+    if (isas.empty()) isas.emplace_back();
+    for (const std::string& isa : isas) choices.emplace_back(device, isa);
+  }
+  return choices;
+}
+
+}  // namespace ridge::model
