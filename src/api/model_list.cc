@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "api/json_text.h"
@@ -24,10 +25,18 @@ std::string names_of(std::span<const ServedModel> models) {
 std::string model_body(const ServedModel& model) {
   std::string out = "{\"id\":";
   append_json_string(out, model.name);
-  fmt::format_to(
-      std::back_inserter(out),
-      ",\"object\":\"model\",\"created\":{},\"owned_by\":\"ridgeline\",\"context_length\":{}}}",
-      model.created_s, model.engine->model_info().context_tokens);
+  fmt::format_to(std::back_inserter(out),
+                 ",\"object\":\"model\",\"created\":{},\"owned_by\":\"ridgeline\",\"context_"
+                 "length\":{},\"root\":",
+                 model.created_s, model.engine->model_info().context_tokens);
+  append_json_string(out, model.is_adapter() ? model.parent : model.name);
+  out += ",\"parent\":";
+  if (model.is_adapter()) {
+    append_json_string(out, model.parent);
+  } else {
+    out += "null";
+  }
+  out += '}';
   return out;
 }
 
@@ -43,7 +52,10 @@ std::string model_list_body(std::span<const ServedModel> models) {
 
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name) {
   if (name.empty()) {
-    if (models.size() == 1) return models.front();
+    const auto is_base = [](const ServedModel& model) { return !model.is_adapter(); };
+    if (std::ranges::count_if(models, is_base) == 1) {
+      return *std::ranges::find_if(models, is_base);
+    }
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("'model' is missing; this server has {}", names_of(models)), "model");
   }

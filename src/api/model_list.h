@@ -7,15 +7,16 @@
 
 namespace ridge::api {
 
-// GET /v1/models/{id}: {"id","object":"model","created","owned_by"}, and `context_length` (tokens),
-// which OpenAI lacks and clients look for.
+// GET /v1/models/{id}: {"id","object":"model","created","owned_by"}, and what OpenAI lacks and
+// clients look for: `context_length` (tokens), `root` and `parent`, which for an adapter are its
+// model, as they were for OpenAI's fine-tunes; for a model itself and null.
 std::string model_body(const ServedModel& model);
 // GET /v1/models.
 std::string model_list_body(std::span<const ServedModel> models);
 
-// The model that a request names. An empty name is the only model, where there is one only. Throws
-// Error(not_found) with the names that there are, Error(invalid_argument) for an empty name among
-// several models.
+// The model that a request names. An empty name is the only model, where there is one only and
+// however many adapters. Throws Error(not_found) with the names that there are,
+// Error(invalid_argument) for an empty name among several models.
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name);
 
 }  // namespace ridge::api

@@ -126,8 +126,9 @@ std::string parameter_size(uint64_t parameters) {
   return count >= 1e9 ? fmt::format("{:.1f}B", count / 1e9) : fmt::format("{:.2f}M", count / 1e6);
 }
 
-Json details_of(const engine::ModelInfo& info) {
-  return {{"parent_model", ""},
+Json details_of(const ServedModel& model) {
+  const engine::ModelInfo& info = model.engine->model_info();
+  return {{"parent_model", model.parent},
           {"format", "gguf"},
           {"family", info.architecture},
           {"families", {info.architecture}},
@@ -169,7 +170,7 @@ std::string ollama_tags_body(std::span<const ServedModel> models) {
                     {"model", model.name},
                     {"modified_at", utc_time(model.created_s)},
                     {"size", info.file_bytes},
-                    {"details", details_of(info)}});
+                    {"details", details_of(model)}});
   }
   return to_text({{"models", std::move(list)}});
 }
@@ -185,7 +186,7 @@ std::string ollama_show_body(const ServedModel& model) {
                   {"template", chat_template.source()},
                   {"parameters", fmt::format("temperature {}\ntop_p {}", model.sampling.temperature,
                                              model.sampling.top_p)},
-                  {"details", details_of(info)},
+                  {"details", details_of(model)},
                   {"model_info",
                    {{"general.architecture", info.architecture},
                     {"general.name", info.name},

@@ -41,6 +41,7 @@ engine::Request continue_prompt(const GenerationFields& fields, const ServedMode
   request.choices = fields.choices;
   request.stop = fields.stop;
   request.deadline = fields.timeout;
+  request.adapter = model.adapter;
   return request;
 }
 
@@ -51,6 +52,7 @@ engine::Request embed(const PromptText& text, const VectorFields& vectors, const
   request.prompt_tokens = encode_prompt(text, model, param);
   request.embedding = vectors.pooling;
   request.deadline = vectors.timeout;
+  request.adapter = model.adapter;
   return request;
 }
 

@@ -35,4 +35,18 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
   return model;
 }
 
+ServedModel serve_adapter(const ServedModel& base, int adapter, int64_t created_s) {
+  const engine::AdapterInfo& info =
+      base.engine->model_info().adapters.at(static_cast<size_t>(adapter));
+  ServedModel model = base;
+  const std::string identity =
+      fmt::format("{}|{}|{}|{}", base.fingerprint, info.name, info.bytes, info.scale);
+  model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
+  model.name = info.name;
+  model.created_s = created_s;
+  model.adapter = adapter;
+  model.parent = base.name;
+  return model;
+}
+
 }  // namespace ridge::api

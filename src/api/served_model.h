@@ -11,7 +11,7 @@
 
 namespace ridge::api {
 
-// A loaded model under the name by which clients ask for it.
+// A loaded model, or an adapter of one, under the name by which clients ask for it.
 struct ServedModel {
   std::string name;
   std::shared_ptr<engine::Engine> engine;
@@ -21,11 +21,18 @@ struct ServedModel {
   std::string fingerprint;        // `system_fingerprint`: changes with what may change an answer
   text::ToolStyle tool_style = text::ToolStyle::hermes;  // how it writes calls
   std::shared_ptr<text::GrammarCompiler> grammars;       // for its vocabulary; never null
+  int adapter = -1;    // the engine's, with which it runs; -1: the model as it is
+  std::string parent;  // of an adapter: the name of the model that it changes
+
+  bool is_adapter() const { return adapter >= 0; }
 };
 
 // With the sampling that the model's maker advises (sampling_defaults.h) and a fingerprint of the
 // model and of how the engine runs it.
 ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine,
                         int64_t created_s);
+
+// The model with its engine's `adapter`, under that one's name.
+ServedModel serve_adapter(const ServedModel& base, int adapter, int64_t created_s);
 
 }  // namespace ridge::api

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/device_options.h"
+#include "cli/lora_option.h"
 #include "engine/offline.h"
 #include "sampling/logits.h"
 
@@ -24,6 +25,7 @@ struct LogitsOptions {
   int top = 64;
   DType kv_dtype = DType::f16;
   DeviceChoice device;
+  std::string lora;
 };
 
 // Ids separated by commas or white space; the brackets of a JSON list are allowed.
@@ -76,18 +78,27 @@ std::string line_of(int position, std::span<const float> logits, int top) {
 }
 
 void print_logits(Context& context, const LogitsOptions& options) {
-  const auto model = load_model(context, options.model, options.device);
+  std::vector<engine::AdapterSource> adapters;
+  if (!options.lora.empty()) {
+    const LoraChoice adapter = parse_lora(options.lora);
+    adapters.push_back({adapter.path, adapter.scale});
+  }
+  const auto model = load_model(context, options.model, options.device, adapters);
   const int vocab_size = model->model().config().vocab_size;
   const std::vector<int32_t> tokens = parse_tokens(read_tokens(options), vocab_size);
   const int top = options.top == 0 ? vocab_size : options.top;
   const int count = model->context_tokens(static_cast<int>(tokens.size()));
   engine::RunnerLimits limits = engine::scoring_limits(count, vocab_size);
   limits.kv_dtype = options.kv_dtype;
-  const auto runner = engine::create_step_runner(model->device(), model->model(), limits);
-  engine::score(*runner, tokens, [&](int position, std::span<const float> logits) {
-    sampling::check_finite(logits);
-    context.print(line_of(position, logits, top));
-  });
+  const auto runner =
+      engine::create_step_runner(model->device(), model->model(), limits, model->adapters());
+  engine::score(
+      *runner, tokens,
+      [&](int position, std::span<const float> logits) {
+        sampling::check_finite(logits);
+        context.print(line_of(position, logits, top));
+      },
+      /*adapter=*/options.lora.empty() ? -1 : 0);
 }
 
 }  // namespace
@@ -118,6 +129,7 @@ void add_logits_command(CLI::App& app, Context& context) {
       ->capture_default_str();
   add_device_options(*command, options->device);
   add_kv_dtype_setting(*command, options->kv_dtype);
+  add_lora_option(*command, options->lora);
   command->callback([&context, options] {
     if (options->tokens.empty() && options->tokens_file.empty()) {
       throw CLI::RequiredError("--tokens or --tokens-file");

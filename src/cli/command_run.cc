@@ -13,6 +13,7 @@
 #include "cli/device_options.h"
 #include "cli/interrupt.h"
 #include "cli/line_editor.h"
+#include "cli/lora_option.h"
 #include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "cli/pull_progress.h"
@@ -38,6 +39,7 @@ struct RunOptions {
   DeviceChoice device;
   int context_tokens = 0;
   DType kv_dtype = DType::f16;
+  std::string lora;
 };
 
 // A model that is not here is fetched first.
@@ -78,8 +80,13 @@ api::ServedModel load(Context& context, const RunOptions& options) {
   engine_options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update("loading " + printable(resolved.name), done_bytes, total_bytes);
   };
+  if (!options.lora.empty()) {
+    const LoraChoice adapter = parse_lora(options.lora);
+    engine_options.adapters.push_back({adapter.path, adapter.path, adapter.scale});
+  }
   std::shared_ptr<engine::Engine> engine = engine::Engine::start(resolved.path, engine_options);
-  return api::serve_model(resolved.name, std::move(engine), 0);
+  const api::ServedModel model = api::serve_model(resolved.name, std::move(engine), 0);
+  return options.lora.empty() ? model : api::serve_adapter(model, /*adapter=*/0, 0);
 }
 
 api::GenerationFields generation_fields(const RunOptions& options) {
@@ -308,6 +315,7 @@ void add_run_command(CLI::App& app, Context& context) {
   add_sampling_options(*command, *options);
   add_device_options(*command, options->device);
   add_kv_dtype_setting(*command, options->kv_dtype);
+  add_lora_option(*command, options->lora);
   command
       ->add_option("--context", options->context_tokens,
                    "Tokens of the whole conversation; 0 for the model's own")

@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/device_options.h"
+#include "cli/lora_option.h"
 #include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "cli/server_record.h"
@@ -40,6 +41,7 @@ struct ServeOptions {
   int sleep_after_s = 0;
   std::vector<std::string> pinned;
   std::string draft_model;
+  std::vector<std::string> lora;
   int64_t kv_spill_mib = 0;
   std::string kv_spill_folder;
   bool no_prefix_cache = false;
@@ -64,6 +66,7 @@ int64_t modified_at_s(const std::filesystem::path& path) {
 struct Choice {
   std::string name;
   platform::ResolvedModel model;
+  std::vector<engine::AdapterOptions> adapters;
 };
 
 std::vector<Choice> find_models(Context& context, const std::vector<std::string>& texts) {
@@ -82,15 +85,44 @@ std::vector<Choice> find_models(Context& context, const std::vector<std::string>
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("two models would be served as '{}'", name));
     }
-    choices.push_back({name, resolved});
+    choices.push_back({name, resolved, {}});
   }
   return choices;
+}
+
+std::vector<std::string> names_of(const std::vector<Choice>& choices) {
+  std::vector<std::string> names;
+  for (const Choice& choice : choices) names.push_back(choice.name);
+  return names;
+}
+
+void add_adapters(std::vector<Choice>& choices, const std::vector<std::string>& texts) {
+  std::vector<LoraChoice> adapters;
+  for (const std::string& text : texts) adapters.push_back(parse_named_lora(text));
+  settle_bases(adapters, names_of(choices));
+  for (const LoraChoice& adapter : adapters) {
+    std::ranges::find(choices, adapter.base, &Choice::name)
+        ->adapters.push_back({adapter.name, adapter.path, adapter.scale});
+  }
+}
+
+// The model, and behind it its adapters.
+void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
+                std::shared_ptr<engine::Engine> engine) {
+  const api::ServedModel model =
+      api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path));
+  models.push_back(model);
+  for (size_t i = 0; i < choice.adapters.size(); ++i) {
+    models.push_back(
+        api::serve_adapter(model, static_cast<int>(i), modified_at_s(choice.adapters[i].path)));
+  }
 }
 
 std::unique_ptr<engine::Engine> start_engine(Context& context, const Choice& choice,
                                              engine::EngineOptions options, bool prepared_cache) {
   options.prepared =
       prepared_store(context, choice.model, prepared_cache, options.threads, NoteKept::at_once);
+  options.adapters = choice.adapters;
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update(printable(choice.name), done_bytes, total_bytes);
@@ -119,9 +151,9 @@ std::vector<api::ServedModel> declare(Context& context, const ServeOptions& opti
     engine::EngineOptions engine = options.engine;
     engine.prepared = prepared_store(context, choice.model, options.prepared_cache, engine.threads,
                                      NoteKept::at_once);
-    models.push_back(api::serve_model(
-        choice.name, engine::Engine::on_demand(choice.model.path, engine, residency, is_pinned),
-        modified_at_s(choice.model.path)));
+    engine.adapters = choice.adapters;
+    add_served(models, choice,
+               engine::Engine::on_demand(choice.model.path, engine, residency, is_pinned));
   }
   return models;
 }
@@ -139,23 +171,23 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
                     printable(choice.name), info.load_ms / 1000, printable(info.architecture),
                     static_cast<double>(info.parameters) / 1e9,
                     format_bytes(static_cast<int64_t>(info.file_bytes)), info.context_tokens));
-    models.push_back(
-        api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path)));
+    for (const engine::AdapterInfo& adapter : info.adapters) {
+      context.note(fmt::format("with the adapter {}, {}", printable(adapter.name),
+                               format_bytes(static_cast<int64_t>(adapter.bytes))));
+    }
+    add_served(models, choice, std::move(engine));
   }
   return models;
 }
 
 void say_how_to_talk(const Context& context, const std::string& url,
-                     const std::vector<Choice>& choices) {
+                     const std::vector<std::string>& models) {
   if (context.json) {
-    Json names = Json::array();
-    for (const Choice& choice : choices) names.push_back(choice.name);
-    context.print(Json({{"url", url}, {"base_url", url + "/v1"}, {"models", names}}).dump());
+    context.print(Json({{"url", url}, {"base_url", url + "/v1"}, {"models", models}}).dump());
     return;
   }
   std::string names;
-  for (const Choice& choice : choices)
-    names += (names.empty() ? "" : ", ") + printable(choice.name);
+  for (const std::string& model : models) names += (names.empty() ? "" : ", ") + printable(model);
   context.print(
       fmt::format("Serving {0} on {1}\n\n"
                   "  curl {1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
@@ -163,7 +195,7 @@ void say_how_to_talk(const Context& context, const std::string& url,
                   "\"Hello!\"}}]}}'\n\n"
                   "OpenAI clients: base_url {1}/v1, any api_key, model {0}\n"
                   "Stop it with Ctrl-C.",
-                  names, url, printable(choices.front().name)));
+                  names, url, printable(models.front())));
 }
 
 server::ServerOptions server_options(const ServeOptions& options) {
@@ -185,7 +217,8 @@ void serve(Context& context, ServeOptions& options) {
   options.engine.speculation = !options.no_speculation;
   options.engine.mixed_precision = mixed_precision(options.precision);
   const server::ServerOptions server_choice = server_options(options);
-  const std::vector<Choice> choices = find_models(context, options.models);
+  std::vector<Choice> choices = find_models(context, options.models);
+  add_adapters(choices, options.lora);
   if (!options.draft_model.empty()) {
     if (choices.size() != 1) {
       throw Error(ErrorCode::invalid_argument, "--draft-model goes with one model");
@@ -195,8 +228,6 @@ void serve(Context& context, ServeOptions& options) {
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}); }
 
-  std::vector<std::string> names;
-  for (const Choice& choice : choices) names.push_back(choice.name);
   const SteadyClock clock;
   engine::Residency residency(
       {.budget_bytes = static_cast<uint64_t>(options.model_memory_mib) << 20,
@@ -208,12 +239,14 @@ void serve(Context& context, ServeOptions& options) {
   if (const auto style = text::tool_style_named(options.tool_style)) {
     for (api::ServedModel& model : models) model.tool_style = *style;
   }
+  std::vector<std::string> names;
+  for (const api::ServedModel& model : models) names.push_back(model.name);
   server::Server server(server_choice, std::move(models));
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_no_auth) {
     log::warning("nothing asks for a key: whoever reaches {} may use the models", server.url());
   }
-  say_how_to_talk(context, server.url(), choices);
+  say_how_to_talk(context, server.url(), names);
   std::fflush(stdout);
   server.run();
   context.note("stopped");
@@ -263,6 +296,12 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
   add_setting(
       command, "draft-model", options.draft_model,
       "A small model of the same vocabulary that guesses answers, for the one that is served");
+  // A path may have commas, so that one value names one adapter.
+  add_setting(command, "lora", options.lora,
+              "A LoRA adapter, GGUF or PEFT folder, that requests name as their model: "
+              "NAME=PATH[,scale=S][,base=MODEL]; once for each")
+      ->allow_extra_args(false)
+      ->type_name("NAME=PATH");
   add_setting(command, "no-speculation", options.no_speculation,
               "Do not guess how an answer repeats itself (guesses change its speed alone)");
 }

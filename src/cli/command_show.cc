@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "cli/commands.h"
 #include "format/gguf.h"
+#include "model/adapter_file.h"
 #include "platform/resolve.h"
 
 namespace ridge::cli {
@@ -66,6 +68,35 @@ Json describe_file(const std::filesystem::path& path) {
   return body;
 }
 
+bool is_adapter(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) {
+    return std::filesystem::exists(path / "adapter_config.json");
+  }
+  return path.extension() == ".gguf" && std::filesystem::is_regular_file(path) &&
+         format::GgufFile::open(path).metadata().optional_string("general.type") == "adapter";
+}
+
+// A LoRA adapter, which no store keeps.
+Json describe_adapter(const std::filesystem::path& path) {
+  const model::AdapterFile adapter = model::read_adapter(path);
+  std::set<std::string> linears;
+  int64_t most_rank = 0;
+  int most_layer = 0;
+  for (const model::AdapterPair& pair : adapter.pairs) {
+    linears.emplace(model::name(pair.linear));
+    most_rank = std::max(most_rank, pair.down.shape[0]);
+    most_layer = std::max(most_layer, pair.layer);
+  }
+  return {{"adapter", fmt::format("LoRA, {}", adapter.format)},
+          {"architecture", adapter.architecture},
+          {"base_model", adapter.base_model.substr(0, max_text_bytes)},
+          {"rank", most_rank},
+          {"linears", linears},
+          {"layers", most_layer + 1},
+          {"size_bytes", adapter.bytes()},
+          {"path", path.string()}};
+}
+
 // What the store adds.
 void add_manifest(const platform::Manifest& manifest, Json& body) {
   body["name"] = manifest.name;
@@ -101,6 +132,7 @@ Json describe_choice(const platform::CatalogChoice& choice) {
 }
 
 Json describe(Context& context, const std::string& text) {
+  if (is_adapter(text)) return describe_adapter(text);
   const auto reference = platform::ModelReference::parse(text);
   if (reference.kind == platform::ReferenceKind::catalog && !context.store().find(reference.name)) {
     const platform::CatalogChoice choice = context.catalog().get(reference.name);
@@ -185,7 +217,9 @@ void add_show_command(CLI::App& app, Context& context) {
   command->group(model_group);
   command->footer("For a model that is not on this machine it shows what the catalog says.");
   auto name = std::make_shared<std::string>();
-  command->add_option("MODEL", *name, "A catalog name, hf:... or a path to a GGUF file")
+  command
+      ->add_option("MODEL", *name,
+                   "A catalog name, hf:... or a path to a GGUF file or a LoRA adapter")
       ->required();
   command->callback([&context, name] {
     const Json body = describe(context, *name);

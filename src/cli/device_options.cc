@@ -72,8 +72,16 @@ backend::DeviceOptions to_device_options(const DeviceChoice& choice) {
           .huge_pages = choice.huge_pages};
 }
 
-std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,
-                                                const DeviceChoice& choice) {
+void add_lora_option(CLI::App& command, std::string& lora) {
+  command
+      .add_option("--lora", lora,
+                  "A LoRA adapter, GGUF or PEFT folder, that changes the model: PATH[,scale=S]")
+      ->type_name("PATH");
+}
+
+std::unique_ptr<engine::LoadedModel> load_model(
+    Context& context, const std::string& name, const DeviceChoice& choice,
+    const std::vector<engine::AdapterSource>& adapters) {
   const auto reference = platform::ModelReference::parse(name);
   const platform::ResolvedModel model =
       platform::resolve(reference, context.catalog(), context.store());
@@ -81,6 +89,7 @@ std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::str
   options.prepared =
       prepared_store(context, model, choice.prepared_cache, choice.threads, NoteKept::at_the_end);
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
+  options.adapters = adapters;
   options.device = choice.device;
   options.device_options = to_device_options(choice);
   options.mixed_precision = mixed_precision(choice.precision);

@@ -47,7 +47,12 @@ backend::DeviceOptions to_device_options(const DeviceChoice& choice);
 
 // The model that a person named, on the chosen device; a progress bar shows the loading. Throws as
 // platform::resolve and engine::LoadedModel::load.
-std::unique_ptr<engine::LoadedModel> load_model(Context& context, const std::string& name,
-                                                const DeviceChoice& choice);
+std::unique_ptr<engine::LoadedModel> load_model(
+    Context& context, const std::string& name, const DeviceChoice& choice,
+    const std::vector<engine::AdapterSource>& adapters = {});
+
+// Declares --lora for a command of one answer; see parse_lora. `lora` must live as long as
+// `command`.
+void add_lora_option(CLI::App& command, std::string& lora);
 
 }  // namespace ridge::cli

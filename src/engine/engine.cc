@@ -109,14 +109,18 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   load_options.device_options.huge_pages = options.huge_pages;
   load_options.mixed_precision = options.mixed_precision;
   load_options.progress = options.load_progress;
+  for (const AdapterOptions& adapter : options.adapters) {
+    load_options.adapters.push_back({adapter.path, adapter.scale});
+  }
   load_options.prepared = options.prepared;
   owned->loaded = LoadedModel::load(model, load_options);
   const LoadedModel& loaded = *owned->loaded;
   const RunnerLimits limits = runner_limits(loaded, options);
   ServingEngine::Parts parts;
-  parts.runner = create_step_runner(loaded.device(), loaded.model(), limits);
+  parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
   if (!options.draft_model.empty()) {
     load_options.prepared = nullptr;  // it is the model's
+    load_options.adapters.clear();    // likewise: guesses are checked, whoever makes them
     owned->draft = LoadedModel::load(options.draft_model, load_options);
     check_same_vocabulary(*loaded.tokenizer(), *owned->draft->tokenizer());
     served_context_tokens(owned->draft->model().config(), limits.context_tokens);
@@ -126,6 +130,11 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   parts.tokenizer = loaded.tokenizer();
   parts.chat_template = loaded.chat_template();
   parts.info = describe(loaded.file(), *loaded.tokenizer(), model, limits.context_tokens);
+  for (size_t i = 0; i < options.adapters.size(); ++i) {
+    const AdapterOptions& adapter = options.adapters[i];
+    parts.info.adapters.push_back(
+        {adapter.name, loaded.adapters()[i]->size_bytes(), adapter.scale});
+  }
   parts.info.load_ms = loaded.load_ms();
   parts.max_queued = options.max_queued;
   parts.options = {.prefix_cache = options.prefix_cache,
@@ -159,6 +168,12 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   parts.info = describe(file, *tokenizer, path, loading.context_tokens);
   parts.tokenizer = std::move(tokenizer);
   parts.bytes = file.file_bytes() + loading.kv_cache_bytes;
+  for (const AdapterOptions& adapter : options.adapters) {
+    model::AdapterFile adapter_file = model::read_adapter(adapter.path);
+    model::fit_adapter(adapter_file, config);
+    parts.info.adapters.push_back({adapter.name, adapter_file.bytes(), adapter.scale});
+    parts.bytes += adapter_file.bytes();
+  }
   parts.max_queued = options.max_queued;
   parts.is_pinned = is_pinned;
   return std::make_unique<ResidentEngine>(std::move(parts), residency, clock);

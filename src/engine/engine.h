@@ -31,10 +31,17 @@ class Residency;
 
 using RequestId = StrongId<struct RequestTag, uint64_t>;
 
+// A LoRA adapter that requests may name.
+struct AdapterOptions {
+  std::string name;
+  std::filesystem::path path;  // as model::read_adapter
+  float scale = 1;             // times the adapter's own
+};
+
 struct EngineOptions {
-  std::string device = "auto";          // as backend::open_device
-  int threads = 0;                      // 0: as many as this process may use
-  std::string isa;                      // "": the best that the machine has
+  std::string device = "auto";                               // as backend::open_device
+  int threads = 0;                                           // 0: as many as this process may use
+  std::string isa;                                           // "": the best that the machine has
   backend::Toggle pin_threads = backend::Toggle::automatic;  // as backend::DeviceOptions
   backend::Toggle huge_pages = backend::Toggle::automatic;
   std::optional<bool> mixed_precision;  // as model::ModelOptions
@@ -45,7 +52,8 @@ struct EngineOptions {
   bool speculation = true;       // likewise
   bool batch_invariant = false;  // as backend::StepLimits: answers do not depend on other requests
   std::filesystem::path draft_model;  // a small model of the same vocabulary that guesses; or ""
-  double itl_target_ms = 150;         // likewise
+  std::vector<AdapterOptions> adapters;
+  double itl_target_ms = 150;   // likewise
   uint64_t kv_spill_bytes = 0;  // of blocks that the prefix cache has no room for; 0: they are lost
   std::filesystem::path kv_spill_folder;  // "": in memory
   int max_sequences = 16;                 // running at once
@@ -79,6 +87,12 @@ struct EngineStats {
   LatencyHistogram end_to_end;                  // submission to the end
 };
 
+struct AdapterInfo {
+  std::string name;
+  uint64_t bytes = 0;  // of its weights
+  float scale = 1;
+};
+
 struct ModelInfo {
   std::string architecture;  // "llama"
   std::string name;          // as the file says
@@ -88,13 +102,14 @@ struct ModelInfo {
   int trained_context_tokens = 0;
   int vocab_size = 0;
   double load_ms = 0;
+  std::vector<AdapterInfo> adapters;  // as EngineOptions
 };
 
 // One loaded model on one device, serving many requests from a thread of its own.
 // All methods may be called from any thread.
 class Engine {
  public:
-  // Loads the file and starts. Throws invalid_file, unsupported, out_of_memory.
+  // Loads the file and its adapters, and starts. Throws invalid_file, unsupported, out_of_memory.
   static std::unique_ptr<Engine> start(const std::filesystem::path& model,
                                        const EngineOptions& options);
   // The same, but the weights are loaded when a request comes and unloaded as the residency

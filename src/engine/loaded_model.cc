@@ -23,6 +23,13 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
     loaded->tokenizer_ = text::Tokenizer::from_gguf(loaded->file_);
     loaded->chat_template_ = text::ChatTemplate::from_gguf(loaded->file_, *loaded->tokenizer_);
   });
+  // Before minutes of loading, not after.
+  const model::ModelConfig config = model::read_config(loaded->file_);
+  std::vector<model::AdapterFile> adapters;
+  for (const AdapterSource& source : options.adapters) {
+    adapters.push_back(model::read_adapter(source.path));
+    model::fit_adapter(adapters.back(), config);
+  }
   loaded->device_ = backend::open_device(options.device, options.device_options);
   const auto progress = [&](int64_t done_bytes, int64_t total_bytes) {
     // A vocabulary that is no good ends the load at once.
@@ -33,6 +40,10 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
                                       {.mixed_precision = options.mixed_precision,
                                        .progress = progress,
                                        .prepared = options.prepared.get()});
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    loaded->adapters_.push_back(
+        model::Adapter::load(std::move(adapters[i]), options.adapters[i].scale, *loaded->device_));
+  }
   text.get();
   loaded->load_ms_ = std::chrono::duration<double, std::milli>(clock.now() - start).count();
   return loaded;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "backend/device.h"
 #include "engine/step_runner.h"
@@ -19,12 +20,19 @@ namespace ridge::engine {
 
 inline constexpr int default_context_tokens = 32768;  // at most, where nobody asks for more
 
+// An adapter's file, how much of it counts.
+struct AdapterSource {
+  std::filesystem::path path;
+  float scale = 1;
+};
+
 struct LoadOptions {
   std::string device = "auto";  // as backend::open_device
   backend::DeviceOptions device_options;
   std::optional<bool> mixed_precision;  // as model::ModelOptions
   // Bytes of weights that are ready, and of all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
+  std::vector<AdapterSource> adapters;
   // Where the device finds and keeps prepared weights; may be nullptr.
   std::shared_ptr<backend::PreparedStore> prepared;
 };
@@ -36,13 +44,14 @@ int served_context_tokens(const model::ModelConfig& config, int wanted);
 // What a model file becomes: its weights on a device, and its text side.
 class LoadedModel {
  public:
-  // Throws not_found, invalid_file, unsupported, out_of_memory.
+  // With its adapters. Throws not_found, invalid_file, unsupported, out_of_memory.
   static std::unique_ptr<LoadedModel> load(const std::filesystem::path& path,
                                            const LoadOptions& options);
 
   const format::GgufFile& file() const { return file_; }
   backend::Device& device() const { return *device_; }
   const model::Model& model() const { return *model_; }
+  const std::vector<std::unique_ptr<model::Adapter>>& adapters() const { return adapters_; }
   const std::shared_ptr<const text::Tokenizer>& tokenizer() const { return tokenizer_; }
   const std::shared_ptr<const text::ChatTemplate>& chat_template() const { return chat_template_; }
   double load_ms() const { return load_ms_; }
@@ -57,6 +66,7 @@ class LoadedModel {
   std::unique_ptr<backend::Device> device_;
   std::shared_ptr<backend::PreparedStore> prepared_;
   std::unique_ptr<model::Model> model_;  // after what must outlive its weights
+  std::vector<std::unique_ptr<model::Adapter>> adapters_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   std::shared_ptr<const text::ChatTemplate> chat_template_;
   double load_ms_ = 0;

@@ -116,7 +116,7 @@ RunnerLimits scoring_limits(int tokens, int vocab_size) {
 }
 
 void score(StepRunner& runner, std::span<const int32_t> tokens,
-           const std::function<void(int, std::span<const float>)>& on_position) {
+           const std::function<void(int, std::span<const float>)>& on_position, int adapter) {
   const RunnerLimits& limits = runner.limits();
   kvcache::BlockPool pool(limits.blocks);
   kvcache::BlockTable table(pool, limits.block_tokens);
@@ -127,7 +127,8 @@ void score(StepRunner& runner, std::span<const int32_t> tokens,
   for (size_t first = 0; first < tokens.size(); first += most) {
     const auto chunk = tokens.subspan(first, std::min(most, tokens.size() - first));
     inputs.clear();
-    inputs.add(chunk, static_cast<int>(first), table, /*logits=*/static_cast<int>(chunk.size()));
+    inputs.add(chunk, static_cast<int>(first), table, /*logits=*/static_cast<int>(chunk.size()),
+               adapter);
     const std::span<const float> logits = runner.run(inputs);
     for (size_t row = 0; row < chunk.size(); ++row) {
       on_position(static_cast<int>(first + row), logits.subspan(row * width, width));

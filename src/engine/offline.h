@@ -17,9 +17,10 @@ namespace ridge::engine {
 RunnerLimits scoring_limits(int tokens, int vocab_size);
 
 // Calls on_position(i, logits [vocab]) for each token i in order; the logits are those of the token
-// after it. The runner must have scoring_limits for so many tokens.
+// after it. The runner must have scoring_limits for so many tokens. adapter: as StepInputs::add.
 void score(StepRunner& runner, std::span<const int32_t> tokens,
-           const std::function<void(int position, std::span<const float> logits)>& on_position);
+           const std::function<void(int position, std::span<const float> logits)>& on_position,
+           int adapter = -1);
 
 // What one timing does: every sequence of the batch gets depth_tokens that are not timed, then a
 // prompt, then generates, all sequences in one step.

@@ -64,6 +64,7 @@ struct Request {
   int prompt_logprobs = -1;
   // Instead of an answer, a vector that stands for the prompt; nothing is generated.
   std::optional<Pooling> embedding;
+  int adapter = -1;         // its place in ModelInfo::adapters; -1: the model as it is
   bool speculation = true;  // guesses never change the answer, only how fast it comes
 };
 

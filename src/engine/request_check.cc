@@ -34,7 +34,10 @@ void check_prompt(const Request& request, int vocab_size, int context_tokens) {
 
 }  // namespace
 
-void check_request(const Request& request, int vocab_size, int context_tokens) {
+void check_request(const Request& request, int vocab_size, int context_tokens, size_t adapters) {
+  require(
+      request.adapter >= -1 && request.adapter < static_cast<int>(adapters), "model",
+      fmt::format("adapter {} was asked for, but this model has {}", request.adapter, adapters));
   check_prompt(request, vocab_size, context_tokens);
   // Who asks for the prompt's logprobs may want nothing else.
   const int least_tokens = request.prompt_logprobs >= 0 || request.embedding ? 0 : 1;

@@ -50,7 +50,8 @@ ResidentEngine::~ResidentEngine() {
 }
 
 RequestId ResidentEngine::submit(Request request, RequestListener listener) {
-  check_request(request, parts_.info.vocab_size, parts_.info.context_tokens);
+  check_request(request, parts_.info.vocab_size, parts_.info.context_tokens,
+                parts_.info.adapters.size());
   bool is_asleep;
   RequestId id;
   {

@@ -56,6 +56,7 @@ struct Sequence {
   // Of which tokens of the prompt there are outputs: of every one, so that nothing may come from
   // the prefix cache, or of the last.
   bool wants_all_outputs = false;
+  int adapter = -1;             // of the engine's; -1: none
   bool outputs_hidden = false;  // outputs are hidden states, which a step has room for
   kvcache::BlockTable blocks;
 

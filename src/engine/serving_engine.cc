@@ -29,7 +29,8 @@ ServingEngine::~ServingEngine() {
 }
 
 RequestId ServingEngine::submit(Request request, RequestListener listener) {
-  check_request(request, loop_.vocab_size(), parts_.runner->limits().context_tokens);
+  check_request(request, loop_.vocab_size(), parts_.runner->limits().context_tokens,
+                parts_.info.adapters.size());
   RequestId id;
   {
     std::lock_guard lock(mutex_);

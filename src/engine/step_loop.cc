@@ -22,6 +22,11 @@ SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptio
           .shares_prefixes = options.prefix_cache};
 }
 
+// Neither another group's blocks nor another adapter's may serve a request.
+std::string cache_root(const Request& request) {
+  return fmt::format("{}:{}", request.adapter, request.group);
+}
+
 // Guesses that one sequence may have in a step.
 constexpr int most_drafts = 15;
 // Each of a model's costs a pass of its own.
@@ -90,10 +95,11 @@ void StepLoop::make_choices(ActiveRequest& active) {
                                .group = request.group,
                                .weight = request.group_weight,
                                .deadline = active.deadline,
-                               .cache_root = request.group};
+                               .cache_root = cache_root(request)};
   for (int number = 0; number < request.choices; ++number) {
     Sequence sequence(SequenceId{next_sequence_++}, owner, request.prompt_tokens,
                       kvcache::BlockTable(pool_, runner_.limits().block_tokens));
+    sequence.adapter = request.adapter;
     sequence.outputs_hidden = request.embedding.has_value();
     sequence.wants_all_outputs =
         number == 0 && (request.prompt_logprobs >= 0 || request.embedding == Pooling::mean);

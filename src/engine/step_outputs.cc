@@ -17,7 +17,8 @@ void StepLoop::run_hidden(Batch& batch) {
   if (rest.empty()) return;
   inputs_.clear();
   for (const Chunk& chunk : rest) {
-    inputs_.add(tokens_of(chunk), chunk.first, chunk.sequence->blocks, chunk.outputs);
+    inputs_.add(tokens_of(chunk), chunk.first, chunk.sequence->blocks, chunk.outputs,
+                chunk.sequence->adapter);
   }
   try {
     const Clock::TimePoint start = clock_.now();
@@ -88,7 +89,7 @@ std::span<const float> StepLoop::run(const Batch& batch) {
       guessed.insert(guessed.end(), sequence.draft.begin(), sequence.draft.end());
       tokens = guessed;
     }
-    inputs_.add(tokens, chunk.first, sequence.blocks, chunk.outputs);
+    inputs_.add(tokens, chunk.first, sequence.blocks, chunk.outputs, sequence.adapter);
   }
   if (inputs_.tokens() == 0) return {};
   const Clock::TimePoint start = clock_.now();

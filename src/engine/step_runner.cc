@@ -77,31 +77,43 @@ class Pass {
 
 class DeviceStepRunner final : public StepRunner {
  public:
-  DeviceStepRunner(backend::Device& device, const model::Model& model, const RunnerLimits& limits)
-      : device_(device), model_(model), limits_(limits), stream_(device.create_stream()) {
+  DeviceStepRunner(backend::Device& device, const model::Model& model, const RunnerLimits& limits,
+                   model::Adapters adapters)
+      : device_(device),
+        model_(model),
+        adapters_(adapters),
+        limits_(limits),
+        stream_(device.create_stream()) {
     cache_ = device.create_kv_cache(
         model.kv_layout(limits.blocks, limits.block_tokens, limits.kv_dtype));
     allocate_inputs(device);
-    logits_.emplace(device, step_limits(limits.outputs), inputs_,
-                    [&](backend::Recorder& recorder) { return model.record(recorder, *cache_); });
-    RIDGE_ASSERT(logits_->columns() == model.config().vocab_size);
+    const auto compile = [&](std::optional<Pass>& pass, model::Adapters with) {
+      pass.emplace(device, step_limits(limits.outputs), inputs_, [&](backend::Recorder& recorder) {
+        return model.record(recorder, *cache_, with);
+      });
+      RIDGE_ASSERT(pass->columns() == model.config().vocab_size);
+    };
+    if (!adapts_always()) compile(logits_, {});
+    if (!adapters.empty()) compile(adapted_logits_, adapters);
   }
 
   const RunnerLimits& limits() const override { return limits_; }
-  int vocab_size() const override { return logits_->columns(); }
+  int vocab_size() const override { return model_.config().vocab_size; }
   int hidden_size() const override { return model_.config().hidden; }
 
   std::span<const float> run(const StepInputs& inputs) override {
-    return logits_->run(*stream_, upload(inputs));
+    return (adapts(inputs) ? adapted_logits_ : logits_)->run(*stream_, upload(inputs));
   }
 
   std::span<const float> run_hidden(const StepInputs& inputs) override {
-    if (!hidden_) {
-      hidden_.emplace(
-          device_, step_limits(limits_.tokens), inputs_,
-          [&](backend::Recorder& recorder) { return model_.record_hidden(recorder, *cache_); });
+    const bool adapts_some = adapts(inputs);
+    std::optional<Pass>& pass = adapts_some ? adapted_hidden_ : hidden_;
+    if (!pass) {
+      pass.emplace(device_, step_limits(limits_.tokens), inputs_, [&](backend::Recorder& recorder) {
+        return model_.record_hidden(recorder, *cache_, adapts_some ? adapters_ : model::Adapters());
+      });
     }
-    return hidden_->run(*stream_, upload(inputs));
+    return pass->run(*stream_, upload(inputs));
   }
 
   size_t block_bytes() const override { return cache_->block_bytes(); }
@@ -113,6 +125,15 @@ class DeviceStepRunner final : public StepRunner {
   }
 
  private:
+  // Steps that need no adapter take a program without, in which a device can fuse more. Its sums
+  // may differ in the last bit, so where a step must not hang on its neighbours one program serves
+  // all.
+  bool adapts_always() const { return !adapters_.empty() && limits_.batch_invariant; }
+  bool adapts(const StepInputs& inputs) const {
+    return adapts_always() ||
+           std::ranges::any_of(inputs.adapter_of_row, [](int32_t adapter) { return adapter >= 0; });
+  }
+
   backend::StepLimits step_limits(int outputs) const {
     return {.tokens = limits_.tokens,
             .sequences = limits_.sequences,
@@ -133,6 +154,7 @@ class DeviceStepRunner final : public StepRunner {
     inputs_.context_lengths = allocate(limits_.sequences);
     inputs_.block_tables = allocate(limits_.sequences * blocks_per_sequence(limits_));
     inputs_.output_rows = allocate(std::max(limits_.outputs, limits_.tokens));
+    if (!adapters_.empty()) inputs_.adapter_of_row = allocate(limits_.tokens);
   }
 
   backend::StepShape upload(const StepInputs& inputs) {
@@ -144,6 +166,7 @@ class DeviceStepRunner final : public StepRunner {
     upload(inputs_.context_lengths, inputs.context_lengths);
     upload(inputs_.block_tables, inputs.block_tables);
     upload(inputs_.output_rows, inputs.output_rows);
+    if (!adapters_.empty()) upload(inputs_.adapter_of_row, inputs.adapter_of_row);
     return {
         .tokens = inputs.tokens(), .sequences = inputs.sequences(), .outputs = inputs.outputs()};
   }
@@ -154,20 +177,24 @@ class DeviceStepRunner final : public StepRunner {
 
   backend::Device& device_;
   const model::Model& model_;
+  const model::Adapters adapters_;
   const RunnerLimits limits_;
   std::unique_ptr<backend::Stream> stream_;
   std::unique_ptr<backend::KvCache> cache_;
   std::vector<std::unique_ptr<backend::Buffer>> buffers_;
   backend::StepBuffers inputs_;
-  std::optional<Pass> logits_;
-  std::optional<Pass> hidden_;  // from its first use on
+  std::optional<Pass> logits_;          // unless adapts_always
+  std::optional<Pass> adapted_logits_;  // where there are adapters
+  std::optional<Pass> hidden_;          // from its first use on
+  std::optional<Pass> adapted_hidden_;  // likewise
 };
 
 }  // namespace
 
-std::unique_ptr<StepRunner> create_step_runner(backend::Device& device, const model::Model& model,
-                                               const RunnerLimits& limits) {
-  return std::make_unique<DeviceStepRunner>(device, model, limits);
+std::unique_ptr<StepRunner> create_step_runner(
+    backend::Device& device, const model::Model& model, const RunnerLimits& limits,
+    std::span<const std::unique_ptr<model::Adapter>> adapters) {
+  return std::make_unique<DeviceStepRunner>(device, model, limits, adapters);
 }
 
 }  // namespace ridge::engine

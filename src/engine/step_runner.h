@@ -15,6 +15,7 @@ class KvCache;
 }  // namespace ridge::backend
 
 namespace ridge::model {
+class Adapter;
 class Model;
 }  // namespace ridge::model
 
@@ -40,9 +41,9 @@ class StepInputs {
 
   void clear();
   // `tokens` go to the positions from `first_position` on, which `blocks` has reserved.
-  // logits: rows of logits, for the last so many of the tokens.
+  // logits: rows of logits, for the last so many of the tokens. adapter: of the runner's; -1: none.
   void add(std::span<const int32_t> tokens, int first_position, const kvcache::BlockTable& blocks,
-           int logits);
+           int logits, int adapter = -1);
 
   int tokens() const { return static_cast<int>(token_ids.size()); }
   int sequences() const { return static_cast<int>(context_lengths.size()); }
@@ -55,6 +56,7 @@ class StepInputs {
   std::vector<int32_t> context_lengths;  // [S]
   std::vector<int32_t> block_tables;     // [S, blocks_per_sequence]
   std::vector<int32_t> output_rows;      // [R]
+  std::vector<int32_t> adapter_of_row;   // [T]
 
  private:
   int blocks_per_sequence_;
@@ -82,9 +84,10 @@ class StepRunner {
 };
 
 // A StepRunner for a model on a device: owns the KV cache, the input buffers and the compiled
-// program. Model and device must outlive it. Throws out_of_memory, unsupported.
-std::unique_ptr<StepRunner> create_step_runner(backend::Device& device, const model::Model& model,
-                                               const RunnerLimits& limits);
+// programs. Model, adapters and device must outlive it. Throws out_of_memory, unsupported.
+std::unique_ptr<StepRunner> create_step_runner(
+    backend::Device& device, const model::Model& model, const RunnerLimits& limits,
+    std::span<const std::unique_ptr<model::Adapter>> adapters = {});
 
 // The blocks that a sequence of the limits' context fills.
 inline int blocks_per_sequence(const RunnerLimits& limits) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
 
 #include "api/json_text.h"
 
@@ -83,9 +84,11 @@ std::string Health::body(Clock::TimePoint now, bool draining, int connections) c
                   : alive_ ? "ok"
                            : "stalled",
                   seconds(now - started_at_), connections);
-  for (std::size_t i = 0; i < models_.size(); ++i) {
-    if (i > 0) out += ',';
-    append_model(out, models_[i]);
+  bool is_first = true;
+  for (const api::ServedModel& model : models_) {
+    if (model.is_adapter()) continue;  // its engine is the model's
+    if (!std::exchange(is_first, false)) out += ',';
+    append_model(out, model);
   }
   out += "]}";
   return out;

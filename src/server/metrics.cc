@@ -145,6 +145,7 @@ std::string metrics_text(std::span<const api::ServedModel> models, int connectio
   Metrics metrics;
   metrics.gauge("ridge:connections", "Open connections.", connections, {});
   for (const api::ServedModel& model : models) {
+    if (model.is_adapter()) continue;  // its engine is the model's
     const engine::EngineStats stats = model.engine->stats();
     add_state(metrics, stats, model.name);
     add_totals(metrics, stats, model.name);

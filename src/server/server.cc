@@ -130,6 +130,7 @@ asio::awaitable<void> observe_health(Service& service) {
 void drain_engines(const Service& service) {
   std::vector<std::jthread> threads;
   for (const api::ServedModel& model : service.models) {
+    if (model.is_adapter()) continue;  // its engine is the model's
     threads.emplace_back([&] { model.engine->drain(service.options.drain_timeout); });
   }
 }

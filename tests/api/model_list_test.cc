@@ -27,6 +27,14 @@ TEST(FindModel, TakesTheOnlyOneWhereNoneIsNamed) {
   EXPECT_EQ(refusal_of([&] { find_model(two, "c"); }), "not_found model");
 }
 
+TEST(FindModel, TakesTheOnlyModelWhateverItsAdapters) {
+  auto served = models({"a", "b"});
+  served[1].adapter = 0;
+  served[1].parent = "a";
+  EXPECT_EQ(find_model(served, "").name, "a");
+  EXPECT_EQ(find_model(served, "b").adapter, 0);
+}
+
 TEST(DefaultSampling, FollowsDeepSeekForR1Only) {
   engine::ModelInfo info;
   info.name = "DeepSeek R1 Distill Qwen 1.5B";

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -25,10 +26,14 @@ struct Case {
   std::string model;
   DType kv_dtype;
   std::string isa;
+  // Of the sequence that is looked at, where two adapters are loaded and others have either or
+  // none.
+  std::optional<int> adapter;
 };
 
 std::string name_of(const Case& c) {
   std::string name = c.model + "_" + std::string(ridge::name(c.kv_dtype)) + "_" + c.isa;
+  if (c.adapter) name += *c.adapter < 0 ? "_beside_adapters" : "_adapted";
   std::ranges::replace_if(
       name, [](char each) { return !std::isalnum(each); }, '_');
   return name;
@@ -46,6 +51,7 @@ class Sequence {
 
   std::vector<int32_t> tokens;
   int computed = 0;
+  int adapter = -1;
   kvcache::BlockTable table;
   std::vector<std::vector<float>> logits;
 };
@@ -58,6 +64,12 @@ class BatchInvariance : public testing::TestWithParam<Case> {
     options.device_options.isa = GetParam().isa;
     options.device_options.threads = 2;
     options.mixed_precision = GetParam().model.find("q4_k") != std::string::npos;
+    if (GetParam().adapter) {
+      for (const char* name : {"llama-f32.attention.gguf", "llama-f32.all"}) {
+        options.adapters.push_back(
+            {std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/adapters/" + name});
+      }
+    }
     try {
       model_ = LoadedModel::load(
           std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/" + GetParam().model, options);
@@ -78,7 +90,8 @@ class BatchInvariance : public testing::TestWithParam<Case> {
                            .blocks = 8 * ((context_tokens + 15) / 16),
                            .kv_dtype = GetParam().kv_dtype,
                            .batch_invariant = batch_invariant};
-    const auto runner = create_step_runner(model_->device(), model_->model(), limits);
+    const auto runner =
+        create_step_runner(model_->device(), model_->model(), limits, model_->adapters());
     const auto width = static_cast<size_t>(runner->vocab_size());
     std::mt19937 random(seed);
     kvcache::BlockPool pool(limits.blocks);
@@ -87,6 +100,9 @@ class BatchInvariance : public testing::TestWithParam<Case> {
       const int count = i == 0 ? context_tokens : 1 + static_cast<int>(random() % 300);
       sequences.push_back(std::make_unique<Sequence>(pool, i == 0 ? 1 : random(), count,
                                                      model_->model().config().vocab_size));
+      if (GetParam().adapter) {
+        sequences.back()->adapter = i == 0 ? *GetParam().adapter : static_cast<int>(i % 3) - 1;
+      }
     }
     StepInputs inputs(blocks_per_sequence(limits));
     while (sequences[0]->computed < context_tokens) {
@@ -103,7 +119,7 @@ class BatchInvariance : public testing::TestWithParam<Case> {
         if (count <= 0) continue;
         inputs.add(std::span(s.tokens).subspan(static_cast<size_t>(s.computed),
                                                static_cast<size_t>(count)),
-                   s.computed, s.table, count);
+                   s.computed, s.table, count, s.adapter);
         s.computed += count;
         for (int row = 0; row < count; ++row) rows.emplace_back(&s, row);
       }
@@ -130,7 +146,8 @@ int first_difference(const std::vector<std::vector<float>>& a,
 }
 
 TEST_P(BatchInvariance, WithoutItALongContextIsSummedOtherwise) {
-  if (GetParam().kv_dtype != DType::f16) return;  // one dtype shows that the test can fail
+  if (GetParam().kv_dtype != DType::f16 || GetParam().adapter)
+    return;  // one dtype shows that the test can fail
   EXPECT_NE(first_difference(logits(0, 128, 1, /*batch_invariant=*/false),
                              logits(0, 1, 2, /*batch_invariant=*/false)),
             -1);
@@ -149,18 +166,19 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const std::string isa : {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"}) {
     for (const std::string model : {"llama-q4_k_m.gguf", "llama-q4_1.gguf"}) {
-      all.push_back({model, DType::f16, isa});
+      all.push_back({model, DType::f16, isa, {}});
     }
   }
   for (DType dtype : {DType::bf16, DType::i8, DType::f32}) {
     for (const std::string isa : {"avx2", "avx512_vnni", "avx512_bf16"}) {
-      all.push_back({"llama-q8_0.gguf", dtype, isa});
+      all.push_back({"llama-q8_0.gguf", dtype, isa, {}});
     }
   }
   for (const std::string model :
        {"llama-f32.gguf", "llama-bf16.gguf", "llama-k-mix.gguf", "qwen2-q8_0.gguf"}) {
-    all.push_back({model, DType::f16, "avx2"});
+    all.push_back({model, DType::f16, "avx2", {}});
   }
+  for (const int adapter : {-1, 1}) all.push_back({"llama-f32.gguf", DType::f16, "avx2", adapter});
   return all;
 }
 

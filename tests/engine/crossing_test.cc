@@ -1,5 +1,6 @@
-// Guesses, the prefix cache, grammars, stop strings, sampling and batching, all crossed with each
-// other over a real model under batch_invariant: each answer is the plain one to the last bit.
+// Guesses, the prefix cache, grammars, stop strings, sampling, adapters and batching, all crossed
+// with each other over a real model under batch_invariant: each answer is the plain one to the last
+// bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -82,6 +83,10 @@ class World {
     LoadOptions options;
     options.device = "cpu";
     options.device_options.threads = 1;
+    for (const char* name : {"llama-f32.attention", "llama-f32.all.gguf"}) {
+      options.adapters.push_back(
+          {std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/adapters/" + name, /*scale=*/0.5f});
+    }
     model_ = LoadedModel::load(std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/llama-q8_0.gguf",
                                options);
     compiler_ = std::make_unique<text::GrammarCompiler>(
@@ -108,7 +113,7 @@ class World {
     limits.context_tokens = context_tokens;
     limits.block_tokens = block_tokens;
     limits.batch_invariant = true;
-    return create_step_runner(model_->device(), model_->model(), limits);
+    return create_step_runner(model_->device(), model_->model(), limits, model_->adapters());
   }
 
  private:
@@ -154,6 +159,8 @@ class World {
       }
       request.prompt_tokens.push_back(20 + static_cast<int32_t>(random() % 280));
     }
+    // So that prompts which begin alike are read with each adapter and with none.
+    request.adapter = static_cast<int>(wish.sampling) - 1;
     request.max_tokens = 60;
     request.sampling.temperature = wish.sampling == Sampling::greedy ? 0.0f : 0.6f;
     request.sampling.top_p = wish.sampling == Sampling::choices ? 0.9f : 1.0f;
@@ -232,7 +239,7 @@ class Crossing : public testing::TestWithParam<std::tuple<Guesser, Cache, Compan
       case Company::crowded:
         break;
     }
-    return {.tokens = 24, .sequences = 6, .outputs = 26, .blocks = 2 * context};
+    return {.tokens = 24, .sequences = 6, .outputs = 26, .blocks = 3 * context / 2};
   }
 
   void begin_loop() {

@@ -15,7 +15,8 @@ namespace ridge::engine {
 
 // A model with a real cache and no weights: each token's place in the cache holds the token, and
 // the next token is a function of all tokens that a sequence's block table leads to. So a wrong
-// slot, a stolen block or a lost chunk changes the answer.
+// slot, a stolen block or a lost chunk changes the answer. An adapter adds adapter_mark(it) to the
+// first token of what it sees; its keys and values may serve no other.
 class FakeRunner final : public StepRunner {
  public:
   // The next token after `context`.
@@ -26,6 +27,8 @@ class FakeRunner final : public StepRunner {
         vocab_size_(vocab_size),
         next_(std::move(next)),
         cache_(static_cast<size_t>(limits.blocks * limits.block_tokens), Cell{-1, -1}) {}
+
+  static int32_t adapter_mark(int adapter) { return 1000 * (adapter + 1); }
 
   const RunnerLimits& limits() const override { return limits_; }
   int vocab_size() const override { return vocab_size_; }
@@ -83,12 +86,13 @@ class FakeRunner final : public StepRunner {
   struct Cell {
     int32_t token;
     int32_t position;
+    int32_t adapter = -1;
   };
 
   void store(const StepInputs& inputs) {
     for (size_t row = 0; row < inputs.token_ids.size(); ++row) {
-      cache_.at(static_cast<size_t>(inputs.slots[row])) = {inputs.token_ids[row],
-                                                           inputs.positions[row]};
+      cache_.at(static_cast<size_t>(inputs.slots[row])) = {
+          inputs.token_ids[row], inputs.positions[row], inputs.adapter_of_row[row]};
     }
   }
   const Cell* first_cell(kvcache::BlockId block) const {
@@ -100,6 +104,7 @@ class FakeRunner final : public StepRunner {
     const int32_t last_position = inputs.positions[static_cast<size_t>(row)];
     EXPECT_LT(last_position, inputs.context_lengths[sequence]);
     const auto width = static_cast<size_t>(blocks_per_sequence(limits_));
+    const int32_t adapter = inputs.adapter_of_row[static_cast<size_t>(row)];
     std::vector<int32_t> context;
     for (int32_t position = 0; position <= last_position; ++position) {
       const int32_t block =
@@ -108,8 +113,10 @@ class FakeRunner final : public StepRunner {
       const Cell& cell = cache_.at(
           static_cast<size_t>(block * limits_.block_tokens + position % limits_.block_tokens));
       EXPECT_EQ(cell.position, position) << "the cache was overwritten";
+      EXPECT_EQ(cell.adapter, adapter) << "another adapter's keys and values";
       context.push_back(cell.token);
     }
+    context.front() += adapter_mark(adapter);
     return context;
   }
 

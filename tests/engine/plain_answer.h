@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/request.h"
@@ -49,7 +50,8 @@ class PlainModel {
     while (static_cast<int>(tokens.size()) < request.max_tokens) {
       sampling::Constraints constraints;
       if (matcher) constraints.allowed = matcher->mask();
-      const sampling::Pick pick = sampler.pick(logits_after(context), constraints, workspace_);
+      const sampling::Pick pick =
+          sampler.pick(logits_after(context, request.adapter), constraints, workspace_);
       sampler.accept(pick.token);
       context.push_back(pick.token);
       tokens.push_back(pick.token);
@@ -69,21 +71,21 @@ class PlainModel {
   }
 
  private:
-  std::span<const float> logits_after(const std::vector<int32_t>& context) {
-    const auto [known, is_new] = known_.try_emplace(context);
+  std::span<const float> logits_after(const std::vector<int32_t>& context, int adapter) {
+    const auto [known, is_new] = known_.try_emplace(std::pair(adapter, context));
     if (is_new) {
-      const auto logits = compute(context);
+      const auto logits = compute(context, adapter);
       known->second.assign(logits.begin(), logits.end());
     }
     return known->second;
   }
 
-  std::span<const float> compute(const std::vector<int32_t>& context) {
+  std::span<const float> compute(const std::vector<int32_t>& context, int adapter) {
     kvcache::BlockPool pool(runner_.limits().blocks);
     kvcache::BlockTable blocks(pool, runner_.limits().block_tokens);
     RIDGE_ASSERT(blocks.reserve(static_cast<int>(context.size())));
     StepInputs inputs(blocks_per_sequence(runner_.limits()));
-    inputs.add(context, 0, blocks, /*logits=*/1);
+    inputs.add(context, 0, blocks, /*logits=*/1, adapter);
     return runner_.run(inputs).first(static_cast<size_t>(tokenizer_->vocab_size()));
   }
 
@@ -109,7 +111,8 @@ class PlainModel {
   StepRunner& runner_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   sampling::Workspace workspace_;
-  std::map<std::vector<int32_t>, std::vector<float>> known_;  // requests differ in their ends alone
+  // Requests differ in their ends alone.
+  std::map<std::pair<int, std::vector<int32_t>>, std::vector<float>> known_;
 };
 
 }  // namespace ridge::engine

@@ -16,16 +16,17 @@ Request good() {
 
 TEST(RequestCheck, AcceptsAPlainRequestAndTheLongestPrompt) {
   Request request = good();
-  EXPECT_NO_THROW(check_request(request, 100, 64));
+  EXPECT_NO_THROW(check_request(request, 100, 64, 2));
   request.prompt_tokens.assign(63, 99);
-  EXPECT_NO_THROW(check_request(request, 100, 64));
+  request.adapter = 1;
+  EXPECT_NO_THROW(check_request(request, 100, 64, 2));
 }
 
 TEST(RequestCheck, APromptThatFillsTheContextIsAContextError) {
   Request request = good();
   request.prompt_tokens.assign(64, 1);
   try {
-    check_request(request, 100, 64);
+    check_request(request, 100, 64, 2);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::context_length);
@@ -50,13 +51,15 @@ TEST(RequestCheck, NamesTheFieldAtFault) {
        }},
       {"stop", [](Request& r) { r.stop.assign(17, "a"); }},
       {"stop", [](Request& r) { r.stop = {std::string(1025, 'a')}; }},
+      {"model", [](Request& r) { r.adapter = 2; }},
+      {"model", [](Request& r) { r.adapter = -2; }},
       {"temperature", [](Request& r) { r.sampling.temperature = 3.0f; }},
   };
   for (const auto& [param, change] : cases) {
     Request request = good();
     change(request);
     try {
-      check_request(request, 100, 64);
+      check_request(request, 100, 64, 2);
       ADD_FAILURE() << "accepted a bad " << param;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::invalid_argument);

@@ -15,7 +15,7 @@ TEST(StepInputs, LayOutSeveralSequencesRowByRow) {
   ASSERT_TRUE(second.reserve(4));
   ASSERT_TRUE(first.reserve(7));
   StepInputs inputs(/*blocks_per_sequence=*/3);
-  inputs.add(Ints{10, 11, 12}, /*first_position=*/4, first, /*logits=*/1);
+  inputs.add(Ints{10, 11, 12}, /*first_position=*/4, first, /*logits=*/1, /*adapter=*/3);
   inputs.add(Ints{20, 21}, /*first_position=*/0, second, /*logits=*/0);
   EXPECT_EQ(inputs.token_ids, (Ints{10, 11, 12, 20, 21}));
   EXPECT_EQ(inputs.positions, (Ints{4, 5, 6, 0, 1}));
@@ -24,11 +24,13 @@ TEST(StepInputs, LayOutSeveralSequencesRowByRow) {
   EXPECT_EQ(inputs.context_lengths, (Ints{7, 2}));
   EXPECT_EQ(inputs.block_tables, (Ints{0, 2, 0, 1, 0, 0}));
   EXPECT_EQ(inputs.output_rows, (Ints{2}));
+  EXPECT_EQ(inputs.adapter_of_row, (Ints{3, 3, 3, -1, -1}));
   inputs.clear();
   EXPECT_EQ(inputs.tokens() + inputs.sequences() + inputs.outputs(), 0);
   inputs.add(Ints{5, 6}, 0, second, /*logits=*/2);
   EXPECT_EQ(inputs.output_rows, (Ints{0, 1}));
   EXPECT_EQ(inputs.query_starts, (Ints{0, 2}));
+  EXPECT_EQ(inputs.adapter_of_row, (Ints{-1, -1}));
 }
 
 }  // namespace

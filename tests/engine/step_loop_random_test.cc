@@ -36,6 +36,7 @@ struct Expected {
 
 Expected alone(const Request& request, int context_tokens) {
   std::vector<int32_t> context = request.prompt_tokens;
+  context.front() += FakeRunner::adapter_mark(request.adapter);
   Expected expected{{}, FinishReason::length};
   while (static_cast<int>(expected.tokens.size()) < request.max_tokens &&
          static_cast<int>(context.size()) < context_tokens) {
@@ -153,6 +154,7 @@ class RandomLoop {
       request.prompt_tokens[i] = i < alike ? 10 + static_cast<int32_t>(i) : pick(10, 60);
     }
     request.group = pick(0, 2) == 0 ? "small" : "large";
+    request.adapter = std::max(-1, pick(-3, 1));
     request.group_weight = request.group == "small" ? 1 : 2;
     if (pick(0, 9) == 0) request.deadline = std::chrono::milliseconds(pick(0, 60));
     if (pick(0, 4) == 0) request.prompt_logprobs = pick(0, 2);
@@ -188,7 +190,8 @@ class RandomLoop {
     if (!recorded.embedding) return;
     ++totals_.embedded;
     std::vector<float> expected(3);
-    const std::vector<int32_t>& prompt = tracked.request.prompt_tokens;
+    std::vector<int32_t> prompt = tracked.request.prompt_tokens;
+    prompt.front() += FakeRunner::adapter_mark(tracked.request.adapter);
     const bool is_mean = tracked.request.embedding == Pooling::mean;
     float sum = 0;
     for (size_t i = 0; i < prompt.size(); ++i) {
@@ -218,8 +221,9 @@ class RandomLoop {
       for (int i = 1; i < prompt_tokens; ++i) {
         const TokenInfo& info = (*recorded.prompt)[static_cast<size_t>(i) - 1];
         ASSERT_EQ(info.picked.token, tracked.request.prompt_tokens[static_cast<size_t>(i)]);
-        const std::vector<int32_t> before(tracked.request.prompt_tokens.begin(),
-                                          tracked.request.prompt_tokens.begin() + i);
+        std::vector<int32_t> before(tracked.request.prompt_tokens.begin(),
+                                    tracked.request.prompt_tokens.begin() + i);
+        before.front() += FakeRunner::adapter_mark(tracked.request.adapter);
         ASSERT_EQ(info.picked.logprob > -0.1f, next_token(before) == info.picked.token);
       }
     } else {

@@ -337,6 +337,28 @@ TEST(StepLoop, ASecondPromptOfTheGroupReportsWhatItFoundInTheCache) {
   EXPECT_EQ(foreign.finish->usage.cached_tokens, 0) << "another group's prompts are its own";
 }
 
+TEST(StepLoop, EachAdapterHasPrefixesOfItsOwn) {
+  LoopFixture f(roomy, "yes");
+  for (const int adapter : {-1, 0, 1}) {
+    Request request = f.request(41, 10);
+    request.prompt_tokens.assign(41, 7);
+    request.adapter = adapter;
+    RecordedRequest& first = f.add(request);
+    f.run_all();
+    EXPECT_EQ(first.finish->usage.cached_tokens, 0) << "adapter " << adapter;
+    RecordedRequest& again = f.add(request);
+    f.run_all();
+    EXPECT_EQ(again.finish->usage.cached_tokens, 40) << "adapter " << adapter;
+  }
+  // Neither name can be taken for the other's.
+  Request forged = f.request(41, 10);
+  forged.prompt_tokens.assign(41, 7);
+  forged.group = "0:";
+  RecordedRequest& other = f.add(forged);
+  f.run_all();
+  EXPECT_EQ(other.finish->usage.cached_tokens, 0);
+}
+
 TEST(StepLoop, OnlyThePromptIsScoredWhereNoTokenIsAskedFor) {
   LoopFixture f(roomy, "yes");
   Request request = f.request(9, 0);
