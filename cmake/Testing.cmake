@@ -8,11 +8,12 @@ set(RIDGE_FIXTURE_DIR "${PROJECT_BINARY_DIR}/fixtures")
 # What all tests include is compiled once, in this program, which is one of them.
 set(RIDGE_PRECOMPILED_IN precompiled_test)
 
-# ridge_add_test(NAME sources... LIBS libraries...): one GoogleTest program; each case is a CTest case.
+# ridge_add_test(NAME sources... LIBS libraries...): one GoogleTest program; each case is a CTest case, or with
+# WHOLE the program is, where its cases share what takes long to set up.
 # RIDGE_SOURCE_DIR is defined, so that a test finds files under tests/, and RIDGE_FIXTURE_DIR, where
 # tests/fixtures/ is unpacked.
 function(ridge_add_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "LIBS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/tests")
   # Tests run for milliseconds and compile for seconds.
@@ -36,5 +37,10 @@ function(ridge_add_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_WHOLE)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  else()
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  endif()
 endfunction()

@@ -1,0 +1,202 @@
+#include "platform/database/connection.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <soci/soci.h>
+#include <soci/sqlite3/soci-sqlite3.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+#include "base/file_descriptor.h"
+
+namespace ridge::platform {
+namespace {
+
+// Any number that all of our programs agree on.
+constexpr const char* postgresql_write_lock = "SELECT pg_advisory_xact_lock(7164371164010119)";
+
+bool is_postgresql_url(std::string_view text) {
+  return text.starts_with("postgresql://") || text.starts_with("postgres://");
+}
+
+// "postgresql://user:secret@host/db?password=secret" without what libpq takes for a password.
+std::string without_password(std::string_view url) {
+  std::string name(url.substr(0, url.find('?')));
+  const std::size_t host = name.find("://") + 3;
+  const std::size_t at = name.rfind('@');
+  const std::size_t colon = name.find(':', host);
+  if (at != std::string::npos && colon < at) name.erase(colon, at - colon);
+  return name;
+}
+
+// A server that has vanished is noticed in seconds, not when TCP gives up; what the URL says stays.
+std::string with_timeouts(std::string_view url) {
+  std::string text(url);
+  for (const std::string_view setting : {"connect_timeout=5", "tcp_user_timeout=10000"}) {
+    if (text.find(setting.substr(0, setting.find('=') + 1)) != std::string::npos) continue;
+    text += text.find('?') == std::string::npos ? '?' : '&';
+    text += setting;
+  }
+  return text;
+}
+
+// SQLite would create it for everybody to read.
+void create_for_owner(const std::string& path) {
+  const FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!file) {
+    throw Error(ErrorCode::io,
+                fmt::format("cannot open the database {}: {}", path, std::strerror(errno)));
+  }
+}
+
+bool is_busy(int sqlite_result) {
+  const int primary = sqlite_result & 0xff;
+  return primary == SQLITE_BUSY || primary == SQLITE_LOCKED;
+}
+
+// SQLite's busy timeout does not cover the change to WAL, which two first starts may do at once.
+void turn_to_wal(soci::session& session, const DatabaseLocation& location,
+                 std::chrono::milliseconds wait) {
+  const auto until = std::chrono::steady_clock::now() + wait;
+  while (true) {
+    try {
+      std::string mode;
+      session << "PRAGMA journal_mode = WAL", soci::into(mode);
+      if (mode == "wal") return;
+      throw Error(ErrorCode::io,
+                  fmt::format("the database {} cannot be shared between processes on this file "
+                              "system (journal mode {}); put it on a local disk",
+                              location.name, mode));
+    } catch (const soci::sqlite3_soci_error& failure) {
+      if (!is_busy(failure.result()) || std::chrono::steady_clock::now() > until) throw;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+}
+
+void set_up_sqlite(soci::session& session, const DatabaseLocation& location,
+                   std::chrono::milliseconds wait) {
+  int64_t set_ms = 0;
+  session << fmt::format("PRAGMA busy_timeout = {}", wait.count()), soci::into(set_ms);
+  turn_to_wal(session, location, wait);
+  // FULL: a commit is on the disk when it returns. WAL's default may lose the last ones with the
+  // power.
+  session << "PRAGMA synchronous = FULL";
+  session << "PRAGMA foreign_keys = ON";
+}
+
+void set_up_postgresql(soci::session& session, std::chrono::milliseconds wait) {
+  session << "SET client_min_messages = warning";
+  session << fmt::format("SET lock_timeout = {}", wait.count());
+  session << "SET synchronous_commit = on";
+}
+
+// The first line. PostgreSQL quotes values on further ones, but where there is no connection the
+// second says why.
+std::string without_values(std::string text) {
+  const std::size_t first_end = text.find('\n');
+  if (first_end == std::string::npos) return text;
+  if (text.starts_with("Cannot establish connection")) {
+    text[first_end] = ' ';
+    text.resize(std::min(text.size(), text.find('\n')));
+  } else {
+    text.resize(first_end);
+  }
+  return text;
+}
+
+ErrorCode code_of_sqlite(int result) {
+  switch (result & 0xff) {
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+      return ErrorCode::invalid_file;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return ErrorCode::unavailable;
+    case SQLITE_FULL:
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+      return ErrorCode::io;
+    default:
+      return ErrorCode::internal;
+  }
+}
+
+ErrorCode code_of(const soci::soci_error& failure) {
+  if (const auto* sqlite = dynamic_cast<const soci::sqlite3_soci_error*>(&failure)) {
+    return code_of_sqlite(sqlite->result());
+  }
+  switch (failure.get_error_category()) {
+    case soci::soci_error::invalid_statement:
+    case soci::soci_error::constraint_violation:
+    case soci::soci_error::no_data:
+      return ErrorCode::internal;
+    default:
+      return ErrorCode::unavailable;
+  }
+}
+
+}  // namespace
+
+DatabaseLocation DatabaseLocation::parse(std::string_view text) {
+  if (is_postgresql_url(text)) {
+    return {DatabaseKind::postgresql, with_timeouts(text), without_password(text)};
+  }
+  if (text.find("://") != std::string_view::npos) {
+    throw Error(ErrorCode::invalid_argument,
+                "a database is a path, for SQLite, or postgresql://USER@HOST/NAME");
+  }
+  // SOCI takes a text with '=' for a list of settings.
+  if (text.empty() || text.find('=') != std::string_view::npos) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("'{}' cannot be the path of a database: it is empty or holds '='", text));
+  }
+  return {DatabaseKind::sqlite, std::string(text), std::string(text)};
+}
+
+std::unique_ptr<soci::session> connect(const DatabaseLocation& location,
+                                       std::chrono::milliseconds wait) {
+  try {
+    if (location.kind == DatabaseKind::sqlite) {
+      create_for_owner(location.text);
+      auto session = std::make_unique<soci::session>(soci::sqlite3, location.text);
+      set_up_sqlite(*session, location, wait);
+      return session;
+    }
+    // By name: SOCI loads it, and libpq with all that it needs, only where it is used.
+    auto session = std::make_unique<soci::session>("postgresql", location.text);
+    set_up_postgresql(*session, wait);
+    return session;
+  } catch (const soci::soci_error& failure) {
+    throw database_error(failure, location);
+  }
+}
+
+void begin_read(soci::session& session, DatabaseKind kind) {
+  session << (kind == DatabaseKind::sqlite ? "BEGIN"
+                                           : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+}
+
+void begin_write(soci::session& session, DatabaseKind kind) {
+  if (kind == DatabaseKind::sqlite) {
+    session << "BEGIN IMMEDIATE";  // at once, as a lock that is only upgraded later may fail
+    return;
+  }
+  // Each statement sees what was committed before it, and whoever held the lock has committed.
+  session << "BEGIN ISOLATION LEVEL READ COMMITTED";
+  std::string nothing;
+  session << postgresql_write_lock, soci::into(nothing);
+}
+
+Error database_error(const soci::soci_error& failure, const DatabaseLocation& location) {
+  return Error(code_of(failure), fmt::format("the database {}: {}", location.name,
+                                             without_values(failure.get_error_message())));
+}
+
+}  // namespace ridge::platform

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+// Of SOCI; whoever runs statements includes <soci/soci.h>.
+namespace soci {
+class session;
+}
+
+namespace ridge::platform {
+
+struct DatabaseOptions {
+  int connections = 4;  // at most; opened when first needed
+  // For a free connection, and for what another process has locked. Beyond it: unavailable.
+  std::chrono::milliseconds wait{10'000};
+};
+
+// What the platform keeps: a SQLite file, or a PostgreSQL database that several servers share.
+// Work is a function over a session; whatever it throws undoes what it did. Several threads and
+// several processes may use one database at once.
+//
+// Throws Error, here and from read() and write(): unavailable where the database is away or locked
+// for too long, io where the disk fails or is full, invalid_file where the file is no database of
+// ours or is newer than this program, internal for the rest. No message holds a bound value.
+class Database {
+ public:
+  // A path (a SQLite file, created where missing, for its owner alone), or "postgresql://...", as
+  // libpq reads it. Brings the schema forward. Throws invalid_argument for another URL.
+  explicit Database(std::string_view location, const DatabaseOptions& options = {});
+  ~Database();
+
+  // One view of the data, as of the first statement.
+  template <typename Work>
+  auto read(Work work) {
+    return result_of(Access::read, std::move(work));
+  }
+
+  // All or nothing, durable on return, and one after the other across all processes: what `work`
+  // reads is not changed by others before it writes.
+  template <typename Work>
+  auto write(Work work) {
+    return result_of(Access::write, std::move(work));
+  }
+
+  // The location without a password, for messages.
+  const std::string& name() const;
+
+ private:
+  enum class Access { read, write };
+  struct State;
+
+  void run(Access access, const std::function<void(soci::session&)>& work);
+
+  template <typename Work>
+  auto result_of(Access access, Work work) {
+    using Result = std::invoke_result_t<Work, soci::session&>;
+    if constexpr (std::is_void_v<Result>) {
+      run(access, work);
+    } else {
+      std::optional<Result> result;
+      run(access, [&](soci::session& session) { result.emplace(work(session)); });
+      return std::move(*result);
+    }
+  }
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ridge::platform

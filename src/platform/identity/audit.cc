@@ -1,0 +1,88 @@
+#include <soci/soci.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "platform/identity/identity.h"
+#include "platform/identity/rows.h"
+
+namespace ridge::platform {
+namespace {
+
+constexpr std::size_t most_name_bytes = 100;
+
+bool is_utf8(std::string_view text) {
+  try {
+    (void)nlohmann::json(text).dump();  // which is strict
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
+bool has_control(std::string_view text) {
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void rows::check_name(std::string_view name, std::string_view what) {
+  const bool is_padded = name.starts_with(' ') || name.ends_with(' ');
+  if (!name.empty() && name.size() <= most_name_bytes && !is_padded && !has_control(name) &&
+      is_utf8(name)) {
+    return;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "the name of " + std::string(what) +
+                  " must be 1 to 100 bytes of UTF-8, without control characters and without a "
+                  "space at either end");
+}
+
+void rows::record_change(soci::session& session, int64_t at_ms, std::string_view actor,
+                         std::string_view action, std::string_view subject,
+                         std::string_view details) {
+  session << "UPDATE identity_revision SET revision = revision + 1";
+  const std::string actor_text(actor), action_text(action), subject_text(subject),
+      details_text(details);
+  session << "INSERT INTO audit_events (at_ms, actor, action, subject, details) VALUES "
+             "(:at, :actor, :action, :subject, :details)",
+      soci::use(at_ms), soci::use(actor_text), soci::use(action_text), soci::use(subject_text),
+      soci::use(details_text);
+}
+
+std::vector<AuditEvent> Identity::audit_events(int most) {
+  return database_.read([most](soci::session& session) {
+    std::vector<AuditEvent> events;
+    AuditEvent row;
+    soci::statement select =
+        (session.prepare << "SELECT number, at_ms, actor, action, subject, details FROM "
+                            "audit_events ORDER BY number DESC LIMIT :most",
+         soci::use(most), soci::into(row.number), soci::into(row.at_ms), soci::into(row.actor),
+         soci::into(row.action), soci::into(row.subject), soci::into(row.details));
+    select.execute();
+    while (select.fetch()) events.push_back(row);
+    return events;
+  });
+}
+
+int64_t Identity::revision() {
+  return database_.read([](soci::session& session) {
+    int64_t revision = 0;
+    session << "SELECT revision FROM identity_revision", soci::into(revision);
+    return revision;
+  });
+}
+
+int64_t Identity::wall_clock_ms() {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
+}
+
+Identity::Identity(Database& database, NowMs now_ms)
+    : database_(database), now_ms_(std::move(now_ms)) {}
+
+}  // namespace ridge::platform

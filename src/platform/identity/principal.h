@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "platform/identity/records.h"
+
+namespace ridge::platform {
+
+// On whose behalf a request comes: what is known of its key.
+struct Principal {
+  std::string key_id;
+  std::string project_id;
+  double project_weight = 1;
+  KeyRights rights;  // without what the owner's role does not allow
+  std::optional<int64_t> expires_at_ms;
+  bool is_revoked = false;  // the key, or its owner disabled
+};
+
+}  // namespace ridge::platform

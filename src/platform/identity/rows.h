@@ -1,0 +1,34 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "platform/identity/records.h"
+
+namespace soci {
+class session;
+}
+
+// What the files of `identity` share: rows of its tables. Everything runs within one read() or
+// write() of the database.
+namespace ridge::platform::rows {
+
+// A change: counted in identity_revision, recorded in audit_events. `details` is a JSON object.
+void record_change(soci::session& session, int64_t at_ms, std::string_view actor,
+                   std::string_view action, std::string_view subject, std::string_view details);
+
+// Throws invalid_argument that says what the name is for.
+void check_name(std::string_view name, std::string_view what);
+
+// The id of the one organisation, made where it is missing.
+std::string organisation_id(soci::session& session, int64_t now_ms);
+// The project's id. Makes the default one where it is missing; throws not_found for others.
+std::string project_id(soci::session& session, const std::string& name, int64_t now_ms);
+
+std::vector<User> users(soci::session& session);
+// Throws not_found.
+User user_named(soci::session& session, const std::string& name);
+
+}  // namespace ridge::platform::rows

@@ -1,0 +1,98 @@
+#include <fmt/format.h>
+#include <soci/soci.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "platform/identity/identity.h"
+#include "platform/identity/rows.h"
+
+namespace ridge::platform {
+
+std::vector<User> rows::users(soci::session& session) {
+  std::vector<User> users;
+  User row;
+  std::string kind, role;
+  int64_t disabled_at_ms = 0;
+  soci::indicator project_is, disabled_is;
+  soci::statement select =
+      (session.prepare << "SELECT u.id, u.name, u.kind, u.role, p.name, u.created_at_ms, "
+                          "u.disabled_at_ms FROM users u LEFT JOIN projects p ON p.id = "
+                          "u.project_id ORDER BY u.name",
+       soci::into(row.id), soci::into(row.name), soci::into(kind), soci::into(role),
+       soci::into(row.project, project_is), soci::into(row.created_at_ms),
+       soci::into(disabled_at_ms, disabled_is));
+  select.execute();
+  while (select.fetch()) {
+    User user = row;
+    user.kind = kind == "service" ? UserKind::service : UserKind::person;
+    user.role = role_named(role).value_or(Role::viewer);
+    if (project_is == soci::i_null) user.project.clear();
+    if (disabled_is == soci::i_ok) user.disabled_at_ms = disabled_at_ms;
+    users.push_back(std::move(user));
+  }
+  return users;
+}
+
+User rows::user_named(soci::session& session, const std::string& name) {
+  const std::vector<User> all = users(session);
+  const auto found = std::ranges::find(all, name, &User::name);
+  if (found != all.end()) return *found;
+  throw Error(ErrorCode::not_found,
+              fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it", name));
+}
+
+User Identity::create_user(const std::string& name, UserKind kind, Role role,
+                           const std::string& project, std::string_view actor) {
+  rows::check_name(name, "a user");
+  if ((kind == UserKind::service) == project.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                "a service belongs to a project, and a person to none: name a project for services "
+                "alone");
+  }
+  return database_.write([&](soci::session& session) {
+    const int64_t now_ms = now_ms_();
+    const std::vector<User> all = rows::users(session);
+    if (std::ranges::find(all, name, &User::name) != all.end()) {
+      throw Error(ErrorCode::invalid_argument, fmt::format("there is a user '{}' already", name));
+    }
+    const User user{new_id("user_"), name, kind, role, project, now_ms, {}};
+    const std::string organisation = rows::organisation_id(session, now_ms);
+    const std::string kind_name = kind == UserKind::service ? "service" : "person";
+    const std::string role_name(platform::name(role));
+    const std::string project_id =
+        project.empty() ? "" : rows::project_id(session, project, now_ms);
+    soci::indicator project_is = project.empty() ? soci::i_null : soci::i_ok;
+    session << "INSERT INTO users (id, organisation_id, project_id, kind, name, role, "
+               "created_at_ms) VALUES (:id, :organisation, :project, :kind, :name, :role, :at)",
+        soci::use(user.id), soci::use(organisation), soci::use(project_id, project_is),
+        soci::use(kind_name), soci::use(name), soci::use(role_name), soci::use(now_ms);
+    rows::record_change(
+        session, now_ms, actor, "user.create", user.id,
+        nlohmann::json(
+            {{"name", name}, {"kind", kind_name}, {"role", role_name}, {"project", project}})
+            .dump());
+    return user;
+  });
+}
+
+User Identity::disable_user(const std::string& name, std::string_view actor) {
+  return database_.write([&](soci::session& session) {
+    User user = rows::user_named(session, name);
+    if (user.disabled_at_ms) return user;
+    const int64_t now_ms = now_ms_();
+    session << "UPDATE users SET disabled_at_ms = :at WHERE id = :id", soci::use(now_ms),
+        soci::use(user.id);
+    rows::record_change(session, now_ms, actor, "user.disable", user.id,
+                        nlohmann::json({{"name", name}}).dump());
+    user.disabled_at_ms = now_ms;
+    return user;
+  });
+}
+
+std::vector<User> Identity::users() {
+  return database_.read([](soci::session& session) { return rows::users(session); });
+}
+
+}  // namespace ridge::platform

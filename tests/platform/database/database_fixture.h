@@ -1,0 +1,38 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "base/temporary_folder.h"
+
+namespace soci {
+class session;
+}
+
+namespace ridge::platform {
+
+// The tests of whatever keeps data run on both databases: TEST_P(X, ...) with X derived from this,
+// and INSTANTIATE_ON_BOTH_DATABASES(X). PostgreSQL's are skipped where it is not installed.
+class DatabaseTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override;
+
+  // Of an empty database, which goes with the test.
+  const std::string& location() const { return location_; }
+  bool is_sqlite() const { return GetParam() == "SQLite"; }
+  // Beside what is tested, for what it would not do itself.
+  std::unique_ptr<soci::session> raw_session() const;
+
+  TemporaryFolder folder_;
+
+ private:
+  std::string location_;
+};
+
+#define INSTANTIATE_ON_BOTH_DATABASES(suite)                                   \
+  INSTANTIATE_TEST_SUITE_P(On, suite, testing::Values("SQLite", "PostgreSQL"), \
+                           [](const auto& choice) { return choice.param; })
+
+}  // namespace ridge::platform

@@ -1,0 +1,245 @@
+#include "platform/database/database.h"
+
+#include <soci/soci.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "platform/database/connection.h"
+#include "platform/database/database_fixture.h"
+#include "platform/database/schema_steps.h"
+#include "platform/throws.h"
+
+namespace ridge::platform {
+namespace {
+
+using DatabaseOnBoth = DatabaseTest;
+INSTANTIATE_ON_BOTH_DATABASES(DatabaseOnBoth);
+
+void make_table(Database& database) {
+  database.write(
+      [](soci::session& session) { session << "CREATE TABLE t (name TEXT, value BIGINT)"; });
+}
+
+void insert(soci::session& session, const std::string& name, int64_t value) {
+  session << "INSERT INTO t (name, value) VALUES (:n, :v)", soci::use(name), soci::use(value);
+}
+
+int64_t count(Database& database, const std::string& table = "t") {
+  return database.read([&](soci::session& session) {
+    int64_t rows = 0;
+    session << "SELECT COUNT(*) FROM " << table, soci::into(rows);
+    return rows;
+  });
+}
+
+TEST_P(DatabaseOnBoth, KeepsWholeNumbersOf64BitsAndTextWithQuotes) {
+  const int64_t large = int64_t{1} << 62;
+  const std::string hostile = "'); DROP TABLE t; -- \" \\ :n 汉字";
+  {
+    Database database(location());
+    make_table(database);
+    database.write([&](soci::session& session) { insert(session, hostile, large); });
+  }
+  Database again(location());
+  again.read([&](soci::session& session) {
+    std::string name;
+    int64_t value = 0;
+    session << "SELECT name, value FROM t", soci::into(name), soci::into(value);
+    EXPECT_EQ(name, hostile);
+    EXPECT_EQ(value, large);
+  });
+}
+
+TEST_P(DatabaseOnBoth, UndoesAllOfAWriteThatThrows) {
+  Database database(location());
+  make_table(database);
+  EXPECT_ERROR(database.write([](soci::session& session) {
+    insert(session, "a", 1);
+    throw Error(ErrorCode::queue_full, "no more");
+  }),
+               queue_full, "no more");
+  EXPECT_EQ(count(database), 0);
+  database.write([](soci::session& session) { insert(session, "b", 2); });
+  EXPECT_EQ(count(database), 1);
+}
+
+TEST_P(DatabaseOnBoth, TakesWritesOneAfterTheOther) {
+  constexpr int threads = 4, rounds = 25;
+  Database setup(location());
+  make_table(setup);
+  setup.write([](soci::session& session) { insert(session, "sum", 0); });
+  std::vector<std::thread> writers;
+  for (int i = 0; i < threads; ++i) {
+    writers.emplace_back([&] {
+      Database database(location());  // as another process would
+      for (int round = 0; round < rounds; ++round) {
+        database.write([](soci::session& session) {
+          int64_t value = 0;
+          session << "SELECT value FROM t", soci::into(value);
+          ++value;
+          session << "UPDATE t SET value = :v", soci::use(value);
+        });
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  const int64_t sum = setup.read([](soci::session& session) {
+    int64_t value = 0;
+    session << "SELECT value FROM t", soci::into(value);
+    return value;
+  });
+  EXPECT_EQ(sum, threads * rounds);
+}
+
+TEST_P(DatabaseOnBoth, GivesAReaderOneView) {
+  Database database(location());
+  make_table(database);
+  database.read([&](soci::session& session) {
+    int64_t before = 0, after = 0;
+    session << "SELECT COUNT(*) FROM t", soci::into(before);
+    std::thread([&] {
+      database.write([](soci::session& other) { insert(other, "a", 1); });
+    }).join();
+    session << "SELECT COUNT(*) FROM t", soci::into(after);
+    EXPECT_EQ(before, after);
+  });
+  EXPECT_EQ(count(database), 1);
+}
+
+TEST_P(DatabaseOnBoth, SaysWhenItIsLockedForTooLong) {
+  Database database(location(), {.wait = std::chrono::milliseconds(50)});
+  make_table(database);
+  const auto other = raw_session();
+  const auto kind = is_sqlite() ? DatabaseKind::sqlite : DatabaseKind::postgresql;
+  begin_write(*other, kind);
+  EXPECT_ERROR(database.write([](soci::session& session) { insert(session, "a", 1); }), unavailable,
+               "the database");
+  *other << "ROLLBACK";
+  database.write([](soci::session& session) { insert(session, "a", 1); });
+  EXPECT_EQ(count(database), 1);
+}
+
+TEST_P(DatabaseOnBoth, SaysWhenAllConnectionsAreInUse) {
+  Database database(location(), {.connections = 1, .wait = std::chrono::milliseconds(20)});
+  database.read([&](soci::session&) {
+    EXPECT_ERROR(database.read([](soci::session&) {}), unavailable, "connections");
+  });
+  database.read([](soci::session&) {});
+}
+
+TEST_P(DatabaseOnBoth, NamesNoBoundValueInAnError) {
+  Database database(location());
+  make_table(database);
+  const std::string secret = "rgk_secret";
+  database.write([&](soci::session& session) {
+    session << "CREATE UNIQUE INDEX names ON t (name)";
+    insert(session, secret, 1);
+  });
+  for (const std::string table : {"no_such_table", "t"}) {  // the second has such a row already
+    try {
+      database.write([&](soci::session& session) {
+        session << "INSERT INTO " << table << " (name) VALUES (:n)", soci::use(secret);
+      });
+      FAIL() << "it did not throw";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::internal) << error.what();
+      EXPECT_EQ(std::string(error.what()).find(secret), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST_P(DatabaseOnBoth, RefusesADatabaseOfANewerProgram) {
+  { const Database database(location()); }
+  const int64_t newer = schema_steps().back().version + 1;
+  *raw_session() << "INSERT INTO schema_steps (version, name, taken_at_ms) VALUES (" << newer
+                 << ", 'later', 0)";
+  EXPECT_ERROR(Database{location()}, invalid_file, "newer ridge");
+}
+
+TEST_P(DatabaseOnBoth, MakesItsTablesOnceWhereManyStartAtOnce) {
+  std::vector<std::thread> starts;
+  std::atomic<int> failures = 0;
+  for (int i = 0; i < 6; ++i) {
+    starts.emplace_back([&] {
+      try {
+        const Database database(location());
+      } catch (const Error& error) {
+        ++failures;
+        ADD_FAILURE() << error.what();
+      }
+    });
+  }
+  for (std::thread& start : starts) start.join();
+  EXPECT_EQ(failures, 0);
+  Database database(location());
+  EXPECT_EQ(count(database, "schema_steps"), static_cast<int64_t>(schema_steps().size()));
+}
+
+TEST_P(DatabaseOnBoth, KeepsNothingOfAStepThatFails) {
+  // A table of the first step is there already, which makes that step fail.
+  *raw_session() << "CREATE TABLE audit_events (other TEXT)";
+  EXPECT_ERROR(Database{location()}, internal, "audit_events");
+  EXPECT_ERROR(Database{location()}, internal, "audit_events");
+  *raw_session() << "DROP TABLE audit_events";
+  Database database(location());
+  EXPECT_EQ(count(database, "audit_events"), 0);
+}
+
+TEST_P(DatabaseOnBoth, ConnectsAgainAfterTheServerEndedItsConnections) {
+  if (is_sqlite()) GTEST_SKIP() << "a file has no server";
+  Database database(location(), {.connections = 1});
+  EXPECT_EQ(count(database, "projects"), 0);
+  const std::string others =
+      "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE "
+      "pid <> pg_backend_pid() AND usename = 'ridge'";
+  int64_t ended = 0;
+  *raw_session() << others, soci::into(ended);
+  EXPECT_GE(ended, 1);
+  EXPECT_EQ(count(database, "projects"), 0);
+}
+
+TEST(DatabaseFile, IsForItsOwnerAlone) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "with space.db";
+  const Database database(path);
+  for (const std::string& file : {path, path + "-wal"}) {
+    struct stat status {};
+    ASSERT_EQ(stat(file.c_str(), &status), 0) << file;
+    EXPECT_EQ(status.st_mode & 0777, 0600u) << file;
+  }
+}
+
+TEST(DatabaseFile, MustBeADatabase) {
+  const TemporaryFolder folder;
+  EXPECT_ERROR(Database{folder.write("x", std::string(4096, 'x')).string()}, invalid_file,
+               "not a database");
+  EXPECT_ERROR(Database{(folder / "none/x").string()}, io, "No such file");
+}
+
+TEST(DatabaseFile, HasLocationsOfTwoKinds) {
+  EXPECT_EQ(DatabaseLocation::parse("/var/lib/ridge/platform.db").kind, DatabaseKind::sqlite);
+  EXPECT_EQ(DatabaseLocation::parse("postgres://h/d").kind, DatabaseKind::postgresql);
+  EXPECT_EQ(DatabaseLocation::parse("postgresql://u:pa@ss@h:1/d?password=x").name,
+            "postgresql://u@h:1/d");
+  EXPECT_EQ(DatabaseLocation::parse("postgresql://h/d?connect_timeout=9").text,
+            "postgresql://h/d?connect_timeout=9&tcp_user_timeout=10000");
+  EXPECT_EQ(DatabaseLocation::parse("postgresql:///d").name, "postgresql:///d");
+  EXPECT_ERROR(DatabaseLocation::parse("mysql://h/d"), invalid_argument, "postgresql://");
+  EXPECT_ERROR(DatabaseLocation::parse("a=b"), invalid_argument, "a=b");
+  EXPECT_ERROR(DatabaseLocation::parse(""), invalid_argument, "empty");
+}
+
+TEST(DatabaseFile, NamesNoPasswordWhereTheServerIsAway) {
+  EXPECT_ERROR(Database{"postgresql://ridge:hush@127.0.0.1:1/x"}, unavailable, "ridge@127.0.0.1:1");
+  try {
+    const Database database("postgresql://ridge:hush@127.0.0.1:1/x");
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).find("hush"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace ridge::platform

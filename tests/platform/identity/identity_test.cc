@@ -1,0 +1,199 @@
+#include "platform/identity/identity.h"
+
+#include <soci/soci.h>
+
+#include <memory>
+
+#include "platform/database/database_fixture.h"
+#include "platform/throws.h"
+
+namespace ridge::platform {
+namespace {
+
+constexpr int64_t day_ms = 24 * 3600 * 1000;
+
+class IdentityTest : public DatabaseTest {
+ protected:
+  void SetUp() override {
+    DatabaseTest::SetUp();
+    if (location().empty()) return;
+    database_ = std::make_unique<Database>(location());
+    identity_ = std::make_unique<Identity>(*database_, [this] { return now_ms_; });
+  }
+
+  CreatedKey create(const NewKey& wanted) { return identity_->create_key(wanted, "cli:test"); }
+  std::optional<Principal> find(const ApiKeyText& text) {
+    return identity_->find_principal(text.hash()).principal;
+  }
+
+  int64_t now_ms_ = 1'800'000'000'000;
+  std::unique_ptr<Database> database_;
+  std::unique_ptr<Identity> identity_;
+};
+INSTANTIATE_ON_BOTH_DATABASES(IdentityTest);
+
+TEST_P(IdentityTest, FindsAKeyByItsHashWithItsProjectAndRights) {
+  const Project project = identity_->create_project("research", 2.5, "cli:test");
+  const CreatedKey created =
+      create({.name = "laptop",
+              .project = "research",
+              .rights = {.scopes = {Scope::inference, Scope::metrics},
+                         .models = {"smollm2:135m"},
+                         .addresses = {AddressRange::parse_or_throw("10.0.0.0/8")}},
+              .lifetime_ms = 30 * day_ms});
+  const auto principal = find(created.text);
+  ASSERT_TRUE(principal);
+  EXPECT_EQ(principal->key_id, created.key.id);
+  EXPECT_EQ(principal->project_id, project.id);
+  EXPECT_EQ(principal->project_weight, 2.5);
+  EXPECT_TRUE(principal->rights.has(Scope::metrics));
+  EXPECT_FALSE(principal->rights.has(Scope::admin));
+  EXPECT_TRUE(principal->rights.allows_model("smollm2:135m"));
+  EXPECT_FALSE(principal->rights.allows_model("other"));
+  EXPECT_TRUE(principal->rights.allows_address("10.9.8.7"));
+  EXPECT_FALSE(principal->rights.allows_address("11.9.8.7"));
+  EXPECT_EQ(principal->expires_at_ms, now_ms_ + 30 * day_ms);
+  EXPECT_FALSE(find(ApiKeyText::generate()));
+}
+
+TEST_P(IdentityTest, KeepsNoKeyInTheDatabase) {
+  const CreatedKey created = create({.name = "laptop"});
+  const std::string secret = created.text.text().substr(created.key.hint.size());
+  const auto session = raw_session();
+  for (const std::string table : {"api_keys", "audit_events"}) {
+    soci::rowset<soci::row> rows = (session->prepare << "SELECT * FROM " << table);
+    for (const soci::row& row : rows) {
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        if (row.get_indicator(i) == soci::i_null) continue;
+        if (row.get_properties(i).get_data_type() != soci::dt_string) continue;
+        EXPECT_EQ(row.get<std::string>(i).find(secret), std::string::npos) << table;
+      }
+    }
+  }
+}
+
+TEST_P(IdentityTest, HasADefaultProjectAndNoOtherThatNobodyMade) {
+  EXPECT_EQ(create({.name = "a"}).key.project, "default");
+  EXPECT_EQ(create({.name = "b"}).key.project, "default");
+  EXPECT_EQ(identity_->projects().size(), 1u);
+  EXPECT_ERROR(create({.name = "c", .project = "none"}), not_found, "ridge project create none");
+}
+
+TEST_P(IdentityTest, KeepsNamesUnique) {
+  identity_->create_project("p", 1, "cli:test");
+  EXPECT_ERROR(identity_->create_project("p", 1, "cli:test"), invalid_argument, "already");
+  identity_->create_user("u", UserKind::person, Role::viewer, "", "cli:test");
+  EXPECT_ERROR(identity_->create_user("u", UserKind::person, Role::owner, "", "cli:test"),
+               invalid_argument, "already");
+  create({.name = "k"});
+  EXPECT_ERROR(create({.name = "k"}), invalid_argument, "already");
+  create({.name = "k", .project = "p"});  // another project's
+  identity_->revoke_keys({"k"}, "cli:test");
+  create({.name = "k"});
+}
+
+TEST_P(IdentityTest, TakesTheNameOfAnExpiredKeyAgain) {
+  create({.name = "k", .lifetime_ms = 1000});
+  now_ms_ += 1000;
+  EXPECT_NE(create({.name = "k"}).key.id, "");
+}
+
+TEST_P(IdentityTest, RefusesBadNamesAndValues) {
+  for (const std::string& bad :
+       {std::string(), std::string("a\nb"), std::string(101, 'x'), std::string(" a"),
+        std::string("\xff\xfe"), std::string("a\0b", 3)}) {
+    EXPECT_ERROR(create({.name = bad}), invalid_argument, "name of a key");
+    EXPECT_ERROR(identity_->create_project(bad, 1, "cli:test"), invalid_argument, "name");
+  }
+  EXPECT_EQ(create({.name = "研究 O'Brien"}).key.name, "研究 O'Brien");
+  EXPECT_ERROR(identity_->create_project("p", 0, "cli:test"), invalid_argument, "weight");
+  EXPECT_ERROR(create({.name = "k", .rights = {.scopes = {}}}), invalid_argument, "scope");
+  EXPECT_ERROR(create({.name = "k", .lifetime_ms = 0}), invalid_argument, "lives");
+  EXPECT_ERROR(create({.name = "k", .user = "nobody"}), not_found, "nobody");
+  EXPECT_TRUE(identity_->users().empty());
+}
+
+TEST_P(IdentityTest, GivesNoKeyMoreRightsThanItsOwnerHas) {
+  identity_->create_user("vera", UserKind::person, Role::viewer, "", "cli:test");
+  EXPECT_ERROR(create({.name = "k", .user = "vera"}), invalid_argument, "viewer");
+  identity_->create_user("dev", UserKind::person, Role::developer, "", "cli:test");
+  EXPECT_ERROR(create({.name = "k", .user = "dev", .rights = {.scopes = {Scope::admin}}}),
+               invalid_argument, "admin");
+  identity_->create_user("root", UserKind::person, Role::owner, "", "cli:test");
+  const CreatedKey key =
+      create({.name = "k", .user = "root", .rights = {.scopes = {Scope::inference, Scope::admin}}});
+  EXPECT_TRUE(find(key.text)->rights.has(Scope::admin));
+  // A role that is taken away later takes its keys' rights with it.
+  *raw_session() << "UPDATE users SET role = 'viewer' WHERE name = 'root'";
+  EXPECT_FALSE(find(key.text)->rights.has(Scope::admin));
+  EXPECT_FALSE(find(key.text)->rights.has(Scope::inference));
+}
+
+TEST_P(IdentityTest, KeepsAServicesKeysInItsProject) {
+  identity_->create_project("p", 1, "cli:test");
+  identity_->create_user("bot", UserKind::service, Role::developer, "p", "cli:test");
+  EXPECT_ERROR(create({.name = "k", .user = "bot"}), invalid_argument, "service of project 'p'");
+  EXPECT_EQ(create({.name = "k", .project = "p", .user = "bot"}).key.user, "bot");
+  EXPECT_ERROR(identity_->create_user("b", UserKind::service, Role::viewer, "", "cli:test"),
+               invalid_argument, "service");
+}
+
+TEST_P(IdentityTest, RevokesByNameAndById) {
+  const CreatedKey a = create({.name = "a"}), b = create({.name = "b"});
+  EXPECT_EQ(identity_->revoke_keys({"a"}, "cli:test").size(), 1u);
+  EXPECT_TRUE(find(a.text)->is_revoked);
+  EXPECT_FALSE(find(b.text)->is_revoked);
+  identity_->revoke_keys({b.key.id}, "cli:test");
+  EXPECT_TRUE(find(b.text)->is_revoked);
+  EXPECT_ERROR(identity_->revoke_keys({"a"}, "cli:test"), not_found, "ridge key list");
+  EXPECT_EQ(identity_->keys().size(), 2u);
+}
+
+TEST_P(IdentityTest, DisablesAUsersKeysWithTheUser) {
+  identity_->create_user("dev", UserKind::person, Role::developer, "", "cli:test");
+  const CreatedKey key = create({.name = "k", .user = "dev"});
+  identity_->disable_user("dev", "cli:test");
+  EXPECT_TRUE(find(key.text)->is_revoked);
+  EXPECT_ERROR(create({.name = "other", .user = "dev"}), invalid_argument, "disabled");
+  EXPECT_TRUE(identity_->users().front().disabled_at_ms);
+}
+
+TEST_P(IdentityTest, RotatesAtOnceOrWithAGrace) {
+  const CreatedKey first = create({.name = "k", .lifetime_ms = 10 * day_ms});
+  now_ms_ += day_ms;
+  const CreatedKey second = identity_->rotate_key({"k"}, 1000, "cli:test");
+  EXPECT_EQ(second.key.name, "k");
+  EXPECT_EQ(second.key.expires_at_ms, now_ms_ + 10 * day_ms);
+  EXPECT_EQ(find(first.text)->expires_at_ms, now_ms_ + 1000);
+  EXPECT_FALSE(find(first.text)->is_revoked);
+  const CreatedKey third = identity_->rotate_key({"k"}, 0, "cli:test");
+  EXPECT_TRUE(find(second.text)->is_revoked);
+  EXPECT_FALSE(find(third.text)->is_revoked);
+  EXPECT_ERROR(identity_->rotate_key({first.key.id}, 0, "cli:test"), invalid_argument, "rotated");
+  // The first one is still in its grace, and goes with its name.
+  EXPECT_EQ(identity_->revoke_keys({"k"}, "cli:test").size(), 2u);
+}
+
+TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
+  const int64_t before = identity_->revision();
+  identity_->create_project("p", 1, "cli:alice");
+  identity_->create_user("u", UserKind::person, Role::owner, "", "cli:alice");
+  const CreatedKey key = create({.name = "k", .project = "p"});
+  identity_->rotate_key({"k", "p"}, 0, "cli:alice");
+  identity_->revoke_keys({"k", "p"}, "cli:alice");
+  identity_->disable_user("u", "cli:alice");
+  EXPECT_ERROR(identity_->create_project("p", 1, "cli:alice"), invalid_argument, "already");
+  EXPECT_EQ(identity_->revision(), before + 6);
+  const std::vector<AuditEvent> events = identity_->audit_events(100);
+  std::vector<std::string> actions;
+  for (const AuditEvent& event : events) actions.push_back(event.action);
+  EXPECT_THAT(actions, testing::ElementsAre("user.disable", "key.revoke", "key.rotate",
+                                            "key.create", "user.create", "project.create"));
+  EXPECT_EQ(events.back().actor, "cli:alice");
+  EXPECT_EQ(events.back().at_ms, now_ms_);
+  EXPECT_EQ(events[3].subject, key.key.id);
+  EXPECT_EQ(identity_->audit_events(2).size(), 2u);
+}
+
+}  // namespace
+}  // namespace ridge::platform
