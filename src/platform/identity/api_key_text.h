@@ -10,7 +10,7 @@ namespace ridge::platform {
 
 // The text of an API key: "rgk_", 43 random letters and digits (256 bits), and 6 more that are a
 // checksum of all before. The beginning lets scanners of secrets find it, the checksum tells a
-// mistyped key from an unknown one without asking the database. See docs/adr/0021.
+// mistyped key from an unknown one without asking the database. See docs/adr/0022.
 class ApiKeyText {
  public:
   static constexpr std::string_view prefix = "rgk_";
