@@ -8,6 +8,7 @@
 #include "api/json_text.h"
 #include "api/logprobs_json.h"
 #include "api/usage_json.h"
+#include "base/error.h"
 
 namespace ridge::api {
 namespace {
@@ -65,11 +66,15 @@ class ChatStream final : public Answer {
   }
 
   void add(int choice, const engine::Delta& delta, std::string& out) override {
-    add_text(choice, delta, out);
-    for (const text::ToolCallPiece& piece : delta.tool_calls) {
-      if (piece.begins) add_call(choice, piece, append_call_head, out);
-      if (!piece.arguments.empty()) add_call(choice, piece, append_call_arguments, out);
+    auto next = delta.pieces.begin();
+    const auto* content = next == delta.pieces.end() ? nullptr : std::get_if<std::string>(&*next);
+    if (content != nullptr) ++next;
+    const bool has_tokens = with_logprobs_ && !delta.tokens.empty();
+    if (content != nullptr || !delta.reasoning.empty() || has_tokens) {
+      add_text(choice, delta.reasoning, content != nullptr ? *content : std::string_view(),
+               has_tokens ? std::span(delta.tokens) : std::span<const engine::TokenInfo>(), out);
     }
+    for (; next != delta.pieces.end(); ++next) add_piece(choice, *next, out);
   }
 
   void finish_choice(int choice, engine::FinishReason reason, std::string& out) override {
@@ -88,18 +93,26 @@ class ChatStream final : public Answer {
   }
 
  private:
-  void add_text(int choice, const engine::Delta& delta, std::string& out) const {
-    const bool has_tokens = with_logprobs_ && !delta.tokens.empty();
-    if (delta.content.empty() && delta.reasoning.empty() && !has_tokens) return;
+  void add_text(int choice, std::string_view reasoning, std::string_view content,
+                std::span<const engine::TokenInfo> tokens, std::string& out) const {
     open_choice(out, choice);
-    if (!delta.reasoning.empty()) append_reasoning(out, delta.reasoning);
-    if (!delta.content.empty() || delta.reasoning.empty()) {
-      if (!delta.reasoning.empty()) out += ',';
+    if (!reasoning.empty()) append_reasoning(out, reasoning);
+    if (!content.empty() || reasoning.empty()) {
+      if (!reasoning.empty()) out += ',';
       out += "\"content\":";
-      append_json_string(out, delta.content);
+      append_json_string(out, content);
     }
-    close_choice(out, has_tokens ? std::span(delta.tokens) : std::span<const engine::TokenInfo>(),
-                 {});
+    close_choice(out, tokens, {});
+  }
+
+  void add_piece(int choice, const text::AnswerPiece& next, std::string& out) const {
+    if (const auto* content = std::get_if<std::string>(&next)) {
+      add_text(choice, {}, *content, {}, out);
+      return;
+    }
+    const auto& piece = std::get<text::ToolCallPiece>(next);
+    if (piece.begins) add_call(choice, piece, append_call_head, out);
+    if (!piece.arguments.empty()) add_call(choice, piece, append_call_arguments, out);
   }
 
   template <typename Append>
@@ -153,9 +166,10 @@ class ChatDocument final : public Answer {
   void add(int choice, const engine::Delta& delta, std::string&) override {
     Choice& to = choices_.at(static_cast<std::size_t>(choice));
     to.reasoning += delta.reasoning;
-    to.content += delta.content;
-    for (const text::ToolCallPiece& piece : delta.tool_calls) {
+    to.content += delta.pieces.content();
+    for (const text::ToolCallPiece& piece : delta.pieces.calls()) {
       if (piece.begins) to.calls.push_back({piece.name, {}});
+      RIDGE_ASSERT(!to.calls.empty());
       to.calls.back().arguments += piece.arguments;
     }
     if (!with_logprobs_ || delta.tokens.empty()) return;

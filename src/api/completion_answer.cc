@@ -81,7 +81,7 @@ class CompletionStream final : public Answer {
   }
 
   void add(int choice, const engine::Delta& delta, std::string& out) override {
-    const std::string text = delta.reasoning + delta.content;
+    const std::string text = delta.reasoning + delta.pieces.content();
     CompletionLogprobs& logprobs = logprobs_.at(static_cast<std::size_t>(choice));
     if (with_logprobs_) logprobs.add(delta.tokens);
     if (text.empty() && logprobs.empty()) return;
@@ -150,7 +150,7 @@ class CompletionDocument final : public Answer {
   void add(int choice, const engine::Delta& delta, std::string&) override {
     Choice& to = choices_.at(static_cast<std::size_t>(choice));
     to.text += delta.reasoning;
-    to.text += delta.content;
+    to.text += delta.pieces.content();
     if (with_logprobs_) to.logprobs.add(delta.tokens);
   }
 

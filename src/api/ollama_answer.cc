@@ -10,6 +10,7 @@
 #include "api/error_body.h"
 #include "api/model_list.h"
 #include "api/parted_answer.h"
+#include "base/error.h"
 #include "text/chat_template.h"
 #include "text/reasoning.h"
 
@@ -42,14 +43,22 @@ class OllamaAnswer final : public Answer {
 
   void add(int, const engine::Delta& delta, std::string& out) override {
     thinking_ += delta.reasoning;
-    content_ += delta.content;
     Json whole_calls = Json::array();
-    for (const text::ToolCallPiece& piece : delta.tool_calls) {
+    for (const text::AnswerPiece& next : delta.pieces) {
+      if (const auto* content = std::get_if<std::string>(&next)) {
+        // A line has its content in front of its calls.
+        take_call(whole_calls);
+        if (!whole_calls.empty()) give(std::exchange(whole_calls, Json::array()), out);
+        content_ += *content;
+        continue;
+      }
+      const auto& piece = std::get<text::ToolCallPiece>(next);
       if (piece.begins) {
         take_call(whole_calls);
         call_ = {{"name", piece.name}, {"arguments", ""}};
       }
-      if (!call_.is_null()) call_["arguments"].get_ref<std::string&>() += piece.arguments;
+      RIDGE_ASSERT(!call_.is_null());
+      call_["arguments"].get_ref<std::string&>() += piece.arguments;
     }
     give(whole_calls, out);
   }

@@ -2,13 +2,21 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/error.h"
+
 namespace ridge::api {
 
 void PartedAnswer::add(int, const engine::Delta& delta, std::string& out) {
   extend(Kind::reasoning, delta.reasoning, out);
-  extend(Kind::text, delta.content, out);
-  for (const text::ToolCallPiece& piece : delta.tool_calls) {
+  for (const text::AnswerPiece& next : delta.pieces) {
+    if (const auto* content = std::get_if<std::string>(&next)) {
+      extend(Kind::text, *content, out);
+      continue;
+    }
+    const auto& piece = std::get<text::ToolCallPiece>(next);
     if (piece.begins) open(Kind::call, piece.name, out);
+    // A call without a name would be one that nobody made.
+    RIDGE_ASSERT(is_open_ && parts_.back().kind == Kind::call);
     extend(Kind::call, piece.arguments, out);
   }
   if (!delta.stop_sequence.empty()) stop_sequence_ = delta.stop_sequence;

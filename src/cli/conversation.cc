@@ -27,7 +27,7 @@ struct Inbox {
     listener.on_delta = [this](engine::Delta&& delta) {
       const std::lock_guard lock(mutex);
       reasoning += delta.reasoning;
-      content += delta.content;
+      content += delta.pieces.content();
       changed.notify_one();
     };
     listener.on_choice_finish = [](int, engine::FinishReason) {};

@@ -68,7 +68,7 @@ FinishReason Answer::finish(FinishReason reason) {
   if (const std::string* match = stop_.match()) pending_.stop_sequence = *match;
   add_split(splitter_.flush());
   if (!calls_) return reason;
-  add_calls(calls_->flush());
+  pending_.pieces.append(calls_->flush());
   return reason == FinishReason::stop && calls_->begun() > 0 ? FinishReason::tool_calls : reason;
 }
 
@@ -79,15 +79,10 @@ void Answer::add_text(std::string_view text) {
 void Answer::add_split(text::ReasoningDelta&& split) {
   pending_.reasoning += split.reasoning;
   if (calls_) {
-    add_calls(calls_->push(split.content));
+    pending_.pieces.append(calls_->push(split.content));
   } else {
-    pending_.content += split.content;
+    pending_.pieces.add_content(split.content);
   }
-}
-
-void Answer::add_calls(text::ToolCallDelta&& delta) {
-  pending_.content += delta.content;
-  std::ranges::move(delta.calls, std::back_inserter(pending_.tool_calls));
 }
 
 TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenizer) {
@@ -102,8 +97,7 @@ TokenInfo token_info(const sampling::Pick& pick, const text::Tokenizer& tokenize
 }
 
 bool Answer::has_text() const {
-  return !pending_.reasoning.empty() || !pending_.content.empty() || !pending_.tool_calls.empty() ||
-         !pending_.stop_sequence.empty();
+  return !pending_.reasoning.empty() || !pending_.pieces.empty() || !pending_.stop_sequence.empty();
 }
 
 std::optional<Delta> Answer::take_delta() {

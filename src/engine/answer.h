@@ -51,7 +51,6 @@ class Answer {
  private:
   void add_text(std::string_view text);
   void add_split(text::ReasoningDelta&& split);
-  void add_calls(text::ToolCallDelta&& delta);
   bool has_text() const;
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;

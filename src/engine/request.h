@@ -10,7 +10,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "sampling/sampling_params.h"
-#include "text/tool_calls.h"
+#include "text/answer_pieces.h"
+#include "text/tool_style.h"
 
 namespace ridge::text {
 class Grammar;
@@ -83,8 +84,7 @@ struct TokenInfo {
 struct Delta {
   int choice = 0;
   std::string reasoning;
-  std::string content;
-  std::vector<text::ToolCallPiece> tool_calls;
+  text::AnswerPieces pieces;      // behind the reasoning
   std::vector<TokenInfo> tokens;  // of this delta; filled when top_logprobs >= 0
   int token_count = 0;            // tokens that this delta accounts for
   std::string stop_sequence;      // the one that ended the choice; in its last delta

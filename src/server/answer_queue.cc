@@ -2,19 +2,31 @@
 
 #include <algorithm>
 #include <iterator>
+#include <span>
 
 #include "api/usage_json.h"
 
 namespace ridge::server {
 namespace {
 
-std::size_t bytes_of(const engine::Delta& delta) {
-  std::size_t bytes = delta.content.size() + delta.reasoning.size();
-  for (const text::ToolCallPiece& piece : delta.tool_calls) {
-    bytes += sizeof piece + piece.name.size() + piece.arguments.size();
-  }
-  for (const engine::TokenInfo& token : delta.tokens) {
+std::size_t bytes_of(std::span<const engine::TokenInfo> tokens) {
+  std::size_t bytes = 0;
+  for (const engine::TokenInfo& token : tokens) {
     bytes += sizeof(engine::TokenInfo) + token.top.size() * sizeof(engine::TokenLogprob);
+  }
+  return bytes;
+}
+
+// Without the pieces' own size, which those that are joined do not take.
+std::size_t bytes_of(const engine::Delta& delta) {
+  std::size_t bytes = delta.reasoning.size() + bytes_of(delta.tokens);
+  for (const text::AnswerPiece& next : delta.pieces) {
+    if (const auto* content = std::get_if<std::string>(&next)) {
+      bytes += content->size();
+    } else {
+      const auto& piece = std::get<text::ToolCallPiece>(next);
+      bytes += piece.name.size() + piece.arguments.size();
+    }
   }
   return bytes;
 }
@@ -32,9 +44,8 @@ void AnswerQueue::push_delta(int choice, engine::Delta&& delta) {
   {
     std::lock_guard lock(mutex_);
     if (overflowed_) return;
-    bytes_ += bytes_of(delta);
+    append_locked(choice, std::move(delta));
     overflowed_ = bytes_ > max_bytes_;
-    if (!overflowed_) append_locked(choice, std::move(delta));
     if (woken_ || (!wake_for_text_ && !overflowed_)) return;
     woken_ = true;
   }
@@ -42,23 +53,23 @@ void AnswerQueue::push_delta(int choice, engine::Delta&& delta) {
 }
 
 void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
+  bytes_ += bytes_of(delta);
   const auto same = std::find_if(events_.rbegin(), events_.rend(), [&](const AnswerEvent& event) {
     return event.choice == choice && event.kind == AnswerEvent::Kind::text;
   });
-  if (same == events_.rend()) {
+  // A delta has its reasoning in front of all else.
+  const bool keeps_order =
+      same != events_.rend() && (delta.reasoning.empty() || same->delta.pieces.empty());
+  if (!keeps_order) {
+    bytes_ += sizeof(AnswerEvent) + delta.pieces.size() * sizeof(text::AnswerPiece);
     events_.push_back({.choice = choice, .delta = std::move(delta)});
     return;
   }
   engine::Delta& onto = same->delta;
   onto.reasoning += delta.reasoning;
-  onto.content += delta.content;
-  for (text::ToolCallPiece& piece : delta.tool_calls) {
-    if (piece.begins || onto.tool_calls.empty()) {
-      onto.tool_calls.push_back(std::move(piece));
-    } else {  // of the last call, since calls never mix
-      onto.tool_calls.back().arguments += piece.arguments;
-    }
-  }
+  const std::size_t pieces = onto.pieces.size();
+  onto.pieces.append(std::move(delta.pieces));
+  bytes_ += (onto.pieces.size() - pieces) * sizeof(text::AnswerPiece);
   onto.token_count += delta.token_count;
   if (!delta.stop_sequence.empty()) onto.stop_sequence = std::move(delta.stop_sequence);
   std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(onto.tokens));

@@ -31,9 +31,8 @@ struct AnswerEnd {
 };
 
 // Between the engine's thread, which fills it, and a connection, which empties it. A slow client
-// makes deltas of one choice grow together, so that the number of events is bounded by the number
-// of choices; their size is bounded by `max_bytes`,
-// after which text is dropped and `overflowed` is true.
+// makes deltas of one choice grow together, in the order of what they say. What waits is bounded by
+// `max_bytes`, after which text is dropped and `overflowed` is true.
 class AnswerQueue {
  public:
   // `requests`: how many engine requests fill it. `wake` is called on the engine's thread whenever

@@ -78,21 +78,21 @@ struct ToolCallParser::Head {
 ToolCallParser::ToolCallParser(ToolStyle style, std::vector<std::string> names)
     : style_(style), tags_(tags_of(style)), names_(std::move(names)) {}
 
-ToolCallDelta ToolCallParser::push(std::string_view text) {
+AnswerPieces ToolCallParser::push(std::string_view text) {
   if (is_open()) opened_text_.clear();
   held_.append(text);
-  ToolCallDelta delta;
+  AnswerPieces delta;
   advance(delta, /*ended=*/false);
   return delta;
 }
 
-ToolCallDelta ToolCallParser::flush() {
-  ToolCallDelta delta;
+AnswerPieces ToolCallParser::flush() {
+  AnswerPieces delta;
   advance(delta, /*ended=*/true);
   return delta;
 }
 
-void ToolCallParser::advance(ToolCallDelta& delta, bool ended) {
+void ToolCallParser::advance(AnswerPieces& delta, bool ended) {
   bool goes_on = true;
   while (goes_on && (!held_.empty() || ended)) {
     switch (state_) {
@@ -113,13 +113,13 @@ void ToolCallParser::advance(ToolCallDelta& delta, bool ended) {
   if (!ended) return;
   // White space behind a call is not content.
   const bool follows_call = begun_ > 0 && may_open_bare_;
-  if (!follows_call) delta.content += space_;
+  if (!follows_call) delta.add_content(space_);
   space_.clear();
 }
 
 // ---- Content ---------------------------------------------------------------------------------
 
-bool ToolCallParser::pass_content(ToolCallDelta& delta, bool ended) {
+bool ToolCallParser::pass_content(AnswerPieces& delta, bool ended) {
   if (may_open_bare_ && !skip_what_stands_around_calls(ended)) return false;
   if (state_ == State::head) return true;
   const Opening opening = find_opening(ended);
@@ -176,15 +176,15 @@ ToolCallParser::Opening ToolCallParser::find_opening(bool ended) const {
 }
 
 // The first `size` bytes are content. White space at their end is so only if more content follows.
-void ToolCallParser::give_content(ToolCallDelta& delta, std::size_t size) {
+void ToolCallParser::give_content(AnswerPieces& delta, std::size_t size) {
   const std::string_view text = std::string_view(held_).substr(0, size);
   const std::size_t last = text.find_last_not_of(white_space);
   if (last == std::string_view::npos) {
     space_ += text;
   } else {
     may_open_bare_ = false;
-    delta.content += std::exchange(space_, std::string(text.substr(last + 1)));
-    delta.content += text.substr(0, last + 1);
+    delta.add_content(std::exchange(space_, std::string(text.substr(last + 1))));
+    delta.add_content(text.substr(0, last + 1));
   }
   held_.erase(0, size);
 }
@@ -204,7 +204,7 @@ void ToolCallParser::open_call(std::size_t before, std::size_t size, bool tagged
   outer_depth_ = 0;
 }
 
-bool ToolCallParser::pass_head(ToolCallDelta& delta, bool ended) {
+bool ToolCallParser::pass_head(AnswerPieces& delta, bool ended) {
   Head head = match_head();
   switch (head.kind) {
     case Head::Kind::need_more:
@@ -236,7 +236,7 @@ bool ToolCallParser::pass_head(ToolCallDelta& delta, bool ended) {
   return true;
 }
 
-void ToolCallParser::give_head_back(ToolCallDelta& delta) {
+void ToolCallParser::give_head_back(AnswerPieces& delta) {
   state_ = State::content;
   scanned_ = 0;
   held_.insert(0, opening_);
@@ -248,7 +248,7 @@ void ToolCallParser::give_head_back(ToolCallDelta& delta) {
 }
 
 // True once the object was complete and was a call.
-bool ToolCallParser::take_whole_object(ToolCallDelta& delta) {
+bool ToolCallParser::take_whole_object(AnswerPieces& delta) {
   while (scanned_ < held_.size() && !scanner_.is_broken()) {
     scanner_.feed(held_[scanned_++]);
     if (scanner_.depth() > 0 || held_[scanned_ - 1] != '}') continue;
@@ -264,7 +264,7 @@ bool ToolCallParser::take_whole_object(ToolCallDelta& delta) {
       return false;
     }
     begin_call(delta, call["name"].get<std::string>());
-    delta.calls.back().arguments += *arguments;
+    delta.add_call({begun_ - 1, /*begins=*/false, {}, std::move(*arguments)});
     drop(scanned_);
     scanned_ = 0;
     outer_depth_ = 0;
@@ -383,19 +383,15 @@ bool ToolCallParser::knows_beginning(std::string_view name) const {
 
 // ---- Arguments and the end of a call ---------------------------------------------------------
 
-void ToolCallParser::begin_call(ToolCallDelta& delta, std::string name) {
+void ToolCallParser::begin_call(AnswerPieces& delta, std::string name) {
   space_.clear();
-  delta.calls.push_back({begun_++, /*begins=*/true, std::move(name), {}});
+  delta.add_call({begun_++, /*begins=*/true, std::move(name), {}});
   may_open_bare_ = true;
 }
 
-void ToolCallParser::give_arguments(ToolCallDelta& delta, std::size_t size) {
+void ToolCallParser::give_arguments(AnswerPieces& delta, std::size_t size) {
   if (size == 0) return;
-  const int index = begun_ - 1;
-  if (delta.calls.empty() || delta.calls.back().index != index) {
-    delta.calls.push_back({index, /*begins=*/false, {}, {}});
-  }
-  delta.calls.back().arguments += std::string_view(held_).substr(0, size);
+  delta.add_call({begun_ - 1, /*begins=*/false, {}, held_.substr(0, size)});
   drop(size);
 }
 
@@ -404,7 +400,7 @@ void ToolCallParser::drop(std::size_t size) {
   held_.erase(0, size);
 }
 
-bool ToolCallParser::pass_arguments(ToolCallDelta& delta, bool ended) {
+bool ToolCallParser::pass_arguments(AnswerPieces& delta, bool ended) {
   std::size_t size = 0;
   while (size < held_.size() && !scanner_.is_broken()) {
     scanner_.feed(held_[size]);

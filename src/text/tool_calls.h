@@ -5,26 +5,14 @@
 #include <string_view>
 #include <vector>
 
+#include "text/answer_pieces.h"
 #include "text/json_scanner.h"
 #include "text/tool_style.h"
 
 namespace ridge::text {
 
-// A piece of one call. The first piece of a call begins it; pieces of calls never mix.
-struct ToolCallPiece {
-  int index = 0;          // of the call in its answer, from 0
-  bool begins = false;    // then with the name
-  std::string name;       // whole, in the first piece only
-  std::string arguments;  // JSON text, to be joined; may be empty
-};
-
-struct ToolCallDelta {
-  std::string content;
-  std::vector<ToolCallPiece> calls;
-};
-
-// Splits an answer into content and calls of tools while it streams. What it gives out does not
-// depend on how the text is cut.
+// Splits an answer into content and calls of tools while it streams. What it gives out, and in
+// which order, does not depend on how the text is cut.
 //
 // A call begins where the style opens one, names a tool that exists and opens the object of its
 // arguments; text that only looks like it is given back as content, whole. From there on, whatever
@@ -35,9 +23,9 @@ class ToolCallParser {
   // `names`: the tools that may be called.
   ToolCallParser(ToolStyle style, std::vector<std::string> names);
 
-  ToolCallDelta push(std::string_view text);
+  AnswerPieces push(std::string_view text);
   // The end of the answer: gives out what was held back.
-  ToolCallDelta flush();
+  AnswerPieces flush();
 
   // Calls that have begun, and those that have ended.
   int begun() const { return begun_; }
@@ -61,21 +49,21 @@ class ToolCallParser {
   struct Opening;
   struct Head;
 
-  void advance(ToolCallDelta& delta, bool ended);
-  bool pass_content(ToolCallDelta& delta, bool ended);
-  bool pass_head(ToolCallDelta& delta, bool ended);
-  bool pass_arguments(ToolCallDelta& delta, bool ended);
+  void advance(AnswerPieces& delta, bool ended);
+  bool pass_content(AnswerPieces& delta, bool ended);
+  bool pass_head(AnswerPieces& delta, bool ended);
+  bool pass_arguments(AnswerPieces& delta, bool ended);
   bool pass_tail(bool ended);
   bool pass_members_after_arguments(bool ended);
 
   bool skip_what_stands_around_calls(bool ended);
   Opening find_opening(bool ended) const;
   void open_call(std::size_t before, std::size_t size, bool tagged);
-  void give_content(ToolCallDelta& delta, std::size_t size);
-  void give_head_back(ToolCallDelta& delta);
-  bool take_whole_object(ToolCallDelta& delta);
-  void begin_call(ToolCallDelta& delta, std::string name);
-  void give_arguments(ToolCallDelta& delta, std::size_t size);
+  void give_content(AnswerPieces& delta, std::size_t size);
+  void give_head_back(AnswerPieces& delta);
+  bool take_whole_object(AnswerPieces& delta);
+  void begin_call(AnswerPieces& delta, std::string name);
+  void give_arguments(AnswerPieces& delta, std::size_t size);
   void end_call();
   void drop(std::size_t size);
 

@@ -188,14 +188,14 @@ AnthropicRequest asked(bool stream) {
 
 Delta text_delta(std::string content, std::string reasoning = "") {
   Delta delta;
-  delta.content = std::move(content);
+  delta.pieces.add_content(content);
   delta.reasoning = std::move(reasoning);
   return delta;
 }
 
 Delta call_delta(int index, std::string name, std::string arguments) {
   Delta delta;
-  delta.tool_calls.push_back({index, !name.empty(), std::move(name), std::move(arguments)});
+  delta.pieces.add_call({index, !name.empty(), std::move(name), std::move(arguments)});
   return delta;
 }
 

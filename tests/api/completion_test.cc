@@ -78,7 +78,7 @@ const engine::Usage usage = {.prompt_tokens = 1, .completion_tokens = 2};
 
 Delta token_delta(std::string text, std::string bytes) {
   Delta delta;
-  delta.content = std::move(text);
+  delta.pieces.add_content(text);
   delta.tokens.push_back({.picked = {3, -1, bytes}, .top = {{3, -1, bytes}, {4, -2, "z"}}});
   return delta;
 }

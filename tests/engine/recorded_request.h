@@ -39,9 +39,9 @@ struct RecordedRequest {
               const auto choice = static_cast<size_t>(delta.choice);
               EXPECT_FALSE(finish) << "a delta after the end";
               EXPECT_FALSE(reasons.at(choice)) << "a delta after the choice's end";
-              content.at(choice) += delta.content;
+              content.at(choice) += delta.pieces.content();
               reasoning.at(choice) += delta.reasoning;
-              for (text::ToolCallPiece& piece : delta.tool_calls) {
+              for (text::ToolCallPiece& piece : delta.pieces.calls()) {
                 std::vector<text::ToolCallPiece>& known = calls.at(choice);
                 EXPECT_EQ(piece.begins, piece.index == static_cast<int>(known.size()));
                 if (piece.begins) {

@@ -2,6 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
+#include "api/anthropic_answer.h"
+#include "api/chat_request.h"
+#include "api/events.h"
+
 namespace ridge::server {
 namespace {
 
@@ -11,7 +17,7 @@ using engine::FinishReason;
 
 Delta text(std::string content) {
   Delta delta;
-  delta.content = std::move(content);
+  delta.pieces.add_content(content);
   delta.token_count = 1;
   delta.tokens.resize(1);
   return delta;
@@ -34,10 +40,10 @@ TEST(AnswerQueue, JoinsWhatASlowClientHasNotTaken) {
   EXPECT_EQ(counted.wakes, 1);
   const auto events = queue.take();
   ASSERT_EQ(events.size(), 2u);
-  EXPECT_EQ(events[0].delta.content, std::string(1000, 'a'));
+  EXPECT_EQ(events[0].delta.pieces.content(), std::string(1000, 'a'));
   EXPECT_EQ(events[0].delta.token_count, 1000);
   EXPECT_EQ(events[0].delta.tokens.size(), 1000u);
-  EXPECT_EQ(events[1].delta.content, std::string(1000, 'b'));
+  EXPECT_EQ(events[1].delta.pieces.content(), std::string(1000, 'b'));
 }
 
 TEST(AnswerQueue, JoinsThePiecesOfACall) {
@@ -45,7 +51,7 @@ TEST(AnswerQueue, JoinsThePiecesOfACall) {
   AnswerQueue& queue = counted.queue;
   const auto push = [&](int index, std::string name, std::string arguments) {
     Delta delta;
-    delta.tool_calls.push_back({index, !name.empty(), std::move(name), std::move(arguments)});
+    delta.pieces.add_call({index, !name.empty(), std::move(name), std::move(arguments)});
     queue.push_delta(0, std::move(delta));
   };
   push(0, "f", "{");
@@ -56,12 +62,73 @@ TEST(AnswerQueue, JoinsThePiecesOfACall) {
   push(1, "", "}");
   const auto events = queue.take();
   ASSERT_EQ(events.size(), 1u);
-  const auto& calls = events[0].delta.tool_calls;
+  const auto calls = events[0].delta.pieces.calls();
   ASSERT_EQ(calls.size(), 2u);
   EXPECT_FALSE(calls[0].begins);
   EXPECT_EQ(calls[0].arguments, "} ");
   EXPECT_EQ(calls[1].name, "g");
   EXPECT_EQ(calls[1].arguments, "{}");
+}
+
+Delta call(int index, std::string name, std::string arguments) {
+  Delta delta;
+  delta.pieces.add_call({index, !name.empty(), std::move(name), std::move(arguments)});
+  return delta;
+}
+
+// What the engine says in many deltas, of which a slow client takes some together.
+std::vector<Delta> calls_between_texts() {
+  std::vector<Delta> deltas;
+  deltas.push_back(text("a"));
+  deltas.push_back(call(0, "f", "{"));
+  deltas.push_back(call(0, "", "}"));
+  deltas.push_back(text("b"));
+  deltas.push_back(text("c"));
+  deltas.push_back(call(1, "g", ""));
+  deltas.push_back(call(2, "h", "{}"));
+  deltas.push_back(text("d"));
+  return deltas;
+}
+
+// However many are taken at once.
+TEST(AnswerQueue, KeepsTheOrderOfTextAndCalls) {
+  const api::Json expected = api::Json::parse(R"([["text","a"],["f",{}],["text","bc"],["g",{}],
+      ["h",{}],["text","d"]])");
+  const std::size_t count = calls_between_texts().size();
+  for (std::size_t at_once = 1; at_once <= count; ++at_once) {
+    Counted counted;
+    const auto answer = api::make_answer(api::AnthropicRequest{}, {});
+    std::string out;
+    std::size_t pushed = 0;
+    for (Delta& delta : calls_between_texts()) {
+      counted.queue.push_delta(0, std::move(delta));
+      if (++pushed % at_once != 0 && pushed != count) continue;
+      for (const AnswerEvent& event : counted.queue.take()) answer->add(0, event.delta, out);
+    }
+    answer->finish_choice(0, FinishReason::tool_calls, out);
+    answer->finish({}, out);
+    const api::Json message = api::Json::parse(out);
+    api::Json blocks = api::Json::array();
+    for (const api::Json& block : message["content"]) {
+      const bool is_text = block["type"] == "text";
+      blocks.push_back(is_text ? api::Json::array({block["type"], block["text"]})
+                               : api::Json::array({block["name"], block["input"]}));
+    }
+    EXPECT_EQ(blocks, expected) << at_once << " at once";
+  }
+}
+
+TEST(AnswerQueue, JoinsTextOnlyWithWhatItFollows) {
+  Counted counted;
+  for (Delta& delta : calls_between_texts()) counted.queue.push_delta(0, std::move(delta));
+  Delta thought;
+  thought.reasoning = "hm";
+  counted.queue.push_delta(0, std::move(thought));
+  const auto events = counted.queue.take();
+  ASSERT_EQ(events.size(), 2u) << "a delta has its reasoning in front of all else";
+  EXPECT_EQ(events[0].delta.pieces.size(), 6u);
+  EXPECT_EQ(events[0].delta.token_count, 4);
+  EXPECT_EQ(events[1].delta.reasoning, "hm");
 }
 
 TEST(AnswerQueue, KeepsTextBeforeTheEndOfItsChoice) {
@@ -91,7 +158,7 @@ TEST(AnswerQueue, KeepsAPromptApartFromTheTextBehindIt) {
   const auto events = queue.take();
   ASSERT_EQ(events.size(), 3u);
   EXPECT_EQ(events[0].prompt.size(), 1000u);
-  EXPECT_EQ(events[1].delta.content, "ab");
+  EXPECT_EQ(events[1].delta.pieces.content(), "ab");
   EXPECT_EQ(events[2].embedding, (std::vector<float>{1, 2}));
 }
 
@@ -115,7 +182,7 @@ TEST(AnswerQueue, BoundsWhatAClientLeavesBehind) {
   AnswerQueue& queue = counted.queue;
   for (int i = 0; i < 100'000; ++i) queue.push_delta(0, text("some text"));
   EXPECT_TRUE(queue.overflowed());
-  EXPECT_LT(queue.take().at(0).delta.content.size(), 10'000u);
+  EXPECT_LT(queue.take().at(0).delta.pieces.content().size(), 10'000u);
 }
 
 TEST(AnswerQueue, WakesForTheEndAloneWhereNobodyWantsTheText) {

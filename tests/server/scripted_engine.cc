@@ -25,7 +25,7 @@ ScriptedEngine::Part::Part(ScriptedEngine& engine, engine::Request request,
 void ScriptedEngine::Part::say(std::string content, int choice) {
   engine::Delta delta;
   delta.choice = choice;
-  delta.content = std::move(content);
+  delta.pieces.add_content(content);
   delta.token_count = 1;
   ++usage_.completion_tokens;
   listener_.on_delta(std::move(delta));

@@ -20,6 +20,7 @@ struct Call {
 struct Parsed {
   std::string content;
   std::vector<Call> calls;
+  std::string order;  // "a" for each run of content, "c" for each call
   bool operator==(const Parsed&) const = default;
 };
 
@@ -30,11 +31,20 @@ void PrintTo(const Parsed& parsed, std::ostream* out) {
 
 const std::vector<std::string> tools = {"get_weather", "get_time", "f"};
 
-void add(Parsed& parsed, const ToolCallDelta& delta) {
-  parsed.content += delta.content;
-  for (const ToolCallPiece& piece : delta.calls) {
+void add(Parsed& parsed, const AnswerPieces& pieces) {
+  for (const AnswerPiece& next : pieces) {
+    if (const auto* content = std::get_if<std::string>(&next)) {
+      parsed.content += *content;
+      if (!parsed.order.ends_with('a')) parsed.order += 'a';
+      continue;
+    }
+    const auto& piece = std::get<ToolCallPiece>(next);
     EXPECT_EQ(piece.begins, piece.index == static_cast<int>(parsed.calls.size()));
-    if (piece.begins) parsed.calls.push_back({piece.name, ""});
+    if (piece.begins) {
+      parsed.calls.push_back({piece.name, ""});
+      parsed.order += 'c';
+    }
+    EXPECT_TRUE(parsed.order.ends_with('c')) << "content inside of a call";
     EXPECT_EQ(piece.index + 1, static_cast<int>(parsed.calls.size())) << "calls mix";
     parsed.calls.back().arguments += piece.arguments;
   }
@@ -72,7 +82,9 @@ void PrintTo(const Case& given, std::ostream* out) { *out << name(given.style) <
 class ToolCalls : public testing::TestWithParam<Case> {};
 
 TEST_P(ToolCalls, AreFoundHoweverTheTextIsCut) {
-  EXPECT_EQ(parse_in_all_ways(GetParam().style, GetParam().text), GetParam().expected);
+  const Parsed parsed = parse_in_all_ways(GetParam().style, GetParam().text);
+  EXPECT_EQ(parsed.content, GetParam().expected.content);
+  EXPECT_EQ(parsed.calls, GetParam().expected.calls);
 }
 
 constexpr auto hermes = ToolStyle::hermes;
@@ -227,15 +239,20 @@ TEST(ToolCallParser, SaysAsSoonAsACallIsOpen) {
   EXPECT_EQ(bare.open_text(), "{\"name\": \"f\", \"parameters\": {\"a");
 }
 
+TEST(ToolCallParser, KeepsTheOrderOfTextAndCalls) {
+  const std::string call = R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)";
+  EXPECT_EQ(parse_in_all_ways(hermes, "a" + call + "b" + call + call + "c").order, "acacca");
+}
+
 TEST(ToolCallParser, GivesArgumentsOutWhileTheyCome) {
   ToolCallParser parser(hermes, tools);
-  const ToolCallDelta head = parser.push("<tool_call>\n{\"name\": \"f\", \"arguments\": {");
-  ASSERT_EQ(head.calls.size(), 1u);
-  EXPECT_TRUE(head.calls[0].begins);
-  const ToolCallDelta piece = parser.push("\"a\": \"hal");
-  ASSERT_EQ(piece.calls.size(), 1u);
-  EXPECT_EQ(piece.calls[0].arguments, "\"a\": \"hal");
-  EXPECT_FALSE(piece.calls[0].begins);
+  const AnswerPieces head = parser.push("<tool_call>\n{\"name\": \"f\", \"arguments\": {");
+  ASSERT_EQ(head.calls().size(), 1u);
+  EXPECT_TRUE(head.calls()[0].begins);
+  const AnswerPieces piece = parser.push("\"a\": \"hal");
+  ASSERT_EQ(piece.calls().size(), 1u);
+  EXPECT_EQ(piece.calls()[0].arguments, "\"a\": \"hal");
+  EXPECT_FALSE(piece.calls()[0].begins);
 }
 
 // Random sequences of what the styles are made of: the same result for random cuts, and without a

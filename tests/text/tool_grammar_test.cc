@@ -56,12 +56,12 @@ class ToolGrammar : public testing::TestWithParam<ToolStyle> {
 
   static std::vector<std::string> names() { return {functions[0].name, functions[1].name}; }
 
-  ToolCallDelta parse(const std::string& text) {
+  AnswerPieces parse(const std::string& text) {
     ToolCallParser parser(GetParam(), names());
-    ToolCallDelta delta = parser.push(text);
-    const ToolCallDelta rest = parser.flush();
-    delta.content += rest.content;
-    EXPECT_TRUE(rest.calls.empty());
+    AnswerPieces delta = parser.push(text);
+    AnswerPieces rest = parser.flush();
+    EXPECT_TRUE(rest.calls().empty());
+    delta.append(std::move(rest));
     EXPECT_EQ(parser.begun(), parser.ended()) << text;
     return delta;
   }
@@ -92,11 +92,11 @@ TEST_P(ToolGrammar, EveryAnswerIsCallsThatParse) {
   int several = 0;
   for (unsigned seed = 0; seed < 40; ++seed) {
     const std::string text = random_answer(source, seed, 4000);
-    const ToolCallDelta delta = parse(text);
-    EXPECT_EQ(delta.content, "") << text;
-    ASSERT_FALSE(delta.calls.empty()) << text;
-    if (delta.calls.size() > 1) ++several;
-    for (const ToolCallPiece& call : delta.calls) check(call);
+    const AnswerPieces delta = parse(text);
+    EXPECT_EQ(delta.content(), "") << text;
+    ASSERT_FALSE(delta.calls().empty()) << text;
+    if (delta.calls().size() > 1) ++several;
+    for (const ToolCallPiece& call : delta.calls()) check(call);
   }
   EXPECT_GT(several, 0);
 }
@@ -105,7 +105,7 @@ TEST_P(ToolGrammar, OneCallWhereNoMoreAreWanted) {
   const GrammarSource source =
       whole_answer(GetParam(), *tokenizer_, functions, /*several=*/false, nullptr);
   for (unsigned seed = 0; seed < 10; ++seed) {
-    EXPECT_EQ(parse(random_answer(source, seed)).calls.size(), 1u);
+    EXPECT_EQ(parse(random_answer(source, seed)).calls().size(), 1u);
   }
 }
 
@@ -118,9 +118,9 @@ TEST_P(ToolGrammar, CallsOrAnAnswerInItsForm) {
         whole_answer(GetParam(), *tokenizer_, functions, /*several=*/false, &form);
     int answers = 0;
     for (unsigned seed = 0; seed < 20; ++seed) {
-      const ToolCallDelta delta = parse(random_answer(source, seed));
-      if (!delta.calls.empty()) continue;
-      EXPECT_TRUE(delta.content == "\"yes\"" || delta.content == "\"no\"") << delta.content;
+      const AnswerPieces delta = parse(random_answer(source, seed));
+      if (!delta.calls().empty()) continue;
+      EXPECT_TRUE(delta.content() == "\"yes\"" || delta.content() == "\"no\"") << delta.content();
       ++answers;
     }
     EXPECT_GT(answers, 0);
@@ -141,10 +141,10 @@ TEST_P(ToolGrammar, ACallThatHasBegunIsCompleted) {
 TEST_P(ToolGrammar, WrittenCallsAreRead) {
   const ordered_json calls = {{{"function", {{"name", "f"}, {"arguments", "{\"a\": [true]}"}}}},
                               {{"function", {{"name", "f"}, {"arguments", "{}"}}}}};
-  const ToolCallDelta delta = parse(write_calls(GetParam(), calls));
-  ASSERT_EQ(delta.calls.size(), 2u);
-  EXPECT_EQ(delta.calls[0].arguments, "{\"a\": [true]}");
-  EXPECT_EQ(delta.content, "");
+  const AnswerPieces delta = parse(write_calls(GetParam(), calls));
+  ASSERT_EQ(delta.calls().size(), 2u);
+  EXPECT_EQ(delta.calls()[0].arguments, "{\"a\": [true]}");
+  EXPECT_EQ(delta.content(), "");
   const ordered_json tools = {{{"type", "function"}, {"function", {{"name", "f"}}}}};
   EXPECT_THAT(describe_tools(GetParam(), tools), HasSubstr("{\"name\":\"f\"}"));
 }
