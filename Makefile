@@ -60,7 +60,7 @@ test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run 
 	@echo "== All tests passed. The runners' own last lines:"
 	@cat build/logs/closing
 
-.PHONY: check-sources test-rust test-integration
+.PHONY: check-sources test-rust test-integration test-clients
 check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of benchmarks/peers" \

@@ -69,7 +69,8 @@ class AnthropicAnswer final : public PartedAnswer {
         fmt::format(",\"index\":{},\"content_block\":{}", part.index, to_text(block_of(part, ""))));
   }
 
-  void extend_part(const Part& part, std::string_view piece, std::string& out) override {
+  void extend_part(Part& part, std::string_view piece, std::span<const engine::TokenInfo>,
+                   std::string& out) override {
     if (!streams_ || (hides_thinking_ && part.kind == Kind::reasoning)) return;
     switch (part.kind) {
       case Kind::reasoning:

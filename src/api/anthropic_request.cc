@@ -5,25 +5,11 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "api/request_limits.h"
 #include "base/error.h"
 
 namespace ridge::api {
 namespace {
-
-constexpr std::size_t max_messages = 4096;
-constexpr std::size_t max_blocks = 4096;
-constexpr std::size_t max_name_bytes = 256;
-constexpr std::size_t max_text_bytes = std::size_t{16} << 20;  // the body's own limit is lower
-
-[[noreturn]] void refuse(const std::string& path, const std::string& message) {
-  throw Error(ErrorCode::invalid_argument, message, path);
-}
-
-std::string required_string(const Fields& fields, std::string_view name, std::size_t max_bytes) {
-  const auto text = fields.string(name, max_bytes);
-  if (!text) refuse(fields.path_of(name), fmt::format("'{}' is missing", fields.path_of(name)));
-  return *text;
-}
 
 void append_line(std::string& text, std::string_view more) {
   if (!text.empty()) text += '\n';
@@ -32,7 +18,7 @@ void append_line(std::string& text, std::string_view more) {
 
 [[noreturn]] void refuse_block(const Fields& block, std::string_view type) {
   if (type.empty()) {
-    refuse(block.path_of("type"), fmt::format("'{}' is missing", block.path_of("type")));
+    refuse_missing(block.path_of("type"));
   }
   if (type == "image" || type == "document") {
     refuse_unsupported(
@@ -50,13 +36,13 @@ std::string text_of(const Fields& parent, std::string_view name) {
   const std::string path = parent.path_of(name);
   if (value->is_string()) return value->get<std::string>();
   if (!value->is_array()) refuse_field(path, *value, "a string or an array of blocks");
-  parent.array(name, max_blocks);
+  parent.array(name, max_parts);
   std::string text;
   for (std::size_t i = 0; i < value->size(); ++i) {
     const Fields block((*value)[i], fmt::format("{}[{}]", path, i));
     const std::string type = block.string("type", max_name_bytes).value_or("");
     if (type != "text") refuse_block(block, type);
-    append_line(text, required_string(block, "text", max_text_bytes));
+    append_line(text, block.required_string("text", max_text_bytes));
   }
   return text;
 }
@@ -77,10 +63,7 @@ class Conversation {
                                                   message.path_of("role"), role.substr(0, 40)));
     }
     const Json* content = message.find("content");
-    if (content == nullptr) {
-      refuse(message.path_of("content"),
-             fmt::format("'{}' is missing", message.path_of("content")));
-    }
+    if (content == nullptr) refuse_missing(message.path_of("content"));
     if (content->is_string()) {
       say(role, content->get<std::string>());
     } else if (role == "assistant") {
@@ -110,7 +93,7 @@ class Conversation {
     if (!content.is_array()) {
       refuse_field(message.path_of("content"), content, "a string or an array of blocks");
     }
-    message.array("content", max_blocks);
+    message.array("content", max_parts);
     return content;
   }
 
@@ -121,7 +104,7 @@ class Conversation {
       const Fields block(content[i], fmt::format("{}[{}]", message.path_of("content"), i));
       const std::string type = block.string("type", max_name_bytes).value_or("");
       if (type == "text") {
-        append_line(text, required_string(block, "text", max_text_bytes));
+        append_line(text, block.required_string("text", max_text_bytes));
         has_text = true;
       } else if (type == "tool_result" && role == "user") {
         if (has_text) say(role, std::exchange(text, {}));
@@ -135,7 +118,7 @@ class Conversation {
   }
 
   void add_result(const Fields& block) {
-    const std::string id = required_string(block, "tool_use_id", max_name_bytes);
+    const std::string id = block.required_string("tool_use_id", max_name_bytes);
     std::string text = text_of(block, "content");
     if (block.boolean("is_error").value_or(false)) text = "Error: " + text;
     Json result = {{"role", "tool"}, {"content", std::move(text)}, {"tool_call_id", id}};
@@ -150,7 +133,7 @@ class Conversation {
       const Fields block(content[i], fmt::format("{}[{}]", message.path_of("content"), i));
       const std::string type = block.string("type", max_name_bytes).value_or("");
       if (type == "text") {
-        append_line(text, required_string(block, "text", max_text_bytes));
+        append_line(text, block.required_string("text", max_text_bytes));
       } else if (type == "tool_use") {
         calls.push_back(call_of(block));
       } else if (type != "thinking" && type != "redacted_thinking") {  // not fed back
@@ -168,8 +151,8 @@ class Conversation {
   }
 
   Json call_of(const Fields& block) {
-    const std::string id = required_string(block, "id", max_name_bytes);
-    const std::string name = required_string(block, "name", max_name_bytes);
+    const std::string id = block.required_string("id", max_name_bytes);
+    const std::string name = block.required_string("name", max_name_bytes);
     const bool has_input = block.object("input").has_value();
     called_[id] = name;
     return {{"id", id},
@@ -203,13 +186,13 @@ Json parse_conversation(const Fields& body) {
 ToolChoice parse_choice(const Fields& body, ToolFields& tools) {
   using Kind = ToolChoice::Kind;
   const auto choice = body.object("tool_choice");
-  if (!choice) return {tools.tools.empty() ? Kind::none : Kind::automatic, {}};
+  if (!choice) return {tools.tools.empty() ? Kind::none : Kind::automatic, {}, {}};
   tools.parallel = !choice->boolean("disable_parallel_tool_use").value_or(false);
   const std::string type = choice->string("type", max_name_bytes).value_or("");
-  if (type == "auto") return {Kind::automatic, {}};
-  if (type == "none") return {Kind::none, {}};
-  if (type == "any") return {Kind::required, {}};
-  if (type == "tool") return {Kind::named, required_string(*choice, "name", max_name_bytes)};
+  if (type == "auto") return {Kind::automatic, {}, {}};
+  if (type == "none") return {Kind::none, {}, {}};
+  if (type == "any") return {Kind::required, {}, {}};
+  if (type == "tool") return {Kind::named, choice->required_string("name", max_name_bytes), {}};
   const Json* given = choice->find("type");
   refuse_field("tool_choice.type", given ? *given : Json(),
                "\"auto\", \"any\", \"tool\" or \"none\"");
@@ -249,6 +232,13 @@ ChatRequest parse_chat(const Fields& body) {
   ChatRequest chat;
   chat.generation.model = parse_model_name(body);
   read_sampling(body, chat.generation);
+  refuse_several_choices(body);
+  for (const char* name : {"logprobs", "top_logprobs"}) {
+    const Json* value = body.find(name);
+    if (value == nullptr || *value == false) continue;
+    refuse_unsupported(name, "messages have no place for them; ask /v1/chat/completions");
+  }
+  chat.generation.timeout = parse_timeout(body);
   chat.generation.stop = parse_stop(body, "stop_sequences");
   chat.generation.stream = body.boolean("stream").value_or(false);
   chat.messages = parse_conversation(body);
@@ -269,8 +259,9 @@ AnthropicRequest parse_anthropic_request(const Json& body) {
   AnthropicRequest request;
   request.chat = parse_chat(fields);
   const auto max_tokens = fields.integer("max_tokens", 1, max_requested_tokens);
-  if (!max_tokens) refuse("max_tokens", "'max_tokens' is missing");
+  if (!max_tokens) refuse_missing("max_tokens");
   request.chat.generation.max_tokens = static_cast<int>(*max_tokens);
+  check_token_bounds(request.chat.generation);
   if (const auto thinking = fields.object("thinking")) {
     request.hides_thinking = thinking->string("display", max_name_bytes) == "omitted";
   }

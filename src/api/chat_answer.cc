@@ -7,22 +7,12 @@
 #include "api/chat_request.h"
 #include "api/json_text.h"
 #include "api/logprobs_json.h"
+#include "api/openai_form.h"
 #include "api/usage_json.h"
 #include "base/error.h"
 
 namespace ridge::api {
 namespace {
-
-std::string open_document(const AnswerHead& head, std::string_view object) {
-  std::string out = "{\"id\":";
-  append_json_string(out, head.id);
-  fmt::format_to(std::back_inserter(out), ",\"object\":\"{}\",\"created\":{},\"model\":", object,
-                 head.created_s);
-  append_json_string(out, head.model);
-  out += ",\"system_fingerprint\":";
-  append_json_string(out, head.fingerprint);
-  return out;
-}
 
 // Both names that clients look for (vLLM and DeepSeek's own service differ).
 void append_reasoning(std::string& out, std::string_view reasoning) {
@@ -83,13 +73,7 @@ class ChatStream final : public Answer {
   }
 
   void finish(const engine::Usage& usage, std::string& out) override {
-    if (include_usage_) {
-      out += opening_;
-      out += ",\"choices\":[],\"usage\":";
-      append_usage(out, usage);
-      out += "}\n\n";
-    }
-    out += done_event;
+    append_stream_end(out, opening_, include_usage_, usage);
   }
 
  private:
@@ -144,7 +128,8 @@ class ChatStream final : public Answer {
     } else {
       append_json_string(out, finish_reason);
     }
-    out += include_usage_ ? "}],\"usage\":null}\n\n" : "}]}\n\n";
+    out += '}';
+    out += event_closing(include_usage_);
   }
 
   const int choices_;

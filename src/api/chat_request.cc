@@ -6,23 +6,14 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "api/request_limits.h"
 #include "text/reasoning.h"
 
 namespace ridge::api {
 namespace {
 
-constexpr std::size_t max_messages = 4096;
-constexpr std::size_t max_parts = 4096;
-constexpr std::size_t max_tool_calls = 128;
-constexpr std::size_t max_name_bytes = 256;
-constexpr std::size_t max_content_bytes = std::size_t{16} << 20;  // the body's own limit is lower
 constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant",
                                                    "tool"};
-
-[[noreturn]] void refuse(const std::string& path, const std::string& message) {
-  throw Error(ErrorCode::invalid_argument, message, path);
-}
 
 bool contains(auto const& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -36,9 +27,7 @@ std::string text_of_part(const Json& part, const std::string& path) {
         fields.path_of("type"),
         fmt::format("this model reads text only; \"{}\" parts must be left out", type));
   }
-  const auto text = fields.string("text", max_content_bytes);
-  if (!text) refuse(fields.path_of("text"), fmt::format("'{}' is missing", fields.path_of("text")));
-  return *text;
+  return fields.required_string("text", max_text_bytes);
 }
 
 // Nullopt where there is none.
@@ -94,15 +83,6 @@ void refuse_what_is_no_text(const Fields& body) {
   }
 }
 
-int parse_top_logprobs(const Fields& body) {
-  const bool wanted = body.boolean("logprobs").value_or(false);
-  const auto top = body.integer("top_logprobs", 0, max_top_logprobs);
-  if (!wanted && top.value_or(0) > 0) {
-    refuse("top_logprobs", "'top_logprobs' needs 'logprobs': true");
-  }
-  return wanted ? static_cast<int>(top.value_or(0)) : -1;
-}
-
 }  // namespace
 
 Json parse_message(const Json& value, const std::string& path) {
@@ -117,9 +97,7 @@ Json parse_message(const Json& value, const std::string& path) {
   std::optional<std::string> content = parse_content(fields);
   const Json* calls = fields.array("tool_calls", max_tool_calls);
   const bool has_calls = role == "assistant" && calls != nullptr && !calls->empty();
-  if (!content && !has_calls) {
-    refuse(fields.path_of("content"), fmt::format("'{}' is missing", fields.path_of("content")));
-  }
+  if (!content && !has_calls) refuse_missing(fields.path_of("content"));
   if (content && role == "assistant") content = without_reasoning(std::move(*content));
   // Templates ask whether there is content, and some write calls only where there is none.
   const bool has_content = content && !(has_calls && content->empty());

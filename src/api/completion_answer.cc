@@ -7,22 +7,14 @@
 #include "api/completion_request.h"
 #include "api/json_text.h"
 #include "api/logprobs_json.h"
+#include "api/openai_form.h"
 #include "api/usage_json.h"
 
 namespace ridge::api {
 namespace {
 
-// Streams and documents share their name and their form in this endpoint.
-std::string open_document(const AnswerHead& head) {
-  std::string out = "{\"id\":";
-  append_json_string(out, head.id);
-  fmt::format_to(std::back_inserter(out),
-                 ",\"object\":\"text_completion\",\"created\":{},\"model\":", head.created_s);
-  append_json_string(out, head.model);
-  out += ",\"system_fingerprint\":";
-  append_json_string(out, head.fingerprint);
-  return out;
-}
+// Streams and documents share their name in this endpoint.
+constexpr std::string_view object_name = "text_completion";
 
 std::size_t choices_of(const CompletionRequest& request) {
   return request.prompts.size() * static_cast<std::size_t>(request.generation.choices);
@@ -51,7 +43,7 @@ class CompletionStream final : public Answer {
       : include_usage_(request.generation.include_usage),
         with_logprobs_(request.top_logprobs >= 0),
         choices_per_prompt_(request.generation.choices),
-        opening_("data: " + open_document(head)),
+        opening_("data: " + open_document(head, object_name)),
         echoes_(std::move(echoes)),
         logprobs_(choices_of(request)) {}
 
@@ -73,9 +65,10 @@ class CompletionStream final : public Answer {
     if (!with_logprobs_) return;
     const EchoedPrompt& echo = echoes_.at(static_cast<std::size_t>(first_choice) /
                                           static_cast<std::size_t>(choices_per_prompt_));
+    const auto prompt = std::make_shared<const CompletionLogprobs>(echo.text, echo.first, tokens);
     for (int choice = first_choice; choice < first_choice + choices_per_prompt_; ++choice) {
       CompletionLogprobs& logprobs = logprobs_.at(static_cast<std::size_t>(choice));
-      logprobs.add_prompt(echo.text, echo.first, tokens);
+      logprobs.begin_with(prompt);
       append_event(out, choice, echo.text, &logprobs, {});
     }
   }
@@ -93,13 +86,7 @@ class CompletionStream final : public Answer {
   }
 
   void finish(const engine::Usage& usage, std::string& out) override {
-    if (include_usage_) {
-      out += opening_;
-      out += ",\"choices\":[],\"usage\":";
-      append_usage(out, usage);
-      out += "}\n\n";
-    }
-    out += done_event;
+    append_stream_end(out, opening_, include_usage_, usage);
   }
 
  private:
@@ -108,7 +95,7 @@ class CompletionStream final : public Answer {
     out += opening_;
     out += ",\"choices\":[";
     append_choice(out, static_cast<std::size_t>(choice), text, logprobs, finish_reason);
-    out += include_usage_ ? "],\"usage\":null}\n\n" : "]}\n\n";
+    out += event_closing(include_usage_);
   }
 
   const bool include_usage_;
@@ -125,7 +112,7 @@ class CompletionDocument final : public Answer {
                      std::vector<EchoedPrompt> echoes)
       : with_logprobs_(request.top_logprobs >= 0),
         choices_per_prompt_(static_cast<std::size_t>(request.generation.choices)),
-        opening_(open_document(head)),
+        opening_(open_document(head, object_name)),
         echoes_(std::move(echoes)),
         choices_(choices_of(request)) {}
 
@@ -142,8 +129,9 @@ class CompletionDocument final : public Answer {
     if (!with_logprobs_) return;
     const auto first = static_cast<std::size_t>(first_choice);
     const EchoedPrompt& echo = echoes_.at(first / choices_per_prompt_);
+    const auto prompt = std::make_shared<const CompletionLogprobs>(echo.text, echo.first, tokens);
     for (std::size_t i = first; i < first + choices_per_prompt_; ++i) {
-      choices_.at(i).logprobs.add_prompt(echo.text, echo.first, tokens);
+      choices_.at(i).logprobs.begin_with(prompt);
     }
   }
 

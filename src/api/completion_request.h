@@ -11,7 +11,9 @@
 namespace ridge::api {
 
 inline constexpr int max_prompts = 64;
-inline constexpr int max_choices_in_all = 128;        // prompts · n
+inline constexpr int max_choices_in_all = 128;  // prompts · n
+// Of echoed prompts, in the answer: their tokens · (logprobs + 1) · n.
+inline constexpr int64_t max_echoed_logprobs = 1 << 19;
 inline constexpr int default_completion_tokens = 16;  // OpenAI's, where max_tokens is absent
 
 // POST /v1/completions, checked.

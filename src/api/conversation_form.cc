@@ -20,9 +20,8 @@ void to_objects(Json& calls) {
   for (Json& call : calls) {
     Json& arguments = call["function"]["arguments"];
     // What an earlier answer wrote wrongly stays as it is.
-    Json parsed = Json::parse(arguments.get_ref<const std::string&>(), nullptr,
-                              /*allow_exceptions=*/false);
-    if (parsed.is_object()) arguments = std::move(parsed);
+    auto parsed = parse_json_object(arguments.get_ref<const std::string&>());
+    if (parsed) arguments = std::move(*parsed);
   }
 }
 

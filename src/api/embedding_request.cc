@@ -27,10 +27,8 @@ EmbeddingRequest parse_embedding_request(const Json& body) {
   const Fields fields(body, "");
   EmbeddingRequest request;
   request.vectors = parse_vector_fields(fields);
-  if (fields.find("dimensions") != nullptr) {
-    refuse_unsupported("dimensions",
-                       "vectors have the model's own width, since no model here was trained for "
-                       "shorter ones; leave it out");
+  if (const auto dimensions = fields.integer("dimensions", 1, INT32_MAX)) {
+    request.dimensions = static_cast<int>(*dimensions);
   }
   const std::string encoding = fields.string("encoding_format", max_word_bytes).value_or("float");
   if (encoding != "float" && encoding != "base64") {

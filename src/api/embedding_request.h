@@ -13,6 +13,8 @@ namespace ridge::api {
 
 inline constexpr std::size_t max_embedded_texts = 2048;  // of one request, as OpenAI's service
 
+inline constexpr int64_t max_vector_values = 1 << 22;  // of one request: texts · hidden size
+
 // How texts become vectors: what the endpoints have in common that ask for them.
 struct VectorFields {
   std::string model;  // empty where the request names none
@@ -27,12 +29,14 @@ VectorFields parse_vector_fields(const Fields& body);
 struct EmbeddingRequest {
   VectorFields vectors;
   std::vector<PromptText> inputs;  // 1 to max_embedded_texts
+  std::optional<int> dimensions;   // of each vector; the model has the last word
   bool normalize = true;           // to a length of 1
   bool base64 = false;             // little-endian float32 instead of numbers
 };
 
-// Throws Error(invalid_argument) naming the field, Error(unsupported) for `dimensions`: to cut a
-// vector short makes sense only where a model was trained for it.
+// Throws Error(invalid_argument) naming the field. Of `dimensions` other than the model's own,
+// `prepare` (prompt.h) throws Error(unsupported): to cut a vector short makes sense only where a
+// model was trained for it.
 EmbeddingRequest parse_embedding_request(const Json& body);
 
 }  // namespace ridge::api

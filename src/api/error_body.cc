@@ -49,7 +49,7 @@ std::string_view anthropic_type(int status) {
 }
 
 std::string in_style(ErrorStyle style, int status, std::string_view code, std::string_view message,
-                     std::string_view param) {
+                     std::string_view param, std::string_view request_id) {
   if (style == ErrorStyle::openai) return body(status, code, message, param);
   std::string out;
   if (style == ErrorStyle::anthropic) {
@@ -57,7 +57,9 @@ std::string in_style(ErrorStyle style, int status, std::string_view code, std::s
     append_json_string(out, anthropic_type(status));
     out += ",\"message\":";
     append_json_string(out, message);
-    out += "}}";
+    out += "},\"request_id\":";
+    append_json_string(out, request_id);
+    out += '}';
   } else {
     out = "{\"error\":";
     append_json_string(out, message);
@@ -66,9 +68,14 @@ std::string in_style(ErrorStyle style, int status, std::string_view code, std::s
   return out;
 }
 
+bool is_unknown_previous_response(const Error& error) {
+  return error.code() == ErrorCode::not_found && error.param() == "previous_response_id";
+}
+
+// OpenAI's own names, which clients look for, where it has any.
 std::string_view code_of(const Error& error) {
-  // OpenAI's own name, which clients look for.
   if (error.code() == ErrorCode::not_found && error.param() == "model") return "model_not_found";
+  if (is_unknown_previous_response(error)) return "previous_response_not_found";
   return name(error.code());
 }
 
@@ -105,18 +112,19 @@ std::string public_message(const Error& error, std::string_view request_id) {
 }
 
 int status_of(const Error& error, ErrorStyle style) {
+  if (is_unknown_previous_response(error)) return 400;
   const int status = http_status(error.code());
   return style == ErrorStyle::anthropic && status == 503 ? 529 : status;
 }
 
 std::string error_body(const Error& error, std::string_view request_id, ErrorStyle style) {
   return in_style(style, status_of(error, style), code_of(error), public_message(error, request_id),
-                  is_public(error.code()) ? std::string_view(error.param()) : "");
+                  is_public(error.code()) ? std::string_view(error.param()) : "", request_id);
 }
 
 std::string error_body(int status, std::string_view code, std::string_view message,
-                       ErrorStyle style) {
-  return in_style(style, status, code, message, {});
+                       std::string_view request_id, ErrorStyle style) {
+  return in_style(style, status, code, message, {}, request_id);
 }
 
 }  // namespace ridge::api

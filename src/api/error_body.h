@@ -13,12 +13,12 @@ std::string_view error_type(int status);
 // Whose form an error has: each format's clients look for their own.
 enum class ErrorStyle {
   openai,     // {"error":{"message","type","param","code"}}
-  anthropic,  // {"type":"error","error":{"type","message"}}
+  anthropic,  // {"type":"error","error":{"type","message"},"request_id"}
   ollama,     // {"error":"message"}
 };
 
 // The status of a failure: http_status, but that Anthropic's clients know a server that is away or
-// full as 529.
+// full as 529, and OpenAI's a previous_response_id that is not there as 400.
 int status_of(const Error& error, ErrorStyle style);
 
 // A failure of ours (5xx that is not about load) shows
@@ -27,7 +27,7 @@ std::string error_body(const Error& error, std::string_view request_id,
                        ErrorStyle style = ErrorStyle::openai);
 // The same for a failure that only HTTP knows (404, 405, 431 …).
 std::string error_body(int status, std::string_view code, std::string_view message,
-                       ErrorStyle style = ErrorStyle::openai);
+                       std::string_view request_id, ErrorStyle style = ErrorStyle::openai);
 
 // The message that a client may see.
 std::string public_message(const Error& error, std::string_view request_id);

@@ -55,6 +55,12 @@ void refuse_field(const std::string& path, const Json& value, std::string_view w
               fmt::format("'{}' is {}; it must be {}", path, describe(value), wanted), path);
 }
 
+void refuse(const std::string& path, const std::string& message) {
+  throw Error(ErrorCode::invalid_argument, message, path);
+}
+
+void refuse_missing(const std::string& path) { refuse(path, fmt::format("'{}' is missing", path)); }
+
 void refuse_unsupported(const std::string& path, std::string_view message) {
   throw Error(ErrorCode::unsupported, fmt::format("'{}': {}", path, message), path);
 }
@@ -117,6 +123,12 @@ std::optional<std::string> Fields::string(std::string_view name, std::size_t max
     refuse_field(path_of(name), *value, fmt::format("a string of at most {} bytes", max_bytes));
   }
   return value->get<std::string>();
+}
+
+std::string Fields::required_string(std::string_view name, std::size_t max_bytes) const {
+  const auto text = string(name, max_bytes);
+  if (!text) refuse_missing(path_of(name));
+  return *text;
 }
 
 std::optional<Fields> Fields::object(std::string_view name) const {

@@ -28,6 +28,8 @@ class Fields {
   std::optional<double> number(std::string_view name, double low, double high,
                                bool open_low = false) const;
   std::optional<std::string> string(std::string_view name, std::size_t max_bytes) const;
+  // The same where it must be there.
+  std::string required_string(std::string_view name, std::size_t max_bytes) const;
   std::optional<Fields> object(std::string_view name) const;
   // nullptr where absent; else an array of at most `max_size` elements.
   const Json* array(std::string_view name, std::size_t max_size) const;
@@ -44,6 +46,10 @@ std::string describe(const Json& value);
 
 // Throws Error(invalid_argument): "PATH is X; it must be WANTED".
 [[noreturn]] void refuse_field(const std::string& path, const Json& value, std::string_view wanted);
+// Throws Error(invalid_argument) with a message of one's own.
+[[noreturn]] void refuse(const std::string& path, const std::string& message);
+// "'PATH' is missing".
+[[noreturn]] void refuse_missing(const std::string& path);
 // Throws Error(unsupported), which is a 400: the field is understood, but cannot be honoured.
 [[noreturn]] void refuse_unsupported(const std::string& path, std::string_view message);
 

@@ -16,19 +16,18 @@ constexpr double max_timeout_ms = 24.0 * 60 * 60 * 1000;
 std::vector<std::pair<int32_t, float>> parse_logit_bias(const Fields& body) {
   const std::optional<Fields> object = body.object("logit_bias");
   if (!object) return {};
+  const std::string path = body.path_of("logit_bias");
   const Json& entries = *body.find("logit_bias");
   if (entries.size() > max_logit_bias_entries) {
-    refuse_field("logit_bias", entries, fmt::format("at most {} entries", max_logit_bias_entries));
+    refuse_field(path, entries, fmt::format("at most {} entries", max_logit_bias_entries));
   }
   std::vector<std::pair<int32_t, float>> bias;
   for (const auto& [key, value] : entries.get_ref<const Json::object_t&>()) {
     int32_t token = -1;
     const auto [end, failure] = std::from_chars(key.data(), key.data() + key.size(), token);
     if (failure != std::errc() || end != key.data() + key.size() || token < 0) {
-      throw Error(
-          ErrorCode::invalid_argument,
-          fmt::format("'logit_bias' has the key \"{}\"; keys must be token ids", key.substr(0, 40)),
-          "logit_bias");
+      refuse(path, fmt::format("'{}' has the key \"{}\"; keys must be token ids", path,
+                               key.substr(0, 40)));
     }
     bias.emplace_back(token, static_cast<float>(*object->number(key, -100, 100)));
   }
@@ -112,7 +111,34 @@ void read_sampling(const Fields& body, GenerationFields& fields) {
   fields.presence_penalty = body.number("presence_penalty", -2, 2).value_or(0);
   fields.frequency_penalty = body.number("frequency_penalty", -2, 2).value_or(0);
   fields.seed = parse_seed(body);
+  fields.repetition_penalty =
+      body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
+  fields.logit_bias = parse_logit_bias(body);
+  fields.min_tokens =
+      static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
   fields.ignore_eos = body.boolean("ignore_eos").value_or(false);
+}
+
+int parse_top_logprobs(const Fields& body) {
+  const bool wanted = body.boolean("logprobs").value_or(false);
+  const auto top = body.integer("top_logprobs", 0, max_top_logprobs);
+  if (!wanted && top.value_or(0) > 0) {
+    refuse("top_logprobs", "'top_logprobs' needs 'logprobs': true");
+  }
+  return wanted ? static_cast<int>(top.value_or(0)) : -1;
+}
+
+void refuse_several_choices(const Fields& body) {
+  if (body.integer("n", 1, max_choices).value_or(1) == 1) return;
+  refuse_unsupported(body.path_of("n"),
+                     "one request has one answer in this format; ask /v1/chat/completions for "
+                     "several");
+}
+
+void check_token_bounds(const GenerationFields& fields, const std::string& param) {
+  if (!fields.max_tokens || fields.min_tokens <= *fields.max_tokens) return;
+  refuse(param, fmt::format("'{}' is {}, but at most {} tokens are asked for", param,
+                            fields.min_tokens, *fields.max_tokens));
 }
 
 std::string parse_model_name(const Fields& body, std::string_view name) {
@@ -123,22 +149,12 @@ GenerationFields parse_generation_fields(const Fields& body, int least_tokens) {
   GenerationFields fields;
   fields.model = parse_model_name(body);
   read_sampling(body, fields);
-  fields.repetition_penalty =
-      body.number("repetition_penalty", 0, 2, /*open_low=*/true).value_or(1);
-  fields.logit_bias = parse_logit_bias(body);
   fields.stop = parse_stop(body, "stop");
   fields.max_tokens = parse_max_tokens(body, least_tokens);
-  fields.min_tokens =
-      static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
   fields.choices = static_cast<int>(body.integer("n", 1, max_choices).value_or(1));
   fields.timeout = parse_timeout(body);
   parse_stream(body, fields);
-  if (fields.max_tokens && fields.min_tokens > *fields.max_tokens) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("'min_tokens' is {}, but at most {} tokens are asked for",
-                            fields.min_tokens, *fields.max_tokens),
-                "min_tokens");
-  }
+  check_token_bounds(fields);
   return fields;
 }
 

@@ -52,8 +52,15 @@ struct GenerationFields {
 
 // Reads the fields that all formats call by the same names: temperature, top_p, top_k, min_p,
 // presence_penalty, frequency_penalty, seed and, which only engines like this one know,
-// ignore_eos. Throws as below.
+// repetition_penalty, logit_bias, min_tokens and ignore_eos. Throws as below.
 void read_sampling(const Fields& body, GenerationFields& fields);
+// logprobs, true or false, and top_logprobs: as SamplingParams::top_logprobs.
+int parse_top_logprobs(const Fields& body);
+// Where a format has one answer only: refuses an `n` of more.
+void refuse_several_choices(const Fields& body);
+// Throws Error(invalid_argument) where there are to be more tokens than may be; `param` names
+// min_tokens.
+void check_token_bounds(const GenerationFields& fields, const std::string& param = "min_tokens");
 // The model's name, "" where none is given.
 std::string parse_model_name(const Fields& body, std::string_view name = "model");
 // A string or an array of strings, none empty.

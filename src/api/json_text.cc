@@ -173,6 +173,15 @@ Json parse_json(std::string_view text, const JsonLimits& limits) {
   return builder.take();
 }
 
+std::optional<Json> parse_json_object(std::string_view text) {
+  try {
+    Json parsed = parse_json(text);
+    if (parsed.is_object()) return parsed;
+  } catch (const Error&) {
+  }
+  return std::nullopt;
+}
+
 void append_json_string(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,10 @@ struct JsonLimits {
 // or which limit it breaks. A key that stands twice in one object is an error: two readers could
 // take different ones.
 Json parse_json(std::string_view text, const JsonLimits& limits = {});
+
+// The same of what must not be an error: nullopt where the text is no JSON object within the
+// limits.
+std::optional<Json> parse_json_object(std::string_view text);
 
 // Appends `text` as a JSON string with its quotes.
 // Bytes that form no UTF-8 character become U+FFFD.

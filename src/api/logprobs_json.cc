@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <iterator>
+#include <utility>
 
 #include "api/json_text.h"
 #include "text/detokenizer.h"
@@ -123,8 +124,8 @@ void CompletionLogprobs::add(std::span<const engine::TokenInfo> tokens) {
   }
 }
 
-void CompletionLogprobs::add_prompt(std::string_view text, const engine::TokenLogprob& first,
-                                    std::span<const engine::TokenInfo> tokens) {
+CompletionLogprobs::CompletionLogprobs(std::string_view text, const engine::TokenLogprob& first,
+                                       std::span<const engine::TokenInfo> tokens) {
   std::string_view rest = text;
   add_name(first.bytes);
   logprobs_ += "null";
@@ -138,12 +139,26 @@ void CompletionLogprobs::add_prompt(std::string_view text, const engine::TokenLo
   offset_characters_ += count_characters(rest);
 }
 
+void CompletionLogprobs::begin_with(std::shared_ptr<const CompletionLogprobs> prompt) {
+  offset_characters_ = prompt->offset_characters_;
+  prompt_ = std::move(prompt);
+}
+
 void CompletionLogprobs::append_and_clear(std::string& out) {
-  fmt::format_to(
-      std::back_inserter(out),
-      "{{\"tokens\":[{}],\"token_logprobs\":[{}],\"top_logprobs\":[{}],\"text_offset\":[{}]}}",
-      tokens_, logprobs_, tops_, offsets_);
-  for (std::string* list : {&tokens_, &logprobs_, &tops_, &offsets_}) list->clear();
+  constexpr std::pair<std::string_view, std::string CompletionLogprobs::*> lists[] = {
+      {"{\"tokens\":[", &CompletionLogprobs::tokens_},
+      {"],\"token_logprobs\":[", &CompletionLogprobs::logprobs_},
+      {"],\"top_logprobs\":[", &CompletionLogprobs::tops_},
+      {"],\"text_offset\":[", &CompletionLogprobs::offsets_}};
+  for (const auto& [opening, list] : lists) {
+    out += opening;
+    if (prompt_ != nullptr) out += *prompt_.*list;
+    if (prompt_ != nullptr && !(this->*list).empty()) out += ',';
+    out += this->*list;
+    (this->*list).clear();
+  }
+  out += "]}";
+  prompt_.reset();
 }
 
 }  // namespace ridge::api

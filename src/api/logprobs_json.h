@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,13 +22,17 @@ std::string completion_token_name(std::string_view bytes);
 // text_offset (in characters from the start of the text, as Python's strings count).
 class CompletionLogprobs {
  public:
-  // The prompt that the text begins with; before any `add`. `first` is its first token, whose
-  // logprob is null, since nothing predicts it; `tokens` are the others. A token that the text does
-  // not show, such as a BOS that was put before it, takes no characters.
-  void add_prompt(std::string_view text, const engine::TokenLogprob& first,
-                  std::span<const engine::TokenInfo> tokens);
+  CompletionLogprobs() = default;
+  // Of a prompt that texts begin with. `first` is its first token, whose logprob is null, since
+  // nothing predicts it; `tokens` are the others. A token that the text does not show, such as a
+  // BOS that was put before it, takes no characters.
+  CompletionLogprobs(std::string_view text, const engine::TokenLogprob& first,
+                     std::span<const engine::TokenInfo> tokens);
+
+  // Before any `add`. Several texts share the prompt that they begin with.
+  void begin_with(std::shared_ptr<const CompletionLogprobs> prompt);
   void add(std::span<const engine::TokenInfo> tokens);
-  bool empty() const { return tokens_.empty(); }
+  bool empty() const { return tokens_.empty() && prompt_ == nullptr; }
   // Appends the object for what was added since the last call.
   void append_and_clear(std::string& out);
 
@@ -35,7 +40,8 @@ class CompletionLogprobs {
   void add_token(const engine::TokenInfo& token);
   void add_name(std::string_view bytes);
 
-  std::string tokens_, logprobs_, tops_, offsets_;  // elements, separated by commas
+  std::shared_ptr<const CompletionLogprobs> prompt_;  // until it is appended
+  std::string tokens_, logprobs_, tops_, offsets_;    // elements, separated by commas
   std::size_t offset_characters_ = 0;
 };
 

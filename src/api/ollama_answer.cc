@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "api/error_body.h"
+#include "api/logprobs_json.h"
 #include "api/model_list.h"
 #include "api/parted_answer.h"
 #include "base/error.h"
@@ -28,11 +29,16 @@ std::string utc_time(int64_t unix_s) {
 
 int64_t nanoseconds(double ms) { return ms > 0 ? static_cast<int64_t>(ms * 1e6) : 0; }
 
+int top_logprobs_of(const OllamaRequest& request) {
+  return std::visit([](const auto& core) { return core.top_logprobs; }, request.core);
+}
+
 class OllamaAnswer final : public Answer {
  public:
   OllamaAnswer(const OllamaRequest& request, const AnswerHead& head)
       : is_chat_(request.kind == OllamaRequest::Kind::chat),
         streams_(request.generation().stream),
+        with_logprobs_(top_logprobs_of(request) >= 0),
         opening_{{"model", head.model}, {"created_at", utc_time(head.created_s)}} {}
 
   bool streams() const override { return streams_; }
@@ -43,6 +49,10 @@ class OllamaAnswer final : public Answer {
 
   void add(int, const engine::Delta& delta, std::string& out) override {
     thinking_ += delta.reasoning;
+    if (with_logprobs_ && !delta.tokens.empty()) {
+      if (!logprobs_.empty()) logprobs_ += ',';
+      append_chat_logprobs(logprobs_, delta.tokens);
+    }
     Json whole_calls = Json::array();
     for (const text::AnswerPiece& next : delta.pieces) {
       if (const auto* content = std::get_if<std::string>(&next)) {
@@ -107,6 +117,9 @@ class OllamaAnswer final : public Answer {
       body["response"] = std::exchange(content_, {});
       if (!thinking_.empty()) body["thinking"] = std::exchange(thinking_, {});
     }
+    if (!logprobs_.empty()) {
+      body["logprobs"] = Json::parse("[" + std::exchange(logprobs_, {}) + "]");
+    }
     return body;
   }
 
@@ -123,8 +136,10 @@ class OllamaAnswer final : public Answer {
 
   const bool is_chat_;
   const bool streams_;
+  const bool with_logprobs_;
   const Json opening_;
   std::string content_, thinking_;  // not yet sent
+  std::string logprobs_;            // likewise: elements, separated by commas
   Json call_;                       // that is not whole yet, or null
   Json calls_ = Json::array();      // of a document
   engine::FinishReason reason_ = engine::FinishReason::stop;
@@ -142,25 +157,53 @@ Json details_of(const ServedModel& model) {
           {"family", info.architecture},
           {"families", {info.architecture}},
           {"parameter_size", parameter_size(info.parameters)},
-          {"quantization_level", ""}};
+          {"quantization_level", info.quantization}};
 }
 
-}  // namespace
-
-std::unique_ptr<Answer> make_answer(const OllamaRequest& request, AnswerHead head) {
-  return std::make_unique<OllamaAnswer>(request, head);
-}
-
-std::string ollama_loaded_body(const OllamaRequest& request, const AnswerHead& head) {
+// Of an answer that says nothing.
+Json idle_body(OllamaRequest::Kind kind, const AnswerHead& head, std::string_view reason) {
   Json body = {{"model", head.model}, {"created_at", utc_time(head.created_s)}};
-  if (request.kind == OllamaRequest::Kind::chat) {
+  if (kind == OllamaRequest::Kind::chat) {
     body["message"] = {{"role", "assistant"}, {"content", ""}};
   } else {
     body["response"] = "";
   }
   body["done"] = true;
-  body["done_reason"] = request.unloads ? "unload" : "load";
-  return to_text(body);
+  body["done_reason"] = reason;
+  return body;
+}
+
+// The answer to a request that asks nothing: once the model has read one token, it is loaded.
+class OllamaLoaded final : public Answer {
+ public:
+  OllamaLoaded(const OllamaRequest& request, const AnswerHead& head)
+      : kind_(request.kind), head_(head) {}
+
+  bool streams() const override { return false; }
+  void begin(std::string&) override {}
+  void add(int, const engine::Delta&, std::string&) override {}
+  void finish_choice(int, engine::FinishReason, std::string&) override {}
+  void finish(const engine::Usage& usage, std::string& out) override {
+    Json body = idle_body(kind_, head_, "load");
+    body["total_duration"] = nanoseconds(usage.duration_ms);
+    body["load_duration"] = nanoseconds(usage.queue_ms);
+    out += to_text(body);
+  }
+
+ private:
+  const OllamaRequest::Kind kind_;
+  const AnswerHead head_;
+};
+
+}  // namespace
+
+std::unique_ptr<Answer> make_answer(const OllamaRequest& request, AnswerHead head) {
+  if (request.is_empty) return std::make_unique<OllamaLoaded>(request, head);
+  return std::make_unique<OllamaAnswer>(request, head);
+}
+
+std::string ollama_unloaded_body(const OllamaRequest& request, const AnswerHead& head) {
+  return to_text(idle_body(request.kind, head, "unload"));
 }
 
 const ServedModel& find_ollama_model(std::span<const ServedModel> models, const std::string& name) {
@@ -179,6 +222,7 @@ std::string ollama_tags_body(std::span<const ServedModel> models) {
                     {"model", model.name},
                     {"modified_at", utc_time(model.created_s)},
                     {"size", info.file_bytes},
+                    {"digest", model.digest},
                     {"details", details_of(model)}});
   }
   return to_text({{"models", std::move(list)}});

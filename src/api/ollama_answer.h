@@ -10,11 +10,12 @@
 
 namespace ridge::api {
 
-// Lines of JSON, or one document; the last has "done": true and the figures.
+// Lines of JSON, or one document; the last has "done": true and the figures. One document where
+// nothing is asked (OllamaRequest::is_empty).
 std::unique_ptr<Answer> make_answer(const OllamaRequest& request, AnswerHead head);
 
-// The answer to a request that asks nothing (OllamaRequest::is_empty).
-std::string ollama_loaded_body(const OllamaRequest& request, const AnswerHead& head);
+// The answer to a request that unloads the model.
+std::string ollama_unloaded_body(const OllamaRequest& request, const AnswerHead& head);
 
 // As find_model, but Ollama's clients may write ":latest" behind a name that has no tag.
 const ServedModel& find_ollama_model(std::span<const ServedModel> models, const std::string& name);

@@ -5,35 +5,47 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/error.h"
+#include "api/duration_text.h"
+#include "api/request_limits.h"
 
 namespace ridge::api {
 namespace {
 
-constexpr std::size_t max_messages = 4096;
-constexpr std::size_t max_name_bytes = 256;
-constexpr std::size_t max_text_bytes = std::size_t{16} << 20;  // the body's own limit is lower
+// What Ollama's engine means by these is said otherwise here: a seed of -1 is any, and a top_p of 0
+// leaves the best token alone.
+Json in_our_terms(const Json& given) {
+  Json options = given;
+  if (options.value("seed", Json()) == -1) options.erase("seed");
+  if (options.value("top_p", Json()) == 0) {
+    options.erase("top_p");
+    options["top_k"] = 1;
+  }
+  return options;
+}
 
 void read_options(const Fields& body, GenerationFields& fields) {
-  const auto options = body.object("options");
-  if (!options) return;
-  read_sampling(*options, fields);
-  fields.repetition_penalty =
-      options->number("repeat_penalty", 0, 2, /*open_low=*/true).value_or(1);
-  fields.stop = parse_stop(*options, "stop");
+  if (!body.object("options")) return;
+  const Json in_terms = in_our_terms(*body.find("options"));
+  const Fields options(in_terms, "options");
+  read_sampling(options, fields);
+  refuse_several_choices(options);
+  if (const auto penalty = options.number("repeat_penalty", 0, 2, /*open_low=*/true)) {
+    fields.repetition_penalty = *penalty;
+  }
+  fields.stop = parse_stop(options, "stop");
   // -1 and -2 mean as many as there is room for.
-  const auto tokens = options->integer("num_predict", -2, max_requested_tokens);
+  const auto tokens = options.integer("num_predict", -2, max_requested_tokens);
   if (tokens && *tokens > 0) fields.max_tokens = static_cast<int>(*tokens);
+  check_token_bounds(fields, "options.min_tokens");
 }
 
 GenerationFields parse_generation(const Fields& body) {
   GenerationFields fields;
   fields.model = parse_model_name(body);
   fields.stream = body.boolean("stream").value_or(true);
+  refuse_several_choices(body);
+  fields.timeout = parse_timeout(body);
   read_options(body, fields);
-  if (body.boolean("logprobs").value_or(false)) {
-    refuse_unsupported("logprobs", "ask /v1/chat/completions for them");
-  }
   return fields;
 }
 
@@ -62,15 +74,19 @@ ThinkingFields parse_think(const Fields& body) {
   return thinking;
 }
 
-// Seconds, or a duration such as "5m". Models stay as long as `ridge serve` says; only "at once" is
-// told apart, since it is how clients ask to unload.
-bool asks_to_unload(const Fields& body) {
+// Seconds, or a duration such as "5m".
+std::optional<Clock::Duration> parse_keep_alive(const Fields& body) {
   const Json* keep = body.find("keep_alive");
-  if (keep == nullptr) return false;
-  if (!keep->is_number() && !keep->is_string()) {
-    refuse_field("keep_alive", *keep, "a number of seconds or a duration such as \"5m\"");
+  if (keep == nullptr) return std::nullopt;
+  if (keep->is_number()) return duration_of(keep->get<double>());
+  std::optional<Clock::Duration> duration;
+  if (keep->is_string()) duration = parse_duration(keep->get_ref<const std::string&>());
+  if (!duration) {
+    refuse_field("keep_alive", *keep,
+                 "a number of seconds or a duration such as \"5m\"; -1 keeps the model, 0 unloads "
+                 "it");
   }
-  return keep->is_number() ? keep->get<double>() == 0 : *keep == "0" || *keep == "0s";
+  return duration;
 }
 
 void refuse_images(const Fields& fields) {
@@ -102,6 +118,7 @@ OllamaRequest parse_ollama_chat(const Json& body) {
   const Fields fields(body, "");
   ChatRequest chat;
   chat.generation = parse_generation(fields);
+  chat.top_logprobs = parse_top_logprobs(fields);
   chat.messages = Json::array();
   const Json* messages = fields.array("messages", max_messages);
   for (std::size_t i = 0; messages != nullptr && i < messages->size(); ++i) {
@@ -112,7 +129,7 @@ OllamaRequest parse_ollama_chat(const Json& body) {
   chat.thinking = parse_think(fields);
   OllamaRequest request;
   request.kind = OllamaRequest::Kind::chat;
-  request.unloads = asks_to_unload(fields);
+  request.keep_alive = parse_keep_alive(fields);
   request.is_empty = chat.messages.empty();
   request.core = std::move(chat);
   return request;
@@ -126,11 +143,12 @@ OllamaRequest parse_ollama_generate(const Json& body) {
   refuse_given(fields, "context", "it is out of date; use /api/chat with its 'messages'");
   OllamaRequest request;
   request.kind = OllamaRequest::Kind::generate;
-  request.unloads = asks_to_unload(fields);
+  request.keep_alive = parse_keep_alive(fields);
   std::string prompt = fields.string("prompt", max_text_bytes).value_or("");
   std::string system = fields.string("system", max_text_bytes).value_or("");
   request.is_empty = prompt.empty();
   GenerationFields generation = parse_generation(fields);
+  const int top_logprobs = parse_top_logprobs(fields);
   OutputForm form = parse_format(fields);
   ThinkingFields thinking = parse_think(fields);
   if (fields.boolean("raw").value_or(false)) {
@@ -140,6 +158,7 @@ OllamaRequest parse_ollama_generate(const Json& body) {
     if (!completion.generation.max_tokens) {
       completion.generation.max_tokens = static_cast<int>(max_requested_tokens);
     }
+    completion.top_logprobs = top_logprobs;
     completion.form = std::move(form);
     completion.prompts = {std::move(prompt)};
     request.core = std::move(completion);
@@ -147,6 +166,7 @@ OllamaRequest parse_ollama_generate(const Json& body) {
   }
   ChatRequest chat;
   chat.generation = std::move(generation);
+  chat.top_logprobs = top_logprobs;
   chat.prompt_param = "prompt";
   chat.messages = Json::array();
   if (!system.empty()) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -15,9 +16,13 @@ struct OllamaRequest {
   Kind kind = Kind::chat;
   // A conversation; or, of a raw prompt, a completion.
   std::variant<ChatRequest, CompletionRequest> core;
+  // How long the model is to stay in memory from the end of this request on, as
+  // engine::Engine::keep_loaded has it.
+  std::optional<Clock::Duration> keep_alive;
   // Nothing is asked: such a request loads the model, or unloads it where keep_alive is 0.
   bool is_empty = false;
-  bool unloads = false;
+
+  bool unloads() const { return is_empty && keep_alive == Clock::Duration::zero(); }
 
   const GenerationFields& generation() const {
     return std::visit(
@@ -27,6 +32,8 @@ struct OllamaRequest {
 
 // Throw Error(invalid_argument) naming the field, Error(unsupported) for what cannot be honoured.
 // Options that say how a model is loaded (num_ctx, num_gpu, …) are ignored: `ridge serve` decides.
+// min_tokens, logit_bias, repetition_penalty and ignore_eos may stand in `options`, timeout_ms
+// beside it.
 OllamaRequest parse_ollama_chat(const Json& body);
 OllamaRequest parse_ollama_generate(const Json& body);
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "api/request_limits.h"
 #include "base/error.h"
 
 namespace ridge::api {
@@ -13,7 +14,6 @@ namespace {
 using text::GrammarKind;
 using text::GrammarSource;
 
-constexpr std::size_t max_name_bytes = 256;
 constexpr std::size_t max_alternatives = 10'000;
 constexpr std::size_t max_source_bytes = text::GrammarCompiler::max_source_bytes;
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,12 +26,15 @@ class PartedAnswer : public Answer {
     std::string call_id;    // of a call
     std::string name;       // of a call
     std::string text;       // so far; the arguments of a call
+    std::string logprobs;   // what the format makes of those of a text
   };
 
   // Called in order; each part is closed before the next is opened. A call may stay empty, others
   // do not. What they append is sent at once.
   virtual void open_part(Part& part, std::string& out) = 0;
-  virtual void extend_part(const Part& part, std::string_view piece, std::string& out) = 0;
+  // `tokens` came with a text, where logprobs were asked for.
+  virtual void extend_part(Part& part, std::string_view piece,
+                           std::span<const engine::TokenInfo> tokens, std::string& out) = 0;
   virtual void close_part(const Part& part, std::string& out) = 0;
 
   const std::vector<Part>& parts() const { return parts_; }
@@ -40,7 +44,8 @@ class PartedAnswer : public Answer {
 
  private:
   void open(Kind kind, const std::string& name, std::string& out);
-  void extend(Kind kind, std::string_view piece, std::string& out);
+  void extend(Kind kind, std::string_view piece, std::span<const engine::TokenInfo> tokens,
+              std::string& out);
   void close(std::string& out);
 
   std::vector<Part> parts_;

@@ -45,6 +45,28 @@ engine::Request continue_prompt(const GenerationFields& fields, const ServedMode
   return request;
 }
 
+// Told before the work begins, since an answer that is too large would fail behind it.
+void check_echo(int64_t prompt_tokens, const CompletionRequest& completion) {
+  const int64_t values =
+      prompt_tokens * (std::max(0, completion.top_logprobs) + 1) * completion.generation.choices;
+  if (values <= max_echoed_logprobs) return;
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("the prompts' tokens · ('logprobs' + 1) · 'n' are more than {}, the most "
+                          "that one answer holds; send fewer or shorter prompts, or ask for less",
+                          max_echoed_logprobs),
+              "logprobs");
+}
+
+void check_vectors(std::size_t texts, const ServedModel& model, const std::string& param) {
+  const int64_t width = model.engine->model_info().hidden_size;
+  if (static_cast<int64_t>(texts) * width <= max_vector_values) return;
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("{} texts are too many for one request: vectors of this model have {} "
+                          "numbers, so that {} texts are the most",
+                          texts, width, max_vector_values / width),
+              param);
+}
+
 engine::Request embed(const PromptText& text, const VectorFields& vectors, const ServedModel& model,
                       const std::string& id, const std::string& param) {
   engine::Request request;
@@ -84,6 +106,13 @@ std::vector<int32_t> encode_prompt(const PromptText& prompt, const ServedModel& 
   // A model has to begin somewhere: an empty prompt is the beginning of a text.
   if (ids.empty() && tokenizer.bos()) ids.push_back(*tokenizer.bos());
   if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  if (ids.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' is empty, and this model has no token that begins a text; give "
+                            "it at least one character",
+                            param),
+                param);
+  }
   check_fits(ids.size(), model, param);
   return ids;
 }
@@ -132,6 +161,7 @@ int count_prompt_tokens(const ChatRequest& request, const ServedModel& model) {
 std::vector<engine::Request> prepare(const CompletionRequest& completion, const ServedModel& model,
                                      const std::string& id) {
   std::vector<engine::Request> requests;
+  int64_t echoed_tokens = 0;
   for (const PromptText& prompt : completion.prompts) {
     engine::Request request = continue_prompt(completion.generation, model,
                                               default_completion_tokens, completion.top_logprobs);
@@ -141,6 +171,8 @@ std::vector<engine::Request> prepare(const CompletionRequest& completion, const 
     const bool scores_prompt = completion.top_logprobs >= 0 || request.max_tokens == 0;
     if (completion.echo && scores_prompt) {
       request.prompt_logprobs = std::max(0, completion.top_logprobs);
+      echoed_tokens += static_cast<int64_t>(request.prompt_tokens.size());
+      check_echo(echoed_tokens, completion);
     }
     set_rules(completion, model, request);
     requests.push_back(std::move(request));
@@ -150,6 +182,14 @@ std::vector<engine::Request> prepare(const CompletionRequest& completion, const 
 
 std::vector<engine::Request> prepare(const EmbeddingRequest& embedding, const ServedModel& model,
                                      const std::string& id) {
+  const int width = model.engine->model_info().hidden_size;
+  if (embedding.dimensions.value_or(width) != width) {
+    refuse_unsupported("dimensions",
+                       fmt::format("vectors have this model's own width, {}, since it was not "
+                                   "trained for shorter ones; leave it out",
+                                   width));
+  }
+  check_vectors(embedding.inputs.size(), model, "input");
   std::vector<engine::Request> requests;
   for (const PromptText& input : embedding.inputs) {
     requests.push_back(embed(input, embedding.vectors, model, id, "input"));
@@ -160,6 +200,8 @@ std::vector<engine::Request> prepare(const EmbeddingRequest& embedding, const Se
 std::vector<engine::Request> prepare(const RankingRequest& ranking, const ServedModel& model,
                                      const std::string& id) {
   const bool is_rerank = ranking.kind == RankingRequest::Kind::rerank;
+  check_vectors(ranking.queries.size() + ranking.documents.size(), model,
+                is_rerank ? "documents" : "text_2");
   std::vector<engine::Request> requests;
   for (const std::string& query : ranking.queries) {
     requests.push_back(embed(query, ranking.vectors, model, id, is_rerank ? "query" : "text_1"));
@@ -169,6 +211,16 @@ std::vector<engine::Request> prepare(const RankingRequest& ranking, const Served
         embed(document, ranking.vectors, model, id, is_rerank ? "documents" : "text_2"));
   }
   return requests;
+}
+
+engine::Request prepare_load(const ServedModel& model, std::string id) {
+  engine::Request request;
+  request.id = std::move(id);
+  const text::Tokenizer& tokenizer = model.engine->tokenizer();
+  request.prompt_tokens = {tokenizer.bos().value_or(tokenizer.eos().value_or(0))};
+  request.embedding = engine::Pooling::last;
+  request.adapter = model.adapter;
+  return request;
 }
 
 std::vector<EchoedPrompt> echoed_prompts(const CompletionRequest& completion,

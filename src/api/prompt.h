@@ -36,14 +36,17 @@ std::vector<engine::Request> prepare(const EmbeddingRequest& request, const Serv
 std::vector<engine::Request> prepare(const RankingRequest& request, const ServedModel& model,
                                      const std::string& id);
 
+// Reads one token and says nothing: what it takes to have the model in memory.
+engine::Request prepare_load(const ServedModel& model, std::string id);
+
 // What the answers to these requests begin with; empty unless `echo` is asked for.
 std::vector<EchoedPrompt> echoed_prompts(const CompletionRequest& completion,
                                          std::span<const engine::Request> requests,
                                          const ServedModel& model);
 
 // The tokens of a text as the model reads it: with BOS where the vocabulary says so; an empty one
-// is BOS, or EOS. Throws Error(invalid_argument) for ids that the model does not have and
-// Error(context_length), both naming `param`.
+// is BOS, or EOS. Throws Error(invalid_argument) for ids that the model does not have and for an
+// empty text where it has neither of these, and Error(context_length), all naming `param`.
 std::vector<int32_t> encode_prompt(const PromptText& prompt, const ServedModel& model,
                                    const std::string& param);
 

@@ -20,16 +20,15 @@ std::string text_of(const Json& value, const std::string& path) {
   return text->get<std::string>();
 }
 
-[[noreturn]] void refuse_missing(const std::string& name, std::string_view wanted) {
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("'{}' is missing; it must be {}", name, wanted), name);
+[[noreturn]] void refuse_absent(const std::string& name, std::string_view wanted) {
+  refuse(name, fmt::format("'{}' is missing; it must be {}", name, wanted));
 }
 
 std::vector<std::string> parse_texts(const Fields& body, const std::string& name, bool may_be_one) {
   const Json* value = body.find(name);
   const std::string wanted =
       fmt::format("{}an array of 1 to {} texts", may_be_one ? "a string or " : "", max_documents);
-  if (value == nullptr) refuse_missing(name, wanted);
+  if (value == nullptr) refuse_absent(name, wanted);
   if (may_be_one && !value->is_array()) return {text_of(*value, name)};
   if (!value->is_array() || value->empty() || value->size() > max_documents) {
     refuse_field(name, *value, wanted);
@@ -49,7 +48,7 @@ RankingRequest parse_rerank_request(const Json& body) {
   request.kind = RankingRequest::Kind::rerank;
   request.vectors = parse_vector_fields(fields);
   const Json* query = fields.find("query");
-  if (query == nullptr) refuse_missing("query", "a string");
+  if (query == nullptr) refuse_absent("query", "a string");
   request.queries = {text_of(*query, "query")};
   request.documents = parse_texts(fields, "documents", /*may_be_one=*/false);
   if (const auto top_n = fields.integer("top_n", 1, INT32_MAX)) {

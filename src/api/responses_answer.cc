@@ -1,13 +1,12 @@
 #include "api/responses_answer.h"
 
-#include <fmt/format.h>
-
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "api/error_body.h"
+#include "api/logprobs_json.h"
 #include "api/parted_answer.h"
+#include "api/responses_events.h"
 
 namespace ridge::api {
 namespace {
@@ -28,10 +27,7 @@ class ResponsesAnswer final : public PartedAnswer {
   bool streams() const override { return streams_; }
 
   void begin(std::string& out) override {
-    if (!streams_) return;
-    const Json response = response_with("in_progress", Json::array());
-    append_event(out, "response.created", {{"response", response}});
-    append_event(out, "response.in_progress", {{"response", response}});
+    if (streams_) events_.begin(out, response_with("in_progress", Json::array()));
   }
 
   void finish(const engine::Usage& usage, std::string& out) override {
@@ -48,15 +44,16 @@ class ResponsesAnswer final : public PartedAnswer {
       response["incomplete_details"] = {{"reason", "max_output_tokens"}};
     }
     response["usage"] = usage_of(usage);
-    if (keep_) keep_({head_.id, to_text(response), std::move(input_), conversation_after()});
+    keep(response, conversation_after());
     if (streams_) {
-      append_event(out, is_whole ? "response.completed" : "response.incomplete",
-                   {{"response", std::move(response)}});
+      events_.end(out, response);
     } else {
       out += to_text(response);
     }
   }
 
+  // A client that heard of a response may ask for it, also where it failed; what is said next goes
+  // on without its answer.
   void fail(const Error& error, std::string_view request_id, std::string& out) override {
     Json output = Json::array();
     for (const Part& part : parts()) output.push_back(item_of(part, part.text, "incomplete"));
@@ -64,99 +61,54 @@ class ResponsesAnswer final : public PartedAnswer {
     response["error"] = {
         {"code", error.code() == ErrorCode::queue_full ? "rate_limit_exceeded" : "server_error"},
         {"message", public_message(error, request_id)}};
-    append_event(out, "response.failed", {{"response", std::move(response)}});
+    keep(response, conversation_);
+    events_.end(out, response);
   }
 
  private:
+  void keep(const Json& response, const Json& conversation) {
+    if (keep_) keep_({head_.id, to_text(response), std::move(input_), to_text(conversation)});
+  }
+
   void open_part(Part& part, std::string& out) override {
     constexpr std::string_view prefixes[] = {"rs_", "msg_", "fc_"};
     part.id = random_id(prefixes[static_cast<std::size_t>(part.kind)]);
     if (part.kind == Kind::call) part.call_id = random_id("call_");
-    if (!streams_) return;
-    append_event(out, "response.output_item.added",
-                 {{"output_index", part.index}, {"item", item_of(part, "", "in_progress")}});
-    if (part.kind == Kind::call) return;
-    append_event(out, "response.content_part.added",
-                 in_content(part, "part", content_of(part, "")));
+    if (streams_) events_.open(out, part.index, item_of(part, "", "in_progress"));
   }
 
-  void extend_part(const Part& part, std::string_view piece, std::string& out) override {
-    if (!streams_) return;
-    switch (part.kind) {
-      case Kind::reasoning:
-        append_event(out, "response.reasoning_text.delta", in_content(part, "delta", piece));
-        break;
-      case Kind::text: {
-        Json members = in_content(part, "delta", piece);
-        members["logprobs"] = Json::array();
-        append_event(out, "response.output_text.delta", std::move(members));
-        break;
-      }
-      case Kind::call:
-        append_event(out, "response.function_call_arguments.delta", in_item(part, "delta", piece));
-        break;
+  void extend_part(Part& part, std::string_view piece, std::span<const engine::TokenInfo> tokens,
+                   std::string& out) override {
+    std::string logprobs;
+    if (part.kind == Kind::text) append_chat_logprobs(logprobs, tokens);
+    if (!logprobs.empty()) {
+      if (!part.logprobs.empty()) part.logprobs += ',';
+      part.logprobs += logprobs;
     }
+    if (!streams_) return;
+    events_.extend(out, {.type = type_of(part), .id = part.id, .index = part.index}, piece,
+                   Json::parse("[" + logprobs + "]"));
   }
 
   void close_part(const Part& part, std::string& out) override {
     if (!streams_) return;
-    switch (part.kind) {
-      case Kind::reasoning:
-        append_event(out, "response.reasoning_text.done", in_content(part, "text", part.text));
-        break;
-      case Kind::text: {
-        Json members = in_content(part, "text", part.text);
-        members["logprobs"] = Json::array();
-        append_event(out, "response.output_text.done", std::move(members));
-        break;
-      }
-      case Kind::call: {
-        Json members = in_item(part, "arguments", part.text);
-        members["name"] = part.name;
-        append_event(out, "response.function_call_arguments.done", std::move(members));
-        break;
-      }
-    }
-    if (part.kind != Kind::call) {
-      append_event(out, "response.content_part.done",
-                   in_content(part, "part", content_of(part, part.text)));
-    }
     // Only the last part of an answer is closed by its end.
     const bool is_cut = reason() == engine::FinishReason::length;
-    append_event(out, "response.output_item.done",
-                 {{"output_index", part.index},
-                  {"item", item_of(part, part.text, is_cut ? "incomplete" : "completed")}});
+    events_.close(out, part.index, item_of(part, part.text, is_cut ? "incomplete" : "completed"));
   }
 
-  void append_event(std::string& out, std::string_view type, Json members) {
-    Json event = {{"type", type}, {"sequence_number", events_++}};
-    event.update(members);
-    fmt::format_to(std::back_inserter(out), "event: {}\ndata: {}\n\n", type, to_text(event));
-  }
-
-  static Json in_item(const Part& part, std::string_view name, Json value) {
-    Json members = {{"item_id", part.id}, {"output_index", part.index}};
-    members[std::string(name)] = std::move(value);
-    return members;
-  }
-
-  static Json in_content(const Part& part, std::string_view name, Json value) {
-    Json members = in_item(part, name, std::move(value));
-    members["content_index"] = 0;
-    return members;
-  }
-
-  static Json content_of(const Part& part, const std::string& text) {
-    if (part.kind == Kind::reasoning) return {{"type", "reasoning_text"}, {"text", text}};
-    return {{"type", "output_text"},
-            {"text", text},
-            {"annotations", Json::array()},
-            {"logprobs", Json::array()}};
+  static std::string_view type_of(const Part& part) {
+    constexpr std::string_view types[] = {"reasoning", "message", "function_call"};
+    return types[static_cast<std::size_t>(part.kind)];
   }
 
   // `text` is empty where a stream only begins the item.
   static Json item_of(const Part& part, const std::string& text, std::string_view status) {
-    const Json content = text.empty() ? Json::array() : Json::array({content_of(part, text)});
+    Json content = Json::array();
+    if (!text.empty() && part.kind != Kind::call) {
+      content.push_back(
+          response_content(type_of(part), text, Json::parse("[" + part.logprobs + "]")));
+    }
     switch (part.kind) {
       case Kind::reasoning:
         return {{"id", part.id},
@@ -204,7 +156,7 @@ class ResponsesAnswer final : public PartedAnswer {
   }
 
   // With this answer, in the form of ChatRequest::messages; thoughts are not fed back.
-  std::string conversation_after() {
+  Json conversation_after() const {
     std::string text;
     Json calls = Json::array();
     for (const Part& part : parts()) {
@@ -220,8 +172,9 @@ class ResponsesAnswer final : public PartedAnswer {
       if (text.empty()) message["content"] = nullptr;
       message["tool_calls"] = std::move(calls);
     }
-    conversation_.push_back(std::move(message));
-    return to_text(conversation_);
+    Json conversation = conversation_;
+    conversation.push_back(std::move(message));
+    return conversation;
   }
 
   const AnswerHead head_;
@@ -229,9 +182,9 @@ class ResponsesAnswer final : public PartedAnswer {
   const Json echo_;
   const double temperature_, top_p_;
   std::vector<std::string> input_;
-  Json conversation_;
+  const Json conversation_;
   const std::function<void(StoredResponse&&)> keep_;
-  int events_ = 0;
+  ResponseEvents events_;
 };
 
 }  // namespace

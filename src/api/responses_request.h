@@ -8,7 +8,6 @@
 
 #include "api/chat_request.h"
 #include "api/response_store.h"
-#include "base/error.h"
 
 namespace ridge::api {
 
@@ -28,14 +27,5 @@ using FindResponse = std::function<std::shared_ptr<const StoredResponse>(const s
 // Throws Error(invalid_argument) naming the field, Error(unsupported) for what cannot be honoured:
 // images and files, tools that OpenAI's service runs itself, background work.
 ResponsesRequest parse_responses_request(const Json& body, const FindResponse& find_response);
-
-// The error for an id that is not among the caller's.
-Error no_such_response(std::string_view id);
-
-// GET /v1/responses/{id}/input_items; `query` is what stands behind the path: limit (1 to 100),
-// order (asc, desc), after (an item's id).
-std::string input_items_body(const StoredResponse& response, std::string_view query);
-// DELETE /v1/responses/{id}.
-std::string deleted_response_body(std::string_view id);
 
 }  // namespace ridge::api

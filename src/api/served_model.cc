@@ -44,6 +44,7 @@ ServedModel serve_adapter(const ServedModel& base, int adapter, int64_t created_
   model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
   model.name = info.name;
   model.created_s = created_s;
+  model.digest.clear();
   model.adapter = adapter;
   model.parent = base.name;
   return model;

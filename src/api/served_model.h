@@ -18,6 +18,7 @@ struct ServedModel {
   int64_t created_s = 0;  // Unix time, as /v1/models states it
   SamplingDefaults sampling;
   int default_output_tokens = 0;  // where a chat request states none; 0: the rest of the context
+  std::string digest;             // SHA-256 of its file in hexadecimal; "" where it is not known
   std::string fingerprint;        // `system_fingerprint`: changes with what may change an answer
   text::ToolStyle tool_style = text::ToolStyle::hermes;  // how it writes calls
   std::shared_ptr<text::GrammarCompiler> grammars;       // for its vocabulary; never null

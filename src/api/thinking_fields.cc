@@ -6,21 +6,16 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "base/error.h"
+#include "api/request_limits.h"
 
 namespace ridge::api {
 namespace {
 
-constexpr std::size_t max_name_bytes = 256;
 constexpr int64_t max_budget_tokens = 1 << 24;
 constexpr std::array<std::string_view, 4> template_variables = {
     "enable_thinking", "thinking", "reasoning_effort", "thinking_budget"};
 constexpr std::array<std::string_view, 7> efforts = {"none", "minimal", "low", "medium",
                                                      "high", "xhigh",   "max"};
-
-[[noreturn]] void refuse(const std::string& path, const std::string& message) {
-  throw Error(ErrorCode::invalid_argument, message, path);
-}
 
 bool contains(auto const& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();

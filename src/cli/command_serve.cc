@@ -109,8 +109,10 @@ void add_adapters(std::vector<Choice>& choices, const std::vector<std::string>& 
 // The model, and behind it its adapters.
 void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
                 std::shared_ptr<engine::Engine> engine) {
-  const api::ServedModel model =
+  api::ServedModel model =
       api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path));
+  // A model of several files is known by its first.
+  if (!choice.model.digests.empty()) model.digest = choice.model.digests.front().to_string();
   models.push_back(model);
   for (size_t i = 0; i < choice.adapters.size(); ++i) {
     models.push_back(

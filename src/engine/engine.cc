@@ -8,6 +8,7 @@
 #include "engine/memory_budget.h"
 #include "engine/resident_engine.h"
 #include "engine/serving_engine.h"
+#include "format/quantization_recipe.h"
 
 namespace ridge::engine {
 
@@ -83,16 +84,28 @@ RunnerLimits draft_limits(const RunnerLimits& limits) {
   return draft;
 }
 
+std::string quantization_of(const format::GgufFile& file) {
+  const auto file_type = file.metadata().optional_uint32("general.file_type");
+  if (file_type == 0u) return "F32";
+  for (const format::QuantizationRecipe& recipe : format::quantization_recipes()) {
+    if (file_type == recipe.file_type) return std::string(recipe.name);
+  }
+  return "";
+}
+
 ModelInfo describe(const format::GgufFile& file, const text::Tokenizer& tokenizer,
                    const std::filesystem::path& path, int context_tokens) {
   const auto name = file.metadata().optional_string("general.name");
+  const model::ModelConfig config = model::read_config(file);
   return {.architecture = std::string(file.architecture()),
           .name = name && !name->empty() ? std::string(*name) : path.stem().string(),
           .parameters = file.parameters(),
           .file_bytes = file.file_bytes(),
           .context_tokens = context_tokens,
-          .trained_context_tokens = model::read_config(file).context_tokens,
-          .vocab_size = tokenizer.vocab_size()};
+          .trained_context_tokens = config.context_tokens,
+          .vocab_size = tokenizer.vocab_size(),
+          .hidden_size = config.hidden,
+          .quantization = quantization_of(file)};
 }
 
 }  // namespace

@@ -101,6 +101,8 @@ struct ModelInfo {
   int context_tokens = 0;  // what this engine serves
   int trained_context_tokens = 0;
   int vocab_size = 0;
+  int hidden_size = 0;       // of a hidden state, and so of an embedding
+  std::string quantization;  // "Q4_K_M", as the file says; "" where that is not known
   double load_ms = 0;
   std::vector<AdapterInfo> adapters;  // as EngineOptions
 };
@@ -133,6 +135,11 @@ class Engine {
   // "Answer now": thinking that goes on is ended as a spent budget ends it; unknown ids are
   // ignored.
   virtual void end_thinking(RequestId id) = 0;
+
+  // How long the weights stay in memory from their last use on, where they come and go: none
+  // unloads them as soon as they are idle, a negative time keeps them until others need the room.
+  // Without effect on an engine that is loaded for good.
+  virtual void keep_loaded(Clock::Duration /*unused_for*/) {}
 
   virtual EngineStats stats() const = 0;
   // Admits no more; returns when all requests have ended or the deadline has passed,

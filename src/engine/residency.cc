@@ -114,9 +114,13 @@ bool Residency::make_room(const Entry& wanted) {
 }
 
 void Residency::send_to_sleep() {
-  if (options_.sleep_after == Clock::Duration::zero()) return;
   for (const Entry& entry : entries_) {
-    const bool is_unused = clock_.now() - entry.model->last_used() >= options_.sleep_after;
+    const std::optional<Clock::Duration> own = entry.model->stays_for();
+    const bool stays =
+        own ? *own < Clock::Duration::zero() : options_.sleep_after == Clock::Duration::zero();
+    if (stays) continue;
+    const bool is_unused =
+        clock_.now() - entry.model->last_used() >= own.value_or(options_.sleep_after);
     if (entry.model->is_awake() && !entry.is_pinned && !entry.is_wanted && is_unused) {
       entry.model->sleep();
     }

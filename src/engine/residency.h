@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -17,6 +18,8 @@ class Resident {
   virtual uint64_t bytes() const = 0;  // that it takes while awake, as far as that is known
   virtual bool is_awake() const = 0;
   virtual Clock::TimePoint last_used() const = 0;
+  // How long it stays awake unused, where it was told; a negative time: for ever.
+  virtual std::optional<Clock::Duration> stays_for() const = 0;
   // Loads it. Must not throw: who waits for it is told of a failure.
   virtual void wake() = 0;
   // Unloads it; false, and unchanged, where it has work.
@@ -24,8 +27,9 @@ class Resident {
 };
 
 struct ResidencyOptions {
-  uint64_t budget_bytes = 0;      // of all models that are awake; 0: any
-  Clock::Duration sleep_after{};  // unused for so long, a model is unloaded; 0: never
+  uint64_t budget_bytes = 0;  // of all models that are awake; 0: any
+  // Unused for so long, a model is unloaded that says nothing else; 0: never.
+  Clock::Duration sleep_after{};
 };
 
 // Decides which models are in memory: one that is wanted is loaded, and where it does not fit the
@@ -43,7 +47,7 @@ class Residency {
   void remove(Resident& model);
   // It has work and should be awake; returns at once.
   void want(Resident& model);
-  // A model has no work any more; who waits for room may get it.
+  // A model has no work any more, or may go sooner; who waits for room may get it.
   void idle() { tell(); }
 
  private:

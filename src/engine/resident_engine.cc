@@ -137,6 +137,14 @@ void ResidentEngine::cancel(RequestId id) {
   waiting->listener.on_finish(finish);
 }
 
+void ResidentEngine::keep_loaded(Clock::Duration unused_for) {
+  {
+    std::lock_guard lock(mutex_);
+    stays_for_ = unused_for;
+  }
+  residency_.idle();
+}
+
 EngineStats ResidentEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = engine_ ? engine_->stats() : EngineStats();
@@ -168,6 +176,11 @@ bool ResidentEngine::is_awake() const {
 Clock::TimePoint ResidentEngine::last_used() const {
   std::lock_guard lock(mutex_);
   return last_used_;
+}
+
+std::optional<Clock::Duration> ResidentEngine::stays_for() const {
+  std::lock_guard lock(mutex_);
+  return stays_for_;
 }
 
 void ResidentEngine::wake() {
@@ -215,6 +228,7 @@ bool ResidentEngine::sleep() {
     std::lock_guard lock(mutex_);
     if (!engine_ || !running_.empty()) return false;
     engine = std::exchange(engine_, nullptr);
+    stays_for_.reset();  // or one client's wish to unload would hold for all who come later
     // Its last step is counted once it says that it is idle.
     engine->drain(Clock::Duration::zero());
     add_totals(before_, engine->stats());

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.h"
@@ -36,6 +37,7 @@ class ResidentEngine final : public Engine, private Resident {
   RequestId submit(Request request, RequestListener listener) override;
   void cancel(RequestId id) override;
   void end_thinking(RequestId id) override;
+  void keep_loaded(Clock::Duration unused_for) override;
   EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 
@@ -49,6 +51,7 @@ class ResidentEngine final : public Engine, private Resident {
   uint64_t bytes() const override { return parts_.bytes; }
   bool is_awake() const override;
   Clock::TimePoint last_used() const override;
+  std::optional<Clock::Duration> stays_for() const override;
   void wake() override;
   bool sleep() override;
 
@@ -65,6 +68,7 @@ class ResidentEngine final : public Engine, private Resident {
   std::map<RequestId, RequestId> running_;  // ours → the engine's
   EngineStats before_;                      // of engines that were unloaded
   Clock::TimePoint last_used_;
+  std::optional<Clock::Duration> stays_for_;
   uint64_t next_id_ = 1;
   bool draining_ = false;
 };

@@ -31,6 +31,23 @@ std::size_t bytes_of(const engine::Delta& delta) {
   return bytes;
 }
 
+// Whether a delta says only what the other says, too: reasoning, content or calls.
+bool says_the_like(const engine::Delta& one, const engine::Delta& other) {
+  const auto has_calls = [](const engine::Delta& delta) {
+    return std::ranges::any_of(delta.pieces, [](const text::AnswerPiece& piece) {
+      return std::holds_alternative<text::ToolCallPiece>(piece);
+    });
+  };
+  return one.reasoning.empty() == other.reasoning.empty() &&
+         one.pieces.empty() == other.pieces.empty() && has_calls(one) == has_calls(other);
+}
+
+// A delta has its reasoning in front of all else; and its tokens belong to what it says.
+bool may_join(const engine::Delta& onto, const engine::Delta& more) {
+  if (!more.reasoning.empty() && !onto.pieces.empty()) return false;
+  return more.tokens.empty() || says_the_like(onto, more);
+}
+
 }  // namespace
 
 AnswerQueue::AnswerQueue(int requests, std::size_t max_bytes, bool wake_for_text,
@@ -57,10 +74,7 @@ void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
   const auto same = std::find_if(events_.rbegin(), events_.rend(), [&](const AnswerEvent& event) {
     return event.choice == choice && event.kind == AnswerEvent::Kind::text;
   });
-  // A delta has its reasoning in front of all else.
-  const bool keeps_order =
-      same != events_.rend() && (delta.reasoning.empty() || same->delta.pieces.empty());
-  if (!keeps_order) {
+  if (same == events_.rend() || !may_join(same->delta, delta)) {
     bytes_ += sizeof(AnswerEvent) + delta.pieces.size() * sizeof(text::AnswerPiece);
     events_.push_back({.choice = choice, .delta = std::move(delta)});
     return;
@@ -75,22 +89,28 @@ void AnswerQueue::append_locked(int choice, engine::Delta&& delta) {
   std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(onto.tokens));
 }
 
-void AnswerQueue::push(AnswerEvent&& event) {
+void AnswerQueue::push(AnswerEvent&& event, std::size_t bytes) {
   {
     std::lock_guard lock(mutex_);
-    events_.push_back(std::move(event));
-    if (woken_ || !wake_for_text_) return;
+    if (bytes > 0 && overflowed_) return;
+    bytes_ += bytes;
+    overflowed_ |= bytes_ > max_bytes_;
+    if (bytes == 0 || !overflowed_) events_.push_back(std::move(event));
+    if (woken_ || (!wake_for_text_ && !overflowed_)) return;
     woken_ = true;
   }
   wake_();
 }
 
 void AnswerQueue::push_prompt(int choice, std::vector<engine::TokenInfo>&& tokens) {
-  push({.kind = AnswerEvent::Kind::prompt, .choice = choice, .prompt = std::move(tokens)});
+  const std::size_t bytes = bytes_of(tokens);
+  push({.kind = AnswerEvent::Kind::prompt, .choice = choice, .prompt = std::move(tokens)}, bytes);
 }
 
 void AnswerQueue::push_embedding(int choice, std::vector<float>&& embedding) {
-  push({.kind = AnswerEvent::Kind::embedding, .choice = choice, .embedding = std::move(embedding)});
+  const std::size_t bytes = embedding.size() * sizeof(float);
+  push({.kind = AnswerEvent::Kind::embedding, .choice = choice, .embedding = std::move(embedding)},
+       bytes);
 }
 
 void AnswerQueue::push_choice_finish(int choice, engine::FinishReason reason) {
@@ -127,6 +147,16 @@ std::optional<AnswerEnd> AnswerQueue::end() const {
   std::lock_guard lock(mutex_);
   if (unfinished_ > 0 || !events_.empty()) return std::nullopt;
   return end_;
+}
+
+bool AnswerQueue::has_ended() const {
+  std::lock_guard lock(mutex_);
+  return unfinished_ == 0;
+}
+
+std::size_t AnswerQueue::bytes() const {
+  std::lock_guard lock(mutex_);
+  return bytes_;
 }
 
 bool AnswerQueue::overflowed() const {

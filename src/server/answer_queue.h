@@ -32,7 +32,7 @@ struct AnswerEnd {
 
 // Between the engine's thread, which fills it, and a connection, which empties it. A slow client
 // makes deltas of one choice grow together, in the order of what they say. What waits is bounded by
-// `max_bytes`, after which text is dropped and `overflowed` is true.
+// `max_bytes`, after which all but ends is dropped and `overflowed` is true.
 class AnswerQueue {
  public:
   // `requests`: how many engine requests fill it. `wake` is called on the engine's thread whenever
@@ -40,8 +40,6 @@ class AnswerQueue {
   // only for the end.
   AnswerQueue(int requests, std::size_t max_bytes, bool wake_for_text, std::function<void()> wake);
 
-  // What stands for a prompt comes once for each, is bounded by the context, and so takes no part
-  // in `max_bytes`.
   void push_prompt(int choice, std::vector<engine::TokenInfo>&& tokens);
   void push_embedding(int choice, std::vector<float>&& embedding);
   void push_delta(int choice, engine::Delta&& delta);
@@ -52,10 +50,14 @@ class AnswerQueue {
   std::vector<AnswerEvent> take();
   // Set once all requests have ended; ask after `take`, so that nothing comes behind the end.
   std::optional<AnswerEnd> end() const;
+  // The same whatever waits: nothing more comes.
+  bool has_ended() const;
+  // What waits to be taken, about.
+  std::size_t bytes() const;
   bool overflowed() const;
 
  private:
-  void push(AnswerEvent&& event);
+  void push(AnswerEvent&& event, std::size_t bytes = 0);
   void append_locked(int choice, engine::Delta&& delta);
 
   const std::size_t max_bytes_;

@@ -52,6 +52,16 @@ Refusal refusal_of(const error_code& failure, bool deadline_passed, const Server
 
 }  // namespace
 
+Error error_of(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::exception& other) {
+    return Error(ErrorCode::internal, other.what());
+  }
+}
+
 Connection::Connection(Service& service, asio::ip::tcp::socket socket)
     : service_(service),
       socket_(std::move(socket)),
@@ -126,8 +136,8 @@ asio::awaitable<void> Connection::refuse_request(const error_code& failure, bool
   exchange_.keep_alive = false;
   const Refusal refusal = refusal_of(failure, deadline_passed_, service_.options);
   if (refusal.status == 0 || !started) co_return;
-  const std::string body =
-      api::error_body(refusal.status, refusal.code, refusal.message, exchange_.error_style);
+  const std::string body = api::error_body(refusal.status, refusal.code, refusal.message,
+                                           exchange_.id, exchange_.error_style);
   co_await send(refusal.status, body);
   log();
 }

@@ -5,7 +5,9 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <exception>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "api/answer.h"
@@ -13,10 +15,14 @@
 #include "server/answer_queue.h"
 #include "server/generation.h"
 #include "server/http_head.h"
+#include "server/preparation.h"
 #include "server/route.h"
 #include "server/service.h"
 
 namespace ridge::server {
+
+// Nothing but the error itself may leave a coroutine's catch block, which cannot wait.
+Error error_of(const std::exception_ptr& failure);
 
 // One client. Reads one request after the other and answers each before it looks at the next, so
 // that pipelined requests are answered in order. All of it runs on
@@ -63,6 +69,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> stop_watch();
   void watch();
 
+  // An answer while an engine makes it.
+  struct Making {
+    const api::ServedModel& model;
+    api::Answer& answer;
+    std::string id;         // the answer's own
+    std::string document;   // of one that does not stream
+    std::size_t bytes = 0;  // that the engine has said for the document
+    int choices = 0;        // submitted so far
+  };
+
   // connection_answers.cc: what is said.
   asio::awaitable<void> answer(std::string body);
   asio::awaitable<void> answer_get();
@@ -75,22 +91,25 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send_health();
   asio::awaitable<void> answer_now();
   asio::awaitable<void> answer_stored();
+  ResponseHead head_of(int status) const;
+  void log() const;
+
+  // connection_generation.cc: what engines say.
   asio::awaitable<void> generate(std::string body);
-  asio::awaitable<void> run(const api::ServedModel& model, std::vector<engine::Request> requests,
-                            api::Answer& answer, const std::string& answer_id);
+  asio::awaitable<void> run(Prepared prepared);
+  asio::awaitable<AnswerEnd> run_wave(Making& making, std::span<engine::Request> wave);
+  asio::awaitable<void> submit(Generation& generation, const engine::Request& request,
+                               bool waits_for_room);
+  Clock::Duration rest_of_deadline(Clock::Duration deadline) const;
   asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, api::Answer& answer);
-  asio::awaitable<AnswerEnd> collect_document(AnswerQueue& queue, api::Answer& answer,
-                                              std::string& document);
-  asio::awaitable<void> send_document(const AnswerEnd& end, api::Answer& answer,
-                                      std::string& document);
+  asio::awaitable<AnswerEnd> collect_document(AnswerQueue& queue, Making& making);
+  asio::awaitable<void> send_document(Making& making, const AnswerEnd& end);
   // False where `at_most` passed without news.
   asio::awaitable<bool> wait_for_news(std::chrono::milliseconds at_most);
   void notify();
   std::function<void()> make_wake();
   Error failure_of(const AnswerEnd& end, const AnswerQueue& queue) const;
-  ResponseHead head_of(int status) const;
   void note_end(const api::ServedModel& model, const AnswerEnd& end);
-  void log() const;
 
   Service& service_;
   asio::ip::tcp::socket socket_;

@@ -24,20 +24,14 @@ engine::RequestListener listen(std::shared_ptr<AnswerQueue> queue, int first_cho
 
 }  // namespace
 
-Generation::Generation(std::shared_ptr<engine::Engine> engine,
-                       std::vector<engine::Request> requests,
-                       const std::shared_ptr<AnswerQueue>& queue, int first_choice)
-    : engine_(std::move(engine)) {
-  try {
-    for (engine::Request& request : requests) {
-      const int choices = request.choices;
-      ids_.push_back(engine_->submit(std::move(request), listen(queue, first_choice)));
-      first_choice += choices;
-    }
-  } catch (...) {
-    cancel();
-    throw;
-  }
+Generation::Generation(std::shared_ptr<engine::Engine> engine, std::shared_ptr<AnswerQueue> queue,
+                       int first_choice)
+    : engine_(std::move(engine)), queue_(std::move(queue)), next_choice_(first_choice) {}
+
+void Generation::submit(engine::Request request) {
+  const int choices = request.choices;
+  ids_.push_back(engine_->submit(std::move(request), listen(queue_, next_choice_)));
+  next_choice_ += choices;
 }
 
 void Generation::cancel() {

@@ -12,13 +12,16 @@ namespace ridge::server {
 // still runs.
 class Generation {
  public:
-  // Submits all or none; throws as Engine::submit. The queue was made for as many requests. Choices
-  // count on from prompt to prompt, beginning with `first_choice`.
-  Generation(std::shared_ptr<engine::Engine> engine, std::vector<engine::Request> requests,
-             const std::shared_ptr<AnswerQueue>& queue, int first_choice = 0);
+  // The queue was made for as many requests as are going to be submitted. Choices count on from
+  // prompt to prompt, beginning with `first_choice`.
+  Generation(std::shared_ptr<engine::Engine> engine, std::shared_ptr<AnswerQueue> queue,
+             int first_choice = 0);
   ~Generation() { cancel(); }
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
+
+  // Throws as Engine::submit.
+  void submit(engine::Request request);
 
   // The queue still receives one end.
   void cancel();
@@ -26,6 +29,8 @@ class Generation {
 
  private:
   std::shared_ptr<engine::Engine> engine_;
+  std::shared_ptr<AnswerQueue> queue_;
+  int next_choice_;
   std::vector<engine::RequestId> ids_;
 };
 

@@ -98,14 +98,18 @@ std::string_view reason_phrase(int status) {
 }
 
 std::string caller_key(std::string_view authorization, std::string_view api_key) {
-  constexpr std::string_view scheme = "bearer ";
+  constexpr std::string_view scheme = "bearer";
+  const std::string_view given = authorization.substr(0, scheme.size());
   const bool is_bearer =
-      authorization.size() >= scheme.size() &&
-      std::equal(scheme.begin(), scheme.end(), authorization.begin(), [](char wanted, char given) {
-        return wanted == (given >= 'A' && given <= 'Z' ? given - 'A' + 'a' : given);
-      });
-  if (is_bearer) return std::string(authorization.substr(scheme.size()));
-  return std::string(authorization.empty() ? api_key : authorization);
+      std::ranges::equal(scheme, given,
+                         [](char wanted, char letter) {
+                           return wanted ==
+                                  (letter >= 'A' && letter <= 'Z' ? letter - 'A' + 'a' : letter);
+                         }) &&
+      (authorization.size() == scheme.size() || authorization[scheme.size()] == ' ');
+  std::string_view key = is_bearer ? authorization.substr(scheme.size()) : authorization;
+  key.remove_prefix(std::min(key.find_first_not_of(' '), key.size()));
+  return std::string(key.empty() ? api_key : key);
 }
 
 bool is_request_id(std::string_view text) {

@@ -29,8 +29,8 @@ inline constexpr std::string_view last_chunk = "0\r\n\r\n";
 // "Too Many Requests".
 std::string_view reason_phrase(int status);
 
-// The key that a request carries: the token of `Authorization: Bearer`, else what stands in
-// x-api-key, as Anthropic's clients send it.
+// The key that a request carries: the token of `Authorization: Bearer`, where there is one, else
+// what stands in x-api-key, as Anthropic's clients send it.
 std::string caller_key(std::string_view authorization, std::string_view api_key);
 
 // Whether a client's own request id may be used: 1 to 128 of A-Z a-z 0-9 . _ -

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "api/response_store.h"
+
 namespace ridge::server {
 
 // Each limit guards against one kind of bad or slow client;
@@ -23,9 +25,9 @@ struct ServerOptions {
   std::size_t max_unsent_bytes =
       4u << 20;  // of one stream; a client that falls further behind is cut off
 
-  // Of /v1/responses, kept in memory until their place is needed.
-  std::size_t max_stored_responses = 4096;
-  std::size_t max_stored_bytes = 64u << 20;
+  // Of /v1/responses, kept in memory until their place is needed: of all keys, and of each.
+  api::ResponseLimits max_stored = {.responses = 4096, .bytes = 64u << 20};
+  api::ResponseLimits max_stored_of_key = {.responses = 1024, .bytes = 16u << 20};
 
   std::chrono::milliseconds head_timeout{10'000};    // first byte to end of head: 408
   std::chrono::milliseconds body_timeout{60'000};    // the whole body: 408

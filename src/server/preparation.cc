@@ -77,24 +77,12 @@ std::vector<engine::Request> requests_of(const api::CompletionRequest& completio
   return api::prepare(completion, model, id);
 }
 
-template <typename Request>
-std::unique_ptr<api::Answer> answer_to(const Request& request, api::AnswerHead head,
-                                       std::span<const engine::Request> /*requests*/,
-                                       const api::ServedModel& /*model*/) {
-  return api::make_answer(request, std::move(head));
-}
-
-std::unique_ptr<api::Answer> answer_to(const api::CompletionRequest& request, api::AnswerHead head,
-                                       std::span<const engine::Request> requests,
-                                       const api::ServedModel& model) {
-  return api::make_answer(request, std::move(head), api::echoed_prompts(request, requests, model));
-}
-
-// `core` is what the engine request is made of: the request itself or its conversation.
-template <typename Request, typename Core>
-Prepared prepare_generation(const Service& service, const Asked& asked, std::string_view id_prefix,
-                            std::shared_ptr<const Request> request, const Core& core) {
-  const api::ServedModel& model = api::find_model(service.models, core.generation.model);
+// `core` is what the engine request is made of, a part of `request`: the request itself or its
+// conversation. `make_answer` takes the request and a head.
+template <typename Request, typename Core, typename MakeAnswer>
+Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
+                            std::string_view id_prefix, std::shared_ptr<const Request> request,
+                            const Core& core, MakeAnswer make_answer) {
   return prepare(
       {.model = &model,
        .needs_grammar = api::needs_grammar(core),
@@ -102,9 +90,21 @@ Prepared prepare_generation(const Service& service, const Asked& asked, std::str
        .make_requests = [request, &core, &model,
                          id = asked.id] { return requests_of(core, model, id); },
        .make_answer =
-           [request, &model](api::AnswerHead head, std::span<const engine::Request> requests) {
-             return answer_to(*request, std::move(head), requests, model);
+           [request, make_answer](api::AnswerHead head, std::span<const engine::Request> requests) {
+             return make_answer(*request, std::move(head), requests);
            }});
+}
+
+// Of a request that has all that its answer needs.
+template <typename Request, typename Core>
+Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
+                            std::string_view id_prefix, std::shared_ptr<const Request> request,
+                            const Core& core) {
+  return prepare_generation(
+      model, asked, id_prefix, request, core,
+      [](const Request& read, api::AnswerHead head, std::span<const engine::Request>) {
+        return api::make_answer(read, std::move(head));
+      });
 }
 
 // Texts that become vectors.
@@ -151,41 +151,60 @@ Prepared prepare_response(Service& service, const Asked& asked, const api::Json&
       store.put(owner, std::move(response));
     };
   }
-  return prepare(
-      {.model = &model,
-       .needs_grammar = api::needs_grammar(request->chat),
-       .id_prefix = "resp_",
-       .make_requests = [request, &model,
-                         id = asked.id] { return requests_of(request->chat, model, id); },
-       .make_answer =
-           [request, &model, keep](api::AnswerHead head, std::span<const engine::Request>) {
-             return api::make_answer(*request, std::move(head), model.sampling, keep);
-           }});
+  return prepare_generation(model, asked, "resp_", request, request->chat,
+                            [&model, keep](const api::ResponsesRequest& read, api::AnswerHead head,
+                                           std::span<const engine::Request>) {
+                              return api::make_answer(read, std::move(head), model.sampling, keep);
+                            });
+}
+
+Prepared prepare_completion(const Service& service, const Asked& asked, const api::Json& body) {
+  const auto request = shared(api::parse_completion_request(body));
+  const api::ServedModel& model = api::find_model(service.models, request->generation.model);
+  return prepare_generation(model, asked, "cmpl-", request, *request,
+                            [&model](const api::CompletionRequest& read, api::AnswerHead head,
+                                     std::span<const engine::Request> requests) {
+                              return api::make_answer(read, std::move(head),
+                                                      api::echoed_prompts(read, requests, model));
+                            });
+}
+
+Prepared prepare_idle(const api::ServedModel& model, const Asked& asked,
+                      const api::OllamaRequest& request) {
+  if (request.unloads()) {
+    Prepared prepared;
+    prepared.model = &model;
+    prepared.document = api::ollama_unloaded_body(request, answer_head("", model, {}));
+    return prepared;
+  }
+  return run({.model = &model,
+              .id_prefix = "ollama-",
+              .make_requests =
+                  [&] {
+                    std::vector<engine::Request> requests;
+                    requests.push_back(api::prepare_load(model, asked.id));
+                    requests.back().deadline = request.generation().timeout;
+                    return requests;
+                  },
+              .make_answer =
+                  [&](api::AnswerHead head, std::span<const engine::Request>) {
+                    return api::make_answer(request, std::move(head));
+                  }});
 }
 
 Prepared prepare_ollama(const Service& service, const Asked& asked, api::OllamaRequest parsed) {
   const auto request = shared(std::move(parsed));
   const api::ServedModel& model =
       api::find_ollama_model(service.models, request->generation().model);
-  if (request->is_empty) {
-    Prepared prepared;
-    prepared.model = &model;
-    prepared.document = api::ollama_loaded_body(*request, answer_head("", model, {}));
-    return prepared;
-  }
-  return std::visit(
-      [&](const auto& core) {
-        return prepare({.model = &model,
-                        .needs_grammar = api::needs_grammar(core),
-                        .id_prefix = "ollama-",
-                        .make_requests = [request, &core, &model,
-                                          id = asked.id] { return requests_of(core, model, id); },
-                        .make_answer =
-                            [request](api::AnswerHead head, std::span<const engine::Request>) {
-                              return api::make_answer(*request, std::move(head));
-                            }});
-      },
-      request->core);
+  Prepared prepared = request->is_empty
+                          ? prepare_idle(model, asked, *request)
+                          : std::visit(
+                                [&](const auto& core) {
+                                  return prepare_generation(model, asked, "ollama-", request, core);
+                                },
+                                request->core);
+  prepared.keep_loaded = request->keep_alive;
+  return prepared;
 }
 
 Prepared prepare_ollama_show(const Service& service, const api::Json& body) {
@@ -202,7 +221,8 @@ Prepared prepare_body(Service& service, const Asked& asked, const std::string& b
   switch (asked.route) {
     case Route::messages: {
       const auto request = shared(api::parse_anthropic_request(document));
-      return prepare_generation(service, asked, "msg_", request, request->chat);
+      const auto& model = api::find_model(service.models, request->chat.generation.model);
+      return prepare_generation(model, asked, "msg_", request, request->chat);
     }
     case Route::count_tokens:
       return prepare_token_count(service, document);
@@ -224,20 +244,23 @@ Prepared prepare_body(Service& service, const Asked& asked, const std::string& b
       return prepare_document(api::tokenize(document, service.models));
     case Route::detokenize:
       return prepare_document(api::detokenize(document, service.models));
-    case Route::completions: {
-      const auto request = shared(api::parse_completion_request(document));
-      return prepare_generation(service, asked, "cmpl-", request, *request);
-    }
+    case Route::completions:
+      return prepare_completion(service, asked, document);
     default: {
       const auto request = shared(api::parse_chat_request(document));
-      return prepare_generation(service, asked, "chatcmpl-", request, *request);
+      const auto& model = api::find_model(service.models, request->generation.model);
+      return prepare_generation(model, asked, "chatcmpl-", request, *request);
     }
   }
 }
 
 api::ErrorStyle error_style_of(Route route, std::string_view target) {
   if (target.starts_with("/api/")) return api::ErrorStyle::ollama;
-  const bool is_anthropic = route == Route::messages || route == Route::count_tokens;
+  constexpr std::string_view messages = "/v1/messages";
+  const std::string_view behind =
+      target.starts_with(messages) ? target.substr(messages.size()) : std::string_view("-");
+  const bool is_anthropic = route == Route::messages || route == Route::count_tokens ||
+                            behind.empty() || behind[0] == '/' || behind[0] == '?';
   return is_anthropic ? api::ErrorStyle::anthropic : api::ErrorStyle::openai;
 }
 

@@ -20,6 +20,8 @@ struct Prepared {
   std::unique_ptr<api::Answer> answer;
   std::string answer_id;
   std::optional<std::string> document;  // the whole answer, where no engine has to work for it
+  // How long the model is to stay in memory from the end of the request on, where that is asked.
+  std::optional<Clock::Duration> keep_loaded;
   std::function<Prepared()> rest;
 };
 

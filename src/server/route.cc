@@ -3,33 +3,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "api/url_query.h"
+
 namespace ridge::server {
 namespace {
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// Nullopt where an escape is broken.
-std::optional<std::string> percent_decode(std::string_view text) {
-  std::string decoded;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      decoded += text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return std::nullopt;
-    const int high = hex_digit(text[i + 1]);
-    const int low = hex_digit(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    decoded += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return decoded;
-}
 
 constexpr std::string_view reads = "GET, HEAD";
 constexpr std::string_view posts = "POST";
@@ -81,7 +58,7 @@ std::optional<std::string> match(std::string_view form, std::string_view path) {
     return std::nullopt;
   }
   auto argument =
-      percent_decode(path.substr(before.size(), path.size() - before.size() - after.size()));
+      api::percent_decode(path.substr(before.size(), path.size() - before.size() - after.size()));
   if (argument && !after.empty() && argument->find('/') != std::string::npos) return std::nullopt;
   return argument;
 }

@@ -44,7 +44,7 @@ struct Service {
   std::atomic<bool> draining{false};
 
   RunningRequests running_requests;
-  api::ResponseStore responses{options.max_stored_responses, options.max_stored_bytes};
+  api::ResponseStore responses{options.max_stored, options.max_stored_of_key};
 
   std::mutex health_mutex;
   Health health;

@@ -3,6 +3,7 @@
 #include "api/anthropic_answer.h"
 #include "api/anthropic_request.h"
 #include "api/error_body.h"
+#include "api/parted_answer.h"
 #include "events.h"
 #include "refusal.h"
 
@@ -165,8 +166,24 @@ TEST(AnthropicRequest, NamesTheFieldAtFault) {
       {body(R"("output_config":{"format":{"type":"xml"}})"),
        "unsupported output_config.format.type"},
       {body(R"("output_config":{"effort":"huge"})"), "invalid_argument output_config.effort"},
+      {body(R"("n":2)"), "unsupported n"},
+      {body(R"("logprobs":true)"), "unsupported logprobs"},
+      {body(R"("top_logprobs":2)"), "unsupported top_logprobs"},
+      {body(R"("logit_bias":[])"), "invalid_argument logit_bias"},
+      {body(R"("timeout_ms":-1)"), "invalid_argument timeout_ms"},
+      {body(R"("repetition_penalty":0)"), "invalid_argument repetition_penalty"},
   };
   for (const auto& [text, expected] : cases) EXPECT_EQ(refusal(text), expected) << text;
+}
+
+TEST(AnthropicRequest, ReadsWhatOnlyEnginesLikeThisOneKnow) {
+  const auto request = parse(body(R"("repetition_penalty":1.5,"logit_bias":{"3":-1},"min_tokens":1,
+      "timeout_ms":1500,"n":1,"logprobs":false)"));
+  const GenerationFields& fields = request.chat.generation;
+  EXPECT_EQ(fields.repetition_penalty, 1.5);
+  EXPECT_EQ(fields.logit_bias.size(), 1u);
+  EXPECT_EQ(fields.min_tokens, 1);
+  EXPECT_EQ(fields.timeout, std::chrono::milliseconds(1500));
 }
 
 TEST(AnthropicRequest, CountsTokensWithoutMaxTokens) {
@@ -267,7 +284,7 @@ TEST(AnthropicStream, EndsWithAnErrorOfItsOwn) {
   ASSERT_EQ(events.size(), 2u);
   EXPECT_EQ(events[0].first, "error");
   EXPECT_EQ(events[0].second, Json::parse(R"({"type":"error","error":{"type":"overloaded_error",
-                                              "message":"bye"}})"));
+                                              "message":"bye"},"request_id":"r"})"));
   EXPECT_EQ(events[1].second["error"]["type"], "api_error");
   EXPECT_EQ(out.find("secret"), std::string::npos);
   EXPECT_EQ(named_events_of(answer->heartbeat())[0].first, "ping");
@@ -315,15 +332,27 @@ TEST(AnthropicDocument, SaysWhatEndedIt) {
   EXPECT_EQ(says(FinishReason::length, ""), "max_tokens null");
 }
 
+TEST(AnthropicDocument, DoesNotFollowArgumentsWithoutABottom) {
+  const auto nested = [](std::size_t levels) {
+    return R"({"a":)" + std::string(levels, '[') + std::string(levels, ']') + "}";
+  };
+  EXPECT_TRUE(arguments_object(nested(60)).contains("a"));
+  for (const std::size_t levels : {64u, 100'000u}) {
+    const Json kept = arguments_object(nested(levels));
+    EXPECT_EQ(kept["invalid_json"], nested(levels));
+  }
+}
+
 TEST(AnthropicError, HasItsOwnForm) {
   EXPECT_EQ(
       error_body(Error(ErrorCode::invalid_argument, "bad \"x\"", "x"), "r", ErrorStyle::anthropic),
-      R"({"type":"error","error":{"type":"invalid_request_error","message":"bad \"x\""}})");
+      R"({"type":"error","error":{"type":"invalid_request_error","message":"bad \"x\""},"request_id":"r"})");
   EXPECT_EQ(status_of(Error(ErrorCode::unavailable, "m"), ErrorStyle::anthropic), 529);
   EXPECT_EQ(status_of(Error(ErrorCode::unavailable, "m"), ErrorStyle::openai), 503);
   EXPECT_EQ(status_of(Error(ErrorCode::queue_full, "m"), ErrorStyle::anthropic), 429);
-  EXPECT_EQ(error_body(413, "payload_too_large", "large", ErrorStyle::anthropic),
-            R"({"type":"error","error":{"type":"request_too_large","message":"large"}})");
+  EXPECT_EQ(
+      error_body(413, "payload_too_large", "large", "r", ErrorStyle::anthropic),
+      R"({"type":"error","error":{"type":"request_too_large","message":"large"},"request_id":"r"})");
 }
 
 }  // namespace

@@ -209,8 +209,19 @@ TEST(ChatRequest, ReadsToolsAndWhetherToCallThem) {
   EXPECT_EQ(refused("\"maybe\""), "invalid_argument tool_choice");
   EXPECT_EQ(refused(R"({"type":"function","function":{"name":"h"}})"),
             "invalid_argument tool_choice");
-  EXPECT_EQ(refused(R"({"type":"allowed_tools"})"), "unsupported tool_choice.type");
+  EXPECT_EQ(refused(R"({"type":"custom"})"), "unsupported tool_choice.type");
+  EXPECT_EQ(refused(R"({"type":"allowed_tools"})"), "invalid_argument tool_choice.allowed_tools");
   EXPECT_EQ(refusal(body(R"("tool_choice":"required")")), "invalid_argument tool_choice");
+}
+
+TEST(ChatRequest, MayCallOnlyTheToolsThatAreAllowed) {
+  const auto request = parse(body(R"("tools":[{"type":"function","function":{"name":"f"}},
+      {"type":"function","function":{"name":"g"}}],"tool_choice":{"type":"allowed_tools",
+      "allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}})"));
+  EXPECT_TRUE(request.tools.must_call());
+  const auto functions = callable_functions(request.tools);
+  ASSERT_EQ(functions.size(), 1u);
+  EXPECT_EQ(functions[0].name, "g");
 }
 
 TEST(ChatRequest, RefusesBadTools) {

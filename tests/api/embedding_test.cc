@@ -63,7 +63,7 @@ TEST(EmbeddingRequest, RefusesWhatIsWrong) {
   EXPECT_EQ(refusal(R"({"input":"a","pooling":"max"})"), "invalid_argument pooling");
   EXPECT_EQ(refusal(R"({"input":"a","encoding_format":"int8"})"),
             "invalid_argument encoding_format");
-  EXPECT_EQ(refusal(R"({"input":"a","dimensions":64})"), "unsupported dimensions");
+  EXPECT_EQ(refusal(R"({"input":"a","dimensions":0})"), "invalid_argument dimensions");
   EXPECT_EQ(refusal(R"({"input":"a","timeout_ms":0})"), "invalid_argument timeout_ms");
 }
 

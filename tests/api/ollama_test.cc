@@ -75,11 +75,57 @@ TEST(OllamaRequest, AsksNothingToLoadOrUnload) {
   EXPECT_TRUE(parse(Kind::chat, "{}").is_empty);
   EXPECT_FALSE(parse(Kind::generate, R"({"prompt":"a"})").is_empty);
   const auto request = parse(Kind::generate, R"({"keep_alive":0})");
-  EXPECT_TRUE(request.is_empty && request.unloads);
-  const Json body = Json::parse(ollama_loaded_body(request, {.model = "m"}));
+  EXPECT_TRUE(request.unloads());
+  EXPECT_FALSE(parse(Kind::generate, R"({"prompt":"a","keep_alive":0})").unloads());
+  EXPECT_FALSE(parse(Kind::generate, R"({"keep_alive":"5m"})").unloads());
+  const Json body = Json::parse(ollama_unloaded_body(request, {.model = "m"}));
   EXPECT_EQ(body["done_reason"], "unload");
   EXPECT_EQ(body["response"], "");
   EXPECT_EQ(body["done"], true);
+}
+
+TEST(OllamaRequest, KeepsAModelForADuration) {
+  const auto seconds = [](const std::string& keep_alive) {
+    const auto request = parse(Kind::chat, R"({"keep_alive":)" + keep_alive + "}");
+    return std::chrono::duration<double>(request.keep_alive.value()).count();
+  };
+  EXPECT_EQ(seconds("300"), 300);
+  EXPECT_EQ(seconds("0"), 0);
+  EXPECT_EQ(seconds("0.5"), 0.5);
+  EXPECT_LT(seconds("-1"), 0);
+  EXPECT_EQ(seconds("\"5m\""), 300);
+  EXPECT_EQ(seconds("\"1h30m\""), 5400);
+  EXPECT_EQ(seconds("\"1.5h\""), 5400);
+  EXPECT_EQ(seconds("\"250ms\""), 0.25);
+  EXPECT_EQ(seconds("\"0\""), 0);
+  EXPECT_EQ(seconds("\"0s\""), 0);
+  EXPECT_LT(seconds("\"-1s\""), 0);
+  EXPECT_GT(seconds("1e300"), 1e9) << "and no overflow";
+  EXPECT_FALSE(parse(Kind::chat, "{}").keep_alive);
+  for (const char* wrong :
+       {"\"\"", "\"m\"", "\"5 m\"", "\"5d\"", "\"1h-5m\"", "\"nans\"", "\"infs\""}) {
+    EXPECT_EQ(refusal(Kind::chat, R"({"keep_alive":)" + std::string(wrong) + "}"),
+              "invalid_argument keep_alive")
+        << wrong;
+  }
+}
+
+TEST(OllamaRequest, MeansWhatOllamasEngineDoes) {
+  const auto request = parse(Kind::generate, R"({"prompt":"a","logprobs":true,"top_logprobs":2,
+      "timeout_ms":1500,"options":{"seed":-1,"top_p":0,"top_k":40,"repetition_penalty":1.25,
+        "min_tokens":2,"logit_bias":{"3":-1},"ignore_eos":true}})");
+  const GenerationFields& fields = request.generation();
+  EXPECT_FALSE(fields.seed) << "any";
+  EXPECT_FALSE(fields.top_p);
+  EXPECT_EQ(fields.top_k, 1) << "the best token alone";
+  EXPECT_EQ(fields.repetition_penalty, 1.25);
+  EXPECT_EQ(fields.min_tokens, 2);
+  EXPECT_EQ(fields.logit_bias.size(), 1u);
+  EXPECT_TRUE(fields.ignore_eos);
+  EXPECT_EQ(fields.timeout, std::chrono::milliseconds(1500));
+  EXPECT_EQ(chat_of(request).top_logprobs, 2);
+  const auto raw = parse(Kind::generate, R"({"prompt":"a","raw":true,"logprobs":true})");
+  EXPECT_EQ(std::get<CompletionRequest>(raw.core).top_logprobs, 0);
 }
 
 TEST(OllamaRequest, NamesTheFieldAtFault) {
@@ -101,7 +147,15 @@ TEST(OllamaRequest, NamesTheFieldAtFault) {
       {R"({"format":"xml"})", "invalid_argument format"},
       {R"({"think":3})", "invalid_argument think"},
       {R"({"keep_alive":[]})", "invalid_argument keep_alive"},
-      {R"({"logprobs":true})", "unsupported logprobs"},
+      {R"({"keep_alive":"5"})", "invalid_argument keep_alive"},
+      {R"({"top_logprobs":2})", "invalid_argument top_logprobs"},
+      {R"({"logprobs":true,"top_logprobs":21})", "invalid_argument top_logprobs"},
+      {R"({"n":2})", "unsupported n"},
+      {R"({"options":{"n":2}})", "unsupported options.n"},
+      {R"({"options":{"logit_bias":{"x":1}}})", "invalid_argument options.logit_bias"},
+      {R"({"options":{"num_predict":2,"min_tokens":3}})", "invalid_argument options.min_tokens"},
+      {R"({"options":{"top_p":-1}})", "invalid_argument options.top_p"},
+      {R"({"timeout_ms":0})", "invalid_argument timeout_ms"},
       {R"({"tools":[{"function":{}}]})", "invalid_argument tools[0].function.name"},
   };
   for (const auto& [text, expected] : chats) {
@@ -196,6 +250,51 @@ TEST(OllamaStream, IsLinesOfWhichTheLastHasTheFigures) {
       "message":{"role":"assistant","content":""},"done":true,"done_reason":"length",
       "total_duration":10000000,"load_duration":1000000,"prompt_eval_count":5,
       "prompt_eval_duration":2000000,"eval_count":3,"eval_duration":7000000})"));
+}
+
+TEST(OllamaStream, KeepsTheOrderOfTextAndCalls) {
+  const auto answer = make_answer(asked(Kind::chat, true), head);
+  std::string out;
+  Delta delta = text_delta("a");
+  delta.pieces.append(call_delta(0, "f", "{}").pieces);
+  delta.pieces.add_content("b");
+  answer->add(0, delta, out);
+  answer->finish_choice(0, FinishReason::tool_calls, out);
+  answer->finish(usage, out);
+  const auto lines = lines_of(out);
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[0]["message"]["content"], "a");
+  EXPECT_EQ(lines[0]["message"]["tool_calls"].size(), 1u);
+  EXPECT_EQ(lines[1]["message"]["content"], "b");
+}
+
+TEST(OllamaStream, HasLogprobsWhereTheyAreAskedFor) {
+  OllamaRequest request = asked(Kind::generate, true);
+  std::get<ChatRequest>(request.core).top_logprobs = 0;
+  const auto answer = make_answer(request, head);
+  std::string out;
+  Delta delta = text_delta("a");
+  delta.tokens.push_back({.picked = {.token = 1, .logprob = -0.5f, .bytes = "a"}, .top = {}});
+  answer->add(0, delta, out);
+  answer->finish_choice(0, FinishReason::stop, out);
+  answer->finish(usage, out);
+  const auto lines = lines_of(out);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0]["logprobs"], Json::parse(R"([{"token":"a","logprob":-0.5,"bytes":[97],
+      "top_logprobs":[]}])"));
+  EXPECT_FALSE(lines[1].contains("logprobs"));
+}
+
+TEST(OllamaDocument, SaysThatAModelIsLoaded) {
+  const auto answer = make_answer(parse(Kind::chat, "{}"), head);
+  EXPECT_FALSE(answer->streams());
+  std::string out;
+  answer->add_embedding(0, {1, 2});
+  answer->finish(usage, out);
+  const Json body = Json::parse(out);
+  EXPECT_EQ(body["done_reason"], "load");
+  EXPECT_EQ(body["message"]["content"], "");
+  EXPECT_EQ(body["load_duration"], 1'000'000);
 }
 
 TEST(OllamaStream, EndsWithAnErrorOfItsOwn) {

@@ -3,6 +3,7 @@
 
 #include "api/responses_answer.h"
 #include "api/responses_request.h"
+#include "api/stored_response.h"
 #include "events.h"
 #include "refusal.h"
 
@@ -90,8 +91,7 @@ TEST(ResponsesRequest, GoesOnFromAnEarlierResponse) {
       {"role":"user","content":"a"},{"role":"assistant","content":"b"},
       {"role":"user","content":"c"}])"));
   EXPECT_EQ(request.input.size(), 1u) << "only what this request brought";
-  EXPECT_EQ(refusal(with(R"("previous_response_id":"resp_1")")),
-            "invalid_argument previous_response_id");
+  EXPECT_EQ(refusal(with(R"("previous_response_id":"resp_1")")), "not_found previous_response_id");
 }
 
 TEST(ResponsesRequest, NamesTheFieldAtFault) {
@@ -121,20 +121,83 @@ TEST(ResponsesRequest, NamesTheFieldAtFault) {
       {with(R"("conversation":"c")"), "unsupported conversation"},
       {with(R"("prompt":{"id":"p"})"), "unsupported prompt"},
       {with(R"("truncation":"auto")"), "unsupported truncation"},
-      {with(R"("top_logprobs":2)"), "unsupported top_logprobs"},
-      {with(R"("include":["message.output_text.logprobs"])"), "unsupported include"},
+      {with(R"("top_logprobs":21)"), "invalid_argument top_logprobs"},
+      {with(R"("n":2)"), "unsupported n"},
+      {with(R"("max_output_tokens":2,"min_tokens":3)"), "invalid_argument min_tokens"},
+      {with(R"("logit_bias":{"x":1})"), "invalid_argument logit_bias"},
+      {with(R"("timeout_ms":0)"), "invalid_argument timeout_ms"},
+      {input(R"([{"role":"user","content":"a","status":"done"}])"),
+       "invalid_argument input[0].status"},
       {with(R"("tools":[{"type":"web_search"}])"), "unsupported tools[0].type"},
       {with(R"("tools":[{"type":"function"}])"), "invalid_argument tools[0].name"},
       {with(R"("tools":[{"type":"function","name":"f","parameters":7}])"),
        "invalid_argument tools[0].parameters"},
       {with(R"("tool_choice":"required")"), "invalid_argument tool_choice"},
       {with(R"("tool_choice":{"type":"mcp"})"), "unsupported tool_choice.type"},
+      {with(R"("tool_choice":{"type":"allowed_tools"})"), "invalid_argument tool_choice.mode"},
+      {with(R"("tool_choice":{"type":"allowed_tools","mode":"auto","tools":[]})"),
+       "invalid_argument tool_choice.tools"},
+      {with(R"("tool_choice":{"type":"allowed_tools","mode":"any","tools":[]})"),
+       "invalid_argument tool_choice.mode"},
+      {with(R"("tools":[{"type":"function","name":"f"}],"tool_choice":{"type":"allowed_tools",
+          "mode":"auto","tools":[{"type":"function","name":"g"}]})"),
+       "invalid_argument tool_choice"},
       {with(R"("text":{"format":{"type":"xml"}})"), "invalid_argument text.format.type"},
       {with(R"("text":{"format":{"type":"json_schema"}})"), "invalid_argument text.format.schema"},
       {with(R"("reasoning":{"effort":"huge"})"), "invalid_argument reasoning.effort"},
       {with(R"("metadata":{"a":1})"), "invalid_argument metadata.a"},
   };
   for (const auto& [text, expected] : cases) EXPECT_EQ(refusal(text), expected) << text;
+}
+
+TEST(ResponsesRequest, ReadsWhatOnlyEnginesLikeThisOneKnow) {
+  const auto request = parse(with(R"("repetition_penalty":1.5,"logit_bias":{"3":-1},"min_tokens":2,
+      "ignore_eos":true,"timeout_ms":1500,"n":1,"instructions":"")"));
+  const GenerationFields& fields = request.chat.generation;
+  EXPECT_EQ(fields.repetition_penalty, 1.5);
+  ASSERT_EQ(fields.logit_bias.size(), 1u);
+  EXPECT_EQ(fields.min_tokens, 2);
+  EXPECT_TRUE(fields.ignore_eos);
+  EXPECT_EQ(fields.timeout, std::chrono::milliseconds(1500));
+  EXPECT_EQ(request.chat.messages.size(), 1u) << "empty instructions are none";
+}
+
+TEST(ResponsesRequest, AsksForLogprobsInTwoWays) {
+  const auto top = [](const std::string& more) { return parse(with(more)).chat.top_logprobs; };
+  EXPECT_EQ(top(R"("store":true)"), -1);
+  EXPECT_EQ(top(R"("include":["message.output_text.logprobs"])"), 0);
+  EXPECT_EQ(top(R"("include":["message.output_text.logprobs"],"top_logprobs":3)"), 3);
+  EXPECT_EQ(top(R"("top_logprobs":2)"), 2);
+  EXPECT_EQ(top(R"("top_logprobs":0,"include":["reasoning.encrypted_content"])"), -1);
+}
+
+TEST(ResponsesRequest, MayCallOnlyTheToolsThatAreAllowed) {
+  const auto tools = [](const std::string& mode) {
+    return parse(with(R"("tools":[{"type":"function","name":"f"},{"type":"function","name":"g"},
+        {"type":"function","name":"h"}],"tool_choice":{"type":"allowed_tools","mode":")" +
+                      mode + R"(","tools":[{"type":"function","name":"h"},
+        {"type":"function","name":"f"}]})"))
+        .chat.tools;
+  };
+  const auto functions = callable_functions(tools("auto"));
+  ASSERT_EQ(functions.size(), 2u);
+  EXPECT_EQ(functions[0].name, "f");
+  EXPECT_EQ(functions[1].name, "h");
+  EXPECT_EQ(tools("auto").tools.size(), 3u)
+      << "the prompt names all, so that it stays in the cache";
+  EXPECT_FALSE(tools("auto").must_call());
+  EXPECT_TRUE(tools("required").must_call());
+}
+
+TEST(ResponsesRequest, KeepsIdsAndStatesOfItsItems) {
+  const auto request = parse(input(R"([{"role":"user","content":"a","id":"mine"},
+      {"role":"assistant","content":"b","id":"mine","status":"incomplete"}])"));
+  ASSERT_EQ(request.input.size(), 2u);
+  const Json first = Json::parse(request.input[0]), second = Json::parse(request.input[1]);
+  EXPECT_EQ(first["id"], "mine");
+  EXPECT_EQ(first["status"], "completed");
+  EXPECT_NE(second["id"], "mine") << "a page could not begin behind it";
+  EXPECT_EQ(second["status"], "incomplete");
 }
 
 TEST(ResponsesRequest, ListsItsInputInPages) {
@@ -150,8 +213,9 @@ TEST(ResponsesRequest, ListsItsInputInPages) {
   EXPECT_EQ(ids("order=asc&limit=2"), "i0 i1 more");
   EXPECT_EQ(ids("limit=2&after=i1&order=asc"), "i2 i3 more");
   EXPECT_EQ(ids("after=i4&order=asc"), "end");
-  for (const char* query :
-       {"limit=0", "limit=101", "limit=x", "limit=99999999999999999999", "order=up", "after=i9"}) {
+  EXPECT_EQ(ids("after=%694&order=asc"), "end") << "as a browser may escape it";
+  for (const char* query : {"limit=0", "limit=101", "limit=x", "limit=99999999999999999999",
+                            "order=up", "after=i9", "after=%4", "limit=%zz"}) {
     EXPECT_NE(refusal_of([&] { input_items_body(stored, query); }), "") << query;
   }
 }
@@ -249,6 +313,80 @@ TEST(ResponsesStream, EndsAsFailed) {
   EXPECT_EQ(out.find("secret"), std::string::npos);
 }
 
+TEST(ResponsesStream, KeepsWhatFailed) {
+  std::vector<StoredResponse> kept;
+  const auto answer =
+      make_answer(parse(R"({"input":"hi","stream":true})"), head, {},
+                  [&](StoredResponse&& response) { kept.push_back(std::move(response)); });
+  std::string out;
+  answer->begin(out);
+  answer->add(0, text_delta("a"), out);
+  answer->fail(Error(ErrorCode::internal, "/secret"), "r", out);
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_EQ(Json::parse(kept[0].body), named_events_of(out).back().second["response"]);
+  EXPECT_EQ(Json::parse(kept[0].conversation).size(), 1u) << "half an answer is not gone on from";
+}
+
+Delta with_token(Delta delta, std::string bytes) {
+  delta.tokens.push_back({.picked = {.token = 1, .logprob = -0.5f, .bytes = std::move(bytes)},
+                          .top = {{.token = 2, .logprob = -0.25f, .bytes = "z"}}});
+  return delta;
+}
+
+// Their shape is the openai package's ResponseTextDeltaEvent and ResponseOutputText.
+TEST(ResponsesStream, HasTheLogprobsOfItsText) {
+  const auto answer =
+      make_answer(parse(R"({"input":"hi","stream":true,"top_logprobs":1})"), head, {}, {});
+  std::string out;
+  answer->begin(out);
+  answer->add(0, with_token(text_delta("", "hm"), "hm"), out);
+  answer->add(0, with_token(text_delta("a"), "a"), out);
+  answer->add(0, with_token(text_delta("b"), "b"), out);
+  answer->finish_choice(0, FinishReason::stop, out);
+  answer->finish(usage, out);
+  const Json one = Json::parse(R"([{"token":"a","logprob":-0.5,"bytes":[97],
+      "top_logprobs":[{"token":"z","logprob":-0.25,"bytes":[122]}]}])");
+  const auto events = named_events_of(out);
+  std::vector<Json> deltas;
+  for (const auto& [name, data] : events) {
+    if (name == "response.output_text.delta") deltas.push_back(data["logprobs"]);
+  }
+  ASSERT_EQ(deltas.size(), 2u);
+  EXPECT_EQ(deltas[0], one);
+  const Json& text = events.back().second["response"]["output"][1]["content"][0];
+  ASSERT_EQ(text["logprobs"].size(), 2u) << "those of the thoughts are left out";
+  EXPECT_EQ(text["logprobs"][0], one[0]);
+  EXPECT_EQ(text["logprobs"][1]["token"], "b");
+}
+
+// A client that asks for the events of a response sees them as they were, but for how the text was
+// cut.
+TEST(StoredResponse, IsStreamedAgain) {
+  std::vector<StoredResponse> kept;
+  const auto answer =
+      make_answer(parse(R"({"input":"hi","stream":true})"), head, {},
+                  [&](StoredResponse&& response) { kept.push_back(std::move(response)); });
+  std::string out;
+  answer->begin(out);
+  answer->add(0, text_delta("a", "hm"), out);
+  answer->add(0, call_delta(0, "f", "{}"), out);
+  answer->finish_choice(0, FinishReason::length, out);
+  answer->finish(usage, out);
+  ASSERT_EQ(kept.size(), 1u);
+  const auto again = response_body(kept[0], "stream=true");
+  EXPECT_EQ(again.content_type, event_stream_type);
+  EXPECT_EQ(again.text, out);
+  EXPECT_EQ(response_body(kept[0], "").text, kept[0].body);
+  EXPECT_EQ(response_body(kept[0], "stream=false").content_type, "application/json");
+  const auto events = named_events_of(out);
+  const auto rest = named_events_of(response_body(kept[0], "stream=true&starting_after=3").text);
+  ASSERT_EQ(rest.size(), events.size() - 4);
+  EXPECT_EQ(rest.front(), events[4]);
+  for (const char* query : {"stream=yes", "stream=true&starting_after=x"}) {
+    EXPECT_NE(refusal_of([&] { response_body(kept[0], query); }), "") << query;
+  }
+}
+
 TEST(ResponsesDocument, HoldsItsOutput) {
   const auto answer = make_answer(parse(R"({"input":"hi"})"), head, {.temperature = 0.6f}, {});
   EXPECT_FALSE(answer->streams());
@@ -266,49 +404,6 @@ TEST(ResponsesDocument, HoldsItsOutput) {
   EXPECT_FLOAT_EQ(body["temperature"].get<float>(), 0.6f);
   EXPECT_EQ(body["output"][0]["content"][0], Json::parse(R"({"type":"output_text","text":"a",
       "annotations":[],"logprobs":[]})"));
-}
-
-StoredResponse stored(const std::string& id, std::size_t bytes = 0) {
-  return {id, std::string(bytes, 'x'), {}, "[]"};
-}
-
-TEST(ResponseStore, KeepsEachForItsOwnerOnly) {
-  ResponseStore store(10, 1 << 20);
-  store.put("a", stored("1"));
-  EXPECT_TRUE(store.find("a", "1"));
-  EXPECT_FALSE(store.find("b", "1"));
-  EXPECT_FALSE(store.find("", "1"));
-  EXPECT_FALSE(store.erase("b", "1"));
-  EXPECT_TRUE(store.erase("a", "1"));
-  EXPECT_FALSE(store.erase("a", "1"));
-  EXPECT_EQ(store.size(), 0u);
-  EXPECT_EQ(store.bytes(), 0u);
-}
-
-TEST(ResponseStore, ForgetsWhatWasNotUsedForLongest) {
-  ResponseStore store(2, 1 << 20);
-  store.put("a", stored("1"));
-  store.put("a", stored("2"));
-  store.find("a", "1");
-  store.put("a", stored("3"));
-  EXPECT_TRUE(store.find("a", "1"));
-  EXPECT_FALSE(store.find("a", "2"));
-  EXPECT_TRUE(store.find("a", "3"));
-}
-
-TEST(ResponseStore, KeepsWithinItsBytesAndSparesThoseWhoKeepLittle) {
-  ResponseStore store(1000, 10'000);
-  store.put("small", stored("1", 100));
-  for (int i = 0; i < 50; ++i) {
-    store.put("large", stored(std::to_string(i), 3000));
-    EXPECT_LE(store.bytes(), 10'000u);
-  }
-  EXPECT_TRUE(store.find("small", "1"));
-  EXPECT_TRUE(store.find("large", "49"));
-  EXPECT_FALSE(store.find("large", "0"));
-  store.put("large", stored("huge", 20'000));
-  EXPECT_FALSE(store.find("large", "huge"));
-  EXPECT_TRUE(store.find("large", "49")) << "what cannot be kept pushes nothing out";
 }
 
 }  // namespace

@@ -146,6 +146,44 @@ TEST_F(ResidentEngineTest, AnUnusedModelGoesToSleep) {
   EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
 }
 
+TEST_F(ResidentEngineTest, AModelThatIsNotToStayIsUnloadedOnce) {
+  Residency residency({}, clock);
+  Model a(residency, 10);
+  Model b(residency, 10);
+  for (Model* model : {&a, &b}) {
+    model->answer();
+    model->engine->keep_loaded(0ms);
+    EXPECT_TRUE(Model::eventually([&] { return model->awake == 0; }));
+    if (model == &a) a.answer();
+  }
+  EXPECT_EQ(a.awake, 1) << "it was looked at since, and is kept as before";
+  EXPECT_EQ(a.loads, 2);
+}
+
+TEST_F(ResidentEngineTest, AModelThatIsToStayOutlastsTheOthers) {
+  Residency residency({.sleep_after = 1ms}, clock);
+  Model stays(residency, 10);
+  stays.engine->keep_loaded(-1s);
+  stays.answer();
+  Model goes(residency, 10);
+  goes.answer();
+  EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+  EXPECT_EQ(stays.awake, 1);
+  stays.engine->keep_loaded(1ms);
+  EXPECT_TRUE(Model::eventually([&] { return stays.awake == 0; }));
+}
+
+TEST_F(ResidentEngineTest, AModelAtWorkIsUnloadedOnlyThen) {
+  Residency residency({}, clock);
+  Model model(residency, 10);
+  model.is_slow = true;
+  auto at_work = model.ask(/*max_tokens=*/50);
+  ASSERT_TRUE(Model::eventually([&] { return model.awake == 1; }));
+  model.engine->keep_loaded(0ms);
+  EXPECT_EQ(at_work.get().usage.completion_tokens, 50);
+  EXPECT_TRUE(Model::eventually([&] { return model.awake == 0; }));
+}
+
 TEST_F(ResidentEngineTest, WhoeverWaitsIsToldWhenLoadingFails) {
   Residency residency({}, clock);
   Model model(residency, 10);

@@ -154,6 +154,8 @@ def test_errors_are_anthropics(serve, connect):
     with pytest.raises(anthropic.NotFoundError) as missing:
         client.messages.create(model="none", max_tokens=1, messages=ASK)
     assert missing.value.body["error"]["type"] == "not_found_error"
+    assert missing.value.request_id == missing.value.body["request_id"]
+    assert client.messages.create(model="tiny", max_tokens=1, messages=ASK)._request_id
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
     with pytest.raises(anthropic.BadRequestError) as refused:
         client.messages.create(model="tiny", max_tokens=1, messages=[{"role": "user", "content": [image]}])

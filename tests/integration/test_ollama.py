@@ -138,6 +138,17 @@ def test_an_empty_request_loads(connect):
     assert connect("hermes").chat("tiny", keep_alive=0).done_reason == "unload"
 
 
+def test_logprobs_stand_beside_the_text(connect):
+    for stream in (False, True):
+        answer = connect("hermes").chat(
+            "tiny", ASK, options={**options(1, 6), "ignore_eos": True}, stream=stream, logprobs=True, top_logprobs=2
+        )
+        parts = list(answer) if stream else [answer]
+        logprobs = [token for part in parts for token in part.logprobs or []]
+        assert len(logprobs) == 6
+        assert all(len(token.top_logprobs) == 2 for token in logprobs)
+
+
 def test_errors_are_ollamas(serve, connect):
     client = connect("hermes")
     with pytest.raises(ollama.ResponseError) as missing:

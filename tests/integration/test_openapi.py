@@ -34,14 +34,32 @@ EXAMPLES = [
     ("/v1/responses", {"input": "Hi", "max_output_tokens": 2, "store": False}),
     ("/api/chat", {"messages": [{"role": "user", "content": "Hi"}], "stream": False, "options": {"num_predict": 2}}),
     ("/api/generate", {"prompt": "Hi", "stream": False, "options": {"num_predict": 2}}),
+    ("/api/chat", {"stream": False, "logprobs": True, "top_logprobs": 1, "messages": [{"role": "user", "content": "Hi"}],
+                   "options": {"num_predict": 1, "logit_bias": {"3": -1}, "min_tokens": 1}}),
+    ("/api/chat", {"keep_alive": "5m"}),
+    ("/api/generate", {"keep_alive": 0}),
     ("/api/show", {}),
 ]
 READ = ["/health", "/v1/health/live", "/v1/health/ready", "/v1/models", f"/v1/models/{MODEL}", "/tokenizer_info",
         "/api/tags", "/api/version"]  # fmt: skip
 
 
+def closed(part):
+    """The same, but an object has no members that are not described, where any are."""
+    if isinstance(part, list):
+        return [closed(value) for value in part]
+    if not isinstance(part, dict):
+        return part
+    part = {key: closed(value) for key, value in part.items()}
+    return {**part, "additionalProperties": False} if "properties" in part and "type" in part else part
+
+
 def check(document, schema, value):
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+def check_answer(document, schema, value):
+    check(closed(document), closed(schema), value)
 
 
 def schema_of(part):
@@ -55,7 +73,7 @@ def test_requests_and_answers_are_as_described(server, document, path, body):
     check(document, schema_of(operation["requestBody"]), body)
     status, answer = server.post_json(path, body)
     assert status == 200, answer
-    check(document, schema_of(operation["responses"]["200"]), answer)
+    check_answer(document, schema_of(operation["responses"]["200"]), answer)
 
 
 @pytest.mark.parametrize("path", READ)
@@ -63,7 +81,7 @@ def test_what_is_read_is_as_described(server, document, path):
     described = "/v1/models/{id}" if path.startswith("/v1/models/") else path
     status, _, body = server.request("GET", path)
     assert status == 200
-    check(document, schema_of(document["paths"][described]["get"]["responses"]["200"]), json.loads(body))
+    check_answer(document, schema_of(document["paths"][described]["get"]["responses"]["200"]), json.loads(body))
 
 
 def test_refusals_are_as_described(server, document):
@@ -73,4 +91,35 @@ def test_refusals_are_as_described(server, document):
         refused = document["paths"][path]["post"]["responses"]["4XX"]
         if "$ref" in refused:
             refused = document["components"]["responses"][refused["$ref"].split("/")[-1]]
-        check(document, schema_of(refused), answer)
+        check_answer(document, schema_of(refused), answer)
+
+
+def test_headers_are_as_described(server, document):
+    """Those of each answer are named, and those that are named for good ones are there."""
+    for path, body in EXAMPLES[:1] + [("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2})]:
+        described = document["paths"][path]["post"]["responses"]["200"]["headers"]
+        status, headers, _ = server.request("POST", path, json.dumps({"model": MODEL, **body}))
+        assert status == 200
+        for name in described:
+            assert name in headers, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("scheme", [{"Authorization": "Bearer a"}, {"x-api-key": "a"}, {}])
+def test_keys_are_as_described(server, document, scheme):
+    assert document["security"] == [{}, {"bearer": []}, {"key": []}]
+    kinds = document["components"]["securitySchemes"]
+    assert (kinds["bearer"]["scheme"], kinds["key"]["name"]) == ("bearer", "x-api-key")
+    status, _, _ = server.request("GET", "/v1/models", headers=scheme)
+    assert status == 200
+
+
+def test_stored_responses_are_as_described(server, document):
+    body = {"model": MODEL, "input": "Hi", "max_output_tokens": 2, "top_logprobs": 2}
+    status, made = server.post_json("/v1/responses", body)
+    assert status == 200, made
+    assert made["output"][0]["content"][0]["logprobs"], "or nothing is judged"
+    for path in ("/v1/responses/{id}", "/v1/responses/{id}/input_items"):
+        status, _, answer = server.request("GET", path.replace("{id}", made["id"]))
+        assert status == 200
+        described = document["paths"][path]["get"]["responses"]["200"]
+        check_answer(document, schema_of(described), json.loads(answer))

@@ -125,7 +125,7 @@ def test_what_is_stored_is_its_owners_only(connect):
             attempt()
     with pytest.raises(openai.BadRequestError) as refused:
         ask(other, 1, previous_response_id=response.id)
-    assert refused.value.param == "previous_response_id"
+    assert (refused.value.param, refused.value.code) == ("previous_response_id", "previous_response_not_found")
     longer = ask(mine, 1, input="And then?", previous_response_id=response.id, max_output_tokens=5)
     assert longer.usage.input_tokens > response.usage.input_tokens
     mine.responses.delete(response.id)
@@ -136,11 +136,47 @@ def test_what_is_stored_is_its_owners_only(connect):
         mine.responses.retrieve(unstored.id)
 
 
+def test_a_stored_response_is_streamed_again(connect):
+    client = connect("deepseek")
+    response = ask(client, 1, max_output_tokens=20, extra_body={"thinking_budget": 4, "ignore_eos": True})
+    events = list(client.responses.retrieve(response.id, stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[0].type == "response.created" and events[0].response.output == []
+    assert visible(events[-1].response) == visible(response)
+    texts = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(texts) == response.output_text != ""
+    rest = list(client.responses.retrieve(response.id, stream=True, starting_after=2))
+    assert [event.sequence_number for event in rest] == list(range(3, len(events)))
+
+
+def test_logprobs_are_those_of_the_text(connect):
+    wanted = {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "extra_body": {"ignore_eos": True}}
+    for stream in (False, True):
+        response = ask(connect("hermes"), 1, stream, max_output_tokens=8, **wanted)
+        (message,) = response.output
+        logprobs = message.content[0].logprobs
+        assert len(logprobs) == 8
+        for token in logprobs:
+            assert token.logprob <= 0 and len(token.top_logprobs) == 2
+            assert token.top_logprobs[0].logprob >= token.top_logprobs[1].logprob
+
+
+def test_some_of_the_tools_may_be_allowed(connect):
+    other, options = {**WEATHER, "name": "get_time"}, {"parallel_tool_calls": False, "extra_body": {"thinking_budget": 4}}
+    for seed in SEEDS:
+        response = ask(
+            connect("hermes"), seed, seed % 2 == 0, tools=[other, WEATHER], **options,
+            tool_choice={"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get_weather"}]},
+        )  # fmt: skip
+        assert [item.name for item in response.output if item.type == "function_call"] == ["get_weather"]
+
+
 def test_what_cannot_be_done_is_refused_by_name(serve):
     server = serve("hermes")
     for body, param in (
         ({}, "input"),
         ({"input": "a", "background": True}, "background"),
+        ({"input": "a", "n": 2}, "n"),
         ({"input": "a", "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": "word " * 9000}, "input"),
     ):

@@ -70,6 +70,12 @@ TEST(AnswerQueue, JoinsThePiecesOfACall) {
   EXPECT_EQ(calls[1].arguments, "{}");
 }
 
+Delta said(std::string content) {
+  Delta delta;
+  delta.pieces.add_content(content);
+  return delta;
+}
+
 Delta call(int index, std::string name, std::string arguments) {
   Delta delta;
   delta.pieces.add_call({index, !name.empty(), std::move(name), std::move(arguments)});
@@ -79,14 +85,14 @@ Delta call(int index, std::string name, std::string arguments) {
 // What the engine says in many deltas, of which a slow client takes some together.
 std::vector<Delta> calls_between_texts() {
   std::vector<Delta> deltas;
-  deltas.push_back(text("a"));
+  deltas.push_back(said("a"));
   deltas.push_back(call(0, "f", "{"));
   deltas.push_back(call(0, "", "}"));
-  deltas.push_back(text("b"));
-  deltas.push_back(text("c"));
+  deltas.push_back(said("b"));
+  deltas.push_back(said("c"));
   deltas.push_back(call(1, "g", ""));
   deltas.push_back(call(2, "h", "{}"));
-  deltas.push_back(text("d"));
+  deltas.push_back(said("d"));
   return deltas;
 }
 
@@ -127,8 +133,22 @@ TEST(AnswerQueue, JoinsTextOnlyWithWhatItFollows) {
   const auto events = counted.queue.take();
   ASSERT_EQ(events.size(), 2u) << "a delta has its reasoning in front of all else";
   EXPECT_EQ(events[0].delta.pieces.size(), 6u);
-  EXPECT_EQ(events[0].delta.token_count, 4);
   EXPECT_EQ(events[1].delta.reasoning, "hm");
+}
+
+TEST(AnswerQueue, KeepsTokensWithWhatTheySay) {
+  Counted counted;
+  Delta thought = text("");
+  thought.reasoning = "hm";
+  counted.queue.push_delta(0, std::move(thought));
+  counted.queue.push_delta(0, text("a"));
+  counted.queue.push_delta(0, text("b"));
+  Delta made = call(0, "f", "{}");
+  made.tokens.resize(1);
+  counted.queue.push_delta(0, std::move(made));
+  std::vector<std::size_t> tokens;
+  for (const AnswerEvent& event : counted.queue.take()) tokens.push_back(event.delta.tokens.size());
+  EXPECT_EQ(tokens, (std::vector<std::size_t>{1, 2, 1})) << "of a thought, a text and a call";
 }
 
 TEST(AnswerQueue, KeepsTextBeforeTheEndOfItsChoice) {
@@ -148,10 +168,9 @@ TEST(AnswerQueue, KeepsTextBeforeTheEndOfItsChoice) {
 }
 
 TEST(AnswerQueue, KeepsAPromptApartFromTheTextBehindIt) {
-  Counted counted(1, 1000);
+  Counted counted;
   AnswerQueue& queue = counted.queue;
   queue.push_prompt(0, std::vector<engine::TokenInfo>(1000));
-  EXPECT_FALSE(queue.overflowed()) << "a prompt is bounded by the context";
   queue.push_delta(0, text("a"));
   queue.push_delta(0, text("b"));
   queue.push_embedding(1, {1, 2});
@@ -183,6 +202,26 @@ TEST(AnswerQueue, BoundsWhatAClientLeavesBehind) {
   for (int i = 0; i < 100'000; ++i) queue.push_delta(0, text("some text"));
   EXPECT_TRUE(queue.overflowed());
   EXPECT_LT(queue.take().at(0).delta.pieces.content().size(), 10'000u);
+}
+
+TEST(AnswerQueue, CountsPromptsAndVectors) {
+  Counted prompts(1, 100'000);
+  std::vector<engine::TokenInfo> tokens(10);
+  for (engine::TokenInfo& token : tokens) token.top.resize(100);
+  EXPECT_EQ(prompts.queue.bytes(), 0u);
+  prompts.queue.push_prompt(0, std::vector(tokens));
+  EXPECT_GE(prompts.queue.bytes(), 1000 * sizeof(engine::TokenLogprob));
+  EXPECT_FALSE(prompts.queue.overflowed());
+  for (int i = 0; i < 9; ++i) prompts.queue.push_prompt(0, std::vector(tokens));
+  EXPECT_TRUE(prompts.queue.overflowed());
+  Counted vectors(1, 1000, /*wake_for_text=*/false);
+  vectors.queue.push_embedding(0, std::vector<float>(200));
+  EXPECT_EQ(vectors.queue.bytes(), 800u);
+  vectors.queue.push_embedding(1, std::vector<float>(200));
+  EXPECT_TRUE(vectors.queue.overflowed());
+  EXPECT_EQ(vectors.wakes, 1) << "who waits for the end alone must cancel";
+  EXPECT_EQ(vectors.queue.take().size(), 1u);
+  EXPECT_EQ(vectors.queue.bytes(), 0u);
 }
 
 TEST(AnswerQueue, WakesForTheEndAloneWhereNobodyWantsTheText) {

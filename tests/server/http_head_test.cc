@@ -42,6 +42,9 @@ TEST(HttpHead, FindsTheKeyInEitherHeader) {
   EXPECT_EQ(caller_key("Basic abc", "x"), "Basic abc");
   EXPECT_EQ(caller_key("Bear", ""), "Bear");
   EXPECT_EQ(caller_key("", ""), "");
+  EXPECT_EQ(caller_key("Bearer ", "abc"), "abc") << "clients send it so where they have no token";
+  EXPECT_EQ(caller_key("Bearer", "abc"), "abc");
+  EXPECT_EQ(caller_key("Bearers abc", "x"), "Bearers abc");
 }
 
 }  // namespace

@@ -75,6 +75,12 @@ class RawClient {
     return true;
   }
 
+  // Whether anything has come that was not received yet, without waiting.
+  bool has_news() {
+    pollfd ready{socket_, POLLIN, 0};
+    return ::poll(&ready, 1, 0) > 0;
+  }
+
   // Whether `text` came, without taking it.
   bool wait_for(std::string_view text) {
     while (buffer_.find(text) == std::string::npos) {

@@ -1,7 +1,11 @@
 #include "scripted_engine.h"
 
+#include <gtest/gtest.h>
+
 #include <chrono>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "base/error.h"
 #include "format/gguf.h"
@@ -41,6 +45,15 @@ void ScriptedEngine::Part::think(std::string reasoning, int choice) {
   listener_.on_delta(std::move(delta));
 }
 
+void ScriptedEngine::Part::call(int index, std::string name, std::string arguments) {
+  engine::Delta delta;
+  const bool begins = !name.empty();
+  delta.pieces.add_call({index, begins, std::move(name), std::move(arguments)});
+  delta.token_count = 1;
+  ++usage_.completion_tokens;
+  listener_.on_delta(std::move(delta));
+}
+
 void ScriptedEngine::Part::embed(std::vector<float> embedding) {
   listener_.on_embedding(std::move(embedding));
 }
@@ -74,6 +87,8 @@ ScriptedEngine::ScriptedEngine(Script script) : script_(std::move(script)) {
   info_.name = "scripted";
   info_.context_tokens = 1000;
   info_.vocab_size = 1000;
+  info_.hidden_size = 2;
+  info_.quantization = "Q4_K_M";
   const auto file = format::GgufFile::open(std::filesystem::path(RIDGE_SOURCE_DIR) /
                                            "tests/goldens/llama-f32.gguf");
   tokenizer_ = text::Tokenizer::from_gguf(file);
@@ -85,12 +100,23 @@ ScriptedEngine::ScriptedEngine(Script script) : script_(std::move(script)) {
 
 ScriptedEngine::~ScriptedEngine() { drain(0s); }
 
-const text::Tokenizer& ScriptedEngine::tokenizer() const { return *tokenizer_; }
+const text::Tokenizer& ScriptedEngine::tokenizer() const {
+  std::unique_lock lock(mutex_);
+  if (holds_text_work_) {
+    holds_somebody_ = true;
+    changed_.notify_all();
+    changed_.wait_for(lock, 10s, [&] { return !holds_text_work_; });
+  }
+  return *tokenizer_;
+}
 const text::ChatTemplate& ScriptedEngine::chat_template() const { return *chat_template_; }
 
 engine::RequestId ScriptedEngine::submit(engine::Request request,
                                          engine::RequestListener listener) {
-  if (refuses_) throw Error(ErrorCode::queue_full, "256 requests wait already; try again later");
+  if (refuses_) {
+    ++refused_;
+    throw Error(ErrorCode::queue_full, "256 requests wait already; try again later");
+  }
   std::lock_guard lock(mutex_);
   if (draining_) throw Error(ErrorCode::unavailable, "the engine is shutting down");
   const uint64_t id = next_id_++;
@@ -138,6 +164,16 @@ void ScriptedEngine::end_thinking(engine::RequestId id) {
   changed_.notify_all();
 }
 
+void ScriptedEngine::keep_loaded(Clock::Duration unused_for) {
+  std::lock_guard lock(mutex_);
+  kept_for_ = unused_for;
+}
+
+std::optional<Clock::Duration> ScriptedEngine::kept_for() const {
+  std::lock_guard lock(mutex_);
+  return kept_for_;
+}
+
 engine::EngineStats ScriptedEngine::stats() const {
   std::lock_guard lock(mutex_);
   engine::EngineStats stats;
@@ -158,6 +194,35 @@ void ScriptedEngine::drain(Clock::Duration deadline) {
     changed_.notify_all();
     threads.swap(threads_);
   }
+}
+
+void ScriptedEngine::hold_text_work(bool holds) {
+  std::lock_guard lock(mutex_);
+  holds_text_work_ = holds;
+  holds_somebody_ = false;
+  changed_.notify_all();
+}
+
+void ScriptedEngine::forget_special_tokens() {
+  std::ifstream file(std::filesystem::path(RIDGE_SOURCE_DIR) / "tests/goldens/llama-f32.gguf",
+                     std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(file), {});
+  // A key that nobody knows is as good as none.
+  constexpr std::string_view prefix = "tokenizer.ggml.";
+  char other = 'x';
+  for (const char* key : {"bos_token_id", "eos_token_id", "add_bos_token"}) {
+    bytes.at(bytes.find(std::string(prefix) + key) + prefix.size()) = other++;
+  }
+  const std::string path = testing::TempDir() + "no-special-tokens.gguf";
+  std::ofstream(path, std::ios::binary) << bytes;
+  const auto without = format::GgufFile::open(path);
+  std::lock_guard lock(mutex_);
+  forgotten_ = std::exchange(tokenizer_, text::Tokenizer::from_gguf(without));
+}
+
+bool ScriptedEngine::wait_until_held() {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, 10s, [&] { return holds_somebody_; });
 }
 
 void ScriptedEngine::go() {

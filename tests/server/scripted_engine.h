@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +25,8 @@ class ScriptedEngine final : public engine::Engine {
     const engine::Request& request() const { return request_; }
     void say(std::string content, int choice = 0);
     void think(std::string reasoning, int choice = 0);
+    // A piece of a call; the first one has a name.
+    void call(int index, std::string name, std::string arguments);
     void embed(std::vector<float> embedding);
     void score_prompt(std::vector<engine::TokenInfo> tokens);
     void end_choice(int choice, engine::FinishReason reason = engine::FinishReason::stop);
@@ -60,12 +63,23 @@ class ScriptedEngine final : public engine::Engine {
   engine::RequestId submit(engine::Request request, engine::RequestListener listener) override;
   void cancel(engine::RequestId id) override;
   void end_thinking(engine::RequestId id) override;
+  void keep_loaded(Clock::Duration unused_for) override;
   engine::EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 
   void go();
   // Requests that are refused with queue_full from now on.
   void refuse_requests(bool refuse) { refuses_ = refuse; }
+  int refused() const { return refused_; }
+  // Holds up whoever asks for the tokenizer, as all text work does, from now on.
+  void hold_text_work(bool holds);
+  // Until somebody is held up; false after ten seconds.
+  bool wait_until_held();
+  void set_hidden_size(int size) { info_.hidden_size = size; }
+  // From now on the tokenizer has no tokens that begin or end a text.
+  void forget_special_tokens();
+  // As keep_loaded was told last.
+  std::optional<Clock::Duration> kept_for() const;
   int submitted() const { return submitted_; }
   int ended() const { return ended_; }
   int cancelled() const { return cancelled_; }
@@ -77,15 +91,18 @@ class ScriptedEngine final : public engine::Engine {
 
   const Script script_;
   engine::ModelInfo info_;
-  std::shared_ptr<const text::Tokenizer> tokenizer_;
+  std::shared_ptr<const text::Tokenizer> tokenizer_, forgotten_;
   std::shared_ptr<const text::ChatTemplate> chat_template_;
   std::atomic<bool> refuses_{false};
-  std::atomic<int> submitted_{0}, ended_{0}, cancelled_{0};
+  std::atomic<int> refused_{0}, submitted_{0}, ended_{0}, cancelled_{0};
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  mutable std::condition_variable changed_;
+  bool holds_text_work_ = false;
+  mutable bool holds_somebody_ = false;
   bool draining_ = false;
   bool goes_ = false;
+  std::optional<Clock::Duration> kept_for_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Part>> parts_;
   std::vector<std::jthread> threads_;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "api/events.h"
 #include "server_under_test.h"
@@ -210,6 +211,124 @@ TEST(Streaming, LosesNothingForASlowReader) {
   for (int i = 0; i < pieces; ++i) expected += std::to_string(i) + " ";
   EXPECT_EQ(text, expected);
   EXPECT_LT(events.size(), pieces / 2) << "what waits is sent together";
+}
+
+// What a stream says, in order: texts that follow each other joined, and each call whole.
+using Said = std::vector<std::string>;
+
+void say(Said& said, const std::string& text) {
+  if (text.empty()) return;
+  if (said.empty() || said.back().starts_with("call ")) said.emplace_back();
+  said.back() += text;
+}
+
+Said said_in_chat(const std::string& body) {
+  Said said;
+  for (const Json& event : events_of(body)) {
+    if (!event.is_object() || event["choices"].empty()) continue;
+    const Json& delta = event["choices"][0]["delta"];
+    say(said, delta.value("content", ""));
+    for (const Json& call : delta.value("tool_calls", Json::array())) {
+      const Json& function = call["function"];
+      if (function.contains("name")) said.push_back("call " + function.value("name", ""));
+      said.back() += function.value("arguments", "");
+    }
+  }
+  return said;
+}
+
+Said said_in_messages(const std::string& body) {
+  Said said;
+  for (const auto& [name, event] : api::named_events_of(body)) {
+    if (name == "content_block_start" && event["content_block"]["type"] == "tool_use") {
+      said.push_back("call " + event["content_block"]["name"].get<std::string>());
+    } else if (name == "content_block_start") {
+      EXPECT_TRUE(said.empty() || said.back().starts_with("call ")) << "two texts in a row";
+    } else if (name == "content_block_delta" && event["delta"].contains("text")) {
+      say(said, event["delta"]["text"]);
+    } else if (name == "content_block_delta") {
+      said.back() += event["delta"]["partial_json"].get<std::string>();
+    }
+  }
+  return said;
+}
+
+Said said_in_responses(const std::string& body) {
+  Said said;
+  for (const auto& [name, event] : api::named_events_of(body)) {
+    if (name == "response.output_item.added" && event["item"]["type"] == "function_call") {
+      said.push_back("call " + event["item"]["name"].get<std::string>());
+    } else if (name == "response.output_text.delta") {
+      say(said, event["delta"]);
+    } else if (name == "response.function_call_arguments.delta") {
+      said.back() += event["delta"].get<std::string>();
+    }
+  }
+  return said;
+}
+
+Said said_in_ollama(const std::string& body) {
+  Said said;
+  std::istringstream lines(body);
+  for (std::string line; std::getline(lines, line);) {
+    const Json message = Json::parse(line)["message"];
+    say(said, message.value("content", ""));
+    for (const Json& call : message.value("tool_calls", Json::array())) {
+      said.push_back("call " + call["function"]["name"].get<std::string>() +
+                     call["function"]["arguments"].dump());
+    }
+  }
+  return said;
+}
+
+// Tools that may be called or not, several calls in one answer, text around them, and a client that
+// reads slowly, so that much is sent together.
+TEST(Streaming, KeepsTextAndParallelCallsInOrderForASlowReader) {
+  const std::string text(100'000, 'x');
+  const std::string arguments = R"({"a":")" + std::string(50'000, 'y') + "\"}";
+  ServerUnderTest under([&](ScriptedEngine::Part& part) {
+    const engine::Request& request = part.request();
+    EXPECT_TRUE(request.tools && request.tools->parallel);
+    EXPECT_FALSE(request.grammar) << "the choice is the model's";
+    const auto in_pieces = [](const std::string& whole, const auto& give) {
+      for (std::size_t at = 0; at < whole.size(); at += 50) give(whole.substr(at, 50));
+    };
+    in_pieces(text, [&](std::string piece) { part.say(std::move(piece)); });
+    for (int index = 0; index < 2; ++index) {
+      part.call(index, index == 0 ? "f" : "g", "");
+      in_pieces(arguments, [&](std::string piece) { part.call(index, "", std::move(piece)); });
+    }
+    in_pieces(text, [&](std::string piece) { part.say(std::move(piece)); });
+    part.call(2, "f", "{}");
+    part.end_choice(0, engine::FinishReason::tool_calls);
+  });
+  const Said expected = {text, "call f" + arguments, "call g" + arguments, text, "call f{}"};
+  const std::string messages = R"("messages":[{"role":"user","content":"hi"}],"stream":true)";
+  const std::string nested =
+      R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}])";
+  const std::string flat =
+      R"("tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}])";
+  struct Format {
+    std::string path, body;
+    Said (*read)(const std::string&);
+  };
+  int asked = 0;
+  for (const Format& format :
+       {Format{"/v1/chat/completions", messages + R"(,"tool_choice":"auto",)" + nested,
+               said_in_chat},
+        Format{"/v1/messages", messages + R"(,"max_tokens":9,"tools":[{"name":"f"},{"name":"g"}],
+                          "tool_choice":{"type":"auto"})",
+               said_in_messages},
+        Format{"/v1/responses", R"("input":"hi","stream":true,"tool_choice":"auto",)" + flat,
+               said_in_responses},
+        Format{"/api/chat", messages + "," + nested, said_in_ollama}}) {
+    RawClient client(under.port(), /*receive_buffer_bytes=*/4096);
+    client.send(post(format.path, "{" + format.body + "}"));
+    EXPECT_TRUE(under.engine->wait_until_ended(++asked)) << format.path;
+    const RawResponse response = client.read();
+    EXPECT_EQ(response.status, 200) << response.body;
+    EXPECT_TRUE(format.read(response.body) == expected) << format.path;
+  }
 }
 
 TEST(Streaming, RefusesWhenTheQueueIsFull) {

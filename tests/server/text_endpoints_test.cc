@@ -1,10 +1,12 @@
 // The endpoints around text that are no conversation: echo, embeddings, ranking, tokens, deadlines.
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "api/events.h"
 #include "api/json_text.h"
 #include "server_under_test.h"
 #include "text/chat_template.h"
@@ -14,11 +16,18 @@ namespace ridge::server {
 namespace {
 
 using api::Json;
+using namespace std::chrono_literals;
 
 // A vector that says which tokens it stands for.
 void embed_sum(ScriptedEngine::Part& part) {
   const auto& tokens = part.request().prompt_tokens;
   part.embed({1, static_cast<float>(std::accumulate(tokens.begin(), tokens.end(), 0))});
+}
+
+std::string inputs_of(int count) {
+  std::string inputs = "[0]";
+  for (int i = 1; i < count; ++i) inputs += ",[" + std::to_string(i) + "]";
+  return R"("input":[)" + inputs + "]";
 }
 
 TEST(TextEndpoints, EchoAScoredPrompt) {
@@ -38,21 +47,81 @@ TEST(TextEndpoints, EchoAScoredPrompt) {
   EXPECT_EQ(choice["text"], under.engine->tokenizer().decode(std::vector<int32_t>{1, 2, 3}, false));
 }
 
-TEST(TextEndpoints, EmbedEveryInputInItsPlace) {
-  std::atomic<int> running{0}, most{0};
-  ServerUnderTest under([&](ScriptedEngine::Part& part) {
-    const int now = ++running;
-    for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
-    }
-    EXPECT_EQ(part.request().embedding, engine::Pooling::last);
-    embed_sum(part);
-    --running;
-  });
-  std::string inputs = "[0]";
-  for (int i = 1; i < 150; ++i) inputs += ",[" + std::to_string(i) + "]";
+TEST(TextEndpoints, RefuseAnEmptyPromptWhereNothingBeginsAText) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("x"); });
   RawClient client(under.port());
-  const RawResponse response = client.ask(
-      post("/v1/embeddings", R"({"pooling":"last","normalize":false,"input":[)" + inputs + "]}"));
+  const std::string body = R"({"prompt":"","echo":true})";
+  EXPECT_EQ(client.ask(post("/v1/completions", body)).status, 200) << "it is BOS";
+  under.engine->forget_special_tokens();
+  ASSERT_FALSE(under.engine->tokenizer().bos() || under.engine->tokenizer().eos());
+  const RawResponse refused = client.ask(post("/v1/completions", body));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "prompt");
+}
+
+TEST(TextEndpoints, EchoOnePromptInEachOfItsAnswers) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.score_prompt({{.picked = {2, -1, "b"}, .top = {}}});
+    for (int choice = 0; choice < 2; ++choice) {
+      part.say(choice == 0 ? "x" : "y", choice);
+      part.end_choice(choice);
+    }
+  });
+  const std::string asked = R"("prompt":[1,2],"echo":true,"logprobs":0,"n":2)";
+  RawClient client(under.port());
+  const auto whole = Json::parse(client.ask(post("/v1/completions", "{" + asked + "}")).body);
+  const auto stream = client.ask(post("/v1/completions", R"({"stream":true,)" + asked + "}"));
+  std::vector<Json> scored(2);
+  for (const Json& event : api::events_of(stream.body)) {
+    if (!event.is_object()) continue;
+    const Json& choice = event["choices"][0];
+    if (choice["logprobs"].is_object()) scored.at(choice["index"]) = choice["logprobs"];
+  }
+  for (const Json& choice : whole["choices"]) {
+    const Json& logprobs = choice["logprobs"];
+    EXPECT_EQ(logprobs["token_logprobs"], Json::parse("[null,-1]"));
+    EXPECT_EQ(logprobs["tokens"].size(), 2u);
+    EXPECT_EQ(logprobs["top_logprobs"], Json::parse(R"([null,{"b":-1}])"));
+    EXPECT_TRUE(choice["text"].get<std::string>().ends_with(choice["index"] == 0 ? "x" : "y"));
+    EXPECT_EQ(scored.at(choice["index"]), logprobs);
+  }
+}
+
+TEST(TextEndpoints, BoundTheLogprobsOfEchoedPrompts) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.score_prompt({}); });
+  std::string prompt = "[1";
+  for (int i = 0; i < 899; ++i) prompt += ",1";
+  prompt += "]";
+  std::string prompts = prompt;
+  for (int i = 0; i < 59; ++i) prompts += "," + prompt;
+  RawClient client(under.port());
+  const auto ask = [&](const std::string& more) {
+    return client.ask(post("/v1/completions", R"({"echo":true,"max_tokens":1,"prompt":[)" +
+                                                  prompts + "]," + more + "}"));
+  };
+  const RawResponse refused = ask(R"("logprobs":5,"n":2)");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "logprobs");
+  EXPECT_EQ(under.engine->submitted(), 0);
+  EXPECT_EQ(ask(R"("logprobs":5)").status, 200);
+  EXPECT_EQ(ask(R"("n":2)").status, 200) << "text alone is small";
+}
+
+TEST(TextEndpoints, EmbedEveryInputInItsPlace) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    EXPECT_EQ(part.request().embedding, engine::Pooling::last);
+    part.wait_for_go();
+    embed_sum(part);
+  });
+  RawClient client(under.port());
+  client.send(
+      post("/v1/embeddings", R"({"pooling":"last","normalize":false,)" + inputs_of(150) + "}"));
+  // All that are submitted run until `go`, so that their number is that of one wave.
+  while (under.engine->submitted() < 64) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200);
+  EXPECT_EQ(under.engine->submitted(), 64) << "the engine's queue has room for others";
+  under.engine->go();
+  const RawResponse response = client.read();
   ASSERT_EQ(response.status, 200) << response.body;
   const Json document = Json::parse(response.body);
   ASSERT_EQ(document["data"].size(), 150u);
@@ -60,8 +129,89 @@ TEST(TextEndpoints, EmbedEveryInputInItsPlace) {
     EXPECT_EQ(document["data"][static_cast<size_t>(i)]["embedding"][1], i);
   }
   EXPECT_EQ(document["usage"]["total_tokens"], 150);
-  EXPECT_LE(most, 64) << "the engine's queue has room for others";
   EXPECT_EQ(under.engine->submitted(), 150);
+}
+
+TEST(TextEndpoints, WaitForRoomOnceTheyHaveBegun) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.wait_for_go();
+    embed_sum(part);
+  });
+  RawClient client(under.port());
+  client.send(post("/v1/embeddings", "{" + inputs_of(70) + "}"));
+  while (under.engine->submitted() < 64) std::this_thread::sleep_for(1ms);
+  under.engine->refuse_requests(true);  // others have filled the queue
+  under.engine->go();
+  while (under.engine->refused() < 2) std::this_thread::sleep_for(1ms);
+  under.engine->refuse_requests(false);
+  const RawResponse response = client.read();
+  EXPECT_EQ(response.status, 200) << response.body;
+  EXPECT_EQ(under.engine->submitted(), 70);
+  under.engine->refuse_requests(true);
+  EXPECT_EQ(client.ask(post("/v1/embeddings", "{" + inputs_of(70) + "}")).status, 429)
+      << "what has not begun can come again";
+}
+
+TEST(TextEndpoints, ShareOneDeadlineFromTheirArrival) {
+  std::mutex mutex;
+  std::map<int32_t, Clock::Duration> deadlines;
+  ServerUnderTest under([&](ScriptedEngine::Part& part) {
+    {
+      const std::lock_guard lock(mutex);
+      deadlines[part.request().prompt_tokens[0]] = part.request().deadline.value();
+    }
+    embed_sum(part);
+  });
+  RawClient client(under.port());
+  const auto ask = [&](const std::string& timeout_ms) {
+    return client
+        .ask(post("/v1/embeddings", R"({"timeout_ms":)" + timeout_ms + "," + inputs_of(70) + "}"))
+        .status;
+  };
+  ASSERT_EQ(ask("1500000"), 200);
+  ASSERT_EQ(deadlines.size(), 70u);
+  for (int32_t later = 64; later < 70; ++later) {
+    EXPECT_LT(deadlines[later], deadlines[0]) << "the time of the first wave has passed";
+  }
+  EXPECT_EQ(ask("0.0001"), 408);
+  EXPECT_EQ(under.engine->submitted(), 70) << "what is too late is not begun";
+}
+
+TEST(TextEndpoints, AreShapedWhereTheyKeepNobodyWaiting) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.wait_for_go();
+    part.embed(std::vector<float>(2000, 0.5f));
+  });
+  RawClient large(under.port()), held(under.port());
+  large.send(post("/v1/embeddings", "{" + inputs_of(20) + "}"));
+  while (under.engine->submitted() < 20) std::this_thread::sleep_for(1ms);
+  under.engine->hold_text_work(true);
+  held.send(post("/v1/embeddings", R"({"input":"a"})"));
+  ASSERT_TRUE(under.engine->wait_until_held()) << "the only text thread is busy now";
+  under.engine->go();
+  while (under.engine->ended() < 20) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200);
+  EXPECT_FALSE(large.has_news()) << "the network's only thread has shaped it";
+  under.engine->hold_text_work(false);
+  EXPECT_EQ(large.read().status, 200);
+  EXPECT_EQ(held.read().status, 200);
+}
+
+TEST(TextEndpoints, RefuseMoreVectorsThanOneAnswerHolds) {
+  ServerUnderTest under(embed_sum);
+  RawClient client(under.port());
+  under.engine->set_hidden_size(1 << 17);
+  const auto refused = [&](const std::string& path, const std::string& body) {
+    const RawResponse response = client.ask(post(path, body));
+    return response.status == 200 ? ""
+                                  : Json::parse(response.body)["error"]["param"].get<std::string>();
+  };
+  std::string documents = R"("a")";
+  for (int i = 0; i < 31; ++i) documents += R"(,"a")";
+  EXPECT_EQ(refused("/v1/embeddings", "{" + inputs_of(32) + "}"), "");
+  EXPECT_EQ(refused("/v1/embeddings", "{" + inputs_of(33) + "}"), "input");
+  EXPECT_EQ(refused("/v1/rerank", R"({"query":"a","documents":[)" + documents + "]}"), "documents");
+  EXPECT_EQ(refused("/v1/score", R"({"text_1":"a","text_2":[)" + documents + "]}"), "text_2");
 }
 
 TEST(TextEndpoints, EndAllEmbeddingsWhereOneFails) {
@@ -81,7 +231,8 @@ TEST(TextEndpoints, EndAllEmbeddingsWhereOneFails) {
 TEST(TextEndpoints, CarryADeadlineToTheEngine) {
   ServerUnderTest under([](ScriptedEngine::Part& part) {
     ASSERT_TRUE(part.request().deadline);
-    EXPECT_EQ(*part.request().deadline, std::chrono::milliseconds(1500));
+    EXPECT_LE(*part.request().deadline, 1'500'000ms);
+    EXPECT_GT(*part.request().deadline, 1'000'000ms);
     if (part.request().embedding) embed_sum(part);
   });
   RawClient client(under.port());
@@ -91,8 +242,17 @@ TEST(TextEndpoints, CarryADeadlineToTheEngine) {
            {"/v1/embeddings", R"("input":"a")"},
            {"/v1/rerank", R"("query":"a","documents":["b"])"},
            {"/v1/score", R"("text_1":"a","text_2":"b")"}}) {
-    EXPECT_EQ(client.ask(post(path, R"({"timeout_ms":1500,)" + body + "}")).status, 200) << path;
+    EXPECT_EQ(client.ask(post(path, R"({"timeout_ms":1500000,)" + body + "}")).status, 200) << path;
   }
+}
+
+TEST(TextEndpoints, HaveTheModelsOwnWidthAlone) {
+  ServerUnderTest under(embed_sum);
+  RawClient client(under.port());
+  EXPECT_EQ(client.ask(post("/v1/embeddings", R"({"input":"a","dimensions":2})")).status, 200);
+  const RawResponse refused = client.ask(post("/v1/embeddings", R"({"input":"a","dimensions":1})"));
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(Json::parse(refused.body)["error"]["param"], "dimensions");
 }
 
 TEST(TextEndpoints, RankByTheCosine) {

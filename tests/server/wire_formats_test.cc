@@ -70,9 +70,81 @@ TEST(WireFormats, OllamaStreamsLinesUnlessToldNotTo) {
   EXPECT_EQ(Json::parse(last)["done"], true);
   const auto whole = client.ask(post("/api/generate", R"({"prompt":"a","stream":false})"));
   EXPECT_EQ(Json::parse(whole.body)["response"], "so");
-  const auto loaded = client.ask(post("/api/generate", R"({"model":"m"})"));
+}
+
+TEST(WireFormats, OllamaLoadsKeepsAndUnloads) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    if (part.request().embedding) {
+      part.embed({1, 2});
+    } else {
+      part.say("so");
+    }
+  });
+  RawClient client(under.port());
+  const auto loaded = client.ask(post("/api/generate", R"({"model":"m","keep_alive":"1h"})"));
   EXPECT_EQ(Json::parse(loaded.body)["done_reason"], "load");
-  EXPECT_EQ(under.engine->submitted(), 2);
+  EXPECT_EQ(under.engine->submitted(), 1) << "what has read a token is loaded";
+  EXPECT_EQ(under.engine->kept_for(), std::chrono::hours(1));
+  client.ask(post("/api/chat", "{" + messages + "}"));
+  EXPECT_EQ(under.engine->kept_for(), std::chrono::hours(1)) << "who says nothing changes nothing";
+  client.ask(post("/api/chat", R"({"keep_alive":-1,)" + messages + "}"));
+  EXPECT_LT(under.engine->kept_for(), Clock::Duration::zero());
+  client.ask(post("/api/chat", R"({"keep_alive":300,"format":"json",)" + messages + "}"));
+  EXPECT_EQ(under.engine->kept_for(), std::chrono::seconds(300)) << "also behind a grammar";
+  const auto unloaded = client.ask(post("/api/generate", R"({"model":"m","keep_alive":0})"));
+  EXPECT_EQ(Json::parse(unloaded.body)["done_reason"], "unload");
+  EXPECT_EQ(under.engine->kept_for(), Clock::Duration::zero());
+  EXPECT_EQ(under.engine->submitted(), 4);
+}
+
+TEST(WireFormats, OllamaNamesTheFileOfAModel) {
+  ServerUnderTest under([](ScriptedEngine::Part&) {});
+  const auto tags = Json::parse(RawClient(under.port()).ask(get("/api/tags")).body);
+  EXPECT_EQ(tags["models"][0]["digest"], "");
+  EXPECT_EQ(tags["models"][0]["details"]["quantization_level"], "Q4_K_M");
+}
+
+TEST(WireFormats, AnthropicsRequestsHaveAnIdOfTheirOwnName) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); });
+  const auto ask = [&](const std::string& path, const std::string& body) {
+    return RawClient(under.port()).ask(post(path, body));
+  };
+  const auto good = ask("/v1/messages", R"({"max_tokens":5,)" + messages + "}");
+  EXPECT_EQ(good.headers.at("request-id"), good.headers.at("x-request-id"));
+  for (const std::string path : {"/v1/messages", "/v1/messages/batches", "/v1/messages/x?y=1"}) {
+    const auto bad = ask(path, "{}");
+    const Json error = Json::parse(bad.body);
+    EXPECT_EQ(error["type"], "error") << path;
+    EXPECT_EQ(error["request_id"], bad.headers.at("request-id")) << path;
+  }
+  EXPECT_FALSE(ask("/v1/chat/completions", "{}").headers.contains("request-id"));
+  EXPECT_TRUE(Json::parse(ask("/v1/messagesx", "{}").body)["error"].contains("param"));
+}
+
+TEST(WireFormats, StoredResponsesAreStreamedAgain) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); });
+  RawClient client(under.port());
+  const auto made = client.ask(post("/v1/responses", R"({"input":"a","stream":true})"));
+  const std::size_t at = made.body.find("\"id\":\"") + 6;
+  const std::string id = made.body.substr(at, made.body.find('"', at) - at);
+  const auto again = client.ask(get("/v1/responses/" + id + "?stream=true"));
+  EXPECT_EQ(again.body, made.body);
+  EXPECT_EQ(again.headers.at("content-type"), made.headers.at("content-type"));
+  EXPECT_EQ(client.ask(get("/v1/responses/" + id + "?stream=maybe")).status, 400);
+}
+
+TEST(WireFormats, ResponsesThatFailAreKept) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.say("so");
+    throw Error(ErrorCode::out_of_memory, "no blocks are left");
+  });
+  RawClient client(under.port());
+  const auto made = client.ask(post("/v1/responses", R"({"input":"a","stream":true})"));
+  const std::size_t at = made.body.find("\"id\":\"") + 6;
+  const std::string id = made.body.substr(at, made.body.find('"', at) - at);
+  const Json kept = Json::parse(client.ask(get("/v1/responses/" + id)).body);
+  EXPECT_EQ(kept["status"], "failed");
+  EXPECT_EQ(kept["output"][0]["status"], "incomplete");
 }
 
 TEST(WireFormats, StoredResponsesBelongToAKey) {
@@ -92,6 +164,7 @@ TEST(WireFormats, StoredResponsesBelongToAKey) {
     const auto next = client.ask(
         post("/v1/responses", R"({"input":"b","previous_response_id":")" + id + "\"}", key));
     EXPECT_EQ(next.status, 400);
+    EXPECT_EQ(Json::parse(next.body)["error"]["code"], "previous_response_not_found");
   }
   EXPECT_EQ(status("GET", id + "/input_items?limit=1", "mine"), 200);
   EXPECT_EQ(status("GET", id + "/input_items?limit=x", "mine"), 400);
@@ -99,9 +172,27 @@ TEST(WireFormats, StoredResponsesBelongToAKey) {
   EXPECT_EQ(status("GET", id, "mine"), 404);
 }
 
+TEST(WireFormats, KeepsNoMoreResponsesOfAKeyThanItMay) {
+  ServerOptions options;
+  options.max_stored_of_key.responses = 1;
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); }, options);
+  RawClient client(under.port());
+  const auto make = [&](const std::string& key) {
+    const auto made = client.ask(post("/v1/responses", R"({"input":"a"})", key));
+    return Json::parse(made.body)["id"].get<std::string>();
+  };
+  const auto status = [&](const std::string& id, const std::string& key) {
+    return client.ask(with_method("GET", "/v1/responses/" + id, "", key)).status;
+  };
+  const std::string first = make("mine"), others = make("other"), second = make("mine");
+  EXPECT_EQ(status(first, "mine"), 404);
+  EXPECT_EQ(status(second, "mine"), 200);
+  EXPECT_EQ(status(others, "other"), 200);
+}
+
 TEST(WireFormats, KeepsNoMoreResponsesThanItMay) {
   ServerOptions options;
-  options.max_stored_responses = 2;
+  options.max_stored.responses = 2;
   ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); }, options);
   RawClient client(under.port());
   std::vector<std::string> ids;

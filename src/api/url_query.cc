@@ -1,0 +1,57 @@
+#include "api/url_query.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "api/fields.h"
+
+namespace ridge::api {
+namespace {
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+}  // namespace
+
+std::optional<std::string> percent_decode(std::string_view text) {
+  std::string decoded;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      decoded += text[i];
+      continue;
+    }
+    if (i + 2 >= text.size()) return std::nullopt;
+    const int high = hex_digit(text[i + 1]);
+    const int low = hex_digit(text[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    decoded += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return decoded;
+}
+
+std::optional<std::string> query_value(std::string_view query, std::string_view name) {
+  while (!query.empty()) {
+    const std::size_t end = query.find('&');
+    const std::string_view pair = query.substr(0, end);
+    query = end == std::string_view::npos ? std::string_view() : query.substr(end + 1);
+    if (pair.substr(0, pair.find('=')) != name) continue;
+    std::string value(pair.size() > name.size() ? pair.substr(name.size() + 1) : "");
+    std::ranges::replace(value, '+', ' ');
+    auto decoded = percent_decode(value);
+    if (!decoded) {
+      refuse(std::string(name), fmt::format("'{}' in the address has a broken escape; % must be "
+                                            "followed by two hexadecimal digits",
+                                            name));
+    }
+    return decoded;
+  }
+  return std::nullopt;
+}
+
+}  // namespace ridge::api

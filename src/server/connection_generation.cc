@@ -1,0 +1,308 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <climits>
+#include <span>
+
+#include "api/usage_json.h"
+#include "server/connection.h"
+#include "server/preparation.h"
+
+namespace ridge::server {
+namespace {
+
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr std::size_t max_document_bytes = 256u << 20;  // of an answer that is sent in one piece
+
+// Of one HTTP request at a time: many embeddings take turns with others' requests, and find room in
+// a queue that is bounded.
+constexpr std::size_t max_requests_at_once = 64;
+constexpr std::chrono::milliseconds room_poll{50};  // while others have filled the queue
+
+// What is shaped at once; more would keep the other connections of a network thread waiting.
+constexpr std::size_t max_inline_bytes = 64u << 10;
+
+// Counts a request that an engine may be working on,
+// so that a drain waits for its answer to be sent.
+class RunningScope {
+ public:
+  explicit RunningScope(std::atomic<int>& count) : count_(count) { ++count_; }
+  ~RunningScope() { --count_; }
+  RunningScope(const RunningScope&) = delete;
+  RunningScope& operator=(const RunningScope&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
+
+// Runs `work` on what the engine has said, here or, where that is much, on a text thread. It is
+// never refused: the answer is there already.
+template <typename Work>
+asio::awaitable<void> shape(Service& service, std::size_t bytes, Work work) {
+  if (bytes <= max_inline_bytes) {
+    work();
+  } else {
+    co_await on_pool(service.text_pool, service.text_jobs, INT_MAX, std::move(work));
+  }
+}
+
+void add_news(AnswerQueue& queue, api::Answer& answer, std::string& out) {
+  for (AnswerEvent& event : queue.take()) {
+    switch (event.kind) {
+      case AnswerEvent::Kind::text:
+        answer.add(event.choice, event.delta, out);
+        break;
+      case AnswerEvent::Kind::prompt:
+        answer.add_prompt(event.choice, event.prompt, out);
+        break;
+      case AnswerEvent::Kind::embedding:
+        answer.add_embedding(event.choice, std::move(event.embedding));
+        break;
+      case AnswerEvent::Kind::finished:
+        if (engine::is_answer(event.reason)) answer.finish_choice(event.choice, event.reason, out);
+        break;
+    }
+  }
+}
+
+// Scored prompts come at once and are bounded when they are read, so that a stream has room for
+// them beside what its client may leave behind.
+std::size_t prompt_bytes(std::span<const engine::Request> requests) {
+  std::size_t bytes = 0;
+  for (const engine::Request& request : requests) {
+    if (request.prompt_logprobs < 0) continue;
+    bytes += request.prompt_tokens.size() *
+             (sizeof(engine::TokenInfo) +
+              static_cast<std::size_t>(request.prompt_logprobs) * sizeof(engine::TokenLogprob));
+  }
+  return bytes;
+}
+
+}  // namespace
+
+asio::awaitable<void> Connection::generate(std::string body) {
+  if (service_.draining) throw Error(ErrorCode::unavailable, "the server is shutting down");
+  const RunningScope running(service_.generations);
+  start_watch();
+  std::exception_ptr failure;
+  const api::ServedModel* model = nullptr;
+  try {
+    const auto work = [this, &body] {
+      const Asked asked{exchange_.route.route, exchange_.id, exchange_.group};
+      return prepare_body(service_, asked, body);
+    };
+    Prepared prepared = co_await on_text_pool(service_, work);
+    model = prepared.model;
+    std::string().swap(body);  // it may be large, and the answer may take long
+    if (prepared.rest) {
+      const auto keep_loaded = prepared.keep_loaded;
+      prepared = co_await on_grammar_pool(service_, std::move(prepared.rest));
+      prepared.keep_loaded = keep_loaded;
+    }
+    if (prepared.document) {
+      if (prepared.keep_loaded) model->engine->keep_loaded(*prepared.keep_loaded);
+      co_await send(200, *prepared.document);
+    } else if (!client_gone_) {
+      co_await run(std::move(prepared));
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  on_news_ = nullptr;
+  co_await stop_watch();
+  if (!failure) co_return;
+  if (exchange_.status != 0) std::rethrow_exception(failure);
+  int retry_after_s = 1;
+  if (model != nullptr) {
+    std::lock_guard lock(service_.health_mutex);
+    retry_after_s = service_.health.retry_after_s(*model);
+  }
+  const Error error = error_of(failure);
+  co_await send_error(error, retry_after_s);
+}
+
+asio::awaitable<void> Connection::run(Prepared prepared) {
+  std::vector<engine::Request>& requests = prepared.requests;
+  for (engine::Request& request : requests) request.group = exchange_.group;
+  Making making{.model = *prepared.model, .answer = *prepared.answer, .id = prepared.answer_id};
+  const bool streams = making.answer.streams();
+  const std::size_t at_once = streams ? requests.size() : max_requests_at_once;
+  AnswerEnd end;
+  if (!streams) making.answer.begin(making.document);
+  for (std::size_t first = 0; first < requests.size() && !client_gone_; first += at_once) {
+    const auto wave =
+        std::span(requests).subspan(first, std::min(at_once, requests.size() - first));
+    const AnswerEnd wave_end = co_await run_wave(making, wave);
+    api::add_usage(end.usage, wave_end.usage);
+    end.error = wave_end.error;
+    end.cancelled = wave_end.cancelled;
+    if (end.error || end.cancelled) break;
+  }
+  if (prepared.keep_loaded) making.model.engine->keep_loaded(*prepared.keep_loaded);
+  if (!streams) co_await send_document(making, end);
+  note_end(making.model, end);
+}
+
+asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine::Request> wave) {
+  const bool streams = making.answer.streams();
+  const auto queue = std::make_shared<AnswerQueue>(
+      static_cast<int>(wave.size()),
+      streams ? service_.options.max_unsent_bytes + prompt_bytes(wave) : max_document_bytes,
+      streams, make_wake());
+  Generation generation(making.model.engine, queue, making.choices);
+  on_news_ = [this, &generation, &queue = *queue] {
+    if (client_gone_ || queue.overflowed()) generation.cancel();
+  };
+  const bool is_first = making.choices == 0;
+  for (const engine::Request& request : wave) {
+    co_await submit(generation, request, /*waits_for_room=*/!is_first);
+    making.choices += request.choices;
+  }
+  const RunningRequests::Listing listing(service_.running_requests, exchange_.id, making.id,
+                                         exchange_.group, generation);
+  AnswerEnd end;
+  if (streams) {
+    end = co_await stream_answer(*queue, making.answer);
+  } else {
+    end = co_await collect_document(*queue, making);
+  }
+  on_news_ = nullptr;
+  co_return end;
+}
+
+// What an answer began with was admitted; where others have filled the queue since, the rest waits,
+// or the work on its beginning would be lost.
+asio::awaitable<void> Connection::submit(Generation& generation, const engine::Request& request,
+                                         bool waits_for_room) {
+  while (true) {
+    engine::Request submitted = request;
+    if (request.deadline) submitted.deadline = rest_of_deadline(*request.deadline);
+    try {
+      generation.submit(std::move(submitted));
+      co_return;
+    } catch (const Error& error) {
+      if (!waits_for_room || error.code() != ErrorCode::queue_full) throw;
+    }
+    co_await wait_for_news(room_poll);
+    if (client_gone_) throw Error(ErrorCode::cancelled, "the client went away");
+  }
+}
+
+// Deadlines count from the arrival of the request, those of engines from the submission.
+Clock::Duration Connection::rest_of_deadline(Clock::Duration deadline) const {
+  const Clock::Duration rest = deadline - (service_.clock.now() - exchange_.started_at);
+  if (rest > Clock::Duration::zero()) return rest;
+  throw Error(ErrorCode::timed_out, "the request's deadline passed before all of it was begun");
+}
+
+// Called on the engine's thread.
+std::function<void()> Connection::make_wake() {
+  return [weak = weak_from_this(), executor = socket_.get_executor()] {
+    asio::post(executor, [weak] {
+      if (const auto self = weak.lock()) self->notify();
+    });
+  };
+}
+
+void Connection::notify() {
+  has_news_ = true;
+  news_timer_.cancel();
+  if (on_news_) on_news_();
+}
+
+asio::awaitable<bool> Connection::wait_for_news(std::chrono::milliseconds at_most) {
+  if (!has_news_) {
+    news_timer_.expires_after(at_most);
+    co_await news_timer_.async_wait(as_result);
+  }
+  co_return std::exchange(has_news_, false);
+}
+
+// A client that went away is answered no more, but its request is followed to the end, for the log
+// and the count of running requests.
+asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::Answer& answer) {
+  exchange_.status = 200;
+  if (exchange_.is_http_1_0) exchange_.keep_alive = false;
+  ResponseHead head = head_of(200);
+  head.content_type = answer.stream_type();
+  head.headers.emplace_back("X-Accel-Buffering", "no");  // or nginx would hold the stream back
+  std::string bytes = to_bytes(head);
+  std::string events;
+  answer.begin(events);
+  std::optional<AnswerEnd> end;
+  while (true) {
+    if (exchange_.is_http_1_0) {
+      bytes += events;
+    } else {
+      append_chunk(bytes, events);
+      if (end) bytes += last_chunk;
+    }
+    if (!client_gone_) co_await write(bytes);
+    if (end) co_return *end;
+    bytes.clear();
+    events.clear();
+    if (client_gone_) on_news_();  // the wait below is for the end then
+    const bool has_news = co_await wait_for_news(service_.options.heartbeat);
+    const auto add = [&] { add_news(queue, answer, events); };
+    co_await shape(service_, queue.bytes(), add);
+    end = queue.end();
+    if (end && (end->error || end->cancelled)) {
+      answer.fail(failure_of(*end, queue), exchange_.id, events);
+    } else if (end) {
+      answer.finish(end->usage, events);
+    } else if (!has_news) {
+      events += answer.heartbeat();
+    }
+  }
+}
+
+asio::awaitable<AnswerEnd> Connection::collect_document(AnswerQueue& queue, Making& making) {
+  while (!queue.has_ended()) co_await wait_for_news(service_.options.heartbeat);
+  making.bytes += queue.bytes();
+  const auto add = [&] { add_news(queue, making.answer, making.document); };
+  co_await shape(service_, queue.bytes(), add);
+  AnswerEnd end = *queue.end();
+  if (end.error || end.cancelled) end.error = failure_of(end, queue);
+  co_return end;
+}
+
+asio::awaitable<void> Connection::send_document(Making& making, const AnswerEnd& end) {
+  if (!client_gone_ && !end.error) {
+    const auto finish = [&] { making.answer.finish(end.usage, making.document); };
+    co_await shape(service_, making.bytes, finish);
+  }
+  if (client_gone_) {
+    exchange_.status = http_status(ErrorCode::cancelled);
+  } else if (end.error) {
+    co_await send_error(*end.error);
+  } else {
+    co_await send(200, making.document);
+  }
+}
+
+Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) const {
+  if (end.error) return *end.error;
+  if (queue.overflowed()) {
+    return Error(ErrorCode::cancelled,
+                 "the answer was cut off, because the client reads it too slowly");
+  }
+  if (service_.draining) return Error(ErrorCode::unavailable, "the server is shutting down");
+  return Error(ErrorCode::cancelled, "the request was cancelled");
+}
+
+void Connection::note_end(const api::ServedModel& model, const AnswerEnd& end) {
+  exchange_.details = fmt::format(
+      " model={} prompt_tokens={} cached_tokens={} completion_tokens={} "
+      "queue_ms={:.1f} ttft_ms={:.1f}",
+      model.name, end.usage.prompt_tokens, end.usage.cached_tokens, end.usage.completion_tokens,
+      end.usage.queue_ms, end.usage.ttft_ms);
+  if (end.error) {
+    exchange_.details += fmt::format(" end={}", ridge::name(end.error->code()));
+  } else if (end.cancelled) {
+    exchange_.details += " end=cancelled";
+  }
+}
+
+}  // namespace ridge::server
