@@ -5,6 +5,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "text/reasoning.h"
@@ -50,9 +51,14 @@ class Splitter {
     parts_.reasoning += delta.reasoning;
     add(calls_.push(delta.content));
   }
-  void add(const ToolCallDelta& delta) {
-    parts_.content += delta.content;
-    for (const ToolCallPiece& piece : delta.calls) {
+  void add(const AnswerPieces& pieces) {
+    for (const AnswerPiece& any : pieces) {
+      if (const auto* content = std::get_if<std::string>(&any)) {
+        require(!content->empty());
+        parts_.content += *content;
+        continue;
+      }
+      const auto& piece = std::get<ToolCallPiece>(any);
       const bool is_next = piece.index == static_cast<int>(parts_.calls.size());
       require(piece.begins == is_next);
       require(piece.begins != piece.name.empty());
