@@ -80,7 +80,7 @@ struct EngineStats {
   uint64_t preemptions_total = 0;
   uint64_t draft_tokens_total = 0;              // guesses that were checked
   uint64_t accepted_tokens_total = 0;           // and were right
-  std::array<uint64_t, 4> choices_by_reason{};  // ended ones, by FinishReason
+  std::array<uint64_t, finish_reasons> choices_by_reason{};  // ended ones, by FinishReason
   LatencyHistogram queue;                       // submission to the first step
   LatencyHistogram first_token;                 // submission to the first token
   LatencyHistogram inter_token;                 // between two steps that gave one choice tokens

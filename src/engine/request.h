@@ -97,6 +97,7 @@ enum class FinishReason {
   cancelled,
   failed,
 };
+inline constexpr size_t finish_reasons = 5;
 
 // Whether an answer that ended so is one, whole or cut off.
 inline bool is_answer(FinishReason reason) {

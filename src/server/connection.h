@@ -77,6 +77,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::string document;   // of one that does not stream
     std::size_t bytes = 0;  // that the engine has said for the document
     int choices = 0;        // submitted so far
+    std::optional<Clock::Duration> keep_loaded;  // how long the model is, from the answer's end on
+
+    // Before a client learns that its answer has ended.
+    void settle() const {
+      if (keep_loaded) model.engine->keep_loaded(*keep_loaded);
+    }
   };
 
   // connection_answers.cc: what is said.
@@ -101,7 +107,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> submit(Generation& generation, const engine::Request& request,
                                bool waits_for_room);
   Clock::Duration rest_of_deadline(Clock::Duration deadline) const;
-  asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, api::Answer& answer);
+  asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, Making& making);
   asio::awaitable<AnswerEnd> collect_document(AnswerQueue& queue, Making& making);
   asio::awaitable<void> send_document(Making& making, const AnswerEnd& end);
   // False where `at_most` passed without news.

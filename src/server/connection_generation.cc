@@ -126,7 +126,10 @@ asio::awaitable<void> Connection::generate(std::string body) {
 asio::awaitable<void> Connection::run(Prepared prepared) {
   std::vector<engine::Request>& requests = prepared.requests;
   for (engine::Request& request : requests) request.group = exchange_.group;
-  Making making{.model = *prepared.model, .answer = *prepared.answer, .id = prepared.answer_id};
+  Making making{.model = *prepared.model,
+                .answer = *prepared.answer,
+                .id = prepared.answer_id,
+                .keep_loaded = prepared.keep_loaded};
   const bool streams = making.answer.streams();
   const std::size_t at_once = streams ? requests.size() : max_requests_at_once;
   AnswerEnd end;
@@ -140,8 +143,10 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
     end.cancelled = wave_end.cancelled;
     if (end.error || end.cancelled) break;
   }
-  if (prepared.keep_loaded) making.model.engine->keep_loaded(*prepared.keep_loaded);
-  if (!streams) co_await send_document(making, end);
+  if (!streams) {
+    making.settle();
+    co_await send_document(making, end);
+  }
   note_end(making.model, end);
 }
 
@@ -164,7 +169,7 @@ asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine
                                          exchange_.group, generation);
   AnswerEnd end;
   if (streams) {
-    end = co_await stream_answer(*queue, making.answer);
+    end = co_await stream_answer(*queue, making);
   } else {
     end = co_await collect_document(*queue, making);
   }
@@ -222,7 +227,8 @@ asio::awaitable<bool> Connection::wait_for_news(std::chrono::milliseconds at_mos
 
 // A client that went away is answered no more, but its request is followed to the end, for the log
 // and the count of running requests.
-asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::Answer& answer) {
+asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, Making& making) {
+  api::Answer& answer = making.answer;
   exchange_.status = 200;
   if (exchange_.is_http_1_0) exchange_.keep_alive = false;
   ResponseHead head = head_of(200);
@@ -239,6 +245,7 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, api::An
       append_chunk(bytes, events);
       if (end) bytes += last_chunk;
     }
+    if (end) making.settle();
     if (!client_gone_) co_await write(bytes);
     if (end) co_return *end;
     bytes.clear();

@@ -3,7 +3,6 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
-#include <array>
 #include <limits>
 #include <sstream>
 #include <string_view>
@@ -109,13 +108,20 @@ void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::s
   metrics.counter("vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
                   stats.accepted_tokens_total, labels);
   metrics.counter("ridge:steps_total", "Forward passes.", stats.steps_total, labels);
-  // vLLM's names of the reasons, in the order of engine::FinishReason.
-  constexpr std::array<std::string_view, 4> reasons = {"stop", "length", "abort", "error"};
-  for (size_t i = 0; i < reasons.size(); ++i) {
-    metrics.counter(
-        "vllm:request_success_total", "Ended answers by the reason of their end.",
-        stats.choices_by_reason[i],
-        {label("finished_reason", std::string(reasons[i])), label("model_name", model)});
+  // vLLM knows no tool_calls, and counts them as stop. Its names of the other reasons:
+  constexpr std::pair<engine::FinishReason, std::string_view> reasons[] = {
+      {engine::FinishReason::stop, "stop"},
+      {engine::FinishReason::length, "length"},
+      {engine::FinishReason::cancelled, "abort"},
+      {engine::FinishReason::failed, "error"}};
+  const auto count_of = [&](engine::FinishReason reason) {
+    return stats.choices_by_reason[static_cast<size_t>(reason)];
+  };
+  for (const auto& [reason, name] : reasons) {
+    uint64_t count = count_of(reason);
+    if (reason == engine::FinishReason::stop) count += count_of(engine::FinishReason::tool_calls);
+    metrics.counter("vllm:request_success_total", "Ended answers by the reason of their end.",
+                    count, {label("finished_reason", std::string(name)), label("model_name", model)});
   }
 }
 

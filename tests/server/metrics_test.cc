@@ -31,7 +31,8 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   engine->figures.blocks_total = 100;
   engine->figures.blocks_free = 75;
   engine->figures.cached_tokens_total = 640;
-  engine->figures.choices_by_reason = {7, 5, 1, 2};
+  // stop, length, tool_calls, cancelled, failed
+  engine->figures.choices_by_reason = {4, 5, 3, 1, 2};
   const std::vector<api::ServedModel> models = {{.name = "a\"b", .engine = engine}};
   const auto all = samples(metrics_text(models, 9));
   const std::string model = "{model_name=\"a\\\"b\"}";
