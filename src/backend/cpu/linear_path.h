@@ -11,6 +11,9 @@ enum class LinearPath : uint8_t {
   panel,     // expanded to bfloat16 (panel.h)
 };
 
+// How far ahead a stream of weights from memory is asked for, where that helps: enough for its latency.
+inline constexpr int64_t read_ahead_bytes = 3072;
+
 // Of bfloat16, for weights and activations of a panel.
 inline int panel_parts(Precision precision) { return precision == Precision::full ? 2 : 1; }
 

@@ -23,9 +23,6 @@ constexpr int private_tokens = 2;
 // Activations that stay in the second-level cache while strips of weights pass by.
 constexpr int64_t block_bytes = 512 << 10;
 
-// A panel's weights are asked for so far ahead.
-constexpr int64_t fetching_bytes = 3072;
-
 // Most pairs of strips that a member takes at once.
 constexpr int64_t most_pairs = 32;
 
@@ -297,7 +294,7 @@ class ExpertStep final : public Step {
         const Strip& strip =
             strips_.has_up() && s == 1 ? strips_.up(item) : strips_.strip(item + s);
         kernels_.panel.expand[parts - 1][static_cast<int>(strip.part->dtype)](
-            tiles(strip, group), strip.part->units, first, columns, fetching_bytes,
+            tiles(strip, group), strip.part->units, first, columns, read_ahead_bytes,
             panels + s * panel_elements(columns, parts));
       }
       kernels_.panel.product({.panels = panels,

@@ -22,9 +22,8 @@ constexpr int64_t least_chunk_bytes = 64 << 10;
 
 // From so many rows of activations on, the next strip is fetched while this one is multiplied. With
 // fewer, a strip passes as fast as memory gives it: AMD's processors then do better by themselves,
-// Intel's with a request so far ahead (docs/performance.md).
+// Intel's with a request read_ahead_bytes ahead (docs/performance.md).
 constexpr int fetching_rows = 6;
-constexpr int64_t fetching_bytes = 3072;
 
 class LinearStep final : public Step {
  public:
@@ -155,7 +154,7 @@ class LinearStep final : public Step {
     const ActivationTile t = x.codes.tile(tile);
     const std::byte* fetched = nullptr;
     if (t.count < fetching_rows) {
-      if (fetches_few_rows_ahead()) fetched = strip.tiles() + fetching_bytes;
+      if (fetches_few_rows_ahead()) fetched = strip.tiles() + read_ahead_bytes;
     } else if (next != nullptr && next->part == strip.part) {
       fetched = next->tiles();
     }

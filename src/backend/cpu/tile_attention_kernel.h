@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "backend/cpu/attention_kernel.h"
-#include "backend/cpu/tiles.h"
+#include "backend/cpu/tile_block.h"
 
 // attention's products on AMX tiles (attention_kernel.h has the rest): up to 128 query rows over 64
-// keys at a time, two by two tiles of sums as in tile_panel_kernel.h. All tiles are whole ones: rows
+// keys at a time, two by two tiles of sums (tile_block.h). All tiles are whole ones: rows
 // past the job's and keys past the context only reach sums that nobody reads.
 //
 //   scores = queries × keys                        results += weights × values
@@ -87,22 +87,26 @@ class TileMath {
     const int64_t stride = static_cast<int64_t>(query_stride) * 4;
     in_pairs((rows + tile_rows - 1) / tile_rows, [&]<int M>(int m) {
       in_pairs((chunk.tokens + 15) / 16, [&]<int N>(int n) {
-        zero_sums<M, N>();
+        using Block = TileBlock<Tiles, M, N>;
+        Block::zero_sums();
         const std::byte* a = q + m * tile_rows * stride;
-        for (int k = 0; k < key_tiles_; ++k, a += 2 * tile_row_bytes) {
+        const std::byte* below = a + tile_rows * stride;
+        for (int k = 0; k < key_tiles_; ++k, a += 2 * tile_row_bytes, below += 2 * tile_row_bytes) {
           const auto [keys, key_stride] = key_tile(chunk, n, k);
           const auto [next_keys, same] = key_tile(chunk, n + N - 1, k);
-          load_tiles<M, N>(a, stride, keys, next_keys, key_stride);
-          dot_tiles<M, N>();
-          load_rows<M>(a + tile_row_bytes, stride);
-          dot_tiles<M, N>();
+          Block::load_rows(a, below, stride);
+          Block::load_columns(keys, next_keys, key_stride);
+          Block::dot();
+          Block::load_rows(a + tile_row_bytes, below + tile_row_bytes, stride);
+          Block::dot();
           if constexpr (E == DType::f16) {
-            load_rows<M>(a, stride);
-            load_columns<N>(keys + key_part_bytes(), next_keys + key_part_bytes(), key_stride);
-            dot_tiles<M, N>();
+            Block::load_rows(a, below, stride);
+            Block::load_columns(keys + key_part_bytes(), next_keys + key_part_bytes(), key_stride);
+            Block::dot();
           }
         }
-        store_sums<M, N>(scores + m * tile_rows * attention_chunk + n * tile_rows, attention_chunk);
+        float* sums = scores + m * tile_rows * attention_chunk + n * tile_rows;
+        Block::store_sums(places(sums, attention_chunk).at, attention_chunk * 4);
       });
     });
   }
@@ -114,24 +118,30 @@ class TileMath {
     const int depth = (chunk.tokens + tile_depth - 1) / tile_depth;
     in_pairs((rows + tile_rows - 1) / tile_rows, [&]<int M>(int m) {
       in_pairs(value_tiles_, [&]<int N>(int n) {
-        float* sums = result + m * tile_rows * value_stride + n * tile_rows;
-        load_sums<M, N>(sums, value_stride);
+        using Block = TileBlock<Tiles, M, N>;
+        const auto sums =
+            places(result + m * tile_rows * value_stride + n * tile_rows, value_stride);
+        const int64_t sums_stride = static_cast<int64_t>(value_stride) * 4;
+        Block::load_sums(sums.at, sums_stride);
         const std::byte* a = w + m * tile_rows * stride;
-        for (int k = 0; k < depth; ++k, a += weight_parts * tile_row_bytes) {
+        const std::byte* below = a + tile_rows * stride;
+        constexpr int64_t step = weight_parts * tile_row_bytes;
+        for (int k = 0; k < depth; ++k, a += step, below += step) {
           const std::byte* b = values_ + (k * value_tiles_ + n) * tile_bytes;
-          load_tiles<M, N>(a, stride, b, b + tile_bytes, tile_row_bytes);
-          dot_tiles<M, N>();
+          Block::load_rows(a, below, stride);
+          Block::load_columns(b, b + tile_bytes, tile_row_bytes);
+          Block::dot();
           if constexpr (ExactWeights) {
-            load_rows<M>(a + tile_row_bytes, stride);
-            dot_tiles<M, N>();
+            Block::load_rows(a + tile_row_bytes, below + tile_row_bytes, stride);
+            Block::dot();
           }
           if constexpr (E == DType::f16) {
-            if constexpr (ExactWeights) load_rows<M>(a, stride);
-            load_columns<N>(b + part_bytes_, b + part_bytes_ + tile_bytes, tile_row_bytes);
-            dot_tiles<M, N>();
+            if constexpr (ExactWeights) Block::load_rows(a, below, stride);
+            Block::load_columns(b + part_bytes_, b + part_bytes_ + tile_bytes, tile_row_bytes);
+            Block::dot();
           }
         }
-        store_sums<M, N>(sums, value_stride);
+        Block::store_sums(sums.at, sums_stride);
       });
     });
   }
@@ -210,52 +220,13 @@ class TileMath {
     if (i < tiles) fn.template operator()<1>(i);
   }
 
-  // Sums are tiles 0 (M 0, N 0), 1 (0, 1), 2 (1, 0), 3 (1, 1); rows 4, 5; columns 6, 7.
-  template <int M, int N>
-  static void zero_sums() {
-    Tiles::template zero<0>();
-    if constexpr (N == 2) Tiles::template zero<1>();
-    if constexpr (M == 2) Tiles::template zero<2>();
-    if constexpr (M == 2 && N == 2) Tiles::template zero<3>();
-  }
-  template <int M, int N>
-  static void load_sums(const float* from, int64_t row_floats) {
-    const float* below = from + tile_rows * row_floats;
-    Tiles::template load<0>(from, row_floats * 4);
-    if constexpr (N == 2) Tiles::template load<1>(from + tile_rows, row_floats * 4);
-    if constexpr (M == 2) Tiles::template load<2>(below, row_floats * 4);
-    if constexpr (M == 2 && N == 2) Tiles::template load<3>(below + tile_rows, row_floats * 4);
-  }
-  template <int M, int N>
-  static void store_sums(float* to, int64_t row_floats) {
-    float* below = to + tile_rows * row_floats;
-    Tiles::template store<0>(to, row_floats * 4);
-    if constexpr (N == 2) Tiles::template store<1>(to + tile_rows, row_floats * 4);
-    if constexpr (M == 2) Tiles::template store<2>(below, row_floats * 4);
-    if constexpr (M == 2 && N == 2) Tiles::template store<3>(below + tile_rows, row_floats * 4);
-  }
-  template <int M>
-  static void load_rows(const std::byte* a, int64_t stride) {
-    Tiles::template load<4>(a, stride);
-    if constexpr (M == 2) Tiles::template load<5>(a + tile_rows * stride, stride);
-  }
-  template <int N>
-  static void load_columns(const std::byte* b, const std::byte* next, int64_t stride) {
-    Tiles::template load<6>(b, stride);
-    if constexpr (N == 2) Tiles::template load<7>(next, stride);
-  }
-  template <int M, int N>
-  static void load_tiles(const std::byte* a, int64_t a_stride, const std::byte* b, const std::byte* next,
-                         int64_t b_stride) {
-    load_rows<M>(a, a_stride);
-    load_columns<N>(b, next, b_stride);
-  }
-  template <int M, int N>
-  static void dot_tiles() {
-    Tiles::template dot_bf16<0, 4, 6>();
-    if constexpr (N == 2) Tiles::template dot_bf16<1, 4, 7>();
-    if constexpr (M == 2) Tiles::template dot_bf16<2, 5, 6>();
-    if constexpr (M == 2 && N == 2) Tiles::template dot_bf16<3, 5, 7>();
+  // The tiles of sums from `first` on, in rows of so many floats.
+  struct SumPlaces {
+    typename TileBlock<Tiles, 2, 2>::Places at;
+  };
+  static SumPlaces places(float* first, int64_t row_floats) {
+    float* below = first + tile_rows * row_floats;
+    return {{first, first + tile_rows, below, below + tile_rows}};
   }
 
   int key_tiles_ = 0;    // of 32 dimensions

@@ -1,18 +1,10 @@
 #pragma once
 
 #include "backend/cpu/panel_kernel.h"
-#include "backend/cpu/tiles.h"
+#include "backend/cpu/tile_block.h"
 
-// panel.h's products on AMX tiles: two blocks of tokens by two strips at a time, so that four loads
-// feed four products.
-//
-//              B: strip 0   B: strip 1
-//                 tile 6       tile 7
-//   A: block 0 ┌──────────┬──────────┐
-//      tile 4  │  tile 0  │  tile 1  │
-//   A: block 1 ├──────────┼──────────┤
-//      tile 5  │  tile 2  │  tile 3  │
-//              └──────────┴──────────┘
+// panel.h's products on AMX tiles (tile_block.h): the rows are two blocks of tokens, the columns two
+// strips.
 namespace ridge::backend::cpu {
 namespace {
 
@@ -26,61 +18,35 @@ struct TilePanel {
   }
   static void end() { Tiles::release(); }
 
-  template <int Blocks, int Strips>
-  static void dot() {
-    Tiles::template dot_bf16<0, 4, 6>();
-    if constexpr (Strips == 2) Tiles::template dot_bf16<1, 4, 7>();
-    if constexpr (Blocks == 2) Tiles::template dot_bf16<2, 5, 6>();
-    if constexpr (Blocks == 2 && Strips == 2) Tiles::template dot_bf16<3, 5, 7>();
-  }
-  template <int Blocks>
-  static void load_tokens(const bf16_bits* tokens, int64_t block_stride) {
-    Tiles::template load<4>(tokens, tile_row_bytes);
-    if constexpr (Blocks == 2) Tiles::template load<5>(tokens + block_stride, tile_row_bytes);
-  }
-  template <int Strips>
-  static void load_panels(const bf16_bits* panel, int64_t panel_stride) {
-    Tiles::template load<6>(panel, tile_row_bytes);
-    if constexpr (Strips == 2) Tiles::template load<7>(panel + panel_stride, tile_row_bytes);
-  }
-
   // Sums of up to two blocks.
   template <int Blocks, int Strips, int Parts>
   static void multiply(const PanelProduct& job, const bf16_bits* tokens, const std::byte*& fetch,
                        float* sums) {
+    using Block = TileBlock<Tiles, Blocks, Strips>;
     constexpr int64_t line = tile_row_bytes;
     const int64_t block_floats = static_cast<int64_t>(job.block_tokens) * strip_rows;
-    float* const at[4] = {sums, sums + block_floats, sums + Strips * block_floats,
-                          sums + (Strips + 1) * block_floats};
-    const auto each_sum = [&](auto zero_or_load) {
-      zero_or_load.template operator()<0>(at[0]);
-      if constexpr (Strips == 2) zero_or_load.template operator()<1>(at[1]);
-      if constexpr (Blocks == 2) zero_or_load.template operator()<2>(at[2]);
-      if constexpr (Blocks == 2 && Strips == 2) zero_or_load.template operator()<3>(at[3]);
-    };
-    if (job.accumulate) {
-      each_sum([]<int T>(float* from) { Tiles::template load<T>(from, line); });
-    } else {
-      each_sum([]<int T>(float*) { Tiles::template zero<T>(); });
-    }
+    const typename Block::Places at = {sums, sums + block_floats, sums + Strips * block_floats,
+                                       sums + (Strips + 1) * block_floats};
+    job.accumulate ? Block::load_sums(at, line) : Block::zero_sums();
     const int64_t rest = static_cast<int64_t>(job.block_tokens) * panel_group;
     const int64_t block_stride = job.block_stride, panel_stride = job.panel_stride;
     const bf16_bits* panel = job.panels;
     const bf16_bits* const end = panel + panel_elements(job.columns, Parts);
     for (; panel < end; panel += panel_elements(panel_group, Parts), tokens += Parts * rest) {
       for (int i = 0; i < job.fetch_lines; ++i, fetch += 64) __builtin_prefetch(fetch, 0, 2);
-      load_panels<Strips>(panel, panel_stride);
-      load_tokens<Blocks>(tokens, block_stride);
-      dot<Blocks, Strips>();
+      Block::load_columns(panel, panel + panel_stride, line);
+      Block::load_rows(tokens, tokens + block_stride, line);
+      Block::dot();
       if constexpr (Parts == 2) {
-        load_tokens<Blocks>(tokens + rest, block_stride);
-        dot<Blocks, Strips>();
-        load_panels<Strips>(panel + panel_elements(panel_group, 1), panel_stride);
-        load_tokens<Blocks>(tokens, block_stride);
-        dot<Blocks, Strips>();
+        Block::load_rows(tokens + rest, tokens + rest + block_stride, line);
+        Block::dot();
+        const bf16_bits* panel_rest = panel + panel_elements(panel_group, 1);
+        Block::load_columns(panel_rest, panel_rest + panel_stride, line);
+        Block::load_rows(tokens, tokens + block_stride, line);
+        Block::dot();
       }
     }
-    each_sum([]<int T>(float* to) { Tiles::template store<T>(to, line); });
+    Block::store_sums(at, line);
   }
 
   template <int Strips, int Parts>
