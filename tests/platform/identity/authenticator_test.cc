@@ -6,7 +6,7 @@
 #include <memory>
 #include <thread>
 
-#include "platform/database/database_fixture.h"
+#include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
@@ -14,14 +14,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
-class AuthenticatorTest : public DatabaseTest {
+class AuthenticatorTest : public IdentityFixture {
  protected:
   void SetUp() override {
-    DatabaseTest::SetUp();
-    if (location().empty()) return;
-    database_ = std::make_unique<Database>(location());
-    identity_ = std::make_unique<Identity>(*database_, [this] { return now_ms_; });
-    authenticator_ = make();
+    IdentityFixture::SetUp();
+    if (identity_) authenticator_ = make();
   }
 
   // Another one of the same database, as another server has it.
@@ -40,10 +37,7 @@ class AuthenticatorTest : public DatabaseTest {
   void lose_database() { *raw_session() << "ALTER TABLE identity_revision RENAME TO lost"; }
   void find_database() { *raw_session() << "ALTER TABLE lost RENAME TO identity_revision"; }
 
-  int64_t now_ms_ = 1'800'000'000'000;
   FakeClock clock_;
-  std::unique_ptr<Database> database_;
-  std::unique_ptr<Identity> identity_;
   std::unique_ptr<Authenticator> authenticator_;
 };
 INSTANTIATE_ON_BOTH_DATABASES(AuthenticatorTest);

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "platform/database/database_fixture.h"
+#include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
@@ -12,23 +12,12 @@ namespace {
 
 constexpr int64_t day_ms = 24 * 3600 * 1000;
 
-class IdentityTest : public DatabaseTest {
+class IdentityTest : public IdentityFixture {
  protected:
-  void SetUp() override {
-    DatabaseTest::SetUp();
-    if (location().empty()) return;
-    database_ = std::make_unique<Database>(location());
-    identity_ = std::make_unique<Identity>(*database_, [this] { return now_ms_; });
-  }
-
   CreatedKey create(const NewKey& wanted) { return identity_->create_key(wanted, "cli:test"); }
   std::optional<Principal> find(const ApiKeyText& text) {
     return identity_->find_principal(text.hash()).principal;
   }
-
-  int64_t now_ms_ = 1'800'000'000'000;
-  std::unique_ptr<Database> database_;
-  std::unique_ptr<Identity> identity_;
 };
 INSTANTIATE_ON_BOTH_DATABASES(IdentityTest);
 

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "platform/database/database_fixture.h"
+#include "platform/identity/identity.h"
+
+namespace ridge::platform {
+
+// An Identity over an empty database, at a time that stands still.
+class IdentityFixture : public DatabaseTest {
+ protected:
+  void SetUp() override {
+    DatabaseTest::SetUp();
+    if (location().empty()) return;
+    database_ = std::make_unique<Database>(location());
+    identity_ = std::make_unique<Identity>(*database_, [this] { return now_ms_; });
+  }
+
+  int64_t now_ms_ = 1'800'000'000'000;
+  std::unique_ptr<Database> database_;
+  std::unique_ptr<Identity> identity_;
+};
+
+}  // namespace ridge::platform
