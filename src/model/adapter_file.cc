@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
 #include <tuple>
 
@@ -79,6 +80,21 @@ void check_fits(const AdapterFile& adapter, const AdapterPair& pair, const Model
 }
 
 }  // namespace
+
+std::optional<AdapterPlace> adapter_place(std::string_view text,
+                                          std::string_view (*name_of)(AdaptedLinear)) {
+  int layer = -1;
+  const auto [rest, failure] = std::from_chars(text.data(), text.data() + text.size(), layer);
+  if (failure != std::errc() || layer < 0) return std::nullopt;
+  const std::string_view role = text.substr(static_cast<size_t>(rest - text.data()));
+  for (int i = 0; i < adapted_linears; ++i) {
+    const auto linear = static_cast<AdaptedLinear>(i);
+    if (role.starts_with('.') && role.substr(1) == name_of(linear)) {
+      return AdapterPlace{layer, linear};
+    }
+  }
+  return std::nullopt;
+}
 
 std::string_view name(AdaptedLinear linear) {
   constexpr std::array<std::string_view, adapted_linears> names = {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +63,15 @@ std::string_view name(AdaptedLinear linear);  // "attn_q", as in GGUF files
 // For the readers of the two formats; read_adapter chooses.
 AdapterFile read_gguf_adapter(const std::filesystem::path& path);
 AdapterFile read_peft_adapter(const std::filesystem::path& folder);
+
+// Which linear of which layer a tensor belongs to.
+struct AdapterPlace {
+  int layer;
+  AdaptedLinear linear;
+};
+// Of "LAYER.LINEAR", with the format's names of the linears; nothing where it is none of them.
+std::optional<AdapterPlace> adapter_place(std::string_view text,
+                                          std::string_view (*name_of)(AdaptedLinear));
 
 // Brings the As and Bs of an adapter together, in whatever order they come.
 class PairCollector {

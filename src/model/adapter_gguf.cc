@@ -3,7 +3,6 @@
 // NAME.weight.lora_b [N, r], rows in the order of the model's file.
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -24,24 +23,10 @@ using format::quoted_name;
   throw Error(code, fmt::format("{}: {}", adapter.source, reason));
 }
 
-struct Place {
-  int layer;
-  AdaptedLinear linear;
-};
-
 // "blk.3.attn_q".
-std::optional<Place> place_of(std::string_view stem) {
+std::optional<AdapterPlace> place_of(std::string_view stem) {
   if (!stem.starts_with("blk.")) return std::nullopt;
-  stem.remove_prefix(4);
-  int layer = -1;
-  const auto [rest, failure] = std::from_chars(stem.data(), stem.data() + stem.size(), layer);
-  if (failure != std::errc() || layer < 0) return std::nullopt;
-  const std::string_view role = stem.substr(static_cast<size_t>(rest - stem.data()));
-  for (int i = 0; i < adapted_linears; ++i) {
-    const auto linear = static_cast<AdaptedLinear>(i);
-    if (role.starts_with('.') && role.substr(1) == name(linear)) return Place{layer, linear};
-  }
-  return std::nullopt;
+  return adapter_place(stem.substr(4), &name);
 }
 
 void read_metadata(AdapterFile& adapter, const format::GgufFile& file) {

@@ -3,7 +3,6 @@
 // .lora_B.weight [N, r] (source: peft 0.17, tuners/lora and utils/save_and_load.py).
 #include <fmt/format.h>
 
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -185,27 +184,18 @@ class PeftConfig {
   bool is_rank_stabilised_ = false;
 };
 
-struct Place {
-  int layer;
-  AdaptedLinear linear;
-};
+std::string_view module_name(AdaptedLinear linear) {
+  constexpr std::string_view names[adapted_linears] = {
+      "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+  return names[static_cast<int>(linear)];
+}
 
 // "model.layers.3.self_attn.q_proj", or without "model." where the base had no output head.
-std::optional<Place> place_of(std::string_view module) {
+std::optional<AdapterPlace> place_of(std::string_view module) {
   if (module.starts_with("model.")) module.remove_prefix(6);
   if (!module.starts_with("layers.")) return std::nullopt;
-  module.remove_prefix(7);
-  int layer = -1;
-  const auto [rest, failure] = std::from_chars(module.data(), module.data() + module.size(), layer);
-  if (failure != std::errc() || layer < 0) return std::nullopt;
-  const std::string_view part = module.substr(static_cast<size_t>(rest - module.data()));
-  constexpr std::string_view parts[adapted_linears] = {
-      ".self_attn.q_proj", ".self_attn.k_proj", ".self_attn.v_proj", ".self_attn.o_proj",
-      ".mlp.gate_proj",    ".mlp.up_proj",      ".mlp.down_proj"};
-  for (int i = 0; i < adapted_linears; ++i) {
-    if (part == parts[i]) return Place{layer, static_cast<AdaptedLinear>(i)};
-  }
-  return std::nullopt;
+  return adapter_place(module.substr(7), &module_name);
 }
 
 constexpr std::string_view prefix = "base_model.model.";

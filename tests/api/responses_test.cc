@@ -313,11 +313,15 @@ TEST(ResponsesStream, EndsAsFailed) {
   EXPECT_EQ(out.find("secret"), std::string::npos);
 }
 
+// A stream whose response goes to `kept`, which must outlive it.
+std::unique_ptr<Answer> make_stream_kept_in(std::vector<StoredResponse>& kept) {
+  return make_answer(parse(R"({"input":"hi","stream":true})"), head, {},
+                     [&kept](StoredResponse&& response) { kept.push_back(std::move(response)); });
+}
+
 TEST(ResponsesStream, KeepsWhatFailed) {
   std::vector<StoredResponse> kept;
-  const auto answer =
-      make_answer(parse(R"({"input":"hi","stream":true})"), head, {},
-                  [&](StoredResponse&& response) { kept.push_back(std::move(response)); });
+  const auto answer = make_stream_kept_in(kept);
   std::string out;
   answer->begin(out);
   answer->add(0, text_delta("a"), out);
@@ -363,9 +367,7 @@ TEST(ResponsesStream, HasTheLogprobsOfItsText) {
 // cut.
 TEST(StoredResponse, IsStreamedAgain) {
   std::vector<StoredResponse> kept;
-  const auto answer =
-      make_answer(parse(R"({"input":"hi","stream":true})"), head, {},
-                  [&](StoredResponse&& response) { kept.push_back(std::move(response)); });
+  const auto answer = make_stream_kept_in(kept);
   std::string out;
   answer->begin(out);
   answer->add(0, text_delta("a", "hm"), out);
