@@ -10,6 +10,7 @@ namespace ridge::cli {
 
 // Headings of `ridge --help`, in its order.
 inline constexpr const char* use_group = "Use a model";
+inline constexpr const char* team_group = "Keys and users";
 inline constexpr const char* model_group = "Models on this machine";
 inline constexpr const char* measure_group = "Measure and check";
 inline constexpr const char* other_group = "Other";
@@ -18,6 +19,10 @@ inline constexpr const char* other_group = "Other";
 void add_run_command(CLI::App& app, Context& context);
 void add_serve_command(CLI::App& app, Context& context);
 void add_ps_command(CLI::App& app, Context& context);
+void add_key_command(CLI::App& app, Context& context);
+void add_project_command(CLI::App& app, Context& context);
+void add_user_command(CLI::App& app, Context& context);
+void add_audit_command(CLI::App& app, Context& context);
 void add_doctor_command(CLI::App& app, Context& context);
 void add_pull_command(CLI::App& app, Context& context);
 void add_list_command(CLI::App& app, Context& context);

@@ -15,7 +15,8 @@ struct Choice {
 
 struct Command {
   Choice choice;
-  std::vector<Choice> options;  // long ones, those of the whole program included
+  std::vector<Choice> options;  // long ones, those of the whole program and of actions included
+  std::vector<Choice> actions;  // the words that follow it: "create" of "key"
   bool takes_model = false;
 };
 
@@ -29,22 +30,30 @@ void append_options(const CLI::App& app, std::vector<Choice>& options) {
   }
 }
 
+void append_missing(const CLI::App& app, std::vector<Choice>& options) {
+  std::vector<Choice> more;
+  append_options(app, more);
+  for (const Choice& option : more) {
+    const auto same = [&](const Choice& other) { return other.word == option.word; };
+    if (std::none_of(options.begin(), options.end(), same)) options.push_back(option);
+  }
+}
+
+std::vector<const CLI::App*> subcommands_of(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App*) { return true; });
+}
+
 std::vector<Command> commands_of(const CLI::App& app) {
   std::vector<Command> commands;
-  for (const CLI::App* each : app.get_subcommands([](const CLI::App*) { return true; })) {
+  for (const CLI::App* each : subcommands_of(app)) {
     Command command{.choice = {each->get_name(), first_line(each->get_description())}};
     append_options(*each, command.options);
-    for (const Choice& global : [&] {
-           std::vector<Choice> options;
-           append_options(app, options);
-           return options;
-         }()) {
-      const auto same = [&](const Choice& other) { return other.word == global.word; };
-      if (global.word != "--version" &&
-          std::none_of(command.options.begin(), command.options.end(), same)) {
-        command.options.push_back(global);
-      }
+    for (const CLI::App* action : subcommands_of(*each)) {
+      command.actions.push_back({action->get_name(), first_line(action->get_description())});
+      append_missing(*action, command.options);
     }
+    append_missing(app, command.options);
+    std::erase_if(command.options, [](const Choice& option) { return option.word == "--version"; });
     for (const CLI::Option* option : each->get_options()) {
       if (option->get_positional() && option->get_name() == "MODEL") command.takes_model = true;
     }
@@ -81,13 +90,15 @@ std::string bash_script(const std::vector<Command>& commands) {
   std::string cases;
   for (const Command& command : commands) {
     names.push_back(command.choice);
-    cases += fmt::format("    {}) options={}; models={} ;;\n", command.choice.word,
-                         quoted(words(command.options)), command.takes_model ? 1 : 0);
+    cases += fmt::format("    {}) options={}; actions={}; models={} ;;\n", command.choice.word,
+                         quoted(words(command.options)), quoted(words(command.actions)),
+                         command.takes_model ? 1 : 0);
   }
   return fmt::format(
       "# bash completion for ridge; load it with: source <(ridge completion bash)\n"
       "_ridge() {{\n"
-      "  local current=\"${{COMP_WORDS[COMP_CWORD]}}\" command=\"\" options=\"\" models=0 i\n"
+      "  local current=\"${{COMP_WORDS[COMP_CWORD]}}\" command=\"\" at=0 options=\"\" actions=\"\" "
+      "models=0 i\n"
       "  # A ':' splits words; put the name that is being typed together again.\n"
       "  if declare -F _get_comp_words_by_ref >/dev/null; then\n"
       "    local words cword; _get_comp_words_by_ref -n : -c current -w words -i cword\n"
@@ -95,7 +106,7 @@ std::string bash_script(const std::vector<Command>& commands) {
       "    local words=(\"${{COMP_WORDS[@]}}\") cword=$COMP_CWORD\n"
       "  fi\n"
       "  for ((i = 1; i < cword; i++)); do\n"
-      "    if [[ ${{words[i]}} != -* ]]; then command=${{words[i]}}; break; fi\n"
+      "    if [[ ${{words[i]}} != -* ]]; then command=${{words[i]}}; at=$i; break; fi\n"
       "  done\n"
       "  case \"$command\" in\n"
       "{}"
@@ -103,6 +114,8 @@ std::string bash_script(const std::vector<Command>& commands) {
       "  esac\n"
       "  if [[ $current == -* ]]; then\n"
       "    COMPREPLY=($(compgen -W \"$options\" -- \"$current\"))\n"
+      "  elif [[ $actions ]] && ((cword == at + 1)); then\n"
+      "    COMPREPLY=($(compgen -W \"$actions\" -- \"$current\"))\n"
       "  else\n"
       "    COMPREPLY=($(compgen -f -- \"$current\"))\n"
       "    if ((models)); then COMPREPLY+=($(compgen -W \"$({})\" -- \"$current\")); fi\n"
@@ -127,6 +140,8 @@ std::string zsh_script(const std::vector<Command>& commands) {
       }
       options += " " + quoted(fmt::format("{}[{}]", option.word, meaning));
     }
+    if (!command.actions.empty())
+      options += fmt::format(" '1:action:({})'", words(command.actions));
     cases += fmt::format("    {}) _arguments -s{} {} ;;\n", command.choice.word, options,
                          command.takes_model ? "'*:model:_ridge_models'" : "'*:file:_files'");
   }
@@ -165,6 +180,9 @@ std::string fish_script(const std::vector<Command>& commands) {
         fmt::format("complete -c ridge -n '__fish_seen_subcommand_from {}'", command.choice.word);
     for (const Choice& option : command.options) {
       text += fmt::format("{} -l {} -d {}\n", here, option.word.substr(2), quoted(option.meaning));
+    }
+    for (const Choice& action : command.actions) {
+      text += fmt::format("{} -f -a {} -d {}\n", here, action.word, quoted(action.meaning));
     }
     if (command.takes_model)
       text += fmt::format("{} -a {}\n", here, quoted(fmt::format("({})", list_models)));

@@ -56,6 +56,10 @@ void add_commands(CLI::App& app, Context& context) {
   add_run_command(app, context);
   add_serve_command(app, context);
   add_ps_command(app, context);
+  add_key_command(app, context);
+  add_project_command(app, context);
+  add_user_command(app, context);
+  add_audit_command(app, context);
   add_pull_command(app, context);
   add_list_command(app, context);
   add_show_command(app, context);
@@ -103,7 +107,7 @@ ExitCode exit_code_of(const Error& error) {
 // "ridge pull": what to put before --help after a wrong command line.
 std::string command_path(const CLI::App& app) {
   std::string path = app.get_name();
-  for (const CLI::App* command : app.get_subcommands()) path += " " + command->get_name();
+  for (const CLI::App* command : app.get_subcommands()) path += " " + command_path(*command);
   return path;
 }
 
