@@ -9,6 +9,7 @@ MODEL ?= smollm2:135m
 HOST ?= 127.0.0.1
 PORT ?= 8080
 THREADS ?=
+AUTH ?= --no-auth
 ARGS ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -38,9 +39,9 @@ help: ## what can be made
 bootstrap: ## install what is missing to build and to test (Debian packages, Rust)
 	@tools/bootstrap test
 
-run: build ## build a release, fetch MODEL and serve it (MODEL, HOST, PORT, THREADS, ARGS)
+run: build ## build a release, fetch MODEL, serve it; asks for no key unless AUTH= (MODEL, HOST, PORT, THREADS, AUTH, ARGS)
 	@[ -f "$(MODEL)" ] || $(RIDGE) pull "$(MODEL)"
-	@exec $(RIDGE) serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)" $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+	@exec $(RIDGE) serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)" $(AUTH) $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 build: ## build build/release/ridge
 	@tools/bootstrap run

@@ -12,12 +12,14 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/device_options.h"
+#include "cli/identity_access.h"
 #include "cli/lora_option.h"
 #include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "cli/server_record.h"
 #include "engine/engine.h"
 #include "engine/residency.h"
+#include "platform/identity/authenticator.h"
 #include "platform/resolve.h"
 #include "server/server.h"
 #include "text/tool_style.h"
@@ -33,7 +35,7 @@ struct ServeOptions {
   bool prepared_cache = false;
   std::string tool_style = "auto";
   std::string config;
-  std::string data_dir;
+  DatabaseChoice database;
   std::string log_level = "info";
   engine::EngineOptions engine;
   int64_t kv_cache_mib = 0;
@@ -182,7 +184,36 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
   return models;
 }
 
-void say_how_to_talk(const Context& context, const std::string& url,
+// Opens what keys are kept in; null with --no-auth.
+struct KeyCheck {
+  KeyCheck(Context& context, const DatabaseChoice& choice, const Clock& clock)
+      : access(context, choice), authenticator(access.identity, clock) {}
+
+  IdentityAccess access;
+  platform::Authenticator authenticator;
+};
+
+std::shared_ptr<platform::Authenticator> start_key_check(Context& context,
+                                                         const ServeOptions& options,
+                                                         const Clock& clock) {
+  if (options.server.no_auth) {
+    context.note(
+        "no key is asked for (--no-auth): whoever can use this machine may use the models");
+    return nullptr;
+  }
+  const auto check = std::make_shared<KeyCheck>(context, options.database, clock);
+  const auto keys = check->access.identity.keys();
+  if (std::ranges::all_of(
+          keys, [](const platform::ApiKey& key) { return key.revoked_at_ms.has_value(); })) {
+    log::warning(
+        "there are no keys yet, and every request needs one; make one with 'ridge key create "
+        "NAME', "
+        "or serve this machine alone with --no-auth");
+  }
+  return {check, &check->authenticator};
+}
+
+void say_how_to_talk(const Context& context, const std::string& url, bool asks_for_keys,
                      const std::vector<std::string>& models) {
   if (context.json) {
     context.print(Json({{"url", url}, {"base_url", url + "/v1"}, {"models", models}}).dump());
@@ -192,12 +223,14 @@ void say_how_to_talk(const Context& context, const std::string& url,
   for (const std::string& model : models) names += (names.empty() ? "" : ", ") + printable(model);
   context.print(
       fmt::format("Serving {0} on {1}\n\n"
-                  "  curl {1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+                  "  curl {1}/v1/chat/completions -H 'Content-Type: application/json' \\\n{3}"
                   "    -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
                   "\"Hello!\"}}]}}'\n\n"
-                  "OpenAI clients: base_url {1}/v1, any api_key, model {0}\n"
+                  "OpenAI clients: base_url {1}/v1, {4}, model {0}\n"
                   "Stop it with Ctrl-C.",
-                  names, url, printable(models.front())));
+                  names, url, printable(models.front()),
+                  asks_for_keys ? "    -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "",
+                  asks_for_keys ? "your api_key (ridge key create NAME)" : "any api_key"));
 }
 
 server::ServerOptions server_options(const ServeOptions& options) {
@@ -209,7 +242,7 @@ server::ServerOptions server_options(const ServeOptions& options) {
 }
 
 void serve(Context& context, ServeOptions& options) {
-  if (!options.data_dir.empty()) context.home = options.data_dir;
+  if (!options.database.data_dir.empty()) context.home = options.database.data_dir;
   log::set_level(log::level_from_name(options.log_level));
   signal(SIGPIPE, SIG_IGN);  // a reader of ours that goes away must not end the server
   options.engine.kv_cache_bytes = static_cast<uint64_t>(options.kv_cache_mib) << 20;
@@ -228,9 +261,10 @@ void serve(Context& context, ServeOptions& options) {
     options.engine.draft_model = find_models(context, {options.draft_model}).front().model.path;
   }
   // An address that cannot be had is said before minutes of loading, not after.
-  { const server::Server probe(server_choice, {}); }
-
   const SteadyClock clock;
+  const auto authenticator = start_key_check(context, options, clock);
+  { const server::Server probe(server_choice, {}, authenticator); }
+
   engine::Residency residency(
       {.budget_bytes = static_cast<uint64_t>(options.model_memory_mib) << 20,
        .sleep_after = std::chrono::seconds(options.sleep_after_s)},
@@ -243,12 +277,12 @@ void serve(Context& context, ServeOptions& options) {
   }
   std::vector<std::string> names;
   for (const api::ServedModel& model : models) names.push_back(model.name);
-  server::Server server(server_choice, std::move(models));
+  server::Server server(server_choice, std::move(models), authenticator);
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
-  if (server_choice.insecure_no_auth) {
-    log::warning("nothing asks for a key: whoever reaches {} may use the models", server.url());
+  if (server_choice.insecure_http) {
+    log::warning("keys that other machines send to {} travel in the clear", server.url());
   }
-  say_how_to_talk(context, server.url(), names);
+  say_how_to_talk(context, server.url(), authenticator != nullptr, names);
   std::fflush(stdout);
   server.run();
   context.note("stopped");
@@ -328,8 +362,13 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
                    "A web origin whose pages may call; '*' for all");
   add_list_setting(command, "allow-host", server.allowed_hosts,
                    "A further name under which this server is reached; '*' for all");
-  add_setting(command, "insecure-no-auth", server.insecure_no_auth,
-              "Listen where other machines can reach it, though nothing asks for a key");
+  add_setting(command, "no-auth", server.no_auth,
+              "Ask for no key; only on an address of this machine alone");
+  add_list_setting(command, "trusted-proxy", server.trusted_proxies,
+                   "An address or range of what stands in front with TLS, as 10.1.0.0/16: it alone "
+                   "may pass requests on, and is believed for whom (X-Forwarded-For)");
+  add_setting(command, "insecure-http", server.insecure_http,
+              "Listen where other machines can reach it, though keys then travel in the clear");
   add_setting(command, "max-connections", server.max_connections, "Connections at once")
       ->check(CLI::Range(1, 1 << 20));
   add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")
@@ -371,8 +410,7 @@ void add_serve_command(CLI::App& app, Context& context) {
   add_server_settings(*command, *options);
   add_engine_settings(*command, *options);
   add_text_settings(*command, *options);
-  add_setting(*command, "data-dir", options->data_dir,
-              "Where models and the server's own files are kept (--home)");
+  add_database_options(*command, options->database);
   add_setting(*command, "log-level", options->log_level, "debug, info, warning or error");
   command->add_option("--config", options->config, "Settings from a TOML file")
       ->envname("RIDGE_CONFIG")

@@ -116,6 +116,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
     co_await refuse_request(head_failure, parser.got_some());
     co_return false;
   }
+  if (!co_await admit(parser)) co_return false;
   if (parser.is_done()) co_return true;
   co_await continue_if_expected(parser);
   arm(service_.options.body_timeout);
@@ -149,7 +150,6 @@ void Connection::describe_request(const Parser& parser) {
   exchange_.method = head.method_string();
   exchange_.target = head.target();
   exchange_.origin = head[http::field::origin];
-  exchange_.group = caller_key(head[http::field::authorization], head["x-api-key"]);
   // Two names of one host are no name: proxies disagree on which counts.
   if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
   exchange_.route = match_route(exchange_.target);

@@ -42,8 +42,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   struct Exchange {
     std::string id;  // x-request-id
     std::string method, target, origin, host;
-    // Who shares turns and prefixes: whoever sends the same key. Nothing checks the key yet.
+    // Who shares turns and prefixes: the key's project, or where nothing checks keys, whoever sends
+    // the same one.
     std::string group;
+    std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
+    std::vector<api::ServedModel> models;                  // where the key is for some only: these
     RouteMatch route;
     api::ErrorStyle error_style = api::ErrorStyle::openai;
     bool is_http_1_0 = false;
@@ -84,6 +87,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
       if (keep_loaded) model.engine->keep_loaded(*keep_loaded);
     }
   };
+
+  // connection_access.cc: who may be answered.
+  asio::awaitable<bool> admit(const Parser& parser);  // false: refused, and told so
+  asio::awaitable<void> authenticate(const Parser& parser);
+  const std::vector<api::ServedModel>& visible_models() const;
 
   // connection_answers.cc: what is said.
   asio::awaitable<void> answer(std::string body);

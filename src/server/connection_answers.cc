@@ -16,14 +16,15 @@ namespace {
 
 constexpr std::string_view plain_text = "text/plain; charset=utf-8";
 
-std::string hello_text(const Service& service, const std::string& host) {
+std::string hello_text(const std::vector<api::ServedModel>& models, const std::string& host,
+                       bool asks_for_keys) {
   std::string names;
-  for (const api::ServedModel& model : service.models) names += "  " + model.name + "\n";
+  for (const api::ServedModel& model : models) names += "  " + model.name + "\n";
   return fmt::format(
       "Ridgeline serves an OpenAI-compatible API here.\n\n"
       "Models:\n{0}\n"
-      "Base URL for OpenAI clients: http://{1}/v1 (any API key)\n\n"
-      "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+      "Base URL for OpenAI clients: http://{1}/v1 ({3})\n\n"
+      "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n{4}"
       "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
       "\"Hello!\"}}]}}'\n\n"
       "Also: /v1/completions, /v1/embeddings, /v1/responses, /v1/models, /health, /metrics; "
@@ -31,7 +32,9 @@ std::string hello_text(const Service& service, const std::string& host) {
       "all\n"
       "For Anthropic clients: http://{1}, /v1/messages and /v1/messages/count_tokens\n"
       "For Ollama clients: http://{1}, /api/chat, /api/generate, /api/tags, /api/show\n",
-      names, host, service.models.empty() ? "" : service.models.front().name);
+      names, host, models.empty() ? "" : models.front().name,
+      asks_for_keys ? "with your API key" : "any API key",
+      asks_for_keys ? "  -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "");
 }
 
 }  // namespace
@@ -94,10 +97,10 @@ void Connection::check_caller() const {
 asio::awaitable<void> Connection::answer_get() {
   switch (exchange_.route.route) {
     case Route::models:
-      co_await send(200, api::model_list_body(service_.models));
+      co_await send(200, api::model_list_body(visible_models()));
       break;
     case Route::model: {
-      const api::ServedModel& model = api::find_model(service_.models, exchange_.route.argument);
+      const api::ServedModel& model = api::find_model(visible_models(), exchange_.route.argument);
       co_await send(200, api::model_body(model));
       break;
     }
@@ -105,7 +108,7 @@ asio::awaitable<void> Connection::answer_get() {
       co_await send(200, api::openapi_text());
       break;
     case Route::tokenizer_info:
-      co_await send(200, api::tokenizer_info(service_.models));
+      co_await send(200, api::tokenizer_info(visible_models()));
       break;
     case Route::metrics:
       co_await send(200, metrics_text(service_.models, service_.connections), metrics_content_type);
@@ -115,7 +118,7 @@ asio::awaitable<void> Connection::answer_get() {
       co_await answer_stored();
       break;
     case Route::ollama_tags:
-      co_await send(200, api::ollama_tags_body(service_.models));
+      co_await send(200, api::ollama_tags_body(visible_models()));
       break;
     case Route::ollama_version:
       co_await send(200, api::ollama_version_body());
@@ -186,6 +189,7 @@ asio::awaitable<void> Connection::send_error(const Error& error, int retry_after
   head.content_bytes = body.size();
   // Clients repeat what timed out, though here a deadline of their own has passed.
   if (error.code() == ErrorCode::timed_out) head.headers.emplace_back("x-should-retry", "false");
+  if (status == 401) head.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (status == 429 || status == 503 || status == 529) {
     head.headers.emplace_back("Retry-After", std::to_string(retry_after_s));
     head.headers.emplace_back("retry-after-ms", std::to_string(retry_after_s * 1000));
@@ -213,7 +217,8 @@ asio::awaitable<void> Connection::send_preflight() {
 
 asio::awaitable<void> Connection::send_hello() {
   const std::string host = exchange_.host.empty() ? "127.0.0.1" : exchange_.host;
-  co_await send(200, hello_text(service_, host), plain_text);
+  co_await send(200, hello_text(visible_models(), host, service_.authenticator != nullptr),
+                plain_text);
 }
 
 asio::awaitable<void> Connection::send_health() {

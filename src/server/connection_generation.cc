@@ -90,7 +90,7 @@ asio::awaitable<void> Connection::generate(std::string body) {
   const api::ServedModel* model = nullptr;
   try {
     const auto work = [this, &body] {
-      const Asked asked{exchange_.route.route, exchange_.id, exchange_.group};
+      const Asked asked{exchange_.route.route, exchange_.id, exchange_.group, visible_models()};
       return prepare_body(service_, asked, body);
     };
     Prepared prepared = co_await on_text_pool(service_, work);
@@ -125,7 +125,10 @@ asio::awaitable<void> Connection::generate(std::string body) {
 
 asio::awaitable<void> Connection::run(Prepared prepared) {
   std::vector<engine::Request>& requests = prepared.requests;
-  for (engine::Request& request : requests) request.group = exchange_.group;
+  for (engine::Request& request : requests) {
+    request.group = exchange_.group;
+    if (exchange_.principal) request.group_weight = exchange_.principal->project_weight;
+  }
   Making making{.model = *prepared.model,
                 .answer = *prepared.answer,
                 .id = prepared.answer_id,

@@ -70,7 +70,7 @@ void Health::observe(const engine::EngineStats& stats, Watch& watch, double elap
 
 int Health::retry_after_s(const api::ServedModel& model) const {
   for (std::size_t i = 0; i < models_.size(); ++i) {
-    if (&models_[i] != &model || watches_[i].finished_per_s <= 0) continue;
+    if (models_[i].name != model.name || watches_[i].finished_per_s <= 0) continue;
     const double wait_s = std::ceil(1 / watches_[i].finished_per_s);
     return static_cast<int>(std::clamp(wait_s, 1.0, static_cast<double>(longest_retry_s)));
   }

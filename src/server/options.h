@@ -39,8 +39,10 @@ struct ServerOptions {
 
   std::vector<std::string> cors_origins;   // may call from a browser; "*": all. Empty: none
   std::vector<std::string> allowed_hosts;  // further names in Host; "*": all
-  // Serves an address that others can reach, though nothing asks for a key.
-  bool insecure_no_auth = false;
+  bool no_auth = false;                    // asks for no key; for loopback alone
+  // Addresses of what stands in front, as TrustedProxies has them.
+  std::vector<std::string> trusted_proxies;
+  bool insecure_http = false;   // takes keys in the clear from other machines
   bool handle_signals = false;  // SIGINT and SIGTERM call stop()
 };
 

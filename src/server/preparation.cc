@@ -109,9 +109,8 @@ Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
 
 // Texts that become vectors.
 template <typename Request>
-Prepared prepare_vectors(const Service& service, const Asked& asked, std::string_view id_prefix,
-                         const Request& request) {
-  const api::ServedModel& model = api::find_model(service.models, request.vectors.model);
+Prepared prepare_vectors(const Asked& asked, std::string_view id_prefix, const Request& request) {
+  const api::ServedModel& model = api::find_model(asked.models, request.vectors.model);
   return run({.model = &model,
               .id_prefix = id_prefix,
               .make_requests = [&] { return api::prepare(request, model, asked.id); },
@@ -133,10 +132,10 @@ std::shared_ptr<const Request> shared(Request request) {
   return std::make_shared<const Request>(std::move(request));
 }
 
-Prepared prepare_token_count(const Service& service, const api::Json& body) {
+Prepared prepare_token_count(const Asked& asked, const api::Json& body) {
   const api::ChatRequest chat = api::parse_count_tokens_request(body);
   Prepared prepared;
-  prepared.model = &api::find_model(service.models, chat.generation.model);
+  prepared.model = &api::find_model(asked.models, chat.generation.model);
   prepared.document = api::token_count_body(api::count_prompt_tokens(chat, *prepared.model));
   return prepared;
 }
@@ -144,7 +143,7 @@ Prepared prepare_token_count(const Service& service, const api::Json& body) {
 Prepared prepare_response(Service& service, const Asked& asked, const api::Json& body) {
   const auto find = [&](const std::string& id) { return service.responses.find(asked.group, id); };
   const auto request = shared(api::parse_responses_request(body, find));
-  const api::ServedModel& model = api::find_model(service.models, request->chat.generation.model);
+  const api::ServedModel& model = api::find_model(asked.models, request->chat.generation.model);
   std::function<void(api::StoredResponse &&)> keep;
   if (request->store) {
     keep = [&store = service.responses, owner = asked.group](api::StoredResponse&& response) {
@@ -158,9 +157,9 @@ Prepared prepare_response(Service& service, const Asked& asked, const api::Json&
                             });
 }
 
-Prepared prepare_completion(const Service& service, const Asked& asked, const api::Json& body) {
+Prepared prepare_completion(const Asked& asked, const api::Json& body) {
   const auto request = shared(api::parse_completion_request(body));
-  const api::ServedModel& model = api::find_model(service.models, request->generation.model);
+  const api::ServedModel& model = api::find_model(asked.models, request->generation.model);
   return prepare_generation(model, asked, "cmpl-", request, *request,
                             [&model](const api::CompletionRequest& read, api::AnswerHead head,
                                      std::span<const engine::Request> requests) {
@@ -192,10 +191,10 @@ Prepared prepare_idle(const api::ServedModel& model, const Asked& asked,
                   }});
 }
 
-Prepared prepare_ollama(const Service& service, const Asked& asked, api::OllamaRequest parsed) {
+Prepared prepare_ollama(const Asked& asked, api::OllamaRequest parsed) {
   const auto request = shared(std::move(parsed));
   const api::ServedModel& model =
-      api::find_ollama_model(service.models, request->generation().model);
+      api::find_ollama_model(asked.models, request->generation().model);
   Prepared prepared = request->is_empty
                           ? prepare_idle(model, asked, *request)
                           : std::visit(
@@ -207,9 +206,9 @@ Prepared prepare_ollama(const Service& service, const Asked& asked, api::OllamaR
   return prepared;
 }
 
-Prepared prepare_ollama_show(const Service& service, const api::Json& body) {
+Prepared prepare_ollama_show(const Asked& asked, const api::Json& body) {
   Prepared prepared;
-  prepared.model = &api::find_ollama_model(service.models, api::parse_ollama_show(body));
+  prepared.model = &api::find_ollama_model(asked.models, api::parse_ollama_show(body));
   prepared.document = api::ollama_show_body(*prepared.model);
   return prepared;
 }
@@ -221,34 +220,34 @@ Prepared prepare_body(Service& service, const Asked& asked, const std::string& b
   switch (asked.route) {
     case Route::messages: {
       const auto request = shared(api::parse_anthropic_request(document));
-      const auto& model = api::find_model(service.models, request->chat.generation.model);
+      const auto& model = api::find_model(asked.models, request->chat.generation.model);
       return prepare_generation(model, asked, "msg_", request, request->chat);
     }
     case Route::count_tokens:
-      return prepare_token_count(service, document);
+      return prepare_token_count(asked, document);
     case Route::responses:
       return prepare_response(service, asked, document);
     case Route::ollama_chat:
-      return prepare_ollama(service, asked, api::parse_ollama_chat(document));
+      return prepare_ollama(asked, api::parse_ollama_chat(document));
     case Route::ollama_generate:
-      return prepare_ollama(service, asked, api::parse_ollama_generate(document));
+      return prepare_ollama(asked, api::parse_ollama_generate(document));
     case Route::ollama_show:
-      return prepare_ollama_show(service, document);
+      return prepare_ollama_show(asked, document);
     case Route::embeddings:
-      return prepare_vectors(service, asked, "embd-", api::parse_embedding_request(document));
+      return prepare_vectors(asked, "embd-", api::parse_embedding_request(document));
     case Route::rerank:
-      return prepare_vectors(service, asked, "rerank-", api::parse_rerank_request(document));
+      return prepare_vectors(asked, "rerank-", api::parse_rerank_request(document));
     case Route::score:
-      return prepare_vectors(service, asked, "score-", api::parse_score_request(document));
+      return prepare_vectors(asked, "score-", api::parse_score_request(document));
     case Route::tokenize:
-      return prepare_document(api::tokenize(document, service.models));
+      return prepare_document(api::tokenize(document, asked.models));
     case Route::detokenize:
-      return prepare_document(api::detokenize(document, service.models));
+      return prepare_document(api::detokenize(document, asked.models));
     case Route::completions:
-      return prepare_completion(service, asked, document);
+      return prepare_completion(asked, document);
     default: {
       const auto request = shared(api::parse_chat_request(document));
-      const auto& model = api::find_model(service.models, request->generation.model);
+      const auto& model = api::find_model(asked.models, request->generation.model);
       return prepare_generation(model, asked, "chatcmpl-", request, *request);
     }
   }

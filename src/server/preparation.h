@@ -28,8 +28,9 @@ struct Prepared {
 // What is asked, and by whom.
 struct Asked {
   Route route = Route::unknown;
-  std::string id;     // of the request
-  std::string group;  // as engine::Request has it
+  std::string id;                               // of the request
+  std::string group;                            // as engine::Request has it
+  const std::vector<api::ServedModel>& models;  // those that may be asked; they outlive the answer
 };
 
 // Reads the body of a POST in the format of its route. Belongs on a text thread, and `rest` on one

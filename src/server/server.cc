@@ -43,20 +43,40 @@ tcp::endpoint resolve(const ServerOptions& options) {
   return found.begin()->endpoint();
 }
 
-void check_options(const ServerOptions& options, const tcp::endpoint& endpoint) {
+// Keys are asked for unless both sides say no, and never travel in the clear by accident.
+void check_authentication(const ServerOptions& options, bool has_authenticator,
+                          const tcp::endpoint& endpoint) {
+  if (has_authenticator == options.no_auth) {
+    throw Error(ErrorCode::invalid_argument,
+                "a server either checks keys or is told no_auth, and not both");
+  }
+  if (endpoint.address().is_loopback()) return;
+  if (options.no_auth) {
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("{} can be reached by other machines, which --no-auth would let use the "
+                    "models without a key. Listen on 127.0.0.1, or leave out --no-auth.",
+                    options.host),
+        "host");
+  }
+  if (options.trusted_proxies.empty() && !options.insecure_http) {
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("{} can be reached by other machines, and keys would travel in the clear. "
+                    "Put a proxy with TLS in front and name it with --trusted-proxy, or accept "
+                    "that with --insecure-http.",
+                    options.host),
+        "host");
+  }
+}
+
+void check_options(const ServerOptions& options, bool has_authenticator,
+                   const tcp::endpoint& endpoint) {
   if (options.network_threads < 1 || options.text_threads < 1 || options.max_connections < 1) {
     throw Error(ErrorCode::invalid_argument,
                 "a server needs at least one thread and one connection");
   }
-  if (!endpoint.address().is_loopback() && !options.insecure_no_auth) {
-    throw Error(
-        ErrorCode::permission_denied,
-        fmt::format("{} can be reached by other machines, and nothing asks them for a key yet. "
-                    "Listen on 127.0.0.1, or accept that anyone may use the model with "
-                    "--insecure-no-auth.",
-                    options.host),
-        "host");
-  }
+  check_authentication(options, has_authenticator, endpoint);
 }
 
 void listen(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
@@ -146,18 +166,21 @@ asio::awaitable<void> say_farewell(Service& service) {
 }  // namespace
 
 Service::Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
-                 bool is_loopback)
+                 std::shared_ptr<platform::Authenticator> given_authenticator, bool is_loopback)
     : options(std::move(given_options)),
       models(std::move(given_models)),
+      authenticator(std::move(given_authenticator)),
+      proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
       health(models, options.stall_timeout, clock.now()),
       text_pool(static_cast<std::size_t>(options.text_threads)) {}
 
-Server::Server(ServerOptions options, std::vector<api::ServedModel> models) {
+Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
+               std::shared_ptr<platform::Authenticator> authenticator) {
   const tcp::endpoint endpoint = resolve(options);
-  check_options(options, endpoint);
+  check_options(options, authenticator != nullptr, endpoint);
   service_ = std::make_unique<Service>(std::move(options), std::move(models),
-                                       endpoint.address().is_loopback());
+                                       std::move(authenticator), endpoint.address().is_loopback());
   listen(service_->acceptor, endpoint);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "api/served_model.h"
+#include "platform/identity/authenticator.h"
 #include "server/options.h"
 
 namespace ridge::server {
@@ -17,9 +18,10 @@ class Server {
  public:
   // Binds the address, so that a client that knows it waits rather than fails. Throws Error(io) for
   // an address that is in use or not ours, Error(permission_denied) for one that others can reach
-  // where the options do not say `insecure_no_auth`, Error(invalid_argument) for options that make
-  // no sense.
-  Server(ServerOptions options, std::vector<api::ServedModel> models);
+  // where keys would not be asked for or not be safe, Error(invalid_argument) for options that make
+  // no sense. Without an authenticator the options must say `no_auth`.
+  Server(ServerOptions options, std::vector<api::ServedModel> models,
+         std::shared_ptr<platform::Authenticator> authenticator = nullptr);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

@@ -16,7 +16,9 @@
 #include "api/served_model.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "platform/identity/authenticator.h"
 #include "server/access_rules.h"
+#include "server/caller.h"
 #include "server/health.h"
 #include "server/options.h"
 #include "server/running_requests.h"
@@ -30,15 +32,18 @@ inline constexpr int grammar_threads = 4;
 // What the connections of one server share. Outlives them.
 struct Service {
   Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
-          bool is_loopback);
+          std::shared_ptr<platform::Authenticator> given_authenticator, bool is_loopback);
 
   const ServerOptions options;
   const std::vector<api::ServedModel> models;
+  const std::shared_ptr<platform::Authenticator> authenticator;  // null: nothing checks keys
+  const TrustedProxies proxies;
   const AccessRules access;
   const SteadyClock clock;
 
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
+  std::atomic<int> key_jobs{0};
   std::atomic<int> connections{0};
   std::atomic<int> generations{0};  // requests that the engines may be working on
   std::atomic<bool> draining{false};
@@ -54,8 +59,9 @@ struct Service {
   asio::ip::tcp::acceptor acceptor{network};
   asio::thread_pool text_pool;
   asio::thread_pool grammar_pool{
-      grammar_threads};  // they mostly wait for a compiler that is bounded
-  std::jthread drainer;  // joined before what it uses goes away
+      grammar_threads};           // they mostly wait for a compiler that is bounded
+  asio::thread_pool key_pool{1};  // asks the database, about once a second for all requests
+  std::jthread drainer;           // joined before what it uses goes away
 };
 
 // Runs `work` on the pool and returns its result or its exception. Throws Error(queue_full) where
@@ -86,6 +92,13 @@ asio::awaitable<std::invoke_result_t<Work>> on_text_pool(Service& service, Work 
 template <typename Work>
 asio::awaitable<std::invoke_result_t<Work>> on_grammar_pool(Service& service, Work work) {
   return on_pool(service.grammar_pool, service.grammar_jobs, service.options.max_text_jobs,
+                 std::move(work));
+}
+
+// For what must ask the database about a key. There are never more than connections.
+template <typename Work>
+asio::awaitable<std::invoke_result_t<Work>> on_key_pool(Service& service, Work work) {
+  return on_pool(service.key_pool, service.key_jobs, service.options.max_connections,
                  std::move(work));
 }
 

@@ -12,12 +12,17 @@ MODEL = "smollm2:135m"
 
 
 class RidgeServer:
-    """Starts on a free port of 127.0.0.1 and waits until it serves. `url` is its address."""
+    """Starts on a free port of 127.0.0.1 and waits until it serves. `url` is its address.
 
-    def __init__(self, binary, environment, model, options=()):
+    It asks for no key unless `asks_for_keys`.
+    """
+
+    def __init__(self, binary, environment, model, options=(), asks_for_keys=False):
         self.log = tempfile.NamedTemporaryFile(mode="w")
         self.asked_to_stop = False
         command = [binary, "serve", model, "--port", "0", "--json", *options]
+        if not asks_for_keys:
+            command.append("--no-auth")
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True
         )

@@ -81,6 +81,8 @@ COMP_CWORD={len(words) - 1}; _ridge; printf '%s\\n' "${{COMPREPLY[@]}}" """
 
     assert complete("ridge", "ver") == ["verify"]
     assert "--attempts" in complete("ridge", "pull", "--a")
+    assert complete("ridge", "key", "r") == ["rotate", "revoke"]
+    assert "--expires" in complete("ridge", "key", "create", "--e")
 
 
 def test_each_commands_help_is_its_own(ridge):

@@ -181,23 +181,27 @@ def test_a_model_that_is_not_here_names_the_command(ridge_binary, plain_environm
 
 def test_a_busy_port_is_said_before_loading(server, ridge_binary, model_environment):
     port = str(urllib.parse.urlsplit(server.url).port)
-    result = run(ridge_binary, model_environment, "serve", MODEL, "--port", port)
+    result = run(ridge_binary, model_environment, "serve", MODEL, "--port", port, "--no-auth")
     assert result.returncode == 1
     assert "in use" in result.stderr and "--port" in result.stderr
     assert "loading" not in result.stderr
 
 
-def test_an_open_address_needs_a_word(ridge_binary, model_environment):
-    result = run(ridge_binary, model_environment, "serve", MODEL, "--host", "0.0.0.0", "--port", "0")
+def test_an_open_address_needs_keys_and_a_word(ridge_binary, model_environment, tmp_path):
+    words = ["serve", MODEL, "--host", "0.0.0.0", "--port", "0"]
+    result = run(ridge_binary, model_environment, *words, "--no-auth")
     assert result.returncode == 1
-    assert "--insecure-no-auth" in result.stderr
+    assert "--no-auth" in result.stderr
+    result = run(ridge_binary, model_environment, *words, "--database", tmp_path / "platform.db")
+    assert result.returncode == 1
+    assert "--trusted-proxy" in result.stderr and "--insecure-http" in result.stderr
 
 
 def test_settings_come_from_file_and_environment(ridge_binary, model_environment, tmp_path):
     config = tmp_path / "ridge.toml"
-    config.write_text(f'models = ["{MODEL}"]\nport = 0\nhost = "0.0.0.0"\n')
+    config.write_text(f'models = ["{MODEL}"]\nport = 0\nhost = "0.0.0.0"\nno_auth = true\n')
     result = run(ridge_binary, model_environment, "serve", "--config", str(config))
-    assert "--insecure-no-auth" in result.stderr  # so the host of the file was taken
+    assert "0.0.0.0 can be reached" in result.stderr  # so the host of the file was taken
     config.write_text('huge_pages = "sometimes"\n')
     result = run(ridge_binary, model_environment, "serve", MODEL, "--config", str(config))
     assert result.returncode == 2

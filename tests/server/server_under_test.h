@@ -12,9 +12,11 @@ namespace ridge::server {
 // A server on a free port with one scripted model named "m"; stopped when it goes.
 class ServerUnderTest {
  public:
-  explicit ServerUnderTest(ScriptedEngine::Script script, ServerOptions options = {})
+  // Asks for keys where there is an authenticator.
+  explicit ServerUnderTest(ScriptedEngine::Script script, ServerOptions options = {},
+                           std::shared_ptr<platform::Authenticator> authenticator = nullptr)
       : engine(std::make_shared<ScriptedEngine>(std::move(script))),
-        server(prepare(options), models()) {
+        server(prepare(options, authenticator == nullptr), models(), authenticator) {
     thread_ = std::thread([this] { server.run(); });
   }
   ~ServerUnderTest() { stop(); }
@@ -29,8 +31,9 @@ class ServerUnderTest {
   Server server;
 
  private:
-  static ServerOptions prepare(ServerOptions options) {
+  static ServerOptions prepare(ServerOptions options, bool no_auth) {
     options.port = 0;
+    options.no_auth = no_auth;
     return options;
   }
   std::vector<api::ServedModel> models() const { return {api::serve_model("m", engine, 1)}; }

@@ -1,0 +1,74 @@
+#include "server/caller.h"
+
+#include <algorithm>
+
+namespace ridge::server {
+namespace {
+
+std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+}  // namespace
+
+std::optional<platform::Scope> scope_of(Route route) {
+  switch (route) {
+    case Route::health:
+    case Route::live:
+    case Route::ready:
+      return std::nullopt;
+    case Route::metrics:
+      return platform::Scope::metrics;
+    case Route::hello:
+    case Route::openapi:
+    case Route::models:
+    case Route::model:
+    case Route::chat_completions:
+    case Route::completions:
+    case Route::embeddings:
+    case Route::rerank:
+    case Route::score:
+    case Route::tokenize:
+    case Route::detokenize:
+    case Route::tokenizer_info:
+    case Route::answer_now:
+    case Route::messages:
+    case Route::count_tokens:
+    case Route::responses:
+    case Route::response:
+    case Route::response_items:
+    case Route::ollama_chat:
+    case Route::ollama_generate:
+    case Route::ollama_tags:
+    case Route::ollama_show:
+    case Route::ollama_version:
+    case Route::unknown:  // so that a typing mistake is told from a missing right
+      return platform::Scope::inference;
+    default:
+      return platform::Scope::admin;
+  }
+}
+
+TrustedProxies::TrustedProxies(const std::vector<std::string>& ranges) {
+  for (const std::string& range : ranges) {
+    ranges_.push_back(platform::AddressRange::parse_or_throw(range));
+  }
+}
+
+bool TrustedProxies::contains(std::string_view address) const {
+  return std::ranges::any_of(ranges_, [&](const auto& range) { return range.contains(address); });
+}
+
+std::string TrustedProxies::client_of(std::string_view peer, std::string_view forwarded_for) const {
+  std::string_view client = peer;
+  while (contains(client) && !forwarded_for.empty()) {
+    const std::size_t comma = forwarded_for.rfind(',');
+    client = trimmed(forwarded_for.substr(comma == std::string_view::npos ? 0 : comma + 1));
+    forwarded_for = forwarded_for.substr(0, comma == std::string_view::npos ? 0 : comma);
+  }
+  return std::string(client);
+}
+
+}  // namespace ridge::server

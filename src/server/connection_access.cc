@@ -1,0 +1,72 @@
+// Who may be answered.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "server/connection.h"
+
+namespace ridge::server {
+
+namespace http = boost::beast::http;
+
+asio::awaitable<bool> Connection::admit(const Parser& parser) {
+  std::optional<Error> refusal;
+  try {
+    co_await authenticate(parser);
+  } catch (const Error& error) {
+    refusal = error;
+  }
+  if (!refusal) co_return true;
+  exchange_.keep_alive = false;  // the body, if there is one, is not read
+  co_await send_error(*refusal);
+  log();
+  co_return false;
+}
+
+asio::awaitable<void> Connection::authenticate(const Parser& parser) {
+  const auto& head = parser.get();
+  const std::string key = caller_key(head[http::field::authorization], head["x-api-key"]);
+  if (service_.authenticator == nullptr) {
+    exchange_.group = key;  // nobody checks it; it still tells callers apart
+    co_return;
+  }
+  const auto scope = scope_of(exchange_.route.route);
+  const bool is_preflight =  // which browsers send without a key
+      exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin);
+  if (!scope || is_preflight) co_return;
+
+  boost::system::error_code failure;
+  const auto peer = socket_.remote_endpoint(failure).address();
+  if (failure) throw Error(ErrorCode::cancelled, "the client is gone");
+  const std::string peer_text = peer.to_string();
+  if (!service_.proxies.empty() && !peer.is_loopback() && !service_.proxies.contains(peer_text)) {
+    throw Error(ErrorCode::permission_denied,
+                "this server is spoken to through its proxy; its plain port takes no keys");
+  }
+  const std::string address = service_.proxies.client_of(peer_text, head["x-forwarded-for"]);
+  auto principal = service_.authenticator->authenticate_from_cache(key, address);
+  if (!principal) {
+    principal = co_await on_key_pool(
+        service_, [&] { return service_.authenticator->authenticate(key, address); });
+  }
+  if (!principal->rights.has(*scope)) {
+    throw Error(ErrorCode::permission_denied,
+                fmt::format("this API key lacks the scope '{}', which {} needs",
+                            platform::name(*scope), name(exchange_.route.route)));
+  }
+  exchange_.group = principal->project_id;
+  if (!principal->rights.models.empty()) {
+    std::ranges::copy_if(
+        service_.models, std::back_inserter(exchange_.models),
+        [&](const api::ServedModel& model) { return principal->rights.allows_model(model.name); });
+  }
+  exchange_.principal = std::move(principal);
+}
+
+const std::vector<api::ServedModel>& Connection::visible_models() const {
+  const bool is_bound = exchange_.principal && !exchange_.principal->rights.models.empty();
+  return is_bound ? exchange_.models : service_.models;
+}
+
+}  // namespace ridge::server
