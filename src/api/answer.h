@@ -71,9 +71,6 @@ std::unique_ptr<Answer> make_answer(const CompletionRequest& request, AnswerHead
 std::unique_ptr<Answer> make_answer(const EmbeddingRequest& request, AnswerHead head);
 std::unique_ptr<Answer> make_answer(const RankingRequest& request, AnswerHead head);
 
-// `prefix` followed by 24 random letters and digits, which nobody can guess.
-std::string random_id(std::string_view prefix);
-
 // "stop", "length" or "tool_calls"; the other reasons end a request with an error instead.
 std::string_view openai_finish_reason(engine::FinishReason reason);
 

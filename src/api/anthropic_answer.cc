@@ -7,6 +7,7 @@
 
 #include "api/error_body.h"
 #include "api/parted_answer.h"
+#include "api/random_id.h"
 
 namespace ridge::api {
 namespace {

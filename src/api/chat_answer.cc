@@ -8,6 +8,7 @@
 #include "api/json_text.h"
 #include "api/logprobs_json.h"
 #include "api/openai_form.h"
+#include "api/random_id.h"
 #include "api/usage_json.h"
 #include "base/error.h"
 

@@ -6,6 +6,7 @@
 #include "api/error_body.h"
 #include "api/logprobs_json.h"
 #include "api/parted_answer.h"
+#include "api/random_id.h"
 #include "api/responses_events.h"
 
 namespace ridge::api {

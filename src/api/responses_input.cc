@@ -6,8 +6,8 @@
 #include <set>
 #include <utility>
 
-#include "api/answer.h"
 #include "api/chat_request.h"
+#include "api/random_id.h"
 #include "api/request_limits.h"
 
 namespace ridge::api {

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "api/answer.h"
@@ -12,15 +11,6 @@
 
 namespace ridge::api {
 namespace {
-
-int64_t whole_number(const std::string& text, const std::string& name, int64_t low, int64_t high) {
-  int64_t value = low - 1;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc() || end != text.data() + text.size() || value < low || value > high) {
-    refuse(name, fmt::format("'{}' must be a whole number from {} to {}", name, low, high));
-  }
-  return value;
-}
 
 // As it was when it began.
 Json without_output(Json response) {
@@ -81,21 +71,17 @@ ResponseBody response_body(const StoredResponse& response, std::string_view quer
   if (stream && *stream != "true" && *stream != "false") {
     refuse("stream", "'stream' must be true or false");
   }
-  const auto after = query_value(query, "starting_after");
-  const int64_t starting_after =
-      after ? whole_number(*after, "starting_after", 0, INT32_MAX) : int64_t{-1};
+  const int64_t starting_after = query_number(query, "starting_after", 0, INT32_MAX).value_or(-1);
   if (stream != "true") return {response.body, "application/json"};
   return {events_of(Json::parse(response.body), starting_after), event_stream_type};
 }
 
 std::string input_items_body(const StoredResponse& response, std::string_view query) {
   const auto order = query_value(query, "order"), after = query_value(query, "after");
-  const auto limit_text = query_value(query, "limit");
+  const std::size_t limit = query_limit(query);
   if (order && *order != "asc" && *order != "desc") {
     refuse("order", fmt::format("'order' must be asc or desc, not \"{}\"", order->substr(0, 40)));
   }
-  const auto limit =
-      static_cast<std::size_t>(limit_text ? whole_number(*limit_text, "limit", 1, 100) : 20);
   Json data = Json::array();
   bool has_more = false, begun = !after;
   const std::size_t count = response.input.size();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "api/fields.h"
 
@@ -35,6 +36,11 @@ std::optional<std::string> percent_decode(std::string_view text) {
   return decoded;
 }
 
+std::string_view query_of(std::string_view target) {
+  const std::size_t mark = target.find('?');
+  return mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1);
+}
+
 std::optional<std::string> query_value(std::string_view query, std::string_view name) {
   while (!query.empty()) {
     const std::size_t end = query.find('&');
@@ -52,6 +58,23 @@ std::optional<std::string> query_value(std::string_view query, std::string_view 
     return decoded;
   }
   return std::nullopt;
+}
+
+std::optional<int64_t> query_number(std::string_view query, std::string_view name, int64_t low,
+                                    int64_t high) {
+  const auto text = query_value(query, name);
+  if (!text) return std::nullopt;
+  int64_t value = low - 1;
+  const auto [end, failure] = std::from_chars(text->data(), text->data() + text->size(), value);
+  if (failure != std::errc() || end != text->data() + text->size() || value < low || value > high) {
+    refuse(std::string(name),
+           fmt::format("'{}' must be a whole number from {} to {}", name, low, high));
+  }
+  return value;
+}
+
+std::size_t query_limit(std::string_view query) {
+  return static_cast<std::size_t>(query_number(query, "limit", 1, 100).value_or(20));
 }
 
 }  // namespace ridge::api

@@ -369,6 +369,9 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
                    "may pass requests on, and is believed for whom (X-Forwarded-For)");
   add_setting(command, "insecure-http", server.insecure_http,
               "Listen where other machines can reach it, though keys then travel in the clear");
+  add_setting(command, "otlp-traces", server.otlp_traces,
+              "Send a trace of each request to this OpenTelemetry collector, over OTLP/HTTP: "
+              "http://127.0.0.1:4318");
   add_setting(command, "max-connections", server.max_connections, "Connections at once")
       ->check(CLI::Range(1, 1 << 20));
   add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "engine/request_trace.h"
 #include "engine/speculation_gate.h"
 #include "engine/step_loop.h"
 #include "engine/suffix_drafter.h"
@@ -36,6 +37,11 @@ struct StepLoop::Choice {
   Acceptance model_acceptance;  // of the draft model's
   bool is_guessed_by_model = false;
   std::optional<FinishReason> reason;  // once it has ended
+
+  // What its trace was told last.
+  bool had_place = false;
+  bool was_admitted = false;
+  std::optional<Wait> told_wait;
 };
 
 struct StepLoop::ActiveRequest {

@@ -65,6 +65,7 @@ struct EngineOptions {
 };
 
 struct EngineStats {
+  bool is_loading = false;  // so that what waits waits for the model, and not for a step
   int running = 0;
   int waiting = 0;
   int blocks_total = 0;
@@ -78,13 +79,13 @@ struct EngineStats {
   uint64_t queried_tokens_total = 0;  // of prompts that began to be computed
   uint64_t cached_tokens_total = 0;   // of prompts, that were not computed again
   uint64_t preemptions_total = 0;
-  uint64_t draft_tokens_total = 0;              // guesses that were checked
-  uint64_t accepted_tokens_total = 0;           // and were right
+  uint64_t draft_tokens_total = 0;                           // guesses that were checked
+  uint64_t accepted_tokens_total = 0;                        // and were right
   std::array<uint64_t, finish_reasons> choices_by_reason{};  // ended ones, by FinishReason
-  LatencyHistogram queue;                       // submission to the first step
-  LatencyHistogram first_token;                 // submission to the first token
-  LatencyHistogram inter_token;                 // between two steps that gave one choice tokens
-  LatencyHistogram end_to_end;                  // submission to the end
+  LatencyHistogram queue;                                    // submission to the first step
+  LatencyHistogram first_token;                              // submission to the first token
+  LatencyHistogram inter_token;  // between two steps that gave one choice tokens
+  LatencyHistogram end_to_end;   // submission to the end
 };
 
 struct AdapterInfo {

@@ -19,6 +19,8 @@ class Grammar;
 
 namespace ridge::engine {
 
+class RequestTrace;
+
 // Which hidden states stand for a text: the mean over its tokens, or that of the last one, which
 // has seen all others.
 enum class Pooling { mean, last };
@@ -65,8 +67,9 @@ struct Request {
   int prompt_logprobs = -1;
   // Instead of an answer, a vector that stands for the prompt; nothing is generated.
   std::optional<Pooling> embedding;
-  int adapter = -1;         // its place in ModelInfo::adapters; -1: the model as it is
-  bool speculation = true;  // guesses never change the answer, only how fast it comes
+  int adapter = -1;                     // its place in ModelInfo::adapters; -1: the model as it is
+  bool speculation = true;              // guesses never change the answer, only how fast it comes
+  std::shared_ptr<RequestTrace> trace;  // hears what happens to it; may be null
 };
 
 struct TokenLogprob {

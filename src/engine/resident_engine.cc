@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "engine/request_check.h"
+#include "engine/request_trace.h"
 
 namespace ridge::engine {
 
@@ -63,6 +64,10 @@ RequestId ResidentEngine::submit(Request request, RequestListener listener) {
     id = RequestId{next_id_++};
     Pending pending{id, std::move(request), watched(id, std::move(listener))};
     is_asleep = engine_ == nullptr;
+    if (is_asleep && pending.request.trace) {
+      pending.request.trace->add(
+          {.kind = TraceEvent::Kind::waiting, .at = clock_.now(), .wait = Wait::model});
+    }
     if (!is_asleep) {
       running_[id] = {};
       try {
@@ -149,6 +154,7 @@ EngineStats ResidentEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = engine_ ? engine_->stats() : EngineStats();
   stats.waiting += static_cast<int>(pending_.size());
+  stats.is_loading = !engine_ && !pending_.empty();
   add_totals(stats, before_);
   return stats;
 }

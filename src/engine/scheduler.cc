@@ -115,7 +115,10 @@ Batch Scheduler::schedule(int prompt_tokens) {
   if (!batch.empty()) budget_tokens = std::min(budget_tokens, prompt_tokens);
   // Whoever lost its blocks just now would only take them back.
   const bool admits = preemptions_total_ - preemptions_before == displaced;
-  add_prompts(batch, budget_tokens, budget_outputs, admits);
+  const bool has_blocks = add_prompts(batch, budget_tokens, budget_outputs, admits);
+  why_waiting_ = running() >= limits_.max_sequences ? Wait::place
+                 : !has_blocks                      ? Wait::blocks
+                                                    : Wait::turn;
   RIDGE_ASSERT(!batch.empty() || (running_.empty() && waiting_ == 0));
   return batch;
 }
@@ -188,8 +191,8 @@ void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outpu
 }
 
 // Prompts that run and those that wait take turns by rank, so that a group whose turn it is need
-// not wait for others' long prompts.
-void Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits) {
+// not wait for others' long prompts. False where blocks run short for those that wait.
+bool Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits) {
   std::vector<Sequence*> prompts;
   for (Sequence* sequence : running_) {
     if (sequence->pending_tokens() > 1) prompts.push_back(sequence);
@@ -206,17 +209,20 @@ void Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs,
       admits = admit(*newcomer);
       if (admits) add_prompt(*newcomer, batch, budget_tokens, budget_outputs);
     } else {
-      return;
+      break;
     }
   }
+  return admits;
 }
 
 // Another may have computed the same, also since this one runs.
 void Scheduler::take_known_blocks(Sequence& sequence) {
   if (sequence.wants_all_outputs || !limits_.shares_prefixes) return;
+  const uint64_t restores_before = cache_.restores_total();
   sequence.computed_tokens =
       cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
                     sequence.blocks, sequence.place);
+  sequence.restored_blocks += static_cast<int>(cache_.restores_total() - restores_before);
 }
 
 void Scheduler::add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens,

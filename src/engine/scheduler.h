@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/sequence.h"
+#include "engine/wait.h"
 #include "kvcache/block_pool.h"
 #include "kvcache/prefix_cache.h"
 
@@ -78,6 +79,8 @@ class Scheduler {
 
   int running() const { return static_cast<int>(running_.size()); }
   int waiting() const { return waiting_; }
+  // Why those that wait after `schedule` do.
+  Wait why_waiting() const { return why_waiting_; }
   // Those of the running that decode.
   int decoding() const;
   uint64_t preemptions_total() const { return preemptions_total_; }
@@ -106,7 +109,7 @@ class Scheduler {
   Sequence& last_to_keep_blocks() const;
   void reserve_decoding();
   void add_decoding(Batch& batch, int& budget_tokens, int& budget_outputs);
-  void add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits);
+  bool add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits);
   void add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens, int& budget_outputs);
   Sequence* best_waiting() const;
   bool admit(Sequence& sequence);
@@ -130,6 +133,7 @@ class Scheduler {
   // The least service of an active group, as of the last step with one: never falls.
   double level_ = 0;
   uint64_t preemptions_total_ = 0;
+  Wait why_waiting_ = Wait::turn;
 };
 
 }  // namespace ridge::engine

@@ -44,6 +44,7 @@ struct Sequence {
     blocks.clear();
     place = {};
     computed_tokens = 0;
+    restored_blocks = 0;
   }
 
   const SequenceId id;
@@ -63,7 +64,8 @@ struct Sequence {
   // Written by the scheduler alone.
   State state = State::idle;
   kvcache::PrefixCache::Place place;
-  int cached_tokens = -1;  // found in the prefix cache when it first ran; -1 before
+  int cached_tokens = -1;   // found in the prefix cache when it first ran; -1 before
+  int restored_blocks = 0;  // of those it holds, that came back from where they were spilled to
 };
 
 }  // namespace ridge::engine

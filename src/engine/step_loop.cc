@@ -72,6 +72,9 @@ void StepLoop::add(RequestId id, Request request, RequestListener listener,
   active->request = std::move(request);
   active->listener = std::move(listener);
   active->submitted = submitted;
+  if (active->request.trace) {
+    active->request.trace->add({.kind = TraceEvent::Kind::queued, .at = submitted});
+  }
   if (active->request.deadline) active->deadline = submitted + *active->request.deadline;
   try {
     make_choices(*active);
@@ -137,8 +140,11 @@ void StepLoop::step() {
     batch = scheduler_.schedule(pace_.prompt_tokens(cost_, scheduler_.decoding()));
     if (batch.empty()) return;
     start_clocks(batch);
+    trace_places();
+    const Clock::TimePoint start = clock_.now();
     run_hidden(batch);
     const std::span<const float> logits = run(batch);
+    trace_prefills(batch, start);
     scheduler_.complete(batch);
     take_logits(batch, logits);
     end_embeddings(batch);
@@ -234,6 +240,7 @@ void StepLoop::end_choice(Choice& choice, FinishReason reason) {
   // A cancelled or failed answer shows no text that may be half of a stop sequence.
   if (is_answer(reason)) reason = choice.answer.finish(reason);
   choice.reason = reason;
+  trace_end(choice);
   forget(choice);
   if (auto delta = choice.answer.take_rest()) tell(request.listener.on_delta, std::move(*delta));
   tell(request.listener.on_choice_finish, choice.number, reason);
@@ -247,6 +254,7 @@ void StepLoop::end_request(ActiveRequest& request, FinishReason reason,
   for (const auto& choice : request.choices) {
     if (choice->reason) continue;
     choice->reason = reason;
+    trace_end(*choice);
     forget(*choice);
     if (auto delta = choice->answer.take_rest()) tell(request.listener.on_delta, std::move(*delta));
     tell(request.listener.on_choice_finish, choice->number, reason);
@@ -273,6 +281,7 @@ void StepLoop::settle(ActiveRequest& request, std::optional<Error> error) {
   usage.duration_ms = milliseconds(now - request.submitted);
   totals_.end_to_end.observe(seconds(now - request.submitted));
   ++totals_.finished_total;
+  if (request.request.trace) request.request.trace->end(usage);
   const auto node = requests_.find(request.id);
   RIDGE_ASSERT(node != requests_.end());
   ended_.push_back(std::move(node->second));

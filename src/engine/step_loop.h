@@ -72,6 +72,11 @@ class StepLoop {
   void take_draft(Choice& choice, std::span<const int32_t> draft);
   void forget(Choice& choice);
   void start_clocks(const Batch& batch);
+  void trace_places();
+  void trace_place(Choice& choice, Clock::TimePoint now);
+  void trace_prefills(const Batch& batch, Clock::TimePoint start);
+  void trace_token(Choice& choice, bool is_right);
+  void trace_end(Choice& choice);
   std::span<const int32_t> tokens_of(const Chunk& chunk) const;  // without guesses
   void run_hidden(Batch& batch);
   void add_hidden(ActiveRequest& request, const Chunk& chunk, std::span<const float>& hidden);

@@ -133,6 +133,7 @@ void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const f
   const Clock::TimePoint now = clock_.now();
   if (choice.last_tokens) totals_.inter_token.observe(seconds(now - *choice.last_tokens));
   choice.last_tokens = now;
+  if (request.request.trace) request.request.trace->count_drafts(chunk.drafts);
   int accepted = 0;
   // Each row's logits count where the guess before it was what the sampler picks: the answer is
   // then the one that it would be without guesses, token by token.
@@ -163,6 +164,7 @@ bool StepLoop::take_token(Choice& choice, std::span<const float> logits,
   }
   choice.sampler.accept(pick.token);
   const bool is_right = guess == pick.token;
+  trace_token(choice, is_right);
   if (is_right) {
     scheduler_.accept_draft(choice.sequence, pick.token);
   } else {

@@ -115,6 +115,7 @@ bool PrefixCache::restore(Node& node) {
   if (!block) return false;
   const bool is_loaded = spill_->load(node.saved, *block);
   if (is_loaded) {
+    ++restores_total_;
     hold(node, *block);
   } else {
     node.saved = -1;

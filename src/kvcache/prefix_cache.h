@@ -70,6 +70,7 @@ class PrefixCache {
   int blocks_spilled() const { return static_cast<int>(saved_.size()); }
   uint64_t evictions_total() const { return evictions_total_; }  // blocks lost, spilled ones later
   uint64_t spills_total() const { return spills_total_; }
+  uint64_t restores_total() const { return restores_total_; }  // blocks that came back
 
  private:
   using Tokens = std::vector<int32_t>;
@@ -105,6 +106,7 @@ class PrefixCache {
   Tokens key_;  // of the last lookup
   uint64_t evictions_total_ = 0;
   uint64_t spills_total_ = 0;
+  uint64_t restores_total_ = 0;
 };
 
 }  // namespace ridge::kvcache

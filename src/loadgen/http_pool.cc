@@ -16,12 +16,6 @@ namespace {
 constexpr long kept_connections = 4096;
 constexpr size_t largest_document_bytes = 16u << 20;
 
-bool is_this_machine(const std::string& url) {
-  const std::string origin = platform::Url::parse(url).origin();
-  const std::string host = origin.substr(origin.find("://") + 3);
-  return host.starts_with("127.") || host.starts_with("localhost:") || host.starts_with("[::1]");
-}
-
 // Each stream takes a descriptor, and many systems start programs with 1,024.
 void allow_many_descriptors() {
   rlimit limit{};
@@ -99,7 +93,9 @@ HttpPool::Id HttpPool::start(const HttpAsk& ask, HttpListener& listener) {
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(ask.timeout.count()));
-  if (is_this_machine(ask.url)) curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+  if (platform::Url::parse(ask.url).is_this_machine()) {
+    curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+  }
   curl_easy_setopt(easy, CURLOPT_PRIVATE, exchange.get());
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Exchange::take);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange.get());

@@ -200,6 +200,8 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   };
   if (with_token) add_header("Authorization: Bearer " + request.bearer_token);
   if (!request.if_range.empty()) add_header("If-Range: " + request.if_range);
+  const bool posts = !request.content_type.empty();
+  if (posts) add_header("Content-Type: " + request.content_type);
 
   CURL* curl = curl_;
   curl_easy_reset(curl);  // keeps connections
@@ -211,9 +213,15 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(curl, CURLOPT_NOBODY, request.head_only ? 1L : 0L);
+  if (posts) {
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request.body.size()));
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request.body.c_str());
+  }
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits_.connect.count()));
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, stall_bytes_per_second);
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits_.stall.count()));
+  if (url.is_this_machine()) curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
   if (const char* certificates = std::getenv("SSL_CERT_FILE"); certificates != nullptr) {
     curl_easy_setopt(curl, CURLOPT_CAINFO, certificates);
   }
@@ -254,7 +262,7 @@ HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, cons
       linked_etag = head.linked_etag;
       linked_bytes = head.linked_bytes;
     }
-    if (is_redirect(head.status) && !exchange.location.empty()) {
+    if (is_redirect(head.status) && !exchange.location.empty() && request.content_type.empty()) {
       url = follow(url, exchange.location, head.status);
       continue;
     }

@@ -21,6 +21,9 @@ struct HttpRequest {
   int64_t range_start = 0;  // above 0: asks for the bytes from here
   std::string if_range;     // a strong ETag: the range only if the file is still that one
   bool head_only = false;
+  // Where there is a type, `body` is POSTed, and redirects are not followed.
+  std::string content_type;
+  std::string body;
 };
 
 // The head of the last answer, that is, of the one which is no redirect.
@@ -56,8 +59,9 @@ struct HttpLimits {
 };
 
 // Asks over HTTP with libcurl. Proxies come from the environment as for curl (https_proxy,
-// http_proxy, no_proxy), certificates from the system's store or SSL_CERT_FILE. Redirects are
-// followed one at a time: https never goes on as http. Not for several threads at once.
+// http_proxy, no_proxy), but never for this machine itself; certificates from the system's store or
+// SSL_CERT_FILE. Redirects are followed one at a time: https never goes on as http. Not for several
+// threads at once.
 class HttpClient {
  public:
   // `is_cancelled`, where given, is asked a few times a second.

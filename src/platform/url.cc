@@ -50,6 +50,11 @@ Url::Url(Handle handle, std::string_view text) : handle_(std::move(handle)) {
   });
 }
 
+bool Url::is_this_machine() const {
+  const std::string_view host = std::string_view(origin_).substr(origin_.find("://") + 3);
+  return host.starts_with("127.") || host.starts_with("localhost:") || host.starts_with("[::1]");
+}
+
 Url Url::parse(std::string_view text) {
   refuse_strange_bytes(text);
   Handle handle(curl_url());

@@ -34,6 +34,8 @@ std::optional<platform::Scope> scope_of(Route route) {
     case Route::detokenize:
     case Route::tokenizer_info:
     case Route::answer_now:
+    case Route::requests:
+    case Route::request:
     case Route::messages:
     case Route::count_tokens:
     case Route::responses:

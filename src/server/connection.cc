@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "api/error_body.h"
+#include "api/random_id.h"
 #include "base/log.h"
 #include "server/preparation.h"
 
@@ -107,6 +108,7 @@ asio::awaitable<bool> Connection::wait_for_request() {
 
 asio::awaitable<bool> Connection::read_request(Parser& parser) {
   exchange_.started_at = service_.clock.now();
+  exchange_.started_at_wall = std::chrono::system_clock::now();
   arm(service_.options.head_timeout);
   const auto [head_failure, head_bytes] =
       co_await http::async_read_header(socket_, buffer_, parser, as_result);
@@ -150,6 +152,7 @@ void Connection::describe_request(const Parser& parser) {
   exchange_.method = head.method_string();
   exchange_.target = head.target();
   exchange_.origin = head[http::field::origin];
+  exchange_.context = api::trace_context(head["traceparent"], head["tracestate"]);
   // Two names of one host are no name: proxies disagree on which counts.
   if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
   exchange_.route = match_route(exchange_.target);

@@ -5,13 +5,16 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "api/answer.h"
 #include "api/error_body.h"
+#include "api/request_record.h"
 #include "server/answer_queue.h"
 #include "server/generation.h"
 #include "server/http_head.h"
@@ -48,11 +51,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
     std::vector<api::ServedModel> models;                  // where the key is for some only: these
     RouteMatch route;
+    api::TraceContext context;
+    std::shared_ptr<api::RequestRecord> record;  // where an engine works on it
     api::ErrorStyle error_style = api::ErrorStyle::openai;
     bool is_http_1_0 = false;
     bool keep_alive = false;
     Clock::TimePoint started_at;
+    std::chrono::system_clock::time_point started_at_wall;
     int status = 0;       // once known
+    std::string error;    // the name of the ErrorCode that it ended with, if any
+    engine::Usage usage;  // at the end
     std::string details;  // for the log: model and tokens
   };
 
@@ -76,10 +84,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   struct Making {
     const api::ServedModel& model;
     api::Answer& answer;
-    std::string id;         // the answer's own
-    std::string document;   // of one that does not stream
-    std::size_t bytes = 0;  // that the engine has said for the document
-    int choices = 0;        // submitted so far
+    std::string id;                              // the answer's own
+    std::string document;                        // of one that does not stream
+    std::size_t bytes = 0;                       // that the engine has said for the document
+    int choices = 0;                             // submitted so far
     std::optional<Clock::Duration> keep_loaded;  // how long the model is, from the answer's end on
 
     // Before a client learns that its answer has ended.
@@ -102,8 +110,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send_error(const Error& error, int retry_after_s = 1);
   asio::awaitable<void> send_preflight();
   asio::awaitable<void> send_hello();
+  asio::awaitable<void> send_metrics();
   asio::awaitable<void> send_health();
-  asio::awaitable<void> answer_now();
   asio::awaitable<void> answer_stored();
   ResponseHead head_of(int status) const;
   void log() const;
@@ -124,6 +132,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::function<void()> make_wake();
   Error failure_of(const AnswerEnd& end, const AnswerQueue& queue) const;
   void note_end(const api::ServedModel& model, const AnswerEnd& end);
+
+  // connection_requests.cc: of requests, for those who ask about them.
+  asio::awaitable<void> answer_now();
+  asio::awaitable<void> answer_requests();
+  bool may_see(const api::RequestRecord& record) const;
+  void begin_record();
+  void drop_record();
+  void record_requests(Prepared& prepared);
+  void end_record();
 
   Service& service_;
   asio::ip::tcp::socket socket_;

@@ -1,15 +1,12 @@
-#include <algorithm>
-
 #include "api/error_body.h"
-#include "api/json_text.h"
 #include "api/model_list.h"
 #include "api/ollama_answer.h"
 #include "api/openapi.h"
 #include "api/stored_response.h"
 #include "api/tokenize.h"
+#include "api/url_query.h"
 #include "base/log.h"
 #include "server/connection.h"
-#include "server/metrics.h"
 
 namespace ridge::server {
 namespace {
@@ -64,14 +61,17 @@ asio::awaitable<void> Connection::answer(std::string body) {
   } catch (...) {
     failure = std::current_exception();
   }
-  if (!failure) co_return;
-  const Error error = error_of(failure);
-  if (exchange_.status == 0) {
-    co_await send_error(error);
-  } else {  // in the middle of an answer: all that is left is to end it short of its last chunk
-    log::error("request {} failed: {}", exchange_.id, error.message());
-    exchange_.keep_alive = false;
+  if (failure) {
+    const Error error = error_of(failure);
+    if (exchange_.status == 0) {
+      co_await send_error(error);
+    } else {  // in the middle of an answer: all that is left is to end it short of its last chunk
+      log::error("request {} failed: {}", exchange_.id, error.message());
+      exchange_.error = ridge::name(error.code());
+      exchange_.keep_alive = false;
+    }
   }
+  end_record();  // of one whose answer nobody has waited for, or that broke off
 }
 
 void Connection::check_caller() const {
@@ -111,7 +111,11 @@ asio::awaitable<void> Connection::answer_get() {
       co_await send(200, api::tokenizer_info(visible_models()));
       break;
     case Route::metrics:
-      co_await send(200, metrics_text(service_.models, service_.connections), metrics_content_type);
+      co_await send_metrics();
+      break;
+    case Route::requests:
+    case Route::request:
+      co_await answer_requests();
       break;
     case Route::response:
     case Route::response_items:
@@ -136,8 +140,7 @@ asio::awaitable<void> Connection::answer_stored() {
   const std::string& id = exchange_.route.argument;
   const auto stored = service_.responses.find(exchange_.group, id);
   if (!stored) throw api::no_such_response(id);
-  const std::size_t query_at = std::min(exchange_.target.find('?'), exchange_.target.size() - 1);
-  const std::string_view query = std::string_view(exchange_.target).substr(query_at + 1);
+  const std::string_view query = api::query_of(exchange_.target);
   if (exchange_.method == "DELETE") {
     service_.responses.erase(exchange_.group, id);
     co_await send(200, api::deleted_response_body(id));
@@ -155,6 +158,7 @@ ResponseHead Connection::head_of(int status) const {
   head.keep_alive = exchange_.keep_alive;
   head.is_http_1_0 = exchange_.is_http_1_0;
   head.headers.emplace_back("x-request-id", exchange_.id);
+  head.headers.emplace_back("traceparent", api::traceparent(exchange_.context));
   if (exchange_.error_style == api::ErrorStyle::anthropic) {
     head.headers.emplace_back("request-id", exchange_.id);
   }
@@ -163,7 +167,7 @@ ResponseHead Connection::head_of(int status) const {
   if (service_.access.is_cors_origin(exchange_.origin)) {
     head.headers.emplace_back("Access-Control-Allow-Origin", exchange_.origin);
     head.headers.emplace_back("Access-Control-Expose-Headers",
-                              "x-request-id, request-id, retry-after, retry-after-ms");
+                              "x-request-id, request-id, traceparent, retry-after, retry-after-ms");
   }
   return head;
 }
@@ -171,6 +175,7 @@ ResponseHead Connection::head_of(int status) const {
 asio::awaitable<void> Connection::send(int status, std::string_view body,
                                        std::string_view content_type) {
   exchange_.status = status;
+  end_record();
   ResponseHead head = head_of(status);
   head.content_type = content_type;
   head.content_bytes = body.size();
@@ -184,6 +189,8 @@ asio::awaitable<void> Connection::send_error(const Error& error, int retry_after
   if (!api::is_public(error.code()))
     log::error("request {} failed: {}", exchange_.id, error.message());
   exchange_.status = status;
+  exchange_.error = ridge::name(error.code());
+  end_record();
   const std::string body = api::error_body(error, exchange_.id, exchange_.error_style);
   ResponseHead head = head_of(status);
   head.content_bytes = body.size();
@@ -206,7 +213,8 @@ asio::awaitable<void> Connection::send_preflight() {
   head.headers.emplace_back(
       "Access-Control-Allow-Headers",
       "authorization, x-api-key, anthropic-version, anthropic-beta, "
-      "anthropic-dangerous-direct-browser-access, content-type, x-request-id, x-stainless-arch, "
+      "anthropic-dangerous-direct-browser-access, content-type, x-request-id, traceparent, "
+      "tracestate, x-stainless-arch, "
       "x-stainless-async, "
       "x-stainless-helper-method, x-stainless-lang, x-stainless-os, "
       "x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, "
@@ -232,18 +240,6 @@ asio::awaitable<void> Connection::send_health() {
   const bool needs_ready = exchange_.route.route != Route::live;
   const bool is_well = alive && !(needs_ready && service_.draining);
   co_await send(is_well ? 200 : 503, body);
-}
-
-asio::awaitable<void> Connection::answer_now() {
-  const std::string& id = exchange_.route.argument;
-  if (!service_.running_requests.end_thinking(id, exchange_.group)) {
-    throw Error(ErrorCode::not_found,
-                fmt::format("no request with the id '{}' is running", id.substr(0, 200)));
-  }
-  std::string body = "{\"id\":";
-  api::append_json_string(body, id);
-  body += ",\"object\":\"request.answer_now\"}";
-  co_await send(200, body);
 }
 
 void Connection::log() const {

@@ -85,6 +85,7 @@ std::size_t prompt_bytes(std::span<const engine::Request> requests) {
 asio::awaitable<void> Connection::generate(std::string body) {
   if (service_.draining) throw Error(ErrorCode::unavailable, "the server is shutting down");
   const RunningScope running(service_.generations);
+  begin_record();
   start_watch();
   std::exception_ptr failure;
   const api::ServedModel* model = nullptr;
@@ -103,6 +104,7 @@ asio::awaitable<void> Connection::generate(std::string body) {
     }
     if (prepared.document) {
       if (prepared.keep_loaded) model->engine->keep_loaded(*prepared.keep_loaded);
+      drop_record();
       co_await send(200, *prepared.document);
     } else if (!client_gone_) {
       co_await run(std::move(prepared));
@@ -129,6 +131,7 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
     request.group = exchange_.group;
     if (exchange_.principal) request.group_weight = exchange_.principal->project_weight;
   }
+  record_requests(prepared);
   Making making{.model = *prepared.model,
                 .answer = *prepared.answer,
                 .id = prepared.answer_id,
@@ -148,9 +151,9 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
   }
   if (!streams) {
     making.settle();
+    note_end(making.model, end);
     co_await send_document(making, end);
   }
-  note_end(making.model, end);
 }
 
 asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine::Request> wave) {
@@ -248,7 +251,11 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, Making&
       append_chunk(bytes, events);
       if (end) bytes += last_chunk;
     }
-    if (end) making.settle();
+    if (end) {
+      making.settle();
+      note_end(making.model, *end);
+      end_record();
+    }
     if (!client_gone_) co_await write(bytes);
     if (end) co_return *end;
     bytes.clear();
@@ -303,16 +310,18 @@ Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) con
 }
 
 void Connection::note_end(const api::ServedModel& model, const AnswerEnd& end) {
+  exchange_.usage = end.usage;
   exchange_.details = fmt::format(
       " model={} prompt_tokens={} cached_tokens={} completion_tokens={} "
       "queue_ms={:.1f} ttft_ms={:.1f}",
       model.name, end.usage.prompt_tokens, end.usage.cached_tokens, end.usage.completion_tokens,
       end.usage.queue_ms, end.usage.ttft_ms);
   if (end.error) {
-    exchange_.details += fmt::format(" end={}", ridge::name(end.error->code()));
+    exchange_.error = ridge::name(end.error->code());
   } else if (end.cancelled) {
-    exchange_.details += " end=cancelled";
+    exchange_.error = ridge::name(ErrorCode::cancelled);
   }
+  if (!exchange_.error.empty()) exchange_.details += " end=" + exchange_.error;
 }
 
 }  // namespace ridge::server

@@ -56,7 +56,7 @@ void Health::observe(Clock::TimePoint now) {
 
 void Health::observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,
                      Clock::TimePoint now) {
-  const bool has_work = stats.running + stats.waiting > 0;
+  const bool has_work = stats.running + stats.waiting > 0 && !stats.is_loading;
   if (!has_work || stats.steps_total != watch.steps) watch.progressed_at = now;
   if (now - watch.progressed_at > stall_timeout_) alive_ = false;
   if (elapsed_s > 0) {

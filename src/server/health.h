@@ -19,7 +19,8 @@ class Health {
 
   // Looks at every engine; call it about once a second.
   void observe(Clock::TimePoint now);
-  // False while an engine has work and has made no step for longer than the stall timeout.
+  // False while an engine has work and has made no step for longer than the stall timeout. Loading
+  // a model may take as long as it takes.
   bool alive() const { return alive_; }
   // Seconds until an engine is likely to have finished one more request, from its recent rate: 1
   // to 60.

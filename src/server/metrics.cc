@@ -5,7 +5,6 @@
 
 #include <limits>
 #include <sstream>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +18,8 @@ using Label = ClientMetric::Label;
 
 class Metrics {
  public:
+  explicit Metrics(std::vector<MetricFamily> families) : families_(std::move(families)) {}
+
   void gauge(const char* name, const char* help, double value, std::vector<Label> labels) {
     ClientMetric& metric = add(name, help, MetricType::Gauge, std::move(labels));
     metric.gauge.value = value;
@@ -121,7 +122,8 @@ void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::s
     uint64_t count = count_of(reason);
     if (reason == engine::FinishReason::stop) count += count_of(engine::FinishReason::tool_calls);
     metrics.counter("vllm:request_success_total", "Ended answers by the reason of their end.",
-                    count, {label("finished_reason", std::string(name)), label("model_name", model)});
+                    count,
+                    {label("finished_reason", std::string(name)), label("model_name", model)});
   }
 }
 
@@ -135,21 +137,25 @@ void add_times(Metrics& metrics, const engine::EngineStats& stats, const std::st
                     "Between two steps that gave one answer tokens.", stats.inter_token, labels);
   metrics.histogram("vllm:e2e_request_latency_seconds", "From arrival to the end.",
                     stats.end_to_end, labels);
-  const std::vector<Label> otel = {label("gen_ai_request_model", model),
-                                   label("gen_ai_provider_name", "ridgeline")};
-  metrics.histogram("gen_ai_server_time_to_first_token_seconds",
-                    "gen_ai.server.time_to_first_token", stats.first_token, otel);
-  metrics.histogram("gen_ai_server_time_per_output_token_seconds",
-                    "gen_ai.server.time_per_output_token", stats.inter_token, otel);
-  metrics.histogram("gen_ai_server_request_duration_seconds", "gen_ai.server.request.duration",
-                    stats.end_to_end, otel);
+}
+
+void add_exports(Metrics& metrics, const OtlpExporter::Counts& counts) {
+  const auto add = [&](const char* result, uint64_t value) {
+    metrics.counter("ridge:otlp_requests_total",
+                    "Requests whose traces were exported, dropped for want of room, or refused.",
+                    value, {label("result", result)});
+  };
+  add("exported", counts.exported);
+  add("dropped", counts.dropped);
+  add("failed", counts.failed);
 }
 
 }  // namespace
 
-std::string metrics_text(std::span<const api::ServedModel> models, int connections) {
-  Metrics metrics;
-  metrics.gauge("ridge:connections", "Open connections.", connections, {});
+std::string metrics_text(std::span<const api::ServedModel> models, const ServerFigures& figures) {
+  Metrics metrics(figures.by_request);
+  metrics.gauge("ridge:connections", "Open connections.", figures.connections, {});
+  if (figures.exports) add_exports(metrics, *figures.exports);
   for (const api::ServedModel& model : models) {
     if (model.is_adapter()) continue;  // its engine is the model's
     const engine::EngineStats stats = model.engine->stats();

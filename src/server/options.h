@@ -29,6 +29,9 @@ struct ServerOptions {
   api::ResponseLimits max_stored = {.responses = 4096, .bytes = 64u << 20};
   api::ResponseLimits max_stored_of_key = {.responses = 1024, .bytes = 16u << 20};
 
+  std::size_t max_recorded_requests = 512;  // that /v1/requests tells of
+  std::string otlp_traces;                  // as OtlpOptions::url; "": traces go nowhere
+
   std::chrono::milliseconds head_timeout{10'000};    // first byte to end of head: 408
   std::chrono::milliseconds body_timeout{60'000};    // the whole body: 408
   std::chrono::milliseconds idle_timeout{75'000};    // between requests of one connection

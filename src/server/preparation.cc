@@ -15,6 +15,7 @@
 #include "api/ollama_answer.h"
 #include "api/ollama_request.h"
 #include "api/prompt.h"
+#include "api/random_id.h"
 #include "api/ranking_request.h"
 #include "api/responses_answer.h"
 #include "api/responses_request.h"

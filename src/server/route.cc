@@ -31,6 +31,8 @@ constexpr RoutePath paths[] = {
     {Route::detokenize, "/v1/detokenize", posts},
     {Route::tokenizer_info, "/tokenizer_info", reads},
     {Route::answer_now, "/v1/requests/{id}/answer_now", posts},
+    {Route::requests, "/v1/requests", reads},
+    {Route::request, "/v1/requests/{id}", reads},
     {Route::messages, "/v1/messages", posts},
     {Route::count_tokens, "/v1/messages/count_tokens", posts},
     {Route::responses, "/v1/responses", posts},
@@ -45,8 +47,7 @@ constexpr RoutePath paths[] = {
 
 constexpr std::string_view varying = "{id}";
 
-// Nullopt where `path` is not of this form; else what stands for {id}. At the end of a path it may
-// hold slashes, as the names of models do.
+// Nullopt where `path` is not of this form; else what stands for {id}.
 std::optional<std::string> match(std::string_view form, std::string_view path) {
   const std::size_t at = form.find(varying);
   if (at == std::string_view::npos) {
@@ -57,10 +58,8 @@ std::optional<std::string> match(std::string_view form, std::string_view path) {
       !path.ends_with(after)) {
     return std::nullopt;
   }
-  auto argument =
-      api::percent_decode(path.substr(before.size(), path.size() - before.size() - after.size()));
-  if (argument && !after.empty() && argument->find('/') != std::string::npos) return std::nullopt;
-  return argument;
+  return api::percent_decode(
+      path.substr(before.size(), path.size() - before.size() - after.size()));
 }
 
 const RoutePath* first_path(Route route) {
@@ -75,7 +74,11 @@ std::span<const RoutePath> route_paths() { return paths; }
 RouteMatch match_route(std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
   for (const RoutePath& known : paths) {
-    if (auto argument = match(known.path, path)) return {known.route, std::move(*argument)};
+    auto argument = match(known.path, path);
+    if (!argument) continue;
+    // The names of models alone hold slashes.
+    const bool is_one_step = argument->find('/') == std::string::npos;
+    if (is_one_step || known.route == Route::model) return {known.route, std::move(*argument)};
   }
   return {};
 }

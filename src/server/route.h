@@ -24,6 +24,8 @@ enum class Route {
   detokenize,
   tokenizer_info,
   answer_now,
+  requests,
+  request,
   messages,
   count_tokens,
   responses,

@@ -173,7 +173,9 @@ Service::Service(ServerOptions given_options, std::vector<api::ServedModel> give
       proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
       health(models, options.stall_timeout, clock.now()),
-      text_pool(static_cast<std::size_t>(options.text_threads)) {}
+      text_pool(static_cast<std::size_t>(options.text_threads)) {
+  if (!options.otlp_traces.empty()) exporter.emplace(OtlpOptions{.url = options.otlp_traces});
+}
 
 Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
                std::shared_ptr<platform::Authenticator> authenticator) {

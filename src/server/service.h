@@ -9,9 +9,11 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
+#include "api/request_record.h"
 #include "api/response_store.h"
 #include "api/served_model.h"
 #include "base/clock.h"
@@ -19,8 +21,10 @@
 #include "platform/identity/authenticator.h"
 #include "server/access_rules.h"
 #include "server/caller.h"
+#include "server/gen_ai_metrics.h"
 #include "server/health.h"
 #include "server/options.h"
+#include "server/otlp_exporter.h"
 #include "server/running_requests.h"
 
 namespace ridge::server {
@@ -50,6 +54,9 @@ struct Service {
 
   RunningRequests running_requests;
   api::ResponseStore responses{options.max_stored, options.max_stored_of_key};
+  api::RequestRecords records{options.max_recorded_requests};
+  GenAiMetrics gen_ai_metrics;
+  std::optional<OtlpExporter> exporter;  // where the options name a collector
 
   std::mutex health_mutex;
   Health health;

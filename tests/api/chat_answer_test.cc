@@ -2,6 +2,7 @@
 
 #include "api/answer.h"
 #include "api/chat_request.h"
+#include "api/random_id.h"
 #include "events.h"
 
 namespace ridge::api {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/fake_runner.h"
 #include "engine/loop_fixture.h"
+#include "engine/request_trace.h"
 #include "engine/serving_engine.h"
 
 namespace ridge::engine {
@@ -204,8 +205,33 @@ TEST_F(ResidentEngineTest, TheLineForAModelThatLoadsIsBounded) {
   for (int i = 0; i < 4; ++i) waiting.push_back(model.ask());
   EXPECT_THROW(model.ask(), Error);
   EXPECT_EQ(model.engine->stats().waiting, 4);
+  EXPECT_TRUE(model.engine->stats().is_loading) << "no step is what they wait for";
   model.engine->drain(0ms);
   for (auto& each : waiting) EXPECT_EQ(each.get().error->code(), ErrorCode::unavailable);
+}
+
+TEST_F(ResidentEngineTest, TheTraceOfARequestSaysThatItWaitedForItsModel) {
+  Residency residency({}, clock);
+  Model model(residency, 10);
+  for (const size_t waits : {1u, 0u}) {  // then it is loaded
+    Request request;
+    request.prompt_tokens = {20};
+    request.max_tokens = 1;
+    request.trace = std::make_shared<RequestTrace>();
+    const auto trace = request.trace;
+    std::promise<void> ended;
+    model.engine->submit(request, {.on_finish = [&](const Finish&) { ended.set_value(); }});
+    ended.get_future().wait();
+    const std::vector<TraceEvent> events = trace->snapshot().events;
+    ASSERT_EQ(events.size(), 5 + waits);
+    if (waits == 1) {
+      EXPECT_EQ(events[0].kind, TraceEvent::Kind::waiting);
+      EXPECT_EQ(events[0].wait, Wait::model);
+    }
+    EXPECT_EQ(events[waits].kind, TraceEvent::Kind::queued);
+    EXPECT_EQ(events.back().kind, TraceEvent::Kind::finished);
+  }
+  EXPECT_FALSE(model.engine->stats().is_loading);
 }
 
 TEST_F(ResidentEngineTest, BadRequestsAreRefusedWithoutLoading) {

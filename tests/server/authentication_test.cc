@@ -171,6 +171,26 @@ TEST_F(Authentication, ShowsAndGivesAKeyItsModelsAlone) {
   }
 }
 
+TEST_F(Authentication, TellsAKeyOfItsProjectsRequestsAlone) {
+  identity_.create_project("theirs", /*weight=*/1, "test");
+  const std::string own = create("own", {}), same = create("same", {}),
+                    other_model = create("narrow", {.models = {"other"}});
+  const std::string theirs =
+      identity_.create_key({.name = "k", .project = "theirs"}, "test").text.text();
+  const auto under = serve();
+  EXPECT_EQ(status(*under, "POST", "/v1/completions", bearer(own) + "x-request-id: mine\r\n",
+                   R"({"model":"m","prompt":"a"})"),
+            200);
+  const std::pair<std::string, bool> askers[] = {
+      {own, true}, {same, true}, {theirs, false}, {other_model, false}};
+  for (const auto& [key, is_told] : askers) {
+    EXPECT_EQ(status(*under, "GET", "/v1/requests/mine", bearer(key)), is_told ? 200 : 404);
+    RawClient client(under->port());
+    const RawResponse list = client.ask(get("/v1/requests", bearer(key)));
+    EXPECT_EQ(list.body.find(R"("id":"mine")") != std::string::npos, is_told) << list.body;
+  }
+}
+
 TEST_F(Authentication, RefusesBeforeTheBodyCame) {
   const auto under = serve();
   RawClient client(under->port());

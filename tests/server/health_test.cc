@@ -43,6 +43,17 @@ TEST(Health, AnEngineThatStandsStillWithWorkIsNot) {
   EXPECT_TRUE(watched.health.alive());
 }
 
+TEST(Health, AnEngineThatLoadsItsModelIsAlive) {
+  Watched watched;
+  watched.engine->figures.waiting = 1;
+  watched.engine->figures.is_loading = true;
+  watched.pass(1h);
+  EXPECT_TRUE(watched.health.alive());
+  watched.engine->figures.is_loading = false;
+  watched.pass(121s);
+  EXPECT_FALSE(watched.health.alive());
+}
+
 TEST(Health, TellsWhenToComeBackFromTheMeasuredRate) {
   Watched watched;
   EXPECT_EQ(watched.health.retry_after_s(watched.models[0]), 1);

@@ -34,7 +34,7 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   // stop, length, tool_calls, cancelled, failed
   engine->figures.choices_by_reason = {4, 5, 3, 1, 2};
   const std::vector<api::ServedModel> models = {{.name = "a\"b", .engine = engine}};
-  const auto all = samples(metrics_text(models, 9));
+  const auto all = samples(metrics_text(models, {.connections = 9}));
   const std::string model = "{model_name=\"a\\\"b\"}";
   EXPECT_EQ(all.at("ridge:connections"), 9);
   EXPECT_EQ(all.at("vllm:num_requests_running" + model), 3);
@@ -45,17 +45,27 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
     return all.at("vllm:request_success_total{finished_reason=\"" + reason +
                   "\",model_name=\"a\\\"b\"}");
   };
-  EXPECT_EQ(ended("stop"), 7);
+  EXPECT_EQ(ended("stop"), 7) << "those that stopped for a call among them";
   EXPECT_EQ(ended("length"), 5);
   EXPECT_EQ(ended("abort"), 1);
   EXPECT_EQ(ended("error"), 2);
+}
+
+TEST(Metrics, CountsTracesOnlyWhereTheyAreExported) {
+  ServerFigures figures;
+  EXPECT_EQ(metrics_text({}, figures).find("ridge:otlp_requests_total"), std::string::npos);
+  figures.exports = OtlpExporter::Counts{.exported = 5, .dropped = 3, .failed = 2};
+  const auto all = samples(metrics_text({}, figures));
+  EXPECT_EQ(all.at("ridge:otlp_requests_total{result=\"exported\"}"), 5);
+  EXPECT_EQ(all.at("ridge:otlp_requests_total{result=\"dropped\"}"), 3);
+  EXPECT_EQ(all.at("ridge:otlp_requests_total{result=\"failed\"}"), 2);
 }
 
 TEST(Metrics, HistogramsCountUpToTheirTotal) {
   const auto engine = std::make_shared<StillEngine>();
   for (double seconds : {0.0005, 0.02, 0.03, 5000.0}) engine->figures.first_token.observe(seconds);
   const std::vector<api::ServedModel> models = {{.name = "m", .engine = engine}};
-  const auto all = samples(metrics_text(models, 0));
+  const auto all = samples(metrics_text(models, {}));
   const auto bucket = [&](const std::string& bound) {
     return all.at("vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"" + bound + "\"}");
   };
@@ -72,7 +82,7 @@ TEST(Metrics, EachNameIsDescribedOnceOverAllModels) {
   const auto engine = std::make_shared<StillEngine>();
   std::vector<api::ServedModel> models;
   for (const char* name : {"a", "b"}) models.push_back({.name = name, .engine = engine});
-  const std::string text = metrics_text(models, 0);
+  const std::string text = metrics_text(models, {});
   const std::string type = "# TYPE vllm:num_requests_running gauge";
   EXPECT_NE(text.find(type), std::string::npos);
   EXPECT_EQ(text.find(type), text.rfind(type));

@@ -1,0 +1,96 @@
+#include "engine/request_trace.h"
+
+#include <algorithm>
+#include <new>
+#include <ranges>
+
+namespace ridge::engine {
+
+std::string_view name(Wait wait) {
+  switch (wait) {
+    case Wait::model:
+      return "model";
+    case Wait::place:
+      return "place";
+    case Wait::blocks:
+      return "blocks";
+    case Wait::turn:
+      break;
+  }
+  return "turn";
+}
+
+std::string_view name(TraceEvent::Kind kind) {
+  switch (kind) {
+    case TraceEvent::Kind::queued:
+      return "queued";
+    case TraceEvent::Kind::waiting:
+      return "waiting";
+    case TraceEvent::Kind::admitted:
+      return "admitted";
+    case TraceEvent::Kind::prefill:
+      return "prefill";
+    case TraceEvent::Kind::first_token:
+      return "first_token";
+    case TraceEvent::Kind::preempted:
+      return "preempted";
+    case TraceEvent::Kind::resumed:
+      return "resumed";
+    case TraceEvent::Kind::finished:
+      break;
+  }
+  return "finished";
+}
+
+void RequestTrace::add(const TraceEvent& event) {
+  std::lock_guard lock(mutex_);
+  if (event.kind == TraceEvent::Kind::prefill && grow_prefill(event)) return;
+  const bool is_wanted =
+      event.kind == TraceEvent::Kind::finished || now_.events.size() < max_events;
+  try {
+    if (is_wanted) now_.events.push_back(event);
+  } catch (const std::bad_alloc&) {
+    ++now_.dropped_events;
+  }
+  now_.dropped_events += !is_wanted;
+}
+
+// Whether the event became part of the choice's last one.
+bool RequestTrace::grow_prefill(const TraceEvent& event) {
+  const auto is_same = [&](const TraceEvent& each) {
+    return each.kind == TraceEvent::Kind::prefill && each.choice == event.choice;
+  };
+  if (std::ranges::count_if(now_.events, is_same) < static_cast<ptrdiff_t>(max_prefill_events)) {
+    return false;
+  }
+  auto reversed = std::views::reverse(now_.events);
+  TraceEvent& last = *std::ranges::find_if(reversed, is_same);
+  if (last.first + last.tokens != event.first) return false;
+  last.tokens += event.tokens;
+  last.steps += event.steps;
+  last.step_ms += event.step_ms;
+  return true;
+}
+
+void RequestTrace::count_drafts(int drafts) {
+  std::lock_guard lock(mutex_);
+  now_.draft_tokens += drafts;
+}
+
+void RequestTrace::count_token(bool is_right) {
+  std::lock_guard lock(mutex_);
+  ++now_.generated_tokens;
+  now_.accepted_tokens += is_right;
+}
+
+void RequestTrace::end(const Usage& usage) {
+  std::lock_guard lock(mutex_);
+  now_.usage = usage;
+}
+
+RequestTrace::Snapshot RequestTrace::snapshot() const {
+  std::lock_guard lock(mutex_);
+  return now_;
+}
+
+}  // namespace ridge::engine

@@ -1,0 +1,71 @@
+#include "server/gen_ai_metrics.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <string>
+
+namespace ridge::server {
+namespace {
+
+using prometheus::Histogram;
+
+const Histogram::BucketBoundaries duration_bounds_s = {
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92};
+const Histogram::BucketBoundaries first_token_bounds_s = {
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0};
+const Histogram::BucketBoundaries output_token_bounds_s = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
+                                                           0.3,  0.4,   0.5,  0.75,  1.0, 2.5};
+
+double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+std::optional<Clock::TimePoint> first_token_of(const api::RequestRecord::Snapshot& record) {
+  std::optional<Clock::TimePoint> first;
+  for (const engine::RequestTrace::Snapshot& trace : record.traces) {
+    const auto found = std::ranges::find(trace.events, engine::TraceEvent::Kind::first_token,
+                                         &engine::TraceEvent::kind);
+    if (found != trace.events.end() && (!first || found->at < *first)) first = found->at;
+  }
+  return first;
+}
+
+prometheus::Family<Histogram>& family(prometheus::Registry& registry, const char* name,
+                                      const char* help) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
+}
+
+}  // namespace
+
+GenAiMetrics::GenAiMetrics()
+    : duration_(family(registry_, "gen_ai_server_request_duration_seconds",
+                       "gen_ai.server.request.duration: from arrival to the end.")),
+      first_token_(family(registry_, "gen_ai_server_time_to_first_token_seconds",
+                          "gen_ai.server.time_to_first_token: of answers that were given.")),
+      output_token_(family(registry_, "gen_ai_server_time_per_output_token_seconds",
+                           "gen_ai.server.time_per_output_token: after the first one.")) {}
+
+void GenAiMetrics::observe(const api::RequestRecord& record) {
+  const api::RequestRecord::Snapshot end = record.snapshot();
+  if (end.model.empty() || !end.ended) return;
+  prometheus::Labels labels = {{"gen_ai_operation_name", std::string(record.origin.operation)},
+                               {"gen_ai_provider_name", "ridgeline"},
+                               {"gen_ai_request_model", end.model}};
+  if (end.error.empty()) {
+    const auto first = first_token_of(end);
+    if (first) {
+      first_token_.Add(labels, first_token_bounds_s)
+          .Observe(seconds(*first - record.origin.arrived));
+    }
+    const int answers = std::max(1, end.asked.prompts * end.asked.choices);
+    const double tokens = static_cast<double>(end.usage.completion_tokens) / answers;
+    if (first && tokens > 1) {
+      output_token_.Add(labels, output_token_bounds_s)
+          .Observe(seconds(*end.ended - *first) / (tokens - 1));
+    }
+  } else {
+    labels.emplace("error_type", end.error);
+  }
+  duration_.Add(labels, duration_bounds_s).Observe(seconds(*end.ended - record.origin.arrived));
+}
+
+}  // namespace ridge::server

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <prometheus/family.h>
+#include <prometheus/histogram.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/registry.h>
+
+#include <vector>
+
+#include "api/request_record.h"
+
+namespace ridge::server {
+
+// The histograms of OpenTelemetry's conventions for generative AI servers, with their bounds
+// (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/): one observation of each for
+// an HTTP request. Any thread.
+class GenAiMetrics {
+ public:
+  GenAiMetrics();
+
+  // Of a request that has ended.
+  void observe(const api::RequestRecord& record);
+  std::vector<prometheus::MetricFamily> collect() const { return registry_.Collect(); }
+
+ private:
+  using Histograms = prometheus::Family<prometheus::Histogram>;
+
+  prometheus::Registry registry_;
+  Histograms& duration_;
+  Histograms& first_token_;
+  Histograms& output_token_;
+};
+
+}  // namespace ridge::server

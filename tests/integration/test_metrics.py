@@ -1,0 +1,64 @@
+"""Every metric of docs/serving.md is there, and moves with what it tells of."""
+
+import json
+import pathlib
+import re
+import threading
+import time
+
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "serving.md"
+REPEATING = "one two three four five six seven eight nine ten. " * 12
+
+
+def documented_metrics():
+    text = DOCUMENT.read_text()
+    section = text[text.index("## What to watch") : text.index("## What became of a request")]
+    return set(re.findall(r"`((?:vllm:|gen_ai_|ridge:)\w+)`", section))
+
+
+def values(server):
+    """The sum of each metric's samples, of a histogram its count."""
+    sums = {}
+    for line in server.request("GET", "/metrics")[2].decode().splitlines():
+        if line.startswith("#"):
+            continue
+        sample, value = line.rsplit(" ", 1)
+        name = sample.split("{")[0].removesuffix("_count")
+        if not name.endswith(("_bucket", "_sum")):
+            sums[name] = sums.get(name, 0) + float(value)
+    return sums
+
+
+def complete(server, key, max_tokens):
+    body = {"prompt": REPEATING, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+    status, _, answer = server.request("POST", "/v1/completions", json.dumps(body), headers, timeout=300)
+    assert status == 200, answer
+
+
+def test_every_documented_metric_moves(start_server):
+    # Nobody takes the traces, so that their counter moves too.
+    server = start_server("--context", "1024", "--max-sequences", "2", "--otlp-traces", "http://127.0.0.1:1")
+    names = documented_metrics()
+    assert len(names) > 12
+    still = {name for name, value in values(server).items() if value == 0}
+    # Three of one key at once: two run and one waits; then another key takes one of the places.
+    crowd = [threading.Thread(target=complete, args=(server, "many", 200)) for _ in range(3)]
+    for thread in crowd:
+        thread.start()
+    until = time.monotonic() + 120
+    unmoved = set(names)
+    other = None
+    while unmoved and time.monotonic() < until:
+        now = values(server)
+        unmoved -= {name for name in unmoved if now.get(name, 0) > 0}
+        if other is None and now["vllm:num_requests_running"] == 2 and now["vllm:num_requests_waiting"] == 1:
+            other = threading.Thread(target=complete, args=(server, "few", 3))
+            other.start()
+        time.sleep(0.02)
+    for thread in [*crowd, other]:
+        thread.join()
+    assert not unmoved
+    # What has not happened yet is 0 or, of what is counted for each request, not there.
+    before = {name for name in names if name in still}
+    assert {"vllm:num_preemptions_total", "vllm:prefix_cache_hits_total", "ridge:otlp_requests_total"} <= before
