@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "platform/http_client.h"
+#include "platform/retries.h"
 
 namespace ridge::platform {
 namespace {
@@ -134,7 +134,7 @@ class Download {
  private:
   // Attempts until all bytes are there.
   void fetch() {
-    int failures = 0;
+    Retries retries(options_);
     for (int attempt = 0; attempt < max_attempts; ++attempt) {
       const int64_t before_bytes = part_.size_bytes();
       try {
@@ -144,24 +144,12 @@ class Download {
                                     file_.file_name, part_.size_bytes(), total_bytes_),
                         0, /*may_pass=*/true);
       } catch (const HttpError& error) {
-        if (part_.size_bytes() > before_bytes) failures = 0;
-        ++failures;
-        const milliseconds pause = pause_before_retry(failures, error);
-        if (!error.may_pass || failures >= options_.attempts || pause > options_.longest_pause)
-          throw;
-        note(fmt::format("{}; trying again in {:.1f} s", error.message(), pause.count() / 1000.0));
-        wait(pause, options_);
+        if (part_.size_bytes() > before_bytes) retries.reset();
+        retries.wait_after(error);
       }
     }
     throw Error(ErrorCode::io,
                 fmt::format("{}: the connection was cut {} times", file_.file_name, max_attempts));
-  }
-
-  milliseconds pause_before_retry(int failures, const HttpError& error) const {
-    if (error.retry_after_s)
-      return std::chrono::seconds(std::min<int64_t>(*error.retry_after_s, 1'000'000));
-    const milliseconds pause = options_.first_pause * (int64_t{1} << std::min(failures - 1, 10));
-    return std::min<milliseconds>(pause, options_.longest_pause);
   }
 
   // True where the file is whole.

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <thread>
 
 #include "platform/http_client.h"
 #include "platform/hub_listing.h"
+#include "platform/retries.h"
 
 namespace ridge::platform {
 namespace {
@@ -22,27 +23,6 @@ std::string environment_or(const char* name, std::string_view otherwise) {
 }
 
 std::string_view file_name_of(std::string_view path) { return path.substr(path.rfind('/') + 1); }
-
-// Asks with retries, as a download does: listings meet the same busy servers.
-template <typename Ask>
-auto with_retries(const DownloadOptions& options, Ask ask) {
-  std::chrono::milliseconds pause = options.first_pause;
-  for (int attempt = 1;; ++attempt) {
-    try {
-      return ask();
-    } catch (const HttpError& error) {
-      if (error.retry_after_s)
-        pause = std::chrono::seconds(std::min<int64_t>(*error.retry_after_s, 1'000'000));
-      if (!error.may_pass || attempt >= options.attempts || pause > options.longest_pause) throw;
-      if (options.on_note) {
-        options.on_note(
-            fmt::format("{}; trying again in {:.1f} s", error.message(), pause.count() / 1000.0));
-      }
-      wait(pause, options);
-      pause = std::min<std::chrono::milliseconds>(2 * pause, options.longest_pause);
-    }
-  }
-}
 
 [[noreturn]] void refuse_unchecked(std::string_view what) {
   throw Error(
