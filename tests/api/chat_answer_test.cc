@@ -2,7 +2,6 @@
 
 #include "api/answer.h"
 #include "api/chat_request.h"
-#include "api/random_id.h"
 #include "events.h"
 
 namespace ridge::api {
@@ -134,11 +133,6 @@ TEST(ChatDocument, HasNoContentWhereTheReasoningNeverEnded) {
   answer->finish_choice(0, FinishReason::length, out);
   answer->finish(usage, out);
   EXPECT_TRUE(Json::parse(out)["choices"][0]["message"]["content"].is_null());
-}
-
-TEST(RandomId, IsLongAndNeverTheSame) {
-  EXPECT_EQ(random_id("chatcmpl-").size(), 9u + 24u);
-  EXPECT_NE(random_id(""), random_id(""));
 }
 
 Delta call_delta(int index, std::string name, std::string arguments) {

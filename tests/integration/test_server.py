@@ -1,7 +1,10 @@
 """What surrounds the answers: disconnects, stopping, bad files and addresses, ps."""
 
+import itertools
 import json
+import os.path
 import pathlib
+import re
 import socket
 import subprocess
 import threading
@@ -212,6 +215,36 @@ def test_settings_come_from_file_and_environment(ridge_binary, model_environment
     assert "no_such_key" in result.stderr
     result = run(ridge_binary, {**model_environment, "RIDGE_PORT": "99999"}, "serve", MODEL)
     assert result.returncode != 0
+
+
+def random_parts(server):
+    """What stands behind the prefix in every id that a few answers bear."""
+    message = {"role": "user", "content": "Hello"}
+    chat = {"model": MODEL, "messages": [message], "max_tokens": 1}
+    response = {"model": MODEL, "input": "Hello", "max_output_tokens": 16}
+    parts = []
+    for path, body in [("chat/completions", chat), ("messages", chat), ("responses", response)] * 3:
+        status, headers, text = server.request("POST", f"/v1/{path}", json.dumps(body))
+        assert status == 200, text
+        ids = re.findall(rb'"id":"[a-z]+[-_](\w{24})"', text)
+        assert ids, text
+        parts += [found.decode() for found in ids]
+        parts.append(headers["x-request-id"].removeprefix("req_"))
+        parts += headers["traceparent"].split("-")[1:3]
+    return parts
+
+
+def test_ids_tell_nothing_of_others_even_after_a_restart(start_server):
+    parts = []
+    for _ in range(2):  # the same start twice, as a service manager does it
+        server = start_server("--context", "256")
+        parts += random_parts(server)
+        server.stop()
+    assert len(parts) >= 70
+    for one, other in itertools.combinations(parts, 2):
+        # Ids that count, or that begin with a time or a process, have more in common. By chance once in 10^10 runs.
+        assert len(os.path.commonprefix([one, other])) < 12, (one, other)
+        assert len(os.path.commonprefix([one[::-1], other[::-1]])) < 12, (one, other)
 
 
 def test_ps_shows_what_runs(start_server, ridge_binary, model_environment, model_home):
