@@ -6,7 +6,7 @@ include(GoogleTest)
 set(RIDGE_FIXTURE_DIR "${PROJECT_BINARY_DIR}/fixtures")
 
 # What all tests include is compiled once, in this program, which is one of them.
-set(RIDGE_PRECOMPILED_IN precompiled_test)
+set(RIDGE_TESTS_PRECOMPILED_IN precompiled_test)
 
 # ridge_add_test(NAME sources... LIBS libraries...): one GoogleTest program; each case is a CTest case, or with
 # WHOLE the program is, where its cases share what takes long to set up.
@@ -24,16 +24,7 @@ function(ridge_add_test name)
     RIDGE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" RIDGE_FIXTURE_DIR="${RIDGE_FIXTURE_DIR}")
   add_dependencies(${name} ridge_fixtures)
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # For ccache; and GCC 12 warns of its own strings' insides (GCC bug 105651) where they come from a
-    # precompiled header.
-    target_compile_options(${name} PRIVATE -fpch-preprocess -Wno-array-bounds -Wno-stringop-overflow)
-  endif()
-  if(name STREQUAL RIDGE_PRECOMPILED_IN)
-    target_precompile_headers(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/precompiled.h")
-  else()
-    target_precompile_headers(${name} REUSE_FROM ${RIDGE_PRECOMPILED_IN})
-  endif()
+  ridge_precompile(${name} "${PROJECT_SOURCE_DIR}/tests/precompiled.h" ${RIDGE_TESTS_PRECOMPILED_IN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()

@@ -1,7 +1,6 @@
 // What nearly every test includes, compiled once for all of them.
 #pragma once
 
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,3 +20,5 @@
 #include <thread>
 #include <variant>
 #include <vector>
+
+#include "base/precompiled.h"
