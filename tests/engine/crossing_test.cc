@@ -368,12 +368,19 @@ TEST_P(Crossing, EachAnswerIsThePlainOne) {
   EXPECT_EQ(preemptions_ > 0, way_.company == Company::crowded);
 }
 
-INSTANTIATE_TEST_SUITE_P(, Crossing,
-                         testing::Combine(testing::Values(Guesser::none, Guesser::suffix,
-                                                          Guesser::model),
-                                          testing::Values(Cache::off, Cache::cold, Cache::warm),
-                                          testing::Values(Company::alone, Company::chunked,
-                                                          Company::mixed, Company::crowded)),
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+// A way takes half a minute then: those in which most happens at once.
+const auto ways = testing::Combine(testing::Values(Guesser::suffix, Guesser::model),
+                                   testing::Values(Cache::warm),
+                                   testing::Values(Company::mixed, Company::crowded));
+#else
+const auto ways =
+    testing::Combine(testing::Values(Guesser::none, Guesser::suffix, Guesser::model),
+                     testing::Values(Cache::off, Cache::cold, Cache::warm),
+                     testing::Values(Company::alone, Company::chunked, Company::mixed,
+                                     Company::crowded));
+#endif
+INSTANTIATE_TEST_SUITE_P(, Crossing, ways,
                          [](const auto& info) {
                            return name_of(Way{std::get<0>(info.param), std::get<1>(info.param),
                                               std::get<2>(info.param)});
