@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/cpu/panel.h"
+#include "backend/cpu/scaled.h"
 #include "backend/cpu/tile_format.h"
 #include "backend/ops.h"
 
@@ -156,6 +157,7 @@ struct KernelTable {
   DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
   TileDotKernels tiles;                                    // linear for up to 32 rows at once
+  ScaledKernels scaled;                                    // the same for the K formats, less exact
   PanelKernels panel;                                      // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);

@@ -2,6 +2,7 @@
 #include "backend/cpu/tiles_amx.h"
 
 #include "backend/cpu/row_kernels.h"
+#include "backend/cpu/scaled_kernel.h"
 #include "backend/cpu/tile_attention_kernel.h"
 #include "backend/cpu/tile_dot_kernel.h"
 #include "backend/cpu/tile_panel_kernel.h"
@@ -13,6 +14,7 @@ const KernelTable& amx_kernels() {
   static const KernelTable table = [] {
     KernelTable t = avx512_bf16_kernels();
     fill_tile_dots<Avx512Bf16, HardwareTiles>(t);
+    fill_scaled<Avx512Bf16, HardwareTiles>(t);
     fill_tile_attention<Avx512Bf16, HardwareTiles, &avx512_bf16_kernels>(t);
     fill_tile_panel<Avx512Bf16, HardwareTiles>(t);
     fill_tile_peaks<HardwareTiles>(t.peaks);

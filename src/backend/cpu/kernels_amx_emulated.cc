@@ -2,6 +2,7 @@
 #include "backend/cpu/tiles_emulated.h"
 
 #include "backend/cpu/row_kernels.h"
+#include "backend/cpu/scaled_kernel.h"
 #include "backend/cpu/tile_attention_kernel.h"
 #include "backend/cpu/tile_dot_kernel.h"
 #include "backend/cpu/tile_panel_kernel.h"
@@ -13,6 +14,7 @@ const KernelTable& amx_emulated_kernels() {
   static const KernelTable table = [] {
     KernelTable t = scalar_kernels();
     fill_tile_dots<Scalar, EmulatedTiles>(t);
+    fill_scaled<Scalar, EmulatedTiles>(t);
     fill_tile_attention<Scalar, EmulatedTiles, &scalar_kernels>(t);
     fill_tile_panel<Scalar, EmulatedTiles>(t);
     fill_tile_peaks<EmulatedTiles>(t.peaks);

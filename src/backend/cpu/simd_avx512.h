@@ -146,6 +146,32 @@ struct Avx512 {
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
   static I load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
+  // int8, one for each lane.
+  static I load_byte_ints(const std::byte* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static I masked_ints(I a, int mask) { return _mm512_and_si512(a, _mm512_set1_epi32(mask)); }
+  template <int Right>
+  static I shifted_ints(I a) {
+    return _mm512_srai_epi32(a, Right);
+  }
+  // Each lane's four codes times its factor, below 256: two share a multiplication, no product carries.
+  static B scale_bytes(B codes, I factor) { return _mm512_mullo_epi16(codes, in_halves(factor)); }
+  static B minus_bytes(B codes, int offset) {
+    return _mm512_sub_epi8(codes, _mm512_set1_epi8(static_cast<char>(offset)));
+  }
+  // The two bytes of each product of a lane's four signed codes and its factor.
+  static void scale_words(B codes, I factor, B& low, B& high) {
+    const I factors = in_halves(factor), low_bytes = _mm512_set1_epi16(0xff);
+    const B even = _mm512_mullo_epi16(_mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 8), factors);
+    const B odd = _mm512_mullo_epi16(_mm512_srai_epi16(codes, 8), factors);
+    low = _mm512_ternarylogic_epi32(low_bytes, even, _mm512_slli_epi16(odd, 8), 0xca);
+    high = _mm512_ternarylogic_epi32(low_bytes, _mm512_srli_epi16(even, 8), odd, 0xca);
+  }
+  // The lower half of each lane in both halves.
+  static I in_halves(I a) {
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(a, 16));
+  }
   static void store_bytes(std::byte* p, B a) { _mm512_storeu_si512(p, a); }
   static B low_nibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static B high_nibbles(B a) {

@@ -187,6 +187,35 @@ struct Scalar {
     __builtin_memcpy(r.v, p, sizeof(r.v));
     return r;
   }
+  static I load_byte_ints(const std::byte* p) {
+    I r;
+    for (int i = 0; i < lanes; ++i) r.v[i] = static_cast<int8_t>(p[i]);
+    return r;
+  }
+  static I masked_ints(I a, int mask) {
+    for (int32_t& x : a.v) x &= mask;
+    return a;
+  }
+  template <int Right>
+  static I shifted_ints(I a) {
+    for (int32_t& x : a.v) x >>= Right;
+    return a;
+  }
+  static B scale_bytes(B codes, const I& factor) {
+    for (int i = 0; i < lanes * 4; ++i) codes.v[i] = static_cast<uint8_t>(codes.v[i] * factor.v[i / 4]);
+    return codes;
+  }
+  static B minus_bytes(B codes, int offset) {
+    for (uint8_t& x : codes.v) x = static_cast<uint8_t>(x - offset);
+    return codes;
+  }
+  static void scale_words(const B& codes, const I& factor, B& low, B& high) {
+    for (int i = 0; i < lanes * 4; ++i) {
+      const int product = static_cast<int8_t>(codes.v[i]) * factor.v[i / 4];
+      low.v[i] = static_cast<uint8_t>(product);
+      high.v[i] = static_cast<uint8_t>(product >> 8);
+    }
+  }
   static void store_bytes(std::byte* p, const B& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
   static B low_nibbles(B a) {
     for (uint8_t& x : a.v) x &= 15;

@@ -5,6 +5,7 @@
 #include "backend/cpu/linear_strips.h"
 #include "backend/cpu/quantized_tokens.h"
 #include "backend/cpu/steps_linear_panel.h"
+#include "backend/cpu/steps_linear_scaled.h"
 
 namespace ridge::backend::cpu {
 
@@ -39,6 +40,10 @@ class LinearStep final : public Step {
         least_strips_(std::clamp<int64_t>(
             least_chunk_bytes / static_cast<int64_t>(strips_.strip(0).part->strip_bytes), 1,
             chunk_)) {
+    if (LinearScaled::serves(plan_, strips_, kernels)) {
+      scaled_ = std::make_unique<LinearScaled>(
+          plan_, strips_, std::min(max_rows_, kernels.scaled.max_tokens), members, kernels);
+    }
     if (path(max_rows_) == LinearPath::panel) {
       panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
       max_rows_ = kernels.panel.min_tokens[panel_parts(plan.precision) - 1] - 1;
@@ -47,16 +52,21 @@ class LinearStep final : public Step {
 
   std::vector<Value> values() const override { return {plan_.x, plan_.out}; }
   size_t shared_scratch_bytes() const override {
-    return std::max(scratch_bytes(max_rows_), panel_ ? panel_->shared_scratch_bytes() : 0);
+    return std::max({scratch_bytes(max_rows_), panel_ ? panel_->shared_scratch_bytes() : 0,
+                     scaled_ ? scaled_->shared_scratch_bytes() : 0});
   }
   size_t member_scratch_bytes() const override {
-    return std::max(scratch_bytes(std::min(max_rows_, private_rows)),
-                    panel_ ? panel_->member_scratch_bytes() : 0);
+    return std::max({scratch_bytes(std::min(max_rows_, private_rows)),
+                     panel_ ? panel_->member_scratch_bytes() : 0,
+                     scaled_ ? scaled_->member_scratch_bytes() : 0});
   }
 
   void run(Run& run, int member) override {
     const int rows = run.rows(plan_.rows);
     if (rows == 0) return;
+    if (scaled_ && rows >= kernels_.scaled.min_tokens && rows <= kernels_.scaled.max_tokens) {
+      return scaled_->run(run, member, rows, run.counters[index]);
+    }
     const LinearPath way = path(rows);
     if (way == LinearPath::panel) {
       std::atomic<int64_t>& next = run.counters[index];
@@ -182,7 +192,8 @@ class LinearStep final : public Step {
   int max_rows_;  // that meet the dot kernels
   const int64_t chunk_;
   const int64_t least_strips_;
-  std::unique_ptr<LinearPanel> panel_;  // where there may be so many rows
+  std::unique_ptr<LinearPanel> panel_;    // where there may be so many rows
+  std::unique_ptr<LinearScaled> scaled_;  // where the weights have such kernels
 };
 
 }  // namespace

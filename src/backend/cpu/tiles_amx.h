@@ -39,6 +39,11 @@ struct HardwareTiles {
     static_assert(C != A && C != B && A != B);
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
   }
+  template <int C, int A, int B>
+  static void dot_s8s8() {
+    static_assert(C != A && C != B && A != B);
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(C), "i"(A), "i"(B));
+  }
 };
 
 }  // namespace

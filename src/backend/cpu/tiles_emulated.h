@@ -82,23 +82,11 @@ class EmulatedTiles {
 
   template <int C, int A, int B>
   static void dot_s8u8() {
-    check_product(C, A, B);
-    Registers& r = registers();
-    for (int m = 0; m < r.config.rows[C]; ++m) {
-      for (int k = 0; k < r.config.column_bytes[A] / 4; ++k) {
-        for (int n = 0; n < r.config.column_bytes[C] / 4; ++n) {
-          uint32_t sum;  // wraps, as the instruction does
-          std::memcpy(&sum, r.data[C].bytes[m] + 4 * n, 4);
-          for (int i = 0; i < 4; ++i) {
-            const int a = static_cast<int8_t>(r.data[A].bytes[m][4 * k + i]);
-            sum += static_cast<uint32_t>(a * r.data[B].bytes[k][4 * n + i]);
-          }
-          std::memcpy(r.data[C].bytes[m] + 4 * n, &sum, 4);
-        }
-      }
-      clear_past_columns(C, m);
-    }
-    clear_past_rows(C);
+    dot_bytes<uint8_t>(C, A, B);
+  }
+  template <int C, int A, int B>
+  static void dot_s8s8() {
+    dot_bytes<int8_t>(C, A, B);
   }
 
  private:
@@ -114,6 +102,27 @@ class EmulatedTiles {
   static Registers& registers() {
     thread_local Registers r;
     return r;
+  }
+
+  template <class Byte>
+  static void dot_bytes(int c, int a, int b) {
+    check_product(c, a, b);
+    Registers& r = registers();
+    for (int m = 0; m < r.config.rows[c]; ++m) {
+      for (int k = 0; k < r.config.column_bytes[a] / 4; ++k) {
+        for (int n = 0; n < r.config.column_bytes[c] / 4; ++n) {
+          uint32_t sum;  // wraps, as the instruction does
+          std::memcpy(&sum, r.data[c].bytes[m] + 4 * n, 4);
+          for (int i = 0; i < 4; ++i) {
+            const int x = static_cast<int8_t>(r.data[a].bytes[m][4 * k + i]);
+            sum += static_cast<uint32_t>(x * static_cast<Byte>(r.data[b].bytes[k][4 * n + i]));
+          }
+          std::memcpy(r.data[c].bytes[m] + 4 * n, &sum, 4);
+        }
+      }
+      clear_past_columns(c, m);
+    }
+    clear_past_rows(c);
   }
 
   static void used(int tile) {
