@@ -50,6 +50,10 @@ std::string model_list_body(std::span<const ServedModel> models) {
   return out;
 }
 
+bool serves(std::span<const ServedModel> models, std::string_view name) {
+  return std::ranges::any_of(models, [&](const ServedModel& model) { return model.name == name; });
+}
+
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name) {
   if (name.empty()) {
     const auto is_base = [](const ServedModel& model) { return !model.is_adapter(); };

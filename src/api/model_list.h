@@ -18,5 +18,7 @@ std::string model_list_body(std::span<const ServedModel> models);
 // however many adapters. Throws Error(not_found) with the names that there are,
 // Error(invalid_argument) for an empty name among several models.
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name);
+// Whether one of them has this name.
+bool serves(std::span<const ServedModel> models, std::string_view name);
 
 }  // namespace ridge::api

@@ -65,8 +65,10 @@ class Spans {
     if (!context.parent_id.empty()) root["parentSpanId"] = context.parent_id;
     if (!context.tracestate.empty()) root["traceState"] = context.tracestate;
     root["attributes"] = attributes();
-    // A fault of the caller is none of the server's: HTTP conventions, "Status".
-    if (now_.status >= 500) root["status"] = {{"code", status_error}};
+    // A fault of the caller is none of the server's: HTTP conventions, "Status". A streamed answer
+    // may fail after its 200.
+    const bool fails_late = now_.status < 400 && !now_.error.empty() && now_.error != "cancelled";
+    if (now_.status >= 500 || fails_late) root["status"] = {{"code", status_error}};
     return root;
   }
 

@@ -21,6 +21,7 @@ struct StoredResponse {
   std::vector<std::string> input;  // its items as JSON, in order
   std::string conversation;        // ChatRequest::messages as JSON, without instructions, up to and
                                    // with the answer
+  std::string model;               // the name that it was asked for by
 
   std::size_t bytes() const;
 };

@@ -184,7 +184,7 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
   return models;
 }
 
-// Opens what keys are kept in; null with --no-auth.
+// What keys are kept in, and who checks them.
 struct KeyCheck {
   KeyCheck(Context& context, const DatabaseChoice& choice, const Clock& clock)
       : access(context, choice), authenticator(access.identity, clock) {}
@@ -260,9 +260,9 @@ void serve(Context& context, ServeOptions& options) {
     }
     options.engine.draft_model = find_models(context, {options.draft_model}).front().model.path;
   }
-  // An address that cannot be had is said before minutes of loading, not after.
   const SteadyClock clock;
   const auto authenticator = start_key_check(context, options, clock);
+  // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}, authenticator); }
 
   engine::Residency residency(

@@ -103,6 +103,7 @@ struct HttpClient::Exchange {
   const OnHead& on_head;
   const OnBody& on_body;
   const std::function<bool()>& is_cancelled;
+  const bool asks_for_range;
   HttpHead head;
   std::string location;
   std::string excuse;  // the start of an error's body
@@ -111,7 +112,10 @@ struct HttpClient::Exchange {
   bool was_cancelled = false;
   std::exception_ptr failure;
 
-  bool is_wanted() const { return (head.status >= 200 && head.status < 300) || head.status == 416; }
+  // Whoever asks for what follows what they have may have all of it.
+  bool is_wanted() const {
+    return (head.status >= 200 && head.status < 300) || (head.status == 416 && asks_for_range);
+  }
 
   void read_header(std::string_view line) {
     if (line.starts_with("HTTP/")) {
@@ -255,7 +259,7 @@ HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, cons
   int64_t linked_bytes = -1;
   for (int hop = 0; hop <= limits_.redirects; ++hop) {
     const bool is_home = url.origin() == first_origin;
-    Exchange exchange{on_head, on_body, is_cancelled_};
+    Exchange exchange{on_head, on_body, is_cancelled_, request.range_start > 0};
     perform(url, request, /*with_token=*/is_home && !request.bearer_token.empty(), exchange);
     HttpHead& head = exchange.head;
     if (is_home && !head.linked_etag.empty()) {

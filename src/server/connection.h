@@ -54,6 +54,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     api::TraceContext context;
     std::shared_ptr<api::RequestRecord> record;  // where an engine works on it
     api::ErrorStyle error_style = api::ErrorStyle::openai;
+    // Somebody elsewhere, who has shown no key yet: health tells them how the server is and no more.
+    bool is_stranger = false;
     bool is_http_1_0 = false;
     bool keep_alive = false;
     Clock::TimePoint started_at;

@@ -10,6 +10,22 @@ namespace ridge::server {
 
 namespace http = boost::beast::http;
 
+namespace {
+
+// A proxy may add a line of its own below those that the client sent: all of them are one list (RFC
+// 9110, 5.3).
+std::string forwarded_for(const http::fields& head) {
+  std::string chain;
+  const auto [first, last] = head.equal_range("x-forwarded-for");
+  for (auto field = first; field != last; ++field) {
+    if (!chain.empty()) chain += ", ";
+    chain += field->value();
+  }
+  return chain;
+}
+
+}  // namespace
+
 asio::awaitable<bool> Connection::admit(const Parser& parser) {
   std::optional<Error> refusal;
   try {
@@ -31,20 +47,21 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
     exchange_.group = key;  // nobody checks it; it still tells callers apart
     co_return;
   }
+  boost::system::error_code failure;
+  const auto peer = socket_.remote_endpoint(failure).address();
+  if (failure) throw Error(ErrorCode::cancelled, "the client is gone");
+  const std::string peer_text = peer.to_string();
+  const std::string address = service_.proxies.client_of(peer_text, forwarded_for(head));
+  exchange_.is_stranger = !asio::ip::make_address(address, failure).is_loopback() || failure;
   const auto scope = scope_of(exchange_.route.route);
   const bool is_preflight =  // which browsers send without a key
       exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin);
   if (!scope || is_preflight) co_return;
 
-  boost::system::error_code failure;
-  const auto peer = socket_.remote_endpoint(failure).address();
-  if (failure) throw Error(ErrorCode::cancelled, "the client is gone");
-  const std::string peer_text = peer.to_string();
   if (!service_.proxies.empty() && !peer.is_loopback() && !service_.proxies.contains(peer_text)) {
     throw Error(ErrorCode::permission_denied,
                 "this server is spoken to through its proxy; its plain port takes no keys");
   }
-  const std::string address = service_.proxies.client_of(peer_text, head["x-forwarded-for"]);
   auto principal = service_.authenticator->authenticate_from_cache(key, address);
   if (!principal) {
     principal = co_await on_key_pool(

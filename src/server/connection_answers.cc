@@ -139,7 +139,7 @@ asio::awaitable<void> Connection::answer_get() {
 asio::awaitable<void> Connection::answer_stored() {
   const std::string& id = exchange_.route.argument;
   const auto stored = service_.responses.find(exchange_.group, id);
-  if (!stored) throw api::no_such_response(id);
+  if (!stored || !api::serves(visible_models(), stored->model)) throw api::no_such_response(id);
   const std::string_view query = api::query_of(exchange_.target);
   if (exchange_.method == "DELETE") {
     service_.responses.erase(exchange_.group, id);
@@ -235,7 +235,9 @@ asio::awaitable<void> Connection::send_health() {
   {
     std::lock_guard lock(service_.health_mutex);
     alive = service_.health.alive();
-    body = service_.health.body(service_.clock.now(), service_.draining, service_.connections);
+    body = exchange_.is_stranger ? service_.health.status_body(service_.draining)
+                                 : service_.health.body(service_.clock.now(), service_.draining,
+                                                        service_.connections);
   }
   const bool needs_ready = exchange_.route.route != Route::live;
   const bool is_well = alive && !(needs_ready && service_.draining);

@@ -77,13 +77,19 @@ int Health::retry_after_s(const api::ServedModel& model) const {
   return 1;
 }
 
+std::string_view Health::status(bool draining) const {
+  if (draining) return "draining";
+  return alive_ ? "ok" : "stalled";
+}
+
+std::string Health::status_body(bool draining) const {
+  return fmt::format("{{\"status\":\"{}\"}}", status(draining));
+}
+
 std::string Health::body(Clock::TimePoint now, bool draining, int connections) const {
   std::string out =
       fmt::format("{{\"status\":\"{}\",\"uptime_s\":{:.1f},\"connections\":{},\"models\":[",
-                  draining ? "draining"
-                  : alive_ ? "ok"
-                           : "stalled",
-                  seconds(now - started_at_), connections);
+                  status(draining), seconds(now - started_at_), connections);
   bool is_first = true;
   for (const api::ServedModel& model : models_) {
     if (model.is_adapter()) continue;  // its engine is the model's

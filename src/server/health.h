@@ -3,6 +3,7 @@
 #include <chrono>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/served_model.h"
@@ -28,6 +29,8 @@ class Health {
 
   // {"status","uptime_s","connections","models":[{"name","running","waiting","blocks_total",…}]}
   std::string body(Clock::TimePoint now, bool draining, int connections) const;
+  // {"status": …} alone.
+  std::string status_body(bool draining) const;
 
  private:
   struct Watch {
@@ -37,6 +40,7 @@ class Health {
     double finished_per_s = 0;  // an average that forgets within about ten seconds
   };
 
+  std::string_view status(bool draining) const;
   void observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,
                Clock::TimePoint now);
 

@@ -125,8 +125,8 @@ bool OtlpExporter::wait_to_retry(std::chrono::milliseconds time) {
   std::unique_lock lock(mutex_);
   const auto until = steady_clock::now() + time;
   changed_.wait_until(lock, until, [this] { return stopping_; });
-  // At the end there is time for one more try, not for patience.
-  return steady_clock::now() < over_at_;
+  // At the end there is no time for patience.
+  return !stopping_ && steady_clock::now() < over_at_;
 }
 
 void OtlpExporter::send(const Batch& batch) {

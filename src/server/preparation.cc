@@ -142,12 +142,18 @@ Prepared prepare_token_count(const Asked& asked, const api::Json& body) {
 }
 
 Prepared prepare_response(Service& service, const Asked& asked, const api::Json& body) {
-  const auto find = [&](const std::string& id) { return service.responses.find(asked.group, id); };
+  const auto find = [&](const std::string& id) {
+    auto stored = service.responses.find(asked.group, id);
+    if (stored && !api::serves(asked.models, stored->model)) stored = {};
+    return stored;
+  };
   const auto request = shared(api::parse_responses_request(body, find));
   const api::ServedModel& model = api::find_model(asked.models, request->chat.generation.model);
   std::function<void(api::StoredResponse &&)> keep;
   if (request->store) {
-    keep = [&store = service.responses, owner = asked.group](api::StoredResponse&& response) {
+    keep = [&store = service.responses, owner = asked.group,
+            name = model.name](api::StoredResponse&& response) {
+      response.model = name;
       store.put(owner, std::move(response));
     };
   }
@@ -194,8 +200,7 @@ Prepared prepare_idle(const api::ServedModel& model, const Asked& asked,
 
 Prepared prepare_ollama(const Asked& asked, api::OllamaRequest parsed) {
   const auto request = shared(std::move(parsed));
-  const api::ServedModel& model =
-      api::find_ollama_model(asked.models, request->generation().model);
+  const api::ServedModel& model = api::find_ollama_model(asked.models, request->generation().model);
   Prepared prepared = request->is_empty
                           ? prepare_idle(model, asked, *request)
                           : std::visit(

@@ -110,14 +110,16 @@ TEST(OtlpSpans, WhatNeverRanHasOnlyAQueue) {
 }
 
 TEST(OtlpSpans, AFaultOfTheServersOwnIsAnError) {
-  const auto refused = arrived("a"), failed = arrived("b");
+  const auto refused = arrived("a"), failed = arrived("b"), failed_late = arrived("c");
   refused->ended(400, "invalid_argument", {}, at_ms(1));
   failed->ended(500, "internal", {}, at_ms(1));
-  const auto spans = spans_of({refused, failed});
-  ASSERT_EQ(spans.size(), 2u);
+  failed_late->ended(200, "internal", {}, at_ms(1));  // in the middle of a stream
+  const auto spans = spans_of({refused, failed, failed_late});
+  ASSERT_EQ(spans.size(), 3u);
   EXPECT_EQ(spans[0]["name"], "chat");
   EXPECT_FALSE(spans[0].contains("status"));
   EXPECT_EQ(spans[1]["status"]["code"], 2);
+  EXPECT_EQ(spans[2]["status"]["code"], 2);
 }
 
 }  // namespace

@@ -206,8 +206,8 @@ float part_at(const std::vector<bf16_bits>& panel, int parts, int part, int64_t 
   return bf16_to_f32(panel[group + (place / 2 * strip_rows + r) * 2 + place % 2]);
 }
 
-// Each weight rounded once, to the nearest: at most half a step of 8 bits off what the file says, and
-// with its rest half a step of that.
+// Each weight rounded once, to the nearest: at most half a step of 8 bits off what the file says,
+// and with its rest half a step of that.
 TEST(PanelExpansion, RoundsEveryWeightToTheNearestBfloat16) {
   constexpr int64_t columns = 1024;
   for (const auto& [tiled, plain] : pairs()) {
@@ -215,11 +215,13 @@ TEST(PanelExpansion, RoundsEveryWeightToTheNearestBfloat16) {
       Random random(static_cast<uint32_t>(dtype) + 20);
       const auto rows = random.rows(dtype, columns);
       const auto strip = packed(dtype, rows, columns);
-      for (const auto& [first, count, parts] :
-           {std::tuple<int64_t, int64_t, int>{0, 1024, 1}, {512, 96, 1}, {0, 1024, 2}, {256, 96, 2}}) {
+      for (const auto& [first, count, parts] : {std::tuple<int64_t, int64_t, int>{0, 1024, 1},
+                                                {512, 96, 1},
+                                                {0, 1024, 2},
+                                                {256, 96, 2}}) {
         std::vector<bf16_bits> panel(static_cast<size_t>(panel_elements(count, parts)));
-        tiled.kernels->panel.expand[parts - 1][static_cast<int>(dtype)](strip.data(), columns, first,
-                                                                        count, 0, panel.data());
+        tiled.kernels->panel.expand[parts - 1][static_cast<int>(dtype)](
+            strip.data(), columns, first, count, 0, panel.data());
         std::vector<float> exact(columns);
         const size_t bytes = row_bytes(dtype, columns);
         for (int r = 0; r < strip_rows; ++r) {
@@ -329,8 +331,9 @@ class ScaledLinear {
   // As it was rounded.
   double rounded(int token, int64_t column) const {
     const int64_t unit = column / scaled_unit, chunk = column % scaled_unit / scaled_chunk;
-    const int64_t at = ((unit * scaled_chunks + chunk) * scaled_planes * count_ + token) * scaled_chunk +
-                       column % scaled_chunk;
+    const int64_t at =
+        ((unit * scaled_chunks + chunk) * scaled_planes * count_ + token) * scaled_chunk +
+        column % scaled_chunk;
     return static_cast<double>(step(token, column)) *
            (128 * codes_[at] + codes_[at + int64_t{count_} * scaled_chunk]);
   }
@@ -429,16 +432,30 @@ TEST(ScaledKernels, QuantizeZerosAndTheSmallest) {
   }
 }
 
+TEST(ScaledKernels, KeepWhatIsNoNumberFromLookingLikeOne) {
+  for (const Pair& pair : pairs()) {
+    const ScaledKernels& kernels = pair.tiled.kernels->scaled;
+    for (const float value : {NAN, INFINITY, -INFINITY}) {
+      std::vector<float> x(scaled_unit, 1.0f);
+      x[17] = value;
+      std::vector<int8_t> codes(scaled_unit * scaled_planes);
+      float step = 0, sums[scaled_groups];
+      kernels.quantize(x.data(), 1, {codes.data(), &step, sums});
+      EXPECT_TRUE(std::isnan(step));
+    }
+  }
+}
+
 TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   const KernelTable& plain = scalar_kernels();
   const KernelTable& tiled = amx_emulated_kernels();
   const auto& [rounded, exact] = tiled.panel.min_tokens;
   for (int rows : {1, 4, 5, rounded - 1, rounded, exact - 1, exact, 512}) {
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, plain), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, tiled),
-              rows < 5    ? LinearPath::dot
-              : rows < exact ? LinearPath::tile_dot
-                          : LinearPath::panel);
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, tiled), rows < 5 ? LinearPath::dot
+                                                                      : rows < exact
+                                                                          ? LinearPath::tile_dot
+                                                                          : LinearPath::panel);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, false, tiled), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, tiled),
               rows < rounded ? LinearPath::dot : LinearPath::panel);

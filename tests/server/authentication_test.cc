@@ -1,5 +1,7 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <memory>
 #include <string>
@@ -121,6 +123,35 @@ TEST_F(Authentication, LeavesHealthOpen) {
     EXPECT_EQ(status(*under, "GET", path, ""), 200) << path;
     EXPECT_EQ(status(*under, "POST", path, ""), 405) << path;
   }
+}
+
+TEST_F(Authentication, TellsStrangersOfHealthAlone) {
+  ServerOptions options;
+  options.trusted_proxies = {"127.0.0.0/8"};
+  const auto behind = serve(options);
+  for (const char* path : {"/health", "/v1/health/live", "/v1/health/ready"}) {
+    RawClient far(behind->port()), near(behind->port());
+    EXPECT_EQ(far.ask(get(path, "X-Forwarded-For: 198.51.100.1\r\n")).body, R"({"status":"ok"})");
+    EXPECT_THAT(near.ask(get(path, "")).body, testing::HasSubstr(R"("name":"m")"));
+  }
+}
+
+TEST_F(Authentication, KeepsStoredResponsesOfAModelFromKeysOfOthers) {
+  const std::string other = create("other", {.models = {"other"}}), own = create("own", {});
+  const auto under = serve();
+  RawClient client(under->port());
+  const std::string asked = R"({"model":"m","input":"a"})";
+  client.send(fmt::format(
+      "POST /v1/responses HTTP/1.1\r\nHost: 127.0.0.1\r\n{}Content-Length: {}\r\n\r\n{}",
+      bearer(own), asked.size(), asked));
+  const std::string path =
+      "/v1/responses/" + nlohmann::json::parse(client.read().body).at("id").get<std::string>();
+  for (const std::string& at : {path, path + "/input_items"}) {
+    EXPECT_EQ(status(*under, "GET", at, bearer(other)), 404) << at;
+    EXPECT_EQ(status(*under, "GET", at, bearer(own)), 200) << at;
+  }
+  EXPECT_EQ(status(*under, "DELETE", path, bearer(other)), 404);
+  EXPECT_EQ(status(*under, "DELETE", path, bearer(own)), 200);
 }
 
 TEST_F(Authentication, TakesAKeyInBothHeaders) {
@@ -281,6 +312,10 @@ TEST_F(Authentication, BelievesATrustedProxyOnly) {
   EXPECT_EQ(status(*behind, "GET", "/v1/models", bearer(key)), 403);
   EXPECT_EQ(status(*behind, "GET", "/v1/models",
                    bearer(key) + "X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\n"),
+            403);
+  // What the client claims, and the line that the proxy adds.
+  EXPECT_EQ(status(*behind, "GET", "/v1/models",
+                   bearer(key) + forwarded + "X-Forwarded-For: 198.51.100.1\r\n"),
             403);
 }
 

@@ -5,26 +5,22 @@
 
 #include "tensor/dtype.h"
 
-// linear for 5 to 16 tokens of the K formats, whose groups have integer scales: codes times these
-// are integers as well, which int8 tiles add up over a whole unit of 256 columns before anything
-// becomes a float.
+// linear for 5 to 16 tokens of Q3_K, Q4_K, Q5_K, Q6_K and IQ4_XS, whose groups have integer scales:
+// codes times these are integers as well, which int8 tiles add up over a whole unit of 256 columns
+// before anything becomes a float.
 //
-//   value = d · (scale · code) - dmin · min           d, dmin: of a row's 256 columns, the unit
+//   value = d · (scale · code) - dmin · min       d, dmin: of a row's 256 columns, the unit
 //           ─┬─
-//            two bytes, low + high_step · high        Q4_K, Q5_K: code · (scale & 7), code · (scale
-//            >> 3);
-//                                                     the others: the two bytes of (code - offset)
-//                                                     · scale
-//   x ≈ step · (128 · coarse + fine)                  step: of a token's 256 columns
+//            two bytes, low + high_step · high    with minima: code · (scale & 7), code · (scale >> 3)
+//                                                 others: the two bytes of (code - offset) · scale
+//   x ≈ step · (128 · coarse + fine)              step: of a token's 256 columns
 //
-//                         B: low byte   B: high byte     a unit: [4 times 64 columns][2][16][16
-//                         rows][4]
-//   A: coarse           ┌─────────────┬─────────────┐
-//                       │  sum tile 0 │  sum tile 1 │    tokens: [units][4 times 64
-//                       columns][2][tokens][64]
-//   A: fine             ├─────────────┼─────────────┤
-//                       │  sum tile 2 │  sum tile 3 │
-//                       └─────────────┴─────────────┘
+//                 B: low byte   B: high byte      a unit: [4 times 64 columns][2][16][16 rows][4]
+//   A: coarse   ┌─────────────┬─────────────┐
+//               │  sum tile 0 │  sum tile 1 │     tokens: [units][4 times 64 columns][2][tokens][64]
+//   A: fine     ├─────────────┼─────────────┤
+//               │  sum tile 2 │  sum tile 3 │
+//               └─────────────┴─────────────┘
 //
 // Products and sums are exact; only the activations are rounded, to 15 bits.
 namespace ridge::backend::cpu {

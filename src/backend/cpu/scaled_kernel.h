@@ -18,11 +18,15 @@ inline int32_t nearest(float x) {
 
 template <class V>
 void quantize_scaled(const float* x, int count, const ScaledToken& to) {
-  auto most_of = V::zero();
-  for (int k = 0; k < scaled_unit; k += V::lanes) most_of = V::max(most_of, V::abs(V::load(x + k)));
+  auto most_of = V::zero(), flaw = V::zero();  // NaN where an x is not finite, else 0
+  for (int k = 0; k < scaled_unit; k += V::lanes) {
+    const auto part = V::load(x + k);
+    most_of = V::max(most_of, V::abs(part));
+    flaw = V::fma(part, V::zero(), flaw);
+  }
   const float most = V::reduce_max(most_of);
   constexpr float largest = 127 * 128;
-  const float step = most / largest;
+  const float step = most / largest + V::reduce_add(flaw);
   const float inverse = most > 1e-30f ? largest / most : 0;
   *to.step = step;
   for (int g = 0; g < scaled_groups; ++g) {
@@ -30,7 +34,9 @@ void quantize_scaled(const float* x, int count, const ScaledToken& to) {
     int8_t* fine = coarse + count * scaled_chunk;
     int32_t sum = 0;
     for (int i = 0; i < 32; ++i) {
-      const int32_t code = nearest(x[g * 32 + i] * inverse);
+      const float value = x[g * 32 + i] * inverse;
+      const int32_t code =
+          nearest(value > -largest ? (value < largest ? value : largest) : -largest);
       const int32_t high = (code + 64) >> 7;
       coarse[i] = static_cast<int8_t>(high);
       fine[i] = static_cast<int8_t>(code - 128 * high);
