@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
 #include <random>
 #include <string>
 #include <tuple>
@@ -17,80 +16,12 @@
 #include "base/error.h"
 #include "tensor/dequantize.h"
 #include "tensor/float_formats.h"
+#include "tile_test_data.h"
 
 // The kernels of AMX tiles and panels one at a time, at every instruction set that has them; the
 // conformance suite covers them within whole linears.
 namespace ridge::backend::cpu {
-
 namespace {
-
-constexpr DType tile_dtypes[] = {DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
-                                 DType::q8_0, DType::q2_k, DType::q3_k,   DType::q4_k,
-                                 DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
-
-// A tiled instruction set and one whose vectors its float32 arithmetic uses.
-struct Pair {
-  Isa tiled, plain;
-};
-std::vector<Pair> pairs() {
-  std::vector<Pair> all;
-  const auto add = [&](const std::vector<std::string>& isas, std::string_view tiled,
-                       std::string_view plain) {
-    for (const std::string& isa : isas) {
-      if (isa == tiled) all.push_back({select_isa(tiled, true), select_isa(plain)});
-    }
-  };
-  add(emulated_isas(), "amx_emulated", "scalar");
-  add(emulated_isas(), "amx_emulated_avx512", "avx512_vnni");
-  add(available_isas(), "amx", "avx512_vnni");
-  return all;
-}
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : generator_(seed) {}
-  float normal() { return normal_(generator_); }
-  // Bits of a file's block, with every float16 in it finite.
-  std::vector<std::byte> rows(DType dtype, int64_t columns) {
-    std::vector<std::byte> bytes(row_bytes(dtype, columns) * strip_rows);
-    for (std::byte& b : bytes) b = static_cast<std::byte>(generator_());
-    const size_t block = traits(dtype).block_bytes;
-    for (size_t at = 0; at < bytes.size(); at += block) clear_exponents(dtype, &bytes[at]);
-    return bytes;
-  }
-
- private:
-  static void clear_exponents(DType dtype, std::byte* block) {
-    const auto keep_small = [&](int at) { block[at + 1] &= std::byte{0xaf}; };
-    switch (dtype) {
-      case DType::q2_k:
-        return keep_small(80), keep_small(82);
-      case DType::q3_k:
-        return keep_small(108);
-      case DType::q6_k:
-        return keep_small(208);
-      case DType::q4_1:
-      case DType::q5_1:
-      case DType::q4_k:
-      case DType::q5_k:
-        return keep_small(0), keep_small(2);
-      default:
-        return keep_small(0);
-    }
-  }
-  std::mt19937 generator_;
-  std::normal_distribution<float> normal_;
-};
-
-std::vector<std::byte> packed(DType dtype, const std::vector<std::byte>& rows, int64_t columns) {
-  const TileFormat format = tile_format(dtype);
-  std::vector<std::byte> strip(
-      static_cast<size_t>(units_of(format, columns) * format.unit_bytes()));
-  const std::byte* starts[strip_rows];
-  for (int r = 0; r < strip_rows; ++r) starts[r] = rows.data() + r * row_bytes(dtype, columns);
-  pack_strip(dtype, starts, strip_rows, columns, strip.data());
-  return strip;
-}
 
 // Activations in the layout of one kind of kernel; each row a token of one plane.
 class Quantized {
@@ -298,150 +229,6 @@ TEST(PackedTokens, LayATokenAndItsRestsAmongOthers) {
       }
       EXPECT_EQ(std::count(memory.begin(), memory.end(), 0xffff),
                 static_cast<int64_t>(memory.size()) - written);
-    }
-  }
-}
-
-// Tokens and strips as LinearScaled hands them over.
-class ScaledLinear {
- public:
-  static constexpr int64_t units = 3;
-  static constexpr int64_t columns = units * scaled_unit;
-
-  ScaledLinear(const KernelTable& kernels, int count, Random& random)
-      : kernels_(kernels.scaled),
-        count_(count),
-        x_(static_cast<size_t>(count) * columns),
-        codes_(x_.size() * scaled_planes),
-        steps_(static_cast<size_t>(count) * units),
-        sums_(steps_.size() * scaled_groups) {
-    for (float& value : x_) value = random.normal();
-    x_[3] = 200;  // an outlier, as models have them
-    for (int64_t unit = 0; unit < units; ++unit) {
-      for (int t = 0; t < count; ++t) {
-        kernels_.quantize(&x_[t * columns + unit * scaled_unit], count, tokens().token(unit, t));
-      }
-    }
-  }
-
-  float x(int token, int64_t column) const { return x_[token * columns + column]; }
-  float step(int token, int64_t column) const {
-    return steps_[column / scaled_unit * count_ + token];
-  }
-  // As it was rounded.
-  double rounded(int token, int64_t column) const {
-    const int64_t unit = column / scaled_unit, chunk = column % scaled_unit / scaled_chunk;
-    const int64_t at =
-        ((unit * scaled_chunks + chunk) * scaled_planes * count_ + token) * scaled_chunk +
-        column % scaled_chunk;
-    return static_cast<double>(step(token, column)) *
-           (128 * codes_[at] + codes_[at + int64_t{count_} * scaled_chunk]);
-  }
-  // [strips][count][16]
-  std::vector<float> multiply(DType dtype, const std::vector<const std::byte*>& strips) {
-    std::vector<std::byte> memory(scaled_scratch + 64);
-    void* scratch = memory.data();
-    size_t space = memory.size();
-    std::align(64, scaled_scratch, scratch, space);
-    std::vector<float> out(strips.size() * count_ * strip_rows, -1.0f);
-    const ScaledTokens packed = tokens();
-    kernels_.begin(count_);
-    kernels_.multiply[static_cast<int>(dtype)]({.strips = strips.data(),
-                                                .count = static_cast<int>(strips.size()),
-                                                .next = strips.data(),
-                                                .next_count = 1,
-                                                .units = units,
-                                                .tokens = &packed,
-                                                .scratch = static_cast<std::byte*>(scratch),
-                                                .out = out.data()});
-    kernels_.end();
-    return out;
-  }
-
- private:
-  ScaledTokens tokens() { return {codes_.data(), steps_.data(), sums_.data(), count_}; }
-
-  const ScaledKernels& kernels_;
-  const int count_;
-  std::vector<float> x_;
-  std::vector<int8_t> codes_;
-  std::vector<float> steps_, sums_;
-};
-
-TEST(ScaledKernels, RoundNothingButActivations) {
-  for (const Pair& pair : pairs()) {
-    SCOPED_TRACE(pair.tiled.name);
-    const KernelTable& kernels = *pair.tiled.kernels;
-    for (const DType dtype : tile_dtypes) {
-      const bool known = dtype == DType::q3_k || dtype == DType::q4_k || dtype == DType::q5_k ||
-                         dtype == DType::q6_k || dtype == DType::iq4_xs;
-      ASSERT_EQ(kernels.scaled.multiply[static_cast<int>(dtype)] != nullptr, known);
-      if (!known) continue;
-      SCOPED_TRACE(traits(dtype).name);
-      for (const auto& [count, strips] : {std::pair{1, 1}, {5, 2}, {16, 3}, {11, 1}}) {
-        SCOPED_TRACE(std::to_string(count) + " tokens, " + std::to_string(strips) + " strips");
-        Random random(7);
-        ScaledLinear linear(kernels, count, random);
-        std::vector<std::vector<std::byte>> rows, data;
-        std::vector<const std::byte*> pointers;
-        for (int s = 0; s < strips; ++s) {
-          rows.push_back(random.rows(dtype, ScaledLinear::columns));
-          data.push_back(packed(dtype, rows.back(), ScaledLinear::columns));
-        }
-        for (const auto& strip : data) pointers.push_back(strip.data());
-        const std::vector<float> got = linear.multiply(dtype, pointers);
-        std::vector<float> weights(ScaledLinear::columns);
-        for (int s = 0; s < strips; ++s) {
-          for (int r = 0; r < strip_rows; ++r) {
-            const size_t row_size = row_bytes(dtype, ScaledLinear::columns);
-            dequantize_row(dtype, std::span(rows[s]).subspan(r * row_size, row_size), weights);
-            for (int t = 0; t < count; ++t) {
-              double sum = 0, size = 0;
-              for (int64_t k = 0; k < ScaledLinear::columns; ++k) {
-                sum += weights[k] * linear.rounded(t, k);
-                size += std::abs(weights[k] * linear.rounded(t, k));
-              }
-              EXPECT_NEAR(got[(s * count + t) * strip_rows + r], sum, 2e-6 * size)
-                  << "strip " << s << ", token " << t << ", row " << r;
-            }
-          }
-        }
-        for (int t = 0; t < count; ++t) {
-          for (int64_t k = 0; k < ScaledLinear::columns; ++k) {
-            ASSERT_NEAR(linear.rounded(t, k), linear.x(t, k), 0.501 * linear.step(t, k));
-          }
-        }
-      }
-    }
-  }
-}
-
-// Of zeros, and of what is too small to be divided by.
-TEST(ScaledKernels, QuantizeZerosAndTheSmallest) {
-  for (const Pair& pair : pairs()) {
-    const ScaledKernels& kernels = pair.tiled.kernels->scaled;
-    for (const float value : {0.0f, 1e-38f, 1e-42f}) {
-      const std::vector<float> x(scaled_unit, value);
-      std::vector<int8_t> codes(scaled_unit * scaled_planes, 99);
-      float step = -1, sums[scaled_groups];
-      kernels.quantize(x.data(), 1, {codes.data(), &step, sums});
-      EXPECT_EQ(std::count(codes.begin(), codes.end(), 0), static_cast<int64_t>(codes.size()));
-      for (const float sum : sums) EXPECT_EQ(sum, 0.0f);
-      EXPECT_LT(step, 1e-38f);
-    }
-  }
-}
-
-TEST(ScaledKernels, KeepWhatIsNoNumberFromLookingLikeOne) {
-  for (const Pair& pair : pairs()) {
-    const ScaledKernels& kernels = pair.tiled.kernels->scaled;
-    for (const float value : {NAN, INFINITY, -INFINITY}) {
-      std::vector<float> x(scaled_unit, 1.0f);
-      x[17] = value;
-      std::vector<int8_t> codes(scaled_unit * scaled_planes);
-      float step = 0, sums[scaled_groups];
-      kernels.quantize(x.data(), 1, {codes.data(), &step, sums});
-      EXPECT_TRUE(std::isnan(step));
     }
   }
 }
