@@ -141,6 +141,11 @@ void ScriptedEngine::play(uint64_t id, std::shared_ptr<Part> part) {
   }
   finish.reasons = part->reasons_;
   finish.usage = part->usage_;
+  {
+    // Whoever hears of the end may take leave of the request at once: that cancels nothing.
+    std::lock_guard lock(mutex_);
+    part->finishes_ = true;
+  }
   part->listener_.on_finish(finish);
   std::lock_guard lock(mutex_);
   parts_.erase(id);
@@ -152,7 +157,8 @@ void ScriptedEngine::cancel(engine::RequestId id) {
   std::lock_guard lock(mutex_);
   const auto found = parts_.find(id.value);
   if (found == parts_.end()) return;
-  if (!found->second->cancelled_.exchange(true)) ++cancelled_;
+  const auto& part = found->second;
+  if (!part->cancelled_.exchange(true) && !part->finishes_) ++cancelled_;
   changed_.notify_all();
 }
 

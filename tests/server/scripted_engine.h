@@ -46,6 +46,7 @@ class ScriptedEngine final : public engine::Engine {
     const engine::Request request_;
     const engine::RequestListener listener_;
     std::atomic<bool> cancelled_{false};
+    bool finishes_ = false;  // guarded by the engine's mutex
     std::atomic<bool> thinking_ended_{false};
     std::vector<engine::FinishReason> reasons_;  // of each choice; cancelled until said otherwise
     engine::Usage usage_;
