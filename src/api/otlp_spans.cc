@@ -133,16 +133,11 @@ class Spans {
     list.push_back(attribute("ridge.accepted_draft_tokens", integer(accepted)));
   }
 
-  static const TraceEvent* first_of(const Trace& trace, Kind kind) {
-    const auto found = std::ranges::find(trace.events, kind, &TraceEvent::kind);
-    return found == trace.events.end() ? nullptr : &*found;
-  }
-
   void append_phases(const Trace& trace, std::size_t prompt, Json& spans) const {
     if (trace.events.empty()) return;
     const Clock::TimePoint begin = trace.events.front().at;
-    const TraceEvent* const admitted = first_of(trace, Kind::admitted);
-    const TraceEvent* const first_token = first_of(trace, Kind::first_token);
+    const TraceEvent* const admitted = trace.first(Kind::admitted);
+    const TraceEvent* const first_token = trace.first(Kind::first_token);
     Clock::TimePoint last = begin;
     for (const TraceEvent& event : trace.events) last = std::max(last, event.at);
     const Clock::TimePoint queued_until = admitted != nullptr ? admitted->at : last;

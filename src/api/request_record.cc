@@ -29,6 +29,15 @@ void RequestRecord::ended(int status, std::string_view error, const engine::Usag
   now_.ended = now;
 }
 
+const engine::TraceEvent* RequestRecord::Snapshot::first(engine::TraceEvent::Kind kind) const {
+  const engine::TraceEvent* first = nullptr;
+  for (const engine::RequestTrace::Snapshot& trace : traces) {
+    const engine::TraceEvent* const event = trace.first(kind);
+    if (event != nullptr && (first == nullptr || event->at < first->at)) first = event;
+  }
+  return first;
+}
+
 RequestRecord::Snapshot RequestRecord::snapshot() const {
   std::lock_guard lock(mutex_);
   Snapshot snapshot = now_;

@@ -62,6 +62,9 @@ class RequestRecord {
     std::string error;
     engine::Usage usage;  // at the end
     std::optional<Clock::TimePoint> ended;
+
+    // Of any of its prompts; null where there was none.
+    const engine::TraceEvent* first(engine::TraceEvent::Kind kind) const;
   };
   Snapshot snapshot() const;
   std::string model() const;  // "" before `prepared`

@@ -27,11 +27,6 @@ std::string_view reason_name(engine::FinishReason reason) {
   return openai_finish_reason(reason);
 }
 
-const TraceEvent* first_of(const engine::RequestTrace::Snapshot& trace, Kind kind) {
-  const auto found = std::ranges::find(trace.events, kind, &TraceEvent::kind);
-  return found == trace.events.end() ? nullptr : &*found;
-}
-
 // Where a request stands: the furthest that any of its prompts has come.
 struct Standing {
   std::string_view state = "preparing";
@@ -74,11 +69,7 @@ Json usage_of(const RequestRecord::Snapshot& record) {
 
 // From the arrival of the request to the first event of the kind in any of its prompts.
 Json time_of(const RequestRecord& record, const RequestRecord::Snapshot& now, Kind kind) {
-  const TraceEvent* first = nullptr;
-  for (const engine::RequestTrace::Snapshot& trace : now.traces) {
-    const TraceEvent* const event = first_of(trace, kind);
-    if (event != nullptr && (first == nullptr || event->at < first->at)) first = event;
-  }
+  const TraceEvent* const first = now.first(kind);
   return first == nullptr ? Json(nullptr) : Json(milliseconds(first->at - record.origin.arrived));
 }
 

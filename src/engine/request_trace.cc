@@ -88,6 +88,11 @@ void RequestTrace::end(const Usage& usage) {
   now_.usage = usage;
 }
 
+const TraceEvent* RequestTrace::Snapshot::first(TraceEvent::Kind kind) const {
+  const auto found = std::ranges::find(events, kind, &TraceEvent::kind);
+  return found == events.end() ? nullptr : &*found;
+}
+
 RequestTrace::Snapshot RequestTrace::snapshot() const {
   std::lock_guard lock(mutex_);
   return now_;

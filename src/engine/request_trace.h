@@ -54,6 +54,8 @@ class RequestTrace {
     int draft_tokens = 0;        // guesses that were checked
     int accepted_tokens = 0;     // and were right
     std::optional<Usage> usage;  // once it has ended
+
+    const TraceEvent* first(TraceEvent::Kind kind) const;  // null where there was none
   };
 
   // Never throws: what finds no memory is dropped.

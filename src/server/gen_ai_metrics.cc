@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 #include <string>
 
 namespace ridge::server {
@@ -18,16 +17,6 @@ const Histogram::BucketBoundaries output_token_bounds_s = {0.01, 0.025, 0.05, 0.
                                                            0.3,  0.4,   0.5,  0.75,  1.0, 2.5};
 
 double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-std::optional<Clock::TimePoint> first_token_of(const api::RequestRecord::Snapshot& record) {
-  std::optional<Clock::TimePoint> first;
-  for (const engine::RequestTrace::Snapshot& trace : record.traces) {
-    const auto found = std::ranges::find(trace.events, engine::TraceEvent::Kind::first_token,
-                                         &engine::TraceEvent::kind);
-    if (found != trace.events.end() && (!first || found->at < *first)) first = found->at;
-  }
-  return first;
-}
 
 prometheus::Family<Histogram>& family(prometheus::Registry& registry, const char* name,
                                       const char* help) {
@@ -51,16 +40,16 @@ void GenAiMetrics::observe(const api::RequestRecord& record) {
                                {"gen_ai_provider_name", "ridgeline"},
                                {"gen_ai_request_model", end.model}};
   if (end.error.empty()) {
-    const auto first = first_token_of(end);
-    if (first) {
+    const auto* const first = end.first(engine::TraceEvent::Kind::first_token);
+    if (first != nullptr) {
       first_token_.Add(labels, first_token_bounds_s)
-          .Observe(seconds(*first - record.origin.arrived));
+          .Observe(seconds(first->at - record.origin.arrived));
     }
     const int answers = std::max(1, end.asked.prompts * end.asked.choices);
     const double tokens = static_cast<double>(end.usage.completion_tokens) / answers;
-    if (first && tokens > 1) {
+    if (first != nullptr && tokens > 1) {
       output_token_.Add(labels, output_token_bounds_s)
-          .Observe(seconds(*end.ended - *first) / (tokens - 1));
+          .Observe(seconds(*end.ended - first->at) / (tokens - 1));
     }
   } else {
     labels.emplace("error_type", end.error);

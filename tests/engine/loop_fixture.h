@@ -16,6 +16,14 @@
 
 namespace ridge::engine {
 
+// Of a small machine on which four short requests find room.
+inline constexpr RunnerLimits roomy_limits = {.tokens = 32,
+                                              .sequences = 4,
+                                              .outputs = 4,
+                                              .context_tokens = 128,
+                                              .block_tokens = 4,
+                                              .blocks = 128};
+
 // A real, small vocabulary.
 inline std::shared_ptr<const text::Tokenizer> small_tokenizer() {
   static const auto tokenizer = text::Tokenizer::from_gguf(

@@ -12,19 +12,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr RunnerLimits roomy = {.tokens = 32,
-                                .sequences = 4,
-                                .outputs = 4,
-                                .context_tokens = 128,
-                                .block_tokens = 4,
-                                .blocks = 128};
-
 int tokens_of(std::string_view text) {
   return static_cast<int>(small_tokenizer()->encode(text).size());
 }
 
 TEST(StepLoop, AnswersAndEndsAtTheEndOfGeneration) {
-  LoopFixture f(roomy, "The river is brown.");
+  LoopFixture f(roomy_limits, "The river is brown.");
   RecordedRequest& r = f.add(f.request(5, 100));
   f.run_all();
   ASSERT_TRUE(r.finish);
@@ -38,7 +31,7 @@ TEST(StepLoop, AnswersAndEndsAtTheEndOfGeneration) {
 }
 
 TEST(StepLoop, EndsWithLengthAtMaxTokens) {
-  LoopFixture f(roomy, "", /*then_ends=*/false);
+  LoopFixture f(roomy_limits, "", /*then_ends=*/false);
   RecordedRequest& r = f.add(f.request(5, 3));
   f.run_all();
   EXPECT_EQ(r.reasons[0], FinishReason::length);
@@ -47,7 +40,7 @@ TEST(StepLoop, EndsWithLengthAtMaxTokens) {
 }
 
 TEST(StepLoop, EndsWithLengthAtTheEndOfTheContext) {
-  LoopFixture f(roomy, "", /*then_ends=*/false);
+  LoopFixture f(roomy_limits, "", /*then_ends=*/false);
   RecordedRequest& r = f.add(f.request(120, 1000));
   RecordedRequest& last = f.add(f.request(127, 1000));
   f.run_all();
@@ -57,7 +50,7 @@ TEST(StepLoop, EndsWithLengthAtTheEndOfTheContext) {
 }
 
 TEST(StepLoop, CutsTheTextAtAStopSequence) {
-  LoopFixture f(roomy, "one two STOP three");
+  LoopFixture f(roomy_limits, "one two STOP three");
   Request request = f.request(5, 100);
   request.stop = {" STOP"};
   RecordedRequest& r = f.add(request);
@@ -68,7 +61,7 @@ TEST(StepLoop, CutsTheTextAtAStopSequence) {
 }
 
 TEST(StepLoop, GivesOutWhatOnlyLookedLikeAStopSequence) {
-  LoopFixture f(roomy, "one two ST");
+  LoopFixture f(roomy_limits, "one two ST");
   Request request = f.request(5, 100);
   request.stop = {" STOP"};
   RecordedRequest& r = f.add(request);
@@ -77,7 +70,7 @@ TEST(StepLoop, GivesOutWhatOnlyLookedLikeAStopSequence) {
 }
 
 TEST(StepLoop, StopSequencesDoNotEndAnAnswerBeforeMinTokens) {
-  LoopFixture f(roomy, "STOP and more STOP then");
+  LoopFixture f(roomy_limits, "STOP and more STOP then");
   Request request = f.request(5, 100);
   request.stop = {"STOP"};
   request.min_tokens = tokens_of("STOP and");
@@ -87,7 +80,7 @@ TEST(StepLoop, StopSequencesDoNotEndAnAnswerBeforeMinTokens) {
 }
 
 TEST(StepLoop, TheModelCannotEndBeforeMinTokens) {
-  LoopFixture f(roomy, "ab");
+  LoopFixture f(roomy_limits, "ab");
   Request request = f.request(5, 30);
   request.min_tokens = 12;
   RecordedRequest& r = f.add(request);
@@ -97,7 +90,7 @@ TEST(StepLoop, TheModelCannotEndBeforeMinTokens) {
 }
 
 TEST(StepLoop, IgnoreEosGoesOnToMaxTokens) {
-  LoopFixture f(roomy, "ab");
+  LoopFixture f(roomy_limits, "ab");
   Request request = f.request(5, 20);
   request.ignore_eos = true;
   RecordedRequest& r = f.add(request);
@@ -108,7 +101,7 @@ TEST(StepLoop, IgnoreEosGoesOnToMaxTokens) {
 }
 
 TEST(StepLoop, SplitsReasoningFromContent) {
-  LoopFixture f(roomy, "I think so.</think>Yes.");
+  LoopFixture f(roomy_limits, "I think so.</think>Yes.");
   Request request = f.request(5, 100);
   request.split_reasoning = true;
   request.prompt_opens_reasoning = true;
@@ -121,7 +114,7 @@ TEST(StepLoop, SplitsReasoningFromContent) {
 }
 
 TEST(StepLoop, LogprobsComeWithEveryTokenOfTheText) {
-  LoopFixture f(roomy, "one two");
+  LoopFixture f(roomy_limits, "one two");
   Request request = f.request(5, 100);
   request.sampling.top_logprobs = 2;
   RecordedRequest& r = f.add(request);
@@ -139,7 +132,7 @@ TEST(StepLoop, LogprobsComeWithEveryTokenOfTheText) {
 }
 
 TEST(StepLoop, ChoicesShareThePromptAndCountItOnce) {
-  LoopFixture f(roomy, "same");
+  LoopFixture f(roomy_limits, "same");
   Request request = f.request(21, 100);
   request.choices = 3;
   int computed_tokens = 0;
@@ -160,7 +153,7 @@ TEST(StepLoop, ChoicesShareThePromptAndCountItOnce) {
 TEST(StepLoop, ChoicesOfOneSeedDifferAndRepeat) {
   std::vector<std::string> runs;
   for (int run = 0; run < 2; ++run) {
-    LoopFixture f(roomy);
+    LoopFixture f(roomy_limits);
     f.runner.after_step = [](const StepInputs&, std::vector<float>& logits) {
       std::fill(logits.begin(), logits.end(), 0.0f);
     };
@@ -178,7 +171,7 @@ TEST(StepLoop, ChoicesOfOneSeedDifferAndRepeat) {
 }
 
 TEST(StepLoop, CancelFreesBlocksAtOnceAndEndsOnce) {
-  LoopFixture f(roomy, "", /*then_ends=*/false);
+  LoopFixture f(roomy_limits, "", /*then_ends=*/false);
   RecordedRequest& r = f.add(f.request(10, 100));
   RecordedRequest& other = f.add(f.request(10, 4));
   f.loop.step();
@@ -196,7 +189,7 @@ TEST(StepLoop, CancelFreesBlocksAtOnceAndEndsOnce) {
 }
 
 TEST(StepLoop, CancelEndsWhatWasNeverScheduled) {
-  LoopFixture f(roomy);
+  LoopFixture f(roomy_limits);
   Request request = f.request(10, 100);
   request.choices = 4;
   RecordedRequest& r = f.add(request);
@@ -207,7 +200,7 @@ TEST(StepLoop, CancelEndsWhatWasNeverScheduled) {
 }
 
 TEST(StepLoop, AFailedStepEndsItsRequestsAndTheLoopLivesOn) {
-  LoopFixture f(roomy, "fine");
+  LoopFixture f(roomy_limits, "fine");
   f.runner.before_step = [&](const StepInputs&) {
     if (f.runner.steps == 2) throw Error(ErrorCode::io, "the device is on fire");
   };
@@ -227,7 +220,7 @@ TEST(StepLoop, AFailedStepEndsItsRequestsAndTheLoopLivesOn) {
 }
 
 TEST(StepLoop, BadLogitsFailOnlyTheirOwnRequest) {
-  LoopFixture f(roomy, "fine");
+  LoopFixture f(roomy_limits, "fine");
   f.runner.after_step = [&](const StepInputs& inputs, std::vector<float>& logits) {
     if (f.runner.steps == 2 && inputs.outputs() == 2) {
       logits[3] = std::numeric_limits<float>::quiet_NaN();
@@ -244,7 +237,7 @@ TEST(StepLoop, BadLogitsFailOnlyTheirOwnRequest) {
 }
 
 TEST(StepLoop, BadLogitsOfOneChoiceEndItsRequestOnce) {
-  LoopFixture f(roomy, "fine");
+  LoopFixture f(roomy_limits, "fine");
   f.runner.after_step = [&](const StepInputs& inputs, std::vector<float>& logits) {
     if (inputs.outputs() == 3) logits[3] = std::numeric_limits<float>::infinity();
   };
@@ -257,7 +250,7 @@ TEST(StepLoop, BadLogitsOfOneChoiceEndItsRequestOnce) {
 }
 
 TEST(StepLoop, AThrowingListenerHurtsNobody) {
-  LoopFixture f(roomy, "fine");
+  LoopFixture f(roomy_limits, "fine");
   RequestListener bad;
   bad.on_delta = [](Delta&&) { throw std::runtime_error("oops"); };
   f.loop.add(RequestId{50}, f.request(5, 100), bad, f.clock.now());
@@ -287,7 +280,7 @@ TEST(StepLoop, MeasuresQueueFirstTokenAndDuration) {
 }
 
 TEST(StepLoop, CountsWhatItDid) {
-  LoopFixture f(roomy, "", /*then_ends=*/false);
+  LoopFixture f(roomy_limits, "", /*then_ends=*/false);
   f.add(f.request(5, 3));
   f.add(f.request(6, 4));
   EXPECT_EQ(total(f.loop.never_scheduled()), 2);
@@ -305,7 +298,7 @@ TEST(StepLoop, CountsWhatItDid) {
 }
 
 TEST(StepLoop, ADeadlineThatPassesEndsTheRequestAsTimedOut) {
-  LoopFixture f(roomy, "", /*then_ends=*/false);
+  LoopFixture f(roomy_limits, "", /*then_ends=*/false);
   Request request = f.request(5, 100);
   request.deadline = milliseconds(50);
   RecordedRequest& r = f.add(request);
@@ -322,7 +315,7 @@ TEST(StepLoop, ADeadlineThatPassesEndsTheRequestAsTimedOut) {
 }
 
 TEST(StepLoop, ASecondPromptOfTheGroupReportsWhatItFoundInTheCache) {
-  LoopFixture f(roomy, "yes");
+  LoopFixture f(roomy_limits, "yes");
   const Request request = f.request(41, 10);
   f.add(request);
   f.run_all();
@@ -338,7 +331,7 @@ TEST(StepLoop, ASecondPromptOfTheGroupReportsWhatItFoundInTheCache) {
 }
 
 TEST(StepLoop, EachAdapterHasPrefixesOfItsOwn) {
-  LoopFixture f(roomy, "yes");
+  LoopFixture f(roomy_limits, "yes");
   for (const int adapter : {-1, 0, 1}) {
     Request request = f.request(41, 10);
     request.prompt_tokens.assign(41, 7);
@@ -360,7 +353,7 @@ TEST(StepLoop, EachAdapterHasPrefixesOfItsOwn) {
 }
 
 TEST(StepLoop, OnlyThePromptIsScoredWhereNoTokenIsAskedFor) {
-  LoopFixture f(roomy, "yes");
+  LoopFixture f(roomy_limits, "yes");
   Request request = f.request(9, 0);
   request.prompt_logprobs = 2;
   request.choices = 2;

@@ -14,13 +14,6 @@ namespace {
 using std::chrono::milliseconds;
 using Kind = TraceEvent::Kind;
 
-constexpr RunnerLimits roomy = {.tokens = 32,
-                                .sequences = 4,
-                                .outputs = 4,
-                                .context_tokens = 128,
-                                .block_tokens = 4,
-                                .blocks = 128};
-
 // A loop whose steps take a millisecond each, with requests whose traces are kept.
 struct Traced : LoopFixture {
   explicit Traced(const RunnerLimits& limits) : LoopFixture(limits, "", /*then_ends=*/false) {
@@ -54,7 +47,7 @@ std::vector<TraceEvent> of_kind(const RequestTrace& trace, Kind kind) {
 }
 
 TEST(StepTrace, FollowsARequestFromItsArrivalToItsEnd) {
-  Traced f(roomy);
+  Traced f(roomy_limits);
   const auto start = f.clock.now();
   const auto trace = f.trace(f.request(70, 3));
   f.clock.advance(milliseconds(5));
@@ -81,7 +74,7 @@ TEST(StepTrace, FollowsARequestFromItsArrivalToItsEnd) {
 }
 
 TEST(StepTrace, SaysThatItWaitsForAPlace) {
-  RunnerLimits limits = roomy;
+  RunnerLimits limits = roomy_limits;
   limits.sequences = limits.outputs = 1;
   Traced f(limits);
   f.add(f.request(5, 4));
@@ -92,7 +85,7 @@ TEST(StepTrace, SaysThatItWaitsForAPlace) {
 }
 
 TEST(StepTrace, SaysThatItWaitsForOthersPrompts) {
-  Traced f(roomy);
+  Traced f(roomy_limits);
   f.add(f.request(60, 1));
   const auto trace = f.trace(f.request(30, 1));
   f.run_all();
@@ -100,7 +93,7 @@ TEST(StepTrace, SaysThatItWaitsForOthersPrompts) {
 }
 
 TEST(StepTrace, SaysThatItWaitsForBlocks) {
-  RunnerLimits limits = roomy;
+  RunnerLimits limits = roomy_limits;
   limits.context_tokens = 64;
   limits.blocks = 16;
   Traced f(limits);
@@ -112,7 +105,7 @@ TEST(StepTrace, SaysThatItWaitsForBlocks) {
 }
 
 TEST(StepTrace, TellsWhoLostItsBlocksAndGotThemBack) {
-  RunnerLimits limits = roomy;
+  RunnerLimits limits = roomy_limits;
   limits.context_tokens = 64;
   limits.blocks = 16;
   Traced f(limits);
@@ -131,7 +124,7 @@ TEST(StepTrace, TellsWhoLostItsBlocksAndGotThemBack) {
 
 TEST(StepTrace, TellsWhatCameFromThePrefixCacheAndFromTheSpill) {
   FakeClock clock;
-  RunnerLimits limits = roomy;
+  RunnerLimits limits = roomy_limits;
   limits.context_tokens = 64;
   limits.blocks = 16;
   FakeRunner runner(limits, small_tokenizer()->vocab_size(), [](const auto&) { return 30; });
@@ -158,7 +151,7 @@ TEST(StepTrace, TellsWhatCameFromThePrefixCacheAndFromTheSpill) {
 }
 
 TEST(StepTrace, HasTheFirstTokenAndTheEndOfEachChoice) {
-  Traced f(roomy);
+  Traced f(roomy_limits);
   Request request = f.request(5, 3);
   request.choices = 3;
   const auto trace = f.trace(std::move(request));
@@ -173,7 +166,7 @@ TEST(StepTrace, HasTheFirstTokenAndTheEndOfEachChoice) {
 }
 
 TEST(StepTrace, TellsThatItWasCancelledOrTooLate) {
-  Traced f(roomy);
+  Traced f(roomy_limits);
   const auto cancelled = f.trace(f.request(5, 50));
   Request late = f.request(5, 50);
   late.deadline = milliseconds(3);
@@ -187,7 +180,7 @@ TEST(StepTrace, TellsThatItWasCancelledOrTooLate) {
 
 TEST(StepTrace, CountsTheGuessesThatTheLoopCounts) {
   FakeClock clock;
-  RunnerLimits limits = roomy;
+  RunnerLimits limits = roomy_limits;
   limits.outputs = 32;
   // What repeats itself but for every tenth token.
   FakeRunner runner(limits, small_tokenizer()->vocab_size(), [](const auto& context) {

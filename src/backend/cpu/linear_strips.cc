@@ -7,6 +7,14 @@
 
 namespace ridge::backend::cpu {
 
+const float* input_row(const LinearPlan& plan, const Run& run, int row, const KernelTable& kernels,
+                       float* normed) {
+  const float* x = run.arena.at(plan.x) + row * run.arena.stride(plan.x);
+  if (plan.norm == nullptr) return x;
+  kernels.rms_norm(x, plan.norm->values(), plan.eps, plan.weight->columns(), normed);
+  return normed;
+}
+
 LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
   const int64_t last = plan.activation ? plan.weight->rows() / 2 : plan.weight->rows();
   for (const WeightPart& part : plan.weight->parts()) {

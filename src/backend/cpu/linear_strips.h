@@ -6,6 +6,11 @@
 
 namespace ridge::backend::cpu {
 
+// The activations of one row of a linear, after its norm where the plan has one: then in
+// normed[columns].
+const float* input_row(const LinearPlan& plan, const Run& run, int row, const KernelTable& kernels,
+                       float* normed);
+
 // 16 rows of one part of a weight.
 struct Strip {
   const WeightPart* part;

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "backend/cpu/linear_kernel.h"
+#include "backend/cpu/tile_block.h"
 #include "backend/cpu/tile_dot_kernel.h"
-#include "backend/cpu/tiles.h"
 
 // scaled.h's kernels, on AMX tiles.
 namespace ridge::backend::cpu {
@@ -45,46 +45,6 @@ void quantize_scaled(const float* x, int count, const ScaledToken& to) {
     to.sums[g] = step * static_cast<float>(sum);
   }
 }
-
-template <class Tiles>
-struct ScaledTiles {
-  // Sums 0 to 3; activations 4 and 5; weights 6 and 7 (scaled.h).
-  static void begin(int count) {
-    TileConfig config;
-    for (int tile = 0; tile < 6; ++tile) config.set(tile, count, tile_row_bytes);
-    for (int tile = 6; tile < 8; ++tile) config.set(tile, tile_rows, tile_row_bytes);
-    Tiles::configure(config);
-  }
-  static void clear() {
-    Tiles::template zero<0>();
-    Tiles::template zero<1>();
-    Tiles::template zero<2>();
-    Tiles::template zero<3>();
-  }
-  template <bool HighIsSigned>
-  static void multiply(const std::byte* weights, const int8_t* tokens, int count) {
-    Tiles::template load<6>(weights, tile_row_bytes);
-    Tiles::template load<4>(tokens, tile_row_bytes);
-    Tiles::template dot_s8u8<0, 4, 6>();
-    Tiles::template load<5>(tokens + count * scaled_chunk, tile_row_bytes);
-    Tiles::template dot_s8u8<2, 5, 6>();
-    Tiles::template load<7>(weights + scaled_chunk_bytes / 2, tile_row_bytes);
-    if constexpr (HighIsSigned) {
-      Tiles::template dot_s8s8<1, 4, 7>();
-      Tiles::template dot_s8s8<3, 5, 7>();
-    } else {
-      Tiles::template dot_s8u8<1, 4, 7>();
-      Tiles::template dot_s8u8<3, 5, 7>();
-    }
-  }
-  static void store(int32_t* sums, int count) {
-    const int64_t plane = static_cast<int64_t>(count) * strip_rows;
-    Tiles::template store<0>(sums, tile_row_bytes);
-    Tiles::template store<1>(sums + plane, tile_row_bytes);
-    Tiles::template store<2>(sums + 2 * plane, tile_row_bytes);
-    Tiles::template store<3>(sums + 3 * plane, tile_row_bytes);
-  }
-};
 
 template <class V, DType D>
 struct ScaledWeight {
@@ -182,7 +142,7 @@ class ScaledProduct {
 
  private:
   using Weight = ScaledWeight<V, D>;
-  using Product = ScaledTiles<Tiles>;
+  using Block = TileBlock<Tiles, scaled_planes, scaled_planes>;  // scaled.h
   static constexpr int unit_bytes = Weight::format.unit_bytes();
   static constexpr int units_ahead = 3;  // from what is fetched to what is unpacked
 
@@ -210,15 +170,19 @@ class ScaledProduct {
     int slot = 0;
     for (Place at; at.unit < job_.units; at.advance(job_.count)) {
       const int8_t* tokens = tokens_.unit(at.unit);
-      Product::clear();
+      Block::zero_sums();
       for (int chunk = 0; chunk < scaled_chunks; ++chunk, tokens += tokens_.chunk_bytes()) {
         unpack_next();
-        Product::template multiply<Weight::is_signed>(job_.scratch + slot * scaled_chunk_bytes,
-                                                      tokens, tokens_.count);
+        const std::byte* weights = job_.scratch + slot * scaled_chunk_bytes;
+        Block::load_columns(weights, weights + scaled_chunk_bytes / 2, tile_row_bytes);
+        Block::load_rows(tokens, tokens + tokens_.count * scaled_chunk, tile_row_bytes);
+        Block::template dot_bytes<Weight::is_signed>();
         if (++slot == scaled_ring) slot = 0;
         apply(chunk);
       }
-      Product::store(sums_, tokens_.count);
+      const int64_t plane = int64_t{tokens_.count} * strip_rows;
+      Block::store_sums({sums_, sums_ + plane, sums_ + 2 * plane, sums_ + 3 * plane},
+                        tile_row_bytes);
       waiting_ = at;
       waits_ = true;
     }
@@ -278,7 +242,7 @@ void fill_scaled(KernelTable& table) {
   scaled.min_tokens = 5;
   scaled.max_tokens = most_scaled_tokens;
   scaled.quantize = &quantize_scaled<V>;
-  scaled.begin = &ScaledTiles<Tiles>::begin;
+  scaled.begin = &begin_tile_blocks<Tiles>;
   scaled.end = &Tiles::release;
   fill_scaled_of<V, Tiles, q3_k, q4_k, q5_k, q6_k, iq4_xs>(scaled);
 }

@@ -140,11 +140,7 @@ class LinearStep final : public Step {
   }
 
   void prepare(const Run& run, int row, const Prepared& to, float* normed) const {
-    const float* x = run.arena.at(plan_.x) + row * run.arena.stride(plan_.x);
-    if (plan_.norm != nullptr) {
-      kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, columns_, normed + row * columns_);
-      x = normed + row * columns_;
-    }
+    const float* x = input_row(plan_, run, row, kernels_, normed + row * columns_);
     if (!strips_.any_quantized()) return;
     const auto quantize = to.tiled ? kernels_.tiles.quantize_row : kernels_.quantize_row;
     quantize(x, columns_, to.codes.rows(row));

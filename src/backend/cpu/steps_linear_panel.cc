@@ -12,9 +12,9 @@ namespace {
 
 // So many packed tokens stay in the second-level cache, while pairs of strips pass as a whole.
 constexpr int64_t resident_bytes = int64_t{512} << 10;
-// Of more tokens: pairs of strips that meet a slice of the packed tokens before the next slice, which
-// is fetched meanwhile, takes its place in the second-level cache. Their sums stay there too: 64 KiB a
-// pair.
+// Of more tokens: pairs of strips that meet a slice of the packed tokens before the next slice,
+// which is fetched meanwhile, takes its place in the second-level cache. Their sums stay there too:
+// 64 KiB a pair.
 constexpr int64_t pairs_together = 12;
 // Shares of the work for each member, at least.
 constexpr int64_t shares = 3;
@@ -93,25 +93,22 @@ void LinearPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next
 }
 
 void LinearPanel::pack(const Run& run, int row, const PackedTokens& tokens, float* normed) const {
-  const float* x = run.arena.at(plan_.x) + row * run.arena.stride(plan_.x);
-  const int64_t columns = plan_.weight->columns();
-  if (plan_.norm != nullptr) {
-    kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, columns, normed);
-    x = normed;
-  }
-  tokens.pack(kernels_.panel, row, x, columns);
+  const float* x = input_row(plan_, run, row, kernels_, normed);
+  tokens.pack(kernels_.panel, row, x, plan_.weight->columns());
 }
 
 void LinearPanel::multiply(const Run& run, const Work& work, const PackedTokens& tokens,
                            std::byte* scratch) const {
   const int64_t slice = panel_columns(parts_);
   const int64_t last_pair = work.first_pair + work.pairs;
-  const int64_t packed_bytes = tokens.blocks * tokens.block_stride * 2 * ((columns_ - 1) / slice + 1);
+  const int64_t packed_bytes =
+      tokens.blocks * tokens.block_stride * 2 * ((columns_ - 1) / slice + 1);
   if (packed_bytes <= resident_bytes) {
     for (int64_t pair = work.first_pair; pair < last_pair; ++pair) {
       for (int64_t first = 0; first < columns_; first += slice) {
         const bool ends = first + slice >= columns_;
-        multiply_slice(work, tokens, {pair, first}, {pair + ends, ends ? 0 : first + slice}, scratch);
+        multiply_slice(work, tokens, {pair, first}, {pair + ends, ends ? 0 : first + slice},
+                       scratch);
       }
     }
   } else {

@@ -75,11 +75,7 @@ ScaledTokens LinearScaled::tokens(std::byte* memory, int rows) const {
 }
 
 void LinearScaled::pack(const Run& run, int row, const ScaledTokens& to, float* normed) const {
-  const float* x = run.arena.at(plan_.x) + row * run.arena.stride(plan_.x);
-  if (plan_.norm != nullptr) {
-    kernels_.rms_norm(x, plan_.norm->values(), plan_.eps, plan_.weight->columns(), normed);
-    x = normed;
-  }
+  const float* x = input_row(plan_, run, row, kernels_, normed);
   for (int64_t unit = 0; unit < units_; ++unit) {
     kernels_.scaled.quantize(x + unit * scaled_unit, to.count, to.token(unit, row));
   }

@@ -3,21 +3,13 @@
 #include "backend/cpu/panel_kernel.h"
 #include "backend/cpu/tile_block.h"
 
-// panel.h's products on AMX tiles (tile_block.h): the rows are two blocks of tokens, the columns two
-// strips.
+// panel.h's products on AMX tiles (tile_block.h): the rows are two blocks of tokens, the columns
+// two strips.
 namespace ridge::backend::cpu {
 namespace {
 
 template <class Tiles>
 struct TilePanel {
-  static void begin(int block_tokens) {
-    TileConfig config;
-    for (int tile = 0; tile < 6; ++tile) config.set(tile, block_tokens, tile_row_bytes);
-    for (int tile = 6; tile < 8; ++tile) config.set(tile, tile_rows, tile_row_bytes);
-    Tiles::configure(config);
-  }
-  static void end() { Tiles::release(); }
-
   // Sums of up to two blocks.
   template <int Blocks, int Strips, int Parts>
   static void multiply(const PanelProduct& job, const bf16_bits* tokens, const std::byte*& fetch,
@@ -78,8 +70,8 @@ void fill_tile_panel(KernelTable& table) {
   fill_panel_operands<V, 2>(table.panel);
   table.panel.min_tokens[0] = 16;
   table.panel.min_tokens[1] = 32;
-  table.panel.begin_products = &TilePanel<Tiles>::begin;
-  table.panel.end_products = &TilePanel<Tiles>::end;
+  table.panel.begin_products = &begin_tile_blocks<Tiles>;
+  table.panel.end_products = &Tiles::release;
   table.panel.product = &TilePanel<Tiles>::product;
 }
 
