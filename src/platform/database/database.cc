@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <soci/soci.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <vector>
@@ -59,6 +60,15 @@ void roll_back(Session& session) {
   }
 }
 
+// The wall clock's time at the first call, and what has passed since.
+int64_t even_now_us() {
+  using std::chrono::duration_cast, std::chrono::microseconds, std::chrono::steady_clock;
+  static const auto steady_start = steady_clock::now();
+  static const auto wall_start = std::chrono::system_clock::now().time_since_epoch();
+  const auto passed = steady_clock::now() - steady_start;
+  return duration_cast<microseconds>(wall_start + passed).count();
+}
+
 }  // namespace
 
 Database::Database(std::string_view location, const DatabaseOptions& options)
@@ -75,6 +85,14 @@ Database::Database(std::string_view location, const DatabaseOptions& options)
 }
 
 Database::~Database() = default;
+
+int64_t Database::now_us(soci::session& session) const {
+  if (state_->location.kind == DatabaseKind::sqlite) return even_now_us();
+  int64_t now_us = 0;
+  session << "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+      soci::into(now_us);
+  return now_us;
+}
 
 const std::string& Database::name() const { return state_->location.name; }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -47,6 +48,11 @@ class Database {
   auto write(Work work) {
     return result_of(Access::write, std::move(work));
   }
+
+  // The time that all who share the database go by, in microseconds since 1970: PostgreSQL's own;
+  // for SQLite this machine's, which goes on evenly while the program runs, however its wall clock
+  // is put. Within read() or write().
+  int64_t now_us(soci::session& session) const;
 
   // The location without a password, for messages.
   const std::string& name() const;

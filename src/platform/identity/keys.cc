@@ -43,7 +43,7 @@ KeyRights rights_of(const std::string& scopes, const std::string& models,
 
 struct KeyRow {
   ApiKey key;
-  std::string project_id;
+  std::string project_id, organisation_id;
   double project_weight = 1;
   std::string owner_role;  // empty where a project owns it
   bool owner_is_disabled = false;
@@ -59,7 +59,8 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
   soci::indicator user_is, role_is, disabled_is, expires_is, revoked_is, rotated_is;
   const std::string query =
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
-      "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.name, p.weight, u.name, u.role, "
+      "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
+      "u.name, u.role, "
       "u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
       where + " ORDER BY k.created_at_ms, k.id";
@@ -69,7 +70,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
        soci::into(addresses), soci::into(row.key.created_at_ms),
        soci::into(expires_at_ms, expires_is), soci::into(revoked_at_ms, revoked_is),
        soci::into(row.key.rotated_to, rotated_is), soci::into(row.project_id),
-       soci::into(row.key.project), soci::into(row.project_weight),
+       soci::into(row.organisation_id), soci::into(row.key.project), soci::into(row.project_weight),
        soci::into(row.key.user, user_is), soci::into(row.owner_role, role_is),
        soci::into(disabled_at_ms, disabled_is));
   select.execute();
@@ -255,6 +256,9 @@ CreatedKey Identity::rotate_key(const KeySelector& which, int64_t grace_ms,
                ":revoked WHERE id = :id",
         soci::use(created.key.id), soci::use(ends_at_ms), soci::use(now_ms, revoked_is),
         soci::use(old.id);
+    session << "INSERT INTO limits (subject, model, kind, most) SELECT CAST(:next AS TEXT), model, "
+               "kind, most FROM limits WHERE subject = :old",
+        soci::use(created.key.id), soci::use(old.id);
     Json details = audit_details(created.key);
     details["rotated_to"] = created.key.id;
     details["old_ends_at_ms"] = ends_at_ms;
@@ -270,8 +274,12 @@ Identity::Found Identity::find_principal(const Digest& key_hash) {
     std::vector<KeyRow> rows = key_rows(session, "WHERE k.hash = :value", key_hash.to_string());
     if (rows.empty()) return found;
     KeyRow& row = rows.front();
-    Principal principal{row.key.id, row.project_id, row.project_weight, std::move(row.key.rights),
-                        row.key.expires_at_ms};
+    Principal principal{.key_id = row.key.id,
+                        .project_id = row.project_id,
+                        .organisation_id = row.organisation_id,
+                        .project_weight = row.project_weight,
+                        .rights = std::move(row.key.rights),
+                        .expires_at_ms = row.key.expires_at_ms};
     principal.is_revoked = row.key.revoked_at_ms.has_value() || row.owner_is_disabled;
     if (!row.owner_role.empty()) {
       const Role role = role_named(row.owner_role).value_or(Role::viewer);

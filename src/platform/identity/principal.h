@@ -12,6 +12,7 @@ namespace ridge::platform {
 struct Principal {
   std::string key_id;
   std::string project_id;
+  std::string organisation_id;
   double project_weight = 1;
   KeyRights rights;  // without what the owner's role does not allow
   std::optional<int64_t> expires_at_ms;

@@ -1,0 +1,236 @@
+// Whether a request may begin.
+#include <fmt/format.h>
+#include <soci/soci.h>
+
+#include <algorithm>
+
+#include "platform/metering/rows.h"
+
+namespace ridge::platform::metering {
+namespace {
+
+constexpr int64_t concurrency_retry_ms = 1'000;  // nobody knows when an answer ends
+
+struct Asked {
+  const Reservation& reservation;
+  int64_t now_us = 0;
+  std::string day, month;
+  Price price;
+  int64_t tokens = 0, micros = 0;
+};
+
+// What requests that have not ended may still use.
+struct Open {
+  int64_t requests = 0, day_tokens = 0, month_tokens = 0, month_micros = 0;
+};
+
+Price price_of(soci::session& session, const std::string& model) {
+  Price price;
+  session << "SELECT prompt_micros, cached_micros, completion_micros FROM prices WHERE model = "
+             ":model OR model = '' ORDER BY model DESC LIMIT 1",
+      soci::use(model), soci::into(price.prompt_micros), soci::into(price.cached_micros),
+      soci::into(price.completion_micros);
+  return session.got_data() ? price : Price{};
+}
+
+Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
+  const Reservation& reservation = asked.reservation;
+  std::string_view column = "organisation_id";
+  if (limit.subject == reservation.project_id) column = "project_id";
+  if (limit.subject == reservation.key_id) column = "key_id";
+  const std::string query = fmt::format(
+      "SELECT COUNT(*), "
+      "CAST(COALESCE(SUM(CASE WHEN day = :day THEN tokens ELSE 0 END), 0) AS BIGINT), "
+      "CAST(COALESCE(SUM(CASE WHEN month = :month THEN tokens ELSE 0 END), 0) AS BIGINT), "
+      "CAST(COALESCE(SUM(CASE WHEN month = :month THEN micros ELSE 0 END), 0) AS BIGINT) "
+      "FROM reservations WHERE {} = :subject AND (model = :model OR '' = :model)",
+      column);
+  Open open;
+  session << query, soci::use(asked.day, "day"), soci::use(asked.month, "month"),
+      soci::use(limit.subject, "subject"), soci::use(limit.model, "model"),
+      soci::into(open.requests), soci::into(open.day_tokens), soci::into(open.month_tokens),
+      soci::into(open.month_micros);
+  return open;
+}
+
+struct Sum {
+  int64_t tokens = 0, micros = 0;
+};
+
+Sum sum_of(soci::session& session, const Limit& limit, const std::string& period) {
+  Sum sum;
+  session << "SELECT tokens, micros FROM usage_sums WHERE subject = :subject AND model = :model "
+             "AND period = :period",
+      soci::use(limit.subject), soci::use(limit.model), soci::use(period), soci::into(sum.tokens),
+      soci::into(sum.micros);
+  return session.got_data() ? sum : Sum{};
+}
+
+std::string whose(const Limit& limit, const Reservation& reservation) {
+  std::string text = "of the organisation";
+  if (limit.subject == reservation.project_id) text = "of this project";
+  if (limit.subject == reservation.key_id) text = "of this API key";
+  if (!limit.model.empty()) text += fmt::format(" for the model '{}'", limit.model);
+  return text;
+}
+
+std::string amount(LimitKind kind, int64_t most) {
+  switch (kind) {
+    case LimitKind::requests_per_minute:
+      return fmt::format("{} requests a minute", most);
+    case LimitKind::tokens_per_minute:
+      return fmt::format("{} tokens a minute", most);
+    case LimitKind::concurrent_requests:
+      return fmt::format("{} requests at once", most);
+    case LimitKind::tokens_per_day:
+      return fmt::format("{} tokens a day", most);
+    case LimitKind::tokens_per_month:
+      return fmt::format("{} tokens a month", most);
+    case LimitKind::micros_per_month:
+      return fmt::format("{:.2f} a month", static_cast<double>(most) / 1e6);
+  }
+  return {};
+}
+
+Refusal refuse_for_good(const Limit& limit, const Asked& asked) {
+  return {
+      Refusal::Kind::too_large,
+      fmt::format("this request may take {} tokens, its prompt and its answer's longest, which "
+                  "is more than the limit {} of {} ever allows; lower max_tokens, or shorten "
+                  "the prompt",
+                  asked.tokens, whose(limit, asked.reservation), amount(limit.kind, limit.most))};
+}
+
+Refusal refuse_spent(const Limit& limit, const Asked& asked, int64_t left) {
+  const bool is_day = limit.kind == LimitKind::tokens_per_day;
+  const bool is_money = limit.kind == LimitKind::micros_per_month;
+  left = std::max<int64_t>(0, left);
+  const std::string wanted =
+      is_money
+          ? fmt::format("{:.6f} may be needed, and {:.6f} is left",
+                        static_cast<double>(asked.micros) / 1e6, static_cast<double>(left) / 1e6)
+          : fmt::format("this request may take {} tokens, and {} are left", asked.tokens, left);
+  return {Refusal::Kind::spent,
+          fmt::format("the allowance {} of {} is used up: {}; a new one begins with the next {} in "
+                      "UTC",
+                      whose(limit, asked.reservation), amount(limit.kind, limit.most), wanted,
+                      is_day ? "day" : "month")};
+}
+
+Refusal refuse_for_now(const Limit& limit, const Asked& asked, int64_t retry_after_ms) {
+  return {Refusal::Kind::rate,
+          fmt::format("the limit {} of {} is reached; try again in {:.1f} s",
+                      whose(limit, asked.reservation), amount(limit.kind, limit.most),
+                      static_cast<double>(retry_after_ms) / 1000),
+          retry_after_ms};
+}
+
+int64_t units_of(const Limit& limit, const Asked& asked) {
+  return limit.kind == LimitKind::requests_per_minute ? 1 : asked.tokens;
+}
+
+std::optional<Refusal> check_rate(soci::session& session, const Limit& limit, const Asked& asked) {
+  const int64_t units = units_of(limit, asked);
+  if (units == 0) return std::nullopt;
+  if (units > limit.most) {
+    if (limit.kind == LimitKind::tokens_per_minute) return refuse_for_good(limit, asked);
+    return refuse_for_now(limit, asked, rate_window_us / 1000);  // none at all
+  }
+  const int64_t full_at = full_at_us(session, limit, asked.now_us);
+  const int64_t wait_us = full_at + rate_cost_us(units, limit.most) - asked.now_us - rate_window_us;
+  if (wait_us <= 0) return std::nullopt;
+  return refuse_for_now(limit, asked, (wait_us + 999) / 1000);
+}
+
+std::optional<Refusal> check_allowance(soci::session& session, const Limit& limit,
+                                       const Asked& asked) {
+  const Open open = open_of(session, limit, asked);
+  if (limit.kind == LimitKind::concurrent_requests) {
+    if (open.requests < limit.most) return std::nullopt;
+    return refuse_for_now(limit, asked, concurrency_retry_ms);
+  }
+  int64_t left = limit.most, wanted = asked.tokens;
+  if (limit.kind == LimitKind::tokens_per_day) {
+    left -= sum_of(session, limit, asked.day).tokens + open.day_tokens;
+  } else if (limit.kind == LimitKind::tokens_per_month) {
+    left -= sum_of(session, limit, asked.month).tokens + open.month_tokens;
+  } else {
+    left -= sum_of(session, limit, asked.month).micros + open.month_micros;
+    wanted = asked.micros;
+  }
+  if (wanted <= left) return std::nullopt;
+  return refuse_spent(limit, asked, left);
+}
+
+// The one that says most about what helps.
+bool is_worse(const Refusal& a, const Refusal& b) {
+  if (a.kind != b.kind) return a.kind > b.kind;
+  return a.retry_after_ms > b.retry_after_ms;
+}
+
+void note_standing(const Limit& limit, int64_t full_at, int64_t now_us, Admission& admission) {
+  RateStanding standing{.most = limit.most};
+  standing.remaining = static_cast<int64_t>(
+      static_cast<__int128>(rate_window_us - (full_at - now_us)) * limit.most / rate_window_us);
+  standing.reset_ms = (full_at - now_us + 999) / 1000;
+  auto& tightest =
+      limit.kind == LimitKind::requests_per_minute ? admission.requests : admission.tokens;
+  if (!tightest || standing.remaining < tightest->remaining) tightest = standing;
+}
+
+void insert(soci::session& session, const Asked& asked, const std::string& server) {
+  const Reservation& reservation = asked.reservation;
+  const int64_t now_ms = asked.now_us / 1000;
+  session
+      << "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
+         "model, "
+         "endpoint, admitted_at_ms, day, month, tokens, micros, prompt_micros, cached_micros, "
+         "completion_micros, used_prompt_tokens, used_completion_tokens) VALUES (:id, :server, "
+         ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
+         ":micros, :prompt, :cached, :completion, 0, 0)",
+      soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
+      soci::use(reservation.project_id), soci::use(reservation.key_id),
+      soci::use(reservation.request_id), soci::use(reservation.model),
+      soci::use(reservation.endpoint), soci::use(now_ms), soci::use(asked.day),
+      soci::use(asked.month), soci::use(asked.tokens), soci::use(asked.micros),
+      soci::use(asked.price.prompt_micros), soci::use(asked.price.cached_micros),
+      soci::use(asked.price.completion_micros);
+}
+
+}  // namespace
+
+Admission admit(soci::session& session, const Reservation& reservation, const std::string& server,
+                int64_t now_us) {
+  Asked asked{.reservation = reservation,
+              .now_us = now_us,
+              .day = day_of(now_us),
+              .month = month_of(now_us),
+              .price = price_of(session, reservation.model),
+              .tokens = reservation.prompt_tokens + reservation.most_completion_tokens};
+  asked.micros =
+      cost_micros(asked.price, reservation.prompt_tokens, 0, reservation.most_completion_tokens);
+  const std::vector<Limit> limits =
+      limits_of(session, reservation.organisation_id, reservation.project_id, reservation.key_id,
+                reservation.model);
+  Admission admission;
+  for (const Limit& limit : limits) {
+    auto refusal = is_rate(limit.kind) ? check_rate(session, limit, asked)
+                                       : check_allowance(session, limit, asked);
+    if (refusal && (!admission.refusal || is_worse(*refusal, *admission.refusal))) {
+      admission.refusal = std::move(refusal);
+    }
+  }
+  for (const Limit& limit : limits) {
+    if (!is_rate(limit.kind)) continue;
+    int64_t full_at = full_at_us(session, limit, now_us);
+    if (!admission.refusal) {
+      full_at += limit.most > 0 ? rate_cost_us(units_of(limit, asked), limit.most) : 0;
+      set_full_at_us(session, limit, full_at);
+    }
+    note_standing(limit, full_at, now_us, admission);
+  }
+  if (!admission.refusal) insert(session, asked, server);
+  return admission;
+}
+
+}  // namespace ridge::platform::metering

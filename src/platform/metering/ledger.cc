@@ -1,0 +1,95 @@
+#include "platform/metering/ledger.h"
+
+#include <soci/soci.h>
+
+#include "platform/metering/rows.h"
+
+namespace ridge::platform {
+namespace {
+
+// A server that says nothing for so long is dead. Long against Meter's renewals, so that one that
+// was stopped for a while still settles itself.
+constexpr int64_t lease_ms = 90'000;
+
+// Ends the requests of a server as failed, with what they are known to have used.
+int settle_all_of(soci::session& session, const std::string& server, int64_t now_us) {
+  std::vector<Settlement> left;
+  Settlement row{.finish_reason = "failed"};
+  int64_t admitted_at_ms = 0;
+  soci::statement select =
+      (session.prepare << "SELECT id, used_prompt_tokens, used_completion_tokens, admitted_at_ms "
+                          "FROM reservations WHERE server = :server",
+       soci::use(server), soci::into(row.id), soci::into(row.prompt_tokens),
+       soci::into(row.completion_tokens), soci::into(admitted_at_ms));
+  select.execute();
+  while (select.fetch()) left.push_back(row);
+  metering::Sums sums;
+  for (const Settlement& settlement : left) metering::settle(session, settlement, sums, now_us);
+  sums.write(session);
+  return static_cast<int>(left.size());
+}
+
+}  // namespace
+
+Ledger::Ledger(Database& database, std::string server, NowUs now_us)
+    : database_(database),
+      server_(std::move(server)),
+      now_us_(now_us ? std::move(now_us)
+                     : [&database](soci::session& session) { return database.now_us(session); }) {}
+
+std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
+                                      std::span<const Reservation> reservations) {
+  return database_.write([&](soci::session& session) {
+    const int64_t now_us = now_us_(session);
+    metering::Sums sums;
+    for (const Settlement& settlement : settlements) {
+      metering::settle(session, settlement, sums, now_us);
+    }
+    sums.write(session);
+    std::vector<Admission> admissions;
+    for (const Reservation& reservation : reservations) {
+      admissions.push_back(metering::admit(session, reservation, server_, now_us));
+    }
+    return admissions;
+  });
+}
+
+void Ledger::renew(std::span<const Progress> progress) {
+  database_.write([&](soci::session& session) {
+    const int64_t ends_at_ms = now_us_(session) / 1000 + lease_ms;
+    session << "INSERT INTO meter_servers (id, lease_ends_at_ms) VALUES (:id, :ends) ON CONFLICT "
+               "(id) DO UPDATE SET lease_ends_at_ms = excluded.lease_ends_at_ms",
+        soci::use(server_), soci::use(ends_at_ms);
+    for (const Progress& each : progress) {
+      session << "UPDATE reservations SET used_prompt_tokens = :prompt, used_completion_tokens = "
+                 ":completion WHERE id = :id",
+          soci::use(each.prompt_tokens), soci::use(each.completion_tokens), soci::use(each.id);
+    }
+  });
+}
+
+int Ledger::settle_own() {
+  return database_.write(
+      [&](soci::session& session) { return settle_all_of(session, server_, now_us_(session)); });
+}
+
+int Ledger::settle_abandoned() {
+  return database_.write([&](soci::session& session) {
+    const int64_t now_us = now_us_(session), now_ms = now_us / 1000;
+    std::vector<std::string> dead;
+    std::string id;
+    soci::statement select = (session.prepare << "SELECT id FROM meter_servers WHERE "
+                                                 "lease_ends_at_ms < :now AND id <> :own",
+                              soci::use(now_ms), soci::use(server_), soci::into(id));
+    select.execute();
+    while (select.fetch()) dead.push_back(id);
+    int settled = 0;
+    for (const std::string& server : dead) {
+      settled += settle_all_of(session, server, now_us);
+      session << "DELETE FROM meter_servers WHERE id = :id", soci::use(server);
+    }
+    return settled;
+  });
+}
+
+}  // namespace ridge::platform

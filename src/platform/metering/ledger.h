@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "platform/database/database.h"
+
+namespace ridge::platform {
+
+// What a request that wants to begin may use at most, and on whose behalf.
+struct Reservation {
+  std::string id;  // nobody else's, ever
+  std::string organisation_id, project_id, key_id;
+  std::string request_id;  // as the client and the log have it; it may come twice
+  std::string model;       // as clients name it
+  std::string endpoint;    // "/v1/chat/completions"
+  int64_t prompt_tokens = 0;
+  int64_t most_completion_tokens = 0;  // of all choices
+};
+
+// Why a request may not begin.
+struct Refusal {
+  enum class Kind {
+    rate,         // it has to wait
+    spent,        // an allowance is used up; trying again does not help
+    too_large,    // a limit would never allow it
+    unavailable,  // nothing can be reserved at the moment
+  };
+
+  Kind kind;
+  std::string message;
+  int64_t retry_after_ms = 0;
+};
+
+// How a limit a minute stands behind an admission.
+struct RateStanding {
+  int64_t most = 0;
+  int64_t remaining = 0;
+  int64_t reset_ms = 0;  // until all of it can be used again
+};
+
+struct Admission {
+  std::optional<Refusal> refusal;
+  std::optional<RateStanding> requests, tokens;  // the tightest; of limits that there are
+};
+
+// What a request has used, once it has ended in whatever way.
+struct Settlement {
+  std::string id;  // of its reservation
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompt
+  int64_t completion_tokens = 0;
+  int64_t reasoning_tokens = 0;  // of the completion
+  double ttft_ms = 0;
+  double duration_ms = 0;
+  std::string finish_reason;
+  bool is_void = false;  // it was never begun, and is as if it had not been asked
+};
+
+// What a running request is known to have used.
+struct Progress {
+  std::string id;
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;
+};
+
+// What may begin and what was used, in the database that all servers share. Each call is one
+// transaction, and throws as Database. (ADR 0024)
+class Ledger {
+ public:
+  // Of the database that `session` is of; tests pass one of their own.
+  using NowUs = std::function<int64_t(soci::session& session)>;
+
+  // `server` names this one among those of the database, also after it was started again.
+  Ledger(Database& database, std::string server, NowUs now_us = {});
+
+  // Settles first, then admits one after the other; the admissions are in the order of the
+  // reservations. A settlement whose reservation is gone was made before, and does nothing.
+  std::vector<Admission> commit(std::span<const Settlement> settlements,
+                                std::span<const Reservation> reservations);
+
+  // Tells that this server lives, and what its requests have used.
+  void renew(std::span<const Progress> progress);
+
+  // Ends what an earlier run of this server left behind, as failed with what it is known to have
+  // used. Returns how many these were.
+  int settle_own();
+  // The same of servers that no longer live.
+  int settle_abandoned();
+
+ private:
+  Database& database_;
+  const std::string server_;
+  const NowUs now_us_;
+};
+
+}  // namespace ridge::platform

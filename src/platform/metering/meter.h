@@ -1,0 +1,93 @@
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+#include "platform/metering/ledger.h"
+#include "platform/metering/spool.h"
+
+namespace ridge::platform {
+
+struct MeterOptions {
+  std::filesystem::path spool;                     // where settlements wait for the database
+  std::size_t most_spool_bytes = 16u << 20;        // some 60,000 of them
+  std::chrono::milliseconds renews_after{5'000};   // Ledger::renew
+  std::chrono::milliseconds retries_after{1'000};  // while the database is away
+};
+
+// The ledger of one server, for its many requests: one thread commits all that wait together, with
+// one write to the disk. Called from any thread.
+class Meter {
+ public:
+  using OnAdmission = std::function<void(Admission)>;
+  using OnSettled = std::function<void(std::optional<Error>)>;
+
+  // Replays what an earlier run left in the spool, then ends what it left open. Throws as Ledger
+  // and Spool.
+  Meter(Ledger ledger, const MeterOptions& options);
+  // Settles what waits.
+  ~Meter();
+
+  // `done` is called once, on the meter's thread, and must return quickly and not throw. Where the
+  // database is away, that is a refusal with `unavailable`.
+  void reserve(Reservation reservation, OnAdmission done);
+
+  // `done`, if any, is called likewise, once the settlement is durable: in the database or, while
+  // that is away, in the spool. With an error where neither took it; then the database still has
+  // the reservation, which ends with what note() said of it.
+  void settle(Settlement settlement, OnSettled done = {});
+
+  // What a request that runs has used so far; kept for a crash every few seconds.
+  void note(Progress progress);
+
+  // Until all that was asked so far is done.
+  void wait_idle();
+
+ private:
+  struct Asked {
+    Reservation reservation;
+    OnAdmission done;
+  };
+  struct Ended {
+    Settlement settlement;
+    OnSettled done;
+  };
+  struct Batch {
+    std::vector<Asked> asked;
+    std::vector<Ended> ended;
+    bool empty() const { return asked.empty() && ended.empty(); }
+  };
+  using TimePoint = std::chrono::steady_clock::time_point;
+
+  void run();
+  void commit(Batch& batch);
+  void keep_for_later(Batch& batch, const Error& failure);
+  void replay();
+  void renew();
+
+  Ledger ledger_;
+  const MeterOptions options_;
+
+  // The thread's own.
+  Spool spool_;
+  TimePoint renew_at_{}, retry_at_{};
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Batch waiting_;
+  bool is_working_ = false;
+  bool ends_ = false;
+  std::map<std::string, Progress> progress_;  // of open reservations, since the last renewal
+  std::thread thread_;
+};
+
+}  // namespace ridge::platform

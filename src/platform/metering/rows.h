@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "platform/metering/ledger.h"
+#include "platform/metering/limits.h"
+
+// What the files of `metering` share. Everything runs within one write() of the database.
+namespace ridge::platform::metering {
+
+// "2026-11-28" and "2026-11", in UTC.
+std::string day_of(int64_t now_us);
+std::string month_of(int64_t now_us);
+
+// Of tokens at prices for a million, rounded up to whole micros.
+int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_tokens,
+                    int64_t completion_tokens);
+
+std::vector<Limit> limits_of(soci::session& session, const std::string& organisation,
+                             const std::string& project, const std::string& key,
+                             const std::string& model);
+
+// The limits a minute, as the time at which all can be used again: what is used moves it on, and
+// it never lies further ahead than a minute. (The generic cell rate algorithm of ATM; one number
+// tells how full the bucket is at any time.)
+inline constexpr int64_t rate_window_us = 60'000'000;
+int64_t rate_cost_us(int64_t units, int64_t most);  // most > 0
+int64_t full_at_us(soci::session& session, const Limit& limit, int64_t now_us);
+void set_full_at_us(soci::session& session, const Limit& limit, int64_t full_at_us);
+
+// Checks the limits and reserves.
+Admission admit(soci::session& session, const Reservation& reservation, const std::string& server,
+                int64_t now_us);
+
+// Adds up what settlements of one transaction used, so that each sum is written once.
+class Sums {
+ public:
+  void add(const std::string& subject, const std::string& model, const std::string& period,
+           int64_t tokens, int64_t micros);
+  void write(soci::session& session) const;
+
+ private:
+  struct Used {
+    int64_t requests = 0, tokens = 0, micros = 0;
+  };
+  std::map<std::tuple<std::string, std::string, std::string>, Used> used_;
+};
+
+void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
+
+}  // namespace ridge::platform::metering

@@ -1,0 +1,116 @@
+// What a request has used, once it has ended.
+#include <soci/soci.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "platform/metering/rows.h"
+
+namespace ridge::platform::metering {
+namespace {
+
+struct Reserved {
+  std::string organisation, project, key, request, model, endpoint, day, month;
+  int64_t admitted_at_ms = 0, tokens = 0;
+  Price price;
+};
+
+std::optional<Reserved> take(soci::session& session, const std::string& id) {
+  Reserved reserved;
+  session << "SELECT organisation_id, project_id, key_id, request_id, model, endpoint, day, month, "
+             "admitted_at_ms, tokens, prompt_micros, cached_micros, completion_micros FROM "
+             "reservations WHERE id = :id",
+      soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
+      soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
+      soci::into(reserved.endpoint), soci::into(reserved.day), soci::into(reserved.month),
+      soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
+      soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
+      soci::into(reserved.price.completion_micros);
+  if (!session.got_data()) return std::nullopt;
+  session << "DELETE FROM reservations WHERE id = :id", soci::use(id);
+  return reserved;
+}
+
+// Gives back what was reserved of a minute's limits and not used.
+void give_back(soci::session& session, const Reserved& reserved, int64_t used_tokens, bool is_void,
+               int64_t now_us) {
+  for (const Limit& limit :
+       limits_of(session, reserved.organisation, reserved.project, reserved.key, reserved.model)) {
+    if (!is_rate(limit.kind) || limit.most == 0) continue;
+    const bool is_tokens = limit.kind == LimitKind::tokens_per_minute;
+    const int64_t unused = is_tokens ? reserved.tokens - used_tokens : is_void ? 1 : 0;
+    if (unused <= 0) continue;
+    // Rounded down, as what was taken was rounded up: never more than that.
+    const auto back_us =
+        static_cast<int64_t>(static_cast<__int128>(unused) * rate_window_us / limit.most);
+    const int64_t full_at = full_at_us(session, limit, now_us);
+    set_full_at_us(session, limit, std::max(now_us, full_at - back_us));
+  }
+}
+
+void insert(soci::session& session, const Settlement& settlement, const Reserved& reserved,
+            int64_t micros) {
+  session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
+             "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
+             "completion_tokens, "
+             "ttft_ms, duration_ms, finish_reason, micros) VALUES (:id, :at, :organisation, "
+             ":project, :key, :request, :model, :endpoint, :prompt, :cached, :reasoning, "
+             ":completion, :ttft, "
+             ":duration, :reason, :micros)",
+      soci::use(settlement.id), soci::use(reserved.admitted_at_ms),
+      soci::use(reserved.organisation), soci::use(reserved.project), soci::use(reserved.key),
+      soci::use(reserved.request), soci::use(reserved.model), soci::use(reserved.endpoint),
+      soci::use(settlement.prompt_tokens), soci::use(settlement.cached_tokens),
+      soci::use(settlement.reasoning_tokens), soci::use(settlement.completion_tokens),
+      soci::use(settlement.ttft_ms), soci::use(settlement.duration_ms),
+      soci::use(settlement.finish_reason), soci::use(micros);
+}
+
+}  // namespace
+
+void Sums::add(const std::string& subject, const std::string& model, const std::string& period,
+               int64_t tokens, int64_t micros) {
+  Used& used = used_[{subject, model, period}];
+  ++used.requests;
+  used.tokens += tokens;
+  used.micros += micros;
+}
+
+void Sums::write(soci::session& session) const {
+  if (used_.empty()) return;
+  std::string subject, model, period;
+  Used used;
+  soci::statement add =
+      (session.prepare
+           << "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES "
+              "(:subject, :model, :period, :requests, :tokens, :micros) ON CONFLICT (subject, "
+              "model, period) DO UPDATE SET requests = usage_sums.requests + excluded.requests, "
+              "tokens = usage_sums.tokens + excluded.tokens, micros = usage_sums.micros + "
+              "excluded.micros",
+       soci::use(subject), soci::use(model), soci::use(period), soci::use(used.requests),
+       soci::use(used.tokens), soci::use(used.micros));
+  for (const auto& [place, sum] : used_) {
+    std::tie(subject, model, period) = place;
+    used = sum;
+    add.execute(true);
+  }
+}
+
+void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
+  const std::optional<Reserved> reserved = take(session, settlement.id);
+  if (!reserved) return;
+  const int64_t tokens = settlement.prompt_tokens + settlement.completion_tokens;
+  give_back(session, *reserved, settlement.is_void ? 0 : tokens, settlement.is_void, now_us);
+  if (settlement.is_void) return;
+  const int64_t micros = cost_micros(reserved->price, settlement.prompt_tokens,
+                                     settlement.cached_tokens, settlement.completion_tokens);
+  insert(session, settlement, *reserved, micros);
+  for (const std::string& subject : {reserved->organisation, reserved->project, reserved->key}) {
+    for (const std::string& model : {std::string(), reserved->model}) {
+      sums.add(subject, model, reserved->day, tokens, micros);
+      sums.add(subject, model, reserved->month, tokens, micros);
+    }
+  }
+}
+
+}  // namespace ridge::platform::metering

@@ -1,0 +1,129 @@
+#include "platform/metering/usage.h"
+
+#include <fmt/format.h>
+#include <soci/soci.h>
+
+#include <nlohmann/json.hpp>
+
+#include "platform/identity/identity.h"
+#include "platform/identity/rows.h"
+
+namespace ridge::platform {
+namespace {
+
+constexpr UsageBy all[] = {UsageBy::day, UsageBy::project, UsageBy::key, UsageBy::model,
+                           UsageBy::endpoint};
+
+// Days are made from this, as the databases have no function in common that does it.
+constexpr std::string_view day_number = "u.at_ms / 86400000";
+
+std::string_view column_of(UsageBy by) {
+  switch (by) {
+    case UsageBy::day:
+      return day_number;
+    case UsageBy::project:
+      return "p.name";
+    case UsageBy::key:
+      return "k.name";
+    case UsageBy::model:
+      return "u.model";
+    case UsageBy::endpoint:
+      return "u.endpoint";
+  }
+  return {};
+}
+
+std::string day_text(int64_t days) {
+  const std::time_t time = days * 86'400;
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  return fmt::format("{:04}-{:02}-{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday);
+}
+
+bool has(const std::vector<UsageBy>& by, UsageBy which) {
+  return std::find(by.begin(), by.end(), which) != by.end();
+}
+
+}  // namespace
+
+std::string_view name(UsageBy by) {
+  switch (by) {
+    case UsageBy::day:
+      return "day";
+    case UsageBy::project:
+      return "project";
+    case UsageBy::key:
+      return "key";
+    case UsageBy::model:
+      return "model";
+    case UsageBy::endpoint:
+      return "endpoint";
+  }
+  return {};
+}
+
+std::optional<UsageBy> usage_by_named(std::string_view text) {
+  for (const UsageBy by : all) {
+    if (name(by) == text) return by;
+  }
+  return std::nullopt;
+}
+
+std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_ms,
+                            const std::vector<UsageBy>& by) {
+  std::string columns, groups;
+  for (const UsageBy each : all) {
+    const std::string_view column = column_of(each);
+    if (has(by, each)) {
+      columns += fmt::format("{}, ", column);
+      groups += fmt::format("{}{}", groups.empty() ? " GROUP BY " : ", ", column);
+    } else {
+      columns += each == UsageBy::day ? "0, " : "'', ";
+    }
+  }
+  const auto sum = [](std::string_view of) {
+    return fmt::format("CAST(COALESCE(SUM({}), 0) AS BIGINT), ", of);
+  };
+  const std::string query = fmt::format(
+      "SELECT {}COUNT(*), {}{}{}{}{}{}CAST(COALESCE(AVG(u.ttft_ms), 0) AS DOUBLE PRECISION) FROM "
+      "usage_records u JOIN projects p ON p.id = u.project_id JOIN api_keys k ON k.id = u.key_id "
+      "WHERE u.at_ms >= :from AND u.at_ms < :until{}{}",
+      columns, sum("CASE WHEN u.finish_reason IN ('failed', 'cancelled') THEN 1 ELSE 0 END"),
+      sum("u.prompt_tokens"), sum("u.cached_tokens"), sum("u.completion_tokens"),
+      sum("u.reasoning_tokens"), sum("u.micros"), groups,
+      groups.empty() ? "" : " ORDER BY" + groups.substr(sizeof(" GROUP BY") - 1));
+  return database.read([&](soci::session& session) {
+    std::vector<UsageRow> rows;
+    UsageRow row;
+    int64_t days = 0;
+    soci::statement select =
+        (session.prepare << query, soci::use(from_ms), soci::use(until_ms), soci::into(days),
+         soci::into(row.project), soci::into(row.key), soci::into(row.model),
+         soci::into(row.endpoint), soci::into(row.requests), soci::into(row.failures),
+         soci::into(row.prompt_tokens), soci::into(row.cached_tokens),
+         soci::into(row.completion_tokens), soci::into(row.reasoning_tokens),
+         soci::into(row.micros), soci::into(row.ttft_ms));
+    select.execute();
+    while (select.fetch()) {
+      UsageRow next = row;
+      if (has(by, UsageBy::day)) next.day = day_text(days);
+      if (next.requests > 0) rows.push_back(std::move(next));
+    }
+    return rows;
+  });
+}
+
+int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor) {
+  return database.write([&](soci::session& session) {
+    int64_t records = 0;
+    session << "SELECT COUNT(*) FROM usage_records WHERE at_ms < :until", soci::use(until_ms),
+        soci::into(records);
+    session << "DELETE FROM usage_records WHERE at_ms < :until", soci::use(until_ms);
+    const nlohmann::json details = {{"until_ms", until_ms}, {"records", records}};
+    rows::record_change(session, Identity::wall_clock_ms(), actor, "usage.forget", "",
+                        details.dump());
+    return records;
+  });
+}
+
+}  // namespace ridge::platform

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "platform/database/database.h"
+
+namespace ridge::platform {
+
+// What usage is added up by.
+enum class UsageBy { day, project, key, model, endpoint };
+
+std::string_view name(UsageBy by);
+std::optional<UsageBy> usage_by_named(std::string_view name);
+
+// Requests that have ended and were admitted from `from_ms` up to before `until_ms`.
+struct UsageRow {
+  // Of what the rows are by; the rest is empty.
+  std::string day, project, key, model, endpoint;
+  int64_t requests = 0;
+  int64_t failures = 0;  // of them, that ended as failed or cancelled
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;  // of the prompts
+  int64_t completion_tokens = 0;
+  int64_t reasoning_tokens = 0;  // of the completions
+  int64_t micros = 0;            // the price
+  double ttft_ms = 0;            // the mean
+};
+
+// The ledger's records added up, in order of what they are by. Throws as Database.
+std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_ms,
+                            const std::vector<UsageBy>& by);
+
+// Takes away the records of requests that were admitted before `until_ms`. What limits are checked
+// against stays. Returns how many there were.
+int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor);
+
+}  // namespace ridge::platform

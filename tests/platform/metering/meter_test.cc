@@ -1,0 +1,211 @@
+#include "platform/metering/meter.h"
+
+#include <gmock/gmock.h>
+#include <soci/soci.h>
+
+#include <fstream>
+#include <future>
+#include <memory>
+
+#include "platform/identity/identity_fixture.h"
+#include "platform/metering/server_slot.h"
+#include "platform/metering/usage.h"
+#include "platform/throws.h"
+
+namespace ridge::platform {
+namespace {
+
+class MeterTest : public IdentityFixture {
+ protected:
+  void SetUp() override {
+    IdentityFixture::SetUp();
+    if (!identity_) return;
+    key_ = identity_->create_key({.name = "k"}, "test").key.id;
+    project_ = identity_->projects().front().id;
+    meter_ = make();
+  }
+
+  std::unique_ptr<Meter> make(std::size_t most_spool_bytes = 1 << 20) {
+    return std::make_unique<Meter>(Ledger(*database_, "server-1"),
+                                   MeterOptions{.spool = folder_ / "spool",
+                                                .most_spool_bytes = most_spool_bytes,
+                                                .renews_after = std::chrono::milliseconds(10),
+                                                .retries_after = std::chrono::milliseconds(10)});
+  }
+  Admission reserve(const std::string& id) {
+    std::promise<Admission> promise;
+    meter_->reserve({.id = id,
+                     .organisation_id = "org",
+                     .project_id = project_,
+                     .key_id = key_,
+                     .request_id = "req_" + id,
+                     .model = "m",
+                     .endpoint = "/v1/completions",
+                     .prompt_tokens = 10,
+                     .most_completion_tokens = 100},
+                    [&](Admission admission) { promise.set_value(std::move(admission)); });
+    return promise.get_future().get();
+  }
+  std::optional<Error> settle(const std::string& id, int64_t completion_tokens = 5) {
+    std::promise<std::optional<Error>> promise;
+    meter_->settle({.id = id,
+                    .prompt_tokens = 10,
+                    .completion_tokens = completion_tokens,
+                    .finish_reason = "stop"},
+                   [&](std::optional<Error> error) { promise.set_value(std::move(error)); });
+    return promise.get_future().get();
+  }
+  // Makes every write of usage fail.
+  void lose_database() { change("ALTER TABLE reservations RENAME TO lost"); }
+  void find_database() { change("ALTER TABLE lost RENAME TO reservations"); }
+  // In turn with the meter's own writes.
+  void change(const std::string& statement) {
+    database_->write([&](soci::session& session) { session << statement; });
+  }
+  int64_t number(const std::string& query) {
+    int64_t value = -1;
+    *raw_session() << query, soci::into(value);
+    return value;
+  }
+  int64_t records() { return number("SELECT COUNT(*) FROM usage_records"); }
+  // Another thread or program does it; ten seconds are for a slow machine.
+  bool comes_true(const std::function<bool()>& what) {
+    for (int i = 0; i < 1000; ++i) {
+      if (what()) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
+
+  std::string key_, project_;
+  std::unique_ptr<Meter> meter_;
+};
+INSTANTIATE_ON_BOTH_DATABASES(MeterTest);
+
+TEST_P(MeterTest, WhatWasSettledIsInTheDatabaseWhenItIsSaid) {
+  EXPECT_FALSE(reserve("a").refusal);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM reservations"), 1);
+  EXPECT_FALSE(settle("a"));
+  EXPECT_EQ(number("SELECT COUNT(*) FROM reservations"), 0);
+  EXPECT_EQ(number("SELECT completion_tokens FROM usage_records WHERE request_id = 'req_a'"), 5);
+}
+
+TEST_P(MeterTest, ManyAtOnceAreEachDoneOnce) {
+  constexpr int many = 300;
+  std::atomic<int> admitted{0}, settled{0};
+  for (int i = 0; i < many; ++i) {
+    const std::string id = "r" + std::to_string(i);
+    meter_->reserve({.id = id, .project_id = project_, .key_id = key_, .model = "m"},
+                    [&, id](const Admission& admission) {
+                      admitted += !admission.refusal;
+                      meter_->settle({.id = id, .completion_tokens = 1, .finish_reason = "stop"},
+                                     [&](const std::optional<Error>& error) { settled += !error; });
+                    });
+  }
+  EXPECT_TRUE(comes_true([&] { return settled == many; }));
+  EXPECT_EQ(admitted, many);
+  EXPECT_EQ(records(), many);
+}
+
+TEST_P(MeterTest, WithoutADatabaseNothingBeginsAndWhatEndsWaitsInTheSpool) {
+  reserve("a");
+  lose_database();
+  const Admission refused = reserve("b");
+  ASSERT_TRUE(refused.refusal);
+  EXPECT_EQ(refused.refusal->kind, Refusal::Kind::unavailable);
+  EXPECT_FALSE(settle("a"));
+  EXPECT_EQ(records(), 0);
+  find_database();
+  EXPECT_TRUE(comes_true([&] { return records() == 1; }));
+  EXPECT_TRUE(comes_true([&] { return std::filesystem::file_size(folder_ / "spool") == 0; }));
+  EXPECT_FALSE(reserve("c").refusal);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM reservations"), 1);
+}
+
+TEST_P(MeterTest, TheSpoolOutlivesTheProgramAndIsReplayedOnce) {
+  reserve("a");
+  reserve("b");
+  lose_database();
+  EXPECT_FALSE(settle("a", 7));
+  meter_.reset();
+  find_database();
+  std::ofstream(folder_ / "spool", std::ios::app) << "{\"id\": \"cut o";
+  meter_ = make();
+  EXPECT_EQ(number("SELECT completion_tokens FROM usage_records WHERE request_id = 'req_a'"), 7);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'failed'"), 1);  // b
+  meter_.reset();
+  meter_ = make();
+  EXPECT_EQ(records(), 2);
+}
+
+TEST_P(MeterTest, WhereNeitherTakesItTheCallerLearnsThat) {
+  meter_.reset();
+  meter_ = make(/*most_spool_bytes=*/10);
+  reserve("a");
+  lose_database();
+  const auto error = settle("a");
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::unavailable);
+  meter_.reset();
+  find_database();
+  meter_ = make();  // the reservation is still there
+  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'failed'"), 1);
+}
+
+TEST_P(MeterTest, NotesOfWhatRunsAreKeptForACrash) {
+  reserve("a");
+  meter_->note({"a", 10, 33});
+  const auto noted = [&] {
+    return number("SELECT used_completion_tokens FROM reservations WHERE id = 'a'") == 33;
+  };
+  EXPECT_TRUE(comes_true(noted));
+}
+
+TEST_P(MeterTest, WhatStillWaitsAtTheEndIsSettled) {
+  reserve("a");
+  meter_->settle({.id = "a", .completion_tokens = 3, .finish_reason = "stop"});
+  meter_.reset();
+  EXPECT_EQ(records(), 1);
+}
+
+TEST_P(MeterTest, UsageIsAddedUpByWhatIsAskedFor) {
+  const std::string other = identity_->create_key({.name = "other"}, "test").key.id;
+  for (const char* id : {"a", "b", "c"}) {
+    reserve(id);
+    settle(id);
+  }
+  change("UPDATE usage_records SET key_id = '" + other +
+         "', at_ms = 86400000, finish_reason = 'cancelled', micros = 9 WHERE id = 'c'");
+  const auto by_key = usage(*database_, 0, INT64_MAX, {UsageBy::key});
+  ASSERT_EQ(by_key.size(), 2);
+  EXPECT_EQ(by_key[0].key, "k");
+  EXPECT_EQ(by_key[0].requests, 2);
+  EXPECT_EQ(by_key[0].prompt_tokens, 20);
+  EXPECT_EQ(by_key[0].completion_tokens, 10);
+  EXPECT_EQ(by_key[1].failures, 1);
+  EXPECT_EQ(by_key[1].micros, 9);
+  const auto by_day = usage(*database_, 0, 86'400'001, {UsageBy::day, UsageBy::project});
+  ASSERT_EQ(by_day.size(), 1);
+  EXPECT_EQ(by_day[0].day, "1970-01-02");
+  EXPECT_EQ(by_day[0].project, "default");
+  const auto all = usage(*database_, 0, INT64_MAX, {});
+  ASSERT_EQ(all.size(), 1);
+  EXPECT_EQ(all[0].requests, 3);
+  EXPECT_EQ(forget_usage(*database_, 86'400'001, "test"), 1);
+  EXPECT_EQ(records(), 2);
+  EXPECT_EQ(identity_->audit_events(1).front().action, "usage.forget");
+}
+
+TEST(ServerSlotTest, PlacesAreHeldByOneAndKeepTheirName) {
+  const TemporaryFolder folder;
+  auto first = std::make_unique<ServerSlot>(folder / "metering");
+  const ServerSlot second(folder / "metering");
+  EXPECT_NE(first->server_id(), second.server_id());
+  EXPECT_NE(first->spool_path(), second.spool_path());
+  const std::string id = first->server_id();
+  first.reset();
+  EXPECT_EQ(ServerSlot(folder / "metering").server_id(), id);
+}
+
+}  // namespace
+}  // namespace ridge::platform
