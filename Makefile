@@ -61,7 +61,7 @@ test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run 
 	@echo "== All tests passed. The runners' own last lines:"
 	@cat build/logs/closing
 
-.PHONY: check-sources test-rust test-integration test-clients
+.PHONY: check-sources test-rust test-integration test-clients test-kill
 check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of benchmarks/peers" \
@@ -81,6 +81,11 @@ build/venv/.installed: tests/integration/requirements.txt
 test-integration: build/venv/.installed
 	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "integration tests" \
 	  $(VENV_PYTHON) -m pytest -rs tests/integration
+
+KILLS ?= 1000
+test-kill: build build/venv/.installed ## end a loaded server with kill -9 KILLS times, on SQLite and PostgreSQL; no usage may be lost
+	@for database in sqlite postgresql; do RIDGE_BINARY="$(CURDIR)/$(RIDGE)" \
+	  $(VENV_PYTHON) tests/integration/kill_server.py --kills $(KILLS) --database $$database || exit 1; done
 
 build/clients-venv/.installed: tests/clients/requirements.txt
 	@tools/stage "Python packages" bash -c 'python3 -m venv --clear build/clients-venv && \

@@ -20,6 +20,8 @@
 #include "engine/engine.h"
 #include "engine/residency.h"
 #include "platform/identity/authenticator.h"
+#include "platform/metering/meter.h"
+#include "platform/metering/server_slot.h"
 #include "platform/resolve.h"
 #include "server/server.h"
 #include "text/tool_style.h"
@@ -184,24 +186,29 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
   return models;
 }
 
-// What keys are kept in, and who checks them.
+// What knows who asks, and counts what is used.
 struct KeyCheck {
   KeyCheck(Context& context, const DatabaseChoice& choice, const Clock& clock)
-      : access(context, choice), authenticator(access.identity, clock) {}
+      : access(context, choice),
+        authenticator(access.identity, clock),
+        slot(context.store().root() / "metering"),
+        meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}) {}
 
   IdentityAccess access;
   platform::Authenticator authenticator;
+  platform::ServerSlot slot;
+  platform::Meter meter;
 };
 
-std::shared_ptr<platform::Authenticator> start_key_check(Context& context,
-                                                         const ServeOptions& options,
-                                                         const Clock& clock) {
+// Null with --no-auth.
+std::shared_ptr<KeyCheck> start_key_check(Context& context, const ServeOptions& options,
+                                          const Clock& clock) {
   if (options.server.no_auth) {
     context.note(
         "no key is asked for (--no-auth): whoever can use this machine may use the models");
     return nullptr;
   }
-  const auto check = std::make_shared<KeyCheck>(context, options.database, clock);
+  auto check = std::make_shared<KeyCheck>(context, options.database, clock);
   const auto keys = check->access.identity.keys();
   if (std::ranges::all_of(
           keys, [](const platform::ApiKey& key) { return key.revoked_at_ms.has_value(); })) {
@@ -210,7 +217,7 @@ std::shared_ptr<platform::Authenticator> start_key_check(Context& context,
         "NAME', "
         "or serve this machine alone with --no-auth");
   }
-  return {check, &check->authenticator};
+  return check;
 }
 
 void say_how_to_talk(const Context& context, const std::string& url, bool asks_for_keys,
@@ -261,7 +268,13 @@ void serve(Context& context, ServeOptions& options) {
     options.engine.draft_model = find_models(context, {options.draft_model}).front().model.path;
   }
   const SteadyClock clock;
-  const auto authenticator = start_key_check(context, options, clock);
+  const std::shared_ptr<KeyCheck> keys = start_key_check(context, options, clock);
+  std::shared_ptr<platform::Authenticator> authenticator;
+  std::shared_ptr<platform::Meter> meter;
+  if (keys) {
+    authenticator = {keys, &keys->authenticator};
+    meter = {keys, &keys->meter};
+  }
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}, authenticator); }
 
@@ -277,7 +290,7 @@ void serve(Context& context, ServeOptions& options) {
   }
   std::vector<std::string> names;
   for (const api::ServedModel& model : models) names.push_back(model.name);
-  server::Server server(server_choice, std::move(models), authenticator);
+  server::Server server(server_choice, std::move(models), authenticator, meter);
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_http) {
     log::warning("keys that other machines send to {} travel in the clear", server.url());

@@ -59,6 +59,9 @@ void add_commands(CLI::App& app, Context& context) {
   add_key_command(app, context);
   add_project_command(app, context);
   add_user_command(app, context);
+  add_limit_command(app, context);
+  add_price_command(app, context);
+  add_usage_command(app, context);
   add_audit_command(app, context);
   add_pull_command(app, context);
   add_list_command(app, context);

@@ -122,6 +122,7 @@ void AnswerQueue::push_finish(const engine::Finish& finish) {
     std::lock_guard lock(mutex_);
     api::add_usage(end_.usage, finish.usage);
     if (finish.error && !end_.error) end_.error = finish.error;
+    if (!end_.reason && !finish.reasons.empty()) end_.reason = finish.reasons.front();
     const auto cancelled = [](engine::FinishReason r) {
       return r == engine::FinishReason::cancelled;
     };

@@ -25,9 +25,10 @@ struct AnswerEvent {
 
 // How the whole answer ended.
 struct AnswerEnd {
-  engine::Usage usage;         // over all of its requests
-  std::optional<Error> error;  // where one failed
-  bool cancelled = false;      // where one was cancelled
+  engine::Usage usage;                         // over all of its requests
+  std::optional<Error> error;                  // where one failed
+  bool cancelled = false;                      // where one was cancelled
+  std::optional<engine::FinishReason> reason;  // of the first choice of the first to end
 };
 
 // Between the engine's thread, which fills it, and a connection, which empties it. A slow client

@@ -18,7 +18,9 @@
 #include "server/answer_queue.h"
 #include "server/generation.h"
 #include "server/http_head.h"
+#include "server/metered_request.h"
 #include "server/preparation.h"
+#include "server/rate_headers.h"
 #include "server/route.h"
 #include "server/service.h"
 
@@ -60,6 +62,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     bool keep_alive = false;
     Clock::TimePoint started_at;
     std::chrono::system_clock::time_point started_at_wall;
+    // Where usage is counted: from the admission on.
+    std::unique_ptr<MeteredRequest> metered;
+    HeaderFields rate_headers;
     int status = 0;       // once known
     std::string error;    // the name of the ErrorCode that it ended with, if any
     engine::Usage usage;  // at the end
@@ -90,6 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::string document;                        // of one that does not stream
     std::size_t bytes = 0;                       // that the engine has said for the document
     int choices = 0;                             // submitted so far
+    int64_t prompt_tokens = 0, told_tokens = 0;  // that the engine has said of the answer
     std::optional<Clock::Duration> keep_loaded;  // how long the model is, from the answer's end on
 
     // Before a client learns that its answer has ended.
@@ -103,6 +109,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> authenticate(const Parser& parser);
   const std::vector<api::ServedModel>& visible_models() const;
 
+  // connection_metering.cc: what it may use and has used.
+  asio::awaitable<bool> reserve(const Prepared& prepared);  // false: refused, and told so
+  asio::awaitable<void> send_refusal(const platform::Refusal& refusal);
+  // Before a client learns that its answer has ended; an error where that cannot be recorded.
+  asio::awaitable<std::optional<Error>> settle(const AnswerEnd& end);
+
   // connection_answers.cc: what is said.
   asio::awaitable<void> answer(std::string body);
   asio::awaitable<void> answer_get();
@@ -110,6 +122,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send(int status, std::string_view body,
                              std::string_view content_type = "application/json");
   asio::awaitable<void> send_error(const Error& error, int retry_after_s = 1);
+  asio::awaitable<void> send_failure(int status, std::string_view body, int64_t retry_after_ms,
+                                     bool has_timed_out);
   asio::awaitable<void> send_preflight();
   asio::awaitable<void> send_hello();
   asio::awaitable<void> send_metrics();

@@ -163,6 +163,7 @@ ResponseHead Connection::head_of(int status) const {
     head.headers.emplace_back("request-id", exchange_.id);
   }
   if (status == 405) head.headers.emplace_back("Allow", allowed_methods(exchange_.route.route));
+  for (const auto& field : exchange_.rate_headers) head.headers.push_back(field);
   if (service_.access.has_cors()) head.headers.emplace_back("Vary", "Origin");
   if (service_.access.is_cors_origin(exchange_.origin)) {
     head.headers.emplace_back("Access-Control-Allow-Origin", exchange_.origin);
@@ -192,14 +193,21 @@ asio::awaitable<void> Connection::send_error(const Error& error, int retry_after
   exchange_.error = ridge::name(error.code());
   end_record();
   const std::string body = api::error_body(error, exchange_.id, exchange_.error_style);
+  co_await send_failure(status, body, retry_after_s * int64_t{1000},
+                        error.code() == ErrorCode::timed_out);
+}
+
+asio::awaitable<void> Connection::send_failure(int status, std::string_view body,
+                                               int64_t retry_after_ms, bool has_timed_out) {
+  exchange_.status = status;
   ResponseHead head = head_of(status);
   head.content_bytes = body.size();
   // Clients repeat what timed out, though here a deadline of their own has passed.
-  if (error.code() == ErrorCode::timed_out) head.headers.emplace_back("x-should-retry", "false");
+  if (has_timed_out) head.headers.emplace_back("x-should-retry", "false");
   if (status == 401) head.headers.emplace_back("WWW-Authenticate", "Bearer");
   if (status == 429 || status == 503 || status == 529) {
-    head.headers.emplace_back("Retry-After", std::to_string(retry_after_s));
-    head.headers.emplace_back("retry-after-ms", std::to_string(retry_after_s * 1000));
+    head.headers.emplace_back("Retry-After", std::to_string((retry_after_ms + 999) / 1000));
+    head.headers.emplace_back("retry-after-ms", std::to_string(retry_after_ms));
   }
   std::string bytes = to_bytes(head);
   if (exchange_.method != "HEAD") bytes += body;

@@ -48,11 +48,14 @@ asio::awaitable<void> shape(Service& service, std::size_t bytes, Work work) {
   }
 }
 
-void add_news(AnswerQueue& queue, api::Answer& answer, std::string& out) {
+// Returns the tokens that it was told of.
+int add_news(AnswerQueue& queue, api::Answer& answer, std::string& out) {
+  int tokens = 0;
   for (AnswerEvent& event : queue.take()) {
     switch (event.kind) {
       case AnswerEvent::Kind::text:
         answer.add(event.choice, event.delta, out);
+        tokens += event.delta.token_count;
         break;
       case AnswerEvent::Kind::prompt:
         answer.add_prompt(event.choice, event.prompt, out);
@@ -65,6 +68,7 @@ void add_news(AnswerQueue& queue, api::Answer& answer, std::string& out) {
         break;
     }
   }
+  return tokens;
 }
 
 // Scored prompts come at once and are bounded when they are read, so that a stream has room for
@@ -113,6 +117,7 @@ asio::awaitable<void> Connection::generate(std::string body) {
     failure = std::current_exception();
   }
   on_news_ = nullptr;
+  exchange_.metered.reset();  // which settles what came to no end
   co_await stop_watch();
   if (!failure) co_return;
   if (exchange_.status != 0) std::rethrow_exception(failure);
@@ -126,6 +131,8 @@ asio::awaitable<void> Connection::generate(std::string body) {
 }
 
 asio::awaitable<void> Connection::run(Prepared prepared) {
+  const bool may_begin = co_await reserve(prepared);
+  if (!may_begin) co_return;
   std::vector<engine::Request>& requests = prepared.requests;
   for (engine::Request& request : requests) {
     request.group = exchange_.group;
@@ -145,12 +152,18 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
         std::span(requests).subspan(first, std::min(at_once, requests.size() - first));
     const AnswerEnd wave_end = co_await run_wave(making, wave);
     api::add_usage(end.usage, wave_end.usage);
+    if (!end.reason) end.reason = wave_end.reason;
+    if (exchange_.metered && !streams) {
+      exchange_.metered->note(end.usage.prompt_tokens, end.usage.completion_tokens);
+    }
     end.error = wave_end.error;
     end.cancelled = wave_end.cancelled;
     if (end.error || end.cancelled) break;
   }
   if (!streams) {
     making.settle();
+    const std::optional<Error> unrecorded = co_await settle(end);
+    if (unrecorded) end.error = unrecorded;
     note_end(making.model, end);
     co_await send_document(making, end);
   }
@@ -170,6 +183,8 @@ asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine
   for (const engine::Request& request : wave) {
     co_await submit(generation, request, /*waits_for_room=*/!is_first);
     making.choices += request.choices;
+    making.prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
+    if (exchange_.metered) exchange_.metered->begin();
   }
   const RunningRequests::Listing listing(service_.running_requests, exchange_.id, making.id,
                                          exchange_.group, generation);
@@ -262,9 +277,14 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, Making&
     events.clear();
     if (client_gone_) on_news_();  // the wait below is for the end then
     const bool has_news = co_await wait_for_news(service_.options.heartbeat);
-    const auto add = [&] { add_news(queue, answer, events); };
+    const auto add = [&] { making.told_tokens += add_news(queue, answer, events); };
     co_await shape(service_, queue.bytes(), add);
+    if (exchange_.metered) exchange_.metered->note(making.prompt_tokens, making.told_tokens);
     end = queue.end();
+    if (end) {
+      const std::optional<Error> unrecorded = co_await settle(*end);
+      if (unrecorded) end->error = unrecorded;
+    }
     if (end && (end->error || end->cancelled)) {
       answer.fail(failure_of(*end, queue), exchange_.id, events);
     } else if (end) {

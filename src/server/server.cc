@@ -166,10 +166,12 @@ asio::awaitable<void> say_farewell(Service& service) {
 }  // namespace
 
 Service::Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
-                 std::shared_ptr<platform::Authenticator> given_authenticator, bool is_loopback)
+                 std::shared_ptr<platform::Authenticator> given_authenticator,
+                 std::shared_ptr<platform::Meter> given_meter, bool is_loopback)
     : options(std::move(given_options)),
       models(std::move(given_models)),
       authenticator(std::move(given_authenticator)),
+      meter(std::move(given_meter)),
       proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
       health(models, options.stall_timeout, clock.now()),
@@ -177,12 +179,19 @@ Service::Service(ServerOptions given_options, std::vector<api::ServedModel> give
   if (!options.otlp_traces.empty()) exporter.emplace(OtlpOptions{.url = options.otlp_traces});
 }
 
+// The meter tells nobody any more once what it would tell goes away.
+Service::~Service() {
+  if (meter) meter->wait_idle();
+}
+
 Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
-               std::shared_ptr<platform::Authenticator> authenticator) {
+               std::shared_ptr<platform::Authenticator> authenticator,
+               std::shared_ptr<platform::Meter> meter) {
   const tcp::endpoint endpoint = resolve(options);
   check_options(options, authenticator != nullptr, endpoint);
-  service_ = std::make_unique<Service>(std::move(options), std::move(models),
-                                       std::move(authenticator), endpoint.address().is_loopback());
+  service_ =
+      std::make_unique<Service>(std::move(options), std::move(models), std::move(authenticator),
+                                std::move(meter), endpoint.address().is_loopback());
   listen(service_->acceptor, endpoint);
 }
 

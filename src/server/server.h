@@ -7,6 +7,7 @@
 
 #include "api/served_model.h"
 #include "platform/identity/authenticator.h"
+#include "platform/metering/meter.h"
 #include "server/options.h"
 
 namespace ridge::server {
@@ -19,9 +20,11 @@ class Server {
   // Binds the address, so that a client that knows it waits rather than fails. Throws Error(io) for
   // an address that is in use or not ours, Error(permission_denied) for one that others can reach
   // where keys would not be asked for or not be safe, Error(invalid_argument) for options that make
-  // no sense. Without an authenticator the options must say `no_auth`.
+  // no sense. Without an authenticator the options must say `no_auth`. With a meter, requests
+  // that come with a key are counted, and limited.
   Server(ServerOptions options, std::vector<api::ServedModel> models,
-         std::shared_ptr<platform::Authenticator> authenticator = nullptr);
+         std::shared_ptr<platform::Authenticator> authenticator = nullptr,
+         std::shared_ptr<platform::Meter> meter = nullptr);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "platform/identity/authenticator.h"
+#include "platform/metering/meter.h"
 #include "server/access_rules.h"
 #include "server/caller.h"
 #include "server/gen_ai_metrics.h"
@@ -36,11 +37,14 @@ inline constexpr int grammar_threads = 4;
 // What the connections of one server share. Outlives them.
 struct Service {
   Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
-          std::shared_ptr<platform::Authenticator> given_authenticator, bool is_loopback);
+          std::shared_ptr<platform::Authenticator> given_authenticator,
+          std::shared_ptr<platform::Meter> given_meter, bool is_loopback);
+  ~Service();
 
   const ServerOptions options;
   const std::vector<api::ServedModel> models;
   const std::shared_ptr<platform::Authenticator> authenticator;  // null: nothing checks keys
+  const std::shared_ptr<platform::Meter> meter;                  // null: nothing is counted
   const TrustedProxies proxies;
   const AccessRules access;
   const SteadyClock clock;

@@ -14,9 +14,10 @@ class ServerUnderTest {
  public:
   // Asks for keys where there is an authenticator.
   explicit ServerUnderTest(ScriptedEngine::Script script, ServerOptions options = {},
-                           std::shared_ptr<platform::Authenticator> authenticator = nullptr)
+                           std::shared_ptr<platform::Authenticator> authenticator = nullptr,
+                           std::shared_ptr<platform::Meter> meter = nullptr)
       : engine(std::make_shared<ScriptedEngine>(std::move(script))),
-        server(prepare(options, authenticator == nullptr), models(), authenticator) {
+        server(prepare(options, authenticator == nullptr), models(), authenticator, meter) {
     thread_ = std::thread([this] { server.run(); });
   }
   ~ServerUnderTest() { stop(); }

@@ -1,0 +1,227 @@
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/identity_access.h"
+#include "platform/metering/limits.h"
+
+namespace ridge::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using platform::LimitKind;
+
+constexpr const char* any_model = "*";
+
+struct LimitOptions {
+  DatabaseChoice database;
+  platform::LimitSubject subject;
+  std::string model;
+  std::map<LimitKind, std::string> values;
+};
+
+struct PriceOptions {
+  DatabaseChoice database;
+  std::string model;
+  double prompt = 0, completion = 0;
+  std::optional<double> cached;
+};
+
+bool is_money(LimitKind kind) { return kind == LimitKind::micros_per_month; }
+
+// "--tokens-per-day"
+std::string option_of(LimitKind kind) {
+  std::string option = "--" + std::string(platform::name(kind));
+  if (is_money(kind)) option = "--money-per-month";
+  for (char& c : option) c = c == '_' ? '-' : c;
+  return option;
+}
+
+// "none", or a number; for money one of the currency.
+std::optional<int64_t> value_of(LimitKind kind, const std::string& text) {
+  if (text == "none") return std::nullopt;
+  const char* end = text.data() + text.size();
+  if (is_money(kind)) {
+    double money = 0;
+    const auto [rest, failure] = std::from_chars(text.data(), end, money);
+    if (failure == std::errc() && rest == end && money >= 0 && money <= 1e9) {
+      return std::llround(money * 1e6);
+    }
+  } else {
+    int64_t number = 0;
+    const auto [rest, failure] = std::from_chars(text.data(), end, number);
+    if (failure == std::errc() && rest == end && number >= 0) return number;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("{} is '{}'; it must be a number, or none", option_of(kind), text));
+}
+
+std::string text_of(const platform::Limit& limit) {
+  return is_money(limit.kind) ? fmt::format("{:g}", static_cast<double>(limit.most) / 1e6)
+                              : std::to_string(limit.most);
+}
+
+void set(Context& context, const LimitOptions& options) {
+  std::map<LimitKind, std::optional<int64_t>> values;
+  for (const auto& [kind, text] : options.values) {
+    if (!text.empty()) values[kind] = value_of(kind, text);
+  }
+  if (values.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                "no limit is named; 'ridge limit set --help' shows which there are");
+  }
+  IdentityAccess access(context, options.database);
+  platform::Limits limits(access.database);
+  for (const auto& [kind, most] : values) {
+    limits.set(options.subject, options.model, kind, most, acting_user());
+  }
+  if (context.json) context.print(Json({{"set", values.size()}}).dump());
+}
+
+void list(Context& context, const LimitOptions& options) {
+  IdentityAccess access(context, options.database);
+  const auto limits = platform::Limits(access.database).list();
+  if (context.json) {
+    const auto or_null = [](const std::string& text) {
+      return text.empty() ? Json(nullptr) : Json(text);
+    };
+    Json body = {{"limits", Json::array()}};
+    for (const platform::NamedLimit& each : limits) {
+      body["limits"].push_back({{"project", or_null(each.project)},
+                                {"key", or_null(each.key)},
+                                {"model", or_null(each.limit.model)},
+                                {"limit", platform::name(each.limit.kind)},
+                                {"value", each.limit.most}});
+    }
+    return context.print(body.dump(2));
+  }
+  if (limits.empty()) return context.note("No limits. Set one with: ridge limit set --help");
+  Table table({{"PROJECT"}, {"KEY"}, {"MODEL"}, {"LIMIT"}, {"VALUE", Alignment::right}});
+  for (const platform::NamedLimit& each : limits) {
+    table.add_row({each.project.empty() ? "(all)" : printable(each.project),
+                   each.key.empty() ? "(all)" : printable(each.key),
+                   each.limit.model.empty() ? "(all)" : printable(each.limit.model),
+                   option_of(each.limit.kind).substr(2), text_of(each.limit)});
+  }
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+std::string model_of(const PriceOptions& options) {
+  return options.model == any_model ? "" : options.model;
+}
+
+void set_price(Context& context, const PriceOptions& options) {
+  const auto micros = [](double price) {
+    return price >= 0 && price <= 1e9 ? std::llround(price * 1e6) : int64_t{-1};
+  };
+  const platform::Price price{micros(options.prompt),
+                              micros(options.cached.value_or(options.prompt)),
+                              micros(options.completion)};
+  IdentityAccess access(context, options.database);
+  platform::Limits(access.database).set_price(model_of(options), price, acting_user());
+}
+
+void remove_price(Context& context, const PriceOptions& options) {
+  IdentityAccess access(context, options.database);
+  platform::Limits(access.database).set_price(model_of(options), std::nullopt, acting_user());
+}
+
+void list_prices(Context& context, const PriceOptions& options) {
+  IdentityAccess access(context, options.database);
+  const auto prices = platform::Limits(access.database).prices();
+  const auto money = [](int64_t micros) { return static_cast<double>(micros) / 1e6; };
+  if (context.json) {
+    Json body = {{"prices", Json::array()}};
+    for (const platform::ModelPrice& each : prices) {
+      body["prices"].push_back({{"model", each.model.empty() ? any_model : each.model},
+                                {"prompt", money(each.price.prompt_micros)},
+                                {"cached", money(each.price.cached_micros)},
+                                {"completion", money(each.price.completion_micros)}});
+    }
+    return context.print(body.dump(2));
+  }
+  if (prices.empty()) return context.note("No prices. Set one with: ridge price set MODEL --help");
+  Table table({{"MODEL"},
+               {"PROMPT", Alignment::right},
+               {"CACHED", Alignment::right},
+               {"COMPLETION", Alignment::right}});
+  for (const platform::ModelPrice& each : prices) {
+    table.add_row({each.model.empty() ? any_model : printable(each.model),
+                   fmt::format("{:g}", money(each.price.prompt_micros)),
+                   fmt::format("{:g}", money(each.price.cached_micros)),
+                   fmt::format("{:g}", money(each.price.completion_micros))});
+  }
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+}  // namespace
+
+void add_limit_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("limit", "Limit what projects and keys may use");
+  command->group(team_group);
+  command->require_subcommand(1);
+  command->footer(
+      "Prompt and longest answer are reserved when a request begins; what was not used comes back "
+      "when it ends.\n"
+      "\n"
+      "  ridge limit set --requests-per-minute 600                          everybody together\n"
+      "  ridge limit set --project search --tokens-per-day 2000000          a project\n"
+      "  ridge limit set --project search --key ci --concurrent-requests 4  one of its keys\n"
+      "  ridge limit set --project search --model deepseek-r1:7b --money-per-month 50\n"
+      "  ridge limit set --project search --tokens-per-day none             no longer");
+  auto options = std::make_shared<LimitOptions>();
+  CLI::App* sets = command->add_subcommand("set", "Set limits, or take them away with 'none'");
+  sets->add_option("--project", options->subject.project, "For this project; else for everybody");
+  sets->add_option("--key", options->subject.key, "For this key of it, by name or id");
+  sets->add_option("--model", options->model, "For this model; else for all together");
+  for (const LimitKind kind : platform::limit_kinds) {
+    sets->add_option(
+            option_of(kind), options->values[kind],
+            is_money(kind) ? "By the price list (ridge price); UTC's months" : "At most so many")
+        ->type_name("N|none");
+  }
+  add_database_options(*sets, options->database);
+  sets->callback([&context, options] { set(context, *options); });
+  CLI::App* lists = command->add_subcommand("list", "Show the limits");
+  add_database_options(*lists, options->database);
+  lists->callback([&context, options] { list(context, *options); });
+}
+
+void add_price_command(CLI::App& app, Context& context) {
+  CLI::App* command =
+      app.add_subcommand("price", "What tokens cost, for budgets and usage figures");
+  command->group(team_group);
+  command->require_subcommand(1);
+  command->footer(
+      "In the operator's own currency, for a million tokens. A change counts for requests that "
+      "begin after it.\n"
+      "\n"
+      "  ridge price set deepseek-r1:7b --prompt 0.2 --cached 0.05 --completion 0.8\n"
+      "  ridge price set '*' --prompt 1 --completion 2                models without a price");
+  auto options = std::make_shared<PriceOptions>();
+  const auto add = [&](const char* name, const char* description,
+                       void (*action)(Context&, const PriceOptions&)) {
+    CLI::App* added = command->add_subcommand(name, description);
+    add_database_options(*added, options->database);
+    added->callback([&context, options, action] { action(context, *options); });
+    return added;
+  };
+  CLI::App* sets = add("set", "Set the price of a model's tokens", set_price);
+  sets->add_option("NAME", options->model, "As clients name it; '*' for those without a price")
+      ->required();
+  sets->add_option("--prompt", options->prompt, "Of prompt tokens")->required();
+  sets->add_option("--cached", options->cached,
+                   "Of prompt tokens that were computed before (as --prompt)");
+  sets->add_option("--completion", options->completion, "Of the answer's tokens")->required();
+  CLI::App* removes = add("remove", "Take the price of a model away", remove_price);
+  removes->add_option("NAME", options->model, "As clients name it, or '*'")->required();
+  add("list", "Show the prices", list_prices);
+}
+
+}  // namespace ridge::cli

@@ -1,0 +1,153 @@
+"""Limits, prices and the ledger, from the command line to the client, on SQLite and on PostgreSQL."""
+
+import json
+import subprocess
+import threading
+
+import openai
+import pytest
+
+import kill_server
+from ridge_process import RidgeServer
+from test_identity import postgres_url  # noqa: F401
+
+
+class Metered:
+    """A data folder or database, `ridge WORDS` on it, and servers that ask for keys."""
+
+    def __init__(self, binary, environment, query):
+        self.binary, self.environment, self.query = binary, environment, query
+        self.servers = []
+
+    def run(self, *words):
+        result = subprocess.run([self.binary, *words, "--json"], env=self.environment, text=True, capture_output=True,
+                                timeout=60)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return json.loads(result.stdout) if result.stdout else None
+
+    def serve(self, *options):
+        server = RidgeServer(self.binary, self.environment, str(kill_server.MODEL), ["--threads", "1", *options],
+                             asks_for_keys=True)
+        self.servers.append(server)
+        return server
+
+    def client(self, server, key):
+        return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=60)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def metered(request, ridge_binary, clean_environment, tmp_path):
+    environment = {**clean_environment, "RIDGE_HOME": str(tmp_path / "data")}
+    query = kill_server.sqlite_query(tmp_path / "data/platform.db")
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres_url")
+        if "missing" in server:
+            pytest.skip(f"NOT TESTED on PostgreSQL: {server['missing']}")
+        environment["RIDGE_DATABASE"] = server["url"]
+        query = kill_server.postgres_query(server["url"])
+        subprocess.run(["psql", server["url"], "-qc", "DROP SCHEMA public CASCADE; CREATE SCHEMA public"], check=True,
+                       capture_output=True)
+    made = Metered(ridge_binary, environment, query)
+    yield made
+    for server in made.servers:
+        server.stop()
+
+
+def complete(client, **fields):
+    return client.completions.create(
+        **{"model": client.models.list().data[0].id, "prompt": "a", "max_tokens": 5, "extra_body": {"ignore_eos": True},
+           **fields})
+
+
+def test_what_a_key_uses_is_seen_with_its_price(metered):
+    key = metered.run("key", "create", "laptop")["key"]
+    server = metered.serve()
+    client = metered.client(server, key)
+    model = client.models.list().data[0].id
+    metered.run("price", "set", model, "--prompt", "1", "--completion", "10")
+    answer = complete(client)
+    for event in complete(client, stream=True):
+        assert event
+    [row] = metered.run("usage")["rows"]
+    assert (row["project"], row["key"], row["model"], row["requests"]) == ("default", "laptop", model, 2)
+    assert row["prompt_tokens"] == 2 * answer.usage.prompt_tokens and row["completion_tokens"] == 10
+    assert row["total_tokens"] == 2 * answer.usage.total_tokens
+    assert row["cost"] * 1e6 == pytest.approx(row["prompt_tokens"] - row["cached_tokens"] + row["cached_tokens"] + 100)
+    [day] = metered.run("usage", "--by", "day,endpoint")["rows"]
+    assert day["endpoint"] == "/v1/completions" and len(day["day"]) == 10
+    table = subprocess.run([metered.binary, "usage", "--csv"], env=metered.environment, text=True, capture_output=True)
+    assert table.stdout.splitlines()[0].startswith("project,key,model,requests,")
+    assert '"default","laptop"' in table.stdout.splitlines()[1]
+    assert metered.run("price", "list")["prices"] == [{"model": model, "prompt": 1.0, "cached": 1.0, "completion": 10.0}]
+
+
+def test_limits_are_told_apart_by_real_clients(metered):
+    key = metered.run("key", "create", "ci")["key"]
+    server = metered.serve()
+    client = metered.client(server, key)
+    assert complete(client).usage.completion_tokens == 5
+    metered.run("limit", "set", "--project", "default", "--requests-per-minute", "1")
+    assert complete(client)
+    with pytest.raises(openai.RateLimitError) as rate:
+        complete(client)
+    assert 55 <= int(rate.value.response.headers["retry-after"]) <= 60
+    assert rate.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+    metered.run("limit", "set", "--project", "default", "--requests-per-minute", "none", "--key", "ci")
+    metered.run("limit", "set", "--project", "default", "--requests-per-minute", "none")
+    metered.run("limit", "set", "--project", "default", "--key", "ci", "--tokens-per-day", "20")
+    with pytest.raises(openai.APIStatusError) as spent:
+        complete(client, max_tokens=20)
+    assert spent.value.status_code == 402 and spent.value.code == "insufficient_quota"
+    limits = metered.run("limit", "list")["limits"]
+    assert [(each["key"], each["limit"], each["value"]) for each in limits] == [("ci", "tokens_per_day", 20)]
+    rotated = metered.run("key", "rotate", "ci")["key"]
+    with pytest.raises(openai.APIStatusError) as still:
+        complete(metered.client(server, rotated), max_tokens=20)
+    assert still.value.status_code == 402
+
+
+def test_two_servers_together_never_pass_a_limit(metered):
+    key = metered.run("key", "create", "k")["key"]
+    servers = [metered.serve(), metered.serve()]
+    clients = [metered.client(server, key) for server in servers]
+    prompt_tokens = complete(clients[0]).usage.prompt_tokens
+    used = prompt_tokens + 5
+    fits = 9
+    metered.run("limit", "set", "--tokens-per-day", str(used + fits * (prompt_tokens + 5)))
+    admitted, refused = [], []
+
+    def ask(client):
+        for _ in range(4):
+            try:
+                admitted.append(complete(client))
+            except openai.APIStatusError as error:
+                refused.append(error.status_code)
+
+    threads = [threading.Thread(target=ask, args=(clients[i % 2],)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(admitted) == fits and set(refused) == {402} and len(refused) == 32 - fits
+    assert metered.run("usage", "--by", "key")["rows"][0]["requests"] == fits + 1
+
+
+def test_no_usage_is_lost_or_doubled_by_kill_9(metered):
+    figures = kill_server.run(metered.binary, metered.environment, 6, 1, metered.query)
+    assert figures["acknowledged"] > 0
+
+
+def test_what_is_wrong_is_said(ridge):
+    for words, text in [
+        (["limit", "set"], "no limit is named"),
+        (["limit", "set", "--tokens-per-day", "many"], "--tokens-per-day"),
+        (["limit", "set", "--money-per-month", "-1"], "--money-per-month"),
+        (["price", "set", "m", "--prompt", "1", "--cached", "2", "--completion", "1"], "cached"),
+        (["usage", "--by", "colour"], "colour"),
+        (["usage", "--from", "yesterday"], "--from"),
+        (["usage", "--from", "2026-02-30"], "--from"),
+    ]:
+        result = ridge(*words)
+        assert result.returncode == 2 and text in result.stderr, (words, result.stderr)
+    assert ridge("limit", "set", "--project", "none", "--tokens-per-day", "1").returncode == 1
+    assert json.loads(ridge("usage", "--json").stdout) == {"rows": []}

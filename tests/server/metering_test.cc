@@ -1,0 +1,237 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <soci/soci.h>
+
+#include <memory>
+#include <string>
+
+#include "base/temporary_folder.h"
+#include "platform/identity/authenticator.h"
+#include "platform/metering/limits.h"
+#include "platform/metering/meter.h"
+#include "platform/metering/usage.h"
+#include "server/rate_headers.h"
+#include "server_under_test.h"
+
+namespace ridge::server {
+namespace {
+
+using platform::LimitKind;
+
+// A server that counts what a key uses, and what the tests want to know of it.
+class Metering : public testing::Test {
+ protected:
+  std::unique_ptr<ServerUnderTest> serve(ScriptedEngine::Script script) {
+    return std::make_unique<ServerUnderTest>(std::move(script), ServerOptions{}, authenticator_,
+                                             meter_);
+  }
+  std::string request(std::string_view body, std::string_view path = "/v1/completions") const {
+    return fmt::format(
+        "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nx-api-key: {}\r\nContent-Length: {}\r\n\r\n{}",
+        path, key_, body.size(), body);
+  }
+  RawResponse ask(const ServerUnderTest& under, std::string_view body,
+                  std::string_view path = "/v1/completions") const {
+    RawClient client(under.port());
+    return client.send(request(body, path)).read();
+  }
+  void limit(LimitKind kind, int64_t most) {
+    platform::Limits(database_).set({"default"}, "", kind, most, "test");
+  }
+  platform::UsageRow used() {
+    const auto rows = platform::usage(database_, 0, INT64_MAX, {});
+    return rows.empty() ? platform::UsageRow{} : rows.front();
+  }
+  int64_t number(const std::string& query) {
+    return database_.read([&](soci::session& session) {
+      int64_t value = -1;
+      session << query, soci::into(value);
+      return value;
+    });
+  }
+  int64_t open() { return number("SELECT COUNT(*) FROM reservations"); }
+  std::string reason() {
+    return database_.read([&](soci::session& session) {
+      std::string reason;
+      session << "SELECT finish_reason FROM usage_records", soci::into(reason);
+      return reason;
+    });
+  }
+
+  TemporaryFolder folder_;
+  platform::Database database_{(folder_ / "platform.db").string()};
+  platform::Identity identity_{database_};
+  SteadyClock clock_;
+  std::shared_ptr<platform::Authenticator> authenticator_ =
+      std::make_shared<platform::Authenticator>(identity_, clock_);
+  std::shared_ptr<platform::Meter> meter_ = std::make_shared<platform::Meter>(
+      platform::Ledger(database_, "server-1"), platform::MeterOptions{.spool = folder_ / "spool"});
+  std::string key_ = identity_.create_key({.name = "k"}, "test").text.text();
+};
+
+void say_three(ScriptedEngine::Part& part) {
+  for (int i = 0; i < 3; ++i) part.say("a");
+}
+
+constexpr std::string_view streamed = R"({"model":"m","prompt":"a","max_tokens":9,"stream":true})";
+constexpr std::string_view whole = R"({"model":"m","prompt":"a","max_tokens":9})";
+
+TEST_F(Metering, EveryKindOfAnswerIsRecordedOnceBeforeItsLastByte) {
+  const auto under = serve([](ScriptedEngine::Part& part) {
+    if (part.request().embedding) return part.embed({1, 2});
+    say_three(part);
+  });
+  const std::pair<std::string_view, std::string_view> asks[] = {
+      {"/v1/completions", whole},
+      {"/v1/completions", streamed},
+      {"/v1/chat/completions", R"({"model":"m","messages":[{"role":"user","content":"a"}]})"},
+      {"/v1/messages",
+       R"({"model":"m","max_tokens":3,"stream":true,"messages":[{"role":"user","content":"a"}]})"},
+      {"/v1/responses", R"({"model":"m","input":"a","stream":true})"},
+      {"/api/chat", R"({"model":"m","messages":[{"role":"user","content":"a"}]})"},
+      {"/api/generate", R"({"model":"m","prompt":"a","stream":false})"},
+      {"/v1/embeddings", R"({"model":"m","input":["a","b"]})"}};
+  int64_t answered = 0;
+  for (const auto& [path, body] : asks) {
+    EXPECT_EQ(ask(*under, body, path).status, 200) << path;
+    EXPECT_EQ(used().requests, ++answered) << path;
+    EXPECT_EQ(open(), 0) << path;
+  }
+  EXPECT_EQ(used().completion_tokens, 3 * 7);
+  EXPECT_EQ(used().failures, 0);
+}
+
+TEST_F(Metering, ASpentAllowanceIs402AndAReachedRate429InEachFormat) {
+  const auto under = serve(say_three);
+  limit(LimitKind::tokens_per_day, 3);
+  RawResponse response = ask(*under, whole);
+  EXPECT_EQ(response.status, 402);
+  EXPECT_THAT(response.body, testing::HasSubstr(R"("code":"insufficient_quota")"));
+  EXPECT_FALSE(response.has("retry-after", "1")) << response.head;
+  limit(LimitKind::tokens_per_day, 1000);
+  limit(LimitKind::requests_per_minute, 1);
+  EXPECT_EQ(ask(*under, whole).status, 200);
+  response = ask(*under, whole);
+  EXPECT_EQ(response.status, 429);
+  EXPECT_THAT(response.body, testing::HasSubstr(R"("code":"rate_limit_exceeded")"));
+  EXPECT_THAT(response.head, testing::ContainsRegex("Retry-After: (60|59|58)\r"));
+  EXPECT_TRUE(response.has("x-ratelimit-limit-requests", "1")) << response.head;
+  EXPECT_TRUE(response.has("x-ratelimit-remaining-requests", "0")) << response.head;
+  response =
+      ask(*under, R"({"model":"m","max_tokens":3,"messages":[{"role":"user","content":"a"}]})",
+          "/v1/messages");
+  EXPECT_EQ(response.status, 429);
+  EXPECT_THAT(response.body, testing::HasSubstr(R"("type":"rate_limit_error")"));
+  EXPECT_THAT(response.head,
+              testing::ContainsRegex("anthropic-ratelimit-requests-reset: 20..-..-"));
+  EXPECT_EQ(used().requests, 1);
+  EXPECT_EQ(under->engine->submitted(), 1);  // no work before
+}
+
+TEST_F(Metering, WithoutMaxTokensTheLongestAnswerIsReserved) {
+  const auto under = serve(say_three);
+  limit(LimitKind::tokens_per_day, 999);
+  const std::string_view chat = R"({"model":"m","messages":[{"role":"user","content":"a"}]})";
+  EXPECT_EQ(ask(*under, chat, "/v1/chat/completions").status, 402);
+  limit(LimitKind::tokens_per_day, 1000);  // the context
+  EXPECT_EQ(ask(*under, chat, "/v1/chat/completions").status, 200);
+}
+
+TEST_F(Metering, EachChoiceAndEachPromptIsReserved) {
+  const auto under = serve([](ScriptedEngine::Part& part) {
+    for (int i = 0; i < part.request().choices; ++i) part.say("a", i);
+  });
+  limit(LimitKind::tokens_per_day, 2 * (1 + 3 * 10) - 1);
+  const std::string_view body = R"({"model":"m","prompt":["a","b"],"n":3,"max_tokens":10})";
+  EXPECT_EQ(ask(*under, body).status, 402);
+  limit(LimitKind::tokens_per_day, 2 * (1 + 3 * 10));
+  EXPECT_EQ(ask(*under, body).status, 200);
+  EXPECT_EQ(used().prompt_tokens, 2);
+  EXPECT_EQ(used().completion_tokens, 6);
+}
+
+TEST_F(Metering, AClientThatLeavesPaysForWhatWasMadeOnce) {
+  const auto under = serve([](ScriptedEngine::Part& part) {
+    say_three(part);
+    part.wait_for_cancel();
+  });
+  {
+    RawClient client(under->port());
+    client.send(request(streamed));
+    EXPECT_TRUE(client.wait_for(R"("text":"a)"));
+  }
+  EXPECT_TRUE(under->engine->wait_until_ended(1));
+  under->stop();
+  EXPECT_EQ(open(), 0);
+  EXPECT_EQ(used().requests, 1);
+  EXPECT_EQ(used().completion_tokens, 3);
+  EXPECT_EQ(reason(), "cancelled");
+}
+
+TEST_F(Metering, AFailureIsRecordedAsOne) {
+  const auto under = serve([](ScriptedEngine::Part& part) {
+    part.say("a");
+    throw Error(ErrorCode::internal, "broken");
+  });
+  EXPECT_EQ(ask(*under, whole).status, 500);
+  EXPECT_EQ(reason(), "failed");
+  EXPECT_EQ(used().completion_tokens, 1);
+  EXPECT_EQ(open(), 0);
+}
+
+TEST_F(Metering, WhatNoEngineTookCostsNothing) {
+  const auto under = serve(say_three);
+  limit(LimitKind::requests_per_minute, 1);
+  under->engine->refuse_requests(true);
+  EXPECT_EQ(ask(*under, whole).status, 429);
+  meter_->wait_idle();
+  EXPECT_EQ(open(), 0);
+  EXPECT_EQ(used().requests, 0);
+  under->engine->refuse_requests(false);
+  EXPECT_EQ(ask(*under, whole).status, 200);
+}
+
+TEST_F(Metering, RequestsAtOnceAreBoundUntilOneEnds) {
+  const auto under = serve([](ScriptedEngine::Part& part) { part.wait_for_go(); });
+  limit(LimitKind::concurrent_requests, 1);
+  RawClient first(under->port());
+  first.send(request(whole));
+  for (int i = 0; i < 1000 && open() == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(ask(*under, whole).status, 429);
+  under->engine->go();
+  EXPECT_EQ(first.read().status, 200);
+  EXPECT_EQ(ask(*under, whole).status, 200);
+}
+
+TEST_F(Metering, WithoutADatabaseNoWorkBegins) {
+  const auto under = serve(say_three);
+  EXPECT_EQ(ask(*under, whole).status, 200);
+  database_.write([](soci::session& session) { session << "ALTER TABLE limits RENAME TO lost"; });
+  EXPECT_EQ(ask(*under, whole).status, 503);
+  EXPECT_EQ(under->engine->submitted(), 1);
+}
+
+TEST(RateHeaders, WriteDurationsAsOpenAiDoes) {
+  EXPECT_EQ(reset_duration(0), "0ms");
+  EXPECT_EQ(reset_duration(12), "12ms");
+  EXPECT_EQ(reset_duration(1000), "1s");
+  EXPECT_EQ(reset_duration(59'500), "59.5s");
+  EXPECT_EQ(reset_duration(360'000), "6m0s");
+  EXPECT_EQ(reset_duration(3'723'000), "1h2m3s");
+}
+
+TEST(RateHeaders, WriteTimesAsAnthropicDoes) {
+  const platform::Admission admission{.tokens = platform::RateStanding{100, 40, 1500}};
+  const auto now = std::chrono::system_clock::from_time_t(1'793'880'000);
+  EXPECT_THAT(rate_headers(admission, api::ErrorStyle::anthropic, now),
+              testing::ElementsAre(
+                  testing::Pair("anthropic-ratelimit-tokens-limit", "100"),
+                  testing::Pair("anthropic-ratelimit-tokens-remaining", "40"),
+                  testing::Pair("anthropic-ratelimit-tokens-reset", "2026-11-05T12:00:02Z")));
+  EXPECT_THAT(rate_headers({}, api::ErrorStyle::openai, now), testing::IsEmpty());
+}
+
+}  // namespace
+}  // namespace ridge::server
