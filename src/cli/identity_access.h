@@ -24,8 +24,9 @@ std::string database_location(Context& context, const DatabaseChoice& choice);
 
 // An open database and what is in it.
 struct IdentityAccess {
-  IdentityAccess(Context& context, const DatabaseChoice& choice)
-      : database(database_location(context, choice)), identity(database) {}
+  IdentityAccess(Context& context, const DatabaseChoice& choice,
+                 const platform::DatabaseOptions& options = {})
+      : database(database_location(context, choice), options), identity(database) {}
 
   platform::Database database;
   platform::Identity identity;

@@ -64,8 +64,8 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   }
   auto principal = service_.authenticator->authenticate_from_cache(key, address);
   if (!principal) {
-    principal = co_await on_key_pool(
-        service_, [&] { return service_.authenticator->authenticate(key, address); });
+    const auto work = [&] { return service_.authenticator->authenticate(key, address); };
+    principal = co_await on_key_pool(service_, service_.authenticator->knows(key), work);
   }
   if (!principal->rights.has(*scope)) {
     throw Error(ErrorCode::permission_denied,

@@ -6,7 +6,6 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/strand.hpp>
 #include <csignal>
 #include <thread>
@@ -193,6 +192,9 @@ Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
       std::make_unique<Service>(std::move(options), std::move(models), std::move(authenticator),
                                 std::move(meter), endpoint.address().is_loopback());
   listen(service_->acceptor, endpoint);
+  if (!service_->options.handle_signals) return;
+  service_->signals.add(SIGINT);
+  service_->signals.add(SIGTERM);
 }
 
 Server::~Server() = default;
@@ -207,15 +209,12 @@ std::string Server::url() const {
 
 void Server::run() {
   Service& service = *service_;
-  asio::signal_set signals(service.network);
   if (service.options.handle_signals) {
-    signals.add(SIGINT);
-    signals.add(SIGTERM);
-    signals.async_wait([&](const error_code& failure, int) {
+    service.signals.async_wait([&](const error_code& failure, int) {
       if (failure) return;
       log::info("stopping: running requests have {} s to end; a second signal ends them at once",
                 service.options.drain_timeout.count() / 1000);
-      signals.clear();  // the next one has its ordinary effect
+      service.signals.clear();  // the next one has its ordinary effect
       stop();
     });
   }

@@ -5,6 +5,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -51,7 +52,7 @@ struct Service {
 
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
-  std::atomic<int> key_jobs{0};
+  std::atomic<int> key_jobs{0}, stranger_jobs{0};
   std::atomic<int> connections{0};
   std::atomic<int> generations{0};  // requests that the engines may be working on
   std::atomic<bool> draining{false};
@@ -68,11 +69,13 @@ struct Service {
   // Destroyed before what its connections use, and after the threads that hand work to it.
   asio::io_context network;
   asio::ip::tcp::acceptor acceptor{network};
+  asio::signal_set signals{network};  // from the beginning, or one that comes early would be deadly
   asio::thread_pool text_pool;
   asio::thread_pool grammar_pool{
-      grammar_threads};           // they mostly wait for a compiler that is bounded
-  asio::thread_pool key_pool{1};  // asks the database, about once a second for all requests
-  std::jthread drainer;           // joined before what it uses goes away
+      grammar_threads};                // they mostly wait for a compiler that is bounded
+  asio::thread_pool key_pool{1};       // of keys that are known, about once a second
+  asio::thread_pool stranger_pool{1};  // of those that have to be looked up
+  std::jthread drainer;                // joined before what it uses goes away
 };
 
 // Runs `work` on the pool and returns its result or its exception. Throws Error(queue_full) where
@@ -106,11 +109,14 @@ asio::awaitable<std::invoke_result_t<Work>> on_grammar_pool(Service& service, Wo
                  std::move(work));
 }
 
-// For what must ask the database about a key. There are never more than connections.
+// For what must wait for the database to check a key, so that whoever makes keys up keeps nobody
+// waiting whose key is known. There are never more than connections.
 template <typename Work>
-asio::awaitable<std::invoke_result_t<Work>> on_key_pool(Service& service, Work work) {
-  return on_pool(service.key_pool, service.key_jobs, service.options.max_connections,
-                 std::move(work));
+asio::awaitable<std::invoke_result_t<Work>> on_key_pool(Service& service, bool is_known,
+                                                        Work work) {
+  return on_pool(is_known ? service.key_pool : service.stranger_pool,
+                 is_known ? service.key_jobs : service.stranger_jobs,
+                 service.options.max_connections, std::move(work));
 }
 
 }  // namespace ridge::server

@@ -1,7 +1,9 @@
 #include "platform/database/connection.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <soci/postgresql/soci-postgresql.h>
 #include <soci/soci.h>
 #include <soci/sqlite3/soci-sqlite3.h>
 
@@ -88,9 +90,10 @@ void set_up_sqlite(soci::session& session, const DatabaseLocation& location,
   session << "PRAGMA foreign_keys = ON";
 }
 
-void set_up_postgresql(soci::session& session, std::chrono::milliseconds wait) {
+void set_up_postgresql(soci::session& session, DatabasePatience patience) {
   session << "SET client_min_messages = warning";
-  session << fmt::format("SET lock_timeout = {}", wait.count());
+  session << fmt::format("SET lock_timeout = {}", patience.wait.count());
+  session << fmt::format("SET statement_timeout = {}", patience.most_statement.count());
   session << "SET synchronous_commit = on";
 }
 
@@ -160,22 +163,40 @@ DatabaseLocation DatabaseLocation::parse(std::string_view text) {
   return {DatabaseKind::sqlite, std::string(text), std::string(text)};
 }
 
-std::unique_ptr<soci::session> connect(const DatabaseLocation& location,
-                                       std::chrono::milliseconds wait) {
+std::unique_ptr<soci::session> connect(const DatabaseLocation& location) {
   try {
     if (location.kind == DatabaseKind::sqlite) {
       create_for_owner(location.text);
-      auto session = std::make_unique<soci::session>(soci::sqlite3, location.text);
-      set_up_sqlite(*session, location, wait);
-      return session;
+      return std::make_unique<soci::session>(soci::sqlite3, location.text);
     }
     // By name: SOCI loads it, and libpq with all that it needs, only where it is used.
-    auto session = std::make_unique<soci::session>("postgresql", location.text);
-    set_up_postgresql(*session, wait);
-    return session;
+    return std::make_unique<soci::session>("postgresql", location.text);
   } catch (const soci::soci_error& failure) {
     throw database_error(failure, location);
   }
+}
+
+void set_up(soci::session& session, const DatabaseLocation& location, DatabasePatience patience) {
+  try {
+    if (location.kind == DatabaseKind::sqlite) {
+      set_up_sqlite(session, location, patience.wait);
+    } else {
+      set_up_postgresql(session, patience);
+    }
+  } catch (const soci::soci_error& failure) {
+    throw database_error(failure, location);
+  }
+}
+
+int socket_of(soci::session& session, DatabaseKind kind) {
+  if (kind != DatabaseKind::postgresql) return -1;
+  static const auto pq_socket = [] {
+    void* libpq = ::dlopen("libpq.so.5", RTLD_LAZY | RTLD_NOLOAD);  // SOCI has loaded it
+    void* symbol = libpq != nullptr ? ::dlsym(libpq, "PQsocket") : nullptr;
+    return reinterpret_cast<int (*)(const PGconn*)>(symbol);
+  }();
+  const auto* backend = static_cast<soci::postgresql_session_backend*>(session.get_backend());
+  return pq_socket != nullptr ? pq_socket(backend->conn_) : -1;
 }
 
 void begin_read(soci::session& session, DatabaseKind kind) {

@@ -25,9 +25,19 @@ struct DatabaseLocation {
   static DatabaseLocation parse(std::string_view text);
 };
 
-// An open session with everything set that each of ours needs. Throws as Database.
-std::unique_ptr<soci::session> connect(const DatabaseLocation& location,
-                                       std::chrono::milliseconds wait);
+// How long the database may take; of 0: for ever.
+struct DatabasePatience {
+  std::chrono::milliseconds wait;            // for what others have locked
+  std::chrono::milliseconds most_statement;  // for the end of a statement; PostgreSQL's own count
+};
+
+// An open session. Throws as Database.
+std::unique_ptr<soci::session> connect(const DatabaseLocation& location);
+// Sets what each of ours needs. Throws as Database.
+void set_up(soci::session& session, const DatabaseLocation& location, DatabasePatience patience);
+
+// On which a PostgreSQL server answers; below 0 for a file.
+int socket_of(soci::session& session, DatabaseKind kind);
 
 // BEGIN, so that writers take turns from here on.
 void begin_read(soci::session& session, DatabaseKind kind);

@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 #include <soci/soci.h>
+#include <time.h>
 
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <vector>
 
 #include "platform/database/connection.h"
+#include "platform/database/deadlines.h"
 #include "platform/database/schema.h"
 
 namespace ridge::platform {
@@ -18,6 +19,8 @@ using Session = std::unique_ptr<soci::session>;
 struct Database::State {
   DatabaseLocation location;
   DatabaseOptions options;
+
+  Deadlines deadlines;
 
   std::mutex mutex;
   std::condition_variable freed;
@@ -52,21 +55,17 @@ struct Database::State {
 
 namespace {
 
-void roll_back(Session& session) {
-  try {
-    *session << "ROLLBACK";
-  } catch (const soci::soci_error&) {
-    session.reset();  // what state it is in nobody knows
-  }
+int64_t read_clock_us(clockid_t clock) {
+  timespec time{};
+  clock_gettime(clock, &time);
+  return static_cast<int64_t>(time.tv_sec) * 1'000'000 + time.tv_nsec / 1'000;
 }
 
-// The wall clock's time at the first call, and what has passed since.
+// The wall clock's time at the first call, and what has passed since, sleep of the machine
+// included.
 int64_t even_now_us() {
-  using std::chrono::duration_cast, std::chrono::microseconds, std::chrono::steady_clock;
-  static const auto steady_start = steady_clock::now();
-  static const auto wall_start = std::chrono::system_clock::now().time_since_epoch();
-  const auto passed = steady_clock::now() - steady_start;
-  return duration_cast<microseconds>(wall_start + passed).count();
+  static const int64_t offset_us = read_clock_us(CLOCK_REALTIME) - read_clock_us(CLOCK_BOOTTIME);
+  return read_clock_us(CLOCK_BOOTTIME) + offset_us;
 }
 
 }  // namespace
@@ -81,7 +80,10 @@ Database::Database(std::string_view location, const DatabaseOptions& options)
     return is_schema_current(session, kind, state_->location.name);
   });
   if (is_current) return;
-  write([&](soci::session& session) { update_schema(session, kind, state_->location.name); });
+  const auto update = [&](soci::session& session) {
+    update_schema(session, kind, state_->location.name);
+  };
+  run(Access::write, update, /*most=*/{});
 }
 
 Database::~Database() = default;
@@ -97,6 +99,11 @@ int64_t Database::now_us(soci::session& session) const {
 const std::string& Database::name() const { return state_->location.name; }
 
 void Database::run(Access access, const std::function<void(soci::session&)>& work) {
+  run(access, work, state_->options.most);
+}
+
+void Database::run(Access access, const std::function<void(soci::session&)>& work,
+                   std::chrono::milliseconds most) {
   struct Lease {
     State& state;
     Session session;
@@ -104,11 +111,39 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
   };
   Lease lease{*state_, state_->take()};
   Session& session = lease.session;
+  std::optional<Deadlines::Watch> watch;  // of the session's socket, and gone before it
   const DatabaseLocation& location = state_->location;
+  const auto close = [&] {
+    watch.reset();
+    session.reset();
+  };
+  const auto watch_socket = [&] {
+    const int socket = most.count() > 0 ? socket_of(*session, location.kind) : -1;
+    if (socket >= 0) watch.emplace(state_->deadlines, socket, most + most / 4);
+  };
+  const auto open = [&] {
+    session = connect(location);
+    watch_socket();
+    try {
+      set_up(*session, location, {state_->options.wait, state_->options.most});
+    } catch (...) {
+      close();
+      throw;
+    }
+  };
   const auto begin = [&] {
-    if (!session) session = connect(location, state_->options.wait);
+    session ? watch_socket() : open();
     access == Access::read ? begin_read(*session, location.kind)
                            : begin_write(*session, location.kind);
+  };
+  const auto has_hung = [&] { return watch && watch->has_passed(); };
+  const auto roll_back = [&] {
+    if (!session) return;
+    try {
+      *session << "ROLLBACK";
+    } catch (const soci::soci_error&) {
+      close();  // what state it is in nobody knows
+    }
   };
   try {
     const bool was_idle = session != nullptr;
@@ -117,18 +152,21 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
     } catch (const soci::soci_error&) {
       // The server may have closed it meanwhile; nothing was done yet, so that a new one can be
       // tried.
-      if (!was_idle || session->is_connected()) throw;
-      session.reset();
+      if (!was_idle || has_hung() || session->is_connected()) throw;
+      close();
       begin();
     }
     work(*session);
     *session << "COMMIT";
   } catch (const soci::soci_error& failure) {
-    const Error error = database_error(failure, location);
-    if (session) roll_back(session);
+    const Error error = has_hung()
+                            ? Error(ErrorCode::unavailable,
+                                    fmt::format("the database {} does not answer", location.name))
+                            : database_error(failure, location);
+    roll_back();
     throw error;
   } catch (...) {
-    if (session) roll_back(session);
+    roll_back();
     throw;
   }
 }

@@ -20,6 +20,9 @@ struct DatabaseOptions {
   int connections = 4;  // at most; opened when first needed
   // For a free connection, and for what another process has locked. Beyond it: unavailable.
   std::chrono::milliseconds wait{10'000};
+  // For the end of a statement, and a little more for that of a transaction with a server that says
+  // nothing at all. Beyond it: unavailable. 0: for ever, as for changes of the schema.
+  std::chrono::milliseconds most{0};
 };
 
 // What the platform keeps: a SQLite file, or a PostgreSQL database that several servers share.
@@ -62,6 +65,8 @@ class Database {
   struct State;
 
   void run(Access access, const std::function<void(soci::session&)>& work);
+  void run(Access access, const std::function<void(soci::session&)>& work,
+           std::chrono::milliseconds most);
 
   template <typename Work>
   auto result_of(Access access, Work work) {

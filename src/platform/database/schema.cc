@@ -81,6 +81,7 @@ bool is_schema_current(soci::session& session, DatabaseKind kind, std::string_vi
 }
 
 void update_schema(soci::session& session, DatabaseKind kind, std::string_view name) {
+  if (kind == DatabaseKind::postgresql) session << "SET LOCAL statement_timeout = 0";
   const int64_t version = checked_version(session, kind, name);
   if (version == 0) {
     session << "CREATE TABLE schema_steps (version BIGINT PRIMARY KEY, name TEXT NOT NULL, "

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "base/clock.h"
 #include "platform/digest.h"
@@ -20,7 +23,10 @@ struct AuthenticatorOptions {
   std::chrono::milliseconds revocation_delay{1'000};
   // While the database is away, keys that were known stay so for this long.
   std::chrono::milliseconds survives_without_database{30'000};
-  std::size_t most_cached = 65'536;  // keys, unknown ones among them
+  // While it does not answer, nobody with a known key waits for longer than this.
+  std::chrono::milliseconds most_wait{1'000};
+  std::size_t most_cached = 65'536;           // keys
+  std::size_t most_strangers_cached = 4'096;  // that no project has; they displace no other keys
 };
 
 // Says on whose behalf a request comes. What the database says of a key is kept until something
@@ -30,19 +36,26 @@ class Authenticator {
  public:
   Authenticator(Identity& identity, const Clock& clock, const AuthenticatorOptions& options = {},
                 Identity::NowMs now_ms = Identity::wall_clock_ms);
+  ~Authenticator();
 
   // Throws unauthenticated for a key that is missing, malformed, unknown, expired or revoked, and
   // permission_denied for a known one from an address that it does not allow; unavailable where
-  // the database must be asked and is away. May wait for the database.
+  // the database must be asked and is away. May wait for the database: as long as that takes for
+  // one that is not known yet.
   std::shared_ptr<const Principal> authenticate(std::string_view key, std::string_view address);
 
   // As authenticate(), but null where the database would have to be asked.
   std::shared_ptr<const Principal> authenticate_from_cache(std::string_view key,
                                                            std::string_view address);
 
+  // Whether authenticate() has nothing to look up, and waits for most_wait at most.
+  bool knows(std::string_view key) const;
+
  private:
   bool is_fresh() const;
   void refresh();
+  void run_refreshes();
+  void ask_for_changes();
   std::shared_ptr<const Principal> look_up(const Digest& hash);
   void check(const Principal* principal, std::string_view address) const;
 
@@ -51,12 +64,20 @@ class Authenticator {
   const AuthenticatorOptions options_;
   const Identity::NowMs now_ms_;
 
-  std::mutex refresh_mutex_;  // one asks, the others wait for what it learns
   mutable std::shared_mutex mutex_;
   int64_t revision_ = -1;
+  bool is_away_ = false;         // the database
   Clock::TimePoint asked_at_{};  // successfully
   Clock::TimePoint tried_at_{};
-  std::map<Digest, std::shared_ptr<const Principal>> principals_;  // null: no such key
+  std::map<Digest, std::shared_ptr<const Principal>> principals_;
+  std::set<Digest> strangers_;
+
+  // One thread asks for changes, and all who need to know wait for it. Taken before mutex_.
+  std::mutex refresh_mutex_;
+  std::condition_variable wanted_changed_, ended_changed_;
+  int64_t wanted_ = 0, begun_ = 0, ended_ = 0;  // how many times it was asked
+  bool ends_ = false;
+  std::thread refresher_;
 };
 
 }  // namespace ridge::platform

@@ -1,5 +1,6 @@
 #include "platform/database/database.h"
 
+#include <signal.h>
 #include <soci/soci.h>
 #include <sys/stat.h>
 
@@ -198,6 +199,28 @@ TEST_P(DatabaseOnBoth, ConnectsAgainAfterTheServerEndedItsConnections) {
   int64_t ended = 0;
   *raw_session() << others, soci::into(ended);
   EXPECT_GE(ended, 1);
+  EXPECT_EQ(count(database, "projects"), 0);
+}
+
+TEST_P(DatabaseOnBoth, EndsAStatementThatTakesTooLong) {
+  if (is_sqlite()) GTEST_SKIP() << "a file has no server";
+  Database database(location(), {.most = std::chrono::milliseconds(100)});
+  EXPECT_ERROR(database.read([](soci::session& session) { session << "SELECT pg_sleep(3600)"; }),
+               unavailable, "timeout");
+  EXPECT_EQ(count(database, "projects"), 0);
+}
+
+TEST_P(DatabaseOnBoth, LeavesAServerThatSaysNothing) {
+  if (is_sqlite()) GTEST_SKIP() << "a file has no server";
+  Database database(location(), {.connections = 1, .most = std::chrono::milliseconds(100)});
+  const int backend = database.read([](soci::session& session) {
+    int pid = 0;
+    session << "SELECT pg_backend_pid()", soci::into(pid);
+    return pid;
+  });
+  ASSERT_EQ(kill(backend, SIGSTOP), 0);
+  EXPECT_ERROR(count(database, "projects"), unavailable, "does not answer");
+  EXPECT_EQ(kill(backend, SIGCONT), 0);
   EXPECT_EQ(count(database, "projects"), 0);
 }
 

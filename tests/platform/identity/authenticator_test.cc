@@ -115,6 +115,53 @@ TEST_P(AuthenticatorTest, LivesForAWhileWithoutTheDatabase) {
   EXPECT_TRUE(check(stranger));
 }
 
+TEST_P(AuthenticatorTest, MadeUpKeysDisplaceNoOthers) {
+  AuthenticatorOptions options{.most_cached = 1, .most_strangers_cached = 2};
+  Authenticator authenticator(*identity_, clock_, options, [this] { return now_ms_; });
+  const std::string key = create({.name = "k"});
+  EXPECT_FALSE(authenticator.knows(key));
+  EXPECT_TRUE(authenticator.authenticate(key, "127.0.0.1"));
+  for (int i = 0; i < 5; ++i) {
+    const std::string unknown = ApiKeyText::generate().text();
+    EXPECT_ERROR(authenticator.authenticate(unknown, "127.0.0.1"), unauthenticated, "unknown");
+    EXPECT_FALSE(authenticator.knows(unknown));
+  }
+  EXPECT_TRUE(authenticator.knows(key));
+  EXPECT_TRUE(authenticator.authenticate_from_cache(key, "127.0.0.1"));
+}
+
+TEST_P(AuthenticatorTest, KnownKeysWaitForNoDatabaseThatHangs) {
+  if (is_sqlite()) GTEST_SKIP() << "whoever reads a file is not held up";
+  const std::string key = create({.name = "k"}), stranger = create({.name = "s"});
+  Database database(location(), {.wait = std::chrono::hours(1)});
+  Identity identity(database);
+  AuthenticatorOptions options{.most_wait = milliseconds(10)};
+  Authenticator authenticator(identity, clock_, options, [this] { return now_ms_; });
+  EXPECT_TRUE(authenticator.authenticate(key, "127.0.0.1"));
+  const auto other = raw_session();
+  *other << "BEGIN";
+  *other << "LOCK TABLE identity_revision IN ACCESS EXCLUSIVE MODE";
+  clock_.advance(options.revocation_delay);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_TRUE(authenticator.authenticate(key, "127.0.0.1"));
+    EXPECT_TRUE(authenticator.authenticate_from_cache(key, "127.0.0.1"));
+    EXPECT_ERROR(authenticator.authenticate(stranger, "127.0.0.1"), unavailable, "be checked");
+    clock_.advance(options.revocation_delay);
+  }
+  *other << "ROLLBACK";
+  bool is_back = false;
+  for (int i = 0; i < 6000 && !is_back; ++i) {
+    try {
+      is_back = authenticator.authenticate(stranger, "127.0.0.1") != nullptr;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::unavailable);
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    clock_.advance(milliseconds(1));
+  }
+  EXPECT_TRUE(is_back);
+}
+
 TEST_P(AuthenticatorTest, LosesNoRevocationAmongManyThreads) {
   AuthenticatorOptions options{.revocation_delay = milliseconds(0)};  // asks each time
   Authenticator authenticator(*identity_, clock_, options, [this] { return now_ms_; });
