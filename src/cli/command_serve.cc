@@ -189,10 +189,17 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
 // What knows who asks, and counts what is used.
 struct KeyCheck {
   KeyCheck(Context& context, const DatabaseChoice& choice, const Clock& clock)
-      : access(context, choice),
+      : access(context, choice, {.most = std::chrono::seconds(15)}),
         authenticator(access.identity, clock),
         slot(context.store().root() / "metering"),
-        meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}) {}
+        meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}) {
+    for (const auto& dead :
+         platform::ServerSlot::left_behind(context.store().root() / "metering")) {
+      // Its beginning ends what was left, and there is nothing else to do.
+      platform::Meter(platform::Ledger(access.database, dead.server_id()),
+                      {.spool = dead.spool_path()});
+    }
+  }
 
   IdentityAccess access;
   platform::Authenticator authenticator;

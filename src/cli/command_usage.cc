@@ -102,8 +102,8 @@ std::string csv_field(const Json& value) {
 void print_csv(Context& context, const std::vector<platform::UsageRow>& rows,
                const std::vector<UsageBy>& by) {
   std::string line;
-  for (const auto& [name, value] : json_of({}, by).items())
-    line += (line.empty() ? "" : ",") + name;
+  const Json titles = json_of({}, by);
+  for (const auto& [name, value] : titles.items()) line += (line.empty() ? "" : ",") + name;
   context.print(line);
   for (const platform::UsageRow& row : rows) {
     line.clear();

@@ -109,7 +109,7 @@ inline bool is_answer(FinishReason reason) {
 }
 
 struct Usage {
-  int prompt_tokens = 0;
+  int prompt_tokens = 0;  // none where it ended before it was begun
   int cached_tokens = 0;  // of the prompt, found in the prefix cache
   int completion_tokens = 0;
   int reasoning_tokens = 0;  // of the completion

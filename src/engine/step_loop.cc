@@ -267,7 +267,9 @@ void StepLoop::settle(ActiveRequest& request, std::optional<Error> error) {
   finish.error = std::move(error);
   const Clock::TimePoint now = clock_.now();
   Usage& usage = finish.usage;
-  usage.prompt_tokens = static_cast<int>(request.request.prompt_tokens.size());
+  if (request.first_scheduled) {
+    usage.prompt_tokens = static_cast<int>(request.request.prompt_tokens.size());
+  }
   usage.cached_tokens =
       std::max(0, request.choices.empty() ? 0 : request.choices.front()->sequence.cached_tokens);
   for (const auto& choice : request.choices) {

@@ -34,6 +34,13 @@ std::string hello_text(const std::vector<api::ServedModel>& models, const std::s
       asks_for_keys ? "  -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "");
 }
 
+// What pages of other origins may read of an answer.
+std::string exposed_headers(const HeaderFields& rate_headers) {
+  std::string names = "x-request-id, request-id, traceparent, retry-after, retry-after-ms";
+  for (const auto& [name, value] : rate_headers) names += fmt::format(", {}", name);
+  return names;
+}
+
 }  // namespace
 
 asio::awaitable<void> Connection::answer(std::string body) {
@@ -168,7 +175,7 @@ ResponseHead Connection::head_of(int status) const {
   if (service_.access.is_cors_origin(exchange_.origin)) {
     head.headers.emplace_back("Access-Control-Allow-Origin", exchange_.origin);
     head.headers.emplace_back("Access-Control-Expose-Headers",
-                              "x-request-id, request-id, traceparent, retry-after, retry-after-ms");
+                              exposed_headers(exchange_.rate_headers));
   }
   return head;
 }

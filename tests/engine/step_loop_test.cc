@@ -184,6 +184,7 @@ TEST(StepLoop, CancelFreesBlocksAtOnceAndEndsOnce) {
   EXPECT_EQ(r.reasons[0], FinishReason::cancelled);
   EXPECT_FALSE(r.finish->error);
   EXPECT_EQ(r.finish->usage.completion_tokens, 2);
+  EXPECT_EQ(r.finish->usage.prompt_tokens, 10);
   f.run_all();
   EXPECT_EQ(other.reasons[0], FinishReason::length);
 }
@@ -196,6 +197,7 @@ TEST(StepLoop, CancelEndsWhatWasNeverScheduled) {
   f.loop.cancel(RequestId{1});
   ASSERT_TRUE(r.finish);
   EXPECT_EQ(r.finish->reasons, std::vector<FinishReason>(4, FinishReason::cancelled));
+  EXPECT_EQ(r.finish->usage.prompt_tokens, 0);
   EXPECT_FALSE(f.loop.has_work());
 }
 

@@ -43,7 +43,8 @@ Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
       "CAST(COALESCE(SUM(CASE WHEN day = :day THEN tokens ELSE 0 END), 0) AS BIGINT), "
       "CAST(COALESCE(SUM(CASE WHEN month = :month THEN tokens ELSE 0 END), 0) AS BIGINT), "
       "CAST(COALESCE(SUM(CASE WHEN month = :month THEN micros ELSE 0 END), 0) AS BIGINT) "
-      "FROM reservations WHERE {} = :subject AND (model = :model OR '' = :model)",
+      "FROM reservations WHERE {} = :subject AND (model = :model OR '' = :model) AND "
+      "is_abandoned = 0",
       column);
   Open open;
   session << query, soci::use(asked.day, "day"), soci::use(asked.month, "month"),
@@ -117,6 +118,13 @@ Refusal refuse_spent(const Limit& limit, const Asked& asked, int64_t left) {
                       is_day ? "day" : "month")};
 }
 
+// Waiting would not help, so that it is no 429.
+Refusal refuse_any(const Limit& limit, const Asked& asked) {
+  return {Refusal::Kind::spent,
+          fmt::format("the limit {} of {} allows no request at all",
+                      whose(limit, asked.reservation), amount(limit.kind, limit.most))};
+}
+
 Refusal refuse_for_now(const Limit& limit, const Asked& asked, int64_t retry_after_ms) {
   return {Refusal::Kind::rate,
           fmt::format("the limit {} of {} is reached; try again in {:.1f} s",
@@ -132,10 +140,7 @@ int64_t units_of(const Limit& limit, const Asked& asked) {
 std::optional<Refusal> check_rate(soci::session& session, const Limit& limit, const Asked& asked) {
   const int64_t units = units_of(limit, asked);
   if (units == 0) return std::nullopt;
-  if (units > limit.most) {
-    if (limit.kind == LimitKind::tokens_per_minute) return refuse_for_good(limit, asked);
-    return refuse_for_now(limit, asked, rate_window_us / 1000);  // none at all
-  }
+  if (units > limit.most) return refuse_for_good(limit, asked);
   const int64_t full_at = full_at_us(session, limit, asked.now_us);
   const int64_t wait_us = full_at + rate_cost_us(units, limit.most) - asked.now_us - rate_window_us;
   if (wait_us <= 0) return std::nullopt;
@@ -162,6 +167,13 @@ std::optional<Refusal> check_allowance(soci::session& session, const Limit& limi
   return refuse_spent(limit, asked, left);
 }
 
+std::optional<Refusal> check(soci::session& session, const Limit& limit, const Asked& asked) {
+  // What costs nothing is within a budget of nothing.
+  if (limit.most == 0 && limit.kind != LimitKind::micros_per_month) return refuse_any(limit, asked);
+  return is_rate(limit.kind) ? check_rate(session, limit, asked)
+                             : check_allowance(session, limit, asked);
+}
+
 // The one that says most about what helps.
 bool is_worse(const Refusal& a, const Refusal& b) {
   if (a.kind != b.kind) return a.kind > b.kind;
@@ -185,9 +197,10 @@ void insert(soci::session& session, const Asked& asked, const std::string& serve
       << "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
          "model, "
          "endpoint, admitted_at_ms, day, month, tokens, micros, prompt_micros, cached_micros, "
-         "completion_micros, used_prompt_tokens, used_completion_tokens) VALUES (:id, :server, "
+         "completion_micros, used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES "
+         "(:id, :server, "
          ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
-         ":micros, :prompt, :cached, :completion, 0, 0)",
+         ":micros, :prompt, :cached, :completion, 0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.request_id), soci::use(reservation.model),
@@ -214,8 +227,7 @@ Admission admit(soci::session& session, const Reservation& reservation, const st
                 reservation.model);
   Admission admission;
   for (const Limit& limit : limits) {
-    auto refusal = is_rate(limit.kind) ? check_rate(session, limit, asked)
-                                       : check_allowance(session, limit, asked);
+    auto refusal = check(session, limit, asked);
     if (refusal && (!admission.refusal || is_worse(*refusal, *admission.refusal))) {
       admission.refusal = std::move(refusal);
     }

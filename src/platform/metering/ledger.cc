@@ -7,24 +7,24 @@
 namespace ridge::platform {
 namespace {
 
-// A server that says nothing for so long is dead. Long against Meter's renewals, so that one that
-// was stopped for a while still settles itself.
-constexpr int64_t lease_ms = 90'000;
+// Abandoned requests are forgotten then, whose servers have not come back.
+constexpr int64_t abandoned_for_ms = int64_t{30} * 24 * 3600 * 1000;
+
+using Settle = void (&)(soci::session&, const Settlement&, metering::Sums&, int64_t now_us);
 
 // Ends the requests of a server as failed, with what they are known to have used.
-int settle_all_of(soci::session& session, const std::string& server, int64_t now_us) {
+int end_all_of(soci::session& session, const std::string& server, int64_t now_us, Settle settle) {
   std::vector<Settlement> left;
   Settlement row{.finish_reason = "failed"};
-  int64_t admitted_at_ms = 0;
   soci::statement select =
-      (session.prepare << "SELECT id, used_prompt_tokens, used_completion_tokens, admitted_at_ms "
-                          "FROM reservations WHERE server = :server",
+      (session.prepare << "SELECT id, used_prompt_tokens, used_completion_tokens FROM reservations "
+                          "WHERE server = :server",
        soci::use(server), soci::into(row.id), soci::into(row.prompt_tokens),
-       soci::into(row.completion_tokens), soci::into(admitted_at_ms));
+       soci::into(row.completion_tokens));
   select.execute();
   while (select.fetch()) left.push_back(row);
   metering::Sums sums;
-  for (const Settlement& settlement : left) metering::settle(session, settlement, sums, now_us);
+  for (const Settlement& settlement : left) settle(session, settlement, sums, now_us);
   sums.write(session);
   return static_cast<int>(left.size());
 }
@@ -56,7 +56,7 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
 
 void Ledger::renew(std::span<const Progress> progress) {
   database_.write([&](soci::session& session) {
-    const int64_t ends_at_ms = now_us_(session) / 1000 + lease_ms;
+    const int64_t ends_at_ms = now_us_(session) / 1000 + lease.count();
     session << "INSERT INTO meter_servers (id, lease_ends_at_ms) VALUES (:id, :ends) ON CONFLICT "
                "(id) DO UPDATE SET lease_ends_at_ms = excluded.lease_ends_at_ms",
         soci::use(server_), soci::use(ends_at_ms);
@@ -69,8 +69,9 @@ void Ledger::renew(std::span<const Progress> progress) {
 }
 
 int Ledger::settle_own() {
-  return database_.write(
-      [&](soci::session& session) { return settle_all_of(session, server_, now_us_(session)); });
+  return database_.write([&](soci::session& session) {
+    return end_all_of(session, server_, now_us_(session), metering::settle);
+  });
 }
 
 int Ledger::settle_abandoned() {
@@ -85,9 +86,12 @@ int Ledger::settle_abandoned() {
     while (select.fetch()) dead.push_back(id);
     int settled = 0;
     for (const std::string& server : dead) {
-      settled += settle_all_of(session, server, now_us);
+      settled += end_all_of(session, server, now_us, metering::abandon);
       session << "DELETE FROM meter_servers WHERE id = :id", soci::use(server);
     }
+    const int64_t oldest_ms = now_ms - abandoned_for_ms;
+    session << "DELETE FROM reservations WHERE is_abandoned = 1 AND admitted_at_ms < :oldest",
+        soci::use(oldest_ms);
     return settled;
   });
 }

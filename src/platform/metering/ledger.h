@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -75,6 +76,10 @@ class Ledger {
   // Of the database that `session` is of; tests pass one of their own.
   using NowUs = std::function<int64_t(soci::session& session)>;
 
+  // A server that says nothing for so long is dead. Long against Meter's renewals, so that one that
+  // was stopped for a while still settles itself.
+  static constexpr std::chrono::milliseconds lease{90'000};
+
   // `server` names this one among those of the database, also after it was started again.
   Ledger(Database& database, std::string server, NowUs now_us = {});
 
@@ -89,7 +94,9 @@ class Ledger {
   // Ends what an earlier run of this server left behind, as failed with what it is known to have
   // used. Returns how many these were.
   int settle_own();
-  // The same of servers that no longer live.
+  // The same of servers whose lease has run out. Only for a server that has had the database for as
+  // long as a lease: after a time without it everybody's has, and each has to settle itself first.
+  // What such a server settles after all replaces what was recorded for it.
   int settle_abandoned();
 
  private:

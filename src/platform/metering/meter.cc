@@ -9,6 +9,8 @@
 namespace ridge::platform {
 namespace {
 
+using Time = std::chrono::steady_clock;
+
 constexpr int64_t away_retry_ms = 1'000;
 
 }  // namespace
@@ -17,11 +19,13 @@ Meter::Meter(Ledger ledger, const MeterOptions& options)
     : ledger_(std::move(ledger)),
       options_(options),
       spool_(options.spool, options.most_spool_bytes) {
-  if (!spool_.empty()) replay();  // before the rest is taken for failed
+  has_database_since_ = Time::now();
+  replay();  // before the rest is taken for failed
   if (const int left = ledger_.settle_own(); left > 0) {
     log::warning("{} requests of an earlier run had not ended; they are settled as failed", left);
   }
-  renew();
+  ledger_.renew({});
+  renew_at_ = Time::now() + options_.renews_after;
   thread_ = std::thread([this] { run(); });
 }
 
@@ -64,23 +68,16 @@ void Meter::wait_idle() {
 void Meter::run() {
   std::unique_lock lock(mutex_);
   while (true) {
-    const TimePoint wake_at = spool_.empty() ? renew_at_ : std::min(renew_at_, retry_at_);
+    const TimePoint wake_at = is_away_ ? retry_at_ : renew_at_;
     changed_.wait_until(lock, wake_at, [this] { return ends_ || !waiting_.empty(); });
     if (waiting_.empty() && ends_) return;
     Batch batch = std::exchange(waiting_, {});
     is_working_ = true;
     lock.unlock();
-    const TimePoint now = std::chrono::steady_clock::now();
-    if (!batch.empty()) commit(batch);
-    if (!spool_.empty() && now >= retry_at_) {
-      try {
-        replay();
-      } catch (const Error& error) {
-        retry_at_ = now + options_.retries_after;
-        log::warning("usage still waits for the database: {}", error.message());
-      }
-    }
-    if (now >= renew_at_) renew();
+    if (!batch.empty()) is_away_ ? keep_for_later(batch) : commit(batch);
+    const TimePoint now = Time::now();
+    if (is_away_ && now >= retry_at_) come_back();
+    if (!is_away_ && now >= renew_at_) renew();
     lock.lock();
     is_working_ = false;
     changed_.notify_all();
@@ -94,12 +91,14 @@ void Meter::commit(Batch& batch) {
   for (const Asked& asked : batch.asked) reservations.push_back(asked.reservation);
   std::vector<Admission> admissions;
   try {
-    if (std::chrono::steady_clock::now() < retry_at_) {
-      throw Error(ErrorCode::unavailable, "the database was away a moment ago");
-    }
     admissions = ledger_.commit(settlements, reservations);
   } catch (const Error& failure) {
-    keep_for_later(batch, failure);
+    lose_database(failure);
+    // It may have taken them all the same, where it failed on its way back.
+    for (const Asked& asked : batch.asked) {
+      unsaved_.push_back({.id = asked.reservation.id, .is_void = true});
+    }
+    keep_for_later(batch);
     return;
   }
   for (std::size_t i = 0; i < batch.asked.size(); ++i) {
@@ -110,13 +109,7 @@ void Meter::commit(Batch& batch) {
   }
 }
 
-void Meter::keep_for_later(Batch& batch, const Error& failure) {
-  const TimePoint now = std::chrono::steady_clock::now();
-  if (now >= retry_at_) {
-    log::error("usage cannot be written, and is kept in {}: {}", options_.spool.string(),
-               failure.message());
-    retry_at_ = now + options_.retries_after;
-  }
+void Meter::keep_for_later(Batch& batch) {
   for (const Ended& ended : batch.ended) {
     std::optional<Error> lost;
     try {
@@ -124,16 +117,12 @@ void Meter::keep_for_later(Batch& batch, const Error& failure) {
     } catch (const Error& error) {
       log::error("usage of request {} cannot be kept: {}", ended.settlement.id, error.message());
       lost.emplace(ErrorCode::unavailable, "the usage of this request could not be recorded");
+      unsaved_.push_back(ended.settlement);
+      if (!ended.settlement.is_void) unsaved_.back().finish_reason = "failed";
     }
     if (ended.done) ended.done(lost);
   }
   for (Asked& asked : batch.asked) {
-    try {
-      // The database may have taken it all the same, where it failed on its way back.
-      spool_.append({.id = asked.reservation.id, .is_void = true});
-    } catch (const Error& error) {
-      log::error("{}", error.message());
-    }
     asked.done({.refusal = Refusal{Refusal::Kind::unavailable,
                                    "usage cannot be recorded at the moment; try again soon",
                                    away_retry_ms}});
@@ -141,10 +130,35 @@ void Meter::keep_for_later(Batch& batch, const Error& failure) {
 }
 
 void Meter::replay() {
-  const std::vector<Settlement> settlements = spool_.read();
+  std::vector<Settlement> settlements = spool_.read();
+  const std::size_t spooled = settlements.size();
+  settlements.insert(settlements.end(), unsaved_.begin(), unsaved_.end());
   ledger_.commit(settlements, {});
+  unsaved_.clear();
+  if (spool_.empty()) return;
   spool_.clear();
-  log::info("{} settlements that had waited for the database are in it now", settlements.size());
+  log::info("{} settlements that had waited for the database are in it now", spooled);
+}
+
+void Meter::lose_database(const Error& failure) {
+  log::error("usage cannot be written, and is kept in {}: {}", options_.spool.string(),
+             failure.message());
+  is_away_ = true;
+  retry_at_ = Time::now() + options_.retries_after;
+}
+
+void Meter::come_back() {
+  const TimePoint start = Time::now();
+  try {
+    replay();  // which also asks where there is nothing to replay
+    is_away_ = false;
+    has_database_since_ = Time::now();
+  } catch (const Error& error) {
+    log::warning("usage still waits for the database: {}", error.message());
+    // What ends meanwhile waits while this asks: no longer than there is time for it.
+    const TimePoint now = Time::now();
+    retry_at_ = now + std::max<Time::duration>(options_.retries_after, now - start);
+  }
 }
 
 void Meter::renew() {
@@ -154,16 +168,20 @@ void Meter::renew() {
     changed = std::exchange(progress_, {});
   }
   std::vector<Progress> progress;
-  for (auto& [id, each] : changed) progress.push_back(std::move(each));
+  for (const auto& [id, each] : changed) progress.push_back(each);
   try {
     ledger_.renew(progress);
-    if (const int left = ledger_.settle_abandoned(); left > 0) {
-      log::warning("{} requests of servers that are gone are settled as failed", left);
+    if (Time::now() - has_database_since_ >= options_.settles_others_after) {
+      if (const int left = ledger_.settle_abandoned(); left > 0) {
+        log::warning("{} requests of servers that are gone are settled as failed", left);
+      }
     }
   } catch (const Error& error) {
-    log::warning("this server's lease could not be renewed: {}", error.message());
+    lose_database(error);
+    const std::lock_guard lock(mutex_);
+    progress_.merge(changed);  // what is newer stays
   }
-  renew_at_ = std::chrono::steady_clock::now() + options_.renews_after;
+  renew_at_ = Time::now() + options_.renews_after;
 }
 
 }  // namespace ridge::platform

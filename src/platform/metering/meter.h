@@ -22,6 +22,7 @@ struct MeterOptions {
   std::size_t most_spool_bytes = 16u << 20;        // some 60,000 of them
   std::chrono::milliseconds renews_after{5'000};   // Ledger::renew
   std::chrono::milliseconds retries_after{1'000};  // while the database is away
+  std::chrono::milliseconds settles_others_after{Ledger::lease};  // of having the database
 };
 
 // The ledger of one server, for its many requests: one thread commits all that wait together, with
@@ -70,8 +71,10 @@ class Meter {
 
   void run();
   void commit(Batch& batch);
-  void keep_for_later(Batch& batch, const Error& failure);
+  void keep_for_later(Batch& batch);
   void replay();
+  void come_back();
+  void lose_database(const Error& failure);
   void renew();
 
   Ledger ledger_;
@@ -79,7 +82,12 @@ class Meter {
 
   // The thread's own.
   Spool spool_;
-  TimePoint renew_at_{}, retry_at_{};
+  // What neither took, and what the database may have taken although it failed. A crash makes
+  // failures of it at the next start. As nothing begins without the database, no more than the
+  // requests that were open when it went.
+  std::vector<Settlement> unsaved_;
+  bool is_away_ = false;  // the database: nothing waits for it, but one that tries
+  TimePoint renew_at_{}, retry_at_{}, has_database_since_{};
 
   std::mutex mutex_;
   std::condition_variable changed_;

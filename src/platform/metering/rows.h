@@ -39,17 +39,19 @@ Admission admit(soci::session& session, const Reservation& reservation, const st
 // Adds up what settlements of one transaction used, so that each sum is written once.
 class Sums {
  public:
-  void add(const std::string& subject, const std::string& model, const std::string& period,
-           int64_t tokens, int64_t micros);
-  void write(soci::session& session) const;
-
- private:
   struct Used {
     int64_t requests = 0, tokens = 0, micros = 0;
   };
+  void add(const std::string& subject, const std::string& model, const std::string& period,
+           const Used& used);
+  void write(soci::session& session) const;
+
+ private:
   std::map<std::tuple<std::string, std::string, std::string>, Used> used_;
 };
 
 void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
+// The same on behalf of a server that may still be alive, and then knows better.
+void abandon(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
 
 }  // namespace ridge::platform::metering

@@ -36,26 +36,51 @@ std::string id_in(int file, const std::filesystem::path& path) {
   return id;
 }
 
+std::filesystem::path file_of(const std::filesystem::path& folder, int place,
+                              std::string_view kind) {
+  return folder / fmt::format("server-{}.{}", place, kind);
+}
+
 }  // namespace
+
+ServerSlot::ServerSlot(FileDescriptor lock, const std::filesystem::path& folder, int place)
+    : lock_(std::move(lock)),
+      server_id_(id_in(lock_.get(), file_of(folder, place, "id"))),
+      spool_path_(file_of(folder, place, "spool")) {}
+
+std::optional<ServerSlot> ServerSlot::take(const std::filesystem::path& folder, int place,
+                                           bool makes_it) {
+  const auto path = file_of(folder, place, "id");
+  const int flags = O_RDWR | O_CLOEXEC | (makes_it ? O_CREAT : 0);
+  FileDescriptor file(::open(path.c_str(), flags, 0600));
+  if (!file && !makes_it && errno == ENOENT) return std::nullopt;
+  if (!file) fail(path);
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
+    return ServerSlot(std::move(file), folder, place);
+  }
+  if (errno != EWOULDBLOCK) fail(path);
+  return std::nullopt;
+}
 
 ServerSlot::ServerSlot(const std::filesystem::path& folder) {
   std::error_code failure;
   std::filesystem::create_directories(folder, failure);
   for (int place = 0; place < most_servers; ++place) {
-    const auto path = folder / fmt::format("server-{}.id", place);
-    FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!file) fail(path);
-    if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-      if (errno == EWOULDBLOCK) continue;
-      fail(path);
+    if (auto taken = take(folder, place, /*makes_it=*/true)) {
+      *this = std::move(*taken);
+      return;
     }
-    server_id_ = id_in(file.get(), path);
-    spool_path_ = folder / fmt::format("server-{}.spool", place);
-    lock_ = std::move(file);
-    return;
   }
   throw Error(ErrorCode::unavailable, fmt::format("{} has places for {} servers, and all are taken",
                                                   folder.string(), most_servers));
+}
+
+std::vector<ServerSlot> ServerSlot::left_behind(const std::filesystem::path& folder) {
+  std::vector<ServerSlot> left;
+  for (int place = 0; place < most_servers; ++place) {
+    if (auto taken = take(folder, place, /*makes_it=*/false)) left.push_back(std::move(*taken));
+  }
+  return left;
 }
 
 }  // namespace ridge::platform

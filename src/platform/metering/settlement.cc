@@ -11,24 +11,22 @@ namespace {
 
 struct Reserved {
   std::string organisation, project, key, request, model, endpoint, day, month;
-  int64_t admitted_at_ms = 0, tokens = 0;
+  int64_t admitted_at_ms = 0, tokens = 0, is_abandoned = 0;
   Price price;
 };
 
-std::optional<Reserved> take(soci::session& session, const std::string& id) {
+std::optional<Reserved> find(soci::session& session, const std::string& id) {
   Reserved reserved;
   session << "SELECT organisation_id, project_id, key_id, request_id, model, endpoint, day, month, "
-             "admitted_at_ms, tokens, prompt_micros, cached_micros, completion_micros FROM "
-             "reservations WHERE id = :id",
+             "admitted_at_ms, tokens, is_abandoned, prompt_micros, cached_micros, "
+             "completion_micros FROM reservations WHERE id = :id",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
       soci::into(reserved.endpoint), soci::into(reserved.day), soci::into(reserved.month),
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
-      soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
-      soci::into(reserved.price.completion_micros);
-  if (!session.got_data()) return std::nullopt;
-  session << "DELETE FROM reservations WHERE id = :id", soci::use(id);
-  return reserved;
+      soci::into(reserved.is_abandoned), soci::into(reserved.price.prompt_micros),
+      soci::into(reserved.price.cached_micros), soci::into(reserved.price.completion_micros);
+  return session.got_data() ? std::optional(std::move(reserved)) : std::nullopt;
 }
 
 // Gives back what was reserved of a minute's limits and not used.
@@ -46,6 +44,17 @@ void give_back(soci::session& session, const Reserved& reserved, int64_t used_to
     const int64_t full_at = full_at_us(session, limit, now_us);
     set_full_at_us(session, limit, std::max(now_us, full_at - back_us));
   }
+}
+
+// What the record has that was made when the request was abandoned, without which it is as new.
+// Takes it away; null where the operator has done so.
+std::optional<Sums::Used> take_record(soci::session& session, const std::string& id) {
+  Sums::Used used{.requests = 1};
+  session << "SELECT prompt_tokens + completion_tokens, micros FROM usage_records WHERE id = :id",
+      soci::use(id), soci::into(used.tokens), soci::into(used.micros);
+  if (!session.got_data()) return std::nullopt;
+  session << "DELETE FROM usage_records WHERE id = :id", soci::use(id);
+  return used;
 }
 
 void insert(soci::session& session, const Settlement& settlement, const Reserved& reserved,
@@ -66,14 +75,32 @@ void insert(soci::session& session, const Settlement& settlement, const Reserved
       soci::use(settlement.finish_reason), soci::use(micros);
 }
 
+// Counts what was used beyond what the sums have of it.
+void record(soci::session& session, const Settlement& settlement, const Reserved& reserved,
+            const Sums::Used& before, Sums& sums, int64_t now_us) {
+  const int64_t tokens = settlement.prompt_tokens + settlement.completion_tokens;
+  give_back(session, reserved, settlement.is_void ? 0 : tokens, settlement.is_void, now_us);
+  if (settlement.is_void) return;
+  const int64_t micros = cost_micros(reserved.price, settlement.prompt_tokens,
+                                     settlement.cached_tokens, settlement.completion_tokens);
+  insert(session, settlement, reserved, micros);
+  const Sums::Used more{1 - before.requests, tokens - before.tokens, micros - before.micros};
+  for (const std::string& subject : {reserved.organisation, reserved.project, reserved.key}) {
+    for (const std::string& model : {std::string(), reserved.model}) {
+      sums.add(subject, model, reserved.day, more);
+      sums.add(subject, model, reserved.month, more);
+    }
+  }
+}
+
 }  // namespace
 
 void Sums::add(const std::string& subject, const std::string& model, const std::string& period,
-               int64_t tokens, int64_t micros) {
+               const Used& more) {
   Used& used = used_[{subject, model, period}];
-  ++used.requests;
-  used.tokens += tokens;
-  used.micros += micros;
+  used.requests += more.requests;
+  used.tokens += more.tokens;
+  used.micros += more.micros;
 }
 
 void Sums::write(soci::session& session) const {
@@ -97,20 +124,23 @@ void Sums::write(soci::session& session) const {
 }
 
 void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
-  const std::optional<Reserved> reserved = take(session, settlement.id);
+  const std::optional<Reserved> reserved = find(session, settlement.id);
   if (!reserved) return;
-  const int64_t tokens = settlement.prompt_tokens + settlement.completion_tokens;
-  give_back(session, *reserved, settlement.is_void ? 0 : tokens, settlement.is_void, now_us);
-  if (settlement.is_void) return;
-  const int64_t micros = cost_micros(reserved->price, settlement.prompt_tokens,
-                                     settlement.cached_tokens, settlement.completion_tokens);
-  insert(session, settlement, *reserved, micros);
-  for (const std::string& subject : {reserved->organisation, reserved->project, reserved->key}) {
-    for (const std::string& model : {std::string(), reserved->model}) {
-      sums.add(subject, model, reserved->day, tokens, micros);
-      sums.add(subject, model, reserved->month, tokens, micros);
-    }
+  session << "DELETE FROM reservations WHERE id = :id", soci::use(settlement.id);
+  if (!reserved->is_abandoned) {
+    record(session, settlement, *reserved, {}, sums, now_us);
+  } else if (!settlement.is_void) {
+    const auto before = take_record(session, settlement.id);
+    if (before) record(session, settlement, *reserved, *before, sums, now_us);
   }
+}
+
+void abandon(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
+  const std::optional<Reserved> reserved = find(session, settlement.id);
+  if (!reserved || reserved->is_abandoned) return;
+  session << "UPDATE reservations SET is_abandoned = 1, tokens = 0, micros = 0 WHERE id = :id",
+      soci::use(settlement.id);
+  record(session, settlement, *reserved, {}, sums, now_us);
 }
 
 }  // namespace ridge::platform::metering

@@ -203,6 +203,19 @@ TEST_P(LedgerTest, WhatCouldNeverPassIsToldFromWhatHasToWait) {
   EXPECT_FALSE(ask("b", 50, 50).refusal);
 }
 
+TEST_P(LedgerTest, ALimitOfNothingIsNoRateToWaitFor) {
+  for (const LimitKind each : limit_kinds) {
+    limit(each, 0);
+    const Admission admission = ask("a", 1, 1);
+    if (each == LimitKind::micros_per_month) {
+      EXPECT_FALSE(admission.refusal);  // there is no price
+    } else {
+      EXPECT_EQ(kind(admission), Kind::spent) << name(each);
+    }
+    limit(each, std::nullopt);
+  }
+}
+
 TEST_P(LedgerTest, RequestsAtOnceAreThoseThatHaveNotEnded) {
   limit(LimitKind::concurrent_requests, 2);
   ask("a", 1, 1);
@@ -303,8 +316,41 @@ TEST_P(LedgerTest, AServerThatSaysNothingForLongIsSettledByAnother) {
   EXPECT_EQ(other->settle_abandoned(), 0);
   now_us_ += 20 * second_us;
   EXPECT_EQ(other->settle_abandoned(), 1);
-  end(used("a", 10, 1));  // too late
+  EXPECT_EQ(other->settle_abandoned(), 0);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'failed'"), 1);
+}
+
+TEST_P(LedgerTest, AServerThatWasTakenForDeadCorrectsWhatWasRecordedForIt) {
+  limit(LimitKind::concurrent_requests, 1);
+  limit(LimitKind::tokens_per_day, 1000);
+  limits_->set_price("m", Price{1'000'000, 1'000'000, 2'000'000}, "test");
+  ask("a", 10, 990);
+  const Progress progress{"a", 10, 3};
+  ledger_->renew(std::span(&progress, 1));
+  const auto other = make("server-2");
+  now_us_ += 100 * second_us;
+  EXPECT_EQ(other->settle_abandoned(), 1);
+  EXPECT_EQ(number("SELECT micros FROM usage_records"), 10 + 2 * 3);
+  EXPECT_FALSE(ask("b", 10, 977).refusal);  // it holds nothing any more
+  end({.id = "b", .is_void = true});
+  end(used("a", 10, 40));
+  end(used("a", 10, 40));
   EXPECT_EQ(records(), 1);
+  EXPECT_EQ(number("SELECT micros FROM usage_records WHERE finish_reason = 'stop'"), 10 + 2 * 40);
+  EXPECT_EQ(number("SELECT SUM(requests * 100000 + tokens * 1000 + micros) FROM usage_sums WHERE "
+                   "subject = 'org' AND model = '' AND LENGTH(period) = 7"),
+            100'000 + 50'000 + 90);
+  EXPECT_EQ(open(), 0);
+  // Another that never comes back is forgotten in the end.
+  ask("c", 10, 1);
+  ledger_->renew({});
+  now_us_ += 100 * second_us;
+  EXPECT_EQ(other->settle_abandoned(), 1);
+  EXPECT_EQ(open(), 1);
+  now_us_ += int64_t{31} * 24 * 3600 * second_us;
+  other->settle_abandoned();
+  EXPECT_EQ(open(), 0);
+  EXPECT_EQ(records(), 2);
 }
 
 // The sums say what the records say, however it came to them.

@@ -25,12 +25,16 @@ class MeterTest : public IdentityFixture {
     meter_ = make();
   }
 
+  MeterOptions options(const std::string& spool = "spool") {
+    return {.spool = folder_ / spool,
+            .most_spool_bytes = 1 << 20,
+            .renews_after = std::chrono::milliseconds(10),
+            .retries_after = std::chrono::milliseconds(10)};
+  }
   std::unique_ptr<Meter> make(std::size_t most_spool_bytes = 1 << 20) {
-    return std::make_unique<Meter>(Ledger(*database_, "server-1"),
-                                   MeterOptions{.spool = folder_ / "spool",
-                                                .most_spool_bytes = most_spool_bytes,
-                                                .renews_after = std::chrono::milliseconds(10),
-                                                .retries_after = std::chrono::milliseconds(10)});
+    MeterOptions wanted = options();
+    wanted.most_spool_bytes = most_spool_bytes;
+    return std::make_unique<Meter>(Ledger(*database_, "server-1"), wanted);
   }
   Admission reserve(const std::string& id) {
     std::promise<Admission> promise;
@@ -152,6 +156,60 @@ TEST_P(MeterTest, WhereNeitherTakesItTheCallerLearnsThat) {
   EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'failed'"), 1);
 }
 
+TEST_P(MeterTest, WhatNeitherTookIsAFailureOnceTheDatabaseIsBack) {
+  meter_.reset();
+  meter_ = make(/*most_spool_bytes=*/10);
+  reserve("a");
+  lose_database();
+  EXPECT_TRUE(settle("a"));
+  find_database();
+  EXPECT_TRUE(comes_true([&] { return records() == 1; }));
+  EXPECT_EQ(number("SELECT completion_tokens FROM usage_records WHERE finish_reason = 'failed'"),
+            5);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM reservations"), 0);
+}
+
+TEST_P(MeterTest, WhoeverAsksWithoutADatabaseFillsNoSpool) {
+  lose_database();
+  for (int i = 0; i < 30; ++i) EXPECT_TRUE(reserve("r" + std::to_string(i)).refusal);
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "spool"), 0);
+}
+
+// After a time without the database each server's lease has run out.
+TEST_P(MeterTest, AServerSettlesOthersOnlyAfterALeaseWithTheDatabase) {
+  reserve("a");
+  lose_database();
+  EXPECT_FALSE(settle("a", 7));
+  meter_.reset();
+  find_database();
+  change("UPDATE meter_servers SET lease_ends_at_ms = 1");
+  MeterOptions wanted = options("spool-2");
+  auto other = std::make_unique<Meter>(Ledger(*database_, "server-2"), wanted);
+  const std::string renewed =
+      "SELECT COUNT(*) FROM meter_servers WHERE id = 'server-2' AND lease_ends_at_ms > ";
+  const auto now_ms = [&] {
+    return database_->read([&](soci::session& s) { return database_->now_us(s) / 1000; });
+  };
+  const auto renews = [&] {
+    const std::string later = renewed + std::to_string(now_ms() + Ledger::lease.count());
+    return comes_true([&] { return number(later) == 1; });
+  };
+  EXPECT_TRUE(renews() && renews());
+  EXPECT_EQ(records(), 0);
+  meter_ = make();  // has its say
+  EXPECT_EQ(number("SELECT completion_tokens FROM usage_records WHERE finish_reason = 'stop'"), 7);
+
+  reserve("b");
+  meter_.reset();
+  change("UPDATE meter_servers SET lease_ends_at_ms = 1 WHERE id = 'server-1'");
+  EXPECT_TRUE(renews() && renews());
+  EXPECT_EQ(records(), 1);
+  other.reset();
+  wanted.settles_others_after = {};
+  other = std::make_unique<Meter>(Ledger(*database_, "server-2"), wanted);
+  EXPECT_TRUE(comes_true([&] { return records() == 2; }));
+}
+
 TEST_P(MeterTest, NotesOfWhatRunsAreKeptForACrash) {
   reserve("a");
   meter_->note({"a", 10, 33});
@@ -205,6 +263,19 @@ TEST(ServerSlotTest, PlacesAreHeldByOneAndKeepTheirName) {
   const std::string id = first->server_id();
   first.reset();
   EXPECT_EQ(ServerSlot(folder / "metering").server_id(), id);
+}
+
+TEST(ServerSlotTest, FindsPlacesThatTheDeadHaveLeft) {
+  const TemporaryFolder folder;
+  const ServerSlot first(folder / "metering");
+  auto second = std::make_unique<ServerSlot>(folder / "metering");
+  const std::string id = second->server_id();
+  EXPECT_TRUE(ServerSlot::left_behind(folder / "metering").empty());
+  second.reset();
+  const std::vector<ServerSlot> left = ServerSlot::left_behind(folder / "metering");
+  ASSERT_EQ(left.size(), 1);
+  EXPECT_EQ(left.front().server_id(), id);
+  EXPECT_NE(ServerSlot(folder / "metering").server_id(), id);  // held while it is looked after
 }
 
 }  // namespace

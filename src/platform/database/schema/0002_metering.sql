@@ -26,7 +26,8 @@ CREATE TABLE meter_servers (
 );
 
 -- Requests that were admitted and have not ended: the most that they may use, and what they are known
--- to have used. The price is that of the admission.
+-- to have used. The price is that of the admission. One that is abandoned has a record already, as its
+-- server was taken for dead, reserves nothing, and waits for what that server may still say of it.
 CREATE TABLE reservations (
   id TEXT PRIMARY KEY,
   server TEXT NOT NULL,
@@ -45,7 +46,8 @@ CREATE TABLE reservations (
   cached_micros BIGINT NOT NULL,
   completion_micros BIGINT NOT NULL,
   used_prompt_tokens BIGINT NOT NULL,
-  used_completion_tokens BIGINT NOT NULL
+  used_completion_tokens BIGINT NOT NULL,
+  is_abandoned BIGINT NOT NULL
 );
 
 CREATE INDEX reservations_by_key ON reservations (key_id);
@@ -53,7 +55,7 @@ CREATE INDEX reservations_by_project ON reservations (project_id);
 CREATE INDEX reservations_by_server ON reservations (server);
 
 -- The ledger: requests that have ended. Rows are only ever added, until they are older than the
--- operator keeps them.
+-- operator keeps them; that of an abandoned request is replaced once, if its server comes back.
 CREATE TABLE usage_records (
   id TEXT PRIMARY KEY,
   at_ms BIGINT NOT NULL,
