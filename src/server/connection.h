@@ -56,7 +56,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     api::TraceContext context;
     std::shared_ptr<api::RequestRecord> record;  // where an engine works on it
     api::ErrorStyle error_style = api::ErrorStyle::openai;
-    // Somebody elsewhere, who has shown no key yet: health tells them how the server is and no more.
+    // Somebody elsewhere, who has shown no key yet: health tells them how the server is and no
+    // more.
     bool is_stranger = false;
     bool is_http_1_0 = false;
     bool keep_alive = false;
@@ -153,6 +154,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> answer_now();
   asio::awaitable<void> answer_requests();
   bool may_see(const api::RequestRecord& record) const;
+  bool may_use(const std::string& model) const;
   void begin_record();
   void drop_record();
   void record_requests(Prepared& prepared);

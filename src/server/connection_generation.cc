@@ -187,7 +187,7 @@ asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine
     if (exchange_.metered) exchange_.metered->begin();
   }
   const RunningRequests::Listing listing(service_.running_requests, exchange_.id, making.id,
-                                         exchange_.group, generation);
+                                         exchange_.group, making.model.name, generation);
   AnswerEnd end;
   if (streams) {
     end = co_await stream_answer(*queue, making);

@@ -37,7 +37,8 @@ std::string_view operation_of(Route route) {
 
 asio::awaitable<void> Connection::answer_now() {
   const std::string& id = exchange_.route.argument;
-  if (!service_.running_requests.end_thinking(id, exchange_.group)) {
+  const auto may_use = [this](const std::string& model) { return this->may_use(model); };
+  if (!service_.running_requests.end_thinking(id, exchange_.group, may_use)) {
     throw Error(ErrorCode::not_found,
                 fmt::format("no request with the id '{}' is running", id.substr(0, 200)));
   }
@@ -68,9 +69,12 @@ asio::awaitable<void> Connection::answer_requests() {
 
 // Of its project's requests, a key for some models only sees those of these.
 bool Connection::may_see(const api::RequestRecord& record) const {
-  if (!exchange_.principal) return true;
   const std::string model = record.model();
-  return model.empty() || exchange_.principal->rights.allows_model(model);
+  return model.empty() || may_use(model);
+}
+
+bool Connection::may_use(const std::string& model) const {
+  return !exchange_.principal || exchange_.principal->rights.allows_model(model);
 }
 
 asio::awaitable<void> Connection::send_metrics() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -16,7 +17,7 @@ class RunningRequests {
   class Listing {
    public:
     Listing(RunningRequests& requests, std::string_view id, std::string_view other_id,
-            std::string group, Generation& generation);
+            std::string group, std::string model, Generation& generation);
     ~Listing();
     Listing(const Listing&) = delete;
     Listing& operator=(const Listing&) = delete;
@@ -26,13 +27,16 @@ class RunningRequests {
     Generation& generation_;
   };
 
-  // Ends the thinking of what `group` runs under this id; false where there is nothing. What others
-  // run under the same id is not touched, nor told of.
-  bool end_thinking(std::string_view id, std::string_view group);
+  // Whether the asker may use a model.
+  using MayUse = std::function<bool(const std::string& model)>;
+
+  // Ends the thinking of what `group` runs under this id with models that the asker may use; false
+  // where there is nothing. What else runs under the same id is not touched, nor told of.
+  bool end_thinking(std::string_view id, std::string_view group, const MayUse& may_use);
 
  private:
   struct Entry {
-    std::string group;
+    std::string group, model;
     Generation* generation;
   };
 

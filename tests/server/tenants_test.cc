@@ -1,0 +1,197 @@
+// Every route, form of header, role and tenant: who gets in, and that nobody sees what another
+// tenant does.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/temporary_folder.h"
+#include "platform/identity/authenticator.h"
+#include "server/caller.h"
+#include "server_under_test.h"
+
+namespace ridge::server {
+namespace {
+
+using platform::Role;
+using platform::Scope;
+
+constexpr Scope all_scopes[] = {Scope::inference, Scope::metrics, Scope::admin};
+
+struct Holder {
+  std::string who;  // for messages
+  std::string key;
+  std::vector<Scope> scopes;
+
+  bool may(Scope scope) const { return std::ranges::find(scopes, scope) != scopes.end(); }
+};
+
+// Two projects, each with a key of a user of each role, and one with each scope that nobody owns.
+class Tenants : public testing::Test {
+ protected:
+  Tenants() : ours_(make("ours")), theirs_(make("theirs")) {}
+
+  std::vector<Holder> make(const std::string& project) {
+    identity_.create_project(project, /*weight=*/1, "test");
+    std::vector<Holder> holders;
+    const auto add = [&](const std::string& name, const std::string& user,
+                         const std::vector<Scope>& scopes) {
+      const platform::NewKey wanted{
+          .name = name, .project = project, .user = user, .rights = {.scopes = scopes}};
+      holders.push_back(
+          {project + "/" + name, identity_.create_key(wanted, "test").text.text(), scopes});
+    };
+    for (const Role role : {Role::owner, Role::admin, Role::developer, Role::viewer}) {
+      const std::string user = fmt::format("{}-{}", project, platform::name(role));
+      identity_.create_user(user, platform::UserKind::person, role, "", "test");
+      std::vector<Scope> scopes;
+      std::ranges::copy_if(all_scopes, std::back_inserter(scopes),
+                           [&](Scope scope) { return platform::may_have(role, scope); });
+      add(std::string(platform::name(role)), user, scopes);
+    }
+    for (const Scope scope : all_scopes) {
+      add("only " + std::string(platform::name(scope)), "", {scope});
+    }
+    return holders;
+  }
+
+  RawResponse ask(std::string_view method, const std::string& path, const std::string& key_header,
+                  std::string_view body = "{}") const {
+    RawClient client(under_.port());
+    client.send(fmt::format(
+        "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}x-request-id: {}\r\nContent-Length: {}\r\n\r\n{}",
+        method, path, key_header, id_, method == "POST" ? body.size() : 0,
+        method == "POST" ? body : ""));
+    return client.read(method != "HEAD");
+  }
+
+  TemporaryFolder folder_;
+  platform::Database database_{(folder_ / "platform.db").string()};
+  platform::Identity identity_{database_};
+  SteadyClock clock_;
+  const std::vector<Holder> ours_, theirs_;
+  std::string id_ = "any";
+  ServerUnderTest under_{[](ScriptedEngine::Part& part) {
+                           part.think("secret thought");
+                           if (part.request().min_tokens > 0) part.wait_for_go();
+                           part.say("secret answer");
+                         },
+                         ServerOptions{},
+                         std::make_shared<platform::Authenticator>(identity_, clock_)};
+};
+
+std::string bearer(const std::string& key) { return "Authorization: Bearer " + key + "\r\n"; }
+std::string api_key(const std::string& key) { return "x-api-key: " + key + "\r\n"; }
+
+std::string path_with(const RoutePath& route, const std::string& id) {
+  std::string path(route.path);
+  const std::size_t at = path.find("{id}");
+  if (at != std::string::npos) path.replace(at, 4, id);
+  return path;
+}
+
+std::vector<std::string> methods_of(const RoutePath& route) {
+  std::vector<std::string> methods;
+  for (const char* method : {"GET", "HEAD", "POST", "DELETE"}) {
+    if (allows_method(route.route, method)) methods.push_back(method);
+  }
+  return methods;
+}
+
+TEST_F(Tenants, GetWhatTheirRoleMayInEachFormOfHeader) {
+  int refused = 0, admitted = 0;
+  for (const RoutePath& route : route_paths()) {
+    const auto scope = scope_of(route.route);
+    if (!scope) continue;
+    for (const std::string& method : methods_of(route)) {
+      for (const auto* holders : {&ours_, &theirs_}) {
+        for (const Holder& holder : *holders) {
+          for (const std::string& header : {bearer(holder.key), api_key(holder.key)}) {
+            const int status = ask(method, path_with(route, "none"), header).status;
+            const std::string what =
+                fmt::format("{} {} for {}: {}", method, route.path, holder.who, status);
+            if (holder.may(*scope)) {
+              EXPECT_THAT(status, testing::Not(testing::AnyOf(0, 401, 403))) << what;
+            } else {
+              EXPECT_EQ(status, 403) << what;
+            }
+            ++(holder.may(*scope) ? admitted : refused);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 100);
+  EXPECT_GT(admitted, 100);
+}
+
+TEST_F(Tenants, SeeNothingOfEachOther) {
+  const std::string own = bearer(ours_.front().key);
+  const std::string body = R"({"model":"m","input":"secret prompt"})";
+  id_ = "secret-request";
+  const RawResponse made = ask("POST", "/v1/responses", own, body);
+  ASSERT_EQ(made.status, 200);
+  const std::string stored = nlohmann::json::parse(made.body).at("id");
+  // One that runs meanwhile.
+  id_ = "secret-running";
+  RawClient running(under_.port());
+  const std::string endless =
+      R"({"model":"m","prompt":"secret prompt","min_tokens":1,"max_tokens":9,"stream":true})";
+  running.send(post("/v1/completions", endless, own + "x-request-id: secret-running\r\n"));
+  ASSERT_TRUE(running.wait_for("200 OK"));
+  id_ = "any";
+  const auto hides =
+      testing::Not(testing::AnyOf(testing::HasSubstr("secret"), testing::HasSubstr(stored)));
+  for (const RoutePath& route : route_paths()) {
+    if (!scope_of(route.route)) continue;
+    for (const std::string& id :
+         {stored, std::string("secret-request"), std::string("secret-running")}) {
+      const bool has_id = route.path.find("{id}") != std::string_view::npos;
+      for (const std::string& method : methods_of(route)) {
+        for (const Holder& holder : theirs_) {
+          const RawResponse answer = ask(method, path_with(route, id), bearer(holder.key));
+          const std::string what = fmt::format("{} {} for {}", method, route.path, holder.who);
+          if (has_id) {  // which comes back in the refusal
+            EXPECT_THAT(answer.status, testing::AnyOf(403, 404)) << what;
+            EXPECT_THAT(answer.body, testing::Not(testing::HasSubstr("secret p"))) << what;
+          } else {
+            EXPECT_THAT(answer.body, hides) << what;
+          }
+        }
+      }
+    }
+  }
+  under_.engine->go();
+  EXPECT_EQ(running.read().status, 200);
+  EXPECT_EQ(ask("GET", "/v1/responses/" + stored, own).status, 200);  // it was there to be seen
+  EXPECT_EQ(ask("GET", "/v1/requests/secret-running", own).status, 200);
+}
+
+TEST_F(Tenants, EndTheThinkingOfModelsThatTheirKeyMayUse) {
+  const platform::NewKey narrow{
+      .name = "narrow", .project = "ours", .rights = {.models = {"other"}}};
+  const std::string other = bearer(identity_.create_key(narrow, "test").text.text());
+  const std::string own = bearer(ours_.front().key);
+  RawClient running(under_.port());
+  running.send(post("/v1/completions",
+                    R"({"model":"m","prompt":"a","min_tokens":1,"max_tokens":9,"stream":true})",
+                    own + "x-request-id: mine\r\n"));
+  ASSERT_TRUE(running.wait_for("200 OK"));
+  const auto answer_now = [&](const std::string& header) {
+    return ask("POST", "/v1/requests/mine/answer_now", header).status;
+  };
+  EXPECT_EQ(answer_now(other), 404);
+  EXPECT_EQ(answer_now(bearer(theirs_.front().key)), 404);
+  EXPECT_EQ(answer_now(own), 200);
+  under_.engine->go();
+  EXPECT_EQ(running.read().status, 200);
+}
+
+}  // namespace
+}  // namespace ridge::server
