@@ -79,16 +79,21 @@ class Clients:
             thread.join()
 
 
-def run(binary, environment, kills, seed, query):
-    """`environment` names the data; `query(sql)` gives its rows. Returns figures, or raises AssertionError."""
+def run(binary, environment, kills, seed, query, most_s=float("inf")):
+    """`environment` names the data; `query(sql)` gives its rows. Returns figures, or raises AssertionError.
+
+    Ends after `kills`, or `most_s` seconds.
+    """
     created = subprocess.run([binary, "key", "create", "killed", "--json"], env=environment, check=True, text=True,
                              capture_output=True)
     key = json.loads(created.stdout)["key"]
     rng = random.Random(seed)
     acknowledged = {}
-    for kill in range(kills):
+    until = time.monotonic() + most_s
+    done = 0
+    while done < kills and time.monotonic() < until:
         server = RidgeServer(binary, environment, str(MODEL), ["--threads", "1"], asks_for_keys=True)
-        clients = Clients(server, key, f"{seed}/{kill}")
+        clients = Clients(server, key, f"{seed}/{done}")
         time.sleep(rng.uniform(0.02, 0.5))
         server.process.kill()
         server.process.wait()
@@ -96,6 +101,7 @@ def run(binary, environment, kills, seed, query):
         server.stop()
         assert not clients.failures, clients.failures
         acknowledged.update(clients.acknowledged)
+        done += 1
     last = RidgeServer(binary, environment, str(MODEL), ["--threads", "1"], asks_for_keys=True)
     assert last.stop() == 0
     records = collections.defaultdict(list)
@@ -111,7 +117,7 @@ def run(binary, environment, kills, seed, query):
     [[summed]] = query("SELECT SUM(tokens) FROM usage_sums WHERE subject LIKE 'org%' AND model = '' AND LENGTH(period) = 7")
     assert tokens == summed, f"the sums have {summed} tokens, the records {tokens}"
     failed = sum(row[2] == "failed" for rows in records.values() for row in rows)
-    return {"kills": kills, "acknowledged": len(acknowledged), "records": len(records), "cut off": failed}
+    return {"kills": done, "acknowledged": len(acknowledged), "records": len(records), "cut off": failed}
 
 
 def sqlite_query(path):
@@ -136,6 +142,7 @@ def postgres_query(url):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end then, after fewer")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -143,13 +150,15 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "RIDGE_HOME": folder}
         if options.database == "sqlite":
-            print(run(binary, environment, options.kills, options.seed, sqlite_query(f"{folder}/platform.db")))
+            print(run(binary, environment, options.kills, options.seed, sqlite_query(f"{folder}/platform.db"),
+                      options.seconds))
             return
         server = subprocess.Popen([sys.executable, ROOT / "tests/fixtures/postgres_server.py"], text=True,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         url = json.loads(server.stdout.readline())["url"]
         try:
-            print(run(binary, {**environment, "RIDGE_DATABASE": url}, options.kills, options.seed, postgres_query(url)))
+            print(run(binary, {**environment, "RIDGE_DATABASE": url}, options.kills, options.seed, postgres_query(url),
+                      options.seconds))
         finally:
             server.stdin.close()
             server.wait(timeout=90)

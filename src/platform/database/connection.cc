@@ -84,9 +84,6 @@ void set_up_sqlite(soci::session& session, const DatabaseLocation& location,
   int64_t set_ms = 0;
   session << fmt::format("PRAGMA busy_timeout = {}", wait.count()), soci::into(set_ms);
   turn_to_wal(session, location, wait);
-  // FULL: a commit is on the disk when it returns. WAL's default may lose the last ones with the
-  // power.
-  session << "PRAGMA synchronous = FULL";
   session << "PRAGMA foreign_keys = ON";
 }
 
@@ -94,7 +91,6 @@ void set_up_postgresql(soci::session& session, DatabasePatience patience) {
   session << "SET client_min_messages = warning";
   session << fmt::format("SET lock_timeout = {}", patience.wait.count());
   session << fmt::format("SET statement_timeout = {}", patience.most_statement.count());
-  session << "SET synchronous_commit = on";
 }
 
 // The first line. PostgreSQL quotes values on further ones, but where there is no connection the
@@ -204,15 +200,46 @@ void begin_read(soci::session& session, DatabaseKind kind) {
                                            : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 }
 
-void begin_write(soci::session& session, DatabaseKind kind) {
+void begin_write(soci::session& session, DatabaseKind kind, Durability durability) {
+  const bool waits = durability == Durability::on_return;
   if (kind == DatabaseKind::sqlite) {
+    // FULL: a commit is on the disk when it returns. NORMAL, and WAL's default, leave that to
+    // later.
+    session << (waits ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
     session << "BEGIN IMMEDIATE";  // at once, as a lock that is only upgraded later may fail
     return;
   }
-  // Each statement sees what was committed before it, and whoever held the lock has committed.
-  session << "BEGIN ISOLATION LEVEL READ COMMITTED";
+  // Each statement sees what was committed before it, and whoever held the lock has committed. All
+  // in one, as each is a way to the server and back.
   std::string nothing;
-  session << postgresql_write_lock, soci::into(nothing);
+  session << fmt::format(
+      "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = {}; {}",
+      waits ? "on" : "off", postgresql_write_lock),
+      soci::into(nothing);
+}
+
+void begin_sync(soci::session& session, DatabaseKind kind) {
+  session << (kind == DatabaseKind::sqlite ? "BEGIN" : "BEGIN ISOLATION LEVEL READ COMMITTED");
+}
+
+void sync_log(soci::session& session, DatabaseKind kind) {
+  if (kind == DatabaseKind::postgresql) {
+    // What commits waits for its own place in the log, and with it for all before; if it has one.
+    std::string place;
+    session << "SELECT CAST(pg_logical_emit_message(true, 'ridge', '') AS TEXT)", soci::into(place);
+    return;
+  }
+  auto* const connection =
+      static_cast<soci::sqlite3_session_backend*>(session.get_backend())->conn_;
+  sqlite_api::sqlite3_file* log = nullptr;
+  const int found =
+      sqlite_api::sqlite3_file_control(connection, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+  if (found != SQLITE_OK || log == nullptr || log->pMethods == nullptr) {
+    throw Error(ErrorCode::internal, "SQLite does not say where its log is");
+  }
+  if (log->pMethods->xSync(log, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
+    throw Error(ErrorCode::io, "the database's log cannot be written to the disk");
+  }
 }
 
 Error database_error(const soci::soci_error& failure, const DatabaseLocation& location) {

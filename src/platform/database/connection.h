@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "platform/database/database.h"
 
 namespace soci {
 class session;
@@ -41,7 +42,10 @@ int socket_of(soci::session& session, DatabaseKind kind);
 
 // BEGIN, so that writers take turns from here on.
 void begin_read(soci::session& session, DatabaseKind kind);
-void begin_write(soci::session& session, DatabaseKind kind);
+void begin_write(soci::session& session, DatabaseKind kind, Durability durability);
+void begin_sync(soci::session& session, DatabaseKind kind);
+// Then, and before COMMIT: all that was committed is on the disk behind that.
+void sync_log(soci::session& session, DatabaseKind kind);
 
 // What to throw for a failure of SOCI. Leaves out its context, which quotes bound values.
 Error database_error(const soci::soci_error& failure, const DatabaseLocation& location);

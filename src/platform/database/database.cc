@@ -96,6 +96,11 @@ int64_t Database::now_us(soci::session& session) const {
   return now_us;
 }
 
+void Database::sync() {
+  const DatabaseKind kind = state_->location.kind;
+  run(Access::sync, [kind](soci::session& session) { sync_log(session, kind); });
+}
+
 const std::string& Database::name() const { return state_->location.name; }
 
 void Database::run(Access access, const std::function<void(soci::session&)>& work) {
@@ -133,8 +138,16 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
   };
   const auto begin = [&] {
     session ? watch_socket() : open();
-    access == Access::read ? begin_read(*session, location.kind)
-                           : begin_write(*session, location.kind);
+    switch (access) {
+      case Access::read:
+        return begin_read(*session, location.kind);
+      case Access::write:
+        return begin_write(*session, location.kind, Durability::on_return);
+      case Access::write_early:
+        return begin_write(*session, location.kind, Durability::after_sync);
+      case Access::sync:
+        return begin_sync(*session, location.kind);
+    }
   };
   const auto has_hung = [&] { return watch && watch->has_passed(); };
   const auto roll_back = [&] {

@@ -25,6 +25,12 @@ struct DatabaseOptions {
   std::chrono::milliseconds most{0};
 };
 
+// When what was written is on the disk. The program may be killed at any time in both cases.
+enum class Durability {
+  on_return,
+  after_sync,  // of Database::sync(); the machine may lose it until then
+};
+
 // What the platform keeps: a SQLite file, or a PostgreSQL database that several servers share.
 // Work is a function over a session; whatever it throws undoes what it did. Several threads and
 // several processes may use one database at once.
@@ -45,12 +51,16 @@ class Database {
     return result_of(Access::read, std::move(work));
   }
 
-  // All or nothing, durable on return, and one after the other across all processes: what `work`
-  // reads is not changed by others before it writes.
+  // All or nothing, and one after the other across all processes: what `work` reads is not changed
+  // by others before it writes.
   template <typename Work>
-  auto write(Work work) {
-    return result_of(Access::write, std::move(work));
+  auto write(Work work, Durability durability = Durability::on_return) {
+    const bool waits = durability == Durability::on_return;
+    return result_of(waits ? Access::write : Access::write_early, std::move(work));
   }
+
+  // Returns once all that was committed before is on the disk. Holds up no writer meanwhile.
+  void sync();
 
   // The time that all who share the database go by, in microseconds since 1970: PostgreSQL's own;
   // for SQLite this machine's, which goes on evenly while the program runs, however its wall clock
@@ -61,7 +71,7 @@ class Database {
   const std::string& name() const;
 
  private:
-  enum class Access { read, write };
+  enum class Access { read, write, write_early, sync };
   struct State;
 
   void run(Access access, const std::function<void(soci::session&)>& work);

@@ -39,7 +39,7 @@ Ledger::Ledger(Database& database, std::string server, NowUs now_us)
 
 std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
                                       std::span<const Reservation> reservations) {
-  return database_.write([&](soci::session& session) {
+  const auto work = [&](soci::session& session) {
     const int64_t now_us = now_us_(session);
     metering::Sums sums;
     for (const Settlement& settlement : settlements) {
@@ -51,11 +51,14 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
       admissions.push_back(metering::admit(session, reservation, server_, now_us));
     }
     return admissions;
-  });
+  };
+  return database_.write(work, Durability::after_sync);
 }
 
+void Ledger::sync() { database_.sync(); }
+
 void Ledger::renew(std::span<const Progress> progress) {
-  database_.write([&](soci::session& session) {
+  const auto work = [&](soci::session& session) {
     const int64_t ends_at_ms = now_us_(session) / 1000 + lease.count();
     session << "INSERT INTO meter_servers (id, lease_ends_at_ms) VALUES (:id, :ends) ON CONFLICT "
                "(id) DO UPDATE SET lease_ends_at_ms = excluded.lease_ends_at_ms",
@@ -65,7 +68,8 @@ void Ledger::renew(std::span<const Progress> progress) {
                  ":completion WHERE id = :id",
           soci::use(each.prompt_tokens), soci::use(each.completion_tokens), soci::use(each.id);
     }
-  });
+  };
+  database_.write(work, Durability::after_sync);
 }
 
 int Ledger::settle_own() {

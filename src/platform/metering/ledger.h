@@ -84,9 +84,13 @@ class Ledger {
   Ledger(Database& database, std::string server, NowUs now_us = {});
 
   // Settles first, then admits one after the other; the admissions are in the order of the
-  // reservations. A settlement whose reservation is gone was made before, and does nothing.
+  // reservations. A settlement whose reservation is gone was made before, and does nothing. All of
+  // it outlives this program, and the machine from the next sync() on.
   std::vector<Admission> commit(std::span<const Settlement> settlements,
                                 std::span<const Reservation> reservations);
+
+  // Returns once all that was committed before is on the disk.
+  void sync();
 
   // Tells that this server lives, and what its requests have used.
   void renew(std::span<const Progress> progress);

@@ -1,6 +1,7 @@
 #include "platform/metering/meter.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/error.h"
@@ -27,6 +28,7 @@ Meter::Meter(Ledger ledger, const MeterOptions& options)
   ledger_.renew({});
   renew_at_ = Time::now() + options_.renews_after;
   thread_ = std::thread([this] { run(); });
+  syncer_ = std::thread([this] { run_syncs(); });
 }
 
 Meter::~Meter() {
@@ -36,6 +38,12 @@ Meter::~Meter() {
   }
   changed_.notify_all();
   thread_.join();
+  {
+    const std::lock_guard lock(mutex_);
+    syncs_end_ = true;
+  }
+  changed_.notify_all();
+  syncer_.join();
 }
 
 void Meter::reserve(Reservation reservation, OnAdmission done) {
@@ -62,15 +70,16 @@ void Meter::note(Progress progress) {
 
 void Meter::wait_idle() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return waiting_.empty() && !is_working_; });
+  changed_.wait(lock, [this] { return is_idle(); });
 }
 
 void Meter::run() {
   std::unique_lock lock(mutex_);
   while (true) {
     const TimePoint wake_at = is_away_ ? retry_at_ : renew_at_;
-    changed_.wait_until(lock, wake_at, [this] { return ends_ || !waiting_.empty(); });
-    if (waiting_.empty() && ends_) return;
+    changed_.wait_until(lock, wake_at,
+                        [this] { return (ends_ && is_idle()) || !waiting_.empty(); });
+    if (ends_ && is_idle()) return;
     Batch batch = std::exchange(waiting_, {});
     is_working_ = true;
     lock.unlock();
@@ -84,7 +93,41 @@ void Meter::run() {
   }
 }
 
+// With mutex_.
+bool Meter::is_idle() const {
+  return waiting_.empty() && !is_working_ && committed_.empty() && !is_syncing_;
+}
+
+void Meter::run_syncs() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return syncs_end_ || !committed_.empty(); });
+    if (committed_.empty()) return;
+    std::vector<Ended> committed = std::exchange(committed_, {});
+    is_syncing_ = true;
+    lock.unlock();
+    bool is_done = true;
+    try {
+      ledger_.sync();
+    } catch (const Error& error) {
+      log::error("usage may not be on the disk: {}", error.message());
+      is_done = false;
+    }
+    for (const Ended& ended : committed) {
+      if (is_done && ended.done) ended.done(std::nullopt);
+    }
+    lock.lock();
+    is_syncing_ = false;
+    if (!is_done) std::ranges::move(committed, std::back_inserter(waiting_.unsynced));
+    changed_.notify_all();
+  }
+}
+
 void Meter::commit(Batch& batch) {
+  if (!batch.unsynced.empty()) {
+    lose_database(Error(ErrorCode::io, "the disk did not take it"));
+    return keep_for_later(batch);
+  }
   std::vector<Settlement> settlements;
   std::vector<Reservation> reservations;
   for (const Ended& ended : batch.ended) settlements.push_back(ended.settlement);
@@ -104,13 +147,26 @@ void Meter::commit(Batch& batch) {
   for (std::size_t i = 0; i < batch.asked.size(); ++i) {
     batch.asked[i].done(std::move(admissions[i]));
   }
-  for (const Ended& ended : batch.ended) {
-    if (ended.done) ended.done(std::nullopt);
+  if (batch.ended.empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    std::ranges::move(batch.ended, std::back_inserter(committed_));
   }
+  changed_.notify_all();
 }
 
 void Meter::keep_for_later(Batch& batch) {
-  for (const Ended& ended : batch.ended) {
+  keep(batch.unsynced);
+  keep(batch.ended);
+  for (Asked& asked : batch.asked) {
+    asked.done({.refusal = Refusal{Refusal::Kind::unavailable,
+                                   "usage cannot be recorded at the moment; try again soon",
+                                   away_retry_ms}});
+  }
+}
+
+void Meter::keep(const std::vector<Ended>& all_ended) {
+  for (const Ended& ended : all_ended) {
     std::optional<Error> lost;
     try {
       spool_.append(ended.settlement);
@@ -122,11 +178,6 @@ void Meter::keep_for_later(Batch& batch) {
     }
     if (ended.done) ended.done(lost);
   }
-  for (Asked& asked : batch.asked) {
-    asked.done({.refusal = Refusal{Refusal::Kind::unavailable,
-                                   "usage cannot be recorded at the moment; try again soon",
-                                   away_retry_ms}});
-  }
 }
 
 void Meter::replay() {
@@ -134,6 +185,7 @@ void Meter::replay() {
   const std::size_t spooled = settlements.size();
   settlements.insert(settlements.end(), unsaved_.begin(), unsaved_.end());
   ledger_.commit(settlements, {});
+  ledger_.sync();  // also of what was committed before, and is in the spool as the disk failed then
   unsaved_.clear();
   if (spool_.empty()) return;
   spool_.clear();

@@ -25,8 +25,9 @@ struct MeterOptions {
   std::chrono::milliseconds settles_others_after{Ledger::lease};  // of having the database
 };
 
-// The ledger of one server, for its many requests: one thread commits all that wait together, with
-// one write to the disk. Called from any thread.
+// The ledger of one server, for its many requests. One thread commits all that wait together, and
+// whoever may begin does so; another waits for the disk, as those who end have to. Called from any
+// thread.
 class Meter {
  public:
   using OnAdmission = std::function<void(Admission)>;
@@ -38,8 +39,8 @@ class Meter {
   // Settles what waits.
   ~Meter();
 
-  // `done` is called once, on the meter's thread, and must return quickly and not throw. Where the
-  // database is away, that is a refusal with `unavailable`.
+  // `done` is called once, on a thread of the meter, and must return quickly and not throw. Where
+  // the database is away, that is a refusal with `unavailable`.
   void reserve(Reservation reservation, OnAdmission done);
 
   // `done`, if any, is called likewise, once the settlement is durable: in the database or, while
@@ -65,12 +66,16 @@ class Meter {
   struct Batch {
     std::vector<Asked> asked;
     std::vector<Ended> ended;
-    bool empty() const { return asked.empty() && ended.empty(); }
+    std::vector<Ended> unsynced;  // committed before, but the disk did not take it
+    bool empty() const { return asked.empty() && ended.empty() && unsynced.empty(); }
   };
   using TimePoint = std::chrono::steady_clock::time_point;
 
   void run();
+  void run_syncs();
+  bool is_idle() const;
   void commit(Batch& batch);
+  void keep(const std::vector<Ended>& all_ended);
   void keep_for_later(Batch& batch);
   void replay();
   void come_back();
@@ -80,7 +85,7 @@ class Meter {
   Ledger ledger_;
   const MeterOptions options_;
 
-  // The thread's own.
+  // The committing thread's own.
   Spool spool_;
   // What neither took, and what the database may have taken although it failed. A crash makes
   // failures of it at the next start. As nothing begins without the database, no more than the
@@ -93,9 +98,11 @@ class Meter {
   std::condition_variable changed_;
   Batch waiting_;
   bool is_working_ = false;
-  bool ends_ = false;
+  std::vector<Ended> committed_;  // that wait for the disk
+  bool is_syncing_ = false;
+  bool ends_ = false, syncs_end_ = false;
   std::map<std::string, Progress> progress_;  // of open reservations, since the last renewal
-  std::thread thread_;
+  std::thread thread_, syncer_;
 };
 
 }  // namespace ridge::platform

@@ -115,7 +115,7 @@ TEST_P(DatabaseOnBoth, SaysWhenItIsLockedForTooLong) {
   make_table(database);
   const auto other = raw_session();
   const auto kind = is_sqlite() ? DatabaseKind::sqlite : DatabaseKind::postgresql;
-  begin_write(*other, kind);
+  begin_write(*other, kind, Durability::on_return);
   EXPECT_ERROR(database.write([](soci::session& session) { insert(session, "a", 1); }), unavailable,
                "the database");
   *other << "ROLLBACK";
@@ -200,6 +200,19 @@ TEST_P(DatabaseOnBoth, ConnectsAgainAfterTheServerEndedItsConnections) {
   *raw_session() << others, soci::into(ended);
   EXPECT_GE(ended, 1);
   EXPECT_EQ(count(database, "projects"), 0);
+}
+
+TEST_P(DatabaseOnBoth, KeepsWhatWasWrittenEarlyThroughASync) {
+  {
+    Database database(location());
+    make_table(database);
+    database.write([](soci::session& session) { insert(session, "a", 1); }, Durability::after_sync);
+    EXPECT_EQ(count(database), 1);  // others see it at once
+    database.sync();
+    database.sync();  // of nothing
+  }
+  Database again(location());
+  EXPECT_EQ(count(again), 1);
 }
 
 TEST_P(DatabaseOnBoth, EndsAStatementThatTakesTooLong) {

@@ -169,6 +169,25 @@ TEST_P(MeterTest, WhatNeitherTookIsAFailureOnceTheDatabaseIsBack) {
   EXPECT_EQ(number("SELECT COUNT(*) FROM reservations"), 0);
 }
 
+TEST_P(MeterTest, WhatTheDiskDidNotTakeWaitsInTheSpool) {
+  if (is_sqlite()) GTEST_SKIP() << "a disk that fails cannot be had";
+  reserve("a");
+  const auto rename = [&](const std::string& from, const std::string& to) {
+    for (const char* content : {"text", "bytea"}) {
+      *raw_session() << "ALTER FUNCTION pg_catalog." << from << "(boolean, text, " << content
+                     << ") RENAME TO " << to;
+    }
+  };
+  rename("pg_logical_emit_message", "lost");
+  EXPECT_FALSE(settle("a", 7));
+  EXPECT_GT(std::filesystem::file_size(folder_ / "spool"), 0);
+  EXPECT_TRUE(reserve("b").refusal);
+  rename("lost", "pg_logical_emit_message");
+  EXPECT_TRUE(comes_true([&] { return std::filesystem::file_size(folder_ / "spool") == 0; }));
+  EXPECT_EQ(number("SELECT completion_tokens FROM usage_records"), 7);
+  EXPECT_EQ(records(), 1);
+}
+
 TEST_P(MeterTest, WhoeverAsksWithoutADatabaseFillsNoSpool) {
   lose_database();
   for (int i = 0; i < 30; ++i) EXPECT_TRUE(reserve("r" + std::to_string(i)).refusal);
