@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <span>
 
 #include "backend/device.h"
@@ -17,16 +19,33 @@ class Memory {
   Memory() = default;
   // Throws out_of_memory.
   explicit Memory(size_t bytes, HugePages pages = HugePages::asked);
-  ~Memory();
-  Memory(Memory&& other) noexcept;
-  Memory& operator=(Memory&& other) noexcept;
 
-  std::byte* data() const { return data_; }
+  std::byte* data() const { return data_.get(); }
   size_t size_bytes() const { return bytes_; }
 
  private:
-  std::byte* data_ = nullptr;
+  friend class MemoryPool;
+  Memory(std::shared_ptr<std::byte> data, size_t bytes);  // zeroes it
+
+  std::shared_ptr<std::byte> data_;  // the owner may be a larger block
   size_t bytes_ = 0;
+};
+
+// Pieces of large blocks, for memory that has no huge page to itself and is read as often as what
+// has: from small pages, a weight of 1 or 2 MiB takes up to half as long again.
+class MemoryPool {
+ public:
+  explicit MemoryPool(HugePages pages) : pages_(pages) {}
+
+  // Aligned to 64 bytes, and independent of the pool's life; a block goes with its last piece. May
+  // be called by several threads. Throws out_of_memory.
+  Memory take(size_t bytes);
+
+ private:
+  std::mutex mutex_;
+  const HugePages pages_;
+  std::shared_ptr<std::byte> block_;  // where pieces come from at present
+  size_t used_ = 0;                   // of it
 };
 
 class CpuBuffer final : public Buffer {

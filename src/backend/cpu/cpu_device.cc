@@ -93,7 +93,7 @@ class CpuDevice final : public Device {
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<CpuStream>(); }
   std::unique_ptr<Weight> prepare_weight(const WeightSource& source,
                                          PreparedStore* store) override {
-    return std::make_unique<CpuWeight>(source, team_, store, pages_);
+    return std::make_unique<CpuWeight>(source, team_, store, weight_memory_);
   }
   // The same for every instruction set: strips have 16 rows in all of them.
   std::string prepared_layout() const override { return tile_layout; }
@@ -120,6 +120,7 @@ class CpuDevice final : public Device {
   Isa isa_;
   ThreadTeam team_;
   HugePages pages_;
+  MemoryPool weight_memory_{pages_};
   DeviceInfo info_;
 };
 

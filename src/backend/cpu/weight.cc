@@ -74,8 +74,7 @@ std::string key_of(const WeightSource& source, int64_t experts,
 }  // namespace
 
 CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
-                     HugePages pages)
-    : pages_(pages) {
+                     MemoryPool& pool) {
   const Shape shape = stacked_shape(source);
   check_supported(source);
   name_ = source.name;
@@ -93,9 +92,9 @@ CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore
                             source.transposed ? "a transposed weight" : "experts"));
   }
   if (source.transposed) {
-    prepare_transposed(source, team);
+    prepare_transposed(source, team, pool);
   } else if (has_use(source.use, WeightUse::linear)) {
-    prepare_tiles(source, team, store);
+    prepare_tiles(source, team, store, pool);
   }
   if (embeds && parts_.empty()) {
     source_rows_ = source.segments;
@@ -128,7 +127,8 @@ uint64_t CpuWeight::prepared_bytes(const WeightSource& source) {
   return bytes;
 }
 
-void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store) {
+void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
+                              MemoryPool& pool) {
   parts_ = parts_of(source, experts_);
   for (const WeightPart& part : parts_) {
     size_bytes_ += static_cast<uint64_t>(experts_) * part.tile_bytes();
@@ -138,7 +138,7 @@ void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team, Prep
       store == nullptr ? std::span<const std::byte>() : store->find(key);
   // Any bytes are tiles, so the size is all that could lead a kernel astray.
   const bool is_kept = kept.size() == size_bytes_ && !kept.empty();
-  if (!is_kept) tiles_ = Memory(size_bytes_, pages_);
+  if (!is_kept) tiles_ = pool.take(size_bytes_);
   const std::byte* at = is_kept ? kept.data() : tiles_.data();
   for (WeightPart& part : parts_) {
     part.tiles = at;
@@ -176,7 +176,8 @@ void CpuWeight::pack_tiles(const WeightSource& source, ThreadTeam& team) {
 
 // A block's scale belongs to columns that lie in as many rows once they are turned, so quantised
 // weights are held as the float32 values that dequantising gives.
-void CpuWeight::prepare_transposed(const WeightSource& source, ThreadTeam& team) {
+void CpuWeight::prepare_transposed(const WeightSource& source, ThreadTeam& team,
+                                   MemoryPool& pool) {
   std::vector<float> turned(static_cast<size_t>(experts_ * rows_ * columns_));
   int64_t first_row = 0;
   for (const TensorView& segment : source.segments) {
@@ -195,7 +196,7 @@ void CpuWeight::prepare_transposed(const WeightSource& source, ThreadTeam& team)
   std::swap(rows_, columns_);
   const TensorView view{DType::f32, Shape{experts_, rows_, columns_},
                         std::as_bytes(std::span<const float>(turned))};
-  prepare_tiles({.name = source.name, .segments = {view}}, team, /*store=*/nullptr);
+  prepare_tiles({.name = source.name, .segments = {view}}, team, /*store=*/nullptr, pool);
 }
 
 void CpuWeight::gather(int64_t index, float* out) const {

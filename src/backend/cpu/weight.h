@@ -35,8 +35,7 @@ struct WeightPart {
 class CpuWeight final : public Weight {
  public:
   // As Device::prepare_weight; `store` may be nullptr.
-  CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
-            HugePages pages = HugePages::asked);
+  CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store, MemoryPool& pool);
   // Bytes of the tiles.
   static uint64_t prepared_bytes(const WeightSource& source);
 
@@ -48,12 +47,12 @@ class CpuWeight final : public Weight {
 
  private:
   void prepare_vector(const WeightSource& source);
-  void prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store);
+  void prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
+                     MemoryPool& pool);
   void pack_tiles(const WeightSource& source, ThreadTeam& team);
-  void prepare_transposed(const WeightSource& source, ThreadTeam& team);
+  void prepare_transposed(const WeightSource& source, ThreadTeam& team, MemoryPool& pool);
 
   std::vector<WeightPart> parts_;
-  const HugePages pages_;
   Memory tiles_;  // empty where the tiles lie in a PreparedStore
   std::vector<float> values_;
   std::vector<TensorView> source_rows_;  // embedding only: gathered from the file where it lies
