@@ -63,6 +63,27 @@ inline void add_sink(float sink, float best, float& total, float& factor) {
   total = total * factor + __builtin_exp2f(logit - now);
 }
 
+// What a few rows will read next, asked for while they are busy: theirs would be the only loads of
+// it, and wait for memory.
+class Ahead {
+ public:
+  Ahead() = default;
+  // parts: where chunk_parts runs of so many bytes begin
+  Ahead(const std::byte* const* parts, int64_t bytes) : parts_(parts), bytes_(bytes) {}
+
+  // A line of each part.
+  void fetch() {
+    if (at_ >= bytes_) return;
+    for (int part = 0; part < chunk_parts; ++part) __builtin_prefetch(parts_[part] + at_, 0, 2);
+    at_ += 64;
+  }
+
+ private:
+  const std::byte* const* parts_ = nullptr;
+  int64_t bytes_ = 0;
+  int64_t at_ = 0;
+};
+
 // E: the cache's dtype; it is unpacked where that is not what Math loads.
 template <class V, class Math, DType E, bool Unpack>
 class FlashAttention {
@@ -72,6 +93,8 @@ class FlashAttention {
   // A new maximum within 2^8 of the old is no reason to rescale: float32 has room for such weights.
   static constexpr float slack = 8.0f;
   static constexpr int most_rows = Math::most_rows;
+  static constexpr int group = kv_group(E);
+  static constexpr int element = E == DType::f32 ? 4 : E == DType::i8 ? 1 : 2;  // bytes
 
  public:
   explicit FlashAttention(const AttentionJob& job)
@@ -96,14 +119,10 @@ class FlashAttention {
       open_chunk(key, to - key < attention_chunk ? to - key : attention_chunk);
       if constexpr (Math::uses_tiles) {
         math_.score(chunk_, query_, query_stride_, job_.rows, scores_);
-      } else {
-        in_blocks([&]<int R>(int first) { score<R>(first); });
-      }
-      for (int r = 0; r < job_.rows; ++r) weigh(key, r);
-      if constexpr (Math::uses_tiles) {
+        weigh_all(key);
         math_.accumulate(chunk_, scores_, job_.rows, kv_.value_stride, result_);
       } else {
-        in_blocks([&]<int R>(int first) { accumulate<R>(first); });
+        multiply_chunk(key, to);
       }
     }
     if constexpr (Math::uses_tiles) math_.end();
@@ -133,17 +152,41 @@ class FlashAttention {
     for (int i = 0; i < job_.rows * kv_.value_stride; i += lanes) V::store(result_ + i, V::zero());
   }
 
+  // The open chunk's keys are those from `key` on; the last is before `end`.
+  void multiply_chunk(int key, int end) {
+    const bool is_alone = !Unpack && job_.rows <= Math::block_rows;
+    Ahead values(chunk_.values, is_alone ? 16 / group * chunk_.value_step : 0);
+    in_blocks([&]<int R>(int first) { score<R>(first, values); });
+    weigh_all(key);
+    const int next = key + attention_chunk;
+    const std::byte* next_keys[chunk_parts];
+    for (int part = 0; part < chunk_parts; ++part) next_keys[part] = keys_of(next + part * 16, end);
+    const int64_t key_bytes = (kv_.key_dim + group - 1) / group * chunk_.key_step;
+    Ahead keys(next_keys, is_alone && next < end ? key_bytes : 0);
+    in_blocks([&]<int R>(int first) { accumulate<R>(first, keys); });
+  }
+
+  void weigh_all(int key) {
+    for (int r = 0; r < job_.rows; ++r) weigh(key, r);
+  }
+
+  const std::byte* block_of(int key) const {
+    return job_.cache + job_.block_table[key / kv_.block_tokens] * kv_.block_stride;
+  }
+  // Those of the part in which `key` lies, or the last part before `end`.
+  const std::byte* keys_of(int key, int end) const {
+    const int first = key < end ? key : (end - 1) / 16 * 16;
+    return block_of(first) + first % kv_.block_tokens * group * element;
+  }
+
   void open_chunk(int key, int tokens) {
-    constexpr int group = kv_group(E);
-    constexpr int element = E == DType::f32 ? 4 : E == DType::i8 ? 1 : 2;
     chunk_.tokens = tokens;
     chunk_.key_step = static_cast<int64_t>(kv_.block_tokens) * group * element;
     chunk_.value_step = static_cast<int64_t>(kv_.value_stride) * group * element;
     for (int part = 0; part < chunk_parts; ++part) {
       // Parts past the context are the last one again; their scores are masked.
       const int first = key + (part * 16 < tokens ? part * 16 : (tokens - 1) / 16 * 16);
-      const std::byte* head =
-          job_.cache + job_.block_table[first / kv_.block_tokens] * kv_.block_stride;
+      const std::byte* head = block_of(first);
       const int offset = first % kv_.block_tokens;
       chunk_.keys[part] = head + offset * group * element;
       chunk_.values[part] = head + kv_.values_at + offset / group * chunk_.value_step;
@@ -169,7 +212,7 @@ class FlashAttention {
   }
 
   template <int R>
-  void score(int first) {
+  void score(int first, Ahead& ahead) {
     constexpr int vectors = V::block_vectors;
     const int64_t stride = static_cast<int64_t>(query_stride_) * 4;
     const int groups = (kv_.key_dim + Math::group - 1) / Math::group;
@@ -186,6 +229,7 @@ class FlashAttention {
       const auto* row = reinterpret_cast<const std::byte*>(query_) + first * stride;
       int64_t step = 0;
       for (int d = 0; d < groups; ++d, step += chunk_.key_step, row += Math::query_bytes) {
+        if constexpr (!Unpack) ahead.fetch();
         typename Math::Loaded x[vectors];
 #pragma GCC unroll 8
         for (int i = 0; i < vectors; ++i) x[i] = Math::load(at[i] + step);
@@ -250,19 +294,19 @@ class FlashAttention {
   }
 
   template <int R>
-  void accumulate(int first) {
+  void accumulate(int first, Ahead& ahead) {
     int d = 0;
     for (; d + V::block_vectors * lanes <= kv_.value_stride; d += V::block_vectors * lanes) {
-      accumulate_at<R, V::block_vectors>(first, d);
+      accumulate_at<R, V::block_vectors>(first, d, ahead);
     }
     if constexpr (V::block_vectors > 2) {
-      for (; d + 2 * lanes <= kv_.value_stride; d += 2 * lanes) accumulate_at<R, 2>(first, d);
+      for (; d + 2 * lanes <= kv_.value_stride; d += 2 * lanes) accumulate_at<R, 2>(first, d, ahead);
     }
-    for (; d < kv_.value_stride; d += lanes) accumulate_at<R, 1>(first, d);
+    for (; d < kv_.value_stride; d += lanes) accumulate_at<R, 1>(first, d, ahead);
   }
 
   template <int R, int Vectors>
-  void accumulate_at(int first, int d) {
+  void accumulate_at(int first, int d, Ahead& ahead) {
     float* out = result_ + first * kv_.value_stride + d;
     constexpr int64_t stride = attention_chunk * 4;
     typename Math::Sum sums[R][Vectors][Math::planes];
@@ -279,6 +323,7 @@ class FlashAttention {
       const int some = chunk_.tokens - token < 16 ? chunk_.tokens - token : 16;
       for (int t = 0; t < some;
            t += Math::group, at += chunk_.value_step, row += Math::weight_bytes) {
+        if constexpr (!Unpack) ahead.fetch();
         typename Math::Loaded x[Vectors];
 #pragma GCC unroll 8
         for (int i = 0; i < Vectors; ++i) x[i] = Math::load(at + i * lanes * Math::lane_bytes);
