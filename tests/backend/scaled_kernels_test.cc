@@ -28,7 +28,7 @@ class ScaledLinear {
         x_(static_cast<size_t>(count) * columns),
         codes_(x_.size() * scaled_planes),
         steps_(static_cast<size_t>(count) * units),
-        sums_(steps_.size() * scaled_groups) {
+        sums_(steps_.size() * scaled_sum_width) {
     for (float& value : x_) value = random.normal();
     x_[3] = 200;  // an outlier, as models have them
     for (int64_t unit = 0; unit < units; ++unit) {
@@ -73,13 +73,14 @@ class ScaledLinear {
   }
 
  private:
-  ScaledTokens tokens() { return {codes_.data(), steps_.data(), sums_.data(), count_}; }
+  ScaledTokens tokens() { return {codes_.data(), sums_.data(), steps_.data(), count_}; }
 
   const ScaledKernels& kernels_;
   const int count_;
   std::vector<float> x_;
   std::vector<int8_t> codes_;
-  std::vector<float> steps_, sums_;
+  std::vector<float> steps_;
+  std::vector<uint16_t> sums_;
 };
 
 TEST(ScaledKernels, RoundNothingButActivations) {
@@ -137,10 +138,11 @@ TEST(ScaledKernels, QuantizeZerosAndTheSmallest) {
     for (const float value : {0.0f, 1e-38f, 1e-42f}) {
       const std::vector<float> x(scaled_unit, value);
       std::vector<int8_t> codes(scaled_unit * scaled_planes, 99);
-      float step = -1, sums[scaled_groups];
-      kernels.quantize(x.data(), 1, {codes.data(), &step, sums});
+      float step = -1;
+      std::vector<uint16_t> sums(scaled_sum_width, 99);
+      kernels.quantize(x.data(), 1, {codes.data(), &step, sums.data()});
       EXPECT_EQ(std::count(codes.begin(), codes.end(), 0), static_cast<int64_t>(codes.size()));
-      for (const float sum : sums) EXPECT_EQ(sum, 0.0f);
+      EXPECT_EQ(std::count(sums.begin(), sums.end(), 0), scaled_sum_width);
       EXPECT_LT(step, 1e-38f);
     }
   }
@@ -153,8 +155,9 @@ TEST(ScaledKernels, KeepWhatIsNoNumberFromLookingLikeOne) {
       std::vector<float> x(scaled_unit, 1.0f);
       x[17] = value;
       std::vector<int8_t> codes(scaled_unit * scaled_planes);
-      float step = 0, sums[scaled_groups];
-      kernels.quantize(x.data(), 1, {codes.data(), &step, sums});
+      float step = 0;
+      std::vector<uint16_t> sums(scaled_sum_width);
+      kernels.quantize(x.data(), 1, {codes.data(), &step, sums.data()});
       EXPECT_TRUE(std::isnan(step));
     }
   }

@@ -14,6 +14,8 @@
 //            two bytes, low + high_step · high    with minima: code · (scale & 7), code · (scale >> 3)
 //                                                 others: the two bytes of (code - offset) · scale
 //   x ≈ step · (128 · coarse + fine)              step: of a token's 256 columns
+//   Σ min · x = Σ min · (Σ x of 32 columns)       one more product, of bfloat16: mins are such
+//                                                 numbers as they are, sums in three parts
 //
 //                 B: low byte   B: high byte      a unit: [4 times 64 columns][2][16][16 rows][4]
 //   A: coarse   ┌─────────────┬─────────────┐
@@ -35,26 +37,33 @@ inline constexpr int scaled_groups = scaled_unit / 32;
 inline constexpr int scaled_chunk_bytes = scaled_planes * scaled_chunk * 16;
 // Sums of a unit: [coarse, fine][low, high][tokens][16 rows].
 inline constexpr int scaled_sums = scaled_planes * scaled_planes * most_scaled_tokens * 16;
+// bfloat16 that hold the sums of a unit's groups for one token: [parts][groups], then zeros up to
+// the 64 bytes of a tile's row.
+inline constexpr int scaled_sum_parts = 3;
+inline constexpr int scaled_sum_width = 32;
+static_assert(scaled_sum_parts * scaled_groups <= scaled_sum_width);
+// Bytes of a unit's mins, [scaled_sum_width / 2][16 rows][2] bfloat16.
+inline constexpr int scaled_mins_bytes = scaled_sum_width * 16 * 2;
 
 // 256 columns of one token.
 struct ScaledToken {
-  int8_t* codes;  // the token's first 64 columns of the coarse plane
+  int8_t* codes;   // the token's first 64 columns of the coarse plane
   float* step;
-  float* sums;  // [scaled_groups], Σ of 32 columns as they were rounded
+  uint16_t* sums;  // [scaled_sum_width], Σ of each 32 columns as they were rounded
 };
 
 // One step's activations.
 struct ScaledTokens {
-  int8_t* codes;  // [units][scaled_chunks][scaled_planes][count][64]
-  float* steps;   // [units][count]
-  float* sums;    // [units][count][scaled_groups]
-  int count;      // at most most_scaled_tokens
+  int8_t* codes;   // [units][scaled_chunks][scaled_planes][count][64]
+  uint16_t* sums;  // [units][count][scaled_sum_width]
+  float* steps;    // [units][count]
+  int count;       // at most most_scaled_tokens
 
   int64_t chunk_bytes() const { return int64_t{scaled_planes} * count * scaled_chunk; }
   int8_t* unit(int64_t unit) const { return codes + unit * scaled_chunks * chunk_bytes(); }
   ScaledToken token(int64_t unit_index, int index) const {
     const int64_t at = unit_index * count + index;
-    return {unit(unit_index) + index * scaled_chunk, steps + at, sums + at * scaled_groups};
+    return {unit(unit_index) + index * scaled_chunk, steps + at, sums + at * scaled_sum_width};
   }
 };
 
@@ -71,7 +80,12 @@ struct ScaledJob {
 };
 // Chunks of weights that stand unpacked, in a ring.
 inline constexpr int scaled_ring = 6;
-inline constexpr int scaled_scratch = scaled_ring * scaled_chunk_bytes + 4 * scaled_sums;
+// One unit's mins stand unpacked beside those that are multiplied.
+inline constexpr int scaled_min_slots = 2;
+// Chunks, mins, a unit's sums and what its mins give, [tokens][16 rows].
+inline constexpr int scaled_scratch = scaled_ring * scaled_chunk_bytes +
+                                      scaled_min_slots * scaled_mins_bytes +
+                                      4 * (scaled_sums + most_scaled_tokens * 16);
 
 // All null where an instruction set has none; `multiply` also where a dtype has none.
 struct ScaledKernels {

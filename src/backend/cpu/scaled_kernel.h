@@ -10,17 +10,30 @@
 namespace ridge::backend::cpu {
 namespace {
 
-// The nearest integer of |x| < 2^22, in a form that compilers turn into vectors.
-inline int32_t nearest(float x) {
-  constexpr float far = 12582912.0f;  // 1.5 · 2^23, whose last place is 1
-  return std::bit_cast<int32_t>(x + far) - std::bit_cast<int32_t>(far);
+// to[scaled_sum_width]: the sums of a unit's groups, in parts.
+template <class V>
+void store_sums(const float* sums, uint16_t* to) {
+  static_assert(scaled_groups == 8 && V::lanes <= 16);
+  alignas(64) float rest[16] = {};
+  alignas(64) uint16_t part[16];
+  __builtin_memset(to, 0, sizeof(*to) * scaled_sum_width);
+  __builtin_memcpy(rest, sums, sizeof(*sums) * scaled_groups);
+  for (int p = 0; p < scaled_sum_parts; ++p, to += scaled_groups) {
+    for (int i = 0; i < scaled_groups; i += V::lanes) {
+      const typename V::F whole = V::load(rest + i);
+      V::store_bf16(part + i, whole);
+      V::store(rest + i, V::sub(whole, V::load_bf16(part + i)));
+    }
+    __builtin_memcpy(to, part, sizeof(*part) * scaled_groups);
+  }
 }
 
 template <class V>
 void quantize_scaled(const float* x, int count, const ScaledToken& to) {
-  auto most_of = V::zero(), flaw = V::zero();  // NaN where an x is not finite, else 0
+  using F = typename V::F;
+  F most_of = V::zero(), flaw = V::zero();  // NaN where an x is not finite, else 0
   for (int k = 0; k < scaled_unit; k += V::lanes) {
-    const auto part = V::load(x + k);
+    const F part = V::load(x + k);
     most_of = V::max(most_of, V::abs(part));
     flaw = V::fma(part, V::zero(), flaw);
   }
@@ -29,21 +42,24 @@ void quantize_scaled(const float* x, int count, const ScaledToken& to) {
   const float step = most / largest + V::reduce_add(flaw);
   const float inverse = most > 1e-30f ? largest / most : 0;
   *to.step = step;
+  const auto clipped = [](const F& value) {
+    return V::min(V::max(value, V::set1(-largest)), V::set1(largest));
+  };
+  float sums[scaled_groups];
   for (int g = 0; g < scaled_groups; ++g) {
     int8_t* coarse = to.codes + g / 2 * scaled_planes * count * scaled_chunk + g % 2 * 32;
     int8_t* fine = coarse + count * scaled_chunk;
-    int32_t sum = 0;
-    for (int i = 0; i < 32; ++i) {
-      const float value = x[g * 32 + i] * inverse;
-      const int32_t code =
-          nearest(value > -largest ? (value < largest ? value : largest) : -largest);
-      const int32_t high = (code + 64) >> 7;
-      coarse[i] = static_cast<int8_t>(high);
-      fine[i] = static_cast<int8_t>(code - 128 * high);
-      sum += code;
+    F sum = V::zero();  // of whole numbers below 2^24
+    for (int i = 0; i < 32; i += V::lanes) {
+      const F code = V::round(clipped(V::mul(V::load(x + g * 32 + i), V::set1(inverse))));
+      const F high = V::round(V::mul(code, V::set1(1.0f / 128)));
+      V::store_codes(coarse + i, high);
+      V::store_codes(fine + i, V::fnma(high, V::set1(128), code));
+      sum = V::add(sum, code);
     }
-    to.sums[g] = step * static_cast<float>(sum);
+    sums[g] = step * V::reduce_add(sum);
   }
+  store_sums<V>(sums, to.sums);
 }
 
 template <class V, DType D>
@@ -100,17 +116,29 @@ struct ScaledWeight {
     V::store_bytes(to + scaled_chunk_bytes / 2, high);
   }
 
+  // A unit's mins into to[scaled_mins_bytes], for each part of the sums; what follows is untouched.
+  static void unpack_mins(const std::byte* unit, std::byte* to) {
+    constexpr int part_bytes = scaled_groups / 2 * tile_row_bytes;
+    for (int g = 0; g < scaled_groups; g += 2, to += tile_row_bytes) {
+      for (int row = 0; row < strip_rows; row += V::lanes) {
+        const std::byte* mins = unit + format.mins_at() + g * strip_rows + row;
+        const B pairs =
+            V::bf16_pairs(V::load_byte_ints(mins), V::load_byte_ints(mins + strip_rows));
+        for (int part = 0; part < scaled_sum_parts; ++part) {
+          V::store_bytes(to + part * part_bytes + 4 * row, pairs);
+        }
+      }
+    }
+  }
+
   // out[count][16] += what a unit gives for tokens [first, last) of `count`, or = for a strip's
   // first unit.
-  static void apply(const int32_t* sums, const std::byte* unit, int count, int first, int last,
-                    const float* steps, const float* group_sums, bool begins, float* out) {
+  //   mins: Σ min · x, [count][16]
+  static void apply(const int32_t* sums, const float* mins, const std::byte* unit, int count,
+                    int first, int last, const float* steps, bool begins, float* out) {
     const int64_t plane = static_cast<int64_t>(count) * strip_rows;
     for (int row = 0; row < strip_rows; row += V::lanes) {
       const typename QuantizedDot<V, D, 1>::Rows rows(unit, row);
-      F mins[scaled_groups];
-      if constexpr (format.has_min) {
-        for (int g = 0; g < scaled_groups; ++g) mins[g] = rows.min(g);
-      }
       for (int i = first; i < last; ++i) {
         const int32_t* at = sums + i * strip_rows + row;
         const auto sum = [&](int index) { return V::to_float(V::load_ints(at + index * plane)); };
@@ -119,15 +147,10 @@ struct ScaledWeight {
         const F both = V::fma(coarse, V::set1(128), fine);
         float* to = out + i * strip_rows + row;
         F acc = begins ? V::zero() : V::load(to);
-        F other = V::mul(V::mul(rows.d, V::set1(steps[i])), both);
         if constexpr (format.has_min) {
-          const float* x = group_sums + i * scaled_groups;
-          for (int g = 0; g < scaled_groups; g += 2) {
-            acc = V::fma(mins[g], V::set1(x[g]), acc);
-            other = V::fma(mins[g + 1], V::set1(x[g + 1]), other);
-          }
+          acc = V::fnma(rows.dmin, V::load(mins + i * strip_rows + row), acc);
         }
-        V::store(to, V::add(acc, other));
+        V::store(to, V::fma(V::mul(rows.d, V::set1(steps[i])), both, acc));
       }
     }
   }
@@ -144,6 +167,7 @@ class ScaledProduct {
   using Weight = ScaledWeight<V, D>;
   using Block = TileBlock<Tiles, scaled_planes, scaled_planes>;  // scaled.h
   static constexpr int unit_bytes = Weight::format.unit_bytes();
+  static constexpr bool has_min = Weight::format.has_min;
   static constexpr int units_ahead = 3;  // from what is fetched to what is unpacked
 
   // A unit of a strip, in the order in which they pass.
@@ -161,7 +185,11 @@ class ScaledProduct {
   explicit ScaledProduct(const ScaledJob& job)
       : job_(job),
         tokens_(*job.tokens),
-        sums_(reinterpret_cast<int32_t*>(job.scratch + scaled_ring * scaled_chunk_bytes)) {
+        mins_(job.scratch + scaled_ring * scaled_chunk_bytes),
+        sums_(reinterpret_cast<int32_t*>(mins_ + scaled_min_slots * scaled_mins_bytes)),
+        min_sums_(reinterpret_cast<float*>(sums_ + scaled_sums)) {
+    // What lies past the parts of the sums meets zeros, and must be numbers.
+    if (has_min) __builtin_memset(mins_, 0, scaled_min_slots * scaled_mins_bytes);
     for (int i = 0; i < units_ahead; ++i) fetched_.advance(job_.count);
   }
 
@@ -183,15 +211,31 @@ class ScaledProduct {
       const int64_t plane = int64_t{tokens_.count} * strip_rows;
       Block::store_sums({sums_, sums_ + plane, sums_ + 2 * plane, sums_ + 3 * plane},
                         tile_row_bytes);
+      if constexpr (has_min) multiply_mins(at.unit);
       waiting_ = at;
       waits_ = true;
     }
     for (int chunk = 0; chunk < scaled_chunks; ++chunk) apply(chunk);
   }
 
+  void multiply_mins(int64_t unit) {
+    using Mins = TileBlock<Tiles, 1, 1>;
+    Mins::zero_sums();
+    Mins::load_rows(tokens_.sums + unit * tokens_.count * scaled_sum_width, nullptr,
+                    tile_row_bytes);
+    Mins::load_columns(mins_ + multiplied_mins_ * scaled_mins_bytes, nullptr, tile_row_bytes);
+    Mins::dot();
+    Mins::store_sums({min_sums_}, tile_row_bytes);
+    multiplied_mins_ ^= 1;
+  }
+
   void unpack_next() {
     if (unpacked_.unit == job_.units) return;
     const std::byte* unit = job_.strips[unpacked_.strip] + unpacked_.unit * unit_bytes;
+    if (has_min && unpacked_chunk_ == 0) {
+      Weight::unpack_mins(unit, mins_ + unpacked_mins_ * scaled_mins_bytes);
+      unpacked_mins_ ^= 1;
+    }
     Weight::unpack(unit, unpacked_chunk_, fetched(unit),
                    job_.scratch + unpacked_slot_ * scaled_chunk_bytes);
     if (++unpacked_slot_ == scaled_ring) unpacked_slot_ = 0;
@@ -209,10 +253,10 @@ class ScaledProduct {
   void apply(int quarter) {
     if (!waits_) return;
     const int64_t row = waiting_.unit * tokens_.count;
-    Weight::apply(sums_, job_.strips[waiting_.strip] + waiting_.unit * unit_bytes, tokens_.count,
-                  quarter * tokens_.count / scaled_chunks,
+    Weight::apply(sums_, min_sums_, job_.strips[waiting_.strip] + waiting_.unit * unit_bytes,
+                  tokens_.count, quarter * tokens_.count / scaled_chunks,
                   (quarter + 1) * tokens_.count / scaled_chunks, tokens_.steps + row,
-                  tokens_.sums + row * scaled_groups, waiting_.unit == 0,
+                  waiting_.unit == 0,
                   job_.out + int64_t{waiting_.strip} * tokens_.count * strip_rows);
   }
 
@@ -220,12 +264,16 @@ class ScaledProduct {
   // another where their addresses agree in their last 12 bits.
   static constexpr int lead = 3;
   static_assert(lead < scaled_ring && scaled_chunk_bytes == 2048);
+  static_assert(lead < scaled_chunks);  // or mins would need more slots
 
   const ScaledJob& job_;
   const ScaledTokens& tokens_;
-  int32_t* const sums_;
+  std::byte* const mins_;  // [scaled_min_slots]
+  int32_t* const sums_;    // of a unit, in tiles
+  float* const min_sums_;  // what its mins give
   Place unpacked_, fetched_;  // next
   int unpacked_chunk_ = 0, unpacked_slot_ = 0;
+  int unpacked_mins_ = 0, multiplied_mins_ = 0;  // slots
   Place waiting_;  // whose sums are not in `out` yet
   bool waits_ = false;
 };

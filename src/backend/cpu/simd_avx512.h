@@ -172,6 +172,11 @@ struct Avx512 {
   static I in_halves(I a) {
     return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(a, 16));
   }
+  // Whole numbers of at most 8 bits as bfloat16, side by side.
+  static B bf16_pairs(I low, I high) {
+    return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(to_float(low)), 16),
+                           _mm512_castps_si512(to_float(high)));
+  }
   static void store_bytes(std::byte* p, B a) { _mm512_storeu_si512(p, a); }
   static B low_nibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static B high_nibbles(B a) {

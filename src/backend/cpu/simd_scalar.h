@@ -216,6 +216,11 @@ struct Scalar {
       high.v[i] = static_cast<uint8_t>(product >> 8);
     }
   }
+  static B bf16_pairs(const I& low, const I& high) {
+    B pairs;
+    store_bf16_pairs(pairs.v, to_float(low), to_float(high));
+    return pairs;
+  }
   static void store_bytes(std::byte* p, const B& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
   static B low_nibbles(B a) {
     for (uint8_t& x : a.v) x &= 15;

@@ -59,7 +59,7 @@ const std::byte* const* LinearScaled::strips_of(const Group& group) const {
 
 size_t LinearScaled::shared_scratch_bytes() const {
   return static_cast<size_t>(units_) * max_rows_ *
-             (scaled_planes * scaled_unit + sizeof(float) * (1 + scaled_groups)) +
+             (scaled_planes * scaled_unit + sizeof(uint16_t) * scaled_sum_width + sizeof(float)) +
          64;
 }
 
@@ -70,8 +70,9 @@ size_t LinearScaled::member_scratch_bytes() const {
 
 ScaledTokens LinearScaled::tokens(std::byte* memory, int rows) const {
   auto* codes = reinterpret_cast<int8_t*>(memory);
-  auto* steps = reinterpret_cast<float*>(codes + units_ * rows * scaled_planes * scaled_unit);
-  return {codes, steps, steps + units_ * rows, rows};
+  auto* sums = reinterpret_cast<uint16_t*>(codes + units_ * rows * scaled_planes * scaled_unit);
+  auto* steps = reinterpret_cast<float*>(sums + units_ * rows * scaled_sum_width);
+  return {codes, sums, steps, rows};
 }
 
 void LinearScaled::pack(const Run& run, int row, const ScaledTokens& to, float* normed) const {
