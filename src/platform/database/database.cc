@@ -4,6 +4,7 @@
 #include <soci/soci.h>
 #include <time.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <vector>
@@ -21,6 +22,9 @@ struct Database::State {
   DatabaseOptions options;
 
   Deadlines deadlines;
+  // How far the server's clock is ahead of this machine's time since its start, and until when that
+  // is believed.
+  std::atomic<int64_t> ahead_us = 0, ask_time_at_us = 0;
 
   std::mutex mutex;
   std::condition_variable freed;
@@ -54,6 +58,8 @@ struct Database::State {
 };
 
 namespace {
+
+constexpr int64_t time_holds_us = 5'000'000;
 
 int64_t read_clock_us(clockid_t clock) {
   timespec time{};
@@ -90,10 +96,16 @@ Database::~Database() = default;
 
 int64_t Database::now_us(soci::session& session) const {
   if (state_->location.kind == DatabaseKind::sqlite) return even_now_us();
-  int64_t now_us = 0;
-  session << "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
-      soci::into(now_us);
-  return now_us;
+  // Asked now and then, as each time is a way to the server and back.
+  const int64_t own_us = read_clock_us(CLOCK_BOOTTIME);
+  if (own_us >= state_->ask_time_at_us) {
+    int64_t server_us = 0;
+    session << "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+        soci::into(server_us);
+    state_->ahead_us = server_us - own_us;
+    state_->ask_time_at_us = own_us + time_holds_us;
+  }
+  return own_us + state_->ahead_us;
 }
 
 void Database::sync() {

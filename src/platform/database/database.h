@@ -62,9 +62,9 @@ class Database {
   // Returns once all that was committed before is on the disk. Holds up no writer meanwhile.
   void sync();
 
-  // The time that all who share the database go by, in microseconds since 1970: PostgreSQL's own;
-  // for SQLite this machine's, which goes on evenly while the program runs, however its wall clock
-  // is put. Within read() or write().
+  // The time that all who share the database go by, in microseconds since 1970: PostgreSQL's own,
+  // as of a few seconds ago; for SQLite this machine's, which goes on evenly while the program
+  // runs, however its wall clock is put. Within read() or write().
   int64_t now_us(soci::session& session) const;
 
   // The location without a password, for messages.

@@ -24,13 +24,42 @@ struct Open {
   int64_t requests = 0, day_tokens = 0, month_tokens = 0, month_micros = 0;
 };
 
-Price price_of(soci::session& session, const std::string& model) {
+// What holds for a request.
+struct Terms {
   Price price;
-  session << "SELECT prompt_micros, cached_micros, completion_micros FROM prices WHERE model = "
-             ":model OR model = '' ORDER BY model DESC LIMIT 1",
-      soci::use(model), soci::into(price.prompt_micros), soci::into(price.cached_micros),
-      soci::into(price.completion_micros);
-  return session.got_data() ? price : Price{};
+  std::vector<Limit> limits;
+};
+
+// In one query, as each is a way to the database and back.
+Terms terms_of(soci::session& session, const Reservation& reservation) {
+  Terms terms;
+  int64_t is_limit = 0;
+  Limit row;
+  std::string kind;
+  Price price;
+  soci::statement select =
+      (session.prepare
+           << "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros FROM "
+              "prices WHERE model IN ('', :model) UNION ALL SELECT 1, subject, model, kind, most, "
+              "0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key) AND model IN "
+              "('', :model) ORDER BY 1, 2, 3, 4",
+       soci::use(reservation.model, "model"),
+       soci::use(reservation.organisation_id, "organisation"),
+       soci::use(reservation.project_id, "project"), soci::use(reservation.key_id, "key"),
+       soci::into(is_limit), soci::into(row.subject), soci::into(row.model), soci::into(kind),
+       soci::into(row.most), soci::into(price.prompt_micros), soci::into(price.cached_micros),
+       soci::into(price.completion_micros));
+  select.execute();
+  while (select.fetch()) {
+    const auto known = limit_kind_named(kind);
+    if (is_limit == 0) {
+      terms.price = price;  // that of the model comes behind that of all
+    } else if (known) {
+      row.kind = *known;
+      terms.limits.push_back(row);
+    }
+  }
+  return terms;
 }
 
 Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
@@ -190,41 +219,42 @@ void note_standing(const Limit& limit, int64_t full_at, int64_t now_us, Admissio
   if (!tightest || standing.remaining < tightest->remaining) tightest = standing;
 }
 
-void insert(soci::session& session, const Asked& asked, const std::string& server) {
+void insert(soci::session& session, const Asked& asked, const std::string& server,
+            int64_t has_rates) {
   const Reservation& reservation = asked.reservation;
   const int64_t now_ms = asked.now_us / 1000;
   session
       << "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
          "model, "
-         "endpoint, admitted_at_ms, day, month, tokens, micros, prompt_micros, cached_micros, "
+         "endpoint, admitted_at_ms, day, month, tokens, micros, has_rates, prompt_micros, "
+         "cached_micros, "
          "completion_micros, used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES "
          "(:id, :server, "
          ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
-         ":micros, :prompt, :cached, :completion, 0, 0, 0)",
+         ":micros, :rates, :prompt, :cached, :completion, 0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.request_id), soci::use(reservation.model),
       soci::use(reservation.endpoint), soci::use(now_ms), soci::use(asked.day),
       soci::use(asked.month), soci::use(asked.tokens), soci::use(asked.micros),
-      soci::use(asked.price.prompt_micros), soci::use(asked.price.cached_micros),
-      soci::use(asked.price.completion_micros);
+      soci::use(has_rates), soci::use(asked.price.prompt_micros),
+      soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros);
 }
 
 }  // namespace
 
 Admission admit(soci::session& session, const Reservation& reservation, const std::string& server,
                 int64_t now_us) {
+  const Terms terms = terms_of(session, reservation);
+  const std::vector<Limit>& limits = terms.limits;
   Asked asked{.reservation = reservation,
               .now_us = now_us,
               .day = day_of(now_us),
               .month = month_of(now_us),
-              .price = price_of(session, reservation.model),
+              .price = terms.price,
               .tokens = reservation.prompt_tokens + reservation.most_completion_tokens};
   asked.micros =
       cost_micros(asked.price, reservation.prompt_tokens, 0, reservation.most_completion_tokens);
-  const std::vector<Limit> limits =
-      limits_of(session, reservation.organisation_id, reservation.project_id, reservation.key_id,
-                reservation.model);
   Admission admission;
   for (const Limit& limit : limits) {
     auto refusal = check(session, limit, asked);
@@ -241,7 +271,9 @@ Admission admit(soci::session& session, const Reservation& reservation, const st
     }
     note_standing(limit, full_at, now_us, admission);
   }
-  if (!admission.refusal) insert(session, asked, server);
+  const bool has_rates =
+      std::ranges::any_of(limits, [](const Limit& limit) { return is_rate(limit.kind); });
+  if (!admission.refusal) insert(session, asked, server, has_rates);
   return admission;
 }
 

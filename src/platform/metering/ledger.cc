@@ -94,7 +94,7 @@ int Ledger::settle_abandoned() {
       session << "DELETE FROM meter_servers WHERE id = :id", soci::use(server);
     }
     const int64_t oldest_ms = now_ms - abandoned_for_ms;
-    session << "DELETE FROM reservations WHERE is_abandoned = 1 AND admitted_at_ms < :oldest",
+    session << "DELETE FROM reservations WHERE is_abandoned > 0 AND admitted_at_ms < :oldest",
         soci::use(oldest_ms);
     return settled;
   });

@@ -1,4 +1,5 @@
 // What a request has used, once it has ended.
+#include <fmt/format.h>
 #include <soci/soci.h>
 
 #include <algorithm>
@@ -11,27 +12,32 @@ namespace {
 
 struct Reserved {
   std::string organisation, project, key, request, model, endpoint, day, month;
-  int64_t admitted_at_ms = 0, tokens = 0, is_abandoned = 0;
+  int64_t admitted_at_ms = 0, tokens = 0, has_rates = 0, is_abandoned = 0;
   Price price;
 };
 
-std::optional<Reserved> find(soci::session& session, const std::string& id) {
+// Runs `statement`, which is for one id and returns the row that it was about, if there is one.
+std::optional<Reserved> returned_by(soci::session& session, const std::string& statement,
+                                    const std::string& id) {
   Reserved reserved;
-  session << "SELECT organisation_id, project_id, key_id, request_id, model, endpoint, day, month, "
-             "admitted_at_ms, tokens, is_abandoned, prompt_micros, cached_micros, "
-             "completion_micros FROM reservations WHERE id = :id",
+  session << statement
+          << " WHERE id = :id RETURNING organisation_id, project_id, key_id, request_id, model, "
+             "endpoint, day, month, admitted_at_ms, tokens, has_rates, is_abandoned, "
+             "prompt_micros, cached_micros, completion_micros",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
       soci::into(reserved.endpoint), soci::into(reserved.day), soci::into(reserved.month),
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
-      soci::into(reserved.is_abandoned), soci::into(reserved.price.prompt_micros),
-      soci::into(reserved.price.cached_micros), soci::into(reserved.price.completion_micros);
+      soci::into(reserved.has_rates), soci::into(reserved.is_abandoned),
+      soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
+      soci::into(reserved.price.completion_micros);
   return session.got_data() ? std::optional(std::move(reserved)) : std::nullopt;
 }
 
 // Gives back what was reserved of a minute's limits and not used.
 void give_back(soci::session& session, const Reserved& reserved, int64_t used_tokens, bool is_void,
                int64_t now_us) {
+  if (!reserved.has_rates) return;  // also where there is one meanwhile
   for (const Limit& limit :
        limits_of(session, reserved.organisation, reserved.project, reserved.key, reserved.model)) {
     if (!is_rate(limit.kind) || limit.most == 0) continue;
@@ -104,29 +110,33 @@ void Sums::add(const std::string& subject, const std::string& model, const std::
 }
 
 void Sums::write(soci::session& session) const {
-  if (used_.empty()) return;
-  std::string subject, model, period;
-  Used used;
-  soci::statement add =
-      (session.prepare
-           << "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES "
-              "(:subject, :model, :period, :requests, :tokens, :micros) ON CONFLICT (subject, "
-              "model, period) DO UPDATE SET requests = usage_sums.requests + excluded.requests, "
-              "tokens = usage_sums.tokens + excluded.tokens, micros = usage_sums.micros + "
-              "excluded.micros",
-       soci::use(subject), soci::use(model), soci::use(period), soci::use(used.requests),
-       soci::use(used.tokens), soci::use(used.micros));
-  for (const auto& [place, sum] : used_) {
-    std::tie(subject, model, period) = place;
-    used = sum;
+  constexpr std::size_t most_rows = 100;  // of one statement, as databases bound its values
+  for (auto next = used_.begin(); next != used_.end();) {
+    soci::statement add(session);
+    std::string rows;
+    for (std::size_t i = 0; i < most_rows && next != used_.end(); ++i, ++next) {
+      const auto& [subject, model, period] = next->first;
+      rows += fmt::format("{}(:s{}, :m{}, :p{}, {}, {}, {})", i == 0 ? "" : ", ", i, i, i,
+                          next->second.requests, next->second.tokens, next->second.micros);
+      add.exchange(soci::use(subject));
+      add.exchange(soci::use(model));
+      add.exchange(soci::use(period));
+    }
+    add.alloc();
+    add.prepare(
+        "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES " + rows +
+            " ON CONFLICT (subject, model, period) DO UPDATE SET requests = usage_sums.requests + "
+            "excluded.requests, tokens = usage_sums.tokens + excluded.tokens, micros = "
+            "usage_sums.micros + excluded.micros",
+        soci::details::st_one_time_query);
+    add.define_and_bind();
     add.execute(true);
   }
 }
 
 void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
-  const std::optional<Reserved> reserved = find(session, settlement.id);
+  const auto reserved = returned_by(session, "DELETE FROM reservations", settlement.id);
   if (!reserved) return;
-  session << "DELETE FROM reservations WHERE id = :id", soci::use(settlement.id);
   if (!reserved->is_abandoned) {
     record(session, settlement, *reserved, {}, sums, now_us);
   } else if (!settlement.is_void) {
@@ -136,9 +146,10 @@ void settle(soci::session& session, const Settlement& settlement, Sums& sums, in
 }
 
 void abandon(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
-  const std::optional<Reserved> reserved = find(session, settlement.id);
-  if (!reserved || reserved->is_abandoned) return;
-  session << "UPDATE reservations SET is_abandoned = 1, tokens = 0, micros = 0 WHERE id = :id",
+  const auto reserved = returned_by(
+      session, "UPDATE reservations SET is_abandoned = is_abandoned + 1", settlement.id);
+  if (!reserved || reserved->is_abandoned > 1) return;
+  session << "UPDATE reservations SET tokens = 0, micros = 0 WHERE id = :id",
       soci::use(settlement.id);
   record(session, settlement, *reserved, {}, sums, now_us);
 }

@@ -42,6 +42,7 @@ CREATE TABLE reservations (
   month TEXT NOT NULL,
   tokens BIGINT NOT NULL,
   micros BIGINT NOT NULL,
+  has_rates BIGINT NOT NULL,
   prompt_micros BIGINT NOT NULL,
   cached_micros BIGINT NOT NULL,
   completion_micros BIGINT NOT NULL,
