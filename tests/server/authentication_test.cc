@@ -47,7 +47,7 @@ class Authentication : public testing::Test {
   platform::Identity identity_{database_, [this] { return now_ms_; }};
   FakeClock clock_;
   std::shared_ptr<platform::Authenticator> authenticator_ =
-      std::make_shared<platform::Authenticator>(identity_, clock_, platform::AuthenticatorOptions{},
+      std::make_shared<platform::Authenticator>(identity_, clock_, patient,
                                                 [this] { return now_ms_; });
 };
 

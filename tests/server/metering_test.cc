@@ -63,7 +63,7 @@ class Metering : public testing::Test {
   platform::Identity identity_{database_};
   SteadyClock clock_;
   std::shared_ptr<platform::Authenticator> authenticator_ =
-      std::make_shared<platform::Authenticator>(identity_, clock_);
+      std::make_shared<platform::Authenticator>(identity_, clock_, patient);
   std::shared_ptr<platform::Meter> meter_ = std::make_shared<platform::Meter>(
       platform::Ledger(database_, "server-1"), platform::MeterOptions{.spool = folder_ / "spool"});
   std::string key_ = identity_.create_key({.name = "k"}, "test").text.text();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <thread>
 
@@ -8,6 +9,9 @@
 #include "server/server.h"
 
 namespace ridge::server {
+
+// For a machine that is slow, or stands still for a while.
+inline const platform::AuthenticatorOptions patient{.most_wait = std::chrono::minutes(1)};
 
 // A server on a free port with one scripted model named "m"; stopped when it goes.
 class ServerUnderTest {

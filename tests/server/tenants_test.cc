@@ -83,7 +83,7 @@ class Tenants : public testing::Test {
                            part.say("secret answer");
                          },
                          ServerOptions{},
-                         std::make_shared<platform::Authenticator>(identity_, clock_)};
+                         std::make_shared<platform::Authenticator>(identity_, clock_, patient)};
 };
 
 std::string bearer(const std::string& key) { return "Authorization: Bearer " + key + "\r\n"; }

@@ -90,6 +90,7 @@ void set_up_sqlite(soci::session& session, const DatabaseLocation& location,
 void set_up_postgresql(soci::session& session, DatabasePatience patience) {
   session << "SET client_min_messages = warning";
   session << fmt::format("SET lock_timeout = {}", patience.wait.count());
+  session << "SET synchronous_commit = on";  // whatever the server has it at
   session << fmt::format("SET statement_timeout = {}", patience.most_statement.count());
 }
 
@@ -216,10 +217,6 @@ void begin_write(soci::session& session, DatabaseKind kind, Durability durabilit
       "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = {}; {}",
       waits ? "on" : "off", postgresql_write_lock),
       soci::into(nothing);
-}
-
-void begin_sync(soci::session& session, DatabaseKind kind) {
-  session << (kind == DatabaseKind::sqlite ? "BEGIN" : "BEGIN ISOLATION LEVEL READ COMMITTED");
 }
 
 void sync_log(soci::session& session, DatabaseKind kind) {

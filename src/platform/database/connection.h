@@ -43,8 +43,7 @@ int socket_of(soci::session& session, DatabaseKind kind);
 // BEGIN, so that writers take turns from here on.
 void begin_read(soci::session& session, DatabaseKind kind);
 void begin_write(soci::session& session, DatabaseKind kind, Durability durability);
-void begin_sync(soci::session& session, DatabaseKind kind);
-// Then, and before COMMIT: all that was committed is on the disk behind that.
+// Outside a transaction: returns once all that was committed before is on the disk.
 void sync_log(soci::session& session, DatabaseKind kind);
 
 // What to throw for a failure of SOCI. Leaves out its context, which quotes bound values.

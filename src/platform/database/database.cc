@@ -109,8 +109,7 @@ int64_t Database::now_us(soci::session& session) const {
 }
 
 void Database::sync() {
-  const DatabaseKind kind = state_->location.kind;
-  run(Access::sync, [kind](soci::session& session) { sync_log(session, kind); });
+  run(Access::sync, [](soci::session&) {});
 }
 
 const std::string& Database::name() const { return state_->location.name; }
@@ -158,12 +157,13 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
       case Access::write_early:
         return begin_write(*session, location.kind, Durability::after_sync);
       case Access::sync:
-        return begin_sync(*session, location.kind);
+        return sync_log(*session, location.kind);
     }
   };
   const auto has_hung = [&] { return watch && watch->has_passed(); };
   const auto roll_back = [&] {
     if (!session) return;
+    if (access == Access::sync) return close();  // there is no transaction
     try {
       *session << "ROLLBACK";
     } catch (const soci::soci_error&) {
@@ -182,7 +182,7 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
       begin();
     }
     work(*session);
-    *session << "COMMIT";
+    if (access != Access::sync) *session << "COMMIT";
   } catch (const soci::soci_error& failure) {
     const Error error = has_hung()
                             ? Error(ErrorCode::unavailable,

@@ -4,9 +4,13 @@
 #include <memory>
 
 #include "platform/database/database_fixture.h"
+#include "platform/identity/authenticator.h"
 #include "platform/identity/identity.h"
 
 namespace ridge::platform {
+
+// For a machine that is slow, or stands still for a while.
+inline const AuthenticatorOptions patient{.most_wait = std::chrono::minutes(1)};
 
 // An Identity over an empty database, at a time that stands still.
 class IdentityFixture : public DatabaseTest {
