@@ -79,7 +79,7 @@ int Ledger::settle_own() {
 }
 
 int Ledger::settle_abandoned() {
-  return database_.write([&](soci::session& session) {
+  const auto work = [&](soci::session& session) {
     const int64_t now_us = now_us_(session), now_ms = now_us / 1000;
     std::vector<std::string> dead;
     std::string id;
@@ -97,7 +97,8 @@ int Ledger::settle_abandoned() {
     session << "DELETE FROM reservations WHERE is_abandoned > 0 AND admitted_at_ms < :oldest",
         soci::use(oldest_ms);
     return settled;
-  });
+  };
+  return database_.write(work, Durability::after_sync);  // nobody waits to be told
 }
 
 }  // namespace ridge::platform
