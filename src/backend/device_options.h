@@ -15,6 +15,9 @@ struct DeviceOptions {
   // this process may use and these have several last-level caches; elsewhere a pinned thread gains
   // nothing, and it suffers where somebody else wants its processor.
   Toggle pin_threads = Toggle::automatic;
+  // While they wait for each other. Off for tests, of which as many run as there are processors:
+  // each would take from the others what it waits for.
+  bool threads_spin = true;
   // For weights and KV caches. Automatically where the system gives them to who asks.
   Toggle huge_pages = Toggle::automatic;
   bool allow_emulation = false;  // tests only: `isa` may be one of device_emulated_isas

@@ -45,8 +45,8 @@ void ask_for_short_turns() {
 }  // namespace
 
 // Spinning pays only where each member has a core of its own.
-ThreadTeam::ThreadTeam(int threads)
-    : size_(threads), spins_(threads <= available_cpus() ? 20000 : 50) {
+ThreadTeam::ThreadTeam(int threads, bool may_spin)
+    : size_(threads), spins_(may_spin && threads <= available_cpus() ? 20000 : 50) {
   RIDGE_ASSERT(threads >= 1 && threads <= 1024);
   members_.reserve(threads - 1);
   for (int member = 1; member < threads; ++member) {

@@ -18,8 +18,9 @@ namespace ridge {
 // the end of somebody's long turn while the whole team waits for it.
 class ThreadTeam {
  public:
-  // threads: 1 to 1024, the caller included.
-  explicit ThreadTeam(int threads);
+  // threads: 1 to 1024, the caller included. Without `may_spin`, members sleep soon: for who shares
+  // the processors with others, whose time spinning would take.
+  explicit ThreadTeam(int threads, bool may_spin = true);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;

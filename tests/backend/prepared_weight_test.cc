@@ -47,7 +47,7 @@ std::vector<std::byte> tiles_of(const Weight& weight) {
 }
 
 std::unique_ptr<Device> open_isa(const std::string& isa) {
-  return open({.threads = 2, .isa = isa});
+  return open({.threads = 2, .isa = isa, .threads_spin = false});
 }
 
 }  // namespace

@@ -237,7 +237,8 @@ TEST_P(AttentionOps, EveryTokenCount) {
     steps.push_back(planner.step({{static_cast<int>(i), awkward_tokens[i]}}));
   }
   for (size_t i = 0; i < awkward_tokens.size(); ++i) {
-    steps.push_back(planner.step({{static_cast<int>(i), awkward_tokens[9 - i]}}));
+    steps.push_back(
+        planner.step({{static_cast<int>(i), awkward_tokens[awkward_tokens.size() - 1 - i]}}));
   }
   expect_conforms(attention_case("attention tokens", {4, 2, 32, 32}, planner, std::move(steps),
                                  {.heads = 4, .scale = 0.2f}));

@@ -268,8 +268,10 @@ TEST_P(ExpertLinears, GiveTheSameBitsWithAnyNumberOfThreads) {
   const Case c = experts_case("threads", DType::q4_k, DType::q5_0, 96, Precision::int8);
   std::vector<std::vector<Output>> first;
   for (const int threads : {1, 2, 3, 5}) {
-    const auto device = backend::open_device(
-        GetParam().name, {.threads = threads, .isa = GetParam().isa, .allow_emulation = true});
+    const auto device = backend::open_device(GetParam().name, {.threads = threads,
+                                                               .isa = GetParam().isa,
+                                                               .threads_spin = false,
+                                                               .allow_emulation = true});
     const auto got = run_case(c, *device);
     if (first.empty()) first = got;
     for (size_t step = 0; step < got.size(); ++step) {

@@ -56,12 +56,12 @@ std::string test_name(const LinearChoice& choice) {
 void PrintTo(const LinearChoice& choice, std::ostream* out) { *out << test_name(choice); }
 
 std::vector<LinearChoice> linear_choices() {
+  const std::vector<DeviceChoice> devices = device_choices_with_emulated();
   std::vector<LinearChoice> choices;
-  for (const DeviceChoice& device : device_choices_with_emulated()) {
-    for (int d = 0; d < dtype_count; ++d) {
-      const auto dtype = static_cast<DType>(d);
-      if (dtype != DType::i8 && dtype != DType::i32) choices.push_back({device, dtype});
-    }
+  for (int d = 0; d < dtype_count; ++d) {
+    const auto dtype = static_cast<DType>(d);
+    if (dtype == DType::i8 || dtype == DType::i32) continue;
+    for (const DeviceChoice& device : devices) choices.push_back({device, dtype});
   }
   return choices;
 }
@@ -82,8 +82,10 @@ class LinearOfDType : public testing::TestWithParam<LinearChoice> {
 };
 
 TEST_P(LinearOfDType, EveryShape) {
+  const std::vector<int> heights =
+      is_sanitized ? std::vector<int>{1, 31, 70} : std::vector<int>{1, 3, 16, 31, 70};
   for (int k : widths()) {
-    for (int n : {1, 3, 16, 31, 70}) {
+    for (int n : heights) {
       const auto weight = random_weight(random, {{dtype, n}}, k);
       const Case c = linear_case(random, fmt::format("linear-{} {} x {}", name(dtype), n, k), k,
                                  /*slice_at=*/0, weight, nullptr, linear_tolerance(dtype));
@@ -103,7 +105,9 @@ TEST_P(LinearOfDType, SizesAroundTiles) {
           random, fmt::format("linear-{} {} x {}, {}", name(dtype), n, columns, name_of(precision)),
           columns, 0, weight, nullptr, linear_tolerance(dtype, precision), precision);
       c.inputs = random_values(random, 101 * static_cast<size_t>(columns));
-      c.steps = independent_steps({1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 31, 32, 33, 48, 100});
+      c.steps = independent_steps(
+          is_sanitized ? std::vector<int>{1, 5, 8, 16, 17, 33, 100}
+                       : std::vector<int>{1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 31, 32, 33, 48, 100});
       expect_conforms(c);
     }
   }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/sanitizers.h"
 #include "engine/loaded_model.h"
 #include "engine/paced_runner.h"
 #include "engine/plain_answer.h"
@@ -28,6 +29,9 @@ constexpr int context_tokens = 384;
 constexpr int block_tokens = 16;
 // Its prompts are so long that attention over them may be split where it need not be invariant.
 constexpr uint32_t long_seed = 4;
+// Under sanitizers two of three, the long prompts among them.
+const std::vector<uint32_t> seeds =
+    is_sanitized ? std::vector<uint32_t>{1, long_seed} : std::vector<uint32_t>{1, long_seed, 5};
 
 // What is asked for.
 enum class Form { free, json, regex };
@@ -94,7 +98,7 @@ class World {
     const auto runner = create_runner(
         {.tokens = context_tokens, .sequences = 1, .outputs = 1, .blocks = blocks_of_context});
     PlainModel plain(*runner, model_->tokenizer());
-    for (const uint32_t seed : {1u, long_seed, 5u}) {
+    for (const uint32_t seed : seeds) {
       for (const Form form : {Form::free, Form::json, Form::regex}) {
         for (const Sampling sampling : {Sampling::greedy, Sampling::seeded, Sampling::choices}) {
           const Case& whole = add({seed, form, false, sampling}, plain, "");
@@ -362,29 +366,32 @@ TEST_P(Crossing, EachAnswerIsThePlainOne) {
   if (way_.guesser == Guesser::none) {
     EXPECT_EQ(drafted_, 0u);
   } else {
-    EXPECT_GT(accepted_, 100u) << "too few guesses were right to show anything";
-    EXPECT_GT(drafted_ - accepted_, 50u) << "too few were wrong";
+    EXPECT_GT(accepted_, 35 * seeds.size()) << "too few guesses were right to show anything";
+    EXPECT_GT(drafted_ - accepted_, 17 * seeds.size()) << "too few were wrong";
   }
   EXPECT_EQ(preemptions_ > 0, way_.company == Company::crowded);
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-// A way takes half a minute then: those in which most happens at once.
-const auto ways = testing::Combine(testing::Values(Guesser::suffix, Guesser::model),
-                                   testing::Values(Cache::warm),
-                                   testing::Values(Company::mixed, Company::crowded));
-#else
-const auto ways =
-    testing::Combine(testing::Values(Guesser::none, Guesser::suffix, Guesser::model),
-                     testing::Values(Cache::off, Cache::cold, Cache::warm),
-                     testing::Values(Company::alone, Company::chunked, Company::mixed,
-                                     Company::crowded));
-#endif
-INSTANTIATE_TEST_SUITE_P(, Crossing, ways,
-                         [](const auto& info) {
-                           return name_of(Way{std::get<0>(info.param), std::get<1>(info.param),
-                                              std::get<2>(info.param)});
-                         });
+// Under sanitizers those in which most happens at once.
+std::vector<std::tuple<Guesser, Cache, Company>> ways() {
+  if (is_sanitized) {
+    return {{Guesser::suffix, Cache::warm, Company::crowded},
+            {Guesser::model, Cache::warm, Company::mixed}};
+  }
+  std::vector<std::tuple<Guesser, Cache, Company>> all;
+  for (const Guesser guesser : {Guesser::none, Guesser::suffix, Guesser::model}) {
+    for (const Cache cache : {Cache::off, Cache::cold, Cache::warm}) {
+      for (const Company company :
+           {Company::alone, Company::chunked, Company::mixed, Company::crowded}) {
+        all.emplace_back(guesser, cache, company);
+      }
+    }
+  }
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(, Crossing, testing::ValuesIn(ways()), [](const auto& info) {
+  return name_of(Way{std::get<0>(info.param), std::get<1>(info.param), std::get<2>(info.param)});
+});
 
 // The wishes are worth crossing: their stop sequences end them, at different places.
 TEST(CrossingWishes, HaveAnswersThatEndInManyWays) {
@@ -398,7 +405,7 @@ TEST(CrossingWishes, HaveAnswersThatEndInManyWays) {
     }
     stopped += !first.stop_sequence.empty();
   }
-  EXPECT_EQ(stopped, 27);
+  EXPECT_EQ(stopped, 9 * static_cast<int>(seeds.size()));
 }
 
 }  // namespace

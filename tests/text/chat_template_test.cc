@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/sanitizers.h"
 #include "vocabularies.h"
 
 namespace ridge::text {
@@ -131,13 +132,19 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
   failure_of([] { from_source("{% if %}"); }, ErrorCode::invalid_file);
   failure_of([] { from_source(std::string(ChatTemplate::max_source_bytes + 1, 'x')); },
              ErrorCode::invalid_file);
-  for (const char* source :
-       {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{% for a in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxx' * 1000 }}{% endfor %}",
-        "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}"
-        "{% endfor %}",
-        "{{ raise_exception('no') }}"}) {
+  std::vector<const char*> sources = {
+      "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+      "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+      "{{ raise_exception('no') }}"};
+  // These use up all that a template may; what sanitizers see of it are the errors, which are
+  // alike.
+  if (!is_sanitized) {
+    sources.push_back(
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}");
+    sources.push_back(
+        "{% for a in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxx' * 1000 }}{% endfor %}");
+  }
+  for (const char* source : sources) {
     // The probe at loading survives them; each rendering fails by itself.
     const auto chat = from_source(source);
     EXPECT_FALSE(failure_of([&] { chat->render(question); }).empty()) << source;

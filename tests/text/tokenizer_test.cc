@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/sanitizers.h"
 #include "vocabularies.h"
 
 namespace ridge::text {
@@ -64,12 +65,14 @@ TEST(Tokenizer, AddsBosOnlyWhereAskedAndWanted) {
 
 TEST(Tokenizer, AMillionCaretsAndOtherLongRunsEndQuickly) {
   const auto started = std::chrono::steady_clock::now();
+  // The crate that encodes is not instrumented: under sanitizers a tenth shows what they can see.
+  constexpr size_t part = is_sanitized ? 10 : 1;
   for (const char* name : {r1, "small-spm"}) {
-    EXPECT_EQ(vocabulary(name)->decode(vocabulary(name)->encode(std::string(1'000'000, '^'))),
-              std::string(1'000'000, '^'));
+    const std::string carets(1'000'000 / part, '^');
+    EXPECT_EQ(vocabulary(name)->decode(vocabulary(name)->encode(carets)), carets);
     for (const std::string unit : {" ", "\n", "a", "1", "\t ", "é", "' "}) {
       std::string text;
-      while (text.size() < 200'000) text += unit;
+      while (text.size() < 200'000 / part) text += unit;
       EXPECT_EQ(vocabulary(name)->decode(vocabulary(name)->encode(text)), text);
     }
   }

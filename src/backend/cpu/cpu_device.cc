@@ -72,7 +72,7 @@ class CpuDevice final : public Device {
  public:
   explicit CpuDevice(const DeviceOptions& options)
       : isa_(select_isa(options.isa, options.allow_emulation)),
-        team_(options.threads > 0 ? options.threads : available_cpus()),
+        team_(options.threads > 0 ? options.threads : available_cpus(), options.threads_spin),
         pages_(choose_pages(options.huge_pages)) {
     info_.threads_pinned = pin(options.pin_threads);
     info_.huge_pages = pages_ == HugePages::asked && huge_pages_available();

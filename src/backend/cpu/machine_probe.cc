@@ -19,10 +19,6 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock;
 
-// A round is long beside starting a team, and short enough to fall between two disturbances.
-constexpr double round_s = 0.01;
-constexpr int rounds_of_each = 5;
-
 double seconds_since(SteadyTime::time_point start) {
   return std::chrono::duration<double>(SteadyTime::now() - start).count();
 }
@@ -36,16 +32,16 @@ double seconds_of(ThreadTeam& team, Task& task) {
 
 // The least seconds of one repetition of work(member, repetitions), done by all members at once.
 template <typename Work>
-double best_seconds(ThreadTeam& team, Work work) {
+double best_seconds(ThreadTeam& team, const ProbeEffort& effort, Work work) {
   int64_t repetitions = 1;
   std::function<void(int)> task = [&](int member) { work(member, repetitions); };
   double once = seconds_of(team, task);
-  while (once < round_s) {
-    repetitions = once < round_s / 8 ? repetitions * 8 : repetitions * 2;
+  while (once < effort.round_s) {
+    repetitions = once < effort.round_s / 8 ? repetitions * 8 : repetitions * 2;
     once = seconds_of(team, task);
   }
   double best = once;
-  for (int round = 1; round < rounds_of_each; ++round) {
+  for (int round = 1; round < effort.rounds; ++round) {
     best = std::min(best, seconds_of(team, task));
   }
   return best / static_cast<double>(repetitions);
@@ -72,7 +68,7 @@ constexpr Instruction instructions[] = {
     {"amx", "tdpbf16ps", "bf16", &PeakKernels::tile_bf16},
 };
 
-MultiplyLimit measure(ThreadTeam& team, const Instruction& instruction) {
+MultiplyLimit measure(ThreadTeam& team, const Instruction& instruction, const ProbeEffort& effort) {
   MultiplyLimit limit{instruction.isa, instruction.name, instruction.operands, team.size(), 0, ""};
   const std::vector<std::string> here = available_isas();
   if (std::find(here.begin(), here.end(), instruction.isa) == here.end()) {
@@ -80,7 +76,7 @@ MultiplyLimit measure(ThreadTeam& team, const Instruction& instruction) {
     return limit;
   }
   const KernelTable& kernels = *select_isa(instruction.isa).kernels;
-  limit.flops_per_second = peak_flops_per_second(team, kernels.peaks.*instruction.peak);
+  limit.flops_per_second = peak_flops_per_second(team, kernels.peaks.*instruction.peak, effort);
   return limit;
 }
 
@@ -93,14 +89,15 @@ uint64_t part_in(const Cache& cache, int threads) {
 }
 
 ReadLimit measure(ThreadTeam& team, const KernelTable& kernels, const std::string& level,
-                  uint64_t level_bytes, uint64_t part_bytes) {
+                  uint64_t level_bytes, uint64_t part_bytes, const ProbeEffort& effort) {
   const uint64_t total = part_bytes * static_cast<uint64_t>(team.size());
   ReadLimit limit{level, level_bytes, total, team.size(), 0, ""};
-  limit.bytes_per_second = read_bytes_per_second(team, kernels, total);
+  limit.bytes_per_second = read_bytes_per_second(team, kernels, total, effort);
   return limit;
 }
 
-void measure_caches(ThreadTeam& team, const KernelTable& kernels, std::vector<ReadLimit>& limits) {
+void measure_caches(ThreadTeam& team, const KernelTable& kernels, const ProbeEffort& effort,
+                    std::vector<ReadLimit>& limits) {
   uint64_t nearer_bytes = 0;  // that a thread has in the caches before
   for (const Cache& cache : data_caches()) {
     const uint64_t part = part_in(cache, team.size());
@@ -114,29 +111,31 @@ void measure_caches(ThreadTeam& team, const KernelTable& kernels, std::vector<Re
                         "no larger for a thread than the caches before it"});
       continue;
     }
-    limits.push_back(measure(team, kernels, level, cache.bytes, part));
+    limits.push_back(measure(team, kernels, level, cache.bytes, part, effort));
     nearer_bytes = 2 * part;
   }
 }
 
 }  // namespace
 
-double peak_flops_per_second(ThreadTeam& team, int64_t (*peak)(int64_t rounds)) {
+double peak_flops_per_second(ThreadTeam& team, int64_t (*peak)(int64_t rounds),
+                             const ProbeEffort& effort) {
   RIDGE_ASSERT(peak != nullptr);
   constexpr int64_t batch = 1000;
   std::atomic<int64_t> products{0};
-  const double seconds = best_seconds(team, [&](int, int64_t repetitions) {
+  const double seconds = best_seconds(team, effort, [&](int, int64_t repetitions) {
     products.store(peak(batch * repetitions) / repetitions, std::memory_order_relaxed);
   });
   return 2.0 * static_cast<double>(products.load()) * team.size() / seconds;
 }
 
-double read_bytes_per_second(ThreadTeam& team, const KernelTable& kernels, uint64_t total_bytes) {
+double read_bytes_per_second(ThreadTeam& team, const KernelTable& kernels, uint64_t total_bytes,
+                             const ProbeEffort& effort) {
   const auto members = static_cast<uint64_t>(team.size());
   const uint64_t part = in_whole_lines(total_bytes / members);
   const Memory memory(part * members);
   std::vector<float> sums(members * 16);  // a cache line each
-  const double seconds = best_seconds(team, [&](int member, int64_t repetitions) {
+  const double seconds = best_seconds(team, effort, [&](int member, int64_t repetitions) {
     const auto* from = reinterpret_cast<const float*>(memory.data() + member * part);
     float& sum = sums[static_cast<size_t>(member) * 16];
     for (int64_t i = 0; i < repetitions; ++i) {
@@ -164,18 +163,20 @@ DeviceLimits probe_device(ThreadTeam& team, const KernelTable& kernels) {
   return limits;
 }
 
-MachineLimits probe_machine(ThreadTeam& team, const KernelTable& kernels) {
+MachineLimits probe_machine(ThreadTeam& team, const KernelTable& kernels,
+                            const ProbeEffort& effort) {
   MachineLimits limits;
   ThreadTeam one(1);
   std::vector<ThreadTeam*> teams = {&one};
   if (team.size() > 1) teams.push_back(&team);
-  for (ThreadTeam* each : teams) measure_caches(*each, kernels, limits.reads);
+  for (ThreadTeam* each : teams) measure_caches(*each, kernels, effort, limits.reads);
   for (ThreadTeam* each : teams) {
     const auto members = static_cast<uint64_t>(each->size());
-    limits.reads.push_back(measure(*each, kernels, "memory", 0, uncached_bytes() / members));
+    const uint64_t bytes = effort.memory_bytes > 0 ? effort.memory_bytes : uncached_bytes();
+    limits.reads.push_back(measure(*each, kernels, "memory", 0, bytes / members, effort));
   }
   for (const Instruction& instruction : instructions) {
-    for (ThreadTeam* each : teams) limits.multiplies.push_back(measure(*each, instruction));
+    for (ThreadTeam* each : teams) limits.multiplies.push_back(measure(*each, instruction, effort));
   }
   return limits;
 }
