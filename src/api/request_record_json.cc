@@ -27,7 +27,8 @@ std::string_view reason_name(engine::FinishReason reason) {
   return openai_finish_reason(reason);
 }
 
-// Where a request stands: the furthest that any of its prompts has come.
+// Where a request stands. One with several prompts or choices runs while any of them has a place,
+// and while what they have said is on its way; it waits while none has and some have not ended.
 struct Standing {
   std::string_view state = "preparing";
   std::string_view waits_for;
@@ -37,16 +38,12 @@ Standing standing_of(const RequestRecord::Snapshot& record) {
   if (record.ended) return {"finished", ""};
   Standing standing;
   for (const engine::RequestTrace::Snapshot& trace : record.traces) {
-    bool runs = false;
-    std::string_view waits_for;
-    for (const TraceEvent& event : trace.events) {
-      if (event.kind == Kind::admitted || event.kind == Kind::resumed) runs = true;
-      if (event.kind == Kind::preempted) runs = false;
-      const bool tells_wait = event.kind == Kind::waiting || event.kind == Kind::preempted;
-      waits_for = tells_wait && !runs ? name(event.wait) : "";
+    if (trace.running_choices > 0) return {"running", ""};
+    if (trace.ended_choices >= record.asked.choices) {
+      if (standing.state != "waiting") standing = {"running", ""};
+      continue;
     }
-    if (runs) return {"running", ""};
-    standing = {"waiting", waits_for};
+    standing = {"waiting", trace.waits_for ? name(*trace.waits_for) : ""};
   }
   return standing;
 }

@@ -4,6 +4,8 @@
 #include <new>
 #include <ranges>
 
+#include "base/error.h"
+
 namespace ridge::engine {
 
 std::string_view name(Wait wait) {
@@ -44,6 +46,7 @@ std::string_view name(TraceEvent::Kind kind) {
 
 void RequestTrace::add(const TraceEvent& event) {
   std::lock_guard lock(mutex_);
+  follow_places(event);
   if (event.kind == TraceEvent::Kind::prefill && grow_prefill(event)) return;
   const bool is_wanted =
       event.kind == TraceEvent::Kind::finished || now_.events.size() < max_events;
@@ -72,6 +75,31 @@ bool RequestTrace::grow_prefill(const TraceEvent& event) {
   return true;
 }
 
+void RequestTrace::follow_places(const TraceEvent& event) {
+  const auto choice = static_cast<size_t>(event.choice);
+  RIDGE_ASSERT(choice < has_place_.size());
+  switch (event.kind) {
+    case TraceEvent::Kind::admitted:
+    case TraceEvent::Kind::resumed:
+      has_place_.set(choice);
+      break;
+    case TraceEvent::Kind::preempted:
+      has_place_.reset(choice);
+      now_.waits_for = event.wait;
+      break;
+    case TraceEvent::Kind::waiting:
+      now_.waits_for = event.wait;
+      break;
+    case TraceEvent::Kind::finished:
+      has_place_.reset(choice);
+      ++now_.ended_choices;
+      break;
+    default:
+      return;
+  }
+  now_.running_choices = static_cast<int>(has_place_.count());
+}
+
 void RequestTrace::count_drafts(int drafts) {
   std::lock_guard lock(mutex_);
   now_.draft_tokens += drafts;
@@ -81,11 +109,6 @@ void RequestTrace::count_token(bool is_right) {
   std::lock_guard lock(mutex_);
   ++now_.generated_tokens;
   now_.accepted_tokens += is_right;
-}
-
-void RequestTrace::end(const Usage& usage) {
-  std::lock_guard lock(mutex_);
-  now_.usage = usage;
 }
 
 const TraceEvent* RequestTrace::Snapshot::first(TraceEvent::Kind kind) const {

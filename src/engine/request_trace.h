@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <mutex>
 #include <optional>
@@ -8,6 +9,7 @@
 
 #include "base/clock.h"
 #include "engine/request.h"
+#include "engine/request_check.h"
 #include "engine/wait.h"
 
 namespace ridge::engine {
@@ -51,9 +53,12 @@ class RequestTrace {
     std::vector<TraceEvent> events;  // in the order of their times
     int dropped_events = 0;
     int generated_tokens = 0;
-    int draft_tokens = 0;        // guesses that were checked
-    int accepted_tokens = 0;     // and were right
-    std::optional<Usage> usage;  // once it has ended
+    int draft_tokens = 0;     // guesses that were checked
+    int accepted_tokens = 0;  // and were right
+    // At the moment, also where events were dropped.
+    int running_choices = 0;  // that have a place
+    int ended_choices = 0;
+    std::optional<Wait> waits_for;  // what a choice without a place was last told
 
     const TraceEvent* first(TraceEvent::Kind kind) const;  // null where there was none
   };
@@ -64,15 +69,16 @@ class RequestTrace {
   void count_drafts(int drafts);
   // One more token of any choice; is_right: as it was guessed.
   void count_token(bool is_right);
-  void end(const Usage& usage);
 
   Snapshot snapshot() const;
 
  private:
   bool grow_prefill(const TraceEvent& event);
+  void follow_places(const TraceEvent& event);
 
   mutable std::mutex mutex_;
   Snapshot now_;
+  std::bitset<max_choices> has_place_;
 };
 
 }  // namespace ridge::engine

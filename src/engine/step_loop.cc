@@ -283,7 +283,6 @@ void StepLoop::settle(ActiveRequest& request, std::optional<Error> error) {
   usage.duration_ms = milliseconds(now - request.submitted);
   totals_.end_to_end.observe(seconds(now - request.submitted));
   ++totals_.finished_total;
-  if (request.request.trace) request.request.trace->end(usage);
   const auto node = requests_.find(request.id);
   RIDGE_ASSERT(node != requests_.end());
   ended_.push_back(std::move(node->second));

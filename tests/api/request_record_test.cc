@@ -80,6 +80,52 @@ TEST(RequestRecord, SaysWhereARequestStands) {
   EXPECT_EQ(body_of(*record)["error"], "cancelled");
 }
 
+TEST(RequestRecord, RunsWhileAnyOfItsChoicesDoes) {
+  const auto record = arrived("a");
+  record->prepared("tiny", "chatcmpl-1", {.choices = 2});
+  const auto trace = record->add_trace();
+  trace->add({.kind = Kind::admitted, .at = at_ms(1), .choice = 0});
+  trace->add({.kind = Kind::admitted, .at = at_ms(2), .choice = 1});
+  trace->add({.kind = Kind::preempted, .at = at_ms(3), .choice = 1, .wait = engine::Wait::blocks});
+  EXPECT_EQ(body_of(*record)["state"], "running") << "choice 0 goes on";
+  EXPECT_EQ(body_of(*record)["waits_for"], nullptr);
+  trace->add({.kind = Kind::finished, .at = at_ms(4), .choice = 0});
+  EXPECT_EQ(body_of(*record)["state"], "waiting")
+      << "of those that have not ended, none has a place";
+  EXPECT_EQ(body_of(*record)["waits_for"], "blocks");
+  trace->add({.kind = Kind::resumed, .at = at_ms(5), .choice = 1});
+  trace->add({.kind = Kind::finished, .at = at_ms(6), .choice = 1});
+  EXPECT_EQ(body_of(*record)["state"], "running") << "the answer is being sent";
+  EXPECT_EQ(body_of(*record)["waits_for"], nullptr);
+}
+
+TEST(RequestRecord, WaitsWhileNoneOfItsPromptsRunsAndOneHasNotEnded) {
+  const auto record = arrived("a");
+  record->prepared("tiny", "cmpl-1", {.prompts = 2});
+  const auto first = record->add_trace();
+  const auto second = record->add_trace();
+  second->add({.kind = Kind::waiting, .at = at_ms(1), .wait = engine::Wait::turn});
+  EXPECT_EQ(body_of(*record)["state"], "waiting");
+  first->add({.kind = Kind::admitted, .at = at_ms(2)});
+  EXPECT_EQ(body_of(*record)["state"], "running");
+  first->add({.kind = Kind::finished, .at = at_ms(3)});
+  EXPECT_EQ(body_of(*record)["state"], "waiting");
+  EXPECT_EQ(body_of(*record)["waits_for"], "turn");
+}
+
+TEST(RequestRecord, KnowsWhereARequestStandsThoughItsEventsWereDropped) {
+  const auto record = arrived("a");
+  record->prepared("tiny", "chatcmpl-1", {});
+  const auto trace = record->add_trace();
+  for (size_t i = 0; i < engine::RequestTrace::max_events; ++i) {
+    trace->add({.kind = Kind::resumed, .at = at_ms(1)});
+    trace->add({.kind = Kind::preempted, .at = at_ms(1), .wait = engine::Wait::blocks});
+  }
+  EXPECT_EQ(body_of(*record)["state"], "waiting");
+  trace->add({.kind = Kind::resumed, .at = at_ms(2)});
+  EXPECT_EQ(body_of(*record)["state"], "running");
+}
+
 TEST(RequestRecord, FollowsTheFirstPromptsOfMany) {
   const auto record = arrived("a");
   for (std::size_t i = 0; i < RequestRecord::max_traces; ++i) {

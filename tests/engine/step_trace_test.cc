@@ -69,8 +69,6 @@ TEST(StepTrace, FollowsARequestFromItsArrivalToItsEnd) {
   EXPECT_EQ(events[6].reason, FinishReason::length);
   EXPECT_EQ(events[6].tokens, 3);
   EXPECT_EQ(now.generated_tokens, 3);
-  ASSERT_TRUE(now.usage);
-  EXPECT_EQ(now.usage->prompt_tokens, 70);
 }
 
 TEST(StepTrace, SaysThatItWaitsForAPlace) {
