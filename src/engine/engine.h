@@ -108,6 +108,9 @@ struct ModelInfo {
   std::vector<AdapterInfo> adapters;  // as EngineOptions
 };
 
+// Whose wish something is that all who use a model notice.
+enum class WhoAsks : uint8_t { administrator, caller };
+
 // One loaded model on one device, serving many requests from a thread of its own.
 // All methods may be called from any thread.
 class Engine {
@@ -139,8 +142,10 @@ class Engine {
 
   // How long the weights stay in memory from their last use on, where they come and go: none
   // unloads them as soon as they are idle, a negative time keeps them until others need the room.
-  // Without effect on an engine that is loaded for good.
-  virtual void keep_loaded(Clock::Duration /*unused_for*/) {}
+  // A caller's wish moves within what is set for all (ResidencyOptions::sleep_after): it keeps them
+  // no longer, lets them go no sooner than after a minute of it, and undoes no administrator's,
+  // which holds until they are unloaded. Without effect on an engine that is loaded for good.
+  virtual void keep_loaded(Clock::Duration /*unused_for*/, WhoAsks /*who*/) {}
 
   virtual EngineStats stats() const = 0;
   // Admits no more; returns when all requests have ended or the deadline has passed,

@@ -47,6 +47,7 @@ class Residency {
   void remove(Resident& model);
   // It has work and should be awake; returns at once.
   void want(Resident& model);
+  Clock::Duration sleep_after() const { return options_.sleep_after; }
   // A model has no work any more, or may go sooner; who waits for room may get it.
   void idle() { tell(); }
 

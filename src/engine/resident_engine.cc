@@ -13,6 +13,10 @@ namespace ridge::engine {
 
 namespace {
 
+// That a caller may ask for: others who use the model between its requests need not wait for
+// loading each time.
+constexpr Clock::Duration shortest_stay = std::chrono::minutes(1);
+
 void fail(const RequestListener& listener, const Error& error) {
   if (listener.on_finish) listener.on_finish({.error = error});
 }
@@ -142,10 +146,19 @@ void ResidentEngine::cancel(RequestId id) {
   waiting->listener.on_finish(finish);
 }
 
-void ResidentEngine::keep_loaded(Clock::Duration unused_for) {
+void ResidentEngine::keep_loaded(Clock::Duration unused_for, WhoAsks who) {
+  const bool is_callers = who == WhoAsks::caller;
+  if (is_callers) {
+    const Clock::Duration longest = residency_.sleep_after();
+    if (longest == Clock::Duration::zero()) return;  // all stay until others need the room
+    if (unused_for < Clock::Duration::zero()) unused_for = longest;
+    unused_for = std::clamp(unused_for, std::min(shortest_stay, longest), longest);
+  }
   {
     std::lock_guard lock(mutex_);
+    if (is_callers && administrator_decided_) return;
     stays_for_ = unused_for;
+    administrator_decided_ = !is_callers;
   }
   residency_.idle();
 }
@@ -235,6 +248,7 @@ bool ResidentEngine::sleep() {
     if (!engine_ || !running_.empty()) return false;
     engine = std::exchange(engine_, nullptr);
     stays_for_.reset();  // or one client's wish to unload would hold for all who come later
+    administrator_decided_ = false;
     // Its last step is counted once it says that it is idle.
     engine->drain(Clock::Duration::zero());
     add_totals(before_, engine->stats());

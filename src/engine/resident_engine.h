@@ -37,7 +37,7 @@ class ResidentEngine final : public Engine, private Resident {
   RequestId submit(Request request, RequestListener listener) override;
   void cancel(RequestId id) override;
   void end_thinking(RequestId id) override;
-  void keep_loaded(Clock::Duration unused_for) override;
+  void keep_loaded(Clock::Duration unused_for, WhoAsks who) override;
   EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 
@@ -69,6 +69,7 @@ class ResidentEngine final : public Engine, private Resident {
   EngineStats before_;                      // of engines that were unloaded
   Clock::TimePoint last_used_;
   std::optional<Clock::Duration> stays_for_;
+  bool administrator_decided_ = false;  // of stays_for_
   uint64_t next_id_ = 1;
   bool draining_ = false;
 };

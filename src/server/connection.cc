@@ -1,5 +1,6 @@
 #include "server/connection.h"
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/write.hpp>
@@ -32,7 +33,17 @@ struct Refusal {
   std::string message;
 };
 
-Refusal refusal_of(const error_code& failure, bool deadline_passed, const ServerOptions& options) {
+// Of requests that need none; some clients send an empty object with all.
+constexpr std::size_t max_unread_body_bytes = 1024;
+
+// What reads no body must not make the server hold one, least of all for who has shown no key.
+bool takes_body(const RouteMatch& match, std::string_view method) {
+  return method == "POST" && match.route != Route::unknown && match.route != Route::answer_now &&
+         allows_method(match.route, method);
+}
+
+Refusal refusal_of(const error_code& failure, bool deadline_passed, const ServerOptions& options,
+                   std::size_t max_body_bytes) {
   if (deadline_passed) return {408, "timed_out", "the request took too long to arrive"};
   if (failure == http::error::header_limit || failure == http::error::buffer_overflow) {
     return {431, "payload_too_large",
@@ -40,7 +51,8 @@ Refusal refusal_of(const error_code& failure, bool deadline_passed, const Server
   }
   if (failure == http::error::body_limit) {
     return {413, "payload_too_large",
-            fmt::format("the request's body is larger than {} bytes", options.max_body_bytes)};
+            fmt::format("the request's body is larger than {} bytes{}", max_body_bytes,
+                        max_body_bytes < options.max_body_bytes ? ", and it needs none" : "")};
   }
   const bool is_protocol =
       failure.category() == http::make_error_code(http::error::bad_method).category();
@@ -120,6 +132,14 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   }
   if (!co_await admit(parser)) co_return false;
   if (parser.is_done()) co_return true;
+  if (!takes_body(exchange_.route, exchange_.method)) {
+    exchange_.max_body_bytes = std::min(exchange_.max_body_bytes, max_unread_body_bytes);
+    parser.body_limit(exchange_.max_body_bytes);  // counts the chunks that come
+    if (parser.content_length().value_or(0) > exchange_.max_body_bytes) {
+      co_await refuse_request(make_error_code(http::error::body_limit), true);
+      co_return false;
+    }
+  }
   co_await continue_if_expected(parser);
   arm(service_.options.body_timeout);
   const auto [body_failure, body_bytes] =
@@ -137,7 +157,8 @@ asio::awaitable<void> Connection::continue_if_expected(const Parser& parser) {
 
 asio::awaitable<void> Connection::refuse_request(const error_code& failure, bool started) {
   exchange_.keep_alive = false;
-  const Refusal refusal = refusal_of(failure, deadline_passed_, service_.options);
+  const Refusal refusal =
+      refusal_of(failure, deadline_passed_, service_.options, exchange_.max_body_bytes);
   if (refusal.status == 0 || !started) co_return;
   const std::string body = api::error_body(refusal.status, refusal.code, refusal.message,
                                            exchange_.id, exchange_.error_style);
@@ -146,6 +167,7 @@ asio::awaitable<void> Connection::refuse_request(const error_code& failure, bool
 }
 
 void Connection::describe_request(const Parser& parser) {
+  exchange_.max_body_bytes = service_.options.max_body_bytes;
   const auto& head = parser.get();
   const auto own_id = head["x-request-id"];
   exchange_.id = is_request_id(own_id) ? std::string(own_id) : api::random_id("req_");

@@ -61,6 +61,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     bool is_stranger = false;
     bool is_http_1_0 = false;
     bool keep_alive = false;
+    std::size_t max_body_bytes = 0;
     Clock::TimePoint started_at;
     std::chrono::system_clock::time_point started_at_wall;
     // Where usage is counted: from the admission on.
@@ -98,17 +99,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
     int choices = 0;                             // submitted so far
     int64_t prompt_tokens = 0, told_tokens = 0;  // that the engine has said of the answer
     std::optional<Clock::Duration> keep_loaded;  // how long the model is, from the answer's end on
-
-    // Before a client learns that its answer has ended.
-    void settle() const {
-      if (keep_loaded) model.engine->keep_loaded(*keep_loaded);
-    }
   };
 
   // connection_access.cc: who may be answered.
   asio::awaitable<bool> admit(const Parser& parser);  // false: refused, and told so
   asio::awaitable<void> authenticate(const Parser& parser);
   const std::vector<api::ServedModel>& visible_models() const;
+  // May do with models what others notice who use them.
+  bool is_administrator() const;
 
   // connection_metering.cc: what it may use and has used.
   asio::awaitable<bool> reserve(const Prepared& prepared);  // false: refused, and told so
@@ -146,6 +144,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // False where `at_most` passed without news.
   asio::awaitable<bool> wait_for_news(std::chrono::milliseconds at_most);
   void notify();
+  void keep_loaded(const api::ServedModel& model, std::optional<Clock::Duration> unused_for) const;
   std::function<void()> make_wake();
   Error failure_of(const AnswerEnd& end, const AnswerQueue& queue) const;
   void note_end(const api::ServedModel& model, const AnswerEnd& end);

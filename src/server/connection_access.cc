@@ -81,6 +81,10 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   exchange_.principal = std::move(principal);
 }
 
+bool Connection::is_administrator() const {
+  return !exchange_.principal || exchange_.principal->rights.has(platform::Scope::admin);
+}
+
 const std::vector<api::ServedModel>& Connection::visible_models() const {
   const bool is_bound = exchange_.principal && !exchange_.principal->rights.models.empty();
   return is_bound ? exchange_.models : service_.models;

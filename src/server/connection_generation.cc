@@ -107,7 +107,12 @@ asio::awaitable<void> Connection::generate(std::string body) {
       prepared.keep_loaded = keep_loaded;
     }
     if (prepared.document) {
-      if (prepared.keep_loaded) model->engine->keep_loaded(*prepared.keep_loaded);
+      // Nothing but this is asked; beside a prompt, the wish counts for what it may.
+      if (prepared.keep_loaded && !is_administrator()) {
+        throw Error(ErrorCode::permission_denied,
+                    "this API key lacks the scope 'admin', which unloading a model needs");
+      }
+      keep_loaded(*model, prepared.keep_loaded);
       drop_record();
       co_await send(200, *prepared.document);
     } else if (!client_gone_) {
@@ -128,6 +133,15 @@ asio::awaitable<void> Connection::generate(std::string body) {
   }
   const Error error = error_of(failure);
   co_await send_error(error, retry_after_s);
+}
+
+// From the end of a request on, and before its client learns of that.
+void Connection::keep_loaded(const api::ServedModel& model,
+                             std::optional<Clock::Duration> unused_for) const {
+  if (!unused_for) return;
+  using engine::WhoAsks;
+  model.engine->keep_loaded(*unused_for,
+                            is_administrator() ? WhoAsks::administrator : WhoAsks::caller);
 }
 
 asio::awaitable<void> Connection::run(Prepared prepared) {
@@ -161,7 +175,7 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
     if (end.error || end.cancelled) break;
   }
   if (!streams) {
-    making.settle();
+    keep_loaded(making.model, making.keep_loaded);
     const std::optional<Error> unrecorded = co_await settle(end);
     if (unrecorded) end.error = unrecorded;
     note_end(making.model, end);
@@ -267,7 +281,7 @@ asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, Making&
       if (end) bytes += last_chunk;
     }
     if (end) {
-      making.settle();
+      keep_loaded(making.model, making.keep_loaded);
       note_end(making.model, *end);
       end_record();
     }

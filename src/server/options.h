@@ -25,9 +25,9 @@ struct ServerOptions {
   std::size_t max_unsent_bytes =
       4u << 20;  // of one stream; a client that falls further behind is cut off
 
-  // Of /v1/responses, kept in memory until their place is needed: of all keys, and of each.
+  // Of /v1/responses, kept in memory until their place is needed: of all projects, and of each.
   api::ResponseLimits max_stored = {.responses = 4096, .bytes = 64u << 20};
-  api::ResponseLimits max_stored_of_key = {.responses = 1024, .bytes = 16u << 20};
+  api::ResponseLimits max_stored_of_project = {.responses = 1024, .bytes = 16u << 20};
 
   std::size_t max_recorded_requests = 512;  // that /v1/requests tells of
   std::string otlp_traces;                  // as OtlpOptions::url; "": traces go nowhere

@@ -58,7 +58,7 @@ struct Service {
   std::atomic<bool> draining{false};
 
   RunningRequests running_requests;
-  api::ResponseStore responses{options.max_stored, options.max_stored_of_key};
+  api::ResponseStore responses{options.max_stored, options.max_stored_of_project};
   api::RequestRecords records{options.max_recorded_requests};
   GenAiMetrics gen_ai_metrics;
   std::optional<OtlpExporter> exporter;  // where the options name a collector

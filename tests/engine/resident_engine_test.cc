@@ -153,7 +153,7 @@ TEST_F(ResidentEngineTest, AModelThatIsNotToStayIsUnloadedOnce) {
   Model b(residency, 10);
   for (Model* model : {&a, &b}) {
     model->answer();
-    model->engine->keep_loaded(0ms);
+    model->engine->keep_loaded(0ms, WhoAsks::administrator);
     EXPECT_TRUE(Model::eventually([&] { return model->awake == 0; }));
     if (model == &a) a.answer();
   }
@@ -164,14 +164,47 @@ TEST_F(ResidentEngineTest, AModelThatIsNotToStayIsUnloadedOnce) {
 TEST_F(ResidentEngineTest, AModelThatIsToStayOutlastsTheOthers) {
   Residency residency({.sleep_after = 1ms}, clock);
   Model stays(residency, 10);
-  stays.engine->keep_loaded(-1s);
+  stays.engine->keep_loaded(-1s, WhoAsks::administrator);
   stays.answer();
   Model goes(residency, 10);
   goes.answer();
   EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
   EXPECT_EQ(stays.awake, 1);
-  stays.engine->keep_loaded(1ms);
+  stays.engine->keep_loaded(1ms, WhoAsks::administrator);
   EXPECT_TRUE(Model::eventually([&] { return stays.awake == 0; }));
+}
+
+TEST_F(ResidentEngineTest, ACallerNeitherUnloadsNorKeepsAModelOfOthers) {
+  Residency never_sleeps({}, clock), sleeps_late({.sleep_after = 1h}, clock),
+      sleeps_soon({.sleep_after = 1ms}, clock);
+  for (Residency* residency : {&never_sleeps, &sleeps_late}) {
+    Model stays(*residency, 10), goes(*residency, 10);
+    stays.answer();
+    goes.answer();
+    for (const Clock::Duration wish : {Clock::Duration(0ms), Clock::Duration(1ms)}) {
+      stays.engine->keep_loaded(wish, WhoAsks::caller);
+    }
+    goes.engine->keep_loaded(0ms, WhoAsks::administrator);
+    EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+    EXPECT_EQ(stays.awake, 1);
+  }
+  Model goes(sleeps_soon, 10);
+  for (const Clock::Duration wish : {Clock::Duration(-1s), Clock::Duration(1h)}) {
+    goes.engine->keep_loaded(wish, WhoAsks::caller);
+    goes.answer();
+    EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+  }
+}
+
+TEST_F(ResidentEngineTest, ACallerDoesNotUndoWhatAnAdministratorSaid) {
+  Residency residency({.sleep_after = 1ms}, clock);
+  Model stays(residency, 10), goes(residency, 10);
+  stays.engine->keep_loaded(-1s, WhoAsks::administrator);
+  stays.answer();
+  stays.engine->keep_loaded(1ms, WhoAsks::caller);
+  goes.answer();
+  EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+  EXPECT_EQ(stays.awake, 1);
 }
 
 TEST_F(ResidentEngineTest, AModelAtWorkIsUnloadedOnlyThen) {
@@ -180,7 +213,7 @@ TEST_F(ResidentEngineTest, AModelAtWorkIsUnloadedOnlyThen) {
   model.is_slow = true;
   auto at_work = model.ask(/*max_tokens=*/50);
   ASSERT_TRUE(Model::eventually([&] { return model.awake == 1; }));
-  model.engine->keep_loaded(0ms);
+  model.engine->keep_loaded(0ms, WhoAsks::administrator);
   EXPECT_EQ(at_work.get().usage.completion_tokens, 50);
   EXPECT_TRUE(Model::eventually([&] { return model.awake == 0; }));
 }

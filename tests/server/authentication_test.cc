@@ -136,6 +136,43 @@ TEST_F(Authentication, TellsStrangersOfHealthAlone) {
   }
 }
 
+TEST_F(Authentication, LetsAdministratorsAloneUnloadAndKeepModels) {
+  const std::string user = create("user", {}),
+                    admin = create("admin", {.scopes = {Scope::inference, Scope::admin}});
+  const auto under = serve();
+  const auto ask = [&](const std::string& key, const std::string& body) {
+    return status(*under, "POST", "/api/generate", bearer(key), body);
+  };
+  constexpr auto unload = R"({"model":"m","keep_alive":0})";
+  EXPECT_EQ(ask(user, unload), 403);
+  EXPECT_EQ(under->engine->kept_for(), std::nullopt);
+  for (const char* stream : {"true", "false"}) {
+    const std::string wish =
+        fmt::format(R"({{"model":"m","prompt":"a","keep_alive":-1,"stream":{}}})", stream);
+    EXPECT_EQ(ask(user, wish), 200);
+    EXPECT_EQ(under->engine->kept_by(), engine::WhoAsks::caller);
+    EXPECT_EQ(ask(admin, wish), 200);
+    EXPECT_EQ(under->engine->kept_by(), engine::WhoAsks::administrator);
+  }
+  EXPECT_EQ(ask(admin, unload), 200);
+  EXPECT_EQ(under->engine->kept_for(), Clock::Duration::zero());
+}
+
+TEST_F(Authentication, ReadsNoLargeBodyWhereNoneIsNeeded) {
+  ServerOptions options;
+  options.cors_origins = {"https://pages.example"};
+  const auto under = serve(options);
+  const std::string large(2000, 'x'), small(1000, 'x');
+  for (const char* path : {"/health", "/v1/health/live", "/v1/health/ready"}) {
+    EXPECT_EQ(status(*under, "GET", path, "", large), 413) << path;
+    EXPECT_EQ(status(*under, "GET", path, "", small), 200) << path;
+    EXPECT_EQ(status(*under, "POST", path, "", large), 413) << path;
+  }
+  const std::string origin = "Origin: https://pages.example\r\n";
+  EXPECT_EQ(status(*under, "OPTIONS", "/v1/completions", origin, large), 413);
+  EXPECT_EQ(status(*under, "OPTIONS", "/v1/completions", origin, small), 204);
+}
+
 TEST_F(Authentication, KeepsStoredResponsesOfAModelFromKeysOfOthers) {
   const std::string other = create("other", {.models = {"other"}}), own = create("own", {});
   const auto under = serve();

@@ -106,6 +106,31 @@ TEST(Protocol, SaysContinueWhereAClientWaitsForIt) {
   EXPECT_EQ(client.read().status, 200);
 }
 
+TEST(Protocol, RefusesBodiesThatNobodyReadsBeforeTheyCome) {
+  ServerUnderTest under(answer_yes);
+  const std::string announced = "Host: localhost\r\nContent-Length: 1025\r\n";
+  const std::string waits = announced + "Expect: 100-continue\r\n\r\n";
+  for (const std::string& head :
+       {"GET /health HTTP/1.1\r\n" + waits, "DELETE /v1/responses/a HTTP/1.1\r\n" + waits,
+        "POST /v1/requests/a/answer_now HTTP/1.1\r\n" + waits, "POST /nothing HTTP/1.1\r\n" + waits,
+        "PUT /v1/completions HTTP/1.1\r\n" + waits}) {
+    RawClient client(under.port());
+    const RawResponse refused = client.ask(head);
+    EXPECT_EQ(refused.status, 413) << head;
+    EXPECT_EQ(code_of(refused), "payload_too_large");
+    EXPECT_NE(refused.body.find("1024 bytes"), std::string::npos) << refused.body;
+    EXPECT_EQ(refused.headers.at("connection"), "close");
+  }
+  RawClient chunks(under.port());
+  chunks.send("GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+  chunks.send("3e8\r\n" + std::string(1000, 'x') + "\r\n");
+  chunks.send("19\r\n" + std::string(25, 'x') + "\r\n");
+  EXPECT_EQ(chunks.read().status, 413);
+  RawClient client(under.port());
+  EXPECT_EQ(client.ask(get("/health", "Content-Length: 2\r\n") + "{}").status, 200);
+  EXPECT_EQ(client.ask(get("/health")).status, 200) << "the small body was read over";
+}
+
 TEST(Protocol, RefusesBrokenRequests) {
   ServerUnderTest under(answer_yes);
   const std::string chunked =

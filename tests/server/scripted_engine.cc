@@ -170,9 +170,15 @@ void ScriptedEngine::end_thinking(engine::RequestId id) {
   changed_.notify_all();
 }
 
-void ScriptedEngine::keep_loaded(Clock::Duration unused_for) {
+void ScriptedEngine::keep_loaded(Clock::Duration unused_for, engine::WhoAsks who) {
   std::lock_guard lock(mutex_);
   kept_for_ = unused_for;
+  kept_by_ = who;
+}
+
+std::optional<engine::WhoAsks> ScriptedEngine::kept_by() const {
+  std::lock_guard lock(mutex_);
+  return kept_by_;
 }
 
 std::optional<Clock::Duration> ScriptedEngine::kept_for() const {

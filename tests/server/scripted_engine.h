@@ -64,7 +64,7 @@ class ScriptedEngine final : public engine::Engine {
   engine::RequestId submit(engine::Request request, engine::RequestListener listener) override;
   void cancel(engine::RequestId id) override;
   void end_thinking(engine::RequestId id) override;
-  void keep_loaded(Clock::Duration unused_for) override;
+  void keep_loaded(Clock::Duration unused_for, engine::WhoAsks who) override;
   engine::EngineStats stats() const override;
   void drain(Clock::Duration deadline) override;
 
@@ -81,6 +81,7 @@ class ScriptedEngine final : public engine::Engine {
   void forget_special_tokens();
   // As keep_loaded was told last.
   std::optional<Clock::Duration> kept_for() const;
+  std::optional<engine::WhoAsks> kept_by() const;
   int submitted() const { return submitted_; }
   int ended() const { return ended_; }
   int cancelled() const { return cancelled_; }
@@ -104,6 +105,7 @@ class ScriptedEngine final : public engine::Engine {
   bool draining_ = false;
   bool goes_ = false;
   std::optional<Clock::Duration> kept_for_;
+  std::optional<engine::WhoAsks> kept_by_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Part>> parts_;
   std::vector<std::jthread> threads_;

@@ -85,6 +85,7 @@ TEST(WireFormats, OllamaLoadsKeepsAndUnloads) {
   EXPECT_EQ(Json::parse(loaded.body)["done_reason"], "load");
   EXPECT_EQ(under.engine->submitted(), 1) << "what has read a token is loaded";
   EXPECT_EQ(under.engine->kept_for(), std::chrono::hours(1));
+  EXPECT_EQ(under.engine->kept_by(), engine::WhoAsks::administrator) << "nobody checks keys";
   client.ask(post("/api/chat", "{" + messages + "}"));
   EXPECT_EQ(under.engine->kept_for(), std::chrono::hours(1)) << "who says nothing changes nothing";
   client.ask(post("/api/chat", R"({"keep_alive":-1,)" + messages + "}"));
@@ -174,7 +175,7 @@ TEST(WireFormats, StoredResponsesBelongToAKey) {
 
 TEST(WireFormats, KeepsNoMoreResponsesOfAKeyThanItMay) {
   ServerOptions options;
-  options.max_stored_of_key.responses = 1;
+  options.max_stored_of_project.responses = 1;
   ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); }, options);
   RawClient client(under.port());
   const auto make = [&](const std::string& key) {
