@@ -1,6 +1,7 @@
 #include "api/otlp_spans.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,6 +15,8 @@ namespace {
 using engine::TraceEvent;
 using Kind = TraceEvent::Kind;
 using Trace = engine::RequestTrace::Snapshot;
+
+constexpr std::size_t max_message_bytes = 300;
 
 // Values of the protocol's enumerations.
 constexpr int span_kind_internal = 1;
@@ -207,6 +210,29 @@ std::string otlp_body(const std::vector<std::shared_ptr<const RequestRecord>>& r
       {{"resourceSpans",
         Json::array({{{"resource", resource},
                       {"scopeSpans", Json::array({{{"scope", scope}, {"spans", spans}}})}}})}});
+}
+
+OtlpRejection otlp_rejection(std::string_view answer) {
+  OtlpRejection rejection;
+  const std::optional<Json> body = parse_json_object(answer);
+  if (!body || !body->contains("partialSuccess")) return rejection;
+  const Json& partial = (*body)["partialSuccess"];
+  if (!partial.is_object()) return rejection;
+  const Json spans = partial.value("rejectedSpans", Json());
+  if (spans.is_number_integer()) {
+    rejection.spans = spans.get<int64_t>();
+  } else if (spans.is_string()) {
+    const std::string& digits = spans.get_ref<const std::string&>();
+    std::from_chars(digits.data(), digits.data() + digits.size(), rejection.spans);
+  }
+  rejection.spans = std::max<int64_t>(rejection.spans, 0);
+  const Json message = partial.value("errorMessage", Json());
+  if (message.is_string()) {
+    rejection.message = message.get_ref<const std::string&>().substr(0, max_message_bytes);
+    std::ranges::replace_if(
+        rejection.message, [](char c) { return (c >= 0 && c < ' ') || c == 0x7f; }, ' ');
+  }
+  return rejection;
 }
 
 }  // namespace ridge::api

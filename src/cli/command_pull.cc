@@ -63,7 +63,7 @@ void add_pull_command(CLI::App& app, Context& context) {
       "that the\n"
       "source states, and the model appears under its name only when it is whole and right.");
   auto names = std::make_shared<std::vector<std::string>>();
-  auto attempts = std::make_shared<int>(platform::DownloadOptions{}.attempts);
+  auto attempts = std::make_shared<int>(platform::RetryPolicy{}.attempts);
   command->add_option("MODEL", *names, "Catalog names or hf:organisation/repository[:quantisation]")
       ->required();
   command->add_option("--attempts", *attempts, "Attempts without progress before giving up")

@@ -11,7 +11,7 @@ platform::PullResult pull_with_progress(Context& context, const platform::ModelR
                                         int attempts) {
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   platform::DownloadOptions options;
-  options.attempts = attempts;
+  options.retry.attempts = attempts;
   options.is_cancelled = [] { return InterruptScope::requested(); };
   options.on_progress = [&](const platform::Progress& now) {
     progress.update(std::string(now.file_name), now.done_bytes, now.total_bytes);

@@ -5,10 +5,8 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "platform/http_client.h"
-#include "platform/retries.h"
 
 namespace ridge::platform {
 namespace {
@@ -134,7 +132,7 @@ class Download {
  private:
   // Attempts until all bytes are there.
   void fetch() {
-    Retries retries(options_);
+    Retries retries = retries_of(options_);
     for (int attempt = 0; attempt < max_attempts; ++attempt) {
       const int64_t before_bytes = part_.size_bytes();
       try {
@@ -161,7 +159,7 @@ class Download {
         is_strong(part_.origin().etag)) {
       request.if_range = part_.origin().etag;
     }
-    const HttpHead head = client_.get(
+    const HttpHead head = client_.send(
         request, [&](const HttpHead& answer) { begin(answer); },
         [&](std::span<const std::byte> bytes) { take(bytes); });
     if (head.status == 416) {
@@ -232,13 +230,8 @@ class Download {
 
 }  // namespace
 
-void wait(milliseconds time, const DownloadOptions& options) {
-  const auto end = std::chrono::steady_clock::now() + time;
-  while (std::chrono::steady_clock::now() < end) {
-    if (options.is_cancelled && options.is_cancelled())
-      throw Error(ErrorCode::cancelled, "stopped");
-    std::this_thread::sleep_for(milliseconds(50));
-  }
+Retries retries_of(const DownloadOptions& options) {
+  return Retries(options.retry, options.is_cancelled, options.on_note);
 }
 
 void check_space(const Store& store, int64_t needed_bytes, std::string_view what) {
@@ -260,7 +253,7 @@ FileLock lock_digest(const Store& store, const Digest& digest, const DownloadOpt
     if (!told && options.on_note)
       options.on_note("another ridge fetches this file; waiting for it");
     told = true;
-    wait(milliseconds(200), options);
+    wait(milliseconds(200), options.is_cancelled);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "platform/digest.h"
+#include "platform/retries.h"
 #include "platform/store.h"
 
 namespace ridge::platform {
@@ -27,10 +28,8 @@ struct Progress {
 };
 
 struct DownloadOptions {
-  int attempts = 6;                            // without any progress between them, 1 to 100
-  std::chrono::milliseconds first_pause{500};  // doubled after each failure
-  std::chrono::seconds longest_pause{60};      // also for what a server asks with Retry-After
-  std::chrono::seconds stall{60};              // below 1 kB/s for this long: a failed attempt
+  RetryPolicy retry;               // attempts are those without any progress between them
+  std::chrono::seconds stall{60};  // below 1 kB/s for this long: a failed attempt
   std::function<void(const Progress&)> on_progress;
   std::function<void(std::string_view)> on_note;  // a retry, a wait: one line for a person
   std::function<bool()> is_cancelled;             // asked a few times a second
@@ -47,8 +46,8 @@ struct DownloadOptions {
 // removed; HttpError where the server gives up; cancelled, after which a later call continues.
 StoredFile download(Store& store, const RemoteFile& file, const DownloadOptions& options);
 
-// Sleeps, and throws cancelled as soon as the options say so.
-void wait(std::chrono::milliseconds time, const DownloadOptions& options);
+// Those of one listing or file.
+Retries retries_of(const DownloadOptions& options);
 
 // The space that remains to be written must be there, with a margin for what else the disk needs.
 // Throws DiskError that says how much is missing.

@@ -40,7 +40,8 @@ void read_content_range(std::string_view value, HttpHead& head) {
   if (dash != value.npos && dash < slash) head.range_start = number_or(value.substr(0, dash), -1);
 }
 
-std::string_view meaning_of(int status) {
+std::string_view meaning_of(int status, bool is_post) {
+  if (is_post && status < 500) return "it did not take what was sent";
   switch (status) {
     case 401:
       return "no valid token was given, or the model is private or does not exist; set HF_TOKEN "
@@ -252,7 +253,8 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
       exchange.head.status, /*may_pass=*/result != CURLE_PEER_FAILED_VERIFICATION);
 }
 
-HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, const OnBody& on_body) {
+HttpHead HttpClient::send(const HttpRequest& request, const OnHead& on_head,
+                          const OnBody& on_body) {
   Url url = Url::parse(request.url);
   const std::string first_origin = url.origin();
   std::string linked_etag;
@@ -272,10 +274,10 @@ HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, cons
     }
     if (!exchange.is_wanted()) {
       const bool may_pass = head.status == 429 || head.status == 408 || head.status >= 500;
-      throw HttpError(
-          code_of(head.status),
-          fmt::format("{} answered {}: {}", url.to_string(), head.status, meaning_of(head.status)),
-          head.status, may_pass, head.retry_after_s);
+      throw HttpError(code_of(head.status),
+                      fmt::format("{} answered {}: {}", url.to_string(), head.status,
+                                  meaning_of(head.status, !request.content_type.empty())),
+                      head.status, may_pass, head.retry_after_s);
     }
     exchange.tell_head();  // an answer without a body
     head.linked_etag = linked_etag;
@@ -288,9 +290,9 @@ HttpHead HttpClient::get(const HttpRequest& request, const OnHead& on_head, cons
       /*may_pass=*/false);
 }
 
-std::string HttpClient::get_text(const HttpRequest& request, int64_t limit_bytes) {
+std::string HttpClient::send_for_text(const HttpRequest& request, int64_t limit_bytes) {
   std::string text;
-  const HttpHead head = get(request, {}, [&](std::span<const std::byte> piece) {
+  const HttpHead head = send(request, {}, [&](std::span<const std::byte> piece) {
     if (static_cast<int64_t>(text.size() + piece.size()) > limit_bytes) {
       throw HttpError(ErrorCode::io,
                       fmt::format("{} answered with more than {} bytes", request.url, limit_bytes),

@@ -71,15 +71,15 @@ class HttpClient {
   HttpClient& operator=(const HttpClient&) = delete;
 
   // Called for the head of a 2xx or 416 answer, then for each piece of its body; both may throw,
-  // which ends the transfer and comes out of get().
+  // which ends the transfer and comes out of send().
   using OnHead = std::function<void(const HttpHead&)>;
   using OnBody = std::function<void(std::span<const std::byte>)>;
 
   // Throws HttpError for any other status, with the code that fits it (not_found, unauthenticated,
   // permission_denied, unavailable, io, timed_out), and cancelled.
-  HttpHead get(const HttpRequest& request, const OnHead& on_head, const OnBody& on_body);
-  // The whole body, at most `limit_bytes`.
-  std::string get_text(const HttpRequest& request, int64_t limit_bytes);
+  HttpHead send(const HttpRequest& request, const OnHead& on_head, const OnBody& on_body);
+  // The whole body of the answer, at most `limit_bytes`. Throws HttpError for more.
+  std::string send_for_text(const HttpRequest& request, int64_t limit_bytes);
 
  private:
   struct Exchange;

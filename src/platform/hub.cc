@@ -33,9 +33,9 @@ std::string_view file_name_of(std::string_view path) { return path.substr(path.r
 // For files whose digest the listing leaves out: the head of the file states it.
 void ask_for_digest(HttpClient& client, HubFile& file, const RemoteFile& where,
                     const DownloadOptions& options) {
-  const HttpHead head = with_retries(options, [&] {
-    return client.get({.url = where.url, .bearer_token = where.bearer_token, .head_only = true}, {},
-                      {});
+  const HttpHead head = with_retries(retries_of(options), [&] {
+    return client.send({.url = where.url, .bearer_token = where.bearer_token, .head_only = true},
+                       {}, {});
   });
   std::string_view etag = head.linked_etag;
   if (etag.size() > 2 && etag.front() == '"' && etag.back() == '"')
@@ -73,11 +73,11 @@ RemoteModel find_on_hugging_face(const CatalogSource& source, std::string_view q
   const std::string token = environment_or("HF_TOKEN", "");
   const std::string revision =
       source.revision.empty() ? "" : "/revision/" + encode_query(source.revision);
-  const std::string body = with_retries(options, [&] {
-    return client.get_text({.url = fmt::format("{}/api/models/{}{}?blobs=true", endpoint,
-                                               encode_path(source.repository), revision),
-                            .bearer_token = token},
-                           max_listing_bytes);
+  const std::string body = with_retries(retries_of(options), [&] {
+    return client.send_for_text({.url = fmt::format("{}/api/models/{}{}?blobs=true", endpoint,
+                                                    encode_path(source.repository), revision),
+                                 .bearer_token = token},
+                                max_listing_bytes);
   });
   std::string commit;
   const std::vector<HubFile> listing = read_hugging_face_listing(body, commit);
@@ -96,8 +96,8 @@ RemoteModel find_on_modelscope(const CatalogSource& source, std::string_view qua
   const std::string revision = encode_query(source.revision.empty() ? "master" : source.revision);
   const std::string base =
       fmt::format("{}/api/v1/models/{}/repo", endpoint, encode_path(source.repository));
-  const std::string body = with_retries(options, [&] {
-    return client.get_text(
+  const std::string body = with_retries(retries_of(options), [&] {
+    return client.send_for_text(
         {.url = fmt::format("{}/files?Revision={}&Recursive=true", base, revision)},
         max_listing_bytes);
   });

@@ -148,6 +148,9 @@ void add_exports(Metrics& metrics, const OtlpExporter::Counts& counts) {
   add("exported", counts.exported);
   add("dropped", counts.dropped);
   add("failed", counts.failed);
+  metrics.counter("ridge:otlp_rejected_spans_total",
+                  "Spans that the collector says it did not keep, of exports that it took.",
+                  counts.rejected_spans, {});
 }
 
 }  // namespace

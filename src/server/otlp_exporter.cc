@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <utility>
 
@@ -20,8 +21,8 @@ using std::chrono::steady_clock;
 
 constexpr platform::HttpLimits limits{.connect = std::chrono::seconds(5),
                                       .stall = std::chrono::seconds(10)};
-constexpr int64_t max_answer_bytes = 64 << 10;
-constexpr std::chrono::seconds longest_retry_after{30};
+constexpr std::size_t max_answer_bytes = 64 << 10;
+constexpr std::chrono::minutes rejections_told_each{1};
 
 OtlpOptions with_path(OtlpOptions options) {
   try {
@@ -42,24 +43,18 @@ OtlpOptions with_path(OtlpOptions options) {
 
 // Reads what a collector says, but not without end.
 struct Bounded {
-  int64_t bytes = 0;
+  std::string text;
   void operator()(std::span<const std::byte> piece) {
-    bytes += static_cast<int64_t>(piece.size());
-    if (bytes > max_answer_bytes) throw Error(ErrorCode::io, "the collector says too much");
+    if (text.size() + piece.size() > max_answer_bytes) {
+      throw Error(ErrorCode::io, "the collector says too much");
+    }
+    text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
   }
 };
 
 // The statuses after which OTLP/HTTP lets a client send the same again.
-bool may_retry(const platform::HttpError& error) {
-  switch (error.status) {
-    case 0:
-    case 429:
-    case 502:
-    case 503:
-    case 504:
-      return error.may_pass;
-  }
-  return false;
+bool may_retry(int status) {
+  return status == 0 || status == 429 || status == 502 || status == 503 || status == 504;
 }
 
 }  // namespace
@@ -97,6 +92,11 @@ OtlpExporter::Counts OtlpExporter::counts() const {
   return counts_;
 }
 
+bool OtlpExporter::is_stopping() const {
+  std::lock_guard lock(mutex_);
+  return stopping_;
+}
+
 bool OtlpExporter::is_over() const {
   std::lock_guard lock(mutex_);
   return steady_clock::now() >= over_at_;
@@ -120,39 +120,35 @@ void OtlpExporter::serve() {
   while (wait_for_batch(batch)) send(batch);
 }
 
-// False where there is no more time.
-bool OtlpExporter::wait_to_retry(std::chrono::milliseconds time) {
-  std::unique_lock lock(mutex_);
-  const auto until = steady_clock::now() + time;
-  changed_.wait_until(lock, until, [this] { return stopping_; });
-  // At the end there is no time for patience.
-  return !stopping_ && steady_clock::now() < over_at_;
+// What the collector says.
+std::string OtlpExporter::post(const Batch& batch) {
+  platform::HttpClient client(limits, [this] { return is_over(); });
+  platform::HttpRequest request;
+  request.url = options_.url;
+  request.content_type = "application/json";
+  request.body = api::otlp_body(batch);
+  const auto attempt = [&] {
+    Bounded answer;
+    try {
+      client.send(request, {}, std::ref(answer));
+    } catch (platform::HttpError& error) {
+      error.may_pass = error.may_pass && may_retry(error.status);
+      throw;
+    }
+    return answer.text;
+  };
+  return platform::with_retries(platform::Retries(options_.retry, [this] { return is_stopping(); }),
+                                attempt);
 }
 
 void OtlpExporter::send(const Batch& batch) {
-  std::string failure;
+  std::string failure, answer;
   try {
-    platform::HttpClient client(limits, [this] { return is_over(); });
-    platform::HttpRequest request;
-    request.url = options_.url;
-    request.content_type = "application/json";
-    request.body = api::otlp_body(batch);
-    std::chrono::milliseconds pause = options_.first_retry;
-    for (int tries = 1;; ++tries) {
-      try {
-        client.get(request, {}, Bounded());
-        break;
-      } catch (const platform::HttpError& error) {
-        if (tries == options_.tries || !may_retry(error)) throw;
-        const std::chrono::seconds wanted(error.retry_after_s.value_or(0));
-        const auto asked = std::min(wanted, longest_retry_after);
-        if (!wait_to_retry(std::max<std::chrono::milliseconds>(pause, asked))) throw;
-        pause *= 2;
-      }
-    }
+    answer = post(batch);
   } catch (const std::exception& error) {
     failure = error.what();
   }
+  if (failure.empty()) note_rejection(answer);
   std::lock_guard lock(mutex_);
   (failure.empty() ? counts_.exported : counts_.failed) += batch.size();
   const bool was_failing = std::exchange(failing_, !failure.empty());
@@ -162,6 +158,20 @@ void OtlpExporter::send(const Batch& batch) {
   } else if (was_failing && !failing_) {
     log::info("traces are exported again");
   }
+}
+
+void OtlpExporter::note_rejection(std::string_view answer) {
+  const api::OtlpRejection rejection = api::otlp_rejection(answer);
+  if (rejection.is_empty()) return;
+  const auto now = steady_clock::now();
+  std::lock_guard lock(mutex_);
+  counts_.rejected_spans += static_cast<uint64_t>(rejection.spans);
+  const bool was_told = rejection_told_at_ != steady_clock::time_point{};
+  if (was_told && now - rejection_told_at_ < rejections_told_each) return;
+  rejection_told_at_ = now;
+  log::warning("the collector of traces took an export but for {} spans ({} since the start): {}",
+               rejection.spans, counts_.rejected_spans,
+               rejection.message.empty() ? "it says not why" : rejection.message);
 }
 
 }  // namespace ridge::server

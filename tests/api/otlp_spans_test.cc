@@ -122,5 +122,28 @@ TEST(OtlpSpans, AFaultOfTheServersOwnIsAnError) {
   EXPECT_EQ(spans[2]["status"]["code"], 2);
 }
 
+TEST(OtlpRejection, ReadsWhatACollectorDidNotKeep) {
+  const auto strings =
+      otlp_rejection(R"({"partialSuccess": {"rejectedSpans": "12", "errorMessage": "too\nold"}})");
+  EXPECT_EQ(strings.spans, 12);
+  EXPECT_EQ(strings.message, "too old") << "in one line";
+  EXPECT_EQ(otlp_rejection(R"({"partialSuccess": {"rejectedSpans": 2}})").spans, 2);
+  const auto warning = otlp_rejection(R"({"partialSuccess": {"errorMessage": "old names"}})");
+  EXPECT_EQ(warning.spans, 0);
+  EXPECT_FALSE(warning.is_empty());
+  const std::string chatter =
+      R"({"partialSuccess": {"errorMessage": ")" + std::string(5000, 'x') + R"("}})";
+  EXPECT_EQ(otlp_rejection(chatter).message.size(), 300u);
+}
+
+TEST(OtlpRejection, IsEmptyWhereAllWasKept) {
+  for (const char* answer :
+       {"", "{}", "[]", "null", "OK", R"({"partialSuccess": {}})", R"({"partialSuccess": 1})",
+        R"({"partialSuccess": {"rejectedSpans": "many", "errorMessage": 7}})",
+        R"({"partialSuccess": {"rejectedSpans": -4}})", R"({"partialSuccess": null})"}) {
+    EXPECT_TRUE(otlp_rejection(answer).is_empty()) << answer;
+  }
+}
+
 }  // namespace
 }  // namespace ridge::api

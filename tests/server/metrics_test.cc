@@ -54,11 +54,13 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
 TEST(Metrics, CountsTracesOnlyWhereTheyAreExported) {
   ServerFigures figures;
   EXPECT_EQ(metrics_text({}, figures).find("ridge:otlp_requests_total"), std::string::npos);
-  figures.exports = OtlpExporter::Counts{.exported = 5, .dropped = 3, .failed = 2};
+  figures.exports =
+      OtlpExporter::Counts{.exported = 5, .dropped = 3, .failed = 2, .rejected_spans = 4};
   const auto all = samples(metrics_text({}, figures));
   EXPECT_EQ(all.at("ridge:otlp_requests_total{result=\"exported\"}"), 5);
   EXPECT_EQ(all.at("ridge:otlp_requests_total{result=\"dropped\"}"), 3);
   EXPECT_EQ(all.at("ridge:otlp_requests_total{result=\"failed\"}"), 2);
+  EXPECT_EQ(all.at("ridge:otlp_rejected_spans_total"), 4);
 }
 
 TEST(Metrics, HistogramsCountUpToTheirTotal) {

@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 OtlpOptions quick(const std::string& url) {
   OtlpOptions options{.url = url};
   options.delay = 1ms;
-  options.first_retry = 1ms;
+  options.retry.first_pause = 1ms;
   return options;
 }
 
@@ -83,6 +83,21 @@ TEST(OtlpExporter, GivesUpOnWhatIsRefused) {
   exporter.push(api::answered("b"));
   while (exporter.counts().exported < 1) std::this_thread::yield();
   EXPECT_EQ(collector.wait_for_posts(2).size(), 2u) << "no second try of the first";
+}
+
+TEST(OtlpExporter, CountsTheSpansThatTheCollectorDidNotKeep) {
+  log::set_level(log::Level::error);
+  ScriptedCollector collector(
+      [](int) { return 200; },
+      R"({"partialSuccess": {"rejectedSpans": "3", "errorMessage": "too old"}})");
+  OtlpExporter exporter(quick(collector.url()));
+  exporter.push(api::answered("a"));
+  while (exporter.counts().exported < 1) std::this_thread::yield();
+  exporter.push(api::answered("b"));
+  while (exporter.counts().exported < 2) std::this_thread::yield();
+  EXPECT_EQ(exporter.counts().rejected_spans, 6u);
+  EXPECT_EQ(exporter.counts().failed, 0u) << "the request was taken, and is not sent again";
+  EXPECT_EQ(collector.wait_for_posts(2).size(), 2u);
 }
 
 TEST(OtlpExporter, DropsWhatItHasNoRoomForAndKeepsNobodyWaiting) {

@@ -16,11 +16,12 @@
 namespace ridge::server {
 
 // An HTTP server on loopback that takes what is posted, one connection at a time, and answers each
-// with the status that the test wants.
+// with the status and the body that the test wants.
 class ScriptedCollector {
  public:
   // The status of the answer to post number `index`, from 0.
-  explicit ScriptedCollector(std::function<int(int index)> status) : status_(std::move(status)) {
+  explicit ScriptedCollector(std::function<int(int index)> status, std::string answer = "{}")
+      : status_(std::move(status)), answer_(std::move(answer)) {
     listener_ = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -60,7 +61,8 @@ class ScriptedCollector {
       }
       changed_.notify_all();
       const std::string answer = "HTTP/1.1 " + std::to_string(status_(index)) +
-                                 " .\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+                                 " .\r\nContent-Length: " + std::to_string(answer_.size()) +
+                                 "\r\nConnection: close\r\n\r\n" + answer_;
       ::send(socket, answer.data(), answer.size(), MSG_NOSIGNAL);
       ::close(socket);
     }
@@ -84,6 +86,7 @@ class ScriptedCollector {
   }
 
   const std::function<int(int)> status_;
+  const std::string answer_;
   int listener_ = -1;
   uint16_t port_ = 0;
   std::mutex mutex_;
