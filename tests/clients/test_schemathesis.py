@@ -1,11 +1,13 @@
 """Schemathesis makes requests from /openapi.json, good ones and bad ones: none may be answered with 5xx."""
 
 import collections
+import contextlib
 import json
 import pathlib
 import re
 import subprocess
 import sys
+import threading
 import urllib.parse
 
 GOLDEN_MODEL = pathlib.Path(__file__).resolve().parents[1] / "goldens" / "llama-f32.gguf"
@@ -13,12 +15,15 @@ EXAMPLES = 40  # for each operation
 # Of each operation with a body: the coverage phase alone makes more.
 LEAST_EXAMPLES = 40
 # A well-formed request is read to its end: some get through to the model.
-ANSWERED = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages", "/v1/responses", "/api/chat"]
+ANSWERED = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages", "/v1/responses", "/api/chat",
+            "/v1/requests/{id}/answer_now"]  # fmt: skip
+# Of a request that runs all the time.
+RUNNING = "req_running"
 
 
 def easily_accepted(document):
     """The document with requests that are not refused before all else: without a model, as most names are of none, and
-    without options of streams, as most requests do not stream.
+    with the id of a request that runs among those to be answered now.
     """
     schemas = document["components"]["schemas"]
     changed = 0
@@ -27,9 +32,10 @@ def easily_accepted(document):
             continue
         name = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
         schemas[name]["properties"]["model"] = {"type": "null"}
-        schemas[name]["properties"].pop("stream_options", None)
         changed += 1
     assert changed >= 15, "the requests are described elsewhere"
+    ids = document["paths"]["/v1/requests/{id}/answer_now"]["post"]["parameters"][0]
+    ids["schema"] = {"anyOf": [{"const": RUNNING}, ids["schema"]]}
     return document
 
 
@@ -54,6 +60,28 @@ def counted(har, document):
     return asked, answered
 
 
+@contextlib.contextmanager
+def running_request(server):
+    """One answer after the other under the id RUNNING."""
+    stopped = threading.Event()
+    statuses = collections.Counter()
+
+    def ask():
+        body = json.dumps({"prompt": "a", "max_tokens": 400, "ignore_eos": True})
+        headers = {"Content-Type": "application/json", "x-request-id": RUNNING}
+        while not stopped.is_set():
+            statuses[server.request("POST", "/v1/completions", body, headers)[0]] += 1
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+    assert set(statuses) == {200}, statuses
+
+
 def test_finds_no_failure_of_the_server(start_server, tmp_path):
     # Random weights that take milliseconds: what is judged is how requests are read.
     server = start_server(model=str(GOLDEN_MODEL))
@@ -64,9 +92,10 @@ def test_finds_no_failure_of_the_server(start_server, tmp_path):
     command += ["--phases", "coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "1"]
     command += ["--suppress-health-check", "all", "--request-timeout", "60", "--no-color", "--warnings", "off"]
     command += ["--report", "har", "--report-har-path", "requests.har"]
-    run = subprocess.run(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800
-    )
+    with running_request(server):
+        run = subprocess.run(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800
+        )
     print(run.stdout[-4000:])
     assert run.returncode == 0, run.stdout[-4000:]
     asked, answered = counted(json.loads((tmp_path / "requests.har").read_text()), document)

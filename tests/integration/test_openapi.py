@@ -84,6 +84,21 @@ def test_what_is_read_is_as_described(server, document, path):
     check_answer(document, schema_of(document["paths"][described]["get"]["responses"]["200"]), json.loads(body))
 
 
+@pytest.mark.parametrize("path, body", EXAMPLES[:2], ids=[path for path, _ in EXAMPLES[:2]])
+def test_options_of_streams_are_described_for_streams_alone(server, document, path, body):
+    schema = schema_of(document["paths"][path]["post"]["requestBody"])
+    options = {"stream_options": {"include_usage": True}}
+    for refused in (options, {**options, "stream": False}, {**options, "stream": None}):
+        with pytest.raises(jsonschema.ValidationError):
+            check(document, schema, {**body, **refused})
+        status, answer = server.post_json(path, {"model": MODEL, **body, **refused})
+        assert (status, answer["error"]["param"]) == (400, "stream_options")
+    for accepted in ({**options, "stream": True}, {"stream_options": None}, {"stream": False}):
+        check(document, schema, {**body, **accepted})
+        encoded = json.dumps({"model": MODEL, **body, **accepted})
+        assert server.request("POST", path, encoded, {"Content-Type": "application/json"})[0] == 200
+
+
 def test_refusals_are_as_described(server, document):
     for path in ("/v1/completions", "/v1/embeddings", "/v1/messages", "/api/chat"):
         status, answer = server.post_json(path, {"model": MODEL, "input": 1, "prompt": 1, "messages": 1})
