@@ -26,6 +26,7 @@ class Buffer {
   virtual size_t size_bytes() const = 0;
   // The same bytes as the host sees them, or nullptr where the device has memory of its own.
   virtual std::byte* host_data() = 0;
+  virtual const std::byte* host_data() const = 0;
 };
 
 // A point in a stream's work.

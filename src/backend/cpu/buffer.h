@@ -55,6 +55,7 @@ class CpuBuffer final : public Buffer {
   CpuBuffer(std::byte* data, size_t bytes) : view_(data), bytes_(bytes) {}
   size_t size_bytes() const override { return bytes_; }
   std::byte* host_data() override { return data(); }
+  const std::byte* host_data() const override { return data(); }
   std::byte* data() const { return view_ != nullptr ? view_ : memory_.data(); }
 
  private:

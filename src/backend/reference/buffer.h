@@ -13,6 +13,7 @@ class HostBuffer : public Buffer {
   explicit HostBuffer(size_t bytes) : bytes_(bytes) {}
   size_t size_bytes() const override { return bytes_.size(); }
   std::byte* host_data() override { return bytes_.data(); }
+  const std::byte* host_data() const override { return bytes_.data(); }
   const std::byte* data() const { return bytes_.data(); }
 
  private:
