@@ -1,10 +1,13 @@
 """Every metric of docs/serving.md is there, and moves with what it tells of."""
 
+import http.server
 import json
 import pathlib
 import re
 import threading
 import time
+
+import pytest
 
 DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 REPEATING = "one two three four five six seven eight nine ten. " * 12
@@ -36,9 +39,32 @@ def complete(server, key, max_tokens):
     assert status == 200, answer
 
 
-def test_every_documented_metric_moves(start_server):
-    # Nobody takes the traces, so that their counter moves too.
-    server = start_server("--context", "1024", "--max-sequences", "2", "--otlp-traces", "http://127.0.0.1:1")
+@pytest.fixture
+def reluctant_collector():
+    """The address of a collector of traces that keeps all of an export but one span."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = json.dumps({"partialSuccess": {"rejectedSpans": "1"}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_every_documented_metric_moves(start_server, reluctant_collector):
+    server = start_server("--context", "1024", "--max-sequences", "2", "--otlp-traces", reluctant_collector)
     names = documented_metrics()
     assert len(names) > 12
     still = {name for name, value in values(server).items() if value == 0}
