@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,20 +11,12 @@
 #include "api/model_list.h"
 #include "api/parted_answer.h"
 #include "base/error.h"
+#include "base/utc_time.h"
 #include "text/chat_template.h"
 #include "text/reasoning.h"
 
 namespace ridge::api {
 namespace {
-
-// RFC 3339.
-std::string utc_time(int64_t unix_s) {
-  const auto time = static_cast<std::time_t>(unix_s);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
-                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
-}
 
 int64_t nanoseconds(double ms) { return ms > 0 ? static_cast<int64_t>(ms * 1e6) : 0; }
 

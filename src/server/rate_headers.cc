@@ -1,9 +1,8 @@
 #include "server/rate_headers.h"
 
-#include <fmt/chrono.h>
+#include <fmt/format.h>
 
-#include <array>
-#include <ctime>
+#include "base/utc_time.h"
 
 namespace ridge::server {
 namespace {
@@ -25,11 +24,8 @@ constexpr Names anthropic_tokens = {"anthropic-ratelimit-tokens-limit",
 
 // The second in which it has come, not the one before.
 std::string time_text(std::chrono::system_clock::time_point time) {
-  const std::time_t seconds =
-      std::chrono::system_clock::to_time_t(std::chrono::ceil<std::chrono::seconds>(time));
-  std::tm parts{};
-  gmtime_r(&seconds, &parts);
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", parts);
+  const auto since_1970 = std::chrono::ceil<std::chrono::seconds>(time.time_since_epoch());
+  return utc_time(since_1970.count());
 }
 
 }  // namespace

@@ -1,25 +1,15 @@
 #include "platform/metering/rows.h"
 
-#include <fmt/chrono.h>
 #include <soci/soci.h>
 
 #include <algorithm>
-#include <ctime>
+
+#include "base/utc_time.h"
 
 namespace ridge::platform::metering {
-namespace {
 
-std::tm utc(int64_t now_us) {
-  const std::time_t time = now_us / 1'000'000;
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  return parts;
-}
-
-}  // namespace
-
-std::string day_of(int64_t now_us) { return fmt::format("{:%Y-%m-%d}", utc(now_us)); }
-std::string month_of(int64_t now_us) { return fmt::format("{:%Y-%m}", utc(now_us)); }
+std::string day_of(int64_t now_us) { return utc_time(now_us / 1'000'000).substr(0, 10); }
+std::string month_of(int64_t now_us) { return utc_time(now_us / 1'000'000).substr(0, 7); }
 
 int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_tokens,
                     int64_t completion_tokens) {

@@ -7,6 +7,7 @@
 
 #include "platform/identity/identity.h"
 #include "platform/identity/rows.h"
+#include "platform/metering/rows.h"
 
 namespace ridge::platform {
 namespace {
@@ -16,6 +17,7 @@ constexpr UsageBy all[] = {UsageBy::day, UsageBy::project, UsageBy::key, UsageBy
 
 // Days are made from this, as the databases have no function in common that does it.
 constexpr std::string_view day_number = "u.at_ms / 86400000";
+constexpr int64_t day_us = 86'400'000'000;
 
 std::string_view column_of(UsageBy by) {
   switch (by) {
@@ -31,13 +33,6 @@ std::string_view column_of(UsageBy by) {
       return "u.endpoint";
   }
   return {};
-}
-
-std::string day_text(int64_t days) {
-  const std::time_t time = days * 86'400;
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  return fmt::format("{:04}-{:02}-{:02}", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday);
 }
 
 bool has(const std::vector<UsageBy>& by, UsageBy which) {
@@ -106,7 +101,7 @@ std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_m
     select.execute();
     while (select.fetch()) {
       UsageRow next = row;
-      if (has(by, UsageBy::day)) next.day = day_text(days);
+      if (has(by, UsageBy::day)) next.day = metering::day_of(days * day_us);
       if (next.requests > 0) rows.push_back(std::move(next));
     }
     return rows;
