@@ -166,11 +166,10 @@ int64_t units_of(const Limit& limit, const Asked& asked) {
   return limit.kind == LimitKind::requests_per_minute ? 1 : asked.tokens;
 }
 
-std::optional<Refusal> check_rate(soci::session& session, const Limit& limit, const Asked& asked) {
+std::optional<Refusal> check_rate(const Limit& limit, const Asked& asked, int64_t full_at) {
   const int64_t units = units_of(limit, asked);
   if (units == 0) return std::nullopt;
   if (units > limit.most) return refuse_for_good(limit, asked);
-  const int64_t full_at = full_at_us(session, limit, asked.now_us);
   const int64_t wait_us = full_at + rate_cost_us(units, limit.most) - asked.now_us - rate_window_us;
   if (wait_us <= 0) return std::nullopt;
   return refuse_for_now(limit, asked, (wait_us + 999) / 1000);
@@ -196,10 +195,12 @@ std::optional<Refusal> check_allowance(soci::session& session, const Limit& limi
   return refuse_spent(limit, asked, left);
 }
 
-std::optional<Refusal> check(soci::session& session, const Limit& limit, const Asked& asked) {
+// full_at: of a rate, full_at_us().
+std::optional<Refusal> check(soci::session& session, const Limit& limit, const Asked& asked,
+                             int64_t full_at) {
   // What costs nothing is within a budget of nothing.
   if (limit.most == 0 && limit.kind != LimitKind::micros_per_month) return refuse_any(limit, asked);
-  return is_rate(limit.kind) ? check_rate(session, limit, asked)
+  return is_rate(limit.kind) ? check_rate(limit, asked, full_at)
                              : check_allowance(session, limit, asked);
 }
 
@@ -256,20 +257,22 @@ Admission admit(soci::session& session, const Reservation& reservation, const st
   asked.micros =
       cost_micros(asked.price, reservation.prompt_tokens, 0, reservation.most_completion_tokens);
   Admission admission;
+  std::vector<int64_t> full_at;  // of limits; 0 of those that are no rates
   for (const Limit& limit : limits) {
-    auto refusal = check(session, limit, asked);
+    full_at.push_back(is_rate(limit.kind) ? full_at_us(session, limit, now_us) : 0);
+    auto refusal = check(session, limit, asked, full_at.back());
     if (refusal && (!admission.refusal || is_worse(*refusal, *admission.refusal))) {
       admission.refusal = std::move(refusal);
     }
   }
-  for (const Limit& limit : limits) {
+  for (std::size_t i = 0; i < limits.size(); ++i) {
+    const Limit& limit = limits[i];
     if (!is_rate(limit.kind)) continue;
-    int64_t full_at = full_at_us(session, limit, now_us);
     if (!admission.refusal) {
-      full_at += limit.most > 0 ? rate_cost_us(units_of(limit, asked), limit.most) : 0;
-      set_full_at_us(session, limit, full_at);
+      full_at[i] += limit.most > 0 ? rate_cost_us(units_of(limit, asked), limit.most) : 0;
+      set_full_at_us(session, limit, full_at[i]);
     }
-    note_standing(limit, full_at, now_us, admission);
+    note_standing(limit, full_at[i], now_us, admission);
   }
   const bool has_rates =
       std::ranges::any_of(limits, [](const Limit& limit) { return is_rate(limit.kind); });
