@@ -13,6 +13,11 @@
 #include "base/log.h"
 
 namespace ridge::platform {
+
+// A line of the file. Found by its arguments, and so not in the unnamed namespace.
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settlement, id, prompt_tokens, cached_tokens, completion_tokens,
+                                   reasoning_tokens, ttft_ms, duration_ms, finish_reason, is_void)
+
 namespace {
 
 using Json = nlohmann::json;
@@ -20,35 +25,6 @@ using Json = nlohmann::json;
 [[noreturn]] void fail(const char* what, const std::filesystem::path& path) {
   throw Error(ErrorCode::io,
               fmt::format("cannot {} {}: {}", what, path.string(), std::strerror(errno)));
-}
-
-std::string line_of(const Settlement& settlement) {
-  return Json{{"id", settlement.id},
-              {"prompt_tokens", settlement.prompt_tokens},
-              {"cached_tokens", settlement.cached_tokens},
-              {"completion_tokens", settlement.completion_tokens},
-              {"reasoning_tokens", settlement.reasoning_tokens},
-              {"ttft_ms", settlement.ttft_ms},
-              {"duration_ms", settlement.duration_ms},
-              {"finish_reason", settlement.finish_reason},
-              {"is_void", settlement.is_void}}
-             .dump() +
-         "\n";
-}
-
-Settlement settlement_of(const std::string& line) {
-  const Json json = Json::parse(line);
-  Settlement settlement;
-  json.at("id").get_to(settlement.id);
-  json.at("prompt_tokens").get_to(settlement.prompt_tokens);
-  json.at("cached_tokens").get_to(settlement.cached_tokens);
-  json.at("completion_tokens").get_to(settlement.completion_tokens);
-  json.at("reasoning_tokens").get_to(settlement.reasoning_tokens);
-  json.at("ttft_ms").get_to(settlement.ttft_ms);
-  json.at("duration_ms").get_to(settlement.duration_ms);
-  json.at("finish_reason").get_to(settlement.finish_reason);
-  json.at("is_void").get_to(settlement.is_void);
-  return settlement;
 }
 
 }  // namespace
@@ -64,7 +40,7 @@ Spool::Spool(std::filesystem::path file, std::size_t most_bytes)
 }
 
 void Spool::append(const Settlement& settlement) {
-  const std::string line = line_of(settlement);
+  const std::string line = Json(settlement).dump() + "\n";
   if (bytes_ + line.size() > most_bytes_) {
     throw Error(ErrorCode::unavailable, fmt::format("{} is full", path_.string()));
   }
@@ -87,7 +63,7 @@ std::vector<Settlement> Spool::read() const {
   std::vector<Settlement> settlements;
   for (std::string line; std::getline(file, line);) {
     try {
-      settlements.push_back(settlement_of(line));
+      settlements.push_back(Json::parse(line).get<Settlement>());
     } catch (const Json::exception&) {
       log::warning("{} has a damaged line, which is left out", path_.string());
     }
