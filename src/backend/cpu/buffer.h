@@ -19,6 +19,8 @@ class Memory {
   Memory() = default;
   // Throws out_of_memory.
   explicit Memory(size_t bytes, HugePages pages = HugePages::asked);
+  Memory(Memory&&) noexcept = default;
+  Memory& operator=(Memory&&) noexcept = default;
 
   std::byte* data() const { return data_.get(); }
   size_t size_bytes() const { return bytes_; }
