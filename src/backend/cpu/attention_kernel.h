@@ -67,7 +67,6 @@ inline void add_sink(float sink, float best, float& total, float& factor) {
 // it, and wait for memory.
 class Ahead {
  public:
-  Ahead() = default;
   // parts: where chunk_parts runs of so many bytes begin
   Ahead(const std::byte* const* parts, int64_t bytes) : parts_(parts), bytes_(bytes) {}
 
@@ -79,8 +78,8 @@ class Ahead {
   }
 
  private:
-  const std::byte* const* parts_ = nullptr;
-  int64_t bytes_ = 0;
+  const std::byte* const* const parts_;
+  const int64_t bytes_;
   int64_t at_ = 0;
 };
 
@@ -160,7 +159,9 @@ class FlashAttention {
     weigh_all(key);
     const int next = key + attention_chunk;
     const std::byte* next_keys[chunk_parts];
-    for (int part = 0; part < chunk_parts; ++part) next_keys[part] = keys_of(next + part * 16, end);
+    for (int part = 0; part < chunk_parts; ++part) {
+      next_keys[part] = keys_of(part_at(next + part * 16, end));
+    }
     const int64_t key_bytes = (kv_.key_dim + group - 1) / group * chunk_.key_step;
     Ahead keys(next_keys, is_alone && next < end ? key_bytes : 0);
     in_blocks([&]<int R>(int first) { accumulate<R>(first, keys); });
@@ -173,9 +174,9 @@ class FlashAttention {
   const std::byte* block_of(int key) const {
     return job_.cache + job_.block_table[key / kv_.block_tokens] * kv_.block_stride;
   }
-  // Those of the part in which `key` lies, or the last part before `end`.
-  const std::byte* keys_of(int key, int end) const {
-    const int first = key < end ? key : (end - 1) / 16 * 16;
+  // The first key of the part at `key`, or of the last part before `end`, whose scores are masked.
+  static int part_at(int key, int end) { return key < end ? key : (end - 1) / 16 * 16; }
+  const std::byte* keys_of(int first) const {
     return block_of(first) + first % kv_.block_tokens * group * element;
   }
 
@@ -184,11 +185,10 @@ class FlashAttention {
     chunk_.key_step = static_cast<int64_t>(kv_.block_tokens) * group * element;
     chunk_.value_step = static_cast<int64_t>(kv_.value_stride) * group * element;
     for (int part = 0; part < chunk_parts; ++part) {
-      // Parts past the context are the last one again; their scores are masked.
-      const int first = key + (part * 16 < tokens ? part * 16 : (tokens - 1) / 16 * 16);
+      const int first = part_at(key + part * 16, key + tokens);
       const std::byte* head = block_of(first);
       const int offset = first % kv_.block_tokens;
-      chunk_.keys[part] = head + offset * group * element;
+      chunk_.keys[part] = keys_of(first);
       chunk_.values[part] = head + kv_.values_at + offset / group * chunk_.value_step;
       if constexpr (E == DType::i8) {
         chunk_.key_scales[part] = reinterpret_cast<const float*>(head + kv_.key_scales_at) + offset;
