@@ -144,15 +144,6 @@ void list(Context& context, const KeyOptions& options) {
 
 using Action = void (*)(Context&, const KeyOptions&);
 
-CLI::App* add_action(CLI::App& command, Context& context,
-                     const std::shared_ptr<KeyOptions>& options, const char* name,
-                     const char* description, Action action) {
-  CLI::App* added = command.add_subcommand(name, description);
-  add_database_options(*added, options->database);
-  added->callback([&context, options, action] { action(context, *options); });
-  return added;
-}
-
 void add_project_option(CLI::App& command, KeyOptions& options) {
   command.add_option("--project", options.project, "The key's project")->capture_default_str();
 }

@@ -207,10 +207,7 @@ void add_price_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<PriceOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const PriceOptions&)) {
-    CLI::App* added = command->add_subcommand(name, description);
-    add_database_options(*added, options->database);
-    added->callback([&context, options, action] { action(context, *options); });
-    return added;
+    return add_action(*command, context, options, name, description, action);
   };
   CLI::App* sets = add("set", "Set the price of a model's tokens", set_price);
   sets->add_option("NAME", options->model, "As clients name it; '*' for those without a price")

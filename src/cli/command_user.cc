@@ -91,10 +91,7 @@ void add_user_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<UserOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const UserOptions&)) {
-    CLI::App* added = command->add_subcommand(name, description);
-    add_database_options(*added, options->database);
-    added->callback([&context, options, action] { action(context, *options); });
-    return added;
+    return add_action(*command, context, options, name, description, action);
   };
   CLI::App* creates = add("create", "Make a user", create);
   creates->add_option("NAME", options->name, "What it is called")->required();
