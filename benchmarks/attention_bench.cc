@@ -21,6 +21,7 @@
 #include "base/cpu_count.h"
 #include "base/error.h"
 #include "base/thread_team.h"
+#include "measure.h"
 
 namespace ridge::backend::cpu {
 namespace {
@@ -42,18 +43,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The best of some rounds: what the machine can do when nobody else uses it.
 template <typename Task>
 double best_seconds(ThreadTeam& team, double budget_s, Task task) {
-  double best = 1e9, spent = 0;
-  while (spent < budget_s) {
+  return benchmarks::least_seconds(budget_s, [&] {
     const auto start = std::chrono::steady_clock::now();
     team.run(task);
-    const double once = seconds_since(start);
-    best = std::min(best, once);
-    spent += once;
-  }
-  return best;
+    return seconds_since(start);
+  });
 }
 
 // The instructions that a cache's dtype calls for, and how often each product is multiplied: with

@@ -26,6 +26,7 @@
 #include "base/error.h"
 #include "conformance/random_weights.h"
 #include "kernel_limits.h"
+#include "measure.h"
 #include "tensor/dequantize.h"
 
 namespace ridge::benchmarks {
@@ -236,12 +237,7 @@ void measure(backend::Device& device, const backend::cpu::KernelTable& kernels,
   const std::string what =
       fmt::format("{:<16} {:<8} {:>6}", device.info().name, precision_name, tokens);
   check(chain, precision, what);
-  double best = 1e9, spent = 0;
-  while (spent < o.seconds) {
-    const double once = chain.seconds_of_run();
-    best = std::min(best, once);
-    spent += once;
-  }
+  const double best = least_seconds(o.seconds, [&] { return chain.seconds_of_run(); });
   const double bytes = chain.expert_bytes() * experts.used(tokens) / best;
   const double rows = static_cast<double>(tokens) * o.top_k;
   const double flops = layers * rows * 2.0 * 3 * o.width * o.hidden / best;
@@ -289,10 +285,5 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: all");
   app.add_option("--seconds", options.seconds, "For each figure");
   CLI11_PARSE(app, argc, argv);
-  try {
-    ridge::benchmarks::run(options);
-  } catch (const ridge::Error& error) {
-    fmt::print(stderr, "expert_benchmark: {}\n", error.message());
-    return 1;
-  }
+  return ridge::benchmarks::exit_code_of("expert_benchmark", [&] { ridge::benchmarks::run(options); });
 }

@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "conformance/random_weights.h"
 #include "kernel_limits.h"
+#include "measure.h"
 #include "tensor/dequantize.h"
 
 namespace ridge::benchmarks {
@@ -176,12 +177,7 @@ void measure(backend::Device& device, const backend::cpu::KernelTable& kernels,
     const std::string what = fmt::format("{:<16} {:<8} {:<6} {:<8} {:>4}", device.info().name,
                                          shape.name, name(dtype), precision_name, rows);
     check(chain, rows, precision, what);
-    double best = 1e9, spent = 0;
-    while (spent < options.seconds) {
-      const double once = chain.seconds_of_run(rows);
-      best = std::min(best, once);
-      spent += once;
-    }
+    const double best = least_seconds(options.seconds, [&] { return chain.seconds_of_run(rows); });
     const double each = best / chain.linears();
     const double bytes = chain.weight_bytes() / each;
     const double flops = 2.0 * shape.rows * shape.columns * rows / each;
@@ -237,10 +233,5 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: all");
   app.add_option("--seconds", options.seconds, "For each figure");
   CLI11_PARSE(app, argc, argv);
-  try {
-    ridge::benchmarks::run(options);
-  } catch (const ridge::Error& error) {
-    fmt::print(stderr, "linear_benchmark: {}\n", error.message());
-    return 1;
-  }
+  return ridge::benchmarks::exit_code_of("linear_benchmark", [&] { ridge::benchmarks::run(options); });
 }

@@ -22,6 +22,7 @@
 #include "format/quantization_recipe.h"
 #include "format/quantize_file.h"
 #include "format/tensor_quantizer.h"
+#include "measure.h"
 
 namespace ridge {
 namespace {
@@ -254,11 +255,5 @@ int main(int argc, char** argv) {
   app.add_flag("--force", options.force, "Replace a file that is there");
   app.add_option("OUT", options.output, "The new GGUF file")->required();
   CLI11_PARSE(app, argc, argv);
-  try {
-    ridge::make(options);
-    return 0;
-  } catch (const ridge::Error& error) {
-    fmt::print(stderr, "random_model: {}\n", error.message());
-    return 1;
-  }
+  return ridge::benchmarks::exit_code_of("random_model", [&] { ridge::make(options); });
 }

@@ -17,6 +17,7 @@
 #include "base/cpu_count.h"
 #include "base/error.h"
 #include "conformance/random_weights.h"
+#include "measure.h"
 
 namespace ridge::benchmarks {
 namespace {
@@ -97,17 +98,13 @@ double nanoseconds(ThreadTeam& team, const WeightPart& part, size_t bytes, int c
   for (auto& share : shares) share = std::make_unique<Share>(part, bytes, count, kernels);
   // A round is long beside the start of a team.
   const int64_t repetitions = std::max<int64_t>(1, 50'000 / shares[0]->units());
-  double best = 1e9, spent = 0;
-  while (spent < seconds) {
+  const double best = least_seconds(seconds, [&] {
     const auto start = std::chrono::steady_clock::now();
     team.run([&](int member) {
       for (int64_t i = 0; i < repetitions; ++i) shares[member]->run();
     });
-    const double once =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::min(best, once);
-    spent += once;
-  }
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  });
   return 1e9 * best / static_cast<double>(repetitions * shares[0]->units());
 }
 
@@ -160,10 +157,5 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "0: all");
   app.add_option("--seconds", options.seconds, "For each figure");
   CLI11_PARSE(app, argc, argv);
-  try {
-    ridge::benchmarks::run(options);
-  } catch (const ridge::Error& error) {
-    fmt::print(stderr, "scaled_benchmark: {}\n", error.message());
-    return 1;
-  }
+  return ridge::benchmarks::exit_code_of("scaled_benchmark", [&] { ridge::benchmarks::run(options); });
 }
