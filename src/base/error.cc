@@ -11,6 +11,7 @@ std::string_view name(ErrorCode code) {
     case ErrorCode::invalid_file: return "invalid_file";
     case ErrorCode::context_length: return "context_length_exceeded";
     case ErrorCode::not_found: return "not_found";
+    case ErrorCode::already_exists: return "already_exists";
     case ErrorCode::unauthenticated: return "unauthenticated";
     case ErrorCode::permission_denied: return "permission_denied";
     case ErrorCode::payload_too_large: return "payload_too_large";
@@ -34,6 +35,7 @@ int http_status(ErrorCode code) {
     case ErrorCode::permission_denied: return 403;
     case ErrorCode::not_found: return 404;
     case ErrorCode::timed_out: return 408;
+    case ErrorCode::already_exists: return 409;
     case ErrorCode::payload_too_large: return 413;
     case ErrorCode::queue_full: return 429;
     case ErrorCode::cancelled: return 499;

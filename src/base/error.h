@@ -12,6 +12,7 @@ enum class ErrorCode {
   invalid_file,        // a model file, template or config that breaks its format
   context_length,      // prompt + answer do not fit the model's context
   not_found,           // a model, file or route that does not exist
+  already_exists,      // a name that is taken
   unauthenticated,     // no key, or one that is not known
   permission_denied,   // a known key that may not do this
   payload_too_large,   // body or header over its limit

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "server/handler_route.h"
+
 namespace ridge::server {
 namespace {
 
@@ -13,14 +15,15 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
-std::optional<platform::Scope> scope_of(Route route) {
-  switch (route) {
+Access access_of(const RouteMatch& match, std::string_view method) {
+  constexpr Access models{platform::Role::developer, platform::Scope::inference};
+  switch (match.route) {
     case Route::health:
     case Route::live:
     case Route::ready:
-      return std::nullopt;
+      return open_access;
     case Route::metrics:
-      return platform::Scope::metrics;
+      return {platform::Role::viewer, platform::Scope::metrics};
     case Route::hello:
     case Route::openapi:
     case Route::models:
@@ -47,9 +50,14 @@ std::optional<platform::Scope> scope_of(Route route) {
     case Route::ollama_show:
     case Route::ollama_version:
     case Route::unknown:  // so that a typing mistake is told from a missing right
-      return platform::Scope::inference;
+      return models;
+    case Route::handled:
+      if (const HandlerRoute* handler = find_handler(match.path->path, method)) {
+        return handler->access;
+      }
+      return viewer_access;  // to be told which methods there are
     default:
-      return platform::Scope::admin;
+      return admin_access;
   }
 }
 

@@ -6,14 +6,13 @@
 #include <vector>
 
 #include "platform/identity/address_range.h"
-#include "platform/identity/role.h"
+#include "server/access.h"
 #include "server/route.h"
 
 namespace ridge::server {
 
-// What a key must allow for a route; nullopt: it is answered to anyone. A route that nobody has
-// thought of here is for administrators.
-std::optional<platform::Scope> scope_of(Route route);
+// What a route asks for. One that nobody has thought of is for administrators.
+Access access_of(const RouteMatch& match, std::string_view method);
 
 // The proxies in front of this server. They alone are believed when they say whom they speak for,
 // and where there are any, only they and this machine are spoken to.

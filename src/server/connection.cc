@@ -11,6 +11,7 @@
 #include "api/error_body.h"
 #include "api/random_id.h"
 #include "base/log.h"
+#include "server/handler_route.h"
 #include "server/preparation.h"
 
 namespace ridge::server {
@@ -37,9 +38,14 @@ struct Refusal {
 constexpr std::size_t max_unread_body_bytes = 1024;
 
 // What reads no body must not make the server hold one, least of all for who has shown no key.
-bool takes_body(const RouteMatch& match, std::string_view method) {
-  return method == "POST" && match.route != Route::unknown && match.route != Route::answer_now &&
-         allows_method(match.route, method);
+std::size_t most_body_bytes(const RouteMatch& match, std::string_view method,
+                            const ServerOptions& options) {
+  const bool takes_body = (method == "POST" || method == "PUT" || method == "PATCH") &&
+                          match.route != Route::unknown && match.route != Route::answer_now &&
+                          allows_method(*match.path, method);
+  if (!takes_body) return std::min(options.max_body_bytes, max_unread_body_bytes);
+  if (match.route != Route::handled) return options.max_body_bytes;
+  return std::min(options.max_body_bytes, find_handler(match.path->path, method)->most_body_bytes);
 }
 
 Refusal refusal_of(const error_code& failure, bool deadline_passed, const ServerOptions& options,
@@ -52,7 +58,7 @@ Refusal refusal_of(const error_code& failure, bool deadline_passed, const Server
   if (failure == http::error::body_limit) {
     return {413, "payload_too_large",
             fmt::format("the request's body is larger than {} bytes{}", max_body_bytes,
-                        max_body_bytes < options.max_body_bytes ? ", and it needs none" : "")};
+                        max_body_bytes == max_unread_body_bytes ? ", and it needs none" : "")};
   }
   const bool is_protocol =
       failure.category() == http::make_error_code(http::error::bad_method).category();
@@ -132,9 +138,10 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   }
   if (!co_await admit(parser)) co_return false;
   if (parser.is_done()) co_return true;
-  if (!takes_body(exchange_.route, exchange_.method)) {
-    exchange_.max_body_bytes = std::min(exchange_.max_body_bytes, max_unread_body_bytes);
-    parser.body_limit(exchange_.max_body_bytes);  // counts the chunks that come
+  const std::size_t most = most_body_bytes(exchange_.route, exchange_.method, service_.options);
+  if (most < exchange_.max_body_bytes) {
+    exchange_.max_body_bytes = most;
+    parser.body_limit(most);  // counts the chunks that come
     if (parser.content_length().value_or(0) > exchange_.max_body_bytes) {
       co_await refuse_request(make_error_code(http::error::body_limit), true);
       co_return false;

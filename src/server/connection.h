@@ -26,6 +26,8 @@
 
 namespace ridge::server {
 
+struct HandlerRoute;
+
 // Nothing but the error itself may leave a coroutine's catch block, which cannot wait.
 Error error_of(const std::exception_ptr& failure);
 
@@ -119,7 +121,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> answer_get();
   void check_caller() const;
   asio::awaitable<void> send(int status, std::string_view body,
-                             std::string_view content_type = "application/json");
+                             std::string_view content_type = "application/json",
+                             HeaderFields headers = {});
   asio::awaitable<void> send_error(const Error& error, int retry_after_s = 1);
   asio::awaitable<void> send_failure(int status, std::string_view body, int64_t retry_after_ms,
                                      bool has_timed_out);
@@ -130,6 +133,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> answer_stored();
   ResponseHead head_of(int status) const;
   void log() const;
+
+  // connection_handlers.cc: what handlers say.
+  asio::awaitable<void> answer_by_handler(const HandlerRoute& route, std::string body);
 
   // connection_generation.cc: what engines say.
   asio::awaitable<void> generate(std::string body);

@@ -53,10 +53,10 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   const std::string peer_text = peer.to_string();
   const std::string address = service_.proxies.client_of(peer_text, forwarded_for(head));
   exchange_.is_stranger = !asio::ip::make_address(address, failure).is_loopback() || failure;
-  const auto scope = scope_of(exchange_.route.route);
+  const Access access = access_of(exchange_.route, exchange_.method);
   const bool is_preflight =  // which browsers send without a key
       exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin);
-  if (!scope || is_preflight) co_return;
+  if (access.is_open || is_preflight) co_return;
 
   if (!service_.proxies.empty() && !peer.is_loopback() && !service_.proxies.contains(peer_text)) {
     throw Error(ErrorCode::permission_denied,
@@ -67,10 +67,10 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
     const auto work = [&] { return service_.authenticator->authenticate(key, address); };
     principal = co_await on_key_pool(service_, service_.authenticator->knows(key), work);
   }
-  if (!principal->rights.has(*scope)) {
+  if (!access.allows(*principal)) {
     throw Error(ErrorCode::permission_denied,
                 fmt::format("this API key lacks the scope '{}', which {} needs",
-                            platform::name(*scope), name(exchange_.route.route)));
+                            platform::name(access.scope), name(exchange_.route)));
   }
   exchange_.group = principal->project_id;
   if (!principal->rights.models.empty()) {

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <iterator>
+
 #include "api/error_body.h"
 #include "api/model_list.h"
 #include "api/ollama_answer.h"
@@ -7,6 +10,7 @@
 #include "api/url_query.h"
 #include "base/log.h"
 #include "server/connection.h"
+#include "server/handler_route.h"
 
 namespace ridge::server {
 namespace {
@@ -52,14 +56,17 @@ asio::awaitable<void> Connection::answer(std::string body) {
     } else if (exchange_.route.route == Route::unknown) {
       throw Error(ErrorCode::not_found, fmt::format("There is no {}; GET / says what there is.",
                                                     exchange_.target.substr(0, 200)));
-    } else if (!allows_method(exchange_.route.route, exchange_.method)) {
+    } else if (!allows_method(*exchange_.route.path, exchange_.method)) {
       co_await send(
           405, api::error_body(405, "method_not_allowed",
-                               fmt::format("{} is answered to {} only", name(exchange_.route.route),
-                                           allowed_methods(exchange_.route.route)),
+                               fmt::format("{} is answered to {} only", name(exchange_.route),
+                                           allowed_methods(exchange_.route)),
                                exchange_.id, exchange_.error_style));
     } else if (exchange_.route.route == Route::answer_now) {
       co_await answer_now();
+    } else if (exchange_.route.route == Route::handled) {
+      const std::string_view path = exchange_.route.path->path;
+      co_await answer_by_handler(*find_handler(path, exchange_.method), std::move(body));
     } else if (exchange_.method == "POST") {
       co_await generate(std::move(body));
     } else {
@@ -169,7 +176,7 @@ ResponseHead Connection::head_of(int status) const {
   if (exchange_.error_style == api::ErrorStyle::anthropic) {
     head.headers.emplace_back("request-id", exchange_.id);
   }
-  if (status == 405) head.headers.emplace_back("Allow", allowed_methods(exchange_.route.route));
+  if (status == 405) head.headers.emplace_back("Allow", allowed_methods(exchange_.route));
   for (const auto& field : exchange_.rate_headers) head.headers.push_back(field);
   if (service_.access.has_cors()) head.headers.emplace_back("Vary", "Origin");
   if (service_.access.is_cors_origin(exchange_.origin)) {
@@ -181,10 +188,11 @@ ResponseHead Connection::head_of(int status) const {
 }
 
 asio::awaitable<void> Connection::send(int status, std::string_view body,
-                                       std::string_view content_type) {
+                                       std::string_view content_type, HeaderFields headers) {
   exchange_.status = status;
   end_record();
   ResponseHead head = head_of(status);
+  std::ranges::move(headers, std::back_inserter(head.headers));
   head.content_type = content_type;
   head.content_bytes = body.size();
   std::string bytes = to_bytes(head);
@@ -224,7 +232,7 @@ asio::awaitable<void> Connection::send_failure(int status, std::string_view body
 asio::awaitable<void> Connection::send_preflight() {
   exchange_.status = 204;
   ResponseHead head = head_of(204);
-  head.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, DELETE");
+  head.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE");
   head.headers.emplace_back(
       "Access-Control-Allow-Headers",
       "authorization, x-api-key, anthropic-version, anthropic-beta, "
@@ -268,7 +276,7 @@ void Connection::log() const {
       exchange_.route.route == Route::ready || exchange_.route.route == Route::metrics;
   const std::string line =
       fmt::format("{} {} {} id={}{} duration_ms={:.1f}{}", exchange_.method.substr(0, 16),
-                  name(exchange_.route.route), exchange_.status, exchange_.id, exchange_.details,
+                  name(exchange_.route), exchange_.status, exchange_.id, exchange_.details,
                   duration_ms, client_gone_ ? " client_gone" : "");
   log::write(is_probe ? log::Level::debug : log::Level::info, line);
 }

@@ -24,19 +24,6 @@ constexpr std::chrono::milliseconds room_poll{50};  // while others have filled 
 // What is shaped at once; more would keep the other connections of a network thread waiting.
 constexpr std::size_t max_inline_bytes = 64u << 10;
 
-// Counts a request that an engine may be working on,
-// so that a drain waits for its answer to be sent.
-class RunningScope {
- public:
-  explicit RunningScope(std::atomic<int>& count) : count_(count) { ++count_; }
-  ~RunningScope() { --count_; }
-  RunningScope(const RunningScope&) = delete;
-  RunningScope& operator=(const RunningScope&) = delete;
-
- private:
-  std::atomic<int>& count_;
-};
-
 // Runs `work` on what the engine has said, here or, where that is much, on a text thread. It is
 // never refused: the answer is there already.
 template <typename Work>

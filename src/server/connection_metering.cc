@@ -58,7 +58,7 @@ asio::awaitable<bool> Connection::reserve(const Prepared& prepared) {
   wish.key_id = exchange_.principal->key_id;
   wish.request_id = exchange_.id;
   wish.model = prepared.model->name;
-  wish.endpoint = name(exchange_.route.route);
+  wish.endpoint = name(exchange_.route);
   const auto start = [this, &wish](platform::Meter::OnAdmission done) {
     service_.meter->reserve(wish, std::move(done));
   };

@@ -90,7 +90,7 @@ void Connection::begin_record() {
   exchange_.record = std::make_shared<api::RequestRecord>(
       api::RequestRecord::Origin{.id = exchange_.id,
                                  .group = exchange_.group,
-                                 .endpoint = name(exchange_.route.route),
+                                 .endpoint = name(exchange_.route),
                                  .operation = operation,
                                  .context = exchange_.context,
                                  .arrived = exchange_.started_at,

@@ -260,6 +260,7 @@ Prepared prepare_body(Service& service, const Asked& asked, const std::string& b
 }
 
 api::ErrorStyle error_style_of(Route route, std::string_view target) {
+  if (target.starts_with("/api/v1/")) return api::ErrorStyle::openai;  // ours
   if (target.starts_with("/api/")) return api::ErrorStyle::ollama;
   constexpr std::string_view messages = "/v1/messages";
   const std::string_view behind =

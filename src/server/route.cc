@@ -1,9 +1,14 @@
 #include "server/route.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
+#include <map>
 #include <optional>
+#include <vector>
 
 #include "api/url_query.h"
+#include "server/handler_route.h"
 
 namespace ridge::server {
 namespace {
@@ -47,49 +52,74 @@ constexpr RoutePath paths[] = {
 
 constexpr std::string_view varying = "{id}";
 
+struct Argument {
+  std::string_view raw;
+  std::string decoded;
+};
+
 // Nullopt where `path` is not of this form; else what stands for {id}.
-std::optional<std::string> match(std::string_view form, std::string_view path) {
+std::optional<Argument> match(std::string_view form, std::string_view path) {
   const std::size_t at = form.find(varying);
   if (at == std::string_view::npos) {
-    return form == path ? std::optional<std::string>("") : std::nullopt;
+    return form == path ? std::optional<Argument>(Argument{}) : std::nullopt;
   }
   const std::string_view before = form.substr(0, at), after = form.substr(at + varying.size());
   if (path.size() <= before.size() + after.size() || !path.starts_with(before) ||
       !path.ends_with(after)) {
     return std::nullopt;
   }
-  return api::percent_decode(
-      path.substr(before.size(), path.size() - before.size() - after.size()));
+  const auto raw = path.substr(before.size(), path.size() - before.size() - after.size());
+  auto decoded = api::percent_decode(raw);
+  if (!decoded) return std::nullopt;
+  return Argument{raw, std::move(*decoded)};
 }
 
-const RoutePath* first_path(Route route) {
-  const auto found = std::ranges::find(paths, route, &RoutePath::route);
-  return found == std::end(paths) ? nullptr : &*found;
+// The paths of handlers, each with all of its methods. What is returned refers to `methods`.
+std::vector<RoutePath> handled_paths(std::map<std::string_view, std::string>& methods) {
+  for (const HandlerRoute& handler : handler_routes()) {
+    std::string& list = methods[handler.path];
+    if (!list.empty()) list += ", ";
+    list += handler.method == "GET" ? reads : handler.method;
+  }
+  std::vector<RoutePath> handled;
+  for (const auto& [path, list] : methods) handled.push_back({Route::handled, path, list});
+  // What ends in something fixed goes before what would take that for a part that varies.
+  std::ranges::stable_sort(handled, std::greater<>(), [](const RoutePath& path) {
+    return !path.path.ends_with(varying);
+  });
+  return handled;
 }
 
 }  // namespace
 
-std::span<const RoutePath> route_paths() { return paths; }
+std::span<const RoutePath> route_paths() {
+  static std::map<std::string_view, std::string> methods;
+  static const std::vector<RoutePath> all = [] {
+    std::vector<RoutePath> list(std::begin(paths), std::end(paths));
+    std::ranges::copy(handled_paths(methods), std::back_inserter(list));
+    return list;
+  }();
+  return all;
+}
 
 RouteMatch match_route(std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
-  for (const RoutePath& known : paths) {
+  for (const RoutePath& known : route_paths()) {
     auto argument = match(known.path, path);
     if (!argument) continue;
-    // The names of models alone hold slashes.
-    const bool is_one_step = argument->find('/') == std::string::npos;
-    if (is_one_step || known.route == Route::model) return {known.route, std::move(*argument)};
+    // The names of models hold slashes.
+    if (known.route != Route::model && argument->raw.find('/') != std::string::npos) continue;
+    return {known.route, std::move(argument->decoded), &known};
   }
   return {};
 }
 
-std::string_view allowed_methods(Route route) {
-  const RoutePath* known = first_path(route);
-  return known == nullptr ? reads : known->methods;
+std::string_view allowed_methods(const RouteMatch& match) {
+  return match.path == nullptr ? reads : match.path->methods;
 }
 
-bool allows_method(Route route, std::string_view method) {
-  std::string_view rest = allowed_methods(route);
+bool allows_method(const RoutePath& path, std::string_view method) {
+  std::string_view rest = path.methods;
   while (true) {
     const std::size_t comma = rest.find(", ");
     if (rest.substr(0, comma) == method) return true;
@@ -98,9 +128,10 @@ bool allows_method(Route route, std::string_view method) {
   }
 }
 
-std::string_view name(Route route) {
-  const RoutePath* known = first_path(route);
-  return known == nullptr ? "(unknown)" : known->path;
+std::string_view name(const RouteMatch& match) {
+  if (match.path == nullptr) return "(unknown)";
+  if (match.route == Route::handled) return match.path->path;
+  return std::ranges::find(paths, match.route, &RoutePath::route)->path;
 }
 
 }  // namespace ridge::server

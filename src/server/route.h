@@ -36,6 +36,7 @@ enum class Route {
   ollama_tags,
   ollama_show,
   ollama_version,
+  handled,  // by what handler_route.h has
   unknown
 };
 
@@ -45,22 +46,24 @@ struct RoutePath {
   std::string_view methods;  // as the header Allow has them; without OPTIONS
 };
 
-// Every path that is answered. A route's first path is its name.
+// Every path that is answered.
 std::span<const RoutePath> route_paths();
 
 struct RouteMatch {
   Route route = Route::unknown;
   std::string argument;  // the name of the model, or the id of the request or response
+  const RoutePath* path = nullptr;  // of route_paths(); null where it is unknown
 };
 
 // `target` as in the request line; its query is left out.
 RouteMatch match_route(std::string_view target);
 
 // For the header Allow; without OPTIONS.
-std::string_view allowed_methods(Route route);
-bool allows_method(Route route, std::string_view method);
+std::string_view allowed_methods(const RouteMatch& match);
+bool allows_method(const RoutePath& path, std::string_view method);
 
-// For logs and metrics: the path, with {id} for what varies.
-std::string_view name(Route route);
+// For logs and metrics: the path, with {id} for what varies. Of those of the same meaning, the
+// first.
+std::string_view name(const RouteMatch& match);
 
 }  // namespace ridge::server

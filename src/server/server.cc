@@ -166,11 +166,13 @@ asio::awaitable<void> say_farewell(Service& service) {
 
 Service::Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
                  std::shared_ptr<platform::Authenticator> given_authenticator,
-                 std::shared_ptr<platform::Meter> given_meter, bool is_loopback)
+                 std::shared_ptr<platform::Meter> given_meter, PlatformAccess given_platform,
+                 bool is_loopback)
     : options(std::move(given_options)),
       models(std::move(given_models)),
       authenticator(std::move(given_authenticator)),
       meter(std::move(given_meter)),
+      platform(std::move(given_platform)),
       proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
       health(models, options.stall_timeout, clock.now()),
@@ -185,12 +187,12 @@ Service::~Service() {
 
 Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
                std::shared_ptr<platform::Authenticator> authenticator,
-               std::shared_ptr<platform::Meter> meter) {
+               std::shared_ptr<platform::Meter> meter, PlatformAccess platform) {
   const tcp::endpoint endpoint = resolve(options);
   check_options(options, authenticator != nullptr, endpoint);
   service_ =
       std::make_unique<Service>(std::move(options), std::move(models), std::move(authenticator),
-                                std::move(meter), endpoint.address().is_loopback());
+                                std::move(meter), std::move(platform), endpoint.address().is_loopback());
   listen(service_->acceptor, endpoint);
   if (!service_->options.handle_signals) return;
   service_->signals.add(SIGINT);

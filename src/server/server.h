@@ -9,6 +9,7 @@
 #include "platform/identity/authenticator.h"
 #include "platform/metering/meter.h"
 #include "server/options.h"
+#include "server/platform_access.h"
 
 namespace ridge::server {
 
@@ -24,7 +25,7 @@ class Server {
   // that come with a key are counted, and limited.
   Server(ServerOptions options, std::vector<api::ServedModel> models,
          std::shared_ptr<platform::Authenticator> authenticator = nullptr,
-         std::shared_ptr<platform::Meter> meter = nullptr);
+         std::shared_ptr<platform::Meter> meter = nullptr, PlatformAccess platform = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

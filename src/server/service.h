@@ -27,6 +27,7 @@
 #include "server/health.h"
 #include "server/options.h"
 #include "server/otlp_exporter.h"
+#include "server/platform_access.h"
 #include "server/running_requests.h"
 
 namespace ridge::server {
@@ -34,27 +35,29 @@ namespace ridge::server {
 namespace asio = boost::asio;
 
 inline constexpr int grammar_threads = 4;
+inline constexpr int handler_threads = 2;
 
 // What the connections of one server share. Outlives them.
 struct Service {
   Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
           std::shared_ptr<platform::Authenticator> given_authenticator,
-          std::shared_ptr<platform::Meter> given_meter, bool is_loopback);
+          std::shared_ptr<platform::Meter> given_meter, PlatformAccess given_platform, bool is_loopback);
   ~Service();
 
   const ServerOptions options;
   const std::vector<api::ServedModel> models;
   const std::shared_ptr<platform::Authenticator> authenticator;  // null: nothing checks keys
   const std::shared_ptr<platform::Meter> meter;                  // null: nothing is counted
+  const PlatformAccess platform;
   const TrustedProxies proxies;
   const AccessRules access;
   const SteadyClock clock;
 
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
-  std::atomic<int> key_jobs{0}, stranger_jobs{0};
+  std::atomic<int> key_jobs{0}, stranger_jobs{0}, handler_jobs{0};
   std::atomic<int> connections{0};
-  std::atomic<int> generations{0};  // requests that the engines may be working on
+  std::atomic<int> generations{0};  // requests that the engines or handlers may be working on
   std::atomic<bool> draining{false};
 
   RunningRequests running_requests;
@@ -75,7 +78,20 @@ struct Service {
       grammar_threads};                // they mostly wait for a compiler that is bounded
   asio::thread_pool key_pool{1};       // of keys that are known, about once a second
   asio::thread_pool stranger_pool{1};  // of those that have to be looked up
+  asio::thread_pool handler_pool{handler_threads};
   std::jthread drainer;                // joined before what it uses goes away
+};
+
+// Counts what may still have to be sent, so that a drain waits for it.
+class RunningScope {
+ public:
+  explicit RunningScope(std::atomic<int>& count) : count_(count) { ++count_; }
+  ~RunningScope() { --count_; }
+  RunningScope(const RunningScope&) = delete;
+  RunningScope& operator=(const RunningScope&) = delete;
+
+ private:
+  std::atomic<int>& count_;
 };
 
 // Runs `work` on the pool and returns its result or its exception. Throws Error(queue_full) where

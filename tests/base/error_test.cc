@@ -14,6 +14,7 @@ TEST(Error, CarriesCodeMessageAndParam) {
 TEST(Error, CallersFaultsAre4xxAndOurs5xx) {
   EXPECT_EQ(http_status(ErrorCode::invalid_argument), 400);
   EXPECT_EQ(http_status(ErrorCode::not_found), 404);
+  EXPECT_EQ(http_status(ErrorCode::already_exists), 409);
   EXPECT_EQ(http_status(ErrorCode::queue_full), 429);
   EXPECT_EQ(http_status(ErrorCode::internal), 500);
   EXPECT_EQ(http_status(ErrorCode::unavailable), 503);

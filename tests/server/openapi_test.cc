@@ -60,7 +60,7 @@ TEST(Route, MatchesEachOfItsPaths) {
     const RouteMatch match = match_route(target);
     EXPECT_EQ(match.route, known.route) << target;
     EXPECT_EQ(match.argument, at == std::string::npos ? "" : "a:b");
-    EXPECT_EQ(allowed_methods(match.route), known.methods) << target;
+    EXPECT_EQ(allowed_methods(match), known.methods) << target;
   }
 }
 

@@ -19,9 +19,11 @@ class ServerUnderTest {
   // Asks for keys where there is an authenticator.
   explicit ServerUnderTest(ScriptedEngine::Script script, ServerOptions options = {},
                            std::shared_ptr<platform::Authenticator> authenticator = nullptr,
-                           std::shared_ptr<platform::Meter> meter = nullptr)
+                           std::shared_ptr<platform::Meter> meter = nullptr,
+                           PlatformAccess platform = {})
       : engine(std::make_shared<ScriptedEngine>(std::move(script))),
-        server(prepare(options, authenticator == nullptr), models(), authenticator, meter) {
+        server(prepare(options, authenticator == nullptr), models(), authenticator, meter,
+               std::move(platform)) {
     thread_ = std::thread([this] { server.run(); });
   }
   ~ServerUnderTest() { stop(); }

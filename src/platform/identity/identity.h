@@ -39,9 +39,9 @@ struct KeySelector {
 // organisation, "default", and its project of that name is there from the first use on.
 //
 // Changes take the name of who makes them ("cli:alice"), which goes into the audit log together
-// with the change. Beyond Database's errors, all throw not_found, and invalid_argument for a bad
-// name or value or a name that is taken. Names are 1 to 100 bytes of UTF-8 without control
-// characters.
+// with the change. Beyond Database's errors, all throw not_found, already_exists for a name that is
+// taken, and invalid_argument for a bad name or value. Names are 1 to 100 bytes of UTF-8 without
+// control characters.
 class Identity {
  public:
   using NowMs = std::function<int64_t()>;

@@ -45,9 +45,15 @@ struct KeyRow {
   ApiKey key;
   std::string project_id, organisation_id;
   double project_weight = 1;
-  std::string owner_role;  // empty where a project owns it
+  std::string owner_id, owner_role;  // empty where a project owns it
   bool owner_is_disabled = false;
 };
+
+// The most that somebody with these rights alone may be.
+Role role_by(const KeyRights& rights) {
+  if (rights.has(Scope::admin)) return Role::owner;
+  return rights.has(Scope::inference) ? Role::developer : Role::viewer;
+}
 
 // `where` begins with "WHERE" and may use :value.
 std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
@@ -56,12 +62,11 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
   KeyRow row;
   std::string scopes, models, addresses;
   int64_t expires_at_ms = 0, revoked_at_ms = 0, disabled_at_ms = 0;
-  soci::indicator user_is, role_is, disabled_is, expires_is, revoked_is, rotated_is;
+  soci::indicator owner_is, user_is, role_is, disabled_is, expires_is, revoked_is, rotated_is;
   const std::string query =
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
       "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
-      "u.name, u.role, "
-      "u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
+      "u.id, u.name, u.role, u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
       where + " ORDER BY k.created_at_ms, k.id";
   soci::statement select =
@@ -71,7 +76,8 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
        soci::into(expires_at_ms, expires_is), soci::into(revoked_at_ms, revoked_is),
        soci::into(row.key.rotated_to, rotated_is), soci::into(row.project_id),
        soci::into(row.organisation_id), soci::into(row.key.project), soci::into(row.project_weight),
-       soci::into(row.key.user, user_is), soci::into(row.owner_role, role_is),
+       soci::into(row.owner_id, owner_is), soci::into(row.key.user, user_is),
+       soci::into(row.owner_role, role_is),
        soci::into(disabled_at_ms, disabled_is));
   select.execute();
   while (select.fetch()) {
@@ -81,6 +87,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
     if (revoked_is == soci::i_ok) next.key.revoked_at_ms = revoked_at_ms;
     if (rotated_is == soci::i_null) next.key.rotated_to.clear();
     if (user_is == soci::i_null) next.key.user.clear();
+    if (owner_is == soci::i_null) next.owner_id.clear();
     if (role_is == soci::i_null) next.owner_role.clear();
     next.owner_is_disabled = disabled_is == soci::i_ok;
     rows.push_back(std::move(next));
@@ -194,7 +201,7 @@ CreatedKey Identity::create_key(const NewKey& wanted, std::string_view actor) {
   return database_.write([&](soci::session& session) {
     const int64_t now_ms = now_ms_();
     if (has_current_key(session, wanted.name, wanted.project, now_ms)) {
-      throw Error(ErrorCode::invalid_argument,
+      throw Error(ErrorCode::already_exists,
                   fmt::format("project '{0}' has a key '{1}' already; revoke it first, or rotate "
                               "it: ridge key rotate {1} --project {0}",
                               wanted.project, wanted.name));
@@ -275,16 +282,22 @@ Identity::Found Identity::find_principal(const Digest& key_hash) {
     if (rows.empty()) return found;
     KeyRow& row = rows.front();
     Principal principal{.key_id = row.key.id,
+                        .key_name = row.key.name,
+                        .user_id = row.owner_id,
+                        .user_name = row.key.user,
                         .project_id = row.project_id,
+                        .project_name = row.key.project,
                         .organisation_id = row.organisation_id,
                         .project_weight = row.project_weight,
                         .rights = std::move(row.key.rights),
                         .expires_at_ms = row.key.expires_at_ms};
     principal.is_revoked = row.key.revoked_at_ms.has_value() || row.owner_is_disabled;
+    Role most = Role::admin;  // of a key that no user owns
     if (!row.owner_role.empty()) {
-      const Role role = role_named(row.owner_role).value_or(Role::viewer);
-      std::erase_if(principal.rights.scopes, [&](Scope scope) { return !may_have(role, scope); });
+      most = role_named(row.owner_role).value_or(Role::viewer);
+      std::erase_if(principal.rights.scopes, [&](Scope scope) { return !may_have(most, scope); });
     }
+    principal.role = std::max(most, role_by(principal.rights));
     found.principal = std::move(principal);
     return found;
   });

@@ -11,7 +11,12 @@ namespace ridge::platform {
 // On whose behalf a request comes: what is known of its key.
 struct Principal {
   std::string key_id;
+  std::string key_name;
+  std::string user_id, user_name;  // of its owner; empty where a project owns it
+  // What it may do for the organisation: the owner's role as far as the scopes go.
+  Role role = Role::viewer;
   std::string project_id;
+  std::string project_name;
   std::string organisation_id;
   double project_weight = 1;
   KeyRights rights;  // without what the owner's role does not allow

@@ -60,8 +60,7 @@ Project Identity::create_project(const std::string& name, double weight, std::st
   }
   return database_.write([&](soci::session& session) {
     if (find_id(session, name)) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("there is a project '{}' already", name));
+      throw Error(ErrorCode::already_exists, fmt::format("there is a project '{}' already", name));
     }
     return insert_project(session, name, weight, now_ms_(), actor);
   });

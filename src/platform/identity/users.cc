@@ -55,7 +55,7 @@ User Identity::create_user(const std::string& name, UserKind kind, Role role,
     const int64_t now_ms = now_ms_();
     const std::vector<User> all = rows::users(session);
     if (std::ranges::find(all, name, &User::name) != all.end()) {
-      throw Error(ErrorCode::invalid_argument, fmt::format("there is a user '{}' already", name));
+      throw Error(ErrorCode::already_exists, fmt::format("there is a user '{}' already", name));
     }
     const User user{new_id("user_"), name, kind, role, project, now_ms, {}};
     const std::string organisation = rows::organisation_id(session, now_ms);

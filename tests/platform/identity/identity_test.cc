@@ -70,12 +70,12 @@ TEST_P(IdentityTest, HasADefaultProjectAndNoOtherThatNobodyMade) {
 
 TEST_P(IdentityTest, KeepsNamesUnique) {
   identity_->create_project("p", 1, "cli:test");
-  EXPECT_ERROR(identity_->create_project("p", 1, "cli:test"), invalid_argument, "already");
+  EXPECT_ERROR(identity_->create_project("p", 1, "cli:test"), already_exists, "already");
   identity_->create_user("u", UserKind::person, Role::viewer, "", "cli:test");
   EXPECT_ERROR(identity_->create_user("u", UserKind::person, Role::owner, "", "cli:test"),
-               invalid_argument, "already");
+               already_exists, "already");
   create({.name = "k"});
-  EXPECT_ERROR(create({.name = "k"}), invalid_argument, "already");
+  EXPECT_ERROR(create({.name = "k"}), already_exists, "already");
   create({.name = "k", .project = "p"});  // another project's
   identity_->revoke_keys({"k"}, "cli:test");
   create({.name = "k"});
@@ -171,7 +171,7 @@ TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
   identity_->rotate_key({"k", "p"}, 0, "cli:alice");
   identity_->revoke_keys({"k", "p"}, "cli:alice");
   identity_->disable_user("u", "cli:alice");
-  EXPECT_ERROR(identity_->create_project("p", 1, "cli:alice"), invalid_argument, "already");
+  EXPECT_ERROR(identity_->create_project("p", 1, "cli:alice"), already_exists, "already");
   EXPECT_EQ(identity_->revision(), before + 6);
   const std::vector<AuditEvent> events = identity_->audit_events(100);
   std::vector<std::string> actions;

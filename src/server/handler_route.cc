@@ -1,0 +1,60 @@
+#include "server/handler_route.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "server/service.h"
+
+namespace ridge::server {
+namespace {
+
+Error no_database() {
+  return Error(ErrorCode::unavailable, "this server has no database; its log says why");
+}
+
+}  // namespace
+
+api::Json HandlerRequest::json() const {
+  if (body.empty()) return api::Json::object();
+  api::Json document = api::parse_json(body);
+  if (document.is_object()) return document;
+  throw Error(ErrorCode::invalid_argument, "the body must be a JSON object");
+}
+
+platform::Database& HandlerRequest::database() const {
+  if (service.platform.database == nullptr) throw no_database();
+  return *service.platform.database;
+}
+
+platform::Identity& HandlerRequest::identity() const {
+  if (service.platform.identity == nullptr) throw no_database();
+  return *service.platform.identity;
+}
+
+HandlerAnswer json_answer(const api::Json& document, int status) {
+  return {.status = status, .body = api::to_text(document)};
+}
+
+HandlerAnswer no_content() { return {.status = 204}; }
+
+std::span<const HandlerRoute> handler_routes() {
+  static const std::vector<HandlerRoute> all = [] {
+    std::vector<HandlerRoute> routes;
+    for (const auto table : {session_routes()}) {
+      routes.insert(routes.end(), table.begin(), table.end());
+    }
+    return routes;
+  }();
+  return all;
+}
+
+const HandlerRoute* find_handler(std::string_view path, std::string_view method) {
+  const std::string_view wanted = method == "HEAD" ? "GET" : method;
+  const auto found = std::ranges::find_if(handler_routes(), [&](const HandlerRoute& route) {
+    return route.path == path && route.method == wanted;
+  });
+  return found == handler_routes().end() ? nullptr : &*found;
+}
+
+}  // namespace ridge::server

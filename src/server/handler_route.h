@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "api/json_text.h"
+#include "platform/database/database.h"
+#include "platform/identity/identity.h"
+#include "platform/identity/principal.h"
+#include "server/access.h"
+#include "server/http_head.h"
+#include "server/rate_headers.h"
+
+// Routes that are answered by one function, which may wait: those under /api/v1 above all. To add
+// one, write its function and its line in a table of its file, and name that table in
+// handler_route.cc. data/openapi.json describes it, and a test holds the two together.
+namespace ridge::server {
+
+struct Service;
+
+// On whose behalf a handler works.
+struct Caller {
+  platform::Role role = platform::Role::viewer;
+  std::string user_id, user_name;        // empty: a project's key, or nobody is asked who they are
+  std::string project_id, project_name;  // of the key or session; empty where nobody is asked
+  std::string actor;                     // for the audit log: "user:ann", "key:ci", "local"
+
+  // "admin" is for owners as well.
+  bool is_at_least(platform::Role least) const { return role <= least; }
+};
+
+struct HandlerRequest {
+  Service& service;
+  Caller caller;
+  std::string method;
+  std::string argument;  // what stands for {id}, decoded
+  std::string query;     // what stands behind "?", for api::query_value
+  std::string body;
+
+  // The body as a JSON object; an empty one where there is no body. Throws invalid_argument.
+  api::Json json() const;
+  // Throw unavailable where the server has no database.
+  platform::Database& database() const;
+  platform::Identity& identity() const;
+};
+
+struct HandlerAnswer {
+  int status = 200;
+  std::string body;
+  std::string content_type = "application/json";
+  HeaderFields headers;
+};
+
+HandlerAnswer json_answer(const api::Json& document, int status = 200);
+HandlerAnswer no_content();  // 204
+
+struct HandlerRoute {
+  std::string_view method;  // GET answers HEAD as well
+  std::string_view path;    // {id} stands for one part that varies
+  Access access;
+  // Runs on a thread that may wait. What it throws becomes an answer; invalid_argument is 400,
+  // not_found 404, already_exists 409.
+  HandlerAnswer (*handle)(HandlerRequest&);
+  std::size_t most_body_bytes = 64u << 10;
+};
+
+// All of them.
+std::span<const HandlerRoute> handler_routes();
+// The one for a path as it is in the table; null where there is none for the method.
+const HandlerRoute* find_handler(std::string_view path, std::string_view method);
+
+// The tables.
+std::span<const HandlerRoute> session_routes();  // admin_session.cc
+
+}  // namespace ridge::server

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+
+#include "platform/database/database.h"
+#include "platform/identity/identity.h"
+
+namespace ridge::server {
+
+// What the handlers of routes work on. Where something is null, what needs it is answered 503.
+struct PlatformAccess {
+  std::shared_ptr<platform::Database> database;
+  std::shared_ptr<platform::Identity> identity;
+};
+
+}  // namespace ridge::server
