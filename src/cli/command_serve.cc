@@ -186,11 +186,14 @@ std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& 
   return models;
 }
 
+// For each thread of the server that asks the database, one.
+constexpr platform::DatabaseOptions database_options{.connections = 8,
+                                                     .most = std::chrono::seconds(15)};
+
 // What knows who asks, and counts what is used.
 struct KeyCheck {
-  KeyCheck(Context& context, const DatabaseChoice& choice, const Clock& clock)
-      : access(context, choice, {.most = std::chrono::seconds(15)}),
-        authenticator(access.identity, clock),
+  KeyCheck(Context& context, IdentityAccess& access, const Clock& clock)
+      : authenticator(access.identity, clock),
         slot(context.store().root() / "metering"),
         meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}) {
     for (const auto& dead :
@@ -201,22 +204,28 @@ struct KeyCheck {
     }
   }
 
-  IdentityAccess access;
   platform::Authenticator authenticator;
   platform::ServerSlot slot;
   platform::Meter meter;
 };
 
-// Null with --no-auth.
-std::shared_ptr<KeyCheck> start_key_check(Context& context, const ServeOptions& options,
-                                          const Clock& clock) {
-  if (options.server.no_auth) {
-    context.note(
-        "no key is asked for (--no-auth): whoever can use this machine may use the models");
+// Null where keys are not asked for and there is no database, which then is no more than missed.
+std::shared_ptr<IdentityAccess> open_database(Context& context, const ServeOptions& options) {
+  if (!options.server.no_auth) {
+    return std::make_shared<IdentityAccess>(context, options.database, database_options);
+  }
+  context.note("no key is asked for (--no-auth): whoever can use this machine may use the models");
+  try {
+    return std::make_shared<IdentityAccess>(context, options.database, database_options);
+  } catch (const Error& error) {
+    log::warning("serving without a database, so that nothing can be kept in it: {}",
+                 error.message());
     return nullptr;
   }
-  auto check = std::make_shared<KeyCheck>(context, options.database, clock);
-  const auto keys = check->access.identity.keys();
+}
+
+void warn_without_keys(IdentityAccess& access) {
+  const auto keys = access.identity.keys();
   if (std::ranges::all_of(
           keys, [](const platform::ApiKey& key) { return key.revoked_at_ms.has_value(); })) {
     log::warning(
@@ -224,7 +233,6 @@ std::shared_ptr<KeyCheck> start_key_check(Context& context, const ServeOptions& 
         "NAME', "
         "or serve this machine alone with --no-auth");
   }
-  return check;
 }
 
 void say_how_to_talk(const Context& context, const std::string& url, bool asks_for_keys,
@@ -275,12 +283,18 @@ void serve(Context& context, ServeOptions& options) {
     options.engine.draft_model = find_models(context, {options.draft_model}).front().model.path;
   }
   const SteadyClock clock;
-  const std::shared_ptr<KeyCheck> keys = start_key_check(context, options, clock);
+  const std::shared_ptr<IdentityAccess> access = open_database(context, options);
+  server::PlatformAccess platform;
+  if (access) {
+    platform = {.database = {access, &access->database}, .identity = {access, &access->identity}};
+  }
   std::shared_ptr<platform::Authenticator> authenticator;
   std::shared_ptr<platform::Meter> meter;
-  if (keys) {
-    authenticator = {keys, &keys->authenticator};
-    meter = {keys, &keys->meter};
+  if (!options.server.no_auth) {
+    const auto check = std::make_shared<KeyCheck>(context, *access, clock);
+    warn_without_keys(*access);
+    authenticator = {check, &check->authenticator};
+    meter = {check, &check->meter};
   }
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}, authenticator); }
@@ -297,7 +311,8 @@ void serve(Context& context, ServeOptions& options) {
   }
   std::vector<std::string> names;
   for (const api::ServedModel& model : models) names.push_back(model.name);
-  server::Server server(server_choice, std::move(models), authenticator, meter);
+  server::Server server(server_choice, std::move(models), authenticator, meter,
+                        std::move(platform));
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_http) {
     log::warning("keys that other machines send to {} travel in the clear", server.url());

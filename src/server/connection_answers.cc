@@ -57,11 +57,11 @@ asio::awaitable<void> Connection::answer(std::string body) {
       throw Error(ErrorCode::not_found, fmt::format("There is no {}; GET / says what there is.",
                                                     exchange_.target.substr(0, 200)));
     } else if (!allows_method(*exchange_.route.path, exchange_.method)) {
-      co_await send(
-          405, api::error_body(405, "method_not_allowed",
-                               fmt::format("{} is answered to {} only", name(exchange_.route),
-                                           allowed_methods(exchange_.route)),
-                               exchange_.id, exchange_.error_style));
+      co_await send(405,
+                    api::error_body(405, "method_not_allowed",
+                                    fmt::format("{} is answered to {} only", name(exchange_.route),
+                                                allowed_methods(exchange_.route)),
+                                    exchange_.id, exchange_.error_style));
     } else if (exchange_.route.route == Route::answer_now) {
       co_await answer_now();
     } else if (exchange_.route.route == Route::handled) {

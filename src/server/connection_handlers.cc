@@ -33,8 +33,8 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
                          .query = std::string(api::query_of(exchange_.target)),
                          .body = std::move(body)};
   const auto work = [&] { return route.handle(request); };
-  HandlerAnswer answer = co_await on_pool(service_.handler_pool, service_.handler_jobs,
-                                                max_handler_jobs, work);
+  HandlerAnswer answer =
+      co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
   co_await send(answer.status, answer.body, answer.content_type, std::move(answer.headers));
 }
 

@@ -84,9 +84,8 @@ std::vector<RoutePath> handled_paths(std::map<std::string_view, std::string>& me
   std::vector<RoutePath> handled;
   for (const auto& [path, list] : methods) handled.push_back({Route::handled, path, list});
   // What ends in something fixed goes before what would take that for a part that varies.
-  std::ranges::stable_sort(handled, std::greater<>(), [](const RoutePath& path) {
-    return !path.path.ends_with(varying);
-  });
+  std::ranges::stable_sort(handled, std::greater<>(),
+                           [](const RoutePath& path) { return !path.path.ends_with(varying); });
   return handled;
 }
 

@@ -51,7 +51,7 @@ std::span<const RoutePath> route_paths();
 
 struct RouteMatch {
   Route route = Route::unknown;
-  std::string argument;  // the name of the model, or the id of the request or response
+  std::string argument;             // the name of the model, or the id of the request or response
   const RoutePath* path = nullptr;  // of route_paths(); null where it is unknown
 };
 

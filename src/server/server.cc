@@ -190,9 +190,9 @@ Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
                std::shared_ptr<platform::Meter> meter, PlatformAccess platform) {
   const tcp::endpoint endpoint = resolve(options);
   check_options(options, authenticator != nullptr, endpoint);
-  service_ =
-      std::make_unique<Service>(std::move(options), std::move(models), std::move(authenticator),
-                                std::move(meter), std::move(platform), endpoint.address().is_loopback());
+  service_ = std::make_unique<Service>(std::move(options), std::move(models),
+                                       std::move(authenticator), std::move(meter),
+                                       std::move(platform), endpoint.address().is_loopback());
   listen(service_->acceptor, endpoint);
   if (!service_->options.handle_signals) return;
   service_->signals.add(SIGINT);

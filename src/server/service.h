@@ -41,7 +41,8 @@ inline constexpr int handler_threads = 2;
 struct Service {
   Service(ServerOptions given_options, std::vector<api::ServedModel> given_models,
           std::shared_ptr<platform::Authenticator> given_authenticator,
-          std::shared_ptr<platform::Meter> given_meter, PlatformAccess given_platform, bool is_loopback);
+          std::shared_ptr<platform::Meter> given_meter, PlatformAccess given_platform,
+          bool is_loopback);
   ~Service();
 
   const ServerOptions options;
@@ -79,7 +80,7 @@ struct Service {
   asio::thread_pool key_pool{1};       // of keys that are known, about once a second
   asio::thread_pool stranger_pool{1};  // of those that have to be looked up
   asio::thread_pool handler_pool{handler_threads};
-  std::jthread drainer;                // joined before what it uses goes away
+  std::jthread drainer;  // joined before what it uses goes away
 };
 
 // Counts what may still have to be sent, so that a drain waits for it.

@@ -66,7 +66,8 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
   const std::string query =
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
       "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
-      "u.id, u.name, u.role, u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
+      "u.id, u.name, u.role, u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = "
+      "k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
       where + " ORDER BY k.created_at_ms, k.id";
   soci::statement select =
@@ -77,8 +78,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
        soci::into(row.key.rotated_to, rotated_is), soci::into(row.project_id),
        soci::into(row.organisation_id), soci::into(row.key.project), soci::into(row.project_weight),
        soci::into(row.owner_id, owner_is), soci::into(row.key.user, user_is),
-       soci::into(row.owner_role, role_is),
-       soci::into(disabled_at_ms, disabled_is));
+       soci::into(row.owner_role, role_is), soci::into(disabled_at_ms, disabled_is));
   select.execute();
   while (select.fetch()) {
     KeyRow next = row;
