@@ -20,6 +20,7 @@
 #include "engine/engine.h"
 #include "engine/residency.h"
 #include "platform/identity/authenticator.h"
+#include "platform/identity/sessions.h"
 #include "platform/metering/meter.h"
 #include "platform/metering/server_slot.h"
 #include "platform/resolve.h"
@@ -235,11 +236,25 @@ void warn_without_keys(IdentityAccess& access) {
   }
 }
 
+// Where somebody can become the first owner; "" where nobody can.
+std::string set_up_url(const std::string& url, platform::Sessions* sessions) {
+  const auto link = sessions == nullptr ? std::nullopt : sessions->new_set_up_link();
+  return link ? fmt::format("{}/#/set-up?token={}", url, *link) : "";
+}
+
 void say_how_to_talk(const Context& context, const std::string& url, bool asks_for_keys,
-                     const std::vector<std::string>& models) {
+                     const std::vector<std::string>& models, const std::string& set_up) {
   if (context.json) {
-    context.print(Json({{"url", url}, {"base_url", url + "/v1"}, {"models", models}}).dump());
+    Json greeting = {{"url", url}, {"base_url", url + "/v1"}, {"models", models}};
+    if (!set_up.empty()) greeting["set_up_url"] = set_up;
+    context.print(greeting.dump());
     return;
+  }
+  if (!set_up.empty()) {
+    context.print(fmt::format(
+        "Nobody can sign in yet. Who opens this link becomes the owner; it works once, for a day:\n"
+        "  {}\n",
+        set_up));
   }
   std::string names;
   for (const std::string& model : models) names += (names.empty() ? "" : ", ") + printable(model);
@@ -286,7 +301,9 @@ void serve(Context& context, ServeOptions& options) {
   const std::shared_ptr<IdentityAccess> access = open_database(context, options);
   server::PlatformAccess platform;
   if (access) {
-    platform = {.database = {access, &access->database}, .identity = {access, &access->identity}};
+    platform = {.database = {access, &access->database},
+                .identity = {access, &access->identity},
+                .sessions = std::make_shared<platform::Sessions>(access->database)};
   }
   std::shared_ptr<platform::Authenticator> authenticator;
   std::shared_ptr<platform::Meter> meter;
@@ -311,13 +328,15 @@ void serve(Context& context, ServeOptions& options) {
   }
   std::vector<std::string> names;
   for (const api::ServedModel& model : models) names.push_back(model.name);
+  platform::Sessions* const sessions = authenticator ? platform.sessions.get() : nullptr;
   server::Server server(server_choice, std::move(models), authenticator, meter,
                         std::move(platform));
+  const std::string set_up = set_up_url(server.url(), sessions);
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_http) {
     log::warning("keys that other machines send to {} travel in the clear", server.url());
   }
-  say_how_to_talk(context, server.url(), authenticator != nullptr, names);
+  say_how_to_talk(context, server.url(), authenticator != nullptr, names, set_up);
   std::fflush(stdout);
   server.run();
   context.note("stopped");

@@ -28,6 +28,12 @@ bool is_address(const std::string& host) {
   return inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), bytes) == 1;
 }
 
+bool is_same_host(std::string_view origin, std::string_view host) {
+  const std::size_t scheme = origin.find("://");
+  return scheme != std::string_view::npos && !host.empty() &&
+         lower(origin.substr(scheme + 3)) == lower(host);
+}
+
 bool is_loopback_name(const std::string& host) {
   return host == "localhost" || host == "[::1]" || (host.starts_with("127.") && is_address(host));
 }
@@ -56,11 +62,15 @@ bool AccessRules::allows_host(std::string_view header) const {
 }
 
 bool AccessRules::allows_origin(std::string_view origin, std::string_view host) const {
-  if (origin.empty()) return true;
-  const std::size_t scheme = origin.find("://");
-  const bool same = scheme != std::string_view::npos && !host.empty() &&
-                    lower(origin.substr(scheme + 3)) == lower(host);
-  return same || is_cors_origin(origin);
+  return origin.empty() || is_same_host(origin, host) || is_cors_origin(origin);
+}
+
+bool AccessRules::allows_session(std::string_view origin, std::string_view host,
+                                 bool is_secure) const {
+  if (is_same_host(origin, host)) return !is_secure || lower(origin).starts_with("https://");
+  return !origin.empty() && std::ranges::any_of(cors_origins_, [&](const std::string& entry) {
+    return lower(entry) == lower(origin);
+  });
 }
 
 bool AccessRules::is_cors_origin(std::string_view origin) const {

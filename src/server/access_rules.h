@@ -20,6 +20,9 @@ class AccessRules {
   bool allows_host(std::string_view host) const;
   // An empty origin is no browser, or a page of our own.
   bool allows_origin(std::string_view origin, std::string_view host) const;
+  // Whether a page of `origin` may use the cookie of who has signed in: this server's own pages,
+  // over TLS where that is spoken, and those of origins that are named ("*" names none).
+  bool allows_session(std::string_view origin, std::string_view host, bool is_secure) const;
   // Whether answers to `origin` carry CORS headers.
   bool is_cors_origin(std::string_view origin) const;
   bool has_cors() const { return !cors_origins_.empty(); }

@@ -54,6 +54,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::string group;
     std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
     std::vector<api::ServedModel> models;                  // where the key is for some only: these
+    std::string address;                                   // of the client, where keys are checked
+    std::string session_token;                             // of a cookie, whatever it is worth
+    bool is_secure = false;  // TLS is spoken, here or at a trusted proxy
     RouteMatch route;
     api::TraceContext context;
     std::shared_ptr<api::RequestRecord> record;  // where an engine works on it
@@ -106,6 +109,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // connection_access.cc: who may be answered.
   asio::awaitable<bool> admit(const Parser& parser);  // false: refused, and told so
   asio::awaitable<void> authenticate(const Parser& parser);
+  using SharedPrincipal = std::shared_ptr<const platform::Principal>;
+  asio::awaitable<SharedPrincipal> find_key(const std::string& key);
+  asio::awaitable<SharedPrincipal> find_session(const Parser& parser);  // null: there is none
+  void check_session_use(const Parser& parser) const;
   const std::vector<api::ServedModel>& visible_models() const;
   // May do with models what others notice who use them.
   bool is_administrator() const;

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <iterator>
 
+#include "platform/digest.h"
 #include "server/connection.h"
+#include "server/session_cookie.h"
 
 namespace ridge::server {
 
@@ -51,26 +53,34 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   const auto peer = socket_.remote_endpoint(failure).address();
   if (failure) throw Error(ErrorCode::cancelled, "the client is gone");
   const std::string peer_text = peer.to_string();
-  const std::string address = service_.proxies.client_of(peer_text, forwarded_for(head));
-  exchange_.is_stranger = !asio::ip::make_address(address, failure).is_loopback() || failure;
+  const bool is_proxy = service_.proxies.contains(peer_text);
+  exchange_.address = service_.proxies.client_of(peer_text, forwarded_for(head));
+  exchange_.is_secure = is_proxy && head["x-forwarded-proto"] != "http";
+  exchange_.session_token = session_token(head[http::field::cookie], exchange_.is_secure);
+  exchange_.is_stranger =
+      !asio::ip::make_address(exchange_.address, failure).is_loopback() || failure;
   const Access access = access_of(exchange_.route, exchange_.method);
   const bool is_preflight =  // which browsers send without a key
       exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin);
-  if (access.is_open || is_preflight) co_return;
+  if (is_preflight || (access.is_open && exchange_.route.route != Route::handled)) co_return;
 
-  if (!service_.proxies.empty() && !peer.is_loopback() && !service_.proxies.contains(peer_text)) {
+  if (!service_.proxies.empty() && !peer.is_loopback() && !is_proxy) {
     throw Error(ErrorCode::permission_denied,
                 "this server is spoken to through its proxy; its plain port takes no keys");
   }
-  auto principal = service_.authenticator->authenticate_from_cache(key, address);
-  if (!principal) {
-    const auto work = [&] { return service_.authenticator->authenticate(key, address); };
-    principal = co_await on_key_pool(service_, service_.authenticator->knows(key), work);
-  }
+  if (access.is_open && !access.looks_for_session) co_return;
+  SharedPrincipal principal;
+  if (key.empty()) principal = co_await find_session(parser);
+  if (access.is_open && !principal) co_return;
+  if (!principal) principal = co_await find_key(key);
   if (!access.allows(*principal)) {
-    throw Error(ErrorCode::permission_denied,
-                fmt::format("this API key lacks the scope '{}', which {} needs",
-                            platform::name(access.scope), name(exchange_.route)));
+    const std::string lack =
+        principal->is_session
+            ? fmt::format("your role is {}, and {} is for {}s", platform::name(principal->role),
+                          name(exchange_.route), platform::name(access.least_role))
+            : fmt::format("this API key lacks the scope '{}', which {} needs",
+                          platform::name(access.scope), name(exchange_.route));
+    throw Error(ErrorCode::permission_denied, lack);
   }
   exchange_.group = principal->project_id;
   if (!principal->rights.models.empty()) {
@@ -79,6 +89,45 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
         [&](const api::ServedModel& model) { return principal->rights.allows_model(model.name); });
   }
   exchange_.principal = std::move(principal);
+}
+
+asio::awaitable<Connection::SharedPrincipal> Connection::find_key(const std::string& key) {
+  auto& authenticator = *service_.authenticator;
+  auto principal = authenticator.authenticate_from_cache(key, exchange_.address);
+  if (principal) co_return principal;
+  const auto work = [&] { return authenticator.authenticate(key, exchange_.address); };
+  co_return co_await on_key_pool(service_, authenticator.knows(key), work);
+}
+
+asio::awaitable<Connection::SharedPrincipal> Connection::find_session(const Parser& parser) {
+  if (exchange_.session_token.empty() || service_.platform.sessions == nullptr) co_return nullptr;
+  check_session_use(parser);
+  const std::string project(parser.get()["x-ridge-project"]);
+  const auto work = [&] {
+    return service_.platform.sessions->find(exchange_.session_token, project);
+  };
+  auto found = co_await on_pool(service_.session_pool, service_.session_jobs,
+                                service_.options.max_connections, work);
+  if (!found) co_return nullptr;
+  co_return std::make_shared<platform::Principal>(std::move(*found));
+}
+
+// A browser sends the cookie whoever makes it ask; what changes something has to come from our
+// own pages, which alone can know the token.
+void Connection::check_session_use(const Parser& parser) const {
+  if (exchange_.method == "GET" || exchange_.method == "HEAD") return;
+  if (!service_.access.allows_session(exchange_.origin, exchange_.host, exchange_.is_secure)) {
+    throw Error(ErrorCode::permission_denied,
+                "a session changes things from pages of this server alone: the header Origin must "
+                "name it");
+  }
+  const auto wanted =
+      platform::Digest::of(platform::Sessions::csrf_token(exchange_.session_token));
+  if (platform::Digest::of(std::string(parser.get()["x-ridge-csrf"])) != wanted) {
+    throw Error(ErrorCode::permission_denied,
+                "a session changes things only with the header x-ridge-csrf, whose value is the "
+                "csrf_token of /api/v1/session");
+  }
 }
 
 bool Connection::is_administrator() const {

@@ -6,7 +6,8 @@
 namespace ridge::server {
 namespace {
 
-constexpr int max_handler_jobs = 64;  // waiting for a thread; more are answered 429
+// Waiting for a thread; more are answered 429.
+constexpr int max_handler_jobs = 64, max_password_jobs = 16;
 
 Caller caller_of(const platform::Principal* principal) {
   if (principal == nullptr) {
@@ -18,7 +19,8 @@ Caller caller_of(const platform::Principal* principal) {
           .user_name = principal->user_name,
           .project_id = principal->project_id,
           .project_name = principal->project_name,
-          .actor = is_of_user ? "user:" + principal->user_name : "key:" + principal->key_name};
+          .actor = is_of_user ? "user:" + principal->user_name : "key:" + principal->key_name,
+          .is_session = principal->is_session};
 }
 
 }  // namespace
@@ -31,10 +33,15 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
                          .method = exchange_.method,
                          .argument = exchange_.route.argument,
                          .query = std::string(api::query_of(exchange_.target)),
-                         .body = std::move(body)};
+                         .body = std::move(body),
+                         .address = exchange_.address,
+                         .session_token = exchange_.session_token,
+                         .is_secure = exchange_.is_secure};
   const auto work = [&] { return route.handle(request); };
   HandlerAnswer answer =
-      co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
+      route.checks_password
+          ? co_await on_pool(service_.password_pool, service_.password_jobs, max_password_jobs, work)
+          : co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
   co_await send(answer.status, answer.body, answer.content_type, std::move(answer.headers));
 }
 

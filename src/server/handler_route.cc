@@ -32,6 +32,11 @@ platform::Identity& HandlerRequest::identity() const {
   return *service.platform.identity;
 }
 
+platform::Sessions& HandlerRequest::sessions() const {
+  if (service.platform.sessions == nullptr) throw no_database();
+  return *service.platform.sessions;
+}
+
 HandlerAnswer json_answer(const api::Json& document, int status) {
   return {.status = status, .body = api::to_text(document)};
 }

@@ -11,6 +11,7 @@
 #include "platform/database/database.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/principal.h"
+#include "platform/identity/sessions.h"
 #include "server/access.h"
 #include "server/http_head.h"
 #include "server/rate_headers.h"
@@ -28,6 +29,7 @@ struct Caller {
   std::string user_id, user_name;        // empty: a project's key, or nobody is asked who they are
   std::string project_id, project_name;  // of the key or session; empty where nobody is asked
   std::string actor;                     // for the audit log: "user:ann", "key:ci", "local"
+  bool is_session = false;               // the user has signed in, and shows no key
 
   // "admin" is for owners as well.
   bool is_at_least(platform::Role least) const { return role <= least; }
@@ -40,12 +42,16 @@ struct HandlerRequest {
   std::string argument;  // what stands for {id}, decoded
   std::string query;     // what stands behind "?", for api::query_value
   std::string body;
+  std::string address;        // of the client, as far as it is known
+  std::string session_token;  // that came in a cookie, whatever it is worth
+  bool is_secure = false;     // TLS is spoken, here or at a trusted proxy
 
   // The body as a JSON object; an empty one where there is no body. Throws invalid_argument.
   api::Json json() const;
   // Throw unavailable where the server has no database.
   platform::Database& database() const;
   platform::Identity& identity() const;
+  platform::Sessions& sessions() const;
 };
 
 struct HandlerAnswer {
@@ -66,6 +72,8 @@ struct HandlerRoute {
   // not_found 404, already_exists 409.
   HandlerAnswer (*handle)(HandlerRequest&);
   std::size_t most_body_bytes = 64u << 10;
+  // Runs where few wait and one at a time works, as checks of passwords take much memory.
+  bool checks_password = false;
 };
 
 // All of them.

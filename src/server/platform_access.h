@@ -4,6 +4,7 @@
 
 #include "platform/database/database.h"
 #include "platform/identity/identity.h"
+#include "platform/identity/sessions.h"
 
 namespace ridge::server {
 
@@ -11,6 +12,7 @@ namespace ridge::server {
 struct PlatformAccess {
   std::shared_ptr<platform::Database> database;
   std::shared_ptr<platform::Identity> identity;
+  std::shared_ptr<platform::Sessions> sessions;
 };
 
 }  // namespace ridge::server

@@ -29,6 +29,7 @@
 #include "server/otlp_exporter.h"
 #include "server/platform_access.h"
 #include "server/running_requests.h"
+#include "server/sign_in_throttle.h"
 
 namespace ridge::server {
 
@@ -57,10 +58,12 @@ struct Service {
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
   std::atomic<int> key_jobs{0}, stranger_jobs{0}, handler_jobs{0};
+  std::atomic<int> session_jobs{0}, password_jobs{0};
   std::atomic<int> connections{0};
   std::atomic<int> generations{0};  // requests that the engines or handlers may be working on
   std::atomic<bool> draining{false};
 
+  SignInThrottle sign_ins{clock};
   RunningRequests running_requests;
   api::ResponseStore responses{options.max_stored, options.max_stored_of_project};
   api::RequestRecords records{options.max_recorded_requests};
@@ -79,6 +82,8 @@ struct Service {
       grammar_threads};                // they mostly wait for a compiler that is bounded
   asio::thread_pool key_pool{1};       // of keys that are known, about once a second
   asio::thread_pool stranger_pool{1};  // of those that have to be looked up
+  asio::thread_pool session_pool{1};   // of those who have signed in
+  asio::thread_pool password_pool{1};  // so that checks of passwords take no more than a core
   asio::thread_pool handler_pool{handler_threads};
   std::jthread drainer;  // joined before what it uses goes away
 };

@@ -66,6 +66,8 @@ std::optional<ApiKeyText> ApiKeyText::parse(std::string_view text) {
 
 std::string ApiKeyText::hint() const { return text_.substr(0, prefix.size() + hint_characters); }
 
+std::string random_secret() { return random_text(random_characters); }
+
 std::string new_id(std::string_view prefix) {
   return std::string(prefix) + random_text(id_characters);
 }

@@ -29,6 +29,9 @@ class ApiKeyText {
   std::string text_;
 };
 
+// 43 random letters and digits (256 bits).
+std::string random_secret();
+
 // `prefix` and 16 random letters and digits, for what is no secret: "key_b8Qw...".
 std::string new_id(std::string_view prefix);
 

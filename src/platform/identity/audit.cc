@@ -12,15 +12,6 @@ namespace {
 
 constexpr std::size_t most_name_bytes = 100;
 
-bool is_utf8(std::string_view text) {
-  try {
-    (void)nlohmann::json(text).dump();  // which is strict
-    return true;
-  } catch (const nlohmann::json::exception&) {
-    return false;
-  }
-}
-
 bool has_control(std::string_view text) {
   for (const char c : text) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
@@ -30,10 +21,19 @@ bool has_control(std::string_view text) {
 
 }  // namespace
 
+bool rows::is_utf8(std::string_view text) {
+  try {
+    (void)nlohmann::json(text).dump();  // which is strict
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
 void rows::check_name(std::string_view name, std::string_view what) {
   const bool is_padded = name.starts_with(' ') || name.ends_with(' ');
   if (!name.empty() && name.size() <= most_name_bytes && !is_padded && !has_control(name) &&
-      is_utf8(name)) {
+      rows::is_utf8(name)) {
     return;
   }
   throw Error(ErrorCode::invalid_argument,
@@ -46,6 +46,12 @@ void rows::record_change(soci::session& session, int64_t at_ms, std::string_view
                          std::string_view action, std::string_view subject,
                          std::string_view details) {
   session << "UPDATE identity_revision SET revision = revision + 1";
+  record_event(session, at_ms, actor, action, subject, details);
+}
+
+void rows::record_event(soci::session& session, int64_t at_ms, std::string_view actor,
+                        std::string_view action, std::string_view subject,
+                        std::string_view details) {
   const std::string actor_text(actor), action_text(action), subject_text(subject),
       details_text(details);
   session << "INSERT INTO audit_events (at_ms, actor, action, subject, details) VALUES "

@@ -8,10 +8,11 @@
 
 namespace ridge::platform {
 
-// On whose behalf a request comes: what is known of its key.
+// On whose behalf a request comes: what is known of its key, or of the person who has signed in.
 struct Principal {
-  std::string key_id;
+  std::string key_id;  // of a person: the user's, by which what is used is counted
   std::string key_name;
+  bool is_session = false;
   std::string user_id, user_name;  // of its owner; empty where a project owns it
   // What it may do for the organisation: the owner's role as far as the scopes go.
   Role role = Role::viewer;

@@ -19,6 +19,11 @@ namespace ridge::platform::rows {
 void record_change(soci::session& session, int64_t at_ms, std::string_view actor,
                    std::string_view action, std::string_view subject, std::string_view details);
 
+// The same of what changes no right: it is recorded, and servers need not look again.
+void record_event(soci::session& session, int64_t at_ms, std::string_view actor,
+                  std::string_view action, std::string_view subject, std::string_view details);
+
+bool is_utf8(std::string_view text);
 // Throws invalid_argument that says what the name is for.
 void check_name(std::string_view name, std::string_view what);
 
@@ -28,6 +33,8 @@ std::string organisation_id(soci::session& session, int64_t now_ms);
 std::string project_id(soci::session& session, const std::string& name, int64_t now_ms);
 
 std::vector<User> users(soci::session& session);
+// Of a name that is not taken; makes the id.
+User insert_user(soci::session& session, User user, int64_t now_ms, std::string_view actor);
 // Throws not_found.
 User user_named(soci::session& session, const std::string& name);
 

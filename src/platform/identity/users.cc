@@ -43,6 +43,25 @@ User rows::user_named(soci::session& session, const std::string& name) {
               fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it", name));
 }
 
+User rows::insert_user(soci::session& session, User user, int64_t now_ms,
+                       std::string_view actor) {
+  user.id = new_id("user_");
+  user.created_at_ms = now_ms;
+  const std::string organisation = organisation_id(session, now_ms);
+  const std::string kind = user.kind == UserKind::service ? "service" : "person";
+  const std::string role(platform::name(user.role));
+  const std::string project = user.project.empty() ? "" : project_id(session, user.project, now_ms);
+  soci::indicator project_is = project.empty() ? soci::i_null : soci::i_ok;
+  session << "INSERT INTO users (id, organisation_id, project_id, kind, name, role, "
+             "created_at_ms) VALUES (:id, :organisation, :project, :kind, :name, :role, :at)",
+      soci::use(user.id), soci::use(organisation), soci::use(project, project_is),
+      soci::use(kind), soci::use(user.name), soci::use(role), soci::use(now_ms);
+  const nlohmann::json details = {
+      {"name", user.name}, {"kind", kind}, {"role", role}, {"project", user.project}};
+  record_change(session, now_ms, actor, "user.create", user.id, details.dump());
+  return user;
+}
+
 User Identity::create_user(const std::string& name, UserKind kind, Role role,
                            const std::string& project, std::string_view actor) {
   rows::check_name(name, "a user");
@@ -52,28 +71,13 @@ User Identity::create_user(const std::string& name, UserKind kind, Role role,
                 "alone");
   }
   return database_.write([&](soci::session& session) {
-    const int64_t now_ms = now_ms_();
     const std::vector<User> all = rows::users(session);
     if (std::ranges::find(all, name, &User::name) != all.end()) {
       throw Error(ErrorCode::already_exists, fmt::format("there is a user '{}' already", name));
     }
-    const User user{new_id("user_"), name, kind, role, project, now_ms, {}};
-    const std::string organisation = rows::organisation_id(session, now_ms);
-    const std::string kind_name = kind == UserKind::service ? "service" : "person";
-    const std::string role_name(platform::name(role));
-    const std::string project_id =
-        project.empty() ? "" : rows::project_id(session, project, now_ms);
-    soci::indicator project_is = project.empty() ? soci::i_null : soci::i_ok;
-    session << "INSERT INTO users (id, organisation_id, project_id, kind, name, role, "
-               "created_at_ms) VALUES (:id, :organisation, :project, :kind, :name, :role, :at)",
-        soci::use(user.id), soci::use(organisation), soci::use(project_id, project_is),
-        soci::use(kind_name), soci::use(name), soci::use(role_name), soci::use(now_ms);
-    rows::record_change(
-        session, now_ms, actor, "user.create", user.id,
-        nlohmann::json(
-            {{"name", name}, {"kind", kind_name}, {"role", role_name}, {"project", project}})
-            .dump());
-    return user;
+    return rows::insert_user(session,
+                             {.name = name, .kind = kind, .role = role, .project = project},
+                             now_ms_(), actor);
   });
 }
 

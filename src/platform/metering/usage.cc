@@ -26,7 +26,7 @@ std::string_view column_of(UsageBy by) {
     case UsageBy::project:
       return "p.name";
     case UsageBy::key:
-      return "k.name";
+      return "COALESCE(k.name, w.name, '')";  // a person's sessions have no key
     case UsageBy::model:
       return "u.model";
     case UsageBy::endpoint:
@@ -81,7 +81,8 @@ std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_m
   };
   const std::string query = fmt::format(
       "SELECT {}COUNT(*), {}{}{}{}{}{}CAST(COALESCE(AVG(u.ttft_ms), 0) AS DOUBLE PRECISION) FROM "
-      "usage_records u JOIN projects p ON p.id = u.project_id JOIN api_keys k ON k.id = u.key_id "
+      "usage_records u JOIN projects p ON p.id = u.project_id LEFT JOIN api_keys k ON k.id = "
+      "u.key_id LEFT JOIN users w ON w.id = u.key_id "
       "WHERE u.at_ms >= :from AND u.at_ms < :until{}{}",
       columns, sum("CASE WHEN u.finish_reason IN ('failed', 'cancelled') THEN 1 ELSE 0 END"),
       sum("u.prompt_tokens"), sum("u.cached_tokens"), sum("u.completion_tokens"),

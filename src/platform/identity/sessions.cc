@@ -1,0 +1,265 @@
+#include "platform/identity/sessions.h"
+
+#include <fmt/format.h>
+#include <soci/soci.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "platform/digest.h"
+#include "platform/identity/password.h"
+#include "platform/identity/rows.h"
+
+namespace ridge::platform {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t noted_after_ms = 60'000;  // that a session is used
+
+std::string hash_of(std::string_view token) { return Digest::of(token).to_string(); }
+
+// The user and the stored hash, if any; people alone sign in.
+struct Account {
+  User user;
+  std::string password_hash;
+};
+
+std::optional<Account> find_account(soci::session& session, const std::string& name) {
+  const std::vector<User> all = rows::users(session);
+  const auto found = std::ranges::find(all, name, &User::name);
+  if (found == all.end()) return std::nullopt;
+  Account account{*found, {}};
+  soci::indicator hash_is;
+  session << "SELECT password_hash FROM users WHERE id = :id", soci::use(account.user.id),
+      soci::into(account.password_hash, hash_is);
+  const bool may_sign_in =
+      account.user.kind == UserKind::person && !account.user.disabled_at_ms.has_value();
+  if (hash_is == soci::i_null || !may_sign_in) account.password_hash.clear();
+  return account;
+}
+
+void store_password(soci::session& session, const std::string& user_id, const std::string& hash) {
+  session << "UPDATE users SET password_hash = :hash WHERE id = :id", soci::use(hash),
+      soci::use(user_id);
+}
+
+bool has_owner(soci::session& session) {
+  int64_t owners = 0;
+  session << "SELECT COUNT(*) FROM users WHERE role = 'owner' AND kind = 'person' AND "
+             "disabled_at_ms IS NULL AND password_hash IS NOT NULL",
+      soci::into(owners);
+  return owners > 0;
+}
+
+std::vector<Scope> scopes_of(Role role) {
+  std::vector<Scope> scopes;
+  for (const Scope scope : {Scope::inference, Scope::metrics, Scope::admin}) {
+    if (may_have(role, scope)) scopes.push_back(scope);
+  }
+  return scopes;
+}
+
+// Whether the user may act for the project: by the role, or by having a key of it.
+bool is_members(soci::session& session, const Principal& user, const std::string& project_id,
+                int64_t now_ms) {
+  if (user.role <= Role::admin) return true;
+  int64_t keys = 0;
+  session << "SELECT COUNT(*) FROM api_keys WHERE user_id = :user AND project_id = :project AND "
+             "revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > :now)",
+      soci::use(user.user_id), soci::use(project_id), soci::use(now_ms), soci::into(keys);
+  return keys > 0;
+}
+
+void enter_project(soci::session& session, const std::string& name, int64_t now_ms,
+                   Principal& user) {
+  const std::string wanted = name.empty() ? std::string(default_project) : name;
+  session << "SELECT id, organisation_id, weight FROM projects WHERE name = :name",
+      soci::use(wanted), soci::into(user.project_id), soci::into(user.organisation_id),
+      soci::into(user.project_weight);
+  const bool is_there = session.got_data();
+  if (!is_there ||
+      (wanted != default_project && !is_members(session, user, user.project_id, now_ms))) {
+    throw Error(ErrorCode::not_found,
+                fmt::format("there is no project '{}' of yours; x-ridge-project names one", wanted),
+                "x-ridge-project");
+  }
+  user.project_name = wanted;
+}
+
+Error wrong_password() {
+  return Error(ErrorCode::unauthenticated, "the name or the password is wrong");
+}
+
+}  // namespace
+
+Sessions::Sessions(Database& database, const SessionOptions& options, Identity::NowMs now_ms)
+    : database_(database),
+      options_(options),
+      now_ms_(std::move(now_ms)),
+      decoy_hash_(hash_password(random_secret())) {}
+
+std::string Sessions::insert_session(soci::session& session, const User& user, int64_t now_ms) {
+  const std::string token = random_secret();
+  const std::string hash = hash_of(token);
+  const int64_t idle_since = now_ms - options_.idle.count(),
+                begun_before = now_ms - options_.longest.count();
+  session << "DELETE FROM sessions WHERE used_at_ms <= :idle OR created_at_ms <= :begun",
+      soci::use(idle_since), soci::use(begun_before);
+  const int most_others = options_.most_of_user - 1;
+  session << "DELETE FROM sessions WHERE user_id = :user AND token_hash NOT IN (SELECT token_hash "
+             "FROM sessions WHERE user_id = :user ORDER BY created_at_ms DESC LIMIT :most)",
+      soci::use(user.id, "user"), soci::use(most_others, "most");
+  session << "INSERT INTO sessions (token_hash, user_id, created_at_ms, used_at_ms) VALUES (:hash, "
+             ":user, :at, :at)",
+      soci::use(hash, "hash"), soci::use(user.id, "user"), soci::use(now_ms, "at");
+  rows::record_event(session, now_ms, "user:" + user.name, "session.begin", user.id, "{}");
+  return token;
+}
+
+NewSession Sessions::sign_in(const std::string& name, std::string_view password) {
+  const auto account = database_.read(
+      [&](soci::session& session) { return find_account(session, name); });
+  const bool has_password = account && !account->password_hash.empty();
+  const bool is_right =
+      verify_password(has_password ? account->password_hash : decoy_hash_, password);
+  if (!has_password || !is_right) throw wrong_password();
+  return database_.write([&](soci::session& session) {
+    // Unless it was changed meanwhile.
+    const auto now = find_account(session, name);
+    if (!now || now->password_hash != account->password_hash) throw wrong_password();
+    const int64_t now_ms = now_ms_();
+    rows::project_id(session, std::string(default_project), now_ms);
+    return NewSession{insert_session(session, now->user, now_ms), now->user};
+  });
+}
+
+void Sessions::sign_out(std::string_view token) {
+  const std::string hash = hash_of(token);
+  database_.write([&](soci::session& session) {
+    session << "DELETE FROM sessions WHERE token_hash = :hash", soci::use(hash);
+  });
+}
+
+std::optional<Principal> Sessions::find(std::string_view token, const std::string& project) {
+  const std::string hash = hash_of(token);
+  const int64_t now_ms = now_ms_();
+  bool is_noted = true;
+  auto principal = database_.read([&](soci::session& session) -> std::optional<Principal> {
+    Principal user{.is_session = true};
+    std::string role;
+    int64_t created_at_ms = 0, used_at_ms = 0;
+    session << "SELECT u.id, u.name, u.role, s.created_at_ms, s.used_at_ms FROM sessions s JOIN "
+               "users u ON u.id = s.user_id WHERE s.token_hash = :hash AND u.disabled_at_ms IS "
+               "NULL",
+        soci::use(hash), soci::into(user.user_id), soci::into(user.user_name), soci::into(role),
+        soci::into(created_at_ms), soci::into(used_at_ms);
+    const bool is_there = session.got_data();
+    if (!is_there || now_ms - used_at_ms >= options_.idle.count() ||
+        now_ms - created_at_ms >= options_.longest.count()) {
+      return std::nullopt;
+    }
+    is_noted = now_ms - used_at_ms < noted_after_ms;
+    user.key_id = user.user_id;
+    user.role = role_named(role).value_or(Role::viewer);
+    user.rights.scopes = scopes_of(user.role);
+    enter_project(session, project, now_ms, user);
+    return user;
+  });
+  if (principal && !is_noted) {
+    database_.write([&](soci::session& session) {
+      session << "UPDATE sessions SET used_at_ms = :at WHERE token_hash = :hash",
+          soci::use(now_ms), soci::use(hash);
+    });
+  }
+  return principal;
+}
+
+void Sessions::set_password(const std::string& name, std::string_view password,
+                            std::string_view kept, std::string_view actor) {
+  const std::string hash = hash_password(password);
+  const std::string kept_hash = hash_of(kept);
+  database_.write([&](soci::session& session) {
+    const User user = rows::user_named(session, name);
+    if (user.kind != UserKind::person) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("'{}' is a service, and services have keys alone", name));
+    }
+    store_password(session, user.id, hash);
+    session << "DELETE FROM sessions WHERE user_id = :user AND token_hash <> :kept",
+        soci::use(user.id), soci::use(kept_hash);
+    rows::record_change(session, now_ms_(), actor, "user.password", user.id,
+                        Json({{"name", name}}).dump());
+  });
+}
+
+bool Sessions::is_password(const std::string& name, std::string_view password) {
+  const auto account = database_.read(
+      [&](soci::session& session) { return find_account(session, name); });
+  const bool has_password = account && !account->password_hash.empty();
+  return verify_password(has_password ? account->password_hash : decoy_hash_, password) &&
+         has_password;
+}
+
+bool Sessions::needs_set_up() {
+  return database_.read([](soci::session& session) { return !has_owner(session); });
+}
+
+std::optional<std::string> Sessions::new_set_up_link() {
+  const std::string link = random_secret(), hash = hash_of(link);
+  const bool is_made = database_.write([&](soci::session& session) {
+    if (has_owner(session)) return false;
+    const int64_t now_ms = now_ms_(), expires_at_ms = now_ms + options_.set_up_link.count();
+    session << "DELETE FROM set_up_links WHERE expires_at_ms <= :now", soci::use(now_ms);
+    session << "INSERT INTO set_up_links (token_hash, expires_at_ms) VALUES (:hash, :at)",
+        soci::use(hash), soci::use(expires_at_ms);
+    return true;
+  });
+  return is_made ? std::optional(link) : std::nullopt;
+}
+
+NewSession Sessions::set_up(std::string_view link, const std::string& name,
+                            std::string_view password) {
+  const std::string link_hash = hash_of(link);
+  // Before the work, which is not for those who have no link.
+  const auto check = [&](soci::session& session) {
+    const int64_t now_ms = now_ms_();
+    int64_t links = 0;
+    session << "SELECT COUNT(*) FROM set_up_links WHERE token_hash = :hash AND expires_at_ms > "
+               ":now",
+        soci::use(link_hash), soci::use(now_ms), soci::into(links);
+    if (links == 0 || has_owner(session)) {
+      throw Error(ErrorCode::unauthenticated,
+                  "this link is used up or too old; a start of the server prints a new one while "
+                  "there is no owner with a password");
+    }
+  };
+  database_.read(check);
+  rows::check_name(name, "a user");
+  const std::string hash = hash_password(password);
+  return database_.write([&](soci::session& session) {
+    check(session);
+    const int64_t now_ms = now_ms_();
+    rows::project_id(session, std::string(default_project), now_ms);
+    if (!find_account(session, name)) {
+      rows::insert_user(session, {.name = name, .role = Role::owner}, now_ms, "set-up");
+    }
+    const User user = rows::user_named(session, name);
+    if (user.role != Role::owner || user.kind != UserKind::person || user.disabled_at_ms) {
+      throw Error(ErrorCode::already_exists,
+                  fmt::format("there is a user '{}' already, who is no owner", name), "name");
+    }
+    store_password(session, user.id, hash);
+    session << "DELETE FROM set_up_links";
+    rows::record_change(session, now_ms, "set-up", "user.password", user.id,
+                        Json({{"name", name}}).dump());
+    return NewSession{insert_session(session, user, now_ms), user};
+  });
+}
+
+std::string Sessions::csrf_token(std::string_view token) {
+  return hash_of("csrf " + std::string(token));
+}
+
+}  // namespace ridge::platform

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "platform/database/database.h"
+#include "platform/identity/identity.h"
+#include "platform/identity/principal.h"
+
+namespace ridge::platform {
+
+struct SessionOptions {
+  std::chrono::milliseconds idle{std::chrono::hours(12)};
+  std::chrono::milliseconds longest{std::chrono::hours(24 * 7)};
+  std::chrono::milliseconds set_up_link{std::chrono::hours(24)};
+  int most_of_user = 20;  // sessions; the one that was begun first goes
+};
+
+struct NewSession {
+  std::string token;  // a secret: for the cookie, and kept as a hash alone
+  User user;
+};
+
+// People who sign in with a password. Passwords are checked by the caller's thread, which takes
+// some 20 ms and 19 MiB; all wait for the database. Beyond Database's errors, they throw as
+// Identity does.
+class Sessions {
+ public:
+  explicit Sessions(Database& database, const SessionOptions& options = {},
+                    Identity::NowMs now_ms = Identity::wall_clock_ms);
+
+  // Throws unauthenticated, after the same work, whether it is the name or the password that is
+  // wrong, or the user is disabled or has no password.
+  NewSession sign_in(const std::string& name, std::string_view password);
+  void sign_out(std::string_view token);
+
+  // On whose behalf a request with this token comes, for a project ("": the default one). Null
+  // where nobody is signed in by it, or no longer. Throws not_found for a project that is not
+  // there, or not the user's: one that the user has a key of, or any for admins and owners.
+  std::optional<Principal> find(std::string_view token, const std::string& project);
+
+  // Ends the user's sessions but the one with the token `kept`.
+  void set_password(const std::string& name, std::string_view password, std::string_view kept,
+                    std::string_view actor);
+  // Whether it is the user's; false also for one who is disabled or has none. The work is the same.
+  bool is_password(const std::string& name, std::string_view password);
+
+  // Whether there is no owner yet who can sign in.
+  bool needs_set_up();
+  // The secret of a link by which somebody becomes the first owner; null where there is one.
+  std::optional<std::string> new_set_up_link();
+  // Once only for each link, and never once there is such an owner: then throws unauthenticated.
+  // The owner `name` is made where there is no user of this name; throws already_exists for one who
+  // is something else.
+  NewSession set_up(std::string_view link, const std::string& name, std::string_view password);
+
+  // For the header that goes with a cookie, so that no other page can use it. Made of the token, so
+  // that nothing has to be kept; tells nothing of it.
+  static std::string csrf_token(std::string_view token);
+
+ private:
+  std::string insert_session(soci::session& session, const User& user, int64_t now_ms);
+
+  Database& database_;
+  const SessionOptions options_;
+  const Identity::NowMs now_ms_;
+  const std::string decoy_hash_;  // is checked where there is no password
+};
+
+}  // namespace ridge::platform
