@@ -64,16 +64,17 @@ void set_password(Context& context, const UserOptions& options) {
   IdentityAccess access(context, options.database);
   const auto users = access.identity.users();
   if (std::ranges::find(users, options.name, &platform::User::name) == users.end()) {
-    throw Error(ErrorCode::not_found,
-                fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it",
-                            options.name));
+    throw Error(
+        ErrorCode::not_found,
+        fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it", options.name));
   }
   const std::string password = read_new_password(context, options.name);
   platform::Sessions(access.database).set_password(options.name, password, "", acting_user());
   if (context.json) return context.print(Json({{"name", options.name}}).dump());
-  context.note(fmt::format("'{}' has a new password; whoever was signed in with the old one is not "
-                           "any more",
-                           printable(options.name)));
+  context.note(
+      fmt::format("'{}' has a new password; whoever was signed in with the old one is not "
+                  "any more",
+                  printable(options.name)));
 }
 
 void list(Context& context, const UserOptions& options) {
@@ -96,7 +97,8 @@ void list(Context& context, const UserOptions& options) {
 }  // namespace
 
 void add_user_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("user", "Users and services: create, list, disable, set passwords");
+  CLI::App* command =
+      app.add_subcommand("user", "Users and services: create, list, disable, set passwords");
   command->group(team_group);
   command->require_subcommand(1);
   command->footer(
@@ -120,7 +122,8 @@ void add_user_command(CLI::App& app, Context& context) {
   add("list", "Show the users", list);
   CLI::App* disables = add("disable", "End all keys of a user, now and in future", disable);
   disables->add_option("NAME", options->name, "Its name")->required();
-  CLI::App* password = add("password", "Give a person a new password to sign in with", set_password);
+  CLI::App* password =
+      add("password", "Give a person a new password to sign in with", set_password);
   password->add_option("NAME", options->name, "Whose")->required();
 }
 

@@ -9,8 +9,8 @@ namespace ridge::server {
 struct Access {
   platform::Role least_role = platform::Role::admin;
   platform::Scope scope = platform::Scope::admin;
-  bool is_open = false;             // answered to anyone
-  bool looks_for_session = false;   // of one that is open: it wants to know who has signed in
+  bool is_open = false;            // answered to anyone
+  bool looks_for_session = false;  // of one that is open: it wants to know who has signed in
 
   bool allows(const platform::Principal& principal) const {
     if (is_open) return true;

@@ -36,8 +36,7 @@ Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) 
 
 HandlerAnswer show_session(HandlerRequest& request) {
   if (request.service.authenticator == nullptr) {
-    const Json user =
-        json_of_user("local", platform::Role::owner, platform::default_project);
+    const Json user = json_of_user("local", platform::Role::owner, platform::default_project);
     return json_answer(json_of_session(request, user, nullptr));
   }
   if (!request.caller.is_session) return json_answer(json_of_session(request, nullptr, nullptr));
@@ -50,12 +49,11 @@ HandlerAnswer show_session(HandlerRequest& request) {
 HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSession& session) {
   // Never the one that the browser had before: somebody else may have put it there.
   if (!request.session_token.empty()) request.sessions().sign_out(request.session_token);
-  const Json user =
-      json_of_user(session.user.name, session.user.role, platform::default_project);
-  HandlerAnswer answer = json_answer(
-      json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
-  const auto lives = std::chrono::duration_cast<std::chrono::seconds>(
-      platform::SessionOptions{}.longest);
+  const Json user = json_of_user(session.user.name, session.user.role, platform::default_project);
+  HandlerAnswer answer =
+      json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
+  const auto lives =
+      std::chrono::duration_cast<std::chrono::seconds>(platform::SessionOptions{}.longest);
   answer.headers.emplace_back("Set-Cookie",
                               session_cookie(session.token, request.is_secure, lives));
   return answer;
@@ -84,8 +82,7 @@ HandlerAnswer sign_in(HandlerRequest& request) {
   const Json body = request.json();
   const api::Fields fields(body, "");
   const std::string name = fields.required_string("name", most_name_bytes);
-  const std::string password =
-      fields.required_string("password", platform::most_password_bytes);
+  const std::string password = fields.required_string("password", platform::most_password_bytes);
   if (auto refusal = throttle(request, name)) return std::move(*refusal);
   const auto session = request.sessions().sign_in(name, password);
   request.service.sign_ins.succeeded(request.address, name);
@@ -105,8 +102,7 @@ HandlerAnswer set_up(HandlerRequest& request) {
   const api::Fields fields(body, "");
   const std::string token = fields.required_string("token", most_token_bytes);
   const std::string name = fields.required_string("name", most_name_bytes);
-  const std::string password =
-      fields.required_string("password", platform::most_password_bytes);
+  const std::string password = fields.required_string("password", platform::most_password_bytes);
   return begin_session(request, request.sessions().set_up(token, name, password));
 }
 
@@ -138,8 +134,7 @@ void check_may_administer(const HandlerRequest& request, const std::string& name
 HandlerAnswer change_password(HandlerRequest& request) {
   const Json body = request.json();
   const api::Fields fields(body, "");
-  const std::string password =
-      fields.required_string("password", platform::most_password_bytes);
+  const std::string password = fields.required_string("password", platform::most_password_bytes);
   const std::string& name = request.argument;
   const bool is_own = request.caller.is_session && request.caller.user_name == name;
   if (!is_own) {

@@ -121,8 +121,7 @@ void Connection::check_session_use(const Parser& parser) const {
                 "a session changes things from pages of this server alone: the header Origin must "
                 "name it");
   }
-  const auto wanted =
-      platform::Digest::of(platform::Sessions::csrf_token(exchange_.session_token));
+  const auto wanted = platform::Digest::of(platform::Sessions::csrf_token(exchange_.session_token));
   if (platform::Digest::of(std::string(parser.get()["x-ridge-csrf"])) != wanted) {
     throw Error(ErrorCode::permission_denied,
                 "a session changes things only with the header x-ridge-csrf, whose value is the "

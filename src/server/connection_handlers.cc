@@ -38,10 +38,13 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
                          .session_token = exchange_.session_token,
                          .is_secure = exchange_.is_secure};
   const auto work = [&] { return route.handle(request); };
-  HandlerAnswer answer =
-      route.checks_password
-          ? co_await on_pool(service_.password_pool, service_.password_jobs, max_password_jobs, work)
-          : co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
+  HandlerAnswer answer;
+  if (route.checks_password) {
+    answer =
+        co_await on_pool(service_.password_pool, service_.password_jobs, max_password_jobs, work);
+  } else {
+    answer = co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
+  }
   co_await send(answer.status, answer.body, answer.content_type, std::move(answer.headers));
 }
 

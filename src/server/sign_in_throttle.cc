@@ -30,8 +30,7 @@ std::optional<std::chrono::milliseconds> SignInThrottle::begin(std::string_view 
   const std::lock_guard lock(mutex_);
   Entry& of_address = entry(from);
   Entry& of_name = entry(both);
-  const Clock::Duration wait =
-      std::max(of_address.next_at, of_name.next_at) - clock_.now();
+  const Clock::Duration wait = std::max(of_address.next_at, of_name.next_at) - clock_.now();
   if (wait > Clock::Duration::zero()) {
     return std::chrono::ceil<std::chrono::milliseconds>(wait);
   }

@@ -121,7 +121,7 @@ def test_headers_are_as_described(server, document):
 
 @pytest.mark.parametrize("scheme", [{"Authorization": "Bearer a"}, {"x-api-key": "a"}, {}])
 def test_keys_are_as_described(server, document, scheme):
-    assert document["security"] == [{}, {"bearer": []}, {"key": []}]
+    assert document["security"] == [{}, {"bearer": []}, {"key": []}, {"session": []}]
     kinds = document["components"]["securitySchemes"]
     assert (kinds["bearer"]["scheme"], kinds["key"]["name"]) == ("bearer", "x-api-key")
     status, _, _ = server.request("GET", "/v1/models", headers=scheme)

@@ -43,8 +43,7 @@ User rows::user_named(soci::session& session, const std::string& name) {
               fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it", name));
 }
 
-User rows::insert_user(soci::session& session, User user, int64_t now_ms,
-                       std::string_view actor) {
+User rows::insert_user(soci::session& session, User user, int64_t now_ms, std::string_view actor) {
   user.id = new_id("user_");
   user.created_at_ms = now_ms;
   const std::string organisation = organisation_id(session, now_ms);
@@ -54,8 +53,8 @@ User rows::insert_user(soci::session& session, User user, int64_t now_ms,
   soci::indicator project_is = project.empty() ? soci::i_null : soci::i_ok;
   session << "INSERT INTO users (id, organisation_id, project_id, kind, name, role, "
              "created_at_ms) VALUES (:id, :organisation, :project, :kind, :name, :role, :at)",
-      soci::use(user.id), soci::use(organisation), soci::use(project, project_is),
-      soci::use(kind), soci::use(user.name), soci::use(role), soci::use(now_ms);
+      soci::use(user.id), soci::use(organisation), soci::use(project, project_is), soci::use(kind),
+      soci::use(user.name), soci::use(role), soci::use(now_ms);
   const nlohmann::json details = {
       {"name", user.name}, {"kind", kind}, {"role", role}, {"project", user.project}};
   record_change(session, now_ms, actor, "user.create", user.id, details.dump());
@@ -75,9 +74,8 @@ User Identity::create_user(const std::string& name, UserKind kind, Role role,
     if (std::ranges::find(all, name, &User::name) != all.end()) {
       throw Error(ErrorCode::already_exists, fmt::format("there is a user '{}' already", name));
     }
-    return rows::insert_user(session,
-                             {.name = name, .kind = kind, .role = role, .project = project},
-                             now_ms_(), actor);
+    return rows::insert_user(
+        session, {.name = name, .kind = kind, .role = role, .project = project}, now_ms_(), actor);
   });
 }
 
