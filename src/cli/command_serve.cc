@@ -421,6 +421,11 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
   add_list_setting(command, "trusted-proxy", server.trusted_proxies,
                    "An address or range of what stands in front with TLS, as 10.1.0.0/16: it alone "
                    "may pass requests on, and is believed for whom (X-Forwarded-For)");
+  add_setting(command, "tls-cert", server.tls_certificate,
+              "Speak TLS with this certificate chain (PEM); SIGHUP reads it anew")
+      ->type_name("FILE");
+  add_setting(command, "tls-key", server.tls_key, "The certificate's private key (PEM)")
+      ->type_name("FILE");
   add_setting(command, "insecure-http", server.insecure_http,
               "Listen where other machines can reach it, though keys then travel in the clear");
   add_setting(command, "otlp-traces", server.otlp_traces,

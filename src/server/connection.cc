@@ -7,6 +7,7 @@
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <chrono>
+#include <tuple>
 
 #include "api/error_body.h"
 #include "api/random_id.h"
@@ -23,6 +24,7 @@ namespace {
 
 constexpr std::size_t read_ahead_bytes = 64u << 10;  // of pipelined requests
 constexpr std::size_t write_piece_bytes = 64u << 10;
+constexpr std::size_t idle_read_bytes = 4u << 10;
 constexpr std::chrono::milliseconds closing_timeout{2'000};
 constexpr std::size_t closing_bytes = 16u << 20;  // read and thrown away, so that a refusal arrives
 
@@ -83,11 +85,11 @@ Error error_of(const std::exception_ptr& failure) {
 
 Connection::Connection(Service& service, asio::ip::tcp::socket socket)
     : service_(service),
-      socket_(std::move(socket)),
+      stream_(std::move(socket), service.tls.load()),
       buffer_(service.options.max_head_bytes + read_ahead_bytes),
-      deadline_(socket_.get_executor()),
-      news_timer_(socket_.get_executor()),
-      watch_stopped_(socket_.get_executor()) {
+      deadline_(stream_.get_executor()),
+      news_timer_(stream_.get_executor()),
+      watch_stopped_(stream_.get_executor()) {
   ++service_.connections;
 }
 
@@ -96,9 +98,10 @@ Connection::~Connection() { --service_.connections; }
 asio::awaitable<void> Connection::run() {
   try {
     error_code ignored;
-    socket_.set_option(asio::ip::tcp::no_delay(true),
-                       ignored);  // a token is small and must not wait
-    while (co_await wait_for_request()) {
+    stream_.socket().set_option(asio::ip::tcp::no_delay(true),
+                                ignored);  // a token is small and must not wait
+    const bool is_there = co_await shake_hands();
+    while (is_there && co_await wait_for_request()) {
       Parser parser;
       parser.header_limit(static_cast<uint32_t>(service_.options.max_head_bytes));
       parser.body_limit(service_.options.max_body_bytes);
@@ -119,9 +122,30 @@ asio::awaitable<bool> Connection::wait_for_request() {
   if (service_.draining && !is_first) co_return false;
   if (buffer_.size() > 0) co_return true;
   arm(is_first ? service_.options.head_timeout : service_.options.idle_timeout);
-  const auto [failure] = co_await socket_.async_wait(asio::ip::tcp::socket::wait_read, as_result);
+  error_code failure;
+  if (stream_.is_tls()) {  // what has come may wait in its buffers, and the socket be silent
+    const auto [read_failure, bytes] =
+        co_await stream_.async_read_some(buffer_.prepare(idle_read_bytes), as_result);
+    buffer_.commit(bytes);
+    failure = read_failure;
+  } else {
+    std::tie(failure) =
+        co_await stream_.socket().async_wait(asio::ip::tcp::socket::wait_read, as_result);
+  }
   disarm();
   co_return !failure;
+}
+
+asio::awaitable<bool> Connection::shake_hands() {
+  if (!stream_.is_tls()) co_return true;
+  arm(service_.options.head_timeout);
+  const auto [failure] =
+      co_await stream_.tls()->async_handshake(asio::ssl::stream_base::server, as_result);
+  disarm();
+  if (!failure) co_return true;
+  client_gone_ = true;  // what it speaks, we do not
+  log::debug("no TLS handshake: {}", failure.message());
+  co_return false;
 }
 
 asio::awaitable<bool> Connection::read_request(Parser& parser) {
@@ -129,7 +153,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   exchange_.started_at_wall = std::chrono::system_clock::now();
   arm(service_.options.head_timeout);
   const auto [head_failure, head_bytes] =
-      co_await http::async_read_header(socket_, buffer_, parser, as_result);
+      co_await http::async_read_header(stream_, buffer_, parser, as_result);
   disarm();
   describe_request(parser);
   if (head_failure) {
@@ -150,7 +174,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   co_await continue_if_expected(parser);
   arm(service_.options.body_timeout);
   const auto [body_failure, body_bytes] =
-      co_await http::async_read(socket_, buffer_, parser, as_result);
+      co_await http::async_read(stream_, buffer_, parser, as_result);
   disarm();
   if (!body_failure) co_return true;
   co_await refuse_request(body_failure, true);
@@ -196,7 +220,7 @@ asio::awaitable<bool> Connection::write(std::string_view bytes) {
     bytes.remove_prefix(piece.size());
     arm(service_.options.write_timeout);
     const auto [failure, written] =
-        co_await asio::async_write(socket_, asio::buffer(piece.data(), piece.size()), as_result);
+        co_await asio::async_write(stream_, asio::buffer(piece.data(), piece.size()), as_result);
     disarm();
     if (failure) {
       client_gone_ = true;
@@ -209,19 +233,24 @@ asio::awaitable<bool> Connection::write(std::string_view bytes) {
 // Closing with unread bytes would reset the connection, and the client might lose the answer.
 asio::awaitable<void> Connection::close_gently() {
   error_code ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  if (stream_.is_tls() && !client_gone_) {  // or a client could not tell it from being cut off
+    arm(closing_timeout);
+    co_await stream_.tls()->async_shutdown(as_result);
+    disarm();
+  }
+  stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   if (!client_gone_ && !ignored) {
     arm(closing_timeout);
     std::string waste(write_piece_bytes, '\0');
     for (std::size_t total = 0; total < closing_bytes;) {
       const auto [failure, bytes] =
-          co_await socket_.async_read_some(asio::buffer(waste), as_result);
+          co_await stream_.socket().async_read_some(asio::buffer(waste), as_result);
       if (failure) break;
       total += bytes;
     }
     disarm();
   }
-  socket_.close(ignored);
+  stream_.socket().close(ignored);
 }
 
 void Connection::arm(std::chrono::milliseconds timeout) {
@@ -232,7 +261,7 @@ void Connection::arm(std::chrono::milliseconds timeout) {
     if (failure || armed != self->deadlines_) return;
     self->deadline_passed_ = true;
     error_code ignored;
-    self->socket_.cancel(ignored);
+    self->stream_.socket().cancel(ignored);
   });
 }
 
@@ -262,7 +291,7 @@ void Connection::watch() {
     }
     self->watch();
   };
-  socket_.async_read_some(buffer_.prepare(4096),
+  stream_.async_read_some(buffer_.prepare(4096),
                           asio::bind_cancellation_slot(watch_stop_.slot(), on_read));
 }
 

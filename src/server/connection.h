@@ -16,6 +16,7 @@
 #include "api/error_body.h"
 #include "api/request_record.h"
 #include "server/answer_queue.h"
+#include "server/client_stream.h"
 #include "server/generation.h"
 #include "server/http_head.h"
 #include "server/metered_request.h"
@@ -79,6 +80,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   };
 
   // connection.cc: reading, writing, deadlines.
+  asio::awaitable<bool> shake_hands();       // false: it is no TLS, or too slow
   asio::awaitable<bool> wait_for_request();  // false: nothing more comes
   asio::awaitable<bool> read_request(Parser& parser);
   asio::awaitable<void> continue_if_expected(const Parser& parser);
@@ -173,7 +175,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void end_record();
 
   Service& service_;
-  asio::ip::tcp::socket socket_;
+  ClientStream stream_;
   boost::beast::flat_buffer buffer_;
   asio::steady_timer deadline_;
   uint64_t deadlines_ = 0;  // counts arm and disarm: tells a late expiry from the present one

@@ -50,12 +50,12 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
     co_return;
   }
   boost::system::error_code failure;
-  const auto peer = socket_.remote_endpoint(failure).address();
+  const auto peer = stream_.socket().remote_endpoint(failure).address();
   if (failure) throw Error(ErrorCode::cancelled, "the client is gone");
   const std::string peer_text = peer.to_string();
   const bool is_proxy = service_.proxies.contains(peer_text);
   exchange_.address = service_.proxies.client_of(peer_text, forwarded_for(head));
-  exchange_.is_secure = is_proxy && head["x-forwarded-proto"] != "http";
+  exchange_.is_secure = stream_.is_tls() || (is_proxy && head["x-forwarded-proto"] != "http");
   exchange_.session_token = session_token(head[http::field::cookie], exchange_.is_secure);
   exchange_.is_stranger =
       !asio::ip::make_address(exchange_.address, failure).is_loopback() || failure;

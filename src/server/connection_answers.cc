@@ -18,24 +18,24 @@ namespace {
 constexpr std::string_view plain_text = "text/plain; charset=utf-8";
 
 std::string hello_text(const std::vector<api::ServedModel>& models, const std::string& host,
-                       bool asks_for_keys) {
+                       std::string_view scheme, bool asks_for_keys) {
   std::string names;
   for (const api::ServedModel& model : models) names += "  " + model.name + "\n";
   return fmt::format(
       "Ridgeline serves an OpenAI-compatible API here.\n\n"
       "Models:\n{0}\n"
-      "Base URL for OpenAI clients: http://{1}/v1 ({3})\n\n"
-      "curl http://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n{4}"
+      "Base URL for OpenAI clients: {5}://{1}/v1 ({3})\n\n"
+      "curl {5}://{1}/v1/chat/completions -H 'Content-Type: application/json' \\\n{4}"
       "  -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
       "\"Hello!\"}}]}}'\n\n"
       "Also: /v1/completions, /v1/embeddings, /v1/responses, /v1/models, /health, /metrics; "
       "/openapi.json has "
       "all\n"
-      "For Anthropic clients: http://{1}, /v1/messages and /v1/messages/count_tokens\n"
-      "For Ollama clients: http://{1}, /api/chat, /api/generate, /api/tags, /api/show\n",
+      "For Anthropic clients: {5}://{1}, /v1/messages and /v1/messages/count_tokens\n"
+      "For Ollama clients: {5}://{1}, /api/chat, /api/generate, /api/tags, /api/show\n",
       names, host, models.empty() ? "" : models.front().name,
       asks_for_keys ? "with your API key" : "any API key",
-      asks_for_keys ? "  -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "");
+      asks_for_keys ? "  -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "", scheme);
 }
 
 // What pages of other origins may read of an answer.
@@ -248,7 +248,9 @@ asio::awaitable<void> Connection::send_preflight() {
 
 asio::awaitable<void> Connection::send_hello() {
   const std::string host = exchange_.host.empty() ? "127.0.0.1" : exchange_.host;
-  co_await send(200, hello_text(visible_models(), host, service_.authenticator != nullptr),
+  co_await send(200,
+                hello_text(visible_models(), host, stream_.is_tls() ? "https" : "http",
+                           service_.authenticator != nullptr),
                 plain_text);
 }
 

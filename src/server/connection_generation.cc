@@ -226,7 +226,7 @@ Clock::Duration Connection::rest_of_deadline(Clock::Duration deadline) const {
 
 // Called on the engine's thread.
 std::function<void()> Connection::make_wake() {
-  return [weak = weak_from_this(), executor = socket_.get_executor()] {
+  return [weak = weak_from_this(), executor = stream_.get_executor()] {
     asio::post(executor, [weak] {
       if (const auto self = weak.lock()) self->notify();
     });

@@ -45,8 +45,10 @@ struct ServerOptions {
   bool no_auth = false;                    // asks for no key; for loopback alone
   // Addresses of what stands in front, as TrustedProxies has them.
   std::vector<std::string> trusted_proxies;
+  // PEM files, as load_tls() has them; both or neither. With them it speaks TLS alone.
+  std::string tls_certificate, tls_key;
   bool insecure_http = false;   // takes keys in the clear from other machines
-  bool handle_signals = false;  // SIGINT and SIGTERM call stop()
+  bool handle_signals = false;  // SIGINT and SIGTERM call stop(), SIGHUP reads the TLS files anew
 };
 
 }  // namespace ridge::server

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "server/connection.h"
 #include "server/service.h"
+#include "server/tls.h"
 
 namespace ridge::server {
 
@@ -58,13 +59,15 @@ void check_authentication(const ServerOptions& options, bool has_authenticator,
                     options.host),
         "host");
   }
-  if (options.trusted_proxies.empty() && !options.insecure_http) {
+  const bool has_tls = !options.tls_certificate.empty();
+  if (!has_tls && options.trusted_proxies.empty() && !options.insecure_http) {
     throw Error(
         ErrorCode::permission_denied,
-        fmt::format("{} can be reached by other machines, and keys would travel in the clear. "
-                    "Put a proxy with TLS in front and name it with --trusted-proxy, or accept "
-                    "that with --insecure-http.",
-                    options.host),
+        fmt::format(
+            "{} can be reached by other machines, and keys would travel in the clear. "
+            "Give a certificate with --tls-cert and --tls-key, put a proxy with TLS in front "
+            "and name it with --trusted-proxy, or accept that with --insecure-http.",
+            options.host),
         "host");
   }
 }
@@ -75,7 +78,35 @@ void check_options(const ServerOptions& options, bool has_authenticator,
     throw Error(ErrorCode::invalid_argument,
                 "a server needs at least one thread and one connection");
   }
+  if (options.tls_certificate.empty() != options.tls_key.empty()) {
+    throw Error(ErrorCode::invalid_argument, "--tls-cert and --tls-key go together");
+  }
   check_authentication(options, has_authenticator, endpoint);
+}
+
+std::shared_ptr<asio::ssl::context> tls_of(const ServerOptions& options) {
+  if (options.tls_certificate.empty()) return nullptr;
+  return load_tls(options.tls_certificate, options.tls_key);
+}
+
+void warn_of_certificate(const Service& service) {
+  const auto tls = service.tls.load();
+  if (tls) warn_of_tls(*tls, service.options.tls_certificate, service.options.tls_key);
+}
+
+// Certificates are renewed while the server runs; those who are connected keep the old one.
+asio::awaitable<void> reload_tls(Service& service) {
+  while (true) {
+    const auto [failure, number] = co_await service.hang_ups.async_wait(as_result);
+    if (failure) co_return;
+    try {
+      service.tls = tls_of(service.options);
+      warn_of_certificate(service);
+      log::info("the TLS certificate was read anew");
+    } catch (const Error& error) {
+      log::error("the TLS certificate stays as it was: {}", error.message());
+    }
+  }
 }
 
 void listen(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
@@ -94,8 +125,10 @@ void listen(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
   throw Error(ErrorCode::io, fmt::format("cannot listen on {}: {}", address, failure.message()));
 }
 
-// Without a coroutine, a thread or a wait: this is said when there is no room.
-void turn_away(tcp::socket socket) {
+// Without a coroutine, a thread or a wait: this is said when there is no room. In TLS there is no
+// way to say it so.
+void turn_away(tcp::socket socket, bool is_tls) {
+  if (is_tls) return;
   static const std::string answer = [] {
     const std::string body =
         R"({"error":{"message":"too many connections; try again soon","type":"service_unavailable_error",)"
@@ -127,7 +160,7 @@ asio::awaitable<void> accept_connections(Service& service) {
       log::warning("cannot accept a connection: {}", failure.message());
       co_await pause(accept_pause);
     } else if (service.connections >= service.options.max_connections) {
-      turn_away(std::move(socket));
+      turn_away(std::move(socket), service.tls.load() != nullptr);
     } else {
       const auto executor = socket.get_executor();
       const auto connection = std::make_shared<Connection>(service, std::move(socket));
@@ -173,6 +206,7 @@ Service::Service(ServerOptions given_options, std::vector<api::ServedModel> give
       authenticator(std::move(given_authenticator)),
       meter(std::move(given_meter)),
       platform(std::move(given_platform)),
+      tls(tls_of(options)),
       proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
       health(models, options.stall_timeout, clock.now()),
@@ -197,6 +231,7 @@ Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
   if (!service_->options.handle_signals) return;
   service_->signals.add(SIGINT);
   service_->signals.add(SIGTERM);
+  if (service_->tls.load()) service_->hang_ups.add(SIGHUP);
 }
 
 Server::~Server() = default;
@@ -206,11 +241,13 @@ uint16_t Server::port() const { return service_->acceptor.local_endpoint().port(
 std::string Server::url() const {
   const auto address = service_->acceptor.local_endpoint().address();
   const std::string host = address.is_v6() ? "[" + address.to_string() + "]" : address.to_string();
-  return fmt::format("http://{}:{}", host, port());
+  const char* scheme = service_->tls.load() ? "https" : "http";
+  return fmt::format("{}://{}:{}", scheme, host, port());
 }
 
 void Server::run() {
   Service& service = *service_;
+  warn_of_certificate(service);
   if (service.options.handle_signals) {
     service.signals.async_wait([&](const error_code& failure, int) {
       if (failure) return;
@@ -222,6 +259,9 @@ void Server::run() {
   }
   asio::co_spawn(service.network, accept_connections(service), asio::detached);
   asio::co_spawn(service.network, observe_health(service), asio::detached);
+  if (service.options.handle_signals && service.tls.load()) {
+    asio::co_spawn(service.network, reload_tls(service), asio::detached);
+  }
   std::vector<std::jthread> threads;
   for (int i = 1; i < service.options.network_threads; ++i) {
     threads.emplace_back([&] { service.network.run(); });

@@ -6,6 +6,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -51,6 +52,8 @@ struct Service {
   const std::shared_ptr<platform::Authenticator> authenticator;  // null: nothing checks keys
   const std::shared_ptr<platform::Meter> meter;                  // null: nothing is counted
   const PlatformAccess platform;
+  // Null: it is spoken to in the clear. Read anew where the files have changed (SIGHUP).
+  std::atomic<std::shared_ptr<asio::ssl::context>> tls;
   const TrustedProxies proxies;
   const AccessRules access;
   const SteadyClock clock;
@@ -76,6 +79,7 @@ struct Service {
   // Destroyed before what its connections use, and after the threads that hand work to it.
   asio::io_context network;
   asio::ip::tcp::acceptor acceptor{network};
+  asio::signal_set hang_ups{network};  // SIGHUP
   asio::signal_set signals{network};  // from the beginning, or one that comes early would be deadly
   asio::thread_pool text_pool;
   asio::thread_pool grammar_pool{
