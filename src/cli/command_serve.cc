@@ -14,6 +14,7 @@
 #include "cli/device_options.h"
 #include "cli/identity_access.h"
 #include "cli/lora_option.h"
+#include "cli/oidc_options.h"
 #include "cli/prepared_weights.h"
 #include "cli/progress.h"
 #include "cli/server_record.h"
@@ -39,6 +40,7 @@ struct ServeOptions {
   std::string tool_style = "auto";
   std::string config;
   DatabaseChoice database;
+  OidcChoice oidc;
   std::string log_level = "info";
   engine::EngineOptions engine;
   int64_t kv_cache_mib = 0;
@@ -300,10 +302,12 @@ void serve(Context& context, ServeOptions& options) {
   const SteadyClock clock;
   const std::shared_ptr<IdentityAccess> access = open_database(context, options);
   server::PlatformAccess platform;
+  platform.oidc = oidc_provider(options.oidc);
   if (access) {
-    platform = {.database = {access, &access->database},
-                .identity = {access, &access->identity},
-                .sessions = std::make_shared<platform::Sessions>(access->database)};
+    platform.database = {access, &access->database};
+    platform.identity = {access, &access->identity};
+    platform.sessions = std::make_shared<platform::Sessions>(
+        access->database, platform::SessionOptions{.has_provider = platform.oidc != nullptr});
   }
   std::shared_ptr<platform::Authenticator> authenticator;
   std::shared_ptr<platform::Meter> meter;
@@ -473,6 +477,7 @@ void add_serve_command(CLI::App& app, Context& context) {
   add_engine_settings(*command, *options);
   add_text_settings(*command, *options);
   add_database_options(*command, options->database);
+  add_oidc_settings(*command, options->oidc);
   add_setting(*command, "log-level", options->log_level, "debug, info, warning or error");
   command->add_option("--config", options->config, "Settings from a TOML file")
       ->envname("RIDGE_CONFIG")

@@ -203,7 +203,12 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   const auto add_header = [&](const std::string& line) {
     headers.reset(curl_slist_append(headers.release(), line.c_str()));
   };
-  if (with_token) add_header("Authorization: Bearer " + request.bearer_token);
+  if (with_token && !request.bearer_token.empty()) {
+    add_header("Authorization: Bearer " + request.bearer_token);
+  }
+  if (with_token && !request.basic_credentials.empty()) {
+    add_header("Authorization: Basic " + request.basic_credentials);
+  }
   if (!request.if_range.empty()) add_header("If-Range: " + request.if_range);
   const bool posts = !request.content_type.empty();
   if (posts) add_header("Content-Type: " + request.content_type);
@@ -262,7 +267,7 @@ HttpHead HttpClient::send(const HttpRequest& request, const OnHead& on_head,
   for (int hop = 0; hop <= limits_.redirects; ++hop) {
     const bool is_home = url.origin() == first_origin;
     Exchange exchange{on_head, on_body, is_cancelled_, request.range_start > 0};
-    perform(url, request, /*with_token=*/is_home && !request.bearer_token.empty(), exchange);
+    perform(url, request, /*with_token=*/is_home, exchange);
     HttpHead& head = exchange.head;
     if (is_home && !head.linked_etag.empty()) {
       linked_etag = head.linked_etag;

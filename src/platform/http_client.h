@@ -18,8 +18,9 @@ struct HttpRequest {
   std::string url;
   // Sent to the origin (scheme, host and port) of `url` alone, never across a redirect to another.
   std::string bearer_token;
-  int64_t range_start = 0;  // above 0: asks for the bytes from here
-  std::string if_range;     // a strong ETag: the range only if the file is still that one
+  std::string basic_credentials;  // likewise: user and password as RFC 7617 has them, in Base64
+  int64_t range_start = 0;        // above 0: asks for the bytes from here
+  std::string if_range;           // a strong ETag: the range only if the file is still that one
   bool head_only = false;
   // Where there is a type, `body` is POSTed, and redirects are not followed.
   std::string content_type;

@@ -29,6 +29,7 @@ Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) 
   const auto& sessions = request.service.platform.sessions;
   return {{"authentication", asks_for_keys ? "keys" : "none"},
           {"set_up_needed", asks_for_keys && sessions != nullptr && sessions->needs_set_up()},
+          {"oidc", asks_for_keys && request.service.platform.oidc != nullptr},
           {"user", std::move(user)},
           {"csrf_token", std::move(csrf_token)},
           {"version", RIDGE_VERSION}};
@@ -52,10 +53,8 @@ HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSe
   const Json user = json_of_user(session.user.name, session.user.role, platform::default_project);
   HandlerAnswer answer =
       json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
-  const auto lives =
-      std::chrono::duration_cast<std::chrono::seconds>(platform::SessionOptions{}.longest);
   answer.headers.emplace_back("Set-Cookie",
-                              session_cookie(session.token, request.is_secure, lives));
+                              session_cookie(session.token, request.is_secure, session_lives));
   return answer;
 }
 
@@ -153,11 +152,11 @@ constexpr std::size_t most_body_bytes = 16u << 10;
 
 constexpr HandlerRoute routes[] = {
     {"GET", "/api/v1/session", session_access, show_session},
-    {"POST", "/api/v1/session", open_access, sign_in, most_body_bytes, /*checks_password=*/true},
+    {"POST", "/api/v1/session", open_access, sign_in, most_body_bytes, RunsOn::password_pool},
     {"DELETE", "/api/v1/session", viewer_access, sign_out},
-    {"POST", "/api/v1/set-up", open_access, set_up, most_body_bytes, /*checks_password=*/true},
+    {"POST", "/api/v1/set-up", open_access, set_up, most_body_bytes, RunsOn::password_pool},
     {"PUT", "/api/v1/users/{id}/password", viewer_access, change_password, most_body_bytes,
-     /*checks_password=*/true},
+     RunsOn::password_pool},
 };
 
 }  // namespace

@@ -85,7 +85,7 @@ Error error_of(const std::exception_ptr& failure) {
 
 Connection::Connection(Service& service, asio::ip::tcp::socket socket)
     : service_(service),
-      stream_(std::move(socket), service.tls.load()),
+      stream_(std::move(socket), service.tls ? service.tls->get() : nullptr),
       buffer_(service.options.max_head_bytes + read_ahead_bytes),
       deadline_(stream_.get_executor()),
       news_timer_(stream_.get_executor()),

@@ -56,6 +56,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
     std::vector<api::ServedModel> models;                  // where the key is for some only: these
     std::string address;                                   // of the client, where keys are checked
+    std::string cookies;                                   // the header
     std::string session_token;                             // of a cookie, whatever it is worth
     bool is_secure = false;  // TLS is spoken, here or at a trusted proxy
     RouteMatch route;

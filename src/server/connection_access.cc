@@ -56,7 +56,8 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   const bool is_proxy = service_.proxies.contains(peer_text);
   exchange_.address = service_.proxies.client_of(peer_text, forwarded_for(head));
   exchange_.is_secure = stream_.is_tls() || (is_proxy && head["x-forwarded-proto"] != "http");
-  exchange_.session_token = session_token(head[http::field::cookie], exchange_.is_secure);
+  exchange_.cookies = head[http::field::cookie];
+  exchange_.session_token = session_token(exchange_.cookies, exchange_.is_secure);
   exchange_.is_stranger =
       !asio::ip::make_address(exchange_.address, failure).is_loopback() || failure;
   const Access access = access_of(exchange_.route, exchange_.method);

@@ -7,7 +7,7 @@ namespace ridge::server {
 namespace {
 
 // Waiting for a thread; more are answered 429.
-constexpr int max_handler_jobs = 64, max_password_jobs = 16;
+constexpr int max_handler_jobs = 64, max_slow_jobs = 16;
 
 Caller caller_of(const platform::Principal* principal) {
   if (principal == nullptr) {
@@ -34,14 +34,17 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
                          .argument = exchange_.route.argument,
                          .query = std::string(api::query_of(exchange_.target)),
                          .body = std::move(body),
+                         .host = exchange_.host,
+                         .cookies = exchange_.cookies,
                          .address = exchange_.address,
                          .session_token = exchange_.session_token,
                          .is_secure = exchange_.is_secure};
   const auto work = [&] { return route.handle(request); };
   HandlerAnswer answer;
-  if (route.checks_password) {
-    answer =
-        co_await on_pool(service_.password_pool, service_.password_jobs, max_password_jobs, work);
+  if (route.runs_on == RunsOn::password_pool) {
+    answer = co_await on_pool(service_.password_pool, service_.password_jobs, max_slow_jobs, work);
+  } else if (route.runs_on == RunsOn::provider_pool) {
+    answer = co_await on_pool(service_.provider_pool, service_.provider_jobs, max_slow_jobs, work);
   } else {
     answer = co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
   }

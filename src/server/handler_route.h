@@ -42,6 +42,8 @@ struct HandlerRequest {
   std::string argument;  // what stands for {id}, decoded
   std::string query;     // what stands behind "?", for api::query_value
   std::string body;
+  std::string host;           // as the client calls this server
+  std::string cookies;        // the header
   std::string address;        // of the client, as far as it is known
   std::string session_token;  // that came in a cookie, whatever it is worth
   bool is_secure = false;     // TLS is spoken, here or at a trusted proxy
@@ -64,6 +66,12 @@ struct HandlerAnswer {
 HandlerAnswer json_answer(const api::Json& document, int status = 200);
 HandlerAnswer no_content();  // 204
 
+enum class RunsOn {
+  handler_pool,
+  password_pool,  // one at a time, and few wait, as checks of passwords take much memory
+  provider_pool,  // the same, for what waits for another server
+};
+
 struct HandlerRoute {
   std::string_view method;  // GET answers HEAD as well
   std::string_view path;    // {id} stands for one part that varies
@@ -72,8 +80,7 @@ struct HandlerRoute {
   // not_found 404, already_exists 409.
   HandlerAnswer (*handle)(HandlerRequest&);
   std::size_t most_body_bytes = 64u << 10;
-  // Runs where few wait and one at a time works, as checks of passwords take much memory.
-  bool checks_password = false;
+  RunsOn runs_on = RunsOn::handler_pool;
 };
 
 // All of them.
@@ -83,5 +90,6 @@ const HandlerRoute* find_handler(std::string_view path, std::string_view method)
 
 // The tables.
 std::span<const HandlerRoute> session_routes();  // admin_session.cc
+std::span<const HandlerRoute> oidc_routes();     // admin_oidc.cc
 
 }  // namespace ridge::server

@@ -4,6 +4,7 @@
 
 #include "platform/database/database.h"
 #include "platform/identity/identity.h"
+#include "platform/identity/oidc.h"
 #include "platform/identity/sessions.h"
 
 namespace ridge::server {
@@ -13,6 +14,7 @@ struct PlatformAccess {
   std::shared_ptr<platform::Database> database;
   std::shared_ptr<platform::Identity> identity;
   std::shared_ptr<platform::Sessions> sessions;
+  std::shared_ptr<platform::OidcProvider> oidc;  // null: nobody signs in elsewhere
 };
 
 }  // namespace ridge::server

@@ -84,14 +84,9 @@ void check_options(const ServerOptions& options, bool has_authenticator,
   check_authentication(options, has_authenticator, endpoint);
 }
 
-std::shared_ptr<asio::ssl::context> tls_of(const ServerOptions& options) {
+std::unique_ptr<TlsContext> tls_of(const ServerOptions& options) {
   if (options.tls_certificate.empty()) return nullptr;
-  return load_tls(options.tls_certificate, options.tls_key);
-}
-
-void warn_of_certificate(const Service& service) {
-  const auto tls = service.tls.load();
-  if (tls) warn_of_tls(*tls, service.options.tls_certificate, service.options.tls_key);
+  return std::make_unique<TlsContext>(options.tls_certificate, options.tls_key);
 }
 
 // Certificates are renewed while the server runs; those who are connected keep the old one.
@@ -100,8 +95,7 @@ asio::awaitable<void> reload_tls(Service& service) {
     const auto [failure, number] = co_await service.hang_ups.async_wait(as_result);
     if (failure) co_return;
     try {
-      service.tls = tls_of(service.options);
-      warn_of_certificate(service);
+      service.tls->reload();
       log::info("the TLS certificate was read anew");
     } catch (const Error& error) {
       log::error("the TLS certificate stays as it was: {}", error.message());
@@ -160,7 +154,7 @@ asio::awaitable<void> accept_connections(Service& service) {
       log::warning("cannot accept a connection: {}", failure.message());
       co_await pause(accept_pause);
     } else if (service.connections >= service.options.max_connections) {
-      turn_away(std::move(socket), service.tls.load() != nullptr);
+      turn_away(std::move(socket), service.tls != nullptr);
     } else {
       const auto executor = socket.get_executor();
       const auto connection = std::make_shared<Connection>(service, std::move(socket));
@@ -231,7 +225,7 @@ Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
   if (!service_->options.handle_signals) return;
   service_->signals.add(SIGINT);
   service_->signals.add(SIGTERM);
-  if (service_->tls.load()) service_->hang_ups.add(SIGHUP);
+  if (service_->tls) service_->hang_ups.add(SIGHUP);
 }
 
 Server::~Server() = default;
@@ -241,13 +235,13 @@ uint16_t Server::port() const { return service_->acceptor.local_endpoint().port(
 std::string Server::url() const {
   const auto address = service_->acceptor.local_endpoint().address();
   const std::string host = address.is_v6() ? "[" + address.to_string() + "]" : address.to_string();
-  const char* scheme = service_->tls.load() ? "https" : "http";
+  const char* scheme = service_->tls ? "https" : "http";
   return fmt::format("{}://{}:{}", scheme, host, port());
 }
 
 void Server::run() {
   Service& service = *service_;
-  warn_of_certificate(service);
+  if (service.tls) service.tls->warn();
   if (service.options.handle_signals) {
     service.signals.async_wait([&](const error_code& failure, int) {
       if (failure) return;
@@ -259,7 +253,7 @@ void Server::run() {
   }
   asio::co_spawn(service.network, accept_connections(service), asio::detached);
   asio::co_spawn(service.network, observe_health(service), asio::detached);
-  if (service.options.handle_signals && service.tls.load()) {
+  if (service.options.handle_signals && service.tls) {
     asio::co_spawn(service.network, reload_tls(service), asio::detached);
   }
   std::vector<std::jthread> threads;

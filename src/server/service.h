@@ -6,7 +6,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/signal_set.hpp>
-#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -31,6 +30,7 @@
 #include "server/platform_access.h"
 #include "server/running_requests.h"
 #include "server/sign_in_throttle.h"
+#include "server/tls.h"
 
 namespace ridge::server {
 
@@ -52,8 +52,7 @@ struct Service {
   const std::shared_ptr<platform::Authenticator> authenticator;  // null: nothing checks keys
   const std::shared_ptr<platform::Meter> meter;                  // null: nothing is counted
   const PlatformAccess platform;
-  // Null: it is spoken to in the clear. Read anew where the files have changed (SIGHUP).
-  std::atomic<std::shared_ptr<asio::ssl::context>> tls;
+  const std::unique_ptr<TlsContext> tls;  // null: it is spoken to in the clear
   const TrustedProxies proxies;
   const AccessRules access;
   const SteadyClock clock;
@@ -61,7 +60,7 @@ struct Service {
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
   std::atomic<int> key_jobs{0}, stranger_jobs{0}, handler_jobs{0};
-  std::atomic<int> session_jobs{0}, password_jobs{0};
+  std::atomic<int> session_jobs{0}, password_jobs{0}, provider_jobs{0};
   std::atomic<int> connections{0};
   std::atomic<int> generations{0};  // requests that the engines or handlers may be working on
   std::atomic<bool> draining{false};
@@ -88,6 +87,7 @@ struct Service {
   asio::thread_pool stranger_pool{1};  // of those that have to be looked up
   asio::thread_pool session_pool{1};   // of those who have signed in
   asio::thread_pool password_pool{1};  // so that checks of passwords take no more than a core
+  asio::thread_pool provider_pool{1};  // which signs people in
   asio::thread_pool handler_pool{handler_threads};
   std::jthread drainer;  // joined before what it uses goes away
 };

@@ -101,9 +101,28 @@ std::shared_ptr<ssl::context> load_tls(const std::string& certificate, const std
   return context;
 }
 
-void warn_of_tls(ssl::context& context, const std::string& certificate, const std::string& key) {
-  warn_of_readers(key);
-  warn_of_dates(context.native_handle(), certificate);
+TlsContext::TlsContext(std::string certificate, std::string key)
+    : certificate_(std::move(certificate)),
+      key_(std::move(key)),
+      context_(load_tls(certificate_, key_)) {}
+
+TlsContext::Shared TlsContext::get() const {
+  const std::lock_guard lock(mutex_);
+  return context_;
+}
+
+void TlsContext::reload() {
+  Shared fresh = load_tls(certificate_, key_);
+  {
+    const std::lock_guard lock(mutex_);
+    context_.swap(fresh);
+  }
+  warn();
+}
+
+void TlsContext::warn() const {
+  warn_of_readers(key_);
+  warn_of_dates(get()->native_handle(), certificate_);
 }
 
 }  // namespace ridge::server

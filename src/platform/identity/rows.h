@@ -35,6 +35,8 @@ std::string project_id(soci::session& session, const std::string& name, int64_t 
 std::vector<User> users(soci::session& session);
 // Of a name that is not taken; makes the id.
 User insert_user(soci::session& session, User user, int64_t now_ms, std::string_view actor);
+// Throws invalid_argument where the user is the only owner: who could not be owner any more.
+void check_owner_remains(soci::session& session, const User& without);
 // Throws not_found.
 User user_named(soci::session& session, const std::string& name);
 

@@ -46,14 +46,6 @@ void store_password(soci::session& session, const std::string& user_id, const st
       soci::use(user_id);
 }
 
-bool has_owner(soci::session& session) {
-  int64_t owners = 0;
-  session << "SELECT COUNT(*) FROM users WHERE role = 'owner' AND kind = 'person' AND "
-             "disabled_at_ms IS NULL AND password_hash IS NOT NULL",
-      soci::into(owners);
-  return owners > 0;
-}
-
 std::vector<Scope> scopes_of(Role role) {
   std::vector<Scope> scopes;
   for (const Scope scope : {Scope::inference, Scope::metrics, Scope::admin}) {
@@ -101,7 +93,17 @@ Sessions::Sessions(Database& database, const SessionOptions& options, Identity::
       now_ms_(std::move(now_ms)),
       decoy_hash_(hash_password(random_secret())) {}
 
-std::string Sessions::insert_session(soci::session& session, const User& user, int64_t now_ms) {
+bool Sessions::has_owner(soci::session& session) const {
+  int64_t owners = 0;
+  const int64_t needs_none = options_.has_provider ? 1 : 0;
+  session << "SELECT COUNT(*) FROM users WHERE role = 'owner' AND kind = 'person' AND "
+             "disabled_at_ms IS NULL AND (password_hash IS NOT NULL OR :none = 1)",
+      soci::use(needs_none), soci::into(owners);
+  return owners > 0;
+}
+
+std::string Sessions::insert_session(soci::session& session, const User& user, std::string_view by,
+                                     int64_t now_ms) {
   const std::string token = random_secret();
   const std::string hash = hash_of(token);
   const int64_t idle_since = now_ms - options_.idle.count(),
@@ -115,7 +117,8 @@ std::string Sessions::insert_session(soci::session& session, const User& user, i
   session << "INSERT INTO sessions (token_hash, user_id, created_at_ms, used_at_ms) VALUES (:hash, "
              ":user, :at, :at)",
       soci::use(hash, "hash"), soci::use(user.id, "user"), soci::use(now_ms, "at");
-  rows::record_event(session, now_ms, "user:" + user.name, "session.begin", user.id, "{}");
+  rows::record_event(session, now_ms, "user:" + user.name, "session.begin", user.id,
+                     Json({{"by", by}}).dump());
   return token;
 }
 
@@ -132,7 +135,24 @@ NewSession Sessions::sign_in(const std::string& name, std::string_view password)
     if (!now || now->password_hash != account->password_hash) throw wrong_password();
     const int64_t now_ms = now_ms_();
     rows::project_id(session, std::string(default_project), now_ms);
-    return NewSession{insert_session(session, now->user, now_ms), now->user};
+    return NewSession{insert_session(session, now->user, "password", now_ms), now->user};
+  });
+}
+
+NewSession Sessions::sign_in_as(const std::string& name, std::optional<Role> create_role) {
+  return database_.write([&](soci::session& session) {
+    const int64_t now_ms = now_ms_();
+    rows::project_id(session, std::string(default_project), now_ms);
+    if (create_role && !find_account(session, name)) {
+      rows::check_name(name, "a user");
+      rows::insert_user(session, {.name = name, .role = *create_role}, now_ms, "oidc");
+    }
+    const auto account = find_account(session, name);
+    if (!account || account->user.kind != UserKind::person || account->user.disabled_at_ms) {
+      throw Error(ErrorCode::unauthenticated,
+                  fmt::format("'{}' may not sign in here; an admin can make the user", name));
+    }
+    return NewSession{insert_session(session, account->user, "oidc", now_ms), account->user};
   });
 }
 
@@ -205,7 +225,7 @@ bool Sessions::is_password(const std::string& name, std::string_view password) {
 }
 
 bool Sessions::needs_set_up() {
-  return database_.read([](soci::session& session) { return !has_owner(session); });
+  return database_.read([this](soci::session& session) { return !has_owner(session); });
 }
 
 std::optional<std::string> Sessions::new_set_up_link() {
@@ -256,7 +276,7 @@ NewSession Sessions::set_up(std::string_view link, const std::string& name,
     session << "DELETE FROM set_up_links";
     rows::record_change(session, now_ms, "set-up", "user.password", user.id,
                         Json({{"name", name}}).dump());
-    return NewSession{insert_session(session, user, now_ms), user};
+    return NewSession{insert_session(session, user, "set-up", now_ms), user};
   });
 }
 

@@ -16,7 +16,8 @@ struct SessionOptions {
   std::chrono::milliseconds idle{std::chrono::hours(12)};
   std::chrono::milliseconds longest{std::chrono::hours(24 * 7)};
   std::chrono::milliseconds set_up_link{std::chrono::hours(24)};
-  int most_of_user = 20;  // sessions; the one that was begun first goes
+  int most_of_user = 20;      // sessions; the one that was begun first goes
+  bool has_provider = false;  // that signs people in without a password
 };
 
 struct NewSession {
@@ -35,6 +36,9 @@ class Sessions {
   // Throws unauthenticated, after the same work, whether it is the name or the password that is
   // wrong, or the user is disabled or has no password.
   NewSession sign_in(const std::string& name, std::string_view password);
+  // Of somebody whom a provider knows. Who is not there yet is made with `create_role`, if any;
+  // throws unauthenticated for who is not, or may not sign in.
+  NewSession sign_in_as(const std::string& name, std::optional<Role> create_role);
   void sign_out(std::string_view token);
 
   // On whose behalf a request with this token comes, for a project ("": the default one). Null
@@ -48,7 +52,7 @@ class Sessions {
   // Whether it is the user's; false also for one who is disabled or has none. The work is the same.
   bool is_password(const std::string& name, std::string_view password);
 
-  // Whether there is no owner yet who can sign in.
+  // Whether there is no owner yet who can sign in, as any can where there is a provider.
   bool needs_set_up();
   // The secret of a link by which somebody becomes the first owner; null where there is one.
   std::optional<std::string> new_set_up_link();
@@ -62,7 +66,9 @@ class Sessions {
   static std::string csrf_token(std::string_view token);
 
  private:
-  std::string insert_session(soci::session& session, const User& user, int64_t now_ms);
+  std::string insert_session(soci::session& session, const User& user, std::string_view by,
+                             int64_t now_ms);
+  bool has_owner(soci::session& session) const;
 
   Database& database_;
   const SessionOptions options_;

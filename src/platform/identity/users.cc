@@ -61,6 +61,18 @@ User rows::insert_user(soci::session& session, User user, int64_t now_ms, std::s
   return user;
 }
 
+void rows::check_owner_remains(soci::session& session, const User& without) {
+  if (without.role != Role::owner || without.kind != UserKind::person) return;
+  const std::vector<User> all = users(session);
+  const bool has_other = std::ranges::any_of(all, [&](const User& user) {
+    return user.id != without.id && user.role == Role::owner && user.kind == UserKind::person &&
+           !user.disabled_at_ms;
+  });
+  if (has_other) return;
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("'{}' is the only owner; make another one first", without.name));
+}
+
 User Identity::create_user(const std::string& name, UserKind kind, Role role,
                            const std::string& project, std::string_view actor) {
   rows::check_name(name, "a user");
@@ -83,7 +95,9 @@ User Identity::disable_user(const std::string& name, std::string_view actor) {
   return database_.write([&](soci::session& session) {
     User user = rows::user_named(session, name);
     if (user.disabled_at_ms) return user;
+    rows::check_owner_remains(session, user);
     const int64_t now_ms = now_ms_();
+    session << "DELETE FROM sessions WHERE user_id = :id", soci::use(user.id);
     session << "UPDATE users SET disabled_at_ms = :at WHERE id = :id", soci::use(now_ms),
         soci::use(user.id);
     rows::record_change(session, now_ms, actor, "user.disable", user.id,

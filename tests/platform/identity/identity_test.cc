@@ -166,7 +166,7 @@ TEST_P(IdentityTest, RotatesAtOnceOrWithAGrace) {
 TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
   const int64_t before = identity_->revision();
   identity_->create_project("p", 1, "cli:alice");
-  identity_->create_user("u", UserKind::person, Role::owner, "", "cli:alice");
+  identity_->create_user("u", UserKind::person, Role::admin, "", "cli:alice");
   const CreatedKey key = create({.name = "k", .project = "p"});
   identity_->rotate_key({"k", "p"}, 0, "cli:alice");
   identity_->revoke_keys({"k", "p"}, "cli:alice");

@@ -147,6 +147,26 @@ TEST_P(SessionsTest, EndWithTheUser) {
   EXPECT_FALSE(sessions_->is_password("ann", right));
 }
 
+TEST_P(SessionsTest, LeaveAnOwner) {
+  create("one", Role::owner);
+  EXPECT_ERROR(identity_->disable_user("one", "test"), invalid_argument, "only owner");
+  create("two", Role::owner);
+  identity_->disable_user("one", "test");
+  EXPECT_ERROR(identity_->disable_user("two", "test"), invalid_argument, "only owner");
+}
+
+TEST_P(SessionsTest, SignInWhomAProviderKnows) {
+  EXPECT_EQ(sessions_->find(sessions_->sign_in_as("ann", {}).token, "")->role, Role::developer);
+  EXPECT_ERROR(sessions_->sign_in_as("new", {}), unauthenticated, "'new' may not sign in");
+  EXPECT_EQ(sessions_->sign_in_as("new", Role::viewer).user.role, Role::viewer);
+  EXPECT_EQ(sessions_->sign_in_as("ann", Role::viewer).user.role, Role::developer);
+  identity_->create_user("bot", UserKind::service, Role::developer, "default", "test");
+  EXPECT_ERROR(sessions_->sign_in_as("bot", Role::viewer), unauthenticated, "may not sign in");
+  identity_->disable_user("ann", "test");
+  EXPECT_ERROR(sessions_->sign_in_as("ann", Role::viewer), unauthenticated, "may not sign in");
+  EXPECT_ERROR(sessions_->sign_in_as(" ", Role::viewer), invalid_argument, "name of a user");
+}
+
 TEST_P(SessionsTest, AreBoundedForEachUser) {
   const std::string first = sign_in();
   ++now_ms_;
