@@ -1,6 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -11,11 +10,6 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-bool is_zero(const Memory& memory) {
-  return std::all_of(memory.data(), memory.data() + memory.size_bytes(),
-                     [](std::byte b) { return b == std::byte{0}; });
-}
-
 TEST(MemoryPool, GivesSmallPiecesOfOneBlockOneAfterTheOther) {
   MemoryPool pool(HugePages::asked);
   const Memory first = pool.take(100);
@@ -25,8 +19,6 @@ TEST(MemoryPool, GivesSmallPiecesOfOneBlockOneAfterTheOther) {
   EXPECT_EQ(second.data(), first.data() + 128);
   EXPECT_EQ(third.data(), second.data() + (1 << 20));
   EXPECT_EQ(first.size_bytes(), 100u);
-  EXPECT_TRUE(is_zero(first));
-  EXPECT_TRUE(is_zero(second));
 }
 
 TEST(MemoryPool, GivesLargePiecesBlocksOfTheirOwn) {
@@ -36,7 +28,6 @@ TEST(MemoryPool, GivesLargePiecesBlocksOfTheirOwn) {
   const Memory next = pool.take(64);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(large.data()) % (2u << 20), 0u);
   EXPECT_EQ(next.data(), small.data() + 64);
-  EXPECT_TRUE(is_zero(large));
 }
 
 TEST(MemoryPool, BeginsAnotherBlockWhereOneIsFull) {

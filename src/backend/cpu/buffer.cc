@@ -41,15 +41,15 @@ std::shared_ptr<std::byte> allocate(size_t bytes, HugePages pages) {
 
 }  // namespace
 
-Memory::Memory(size_t bytes, HugePages pages) : Memory(allocate(bytes, pages), bytes) {}
-
-Memory::Memory(std::shared_ptr<std::byte> data, size_t bytes)
-    : data_(std::move(data)), bytes_(bytes) {
+Memory::Memory(size_t bytes, HugePages pages) : Memory(allocate(bytes, pages), bytes) {
   std::memset(data_.get(), 0, bytes);
 }
 
+Memory::Memory(std::shared_ptr<std::byte> data, size_t bytes)
+    : data_(std::move(data)), bytes_(bytes) {}
+
 Memory MemoryPool::take(size_t bytes) {
-  if (bytes > most_piece_bytes) return Memory(bytes, pages_);
+  if (bytes > most_piece_bytes) return Memory(allocate(bytes, pages_), bytes);
   const std::lock_guard lock(mutex_);
   const size_t rounded = rounded_up(bytes, 64);
   if (block_ == nullptr || rounded > block_bytes - used_) {

@@ -12,12 +12,12 @@ namespace ridge::backend::cpu {
 
 enum class HugePages : uint8_t { asked, refused };
 
-// Zeroed memory from the system in whole pages, aligned to 2 MiB where it is large, with huge pages
-// asked for: weights are read end to end at every step, and small pages cost a tenth of that.
+// Memory from the system in whole pages, aligned to 2 MiB where it is large, with huge pages asked
+// for: weights are read end to end at every step, and small pages cost a tenth of that.
 class Memory {
  public:
   Memory() = default;
-  // Throws out_of_memory.
+  // Zeroed. Throws out_of_memory.
   explicit Memory(size_t bytes, HugePages pages = HugePages::asked);
   Memory(Memory&&) noexcept = default;
   Memory& operator=(Memory&&) noexcept = default;
@@ -27,7 +27,7 @@ class Memory {
 
  private:
   friend class MemoryPool;
-  Memory(std::shared_ptr<std::byte> data, size_t bytes);  // zeroes it
+  Memory(std::shared_ptr<std::byte> data, size_t bytes);
 
   std::shared_ptr<std::byte> data_;  // the owner may be a larger block
   size_t bytes_ = 0;
@@ -39,8 +39,9 @@ class MemoryPool {
  public:
   explicit MemoryPool(HugePages pages) : pages_(pages) {}
 
-  // Aligned to 64 bytes, and independent of the pool's life; a block goes with its last piece. May
-  // be called by several threads. Throws out_of_memory.
+  // Aligned to 64 bytes, and independent of the pool's life; a block goes with its last piece. Not
+  // zeroed: a page is cleared by whoever first writes to it, which had better be all threads and
+  // not one. May be called by several threads. Throws out_of_memory.
   Memory take(size_t bytes);
 
  private:

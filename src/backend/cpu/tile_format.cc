@@ -1,5 +1,6 @@
 #include "backend/cpu/tile_format.h"
 
+#include <array>
 #include <cstring>
 
 #include "base/error.h"
@@ -8,6 +9,15 @@
 namespace ridge::backend::cpu {
 
 namespace {
+
+// One block taken apart; `codes` are unsigned as in the tiles (codebook formats keep the index).
+struct BlockParts {
+  std::array<uint8_t, 256> codes{};
+  uint16_t d = 0;
+  uint16_t dmin = 0;                // the min itself in simple formats
+  std::array<int8_t, 16> scales{};  // super formats, [256 / group]
+  std::array<int8_t, 16> mins{};
+};
 
 template <typename Block>
 Block load_block(const std::byte* bytes) {
@@ -99,6 +109,15 @@ void join(const BlockParts& p, BlockQ8_0& b) {
   for (int i = 0; i < 32; ++i) b.codes[i] = static_cast<int8_t>(p.codes[i] ^ 0x80);
 }
 
+// Part of the codes of 32 elements. In every K format these lie side by side, so the compiler makes
+// a few vector operations of it.
+void set_bits(const uint8_t* packed, int shift, int mask, uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>((packed[i] >> shift) & mask);
+}
+void add_bits(const uint8_t* packed, int shift, int mask, int to_bit, uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) codes[i] |= ((packed[i] >> shift) & mask) << to_bit;
+}
+
 // Two bits of element i in the order of Q2_K and Q3_K.
 int two_bit_byte(int i) { return 32 * (i / 128) + i % 32; }
 int two_bit_shift(int i) { return 2 * (i % 128 / 32); }
@@ -110,7 +129,9 @@ void split(const BlockQ2_K& b, BlockParts& p) {
     p.scales[g] = static_cast<int8_t>(b.scales[g] & 15);
     p.mins[g] = static_cast<int8_t>(b.scales[g] >> 4);
   }
-  for (int i = 0; i < 256; ++i) p.codes[i] = (b.codes[two_bit_byte(i)] >> two_bit_shift(i)) & 3;
+  for (int i = 0; i < 256; i += 32) {
+    set_bits(b.codes + two_bit_byte(i), two_bit_shift(i), 3, p.codes.data() + i);
+  }
 }
 void join(const BlockParts& p, BlockQ2_K& b) {
   b.d = p.d;
@@ -123,10 +144,9 @@ void join(const BlockParts& p, BlockQ2_K& b) {
 void split(const BlockQ3_K& b, BlockParts& p) {
   p.d = b.d;
   for (int g = 0; g < 16; ++g) p.scales[g] = static_cast<int8_t>(unpack_q3_scale(b.scales, g));
-  for (int i = 0; i < 256; ++i) {
-    const int low = (b.codes[two_bit_byte(i)] >> two_bit_shift(i)) & 3;
-    const int high = (b.high[i % 32] >> (i / 32)) & 1;
-    p.codes[i] = static_cast<uint8_t>(low | (high << 2));
+  for (int i = 0; i < 256; i += 32) {
+    set_bits(b.codes + two_bit_byte(i), two_bit_shift(i), 3, p.codes.data() + i);
+    add_bits(b.high, i / 32, 1, 2, p.codes.data() + i);
   }
 }
 void join(const BlockParts& p, BlockQ3_K& b) {
@@ -168,7 +188,9 @@ void split(const BlockQ4_K& b, BlockParts& p) {
   p.d = b.d;
   p.dmin = b.dmin;
   split_k_scales(b.scales, p);
-  for (int i = 0; i < 256; ++i) p.codes[i] = (b.codes[k_byte(i)] >> k_shift(i)) & 15;
+  for (int i = 0; i < 256; i += 32) {
+    set_bits(b.codes + k_byte(i), k_shift(i), 15, p.codes.data() + i);
+  }
 }
 void join(const BlockParts& p, BlockQ4_K& b) {
   b.d = p.d;
@@ -182,10 +204,9 @@ void split(const BlockQ5_K& b, BlockParts& p) {
   p.d = b.d;
   p.dmin = b.dmin;
   split_k_scales(b.scales, p);
-  for (int i = 0; i < 256; ++i) {
-    const int low = (b.codes[k_byte(i)] >> k_shift(i)) & 15;
-    const int high = (b.high[i % 32] >> (i / 32)) & 1;
-    p.codes[i] = static_cast<uint8_t>(low | (high << 4));
+  for (int i = 0; i < 256; i += 32) {
+    set_bits(b.codes + k_byte(i), k_shift(i), 15, p.codes.data() + i);
+    add_bits(b.high, i / 32, 1, 4, p.codes.data() + i);
   }
 }
 void join(const BlockParts& p, BlockQ5_K& b) {
@@ -207,10 +228,9 @@ int q6_shift(int i) { return i % 128 < 64 ? 0 : 4; }
 void split(const BlockQ6_K& b, BlockParts& p) {
   p.d = b.d;
   std::memcpy(p.scales.data(), b.scales, 16);
-  for (int i = 0; i < 256; ++i) {
-    const int low = (b.codes[q6_byte(i)] >> q6_shift(i)) & 15;
-    const int high = (b.high[two_bit_byte(i)] >> two_bit_shift(i)) & 3;
-    p.codes[i] = static_cast<uint8_t>(low | (high << 4));
+  for (int i = 0; i < 256; i += 32) {
+    set_bits(b.codes + q6_byte(i), q6_shift(i), 15, p.codes.data() + i);
+    add_bits(b.high + two_bit_byte(i), two_bit_shift(i), 3, 4, p.codes.data() + i);
   }
 }
 void join(const BlockParts& p, BlockQ6_K& b) {
@@ -244,11 +264,6 @@ void join(const BlockParts& p, BlockIQ4_XS& b) {
 }
 
 template <typename Block>
-void split_as(const std::byte* bytes, BlockParts& parts) {
-  split(load_block<Block>(bytes), parts);
-}
-
-template <typename Block>
 void join_as(const BlockParts& parts, std::byte* bytes) {
   Block block;
   join(parts, block);
@@ -261,10 +276,10 @@ struct PlaceInPlane {
   int shift;
 };
 
-PlaceInPlane in_bytes(int quad) { return {64 * quad, 0}; }
-PlaceInPlane in_nibbles(int quad) { return {64 * (quad % 4), quad < 4 ? 0 : 4}; }
-PlaceInPlane in_pairs(int quad) { return {64 * (quad / 4), 2 * (quad % 4)}; }
-PlaceInPlane in_bits(int quad) { return {0, quad}; }
+constexpr PlaceInPlane in_bytes(int quad) { return {64 * quad, 0}; }
+constexpr PlaceInPlane in_nibbles(int quad) { return {64 * (quad % 4), quad < 4 ? 0 : 4}; }
+constexpr PlaceInPlane in_pairs(int quad) { return {64 * (quad / 4), 2 * (quad % 4)}; }
+constexpr PlaceInPlane in_bits(int quad) { return {0, quad}; }
 
 struct Plane {
   PlaceInPlane (*place)(int quad);
@@ -274,7 +289,7 @@ struct Plane {
 };
 
 // The planes of a format, lowest bits first; unused ones have no `place`.
-std::array<Plane, 2> planes_of(const TileFormat& format) {
+constexpr std::array<Plane, 2> planes_of(const TileFormat& format) {
   switch (format.bits) {
     case 8:
       return {{{&in_bytes, 0, 0, 255}, {}}};
@@ -291,16 +306,22 @@ std::array<Plane, 2> planes_of(const TileFormat& format) {
   }
 }
 
-// One row's codes of 32 columns into their places at `to`, which are zero before.
-void place_codes(const std::array<Plane, 2>& planes, const uint8_t* codes, int row, std::byte* to) {
+// One row's codes of 32 columns into their places at `to`, which are zero before; a quad's four
+// bytes at once.
+template <DType dtype>
+void place_codes(const uint8_t* codes, int row, std::byte* to) {
+  constexpr std::array<Plane, 2> planes = planes_of(tile_format(dtype));
+  std::array<uint32_t, 8> quads;
+  std::memcpy(quads.data(), codes, sizeof(quads));
   for (const Plane& plane : planes) {
     if (plane.place == nullptr) continue;
     for (int quad = 0; quad < 8; ++quad) {
       const PlaceInPlane place = plane.place(quad);
-      auto* at = reinterpret_cast<uint8_t*>(to) + plane.at + place.byte + 4 * row;
-      for (int i = 0; i < 4; ++i) {
-        at[i] |= ((codes[4 * quad + i] >> plane.low_bit) & plane.mask) << place.shift;
-      }
+      std::byte* const at = to + plane.at + place.byte + 4 * row;
+      uint32_t word;
+      std::memcpy(&word, at, sizeof(word));
+      word |= ((quads[quad] >> plane.low_bit) & (plane.mask * 0x01010101u)) << place.shift;
+      std::memcpy(at, &word, sizeof(word));
     }
   }
 }
@@ -327,38 +348,42 @@ uint16_t load_u16(const std::byte* at, int index) {
   return value;
 }
 
-}  // namespace
-
-void split_block(DType dtype, const std::byte* block, BlockParts& parts) {
-  switch (dtype) {
-    case DType::q4_0:
-      return split_as<BlockQ4_0>(block, parts);
-    case DType::q4_1:
-      return split_as<BlockQ4_1>(block, parts);
-    case DType::q5_0:
-      return split_as<BlockQ5_0>(block, parts);
-    case DType::q5_1:
-      return split_as<BlockQ5_1>(block, parts);
-    case DType::q8_0:
-      return split_as<BlockQ8_0>(block, parts);
-    case DType::q2_k:
-      return split_as<BlockQ2_K>(block, parts);
-    case DType::q3_k:
-      return split_as<BlockQ3_K>(block, parts);
-    case DType::q4_k:
-      return split_as<BlockQ4_K>(block, parts);
-    case DType::q5_k:
-      return split_as<BlockQ5_K>(block, parts);
-    case DType::q6_k:
-      return split_as<BlockQ6_K>(block, parts);
-    case DType::iq4_nl:
-      return split_as<BlockIQ4_NL>(block, parts);
-    case DType::iq4_xs:
-      return split_as<BlockIQ4_XS>(block, parts);
-    default:
-      RIDGE_ASSERT(!"a quantised dtype");
+template <typename Block, DType dtype>
+void pack_as(const std::byte* const* rows, int count, int64_t columns, std::byte* strip) {
+  constexpr TileFormat format = tile_format(dtype);
+  constexpr int elements = format.super ? super_block_elements : block_elements;
+  constexpr int blocks_per_unit = format.unit_columns() / elements;
+  std::memset(strip, 0, static_cast<size_t>(units_of(format, columns)) * format.unit_bytes());
+  BlockParts parts;
+  for (int64_t block = 0; block < columns / elements; ++block) {
+    std::byte* const unit = strip + block / blocks_per_unit * format.unit_bytes();
+    const auto in_unit = static_cast<int>(block % blocks_per_unit);
+    for (int row = 0; row < count; ++row) {
+      split(load_block<Block>(rows[row] + block * sizeof(Block)), parts);
+      if constexpr (format.super) {
+        store_u16(unit, row, parts.d);
+        store_u16(unit, strip_rows + row, parts.dmin);
+        for (int g = 0; g < format.groups(); ++g) {
+          unit[format.scales_at() + g * strip_rows + row] = std::byte(parts.scales[g]);
+          if (format.has_min)
+            unit[format.mins_at() + g * strip_rows + row] = std::byte(parts.mins[g]);
+        }
+      } else {
+        store_u16(unit + format.scales_at(), in_unit * strip_rows + row, parts.d);
+        if (format.has_min) {
+          store_u16(unit + format.mins_at(), in_unit * strip_rows + row, parts.dmin);
+        }
+      }
+      std::byte* const codes =
+          unit + format.codes_at() + in_unit * elements / 32 * format.code_bytes();
+      for (int g = 0; g < elements / 32; ++g) {
+        place_codes<dtype>(parts.codes.data() + 32 * g, row, codes + g * format.code_bytes());
+      }
+    }
   }
 }
+
+}  // namespace
 
 void join_block(DType dtype, const BlockParts& parts, std::byte* block) {
   switch (dtype) {
@@ -393,40 +418,33 @@ void join_block(DType dtype, const BlockParts& parts, std::byte* block) {
 
 void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t columns,
                 std::byte* strip) {
-  const TileFormat format = tile_format(dtype);
-  const std::array<Plane, 2> planes = planes_of(format);
-  const DTypeTraits& t = traits(dtype);
-  const int64_t units = units_of(format, columns);
-  std::memset(strip, 0, static_cast<size_t>(units) * format.unit_bytes());
-  const int blocks_per_unit = format.unit_columns() / t.block_elements;
-  const int groups_per_block = t.block_elements / format.group;
-  const int64_t blocks = columns / t.block_elements;
-  BlockParts parts;
-  for (int row = 0; row < count; ++row) {
-    for (int64_t block = 0; block < blocks; ++block) {
-      split_block(dtype, rows[row] + block * t.block_bytes, parts);
-      std::byte* unit = strip + block / blocks_per_unit * format.unit_bytes();
-      const auto in_unit = static_cast<int>(block % blocks_per_unit);
-      if (format.super) {
-        store_u16(unit, row, parts.d);
-        store_u16(unit, strip_rows + row, parts.dmin);
-        for (int g = 0; g < groups_per_block; ++g) {
-          unit[format.scales_at() + g * strip_rows + row] = std::byte(parts.scales[g]);
-          if (format.has_min)
-            unit[format.mins_at() + g * strip_rows + row] = std::byte(parts.mins[g]);
-        }
-      } else {
-        store_u16(unit + format.scales_at(), in_unit * strip_rows + row, parts.d);
-        if (format.has_min) {
-          store_u16(unit + format.mins_at(), in_unit * strip_rows + row, parts.dmin);
-        }
-      }
-      const int groups32 = t.block_elements / 32;
-      std::byte* codes = unit + format.codes_at() + in_unit * groups32 * format.code_bytes();
-      for (int g = 0; g < groups32; ++g) {
-        place_codes(planes, parts.codes.data() + 32 * g, row, codes + g * format.code_bytes());
-      }
-    }
+  switch (dtype) {
+    case DType::q4_0:
+      return pack_as<BlockQ4_0, DType::q4_0>(rows, count, columns, strip);
+    case DType::q4_1:
+      return pack_as<BlockQ4_1, DType::q4_1>(rows, count, columns, strip);
+    case DType::q5_0:
+      return pack_as<BlockQ5_0, DType::q5_0>(rows, count, columns, strip);
+    case DType::q5_1:
+      return pack_as<BlockQ5_1, DType::q5_1>(rows, count, columns, strip);
+    case DType::q8_0:
+      return pack_as<BlockQ8_0, DType::q8_0>(rows, count, columns, strip);
+    case DType::q2_k:
+      return pack_as<BlockQ2_K, DType::q2_k>(rows, count, columns, strip);
+    case DType::q3_k:
+      return pack_as<BlockQ3_K, DType::q3_k>(rows, count, columns, strip);
+    case DType::q4_k:
+      return pack_as<BlockQ4_K, DType::q4_k>(rows, count, columns, strip);
+    case DType::q5_k:
+      return pack_as<BlockQ5_K, DType::q5_k>(rows, count, columns, strip);
+    case DType::q6_k:
+      return pack_as<BlockQ6_K, DType::q6_k>(rows, count, columns, strip);
+    case DType::iq4_nl:
+      return pack_as<BlockIQ4_NL, DType::iq4_nl>(rows, count, columns, strip);
+    case DType::iq4_xs:
+      return pack_as<BlockIQ4_XS, DType::iq4_xs>(rows, count, columns, strip);
+    default:
+      RIDGE_ASSERT(!"a quantised dtype");
   }
 }
 

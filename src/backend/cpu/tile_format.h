@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -91,20 +90,8 @@ constexpr TileFormat tile_format(DType dtype) {
   }
 }
 
-// One block taken apart; `codes` are unsigned as in the tiles (codebook formats keep the index).
-struct BlockParts {
-  std::array<uint8_t, 256> codes{};
-  uint16_t d = 0;
-  uint16_t dmin = 0;                // the min itself in simple formats
-  std::array<int8_t, 16> scales{};  // super formats, [256 / group]
-  std::array<int8_t, 16> mins{};
-};
-
-// `block` is one block of the file: exact both ways for every bit pattern.
-void split_block(DType dtype, const std::byte* block, BlockParts& parts);
-void join_block(DType dtype, const BlockParts& parts, std::byte* block);
-
 // Packs up to 16 rows of `columns` columns into one strip of `units` units.
+// Writes every byte of it. Exact for every bit pattern of a block.
 //   rows: pointers to file rows; the first `count` of 16.
 void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t columns,
                 std::byte* strip);

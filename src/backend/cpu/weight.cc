@@ -23,10 +23,11 @@ size_t strip_size(DType dtype, int64_t columns) {
   return static_cast<size_t>(units_of(format, columns)) * format.unit_bytes();
 }
 
-// Plain rows into [K][16].
+// Plain rows into [K][16]; writes every byte of the strip.
 void pack_plain(DType dtype, const std::byte* const* rows, int count, int64_t columns,
                 std::byte* strip) {
   const auto element = static_cast<size_t>(traits(dtype).block_bytes);
+  if (count < strip_rows) std::memset(strip, 0, static_cast<size_t>(columns) * strip_rows * element);
   for (int row = 0; row < count; ++row) {
     for (int64_t k = 0; k < columns; ++k) {
       std::memcpy(strip + (k * strip_rows + row) * element, rows[row] + k * element, element);
