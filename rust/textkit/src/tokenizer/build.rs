@@ -103,12 +103,22 @@ fn build_byte_level(specification: &Specification) -> Outcome<Tokenizer> {
             "tokenizer.ggml.token_type[{id}] is a byte token, which a byte-level vocabulary has not"
         )));
     }
-    let merges = split_merges(specification, &mut checked)?;
-    let bpe = BPE::builder()
-        .vocab_and_merges(checked.model_ids.clone(), merges)
-        .ignore_merges(kind.ignores_merges)
-        .build()
-        .map_err(|error| Failure::file(format!("tokenizer.ggml.merges: {error}")))?;
+    let merges = split_merges(specification)?;
+    let build = |ids: AHashMap<String, u32>| {
+        let owned = merges.iter().map(|(left, right)| ((*left).to_owned(), (*right).to_owned()));
+        BPE::builder()
+            .vocab_and_merges(ids, owned.collect())
+            .ignore_merges(kind.ignores_merges)
+            .build()
+    };
+    // Almost always the merges need normal tokens alone, and looking for all of them beforehand
+    // takes as long as building.
+    let bpe = build(std::mem::take(&mut checked.model_ids)).or_else(|_| {
+        checked = check(specification)?;
+        admit_merged(&merges, &mut checked)?;
+        build(std::mem::take(&mut checked.model_ids))
+            .map_err(|error| Failure::file(format!("tokenizer.ggml.merges: {error}")))
+    })?;
 
     let table = byte_level::bytes();
     let bytes_of = |index: usize| match checked.types[index] {
@@ -129,7 +139,7 @@ fn build_byte_level(specification: &Specification) -> Outcome<Tokenizer> {
 }
 
 fn build_sentencepiece(specification: &Specification) -> Outcome<Tokenizer> {
-    let checked = check(specification)?;
+    let mut checked = check(specification)?;
     let count = checked.texts.len();
     if specification.scores.len() != count {
         return Err(Failure::file(format!(
@@ -168,7 +178,7 @@ fn build_sentencepiece(specification: &Specification) -> Outcome<Tokenizer> {
     let mut mergeable = AHashMap::with_capacity(pieces.len());
     mergeable.extend(pieces.iter().map(|(text, id, _)| ((*text).to_owned(), *id)));
     let merges = sentencepiece::merges(&pieces, &mergeable)?;
-    let mut model_ids = checked.model_ids.clone();
+    let mut model_ids = std::mem::take(&mut checked.model_ids);
     model_ids.extend(mergeable);
     model_ids.insert(unknown_text.clone(), unknown as u32);
     let bpe = BPE::builder()
@@ -263,40 +273,47 @@ fn check_id(key: &str, id: Option<i32>, count: usize) -> Outcome<()> {
     }
 }
 
-/// `left right` for each merge. A merge may name a token that is not of type normal; it then takes
-/// part in the merges after all.
-fn split_merges(
-    specification: &Specification,
-    checked: &mut Checked,
-) -> Outcome<Vec<(String, String)>> {
+/// `left right` for each merge.
+fn split_merges<'a>(specification: &Specification<'a>) -> Outcome<Vec<(&'a str, &'a str)>> {
     if specification.merges.len() > MAX_MERGES {
         return Err(Failure::file(format!(
             "tokenizer.ggml.merges has {} entries; at most {MAX_MERGES} are allowed",
             specification.merges.len()
         )));
     }
-    let mut merges = Vec::with_capacity(specification.merges.len());
-    for (rank, bytes) in specification.merges.iter().enumerate() {
-        let wrong = |what: &str| Failure::file(format!("tokenizer.ggml.merges[{rank}] {what}"));
+    let split = |(rank, bytes): (usize, &&'a [u8])| {
+        let wrong = |what: &str| wrong_merge(rank, what);
         if bytes.len() > 2 * MAX_TOKEN_BYTES {
             return Err(wrong("is longer than two tokens can be"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| wrong("is not valid UTF-8"))?;
-        let (left, right) = text
-            .split_once(' ')
+        text.split_once(' ')
             .filter(|(left, right)| !left.is_empty() && !right.is_empty() && !right.contains(' '))
-            .ok_or_else(|| wrong("is not two tokens with one space between them"))?;
-        for part in [left.to_owned(), right.to_owned(), format!("{left}{right}")] {
+            .ok_or_else(|| wrong("is not two tokens with one space between them"))
+    };
+    specification.merges.iter().enumerate().map(split).collect()
+}
+
+/// A merge may name a token that is not of type normal; it then takes part in the merges after all.
+fn admit_merged(merges: &[(&str, &str)], checked: &mut Checked) -> Outcome<()> {
+    for (rank, (left, right)) in merges.iter().enumerate() {
+        for part in [(*left).to_owned(), (*right).to_owned(), format!("{left}{right}")] {
             if !checked.model_ids.contains_key(&part) {
                 let id = checked.others.get(&part).copied().ok_or_else(|| {
-                    wrong(&format!("needs the token `{}`, which is missing", shorten(&part)))
+                    wrong_merge(
+                        rank,
+                        &format!("needs the token `{}`, which is missing", shorten(&part)),
+                    )
                 })?;
                 checked.model_ids.insert(part, id);
             }
         }
-        merges.push((left.to_owned(), right.to_owned()));
     }
-    Ok(merges)
+    Ok(())
+}
+
+fn wrong_merge(rank: usize, what: &str) -> Failure {
+    Failure::file(format!("tokenizer.ggml.merges[{rank}] {what}"))
 }
 
 fn shorten(text: &str) -> String {
