@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "api/served_model.h"
@@ -153,6 +154,7 @@ void print_json(const Context& context, const Conversation::Answer& answer) {
                        {"ttft_ms", usage.ttft_ms},
                        {"duration_ms", usage.duration_ms}}}};
   context.print(body.dump(-1, ' ', false, Json::error_handler_t::replace));
+  std::fflush(stdout);  // letting a large model go takes a moment that nobody has to wait for
 }
 
 // Asks one question and prints the answer.
