@@ -238,25 +238,21 @@ void warn_without_keys(IdentityAccess& access) {
   }
 }
 
-// Where somebody can become the first owner; "" where nobody can.
-std::string set_up_url(const std::string& url, platform::Sessions* sessions) {
-  const auto link = sessions == nullptr ? std::nullopt : sessions->new_set_up_link();
-  return link ? fmt::format("{}/#/set-up?token={}", url, *link) : "";
-}
-
 void say_how_to_talk(const Context& context, const std::string& url, bool asks_for_keys,
-                     const std::vector<std::string>& models, const std::string& set_up) {
+                     const std::vector<std::string>& models,
+                     const std::optional<std::string>& set_up_token) {
   if (context.json) {
     Json greeting = {{"url", url}, {"base_url", url + "/v1"}, {"models", models}};
-    if (!set_up.empty()) greeting["set_up_url"] = set_up;
+    if (set_up_token) greeting["set_up_token"] = *set_up_token;
     context.print(greeting.dump());
     return;
   }
-  if (!set_up.empty()) {
+  if (set_up_token) {
     context.print(fmt::format(
-        "Nobody can sign in yet. Who opens this link becomes the owner; it works once, for a day:\n"
-        "  {}\n",
-        set_up));
+        "Nobody can sign in yet. 'ridge user create NAME --role owner' and 'ridge user password "
+        "NAME'\nmake an owner; so does who sends, once and within a day, to {}/api/v1/set-up\n"
+        "  {{\"token\": \"{}\", \"name\": ..., \"password\": ...}}\n",
+        url, *set_up_token));
   }
   std::string names;
   for (const std::string& model : models) names += (names.empty() ? "" : ", ") + printable(model);
@@ -335,12 +331,13 @@ void serve(Context& context, ServeOptions& options) {
   platform::Sessions* const sessions = authenticator ? platform.sessions.get() : nullptr;
   server::Server server(server_choice, std::move(models), authenticator, meter,
                         std::move(platform));
-  const std::string set_up = set_up_url(server.url(), sessions);
+  // Whoever has it becomes the first owner; null where there is one.
+  const auto set_up_token = sessions == nullptr ? std::nullopt : sessions->new_set_up_link();
   const ServerRecordFile record(context.store().root() / "run", server.url(), names);
   if (server_choice.insecure_http) {
     log::warning("keys that other machines send to {} travel in the clear", server.url());
   }
-  say_how_to_talk(context, server.url(), authenticator != nullptr, names, set_up);
+  say_how_to_talk(context, server.url(), authenticator != nullptr, names, set_up_token);
   std::fflush(stdout);
   server.run();
   context.note("stopped");

@@ -77,7 +77,7 @@ def sign_in(server, provider):
 
 def test_a_user_of_the_provider_signs_in(signed_for):
     server, provider = signed_for()
-    assert "set_up_url" not in server.greeting  # The owner can sign in.
+    assert "set_up_token" not in server.greeting  # The owner can sign in.
     assert Browser(server).ask("GET", "/api/v1/session")[1]["oidc"] is True
     assert sign_in(server, provider) == {"name": "ann@example.org", "role": "owner", "project": "default"}
     provider.add_ec_key("two")

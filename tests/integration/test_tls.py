@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from ridge_process import MODEL, RidgeServer
-from test_sign_in import link_of
+from test_sign_in import set_up_token_of
 
 
 def make_certificate(folder, name):
@@ -156,7 +156,7 @@ def test_a_renewed_certificate_is_taken_without_a_restart(secured, tmp_path):
 
 def test_cookies_are_for_tls_alone(secured):
     server = secured(asks_for_keys=True)
-    body = json.dumps({"token": link_of(server), "name": "ann", "password": "correct horse"})
+    body = json.dumps({"token": set_up_token_of(server), "name": "ann", "password": "correct horse"})
     status, headers, _ = server.request("POST", "/api/v1/set-up", body)
     assert status == 200
     cookie = headers["Set-Cookie"]

@@ -54,9 +54,9 @@ class Sessions {
 
   // Whether there is no owner yet who can sign in, as any can where there is a provider.
   bool needs_set_up();
-  // The secret of a link by which somebody becomes the first owner; null where there is one.
+  // The secret by which somebody becomes the first owner; null where there is one.
   std::optional<std::string> new_set_up_link();
-  // Once only for each link, and never once there is such an owner: then throws unauthenticated.
+  // Once only for each secret, and never once there is such an owner: then throws unauthenticated.
   // The owner `name` is made where there is no user of this name; throws already_exists for one who
   // is something else.
   NewSession set_up(std::string_view link, const std::string& name, std::string_view password);
