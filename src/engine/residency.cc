@@ -1,6 +1,7 @@
 #include "engine/residency.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 
@@ -97,18 +98,21 @@ bool Residency::make_room(const Entry& wanted) {
   if (options_.budget_bytes == 0) return true;
   while (true) {
     uint64_t awake_bytes = 0;
-    std::vector<Entry*> others;
-    for (Entry& entry : entries_) {
-      if (!entry.model->is_awake()) continue;
-      awake_bytes += entry.model->bytes();
-      if (!entry.is_pinned) others.push_back(&entry);
+    for (const Entry& entry : entries_) {
+      if (entry.model->is_awake()) awake_bytes += entry.model->bytes();
     }
     if (awake_bytes == 0 || awake_bytes + wanted.model->bytes() <= options_.budget_bytes) {
       return true;
     }
-    std::ranges::sort(others, {}, [](const Entry* entry) { return entry->model->last_used(); });
+    // Times are read once: those of models in use change while they are sorted.
+    std::vector<std::pair<Clock::TimePoint, Resident*>> others;
+    for (const Entry& entry : entries_) {
+      if (entry.is_pinned || !entry.model->is_awake()) continue;
+      others.emplace_back(entry.model->last_used(), entry.model);
+    }
+    std::ranges::sort(others, {}, [](const auto& other) { return other.first; });
     const bool has_slept =
-        std::ranges::any_of(others, [](const Entry* entry) { return entry->model->sleep(); });
+        std::ranges::any_of(others, [](const auto& other) { return other.second->sleep(); });
     if (!has_slept) return false;
   }
 }
