@@ -13,6 +13,7 @@ set(RIDGE_LAYERS
   planner
   platform
   api
+  administration
   server
   loadgen
   cli)

@@ -1,40 +1,48 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "cli/admin_client.h"
 #include "cli/commands.h"
-#include "cli/identity_access.h"
 
 namespace ridge::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using api::Json;
+
+constexpr int most_of_page = 1'000;
 
 struct AuditOptions {
-  DatabaseChoice database;
+  AdminChoice admin;
   int most = 50;
 };
 
-void show(Context& context, const AuditOptions& options) {
-  const auto events = IdentityAccess(context, options.database).identity.audit_events(options.most);
-  if (context.json) {
-    Json body = {{"events", Json::array()}};
-    for (const platform::AuditEvent& event : events) {
-      body["events"].push_back({{"number", event.number},
-                                {"at_ms", event.at_ms},
-                                {"actor", event.actor},
-                                {"action", event.action},
-                                {"subject", event.subject},
-                                {"details", Json::parse(event.details, nullptr, false)}});
-    }
-    return context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
+Json newest(AdminClient& client, int most) {
+  Json events = Json::array();
+  std::string before;
+  while (std::cmp_less(events.size(), most)) {
+    const int wanted = std::min(most - static_cast<int>(events.size()), most_of_page);
+    const Json page =
+        client.ask("GET", "/api/v1/audit",
+                   {.query = {{"limit", std::to_string(wanted)}, {"before", before}}})["data"];
+    for (const Json& event : page) events.push_back(event);
+    if (std::cmp_less(page.size(), wanted)) break;
+    before = text_of(page.back(), "number");
   }
+  return events;
+}
+
+void show(Context& context, const AuditOptions& options) {
+  AdminClient client(context, options.admin);
+  Json events = newest(client, options.most);
+  if (context.json) return context.print(Json({{"events", std::move(events)}}).dump(2));
   if (events.empty()) return context.note("Nothing was changed yet.");
   Table table({{"TIME"}, {"WHO"}, {"WHAT"}, {"OF"}, {"DETAILS"}});
-  for (const platform::AuditEvent& event : events) {
-    table.add_row({format_time_ms(event.at_ms), printable(event.actor), printable(event.action),
-                   printable(event.subject), printable(event.details)});
+  for (const Json& event : events) {
+    table.add_row({time_of(event, "at_ms"), printable(text_of(event, "actor")),
+                   printable(text_of(event, "action")), printable(text_of(event, "subject")),
+                   printable(text_of(event, "details"))});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
@@ -50,7 +58,7 @@ void add_audit_command(CLI::App& app, Context& context) {
   command->add_option("-n,--limit", options->most, "How many")
       ->check(CLI::Range(1, 100'000))
       ->capture_default_str();
-  add_database_options(*command, options->database);
+  add_admin_options(*command, options->admin);
   command->callback([&context, options] { show(context, *options); });
 }
 

@@ -1,19 +1,19 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/admin_client.h"
 #include "cli/commands.h"
-#include "cli/identity_access.h"
 
 namespace ridge::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using api::Json;
 
 struct KeyOptions {
-  DatabaseChoice database;
+  AdminChoice admin;
   std::string name;
   std::string project = std::string(platform::default_project);
   std::string user;
@@ -25,119 +25,95 @@ struct KeyOptions {
   bool all = false;
 };
 
-std::string joined(const std::vector<std::string>& words) {
+std::string joined(const Json& words) {
   std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
+  for (const Json& word : words) text += (text.empty() ? "" : ",") + word.get<std::string>();
   return text;
 }
 
-std::vector<std::string> scope_words(const platform::ApiKey& key) {
-  std::vector<std::string> words;
-  for (const platform::Scope scope : key.rights.scopes) words.emplace_back(platform::name(scope));
-  return words;
+bool works(const Json& key) {
+  const std::string state = text_of(key, "state");
+  return state == "active" || state == "ending";
 }
 
-std::string state_of(const platform::ApiKey& key) {
-  if (key.revoked_at_ms) return "revoked";
-  if (!key.is_valid_at(platform::Identity::wall_clock_ms())) return "expired";
-  return key.rotated_to.empty() ? "active" : "ending";
-}
-
-Json json_of(const platform::ApiKey& key) {
-  Json addresses = Json::array();
-  for (const auto& range : key.rights.addresses) addresses.push_back(range.text());
-  const auto or_null = [](const std::optional<int64_t>& time_ms) {
-    return time_ms ? Json(*time_ms) : Json(nullptr);
-  };
-  return {{"id", key.id},
-          {"name", key.name},
-          {"hint", key.hint},
-          {"project", key.project},
-          {"user", key.user.empty() ? Json(nullptr) : Json(key.user)},
-          {"scopes", scope_words(key)},
-          {"models", key.rights.models},
-          {"addresses", addresses},
-          {"state", state_of(key)},
-          {"created_at_ms", key.created_at_ms},
-          {"expires_at_ms", or_null(key.expires_at_ms)},
-          {"revoked_at_ms", or_null(key.revoked_at_ms)},
-          {"rotated_to", key.rotated_to.empty() ? Json(nullptr) : Json(key.rotated_to)}};
-}
-
-platform::NewKey wanted_key(const KeyOptions& options) {
-  platform::NewKey wanted{.name = options.name, .project = options.project, .user = options.user};
-  wanted.rights.scopes.clear();
-  for (const std::string& word : options.scopes) {
-    const auto scope = platform::scope_named(word);
-    if (!scope) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("--scopes: '{}' is none of {}", word, platform::scope_names()));
-    }
-    if (!wanted.rights.has(*scope)) wanted.rights.scopes.push_back(*scope);
-  }
-  wanted.rights.models = options.models;
-  for (const std::string& range : options.addresses) {
-    wanted.rights.addresses.push_back(platform::AddressRange::parse_or_throw(range));
-  }
-  if (!options.expires.empty()) wanted.lifetime_ms = duration_ms(options.expires, "--expires");
+Json wanted_key(const KeyOptions& options) {
+  Json wanted = {{"name", options.name},
+                 {"project", options.project},
+                 {"scopes", options.scopes},
+                 {"models", options.models},
+                 {"addresses", options.addresses}};
+  if (!options.user.empty()) wanted["user"] = options.user;
+  if (!options.expires.empty()) wanted["lifetime_ms"] = duration_ms(options.expires, "--expires");
   return wanted;
 }
 
-void show_created(const Context& context, const platform::CreatedKey& created) {
-  if (context.json) {
-    Json body = {{"key", created.text.text()}};
-    body.update(json_of(created.key));
-    context.print(body.dump());
-    return;
-  }
-  context.print(created.text.text());
+void show_created(const Context& context, const Json& created) {
+  if (context.json) return context.print(created.dump());
+  context.print(text_of(created, "key"));
   context.note(fmt::format("Key '{}' of project '{}'. Keep it now: it is not shown again.",
-                           printable(created.key.name), printable(created.key.project)));
+                           printable(text_of(created, "name")),
+                           printable(text_of(created, "project"))));
 }
 
 void create(Context& context, const KeyOptions& options) {
-  const platform::NewKey wanted = wanted_key(options);
-  show_created(
-      context,
-      IdentityAccess(context, options.database).identity.create_key(wanted, acting_user()));
+  const Json wanted = wanted_key(options);
+  show_created(context,
+               AdminClient(context, options.admin).ask("POST", "/api/v1/keys", {.body = wanted}));
+}
+
+// The keys that are meant and are not revoked, the oldest first: of an id, or of a name in the
+// project.
+std::vector<Json> unrevoked_keys(AdminClient& client, const KeyOptions& options) {
+  std::vector<Json> keys = client.list("/api/v1/keys", {}, "id");
+  std::erase_if(keys, [](const Json& key) { return text_of(key, "state") == "revoked"; });
+  std::vector<Json> found;
+  for (const Json& key : keys) {
+    if (text_of(key, "id") == options.name) return {key};
+    if (text_of(key, "name") == options.name && text_of(key, "project") == options.project) {
+      found.push_back(key);
+    }
+  }
+  if (!found.empty()) return found;
+  throw Error(ErrorCode::not_found,
+              fmt::format("there is no key '{}' in project '{}' that is not revoked; 'ridge key "
+                          "list' shows the keys",
+                          options.name, options.project));
 }
 
 void rotate(Context& context, const KeyOptions& options) {
   const int64_t grace_ms = duration_ms(options.grace, "--grace");
-  show_created(context,
-               IdentityAccess(context, options.database)
-                   .identity.rotate_key({options.name, options.project}, grace_ms, acting_user()));
+  AdminClient client(context, options.admin);
+  std::vector<Json> keys = unrevoked_keys(client, options);
+  std::ranges::stable_partition(
+      keys, [](const Json& key) { return !text_of(key, "rotated_to").empty(); });
+  const std::string id = text_of(keys.back(), "id");  // others of the name have expired
+  show_created(context, client.ask("POST", "/api/v1/keys/{id}/rotate",
+                                   {.argument = id, .body = {{"grace_ms", grace_ms}}}));
 }
 
 void revoke(Context& context, const KeyOptions& options) {
-  const auto revoked = IdentityAccess(context, options.database)
-                           .identity.revoke_keys({options.name, options.project}, acting_user());
+  AdminClient client(context, options.admin);
   Json body = {{"revoked", Json::array()}};
-  for (const platform::ApiKey& key : revoked) {
-    body["revoked"].push_back(json_of(key));
+  for (const Json& key : unrevoked_keys(client, options)) {
+    body["revoked"].push_back(
+        client.ask("DELETE", "/api/v1/keys/{id}", {.argument = text_of(key, "id")}));
     context.note(fmt::format("revoked {} ({}...); servers refuse it within a second",
-                             printable(key.name), key.hint));
+                             printable(text_of(key, "name")), text_of(key, "hint")));
   }
   if (context.json) context.print(body.dump());
 }
 
 void list(Context& context, const KeyOptions& options) {
-  auto keys = IdentityAccess(context, options.database).identity.keys();
-  std::erase_if(keys, [&](const platform::ApiKey& key) {
-    return !options.all && (key.revoked_at_ms || state_of(key) == "expired");
-  });
-  if (context.json) {
-    Json body = {{"keys", Json::array()}};
-    for (const platform::ApiKey& key : keys) body["keys"].push_back(json_of(key));
-    context.print(body.dump(2));
-    return;
-  }
+  auto keys = AdminClient(context, options.admin).list("/api/v1/keys", {}, "id");
+  std::erase_if(keys, [&](const Json& key) { return !options.all && !works(key); });
+  if (context.json) return context.print(Json({{"keys", keys}}).dump(2));
   if (keys.empty()) return context.note("No keys. Make one with: ridge key create NAME");
   Table table({{"NAME"}, {"PROJECT"}, {"KEY"}, {"SCOPES"}, {"STATE"}, {"CREATED"}, {"EXPIRES"}});
-  for (const platform::ApiKey& key : keys) {
-    table.add_row({printable(key.name), printable(key.project), key.hint + "...",
-                   joined(scope_words(key)), state_of(key), format_time_ms(key.created_at_ms),
-                   key.expires_at_ms ? format_time_ms(*key.expires_at_ms) : "never"});
+  for (const Json& key : keys) {
+    const bool ends = !text_of(key, "expires_at_ms").empty();
+    table.add_row({printable(text_of(key, "name")), printable(text_of(key, "project")),
+                   text_of(key, "hint") + "...", joined(key["scopes"]), text_of(key, "state"),
+                   time_of(key, "created_at_ms"), ends ? time_of(key, "expires_at_ms") : "never"});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
@@ -172,7 +148,7 @@ void add_key_command(CLI::App& app, Context& context) {
       "A key is shown once; only a hash of it is kept.");
   auto options = std::make_shared<KeyOptions>();
   const auto add = [&](const char* name, const char* description, Action action) {
-    return add_action(*command, context, options, name, description, action);
+    return add_admin_action(*command, context, options, name, description, action);
   };
 
   CLI::App* creates = add("create", "Make a key and show it, once", create);

@@ -4,30 +4,26 @@
 #include <cmath>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/admin_client.h"
 #include "cli/commands.h"
-#include "cli/identity_access.h"
 #include "platform/metering/limits.h"
 
 namespace ridge::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using api::Json;
 using platform::LimitKind;
 
-constexpr const char* any_model = "*";
-
 struct LimitOptions {
-  DatabaseChoice database;
-  platform::LimitSubject subject;
-  std::string model;
+  AdminChoice admin;
+  std::string project, key, model;
   std::map<LimitKind, std::string> values;
 };
 
 struct PriceOptions {
-  DatabaseChoice database;
+  AdminChoice admin;
   std::string model;
   double prompt = 0, completion = 0;
   std::optional<double> cached;
@@ -62,10 +58,12 @@ std::optional<int64_t> value_of(LimitKind kind, const std::string& text) {
               fmt::format("{} is '{}'; it must be a number, or none", option_of(kind), text));
 }
 
-std::string text_of(const platform::Limit& limit) {
-  return is_money(limit.kind) ? fmt::format("{:g}", static_cast<double>(limit.most) / 1e6)
-                              : std::to_string(limit.most);
+std::string value_text(LimitKind kind, int64_t most) {
+  return is_money(kind) ? fmt::format("{:g}", static_cast<double>(most) / 1e6)
+                        : std::to_string(most);
 }
+
+Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
 void set(Context& context, const LimitOptions& options) {
   std::map<LimitKind, std::optional<int64_t>> values;
@@ -76,86 +74,63 @@ void set(Context& context, const LimitOptions& options) {
     throw Error(ErrorCode::invalid_argument,
                 "no limit is named; 'ridge limit set --help' shows which there are");
   }
-  IdentityAccess access(context, options.database);
-  platform::Limits limits(access.database);
+  AdminClient client(context, options.admin);
   for (const auto& [kind, most] : values) {
-    limits.set(options.subject, options.model, kind, most, acting_user());
+    client.ask("PUT", "/api/v1/limits",
+               {.body = {{"project", or_null(options.project)},
+                         {"key", or_null(options.key)},
+                         {"model", or_null(options.model)},
+                         {"kind", platform::name(kind)},
+                         {"most", most ? Json(*most) : Json(nullptr)}}});
   }
   if (context.json) context.print(Json({{"set", values.size()}}).dump());
 }
 
 void list(Context& context, const LimitOptions& options) {
-  IdentityAccess access(context, options.database);
-  const auto limits = platform::Limits(access.database).list();
-  if (context.json) {
-    const auto or_null = [](const std::string& text) {
-      return text.empty() ? Json(nullptr) : Json(text);
-    };
-    Json body = {{"limits", Json::array()}};
-    for (const platform::NamedLimit& each : limits) {
-      body["limits"].push_back({{"project", or_null(each.project)},
-                                {"key", or_null(each.key)},
-                                {"model", or_null(each.limit.model)},
-                                {"limit", platform::name(each.limit.kind)},
-                                {"value", each.limit.most}});
-    }
-    return context.print(body.dump(2));
-  }
+  const Json limits = AdminClient(context, options.admin).ask("GET", "/api/v1/limits")["data"];
+  if (context.json) return context.print(Json({{"limits", limits}}).dump(2));
   if (limits.empty()) return context.note("No limits. Set one with: ridge limit set --help");
   Table table({{"PROJECT"}, {"KEY"}, {"MODEL"}, {"LIMIT"}, {"VALUE", Alignment::right}});
-  for (const platform::NamedLimit& each : limits) {
-    table.add_row({each.project.empty() ? "(all)" : printable(each.project),
-                   each.key.empty() ? "(all)" : printable(each.key),
-                   each.limit.model.empty() ? "(all)" : printable(each.limit.model),
-                   option_of(each.limit.kind).substr(2), text_of(each.limit)});
+  const auto or_all = [](const std::string& text) {
+    return text.empty() ? std::string("(all)") : printable(text);
+  };
+  for (const Json& limit : limits) {
+    const auto kind = platform::limit_kind_named(text_of(limit, "kind"));
+    if (!kind) continue;  // of a newer server
+    table.add_row({or_all(text_of(limit, "project")), or_all(text_of(limit, "key")),
+                   or_all(text_of(limit, "model")), option_of(*kind).substr(2),
+                   value_text(*kind, number_of(limit, "most"))});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
 
-std::string model_of(const PriceOptions& options) {
-  return options.model == any_model ? "" : options.model;
-}
-
 void set_price(Context& context, const PriceOptions& options) {
-  const auto micros = [](double price) {
-    return price >= 0 && price <= 1e9 ? std::llround(price * 1e6) : int64_t{-1};
-  };
-  const platform::Price price{micros(options.prompt),
-                              micros(options.cached.value_or(options.prompt)),
-                              micros(options.completion)};
-  IdentityAccess access(context, options.database);
-  platform::Limits(access.database).set_price(model_of(options), price, acting_user());
+  Json price = {
+      {"model", options.model}, {"prompt", options.prompt}, {"completion", options.completion}};
+  if (options.cached) price["cached"] = *options.cached;
+  const Json answer =
+      AdminClient(context, options.admin).ask("PUT", "/api/v1/prices", {.body = price});
+  if (context.json) context.print(answer.dump());
 }
 
 void remove_price(Context& context, const PriceOptions& options) {
-  IdentityAccess access(context, options.database);
-  platform::Limits(access.database).set_price(model_of(options), std::nullopt, acting_user());
+  const Json answer =
+      AdminClient(context, options.admin)
+          .ask("PUT", "/api/v1/prices", {.body = {{"model", options.model}, {"price", nullptr}}});
+  if (context.json) context.print(answer.dump());
 }
 
 void list_prices(Context& context, const PriceOptions& options) {
-  IdentityAccess access(context, options.database);
-  const auto prices = platform::Limits(access.database).prices();
-  const auto money = [](int64_t micros) { return static_cast<double>(micros) / 1e6; };
-  if (context.json) {
-    Json body = {{"prices", Json::array()}};
-    for (const platform::ModelPrice& each : prices) {
-      body["prices"].push_back({{"model", each.model.empty() ? any_model : each.model},
-                                {"prompt", money(each.price.prompt_micros)},
-                                {"cached", money(each.price.cached_micros)},
-                                {"completion", money(each.price.completion_micros)}});
-    }
-    return context.print(body.dump(2));
-  }
+  const Json prices = AdminClient(context, options.admin).ask("GET", "/api/v1/prices")["data"];
+  if (context.json) return context.print(Json({{"prices", prices}}).dump(2));
   if (prices.empty()) return context.note("No prices. Set one with: ridge price set MODEL --help");
   Table table({{"MODEL"},
                {"PROMPT", Alignment::right},
                {"CACHED", Alignment::right},
                {"COMPLETION", Alignment::right}});
-  for (const platform::ModelPrice& each : prices) {
-    table.add_row({each.model.empty() ? any_model : printable(each.model),
-                   fmt::format("{:g}", money(each.price.prompt_micros)),
-                   fmt::format("{:g}", money(each.price.cached_micros)),
-                   fmt::format("{:g}", money(each.price.completion_micros))});
+  for (const Json& price : prices) {
+    table.add_row({printable(text_of(price, "model")), text_of(price, "prompt"),
+                   text_of(price, "cached"), text_of(price, "completion")});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
@@ -177,8 +152,8 @@ void add_limit_command(CLI::App& app, Context& context) {
       "  ridge limit set --project search --tokens-per-day none             no longer");
   auto options = std::make_shared<LimitOptions>();
   CLI::App* sets = command->add_subcommand("set", "Set limits, or take them away with 'none'");
-  sets->add_option("--project", options->subject.project, "For this project; else for everybody");
-  sets->add_option("--key", options->subject.key, "For this key of it, by name or id");
+  sets->add_option("--project", options->project, "For this project; else for everybody");
+  sets->add_option("--key", options->key, "For this key of it, by name or id");
   sets->add_option("--model", options->model, "For this model; else for all together");
   for (const LimitKind kind : platform::limit_kinds) {
     sets->add_option(
@@ -186,10 +161,10 @@ void add_limit_command(CLI::App& app, Context& context) {
             is_money(kind) ? "By the price list (ridge price); UTC's months" : "At most so many")
         ->type_name("N|none");
   }
-  add_database_options(*sets, options->database);
+  add_admin_options(*sets, options->admin);
   sets->callback([&context, options] { set(context, *options); });
   CLI::App* lists = command->add_subcommand("list", "Show the limits");
-  add_database_options(*lists, options->database);
+  add_admin_options(*lists, options->admin);
   lists->callback([&context, options] { list(context, *options); });
 }
 
@@ -207,7 +182,7 @@ void add_price_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<PriceOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const PriceOptions&)) {
-    return add_action(*command, context, options, name, description, action);
+    return add_admin_action(*command, context, options, name, description, action);
   };
   CLI::App* sets = add("set", "Set the price of a model's tokens", set_price);
   sets->add_option("NAME", options->model, "As clients name it; '*' for those without a price")

@@ -1,75 +1,81 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cli/admin_client.h"
 #include "cli/commands.h"
-#include "cli/identity_access.h"
 #include "cli/secret_input.h"
 #include "platform/identity/sessions.h"
 
 namespace ridge::cli {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using api::Json;
 
 struct UserOptions {
-  DatabaseChoice database;
+  AdminChoice admin;
   std::string name;
   std::string role = "developer";
   std::string service_of;
 };
 
-std::string kind_name(const platform::User& user) {
-  return user.kind == platform::UserKind::service ? "service" : "person";
-}
-
-Json json_of(const platform::User& user) {
-  return {{"id", user.id},
-          {"name", user.name},
-          {"kind", kind_name(user)},
-          {"role", platform::name(user.role)},
-          {"project", user.project.empty() ? Json(nullptr) : Json(user.project)},
-          {"created_at_ms", user.created_at_ms},
-          {"disabled_at_ms", user.disabled_at_ms ? Json(*user.disabled_at_ms) : Json(nullptr)}};
-}
-
 void create(Context& context, const UserOptions& options) {
-  const auto role = platform::role_named(options.role);
-  if (!role) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("--role: '{}' is none of {}", options.role, platform::role_names()));
+  Json wanted = {{"name", options.name}, {"role", options.role}};
+  if (!options.service_of.empty()) {
+    wanted["kind"] = "service";
+    wanted["project"] = options.service_of;
   }
-  const auto kind =
-      options.service_of.empty() ? platform::UserKind::person : platform::UserKind::service;
-  const platform::User user =
-      IdentityAccess(context, options.database)
-          .identity.create_user(options.name, kind, *role, options.service_of, acting_user());
-  if (context.json) return context.print(json_of(user).dump());
-  context.note(fmt::format("{} '{}' is there, with the role {}", kind_name(user),
-                           printable(user.name), platform::name(user.role)));
+  const Json user =
+      AdminClient(context, options.admin).ask("POST", "/api/v1/users", {.body = wanted});
+  if (context.json) return context.print(user.dump());
+  context.note(fmt::format("{} '{}' is there, with the role {}", text_of(user, "kind"),
+                           printable(options.name), text_of(user, "role")));
+}
+
+void change(Context& context, const UserOptions& options, const Json& change) {
+  const Json user =
+      AdminClient(context, options.admin)
+          .ask("PATCH", "/api/v1/users/{id}", {.argument = options.name, .body = change});
+  if (context.json) return context.print(user.dump());
+  const bool is_disabled = !user["disabled_at_ms"].is_null();
+  context.note(fmt::format("'{}' has the role {}{}", printable(text_of(user, "name")),
+                           text_of(user, "role"),
+                           is_disabled ? ", and is disabled; servers refuse its keys within a "
+                                         "second"
+                                       : ""));
+}
+
+void change_role(Context& context, const UserOptions& options) {
+  change(context, options, {{"role", options.role}});
 }
 
 void disable(Context& context, const UserOptions& options) {
-  const platform::User user =
-      IdentityAccess(context, options.database).identity.disable_user(options.name, acting_user());
-  if (context.json) return context.print(json_of(user).dump());
-  context.note(fmt::format("'{}' is disabled; servers refuse its keys within a second",
-                           printable(user.name)));
+  change(context, options, {{"disabled", true}});
+}
+
+void enable(Context& context, const UserOptions& options) {
+  change(context, options, {{"disabled", false}});
+}
+
+void check_is_there(AdminClient& client, const std::string& name) {
+  for (const Json& user : client.list("/api/v1/users", {}, "name")) {
+    if (text_of(user, "name") == name) return;
+  }
+  throw Error(ErrorCode::not_found,
+              fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it", name));
 }
 
 void set_password(Context& context, const UserOptions& options) {
-  IdentityAccess access(context, options.database);
-  const auto users = access.identity.users();
-  if (std::ranges::find(users, options.name, &platform::User::name) == users.end()) {
-    throw Error(
-        ErrorCode::not_found,
-        fmt::format("there is no user '{0}'; 'ridge user create {0}' makes it", options.name));
-  }
+  AdminClient client(context, options.admin);
+  check_is_there(client, options.name);
   const std::string password = read_new_password(context, options.name);
-  platform::Sessions(access.database).set_password(options.name, password, "", acting_user());
+  if (IdentityAccess* local = client.local()) {
+    platform::Sessions(local->database).set_password(options.name, password, "", acting_user());
+  } else {
+    client.ask("PUT", "/api/v1/users/{id}/password",
+               {.argument = options.name, .body = {{"password", password}}});
+  }
   if (context.json) return context.print(Json({{"name", options.name}}).dump());
   context.note(
       fmt::format("'{}' has a new password; whoever was signed in with the old one is not "
@@ -78,18 +84,15 @@ void set_password(Context& context, const UserOptions& options) {
 }
 
 void list(Context& context, const UserOptions& options) {
-  const auto users = IdentityAccess(context, options.database).identity.users();
-  if (context.json) {
-    Json body = {{"users", Json::array()}};
-    for (const platform::User& user : users) body["users"].push_back(json_of(user));
-    return context.print(body.dump(2));
-  }
+  const auto users = AdminClient(context, options.admin).list("/api/v1/users", {}, "name");
+  if (context.json) return context.print(Json({{"users", users}}).dump(2));
   if (users.empty()) return context.note("No users. Make one with: ridge user create NAME");
   Table table({{"NAME"}, {"KIND"}, {"ROLE"}, {"PROJECT"}, {"STATE"}, {"CREATED"}});
-  for (const platform::User& user : users) {
-    table.add_row({printable(user.name), kind_name(user), std::string(platform::name(user.role)),
-                   printable(user.project), user.disabled_at_ms ? "disabled" : "active",
-                   format_time_ms(user.created_at_ms)});
+  for (const Json& user : users) {
+    table.add_row({printable(text_of(user, "name")), text_of(user, "kind"), text_of(user, "role"),
+                   printable(text_of(user, "project")),
+                   user["disabled_at_ms"].is_null() ? "active" : "disabled",
+                   time_of(user, "created_at_ms")});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
@@ -97,8 +100,8 @@ void list(Context& context, const UserOptions& options) {
 }  // namespace
 
 void add_user_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("user", "Users and services: create, list, disable, set passwords");
+  CLI::App* command = app.add_subcommand(
+      "user", "Users and services: create, list, change, disable, set passwords");
   command->group(team_group);
   command->require_subcommand(1);
   command->footer(
@@ -112,7 +115,7 @@ void add_user_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<UserOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const UserOptions&)) {
-    return add_action(*command, context, options, name, description, action);
+    return add_admin_action(*command, context, options, name, description, action);
   };
   CLI::App* creates = add("create", "Make a user", create);
   creates->add_option("NAME", options->name, "What it is called")->required();
@@ -120,8 +123,14 @@ void add_user_command(CLI::App& app, Context& context) {
   creates->add_option("--service-of", options->service_of,
                       "An account of this project's for a program, not for a person");
   add("list", "Show the users", list);
-  CLI::App* disables = add("disable", "End all keys of a user, now and in future", disable);
-  disables->add_option("NAME", options->name, "Its name")->required();
+  CLI::App* changes = add("change", "Give a user another role", change_role);
+  changes->add_option("NAME", options->name, "Its name or id")->required();
+  changes->add_option("--role", options->role, platform::role_names())->required();
+  CLI::App* disables =
+      add("disable", "End a user's sessions, and all keys while it lasts", disable);
+  disables->add_option("NAME", options->name, "Its name or id")->required();
+  CLI::App* enables = add("enable", "Let a disabled user's keys work again", enable);
+  enables->add_option("NAME", options->name, "Its name or id")->required();
   CLI::App* password =
       add("password", "Give a person a new password to sign in with", set_password);
   password->add_option("NAME", options->name, "Whose")->required();

@@ -20,17 +20,6 @@ struct DatabaseChoice {
 // Declares --data-dir and --database, with RIDGE_DATA_DIR and RIDGE_DATABASE for the environment.
 void add_database_options(CLI::App& command, DatabaseChoice& choice);
 
-// A subcommand on the database, whose options are `Options`, with a DatabaseChoice `database`.
-template <typename Options>
-CLI::App* add_action(CLI::App& command, Context& context, const std::shared_ptr<Options>& options,
-                     const char* name, const char* description,
-                     void (*action)(Context&, const Options&)) {
-  CLI::App* added = command.add_subcommand(name, description);
-  add_database_options(*added, options->database);
-  added->callback([&context, options, action] { action(context, *options); });
-  return added;
-}
-
 // The database of a command or server. A server may run beside it.
 std::string database_location(Context& context, const DatabaseChoice& choice);
 

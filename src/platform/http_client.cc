@@ -97,6 +97,19 @@ bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+// Takes a body of at most so many bytes.
+HttpClient::OnBody appending_to(std::string& text, const HttpRequest& request,
+                                int64_t limit_bytes) {
+  return [&text, &request, limit_bytes](std::span<const std::byte> piece) {
+    if (static_cast<int64_t>(text.size() + piece.size()) > limit_bytes) {
+      throw HttpError(ErrorCode::io,
+                      fmt::format("{} answered with more than {} bytes", request.url, limit_bytes),
+                      200, /*may_pass=*/false);
+    }
+    text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+  };
+}
+
 }  // namespace
 
 // One hop: what was asked and what came back.
@@ -105,6 +118,7 @@ struct HttpClient::Exchange {
   const OnBody& on_body;
   const std::function<bool()>& is_cancelled;
   const bool asks_for_range;
+  const bool takes_any_status = false;
   HttpHead head;
   std::string location;
   std::string excuse;  // the start of an error's body
@@ -115,7 +129,8 @@ struct HttpClient::Exchange {
 
   // Whoever asks for what follows what they have may have all of it.
   bool is_wanted() const {
-    return (head.status >= 200 && head.status < 300) || (head.status == 416 && asks_for_range);
+    return takes_any_status || (head.status >= 200 && head.status < 300) ||
+           (head.status == 416 && asks_for_range);
   }
 
   void read_header(std::string_view line) {
@@ -223,6 +238,9 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(curl, CURLOPT_NOBODY, request.head_only ? 1L : 0L);
+  if (!request.method.empty()) {
+    curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+  }
   if (posts) {
     curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,
                      static_cast<curl_off_t>(request.body.size()));
@@ -297,19 +315,23 @@ HttpHead HttpClient::send(const HttpRequest& request, const OnHead& on_head,
 
 std::string HttpClient::send_for_text(const HttpRequest& request, int64_t limit_bytes) {
   std::string text;
-  const HttpHead head = send(request, {}, [&](std::span<const std::byte> piece) {
-    if (static_cast<int64_t>(text.size() + piece.size()) > limit_bytes) {
-      throw HttpError(ErrorCode::io,
-                      fmt::format("{} answered with more than {} bytes", request.url, limit_bytes),
-                      200, /*may_pass=*/false);
-    }
-    text.append(reinterpret_cast<const char*>(piece.data()), piece.size());
-  });
+  const HttpHead head = send(request, {}, appending_to(text, request, limit_bytes));
   if (head.status != 200) {
     throw HttpError(ErrorCode::io, fmt::format("{} answered {}", request.url, head.status),
                     head.status, false);
   }
   return text;
+}
+
+HttpAnswer HttpClient::ask(const HttpRequest& request, int64_t limit_bytes) {
+  HttpAnswer answer;
+  const OnBody on_body = appending_to(answer.body, request, limit_bytes);
+  const OnHead on_head;
+  Exchange exchange{on_head, on_body, is_cancelled_, /*asks_for_range=*/false,
+                    /*takes_any_status=*/true};
+  perform(Url::parse(request.url), request, /*with_token=*/true, exchange);
+  answer.status = exchange.head.status;
+  return answer;
 }
 
 }  // namespace ridge::platform

@@ -22,6 +22,7 @@ struct HttpRequest {
   int64_t range_start = 0;        // above 0: asks for the bytes from here
   std::string if_range;           // a strong ETag: the range only if the file is still that one
   bool head_only = false;
+  std::string method;  // empty: GET, or POST where there is a body
   // Where there is a type, `body` is POSTed, and redirects are not followed.
   std::string content_type;
   std::string body;
@@ -39,6 +40,11 @@ struct HttpHead {
   // X-Linked-Size); taken from answers of the request's own origin only.
   std::string linked_etag;
   int64_t linked_bytes = -1;
+};
+
+struct HttpAnswer {
+  int status = 0;
+  std::string body;
 };
 
 // A server that did not answer as wanted, or could not be reached.
@@ -81,6 +87,8 @@ class HttpClient {
   HttpHead send(const HttpRequest& request, const OnHead& on_head, const OnBody& on_body);
   // The whole body of the answer, at most `limit_bytes`. Throws HttpError for more.
   std::string send_for_text(const HttpRequest& request, int64_t limit_bytes);
+  // The same for an answer of any status; redirects are not followed.
+  HttpAnswer ask(const HttpRequest& request, int64_t limit_bytes);
 
  private:
   struct Exchange;

@@ -9,8 +9,8 @@
 
 #include "api/json_text.h"
 #include "platform/database/database.h"
+#include "platform/identity/caller.h"
 #include "platform/identity/identity.h"
-#include "platform/identity/principal.h"
 #include "platform/identity/sessions.h"
 #include "server/access.h"
 #include "server/http_head.h"
@@ -23,17 +23,7 @@ namespace ridge::server {
 
 struct Service;
 
-// On whose behalf a handler works.
-struct Caller {
-  platform::Role role = platform::Role::viewer;
-  std::string user_id, user_name;        // empty: a project's key, or nobody is asked who they are
-  std::string project_id, project_name;  // of the key or session; empty where nobody is asked
-  std::string actor;                     // for the audit log: "user:ann", "key:ci", "local"
-  bool is_session = false;               // the user has signed in, and shows no key
-
-  // "admin" is for owners as well.
-  bool is_at_least(platform::Role least) const { return role <= least; }
-};
+using platform::Caller;  // on whose behalf a handler works
 
 struct HandlerRequest {
   Service& service;
@@ -89,7 +79,8 @@ std::span<const HandlerRoute> handler_routes();
 const HandlerRoute* find_handler(std::string_view path, std::string_view method);
 
 // The tables.
-std::span<const HandlerRoute> session_routes();  // admin_session.cc
-std::span<const HandlerRoute> oidc_routes();     // admin_oidc.cc
+std::span<const HandlerRoute> session_routes();         // admin_session.cc
+std::span<const HandlerRoute> oidc_routes();            // admin_oidc.cc
+std::span<const HandlerRoute> administration_routes();  // admin_records.cc
 
 }  // namespace ridge::server

@@ -27,7 +27,7 @@ class MeteredRequest {
 
  private:
   const std::shared_ptr<platform::Meter> meter_;
-  platform::Progress used_;
+  platform::RequestProgress used_;
   bool has_begun_ = false;
   bool is_settled_ = false;
 };

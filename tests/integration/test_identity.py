@@ -69,10 +69,15 @@ def test_a_keys_rights_are_what_was_asked_for(ask):
     assert rotated["key"] != created["key"] and rotated["models"] == ["a", "b"]
     states = {each["id"]: each["state"] for each in ask("key", "list")["keys"]}
     assert states[rotated["id"]] == "active" and states[created["id"]] == "ending"
+    assert ask("user", "change", "ann", "--role", "owner")["role"] == "owner"
+    ask("user", "create", "bob", "--role", "owner")
     assert ask("user", "disable", "ann")["disabled_at_ms"]
+    assert ask("user", "enable", "ann")["disabled_at_ms"] is None
+    assert ask("project", "change", "search", "--weight", "3")["weight"] == 3
     actions = [event["action"] for event in ask("audit")["events"]]
-    assert actions[:5] == ["user.disable", "key.rotate", "key.create", "user.create", "project.create"]
-    assert [each["weight"] for each in ask("project", "list")["projects"] if each["name"] == "search"] == [2]
+    assert actions[:9] == ["project.change", "user.enable", "user.disable", "user.create", "user.change", "key.rotate",
+                           "key.create", "user.create", "project.create"]  # fmt: skip
+    assert [each["weight"] for each in ask("project", "list")["projects"] if each["name"] == "search"] == [3]
     # PostgreSQL's database serves the other test, too.
     ask("key", "revoke", "ci", "--project", "search")
 

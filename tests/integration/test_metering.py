@@ -101,7 +101,7 @@ def test_limits_are_told_apart_by_real_clients(metered):
         complete(client, max_tokens=20)
     assert spent.value.status_code == 402 and spent.value.code == "insufficient_quota"
     limits = metered.run("limit", "list")["limits"]
-    assert [(each["key"], each["limit"], each["value"]) for each in limits] == [("ci", "tokens_per_day", 20)]
+    assert [(each["key"], each["kind"], each["most"]) for each in limits] == [("ci", "tokens_per_day", 20)]
     rotated = metered.run("key", "rotate", "ci")["key"]
     with pytest.raises(openai.APIStatusError) as still:
         complete(metered.client(server, rotated), max_tokens=20)
@@ -159,8 +159,10 @@ def test_what_is_wrong_is_said(ridge):
         (["limit", "set", "--money-per-month", "-1"], "--money-per-month"),
         (["price", "set", "m", "--prompt", "1", "--cached", "2", "--completion", "1"], "cached"),
         (["usage", "--by", "colour"], "colour"),
-        (["usage", "--from", "yesterday"], "--from"),
-        (["usage", "--from", "2026-02-30"], "--from"),
+        (["usage", "--from", "yesterday"], "'from' is 'yesterday'"),
+        (["usage", "--to", "2026-02-30"], "'to' is '2026-02-30'"),
+        (["usage", "forget", "soon"], "'before' is 'soon'"),
+        (["price", "set", "m", "--prompt", "-1", "--completion", "1"], "'prompt'"),
     ]:
         result = ridge(*words)
         assert result.returncode == 2 and text in result.stderr, (words, result.stderr)

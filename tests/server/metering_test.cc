@@ -39,7 +39,7 @@ class Metering : public testing::Test {
     platform::Limits(database_).set({"default"}, "", kind, most, "test");
   }
   platform::UsageRow used() {
-    const auto rows = platform::usage(database_, 0, INT64_MAX, {});
+    const auto rows = platform::usage(database_, {});
     return rows.empty() ? platform::UsageRow{} : rows.front();
   }
   int64_t number(const std::string& query) {

@@ -257,7 +257,7 @@ TEST_F(SigningIn, LetsAdminsSetOthersPasswordsButOwners) {
 
 TEST_F(SigningIn, IsSetUpOnceByALink) {
   identity_.create_user("other", platform::UserKind::person, Role::owner, "", "test");
-  identity_.disable_user("owner", "test");  // and the other has no password
+  identity_.change_user("owner", {.is_disabled = true}, "test");  // and the other has no password
   EXPECT_THAT(ask(*under_, "GET", "/api/v1/session", "").body,
               HasSubstr(R"("set_up_needed":true)"));
   const std::string link = *sessions_->new_set_up_link();

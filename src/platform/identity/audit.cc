@@ -1,6 +1,7 @@
 #include <soci/soci.h>
 
 #include <chrono>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -30,12 +31,14 @@ bool rows::is_utf8(std::string_view text) {
   }
 }
 
+bool Identity::is_name(std::string_view text) {
+  const bool is_padded = text.starts_with(' ') || text.ends_with(' ');
+  return !text.empty() && text.size() <= most_name_bytes && !is_padded && !has_control(text) &&
+         rows::is_utf8(text);
+}
+
 void rows::check_name(std::string_view name, std::string_view what) {
-  const bool is_padded = name.starts_with(' ') || name.ends_with(' ');
-  if (!name.empty() && name.size() <= most_name_bytes && !is_padded && !has_control(name) &&
-      rows::is_utf8(name)) {
-    return;
-  }
+  if (Identity::is_name(name)) return;
   throw Error(ErrorCode::invalid_argument,
               "the name of " + std::string(what) +
                   " must be 1 to 100 bytes of UTF-8, without control characters and without a "
@@ -60,15 +63,18 @@ void rows::record_event(soci::session& session, int64_t at_ms, std::string_view 
       soci::use(details_text);
 }
 
-std::vector<AuditEvent> Identity::audit_events(int most) {
-  return database_.read([most](soci::session& session) {
+std::vector<AuditEvent> Identity::audit_events(int most, std::optional<int64_t> before) {
+  return database_.read([&](soci::session& session) {
+    const int64_t bound = before.value_or(std::numeric_limits<int64_t>::max());
     std::vector<AuditEvent> events;
     AuditEvent row;
     soci::statement select =
         (session.prepare << "SELECT number, at_ms, actor, action, subject, details FROM "
-                            "audit_events ORDER BY number DESC LIMIT :most",
-         soci::use(most), soci::into(row.number), soci::into(row.at_ms), soci::into(row.actor),
-         soci::into(row.action), soci::into(row.subject), soci::into(row.details));
+                            "audit_events WHERE number < :bound ORDER BY number DESC LIMIT "
+                            ":most",
+         soci::use(bound), soci::use(most), soci::into(row.number), soci::into(row.at_ms),
+         soci::into(row.actor), soci::into(row.action), soci::into(row.subject),
+         soci::into(row.details));
     select.execute();
     while (select.fetch()) events.push_back(row);
     return events;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,10 @@ namespace ridge::platform {
 
 inline constexpr std::string_view default_project = "default";
 
+// Of one key.
+inline constexpr std::size_t most_key_models = 100, most_key_addresses = 100;
+inline constexpr int64_t longest_key_lifetime_ms = int64_t{100} * 366 * 24 * 3600 * 1000;
+
 struct NewKey {
   std::string name;
   std::string project = std::string(default_project);
@@ -27,6 +32,19 @@ struct NewKey {
 struct CreatedKey {
   ApiKey key;
   ApiKeyText text;  // the only time that it can be seen
+};
+
+// Which keys are listed.
+struct KeyQuery {
+  std::string project, user;  // of these alone; empty: of all
+  std::string after;          // the id of the last one of the page before; empty: from the first on
+  int most = std::numeric_limits<int>::max();
+};
+
+// What is changed of a user.
+struct UserChange {
+  std::optional<Role> role;
+  std::optional<bool> is_disabled;
 };
 
 // Which keys are meant: an id ("key_..."), or a name in a project.
@@ -41,32 +59,39 @@ struct KeySelector {
 // Changes take the name of who makes them ("cli:alice"), which goes into the audit log together
 // with the change. Beyond Database's errors, all throw not_found, already_exists for a name that is
 // taken, and invalid_argument for a bad name or value. Names are 1 to 100 bytes of UTF-8 without
-// control characters.
+// control characters, and with no space at either end.
 class Identity {
  public:
   using NowMs = std::function<int64_t()>;
   explicit Identity(Database& database, NowMs now_ms = wall_clock_ms);
 
-  // `weight` from 0.01 to 100.
+  static constexpr double least_weight = 0.01, most_weight = 100;
+
   Project create_project(const std::string& name, double weight, std::string_view actor);
+  Project set_weight(const std::string& project, double weight, std::string_view actor);
   std::vector<Project> projects();  // by name
 
   // `project` is for services only.
   User create_user(const std::string& name, UserKind kind, Role role, const std::string& project,
                    std::string_view actor);
-  // Its keys stop working; the user stays in the lists.
-  User disable_user(const std::string& name, std::string_view actor);
+  // The keys of a disabled user stop working, and those of one with a lesser role can do less at
+  // once; the user stays in the lists.
+  User change_user(const std::string& name, const UserChange& change, std::string_view actor);
   std::vector<User> users();  // by name
+  std::optional<User> find_user(const std::string& name);
 
   // Among the keys of a project that are neither revoked nor rotated, names are unique.
   CreatedKey create_key(const NewKey& wanted, std::string_view actor);
-  std::vector<ApiKey> keys();  // the newest last; those that no longer work among them
+  // The newest last; those that no longer work among them.
+  std::vector<ApiKey> keys(const KeyQuery& query = {});
+  std::optional<ApiKey> find_key(const std::string& id);
   // All keys of the name that are not revoked yet. Throws not_found where there is none.
   std::vector<ApiKey> revoke_keys(const KeySelector& which, std::string_view actor);
   // A new key with the name, rights and lifetime of the old one, which works for `grace_ms` more.
   CreatedKey rotate_key(const KeySelector& which, int64_t grace_ms, std::string_view actor);
 
-  std::vector<AuditEvent> audit_events(int most);  // the newest first
+  // The newest first, of those before the one with the number `before`.
+  std::vector<AuditEvent> audit_events(int most, std::optional<int64_t> before = {});
 
   // For the authenticator. Both from one view of the data.
   struct Found {
@@ -78,6 +103,8 @@ class Identity {
   int64_t revision();
 
   static int64_t wall_clock_ms();
+  // Whether it may be the name of a project, user, key or model.
+  static bool is_name(std::string_view text);
 
  private:
   Database& database_;

@@ -2,6 +2,8 @@
 #include <soci/soci.h>
 
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -12,9 +14,6 @@ namespace ridge::platform {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr std::size_t most_models = 100, most_addresses = 100;
-constexpr int64_t longest_lifetime_ms = int64_t{100} * 366 * 24 * 3600 * 1000;
 
 Json json_of(const KeyRights& rights) {
   Json json = {{"scopes", Json::array()}, {"models", rights.models}, {"addresses", Json::array()}};
@@ -55,9 +54,12 @@ Role role_by(const KeyRights& rights) {
   return rights.has(Scope::inference) ? Role::developer : Role::viewer;
 }
 
-// `where` begins with "WHERE" and may use :value.
-std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
-                             const std::string& value) {
+// By their names in a query, each of which it must use.
+using Values = std::map<std::string, std::string>;
+
+// `where` begins with "WHERE"; the oldest come first.
+std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, const Values& values,
+                             int most = std::numeric_limits<int>::max()) {
   std::vector<KeyRow> rows;
   KeyRow row;
   std::string scopes, models, addresses;
@@ -69,16 +71,31 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
       "u.id, u.name, u.role, u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = "
       "k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
-      where + " ORDER BY k.created_at_ms, k.id";
-  soci::statement select =
-      (session.prepare << query, soci::use(value, "value"), soci::into(row.key.id),
-       soci::into(row.key.name), soci::into(row.key.hint), soci::into(scopes), soci::into(models),
-       soci::into(addresses), soci::into(row.key.created_at_ms),
-       soci::into(expires_at_ms, expires_is), soci::into(revoked_at_ms, revoked_is),
-       soci::into(row.key.rotated_to, rotated_is), soci::into(row.project_id),
-       soci::into(row.organisation_id), soci::into(row.key.project), soci::into(row.project_weight),
-       soci::into(row.owner_id, owner_is), soci::into(row.key.user, user_is),
-       soci::into(row.owner_role, role_is), soci::into(disabled_at_ms, disabled_is));
+      where + fmt::format(" ORDER BY k.created_at_ms, k.id LIMIT {}", most);
+  soci::statement select(session);
+  for (const auto& [name, value] : values) select.exchange(soci::use(value, name));
+  const auto into = [&select](auto&&... column) { select.exchange(soci::into(column...)); };
+  into(row.key.id);
+  into(row.key.name);
+  into(row.key.hint);
+  into(scopes);
+  into(models);
+  into(addresses);
+  into(row.key.created_at_ms);
+  into(expires_at_ms, expires_is);
+  into(revoked_at_ms, revoked_is);
+  into(row.key.rotated_to, rotated_is);
+  into(row.project_id);
+  into(row.organisation_id);
+  into(row.key.project);
+  into(row.project_weight);
+  into(row.owner_id, owner_is);
+  into(row.key.user, user_is);
+  into(row.owner_role, role_is);
+  into(disabled_at_ms, disabled_is);
+  select.alloc();
+  select.prepare(query);
+  select.define_and_bind();
   select.execute();
   while (select.fetch()) {
     KeyRow next = row;
@@ -98,10 +115,11 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where,
 // The keys that are meant and are not revoked.
 std::vector<KeyRow> unrevoked_rows(soci::session& session, const KeySelector& which) {
   std::vector<KeyRow> rows =
-      key_rows(session, "WHERE k.revoked_at_ms IS NULL AND k.id = :value", which.id_or_name);
+      key_rows(session, "WHERE k.revoked_at_ms IS NULL AND k.id = :id", {{"id", which.id_or_name}});
   if (rows.empty()) {
-    rows = key_rows(session, "WHERE k.revoked_at_ms IS NULL AND k.name = :value", which.id_or_name);
-    std::erase_if(rows, [&](const KeyRow& row) { return row.key.project != which.project; });
+    rows =
+        key_rows(session, "WHERE k.revoked_at_ms IS NULL AND k.name = :name AND p.name = :project",
+                 {{"name", which.id_or_name}, {"project", which.project}});
   }
   if (!rows.empty()) return rows;
   throw Error(ErrorCode::not_found,
@@ -111,18 +129,18 @@ std::vector<KeyRow> unrevoked_rows(soci::session& session, const KeySelector& wh
 }
 
 void check_rights(const KeyRights& rights) {
-  if (rights.scopes.empty() || rights.models.size() > most_models ||
-      rights.addresses.size() > most_addresses) {
+  if (rights.scopes.empty() || rights.models.size() > most_key_models ||
+      rights.addresses.size() > most_key_addresses) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("a key has at least one scope, at most {} models and at most {} "
                             "addresses",
-                            most_models, most_addresses));
+                            most_key_models, most_key_addresses));
   }
   for (const std::string& model : rights.models) rows::check_name(model, "a model");
 }
 
 void check_lifetime(const std::optional<int64_t>& lifetime_ms) {
-  if (lifetime_ms && (*lifetime_ms <= 0 || *lifetime_ms > longest_lifetime_ms)) {
+  if (lifetime_ms && (*lifetime_ms <= 0 || *lifetime_ms > longest_key_lifetime_ms)) {
     throw Error(ErrorCode::invalid_argument, "a key lives for more than 0 and at most 100 years");
   }
 }
@@ -143,16 +161,19 @@ std::string owner_id(soci::session& session, const NewKey& wanted) {
     if (may_have(user.role, scope)) continue;
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("'{}' has the role {}, whose keys may not have the scope {}",
-                            wanted.user, name(user.role), name(scope)));
+                            wanted.user, name(user.role), name(scope)),
+                "scopes");
   }
   return user.id;
 }
 
 bool has_current_key(soci::session& session, const std::string& name, const std::string& project,
                      int64_t now_ms) {
-  const std::vector<KeyRow> rows = key_rows(session, "WHERE k.name = :value", name);
+  const std::vector<KeyRow> rows =
+      key_rows(session, "WHERE k.name = :name AND p.name = :project AND k.revoked_at_ms IS NULL",
+               {{"name", name}, {"project", project}});
   return std::ranges::any_of(rows, [&](const KeyRow& row) {
-    return row.key.project == project && row.key.is_valid_at(now_ms) && row.key.rotated_to.empty();
+    return row.key.is_valid_at(now_ms) && row.key.rotated_to.empty();
   });
 }
 
@@ -213,13 +234,32 @@ CreatedKey Identity::create_key(const NewKey& wanted, std::string_view actor) {
   });
 }
 
-std::vector<ApiKey> Identity::keys() {
-  return database_.read([](soci::session& session) {
+std::vector<ApiKey> Identity::keys(const KeyQuery& query) {
+  return database_.read([&](soci::session& session) {
+    std::string where = "WHERE k.id <> ''";
+    Values values;
+    const auto restrict_to = [&](const char* name, const std::string& value, const char* to) {
+      if (value.empty()) return;
+      where += to;
+      values[name] = value;
+    };
+    restrict_to("project", query.project, " AND p.name = :project");
+    restrict_to("user", query.user, " AND u.name = :user");
+    restrict_to("after", query.after,
+                " AND (k.created_at_ms, k.id) > (SELECT created_at_ms, id FROM api_keys WHERE id = "
+                ":after)");
     std::vector<ApiKey> keys;
-    for (KeyRow& row : key_rows(session, "WHERE k.id <> :value", "")) {
+    for (KeyRow& row : key_rows(session, where, values, query.most)) {
       keys.push_back(std::move(row.key));
     }
     return keys;
+  });
+}
+
+std::optional<ApiKey> Identity::find_key(const std::string& id) {
+  return database_.read([&](soci::session& session) {
+    std::vector<KeyRow> rows = key_rows(session, "WHERE k.id = :id", {{"id", id}});
+    return rows.empty() ? std::nullopt : std::optional(std::move(rows.front().key));
   });
 }
 
@@ -241,7 +281,7 @@ std::vector<ApiKey> Identity::revoke_keys(const KeySelector& which, std::string_
 
 CreatedKey Identity::rotate_key(const KeySelector& which, int64_t grace_ms,
                                 std::string_view actor) {
-  if (grace_ms < 0 || grace_ms > longest_lifetime_ms) {
+  if (grace_ms < 0 || grace_ms > longest_key_lifetime_ms) {
     throw Error(ErrorCode::invalid_argument, "the grace is from 0 to 100 years");
   }
   return database_.write([&](soci::session& session) {
@@ -278,7 +318,8 @@ Identity::Found Identity::find_principal(const Digest& key_hash) {
   return database_.read([&](soci::session& session) {
     Found found;
     session << "SELECT revision FROM identity_revision", soci::into(found.revision);
-    std::vector<KeyRow> rows = key_rows(session, "WHERE k.hash = :value", key_hash.to_string());
+    std::vector<KeyRow> rows =
+        key_rows(session, "WHERE k.hash = :hash", {{"hash", key_hash.to_string()}});
     if (rows.empty()) return found;
     KeyRow& row = rows.front();
     Principal principal{.key_id = row.key.id,

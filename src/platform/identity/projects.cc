@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <soci/soci.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -10,7 +11,12 @@
 namespace ridge::platform {
 namespace {
 
-constexpr double least_weight = 0.01, most_weight = 100;
+void check_weight(double weight) {
+  if (weight >= Identity::least_weight && weight <= Identity::most_weight) return;
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("the weight is {}; it must be from {} to {}", weight,
+                          Identity::least_weight, Identity::most_weight));
+}
 
 std::optional<std::string> find_id(soci::session& session, const std::string& name) {
   std::string id;
@@ -29,6 +35,18 @@ Project insert_project(soci::session& session, const std::string& name, double w
   rows::record_change(session, now_ms, actor, "project.create", project.id,
                       nlohmann::json({{"name", name}, {"weight", weight}}).dump());
   return project;
+}
+
+std::vector<Project> all_projects(soci::session& session) {
+  std::vector<Project> projects;
+  Project row;
+  soci::statement select =
+      (session.prepare << "SELECT id, name, weight, created_at_ms FROM projects ORDER BY name",
+       soci::into(row.id), soci::into(row.name), soci::into(row.weight),
+       soci::into(row.created_at_ms));
+  select.execute();
+  while (select.fetch()) projects.push_back(row);
+  return projects;
 }
 
 }  // namespace
@@ -53,11 +71,7 @@ std::string rows::project_id(soci::session& session, const std::string& name, in
 
 Project Identity::create_project(const std::string& name, double weight, std::string_view actor) {
   rows::check_name(name, "a project");
-  if (!(weight >= least_weight && weight <= most_weight)) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("the weight is {}; it must be from {} to {}", weight, least_weight,
-                            most_weight));
-  }
+  check_weight(weight);
   return database_.write([&](soci::session& session) {
     if (find_id(session, name)) {
       throw Error(ErrorCode::already_exists, fmt::format("there is a project '{}' already", name));
@@ -66,18 +80,20 @@ Project Identity::create_project(const std::string& name, double weight, std::st
   });
 }
 
-std::vector<Project> Identity::projects() {
-  return database_.read([](soci::session& session) {
-    std::vector<Project> projects;
-    Project row;
-    soci::statement select = (session.prepare << "SELECT id, name, weight, created_at_ms FROM "
-                                                 "projects ORDER BY name",
-                              soci::into(row.id), soci::into(row.name), soci::into(row.weight),
-                              soci::into(row.created_at_ms));
-    select.execute();
-    while (select.fetch()) projects.push_back(row);
-    return projects;
+Project Identity::set_weight(const std::string& name, double weight, std::string_view actor) {
+  check_weight(weight);
+  return database_.write([&](soci::session& session) {
+    const int64_t now_ms = now_ms_();
+    const std::string id = rows::project_id(session, name, now_ms);
+    session << "UPDATE projects SET weight = :weight WHERE id = :id", soci::use(weight),
+        soci::use(id);
+    rows::record_change(session, now_ms, actor, "project.change", id,
+                        nlohmann::json({{"name", name}, {"weight", weight}}).dump());
+    const std::vector<Project> all = all_projects(session);
+    return *std::ranges::find(all, id, &Project::id);
   });
 }
+
+std::vector<Project> Identity::projects() { return database_.read(all_projects); }
 
 }  // namespace ridge::platform

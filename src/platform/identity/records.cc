@@ -4,6 +4,15 @@
 
 namespace ridge::platform {
 
+std::string_view name(UserKind kind) { return kind == UserKind::service ? "service" : "person"; }
+
+std::optional<UserKind> user_kind_named(std::string_view text) {
+  for (const UserKind kind : {UserKind::person, UserKind::service}) {
+    if (name(kind) == text) return kind;
+  }
+  return std::nullopt;
+}
+
 bool KeyRights::has(Scope scope) const { return std::ranges::find(scopes, scope) != scopes.end(); }
 
 bool KeyRights::allows_model(std::string_view name) const {

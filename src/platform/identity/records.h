@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "platform/identity/address_range.h"
@@ -20,6 +21,8 @@ struct Project {
 };
 
 enum class UserKind { person, service };
+std::string_view name(UserKind kind);
+std::optional<UserKind> user_kind_named(std::string_view name);
 
 struct User {
   std::string id;  // "user_..."

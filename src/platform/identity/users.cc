@@ -26,7 +26,7 @@ std::vector<User> rows::users(soci::session& session) {
   select.execute();
   while (select.fetch()) {
     User user = row;
-    user.kind = kind == "service" ? UserKind::service : UserKind::person;
+    user.kind = user_kind_named(kind).value_or(UserKind::person);
     user.role = role_named(role).value_or(Role::viewer);
     if (project_is == soci::i_null) user.project.clear();
     if (disabled_is == soci::i_ok) user.disabled_at_ms = disabled_at_ms;
@@ -91,24 +91,44 @@ User Identity::create_user(const std::string& name, UserKind kind, Role role,
   });
 }
 
-User Identity::disable_user(const std::string& name, std::string_view actor) {
+User Identity::change_user(const std::string& name, const UserChange& change,
+                           std::string_view actor) {
   return database_.write([&](soci::session& session) {
     User user = rows::user_named(session, name);
-    if (user.disabled_at_ms) return user;
-    rows::check_owner_remains(session, user);
+    const User before = user;
     const int64_t now_ms = now_ms_();
-    session << "DELETE FROM sessions WHERE user_id = :id", soci::use(user.id);
-    session << "UPDATE users SET disabled_at_ms = :at WHERE id = :id", soci::use(now_ms),
-        soci::use(user.id);
-    rows::record_change(session, now_ms, actor, "user.disable", user.id,
-                        nlohmann::json({{"name", name}}).dump());
-    user.disabled_at_ms = now_ms;
+    if (change.role) user.role = *change.role;
+    if (change.is_disabled && *change.is_disabled != before.disabled_at_ms.has_value()) {
+      user.disabled_at_ms = *change.is_disabled ? std::optional(now_ms) : std::nullopt;
+    }
+    const bool changes_state = user.disabled_at_ms.has_value() != before.disabled_at_ms.has_value();
+    if (!changes_state && user.role == before.role) return user;
+    const bool ends_owner = user.role != Role::owner || user.disabled_at_ms;
+    if (ends_owner && !before.disabled_at_ms) rows::check_owner_remains(session, before);
+    const std::string role(platform::name(user.role));
+    const int64_t disabled_at_ms = user.disabled_at_ms.value_or(0);
+    soci::indicator disabled_is = user.disabled_at_ms ? soci::i_ok : soci::i_null;
+    session << "UPDATE users SET role = :role, disabled_at_ms = :at WHERE id = :id",
+        soci::use(role), soci::use(disabled_at_ms, disabled_is), soci::use(user.id);
+    if (user.disabled_at_ms) {
+      session << "DELETE FROM sessions WHERE user_id = :id", soci::use(user.id);
+    }
+    const char* action = !changes_state        ? "user.change"
+                         : user.disabled_at_ms ? "user.disable"
+                                               : "user.enable";
+    nlohmann::json details = {{"name", name}};
+    if (user.role != before.role) details["role"] = role;
+    rows::record_change(session, now_ms, actor, action, user.id, details.dump());
     return user;
   });
 }
 
-std::vector<User> Identity::users() {
-  return database_.read([](soci::session& session) { return rows::users(session); });
+std::vector<User> Identity::users() { return database_.read(rows::users); }
+
+std::optional<User> Identity::find_user(const std::string& name) {
+  const std::vector<User> all = users();
+  const auto found = std::ranges::find(all, name, &User::name);
+  return found == all.end() ? std::nullopt : std::optional(*found);
 }
 
 }  // namespace ridge::platform

@@ -57,13 +57,13 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
 
 void Ledger::sync() { database_.sync(); }
 
-void Ledger::renew(std::span<const Progress> progress) {
+void Ledger::renew(std::span<const RequestProgress> progress) {
   const auto work = [&](soci::session& session) {
     const int64_t ends_at_ms = now_us_(session) / 1000 + lease.count();
     session << "INSERT INTO meter_servers (id, lease_ends_at_ms) VALUES (:id, :ends) ON CONFLICT "
                "(id) DO UPDATE SET lease_ends_at_ms = excluded.lease_ends_at_ms",
         soci::use(server_), soci::use(ends_at_ms);
-    for (const Progress& each : progress) {
+    for (const RequestProgress& each : progress) {
       session << "UPDATE reservations SET used_prompt_tokens = :prompt, used_completion_tokens = "
                  ":completion WHERE id = :id",
           soci::use(each.prompt_tokens), soci::use(each.completion_tokens), soci::use(each.id);

@@ -63,7 +63,7 @@ struct Settlement {
 };
 
 // What a running request is known to have used.
-struct Progress {
+struct RequestProgress {
   std::string id;
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
@@ -93,7 +93,7 @@ class Ledger {
   void sync();
 
   // Tells that this server lives, and what its requests have used.
-  void renew(std::span<const Progress> progress);
+  void renew(std::span<const RequestProgress> progress);
 
   // Ends what an earlier run of this server left behind, as failed with what it is known to have
   // used. Returns how many these were.

@@ -13,9 +13,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int64_t largest_limit = 1'000'000'000'000'000;
-constexpr int64_t largest_price = 1'000'000'000'000;
-
 std::string find_key(soci::session& session, const LimitSubject& subject,
                      const std::string& project_id) {
   std::string id;
@@ -39,8 +36,18 @@ std::string subject_id(soci::session& session, const LimitSubject& subject, int6
   return named.key.empty() ? project : find_key(session, named, project);
 }
 
+// So that lists of them stay short enough to be read at once.
+void check_room(soci::session& session, const std::string& table) {
+  int64_t rows = 0;
+  session << "SELECT COUNT(*) FROM " << table, soci::into(rows);
+  if (rows <= Limits::most_rows) return;
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("there would be {} {}, and at most {} may be", rows, table, Limits::most_rows));
+}
+
 void check_price(int64_t micros) {
-  if (micros >= 0 && micros <= largest_price) return;
+  if (micros >= 0 && micros <= Limits::largest_price_micros) return;
   throw Error(ErrorCode::invalid_argument,
               "a price for a million tokens is from 0 to 1,000,000 of the currency");
 }
@@ -72,6 +79,14 @@ std::optional<LimitKind> limit_kind_named(std::string_view name) {
   return std::nullopt;
 }
 
+std::string limit_kind_names() {
+  std::string names;
+  for (const LimitKind kind : limit_kinds) {
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", name(kind));
+  }
+  return names;
+}
+
 bool is_rate(LimitKind kind) {
   return kind == LimitKind::requests_per_minute || kind == LimitKind::tokens_per_minute;
 }
@@ -94,6 +109,7 @@ void Limits::set(const LimitSubject& subject, const std::string& model, LimitKin
       session << "INSERT INTO limits (subject, model, kind, most) VALUES (:subject, :model, :kind, "
                  ":most) ON CONFLICT (subject, model, kind) DO UPDATE SET most = excluded.most",
           soci::use(id), soci::use(model), soci::use(kind_text), soci::use(*most);
+      check_room(session, "limits");
     } else {
       session << "DELETE FROM limits WHERE subject = :subject AND model = :model AND kind = :kind",
           soci::use(id), soci::use(model), soci::use(kind_text);
@@ -156,6 +172,7 @@ void Limits::set_price(const std::string& model, const std::optional<Price>& pri
                  "VALUES (:model, :prompt, :cached, :completion)",
           soci::use(model), soci::use(price->prompt_micros), soci::use(price->cached_micros),
           soci::use(price->completion_micros);
+      check_room(session, "prices");
       details["prompt_micros"] = price->prompt_micros;
       details["cached_micros"] = price->cached_micros;
       details["completion_micros"] = price->completion_micros;

@@ -27,6 +27,7 @@ inline constexpr LimitKind limit_kinds[] = {
 
 std::string_view name(LimitKind kind);
 std::optional<LimitKind> limit_kind_named(std::string_view name);
+std::string limit_kind_names();  // with commas, for messages
 bool is_rate(LimitKind kind);
 
 // Whom a limit is for: a key of a project; without a key the project; without both everybody.
@@ -38,7 +39,7 @@ struct LimitSubject {
 struct Limit {
   std::string subject;  // the id of the organisation, project or key
   std::string model;    // empty: all models together
-  LimitKind kind;
+  LimitKind kind = LimitKind::requests_per_minute;
   int64_t most = 0;
 };
 
@@ -66,14 +67,19 @@ struct ModelPrice {
 // that does not exist and invalid_argument for a bad value.
 class Limits {
  public:
+  static constexpr int64_t most_rows = 10'000;  // of limits, and of prices
+
   explicit Limits(Database& database, Identity::NowMs now_ms = Identity::wall_clock_ms);
 
-  // `most` from 0 (nothing at all) to 10^15; nullopt takes the limit away.
+  static constexpr int64_t largest_limit = 1'000'000'000'000'000;
+  static constexpr int64_t largest_price_micros = 1'000'000'000'000;
+
+  // `most` from 0 (nothing at all) to the largest; nullopt takes the limit away.
   void set(const LimitSubject& subject, const std::string& model, LimitKind kind,
            std::optional<int64_t> most, std::string_view actor);
   std::vector<NamedLimit> list();
 
-  // From 0 to 10^12 micros for each; nullopt takes the price away.
+  // From 0 to the largest for each; nullopt takes the price away.
   void set_price(const std::string& model, const std::optional<Price>& price,
                  std::string_view actor);
   std::vector<ModelPrice> prices();

@@ -63,7 +63,7 @@ void Meter::settle(Settlement settlement, OnSettled done) {
   changed_.notify_all();
 }
 
-void Meter::note(Progress progress) {
+void Meter::note(RequestProgress progress) {
   const std::lock_guard lock(mutex_);
   progress_.insert_or_assign(progress.id, progress);
 }
@@ -214,12 +214,12 @@ void Meter::come_back() {
 }
 
 void Meter::renew() {
-  std::map<std::string, Progress> changed;
+  std::map<std::string, RequestProgress> changed;
   {
     const std::lock_guard lock(mutex_);
     changed = std::exchange(progress_, {});
   }
-  std::vector<Progress> progress;
+  std::vector<RequestProgress> progress;
   for (const auto& [id, each] : changed) progress.push_back(each);
   try {
     ledger_.renew(progress);

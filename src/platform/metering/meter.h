@@ -49,7 +49,7 @@ class Meter {
   void settle(Settlement settlement, OnSettled done = {});
 
   // What a request that runs has used so far; kept for a crash every few seconds.
-  void note(Progress progress);
+  void note(RequestProgress progress);
 
   // Until all that was asked so far is done.
   void wait_idle();
@@ -101,7 +101,7 @@ class Meter {
   std::vector<Ended> committed_;  // that wait for the disk
   bool is_syncing_ = false;
   bool ends_ = false, syncs_end_ = false;
-  std::map<std::string, Progress> progress_;  // of open reservations, since the last renewal
+  std::map<std::string, RequestProgress> progress_;  // of open reservations, since the last renewal
   std::thread thread_, syncer_;
 };
 

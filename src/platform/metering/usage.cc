@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 #include <soci/soci.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "base/error.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/rows.h"
 #include "platform/metering/rows.h"
@@ -64,8 +67,14 @@ std::optional<UsageBy> usage_by_named(std::string_view text) {
   return std::nullopt;
 }
 
-std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_ms,
-                            const std::vector<UsageBy>& by) {
+std::string usage_by_names() {
+  std::string names;
+  for (const UsageBy by : all) names += fmt::format("{}{}", names.empty() ? "" : ", ", name(by));
+  return names;
+}
+
+std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
+  const std::vector<UsageBy>& by = wanted.by;
   std::string columns, groups;
   for (const UsageBy each : all) {
     const std::string_view column = column_of(each);
@@ -83,18 +92,21 @@ std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_m
       "SELECT {}COUNT(*), {}{}{}{}{}{}CAST(COALESCE(AVG(u.ttft_ms), 0) AS DOUBLE PRECISION) FROM "
       "usage_records u JOIN projects p ON p.id = u.project_id LEFT JOIN api_keys k ON k.id = "
       "u.key_id LEFT JOIN users w ON w.id = u.key_id "
-      "WHERE u.at_ms >= :from AND u.at_ms < :until{}{}",
+      "WHERE u.at_ms >= :from AND u.at_ms < :until AND ('' = :project OR p.name = :project){}{} "
+      "LIMIT {}",
       columns, sum("CASE WHEN u.finish_reason IN ('failed', 'cancelled') THEN 1 ELSE 0 END"),
       sum("u.prompt_tokens"), sum("u.cached_tokens"), sum("u.completion_tokens"),
       sum("u.reasoning_tokens"), sum("u.micros"), groups,
-      groups.empty() ? "" : " ORDER BY" + groups.substr(sizeof(" GROUP BY") - 1));
+      groups.empty() ? "" : " ORDER BY" + groups.substr(sizeof(" GROUP BY") - 1),
+      wanted.most_rows + 1);
   return database.read([&](soci::session& session) {
     std::vector<UsageRow> rows;
     UsageRow row;
     int64_t days = 0;
     soci::statement select =
-        (session.prepare << query, soci::use(from_ms), soci::use(until_ms), soci::into(days),
-         soci::into(row.project), soci::into(row.key), soci::into(row.model),
+        (session.prepare << query, soci::use(wanted.from_ms, "from"),
+         soci::use(wanted.until_ms, "until"), soci::use(wanted.project, "project"),
+         soci::into(days), soci::into(row.project), soci::into(row.key), soci::into(row.model),
          soci::into(row.endpoint), soci::into(row.requests), soci::into(row.failures),
          soci::into(row.prompt_tokens), soci::into(row.cached_tokens),
          soci::into(row.completion_tokens), soci::into(row.reasoning_tokens),
@@ -104,6 +116,11 @@ std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_m
       UsageRow next = row;
       if (has(by, UsageBy::day)) next.day = metering::day_of(days * day_us);
       if (next.requests > 0) rows.push_back(std::move(next));
+    }
+    if (std::cmp_greater(rows.size(), wanted.most_rows)) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("these are more than {} rows; ask for fewer days, or by less",
+                              wanted.most_rows));
     }
     return rows;
   });

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,8 +16,19 @@ enum class UsageBy { day, project, key, model, endpoint };
 
 std::string_view name(UsageBy by);
 std::optional<UsageBy> usage_by_named(std::string_view name);
+std::string usage_by_names();  // with commas, for messages
 
-// Requests that have ended and were admitted from `from_ms` up to before `until_ms`.
+// Which requests are added up: those that have ended and were admitted from `from_ms` up to before
+// `until_ms`.
+struct UsageQuery {
+  int64_t from_ms = 0, until_ms = std::numeric_limits<int64_t>::max();
+  std::vector<UsageBy> by;
+  std::string project;  // of this one alone; empty: of all
+  // More rows than this are refused.
+  int most_rows = 50'000;
+};
+
+// What they used together.
 struct UsageRow {
   // Of what the rows are by; the rest is empty.
   std::string day, project, key, model, endpoint;
@@ -30,9 +42,9 @@ struct UsageRow {
   double ttft_ms = 0;            // the mean
 };
 
-// The ledger's records added up, in order of what they are by. Throws as Database.
-std::vector<UsageRow> usage(Database& database, int64_t from_ms, int64_t until_ms,
-                            const std::vector<UsageBy>& by);
+// The ledger's records added up, in order of what they are by. Throws as Database, and
+// invalid_argument where there are too many rows.
+std::vector<UsageRow> usage(Database& database, const UsageQuery& query);
 
 // Takes away the records of requests that were admitted before `until_ms`. What limits are checked
 // against stays. Returns how many there were.

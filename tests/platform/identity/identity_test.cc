@@ -141,7 +141,7 @@ TEST_P(IdentityTest, RevokesByNameAndById) {
 TEST_P(IdentityTest, DisablesAUsersKeysWithTheUser) {
   identity_->create_user("dev", UserKind::person, Role::developer, "", "cli:test");
   const CreatedKey key = create({.name = "k", .user = "dev"});
-  identity_->disable_user("dev", "cli:test");
+  identity_->change_user("dev", {.is_disabled = true}, "cli:test");
   EXPECT_TRUE(find(key.text)->is_revoked);
   EXPECT_ERROR(create({.name = "other", .user = "dev"}), invalid_argument, "disabled");
   EXPECT_TRUE(identity_->users().front().disabled_at_ms);
@@ -163,6 +163,68 @@ TEST_P(IdentityTest, RotatesAtOnceOrWithAGrace) {
   EXPECT_EQ(identity_->revoke_keys({"k"}, "cli:test").size(), 2u);
 }
 
+TEST_P(IdentityTest, ChangesRolesAndWeightsAtOnce) {
+  identity_->create_project("p", 1, "cli:test");
+  identity_->create_user("dev", UserKind::person, Role::admin, "", "cli:test");
+  const CreatedKey key = create({.name = "k",
+                                 .project = "p",
+                                 .user = "dev",
+                                 .rights = {.scopes = {Scope::inference, Scope::admin}}});
+  EXPECT_EQ(identity_->set_weight("p", 2.5, "cli:test").weight, 2.5);
+  EXPECT_EQ(find(key.text)->project_weight, 2.5);
+  EXPECT_ERROR(identity_->set_weight("p", 100.5, "cli:test"), invalid_argument, "weight");
+  EXPECT_ERROR(identity_->set_weight("none", 1, "cli:test"), not_found, "none");
+  EXPECT_EQ(identity_->change_user("dev", {.role = Role::developer}, "cli:test").role,
+            Role::developer);
+  EXPECT_FALSE(find(key.text)->rights.has(Scope::admin));
+  EXPECT_TRUE(find(key.text)->rights.has(Scope::inference));
+  identity_->change_user("dev", {.role = Role::viewer, .is_disabled = true}, "cli:test");
+  EXPECT_TRUE(find(key.text)->is_revoked);
+  const int64_t before = identity_->revision();
+  identity_->change_user("dev", {.role = Role::viewer, .is_disabled = true}, "cli:test");
+  EXPECT_EQ(identity_->revision(), before);  // nothing has changed
+  EXPECT_FALSE(identity_->change_user("dev", {.is_disabled = false}, "cli:test").disabled_at_ms);
+  EXPECT_FALSE(find(key.text)->is_revoked);
+  EXPECT_EQ(identity_->find_user("dev")->role, Role::viewer);
+  EXPECT_FALSE(identity_->find_user("nobody"));
+  EXPECT_ERROR(identity_->change_user("nobody", {}, "cli:test"), not_found, "nobody");
+}
+
+TEST_P(IdentityTest, ListsKeysInPagesOfAProjectOrUser) {
+  identity_->create_project("p", 1, "cli:test");
+  identity_->create_user("dev", UserKind::person, Role::developer, "", "cli:test");
+  std::vector<std::string> ids;  // all of one millisecond
+  for (const char* name : {"a", "b", "c", "d", "e"}) {
+    const bool is_dev = *name != 'a';
+    create({.name = name, .project = *name < 'd' ? "default" : "p", .user = is_dev ? "dev" : ""});
+  }
+  for (std::string after;;) {
+    const std::vector<ApiKey> page = identity_->keys({.after = after, .most = 2});
+    for (const ApiKey& key : page) ids.push_back(key.id);
+    if (page.size() < 2) break;
+    after = page.back().id;
+  }
+  std::vector<std::string> all;
+  for (const ApiKey& key : identity_->keys()) all.push_back(key.id);
+  EXPECT_EQ(all.size(), 5u);
+  EXPECT_EQ(ids, all);
+  EXPECT_EQ(identity_->keys({.project = "p"}).size(), 2u);
+  EXPECT_EQ(identity_->keys({.user = "dev"}).size(), 4u);
+  EXPECT_EQ(identity_->keys({.project = "default", .user = "dev"}).size(), 2u);
+  EXPECT_TRUE(identity_->keys({.after = "none"}).empty());
+  EXPECT_EQ(identity_->find_key(all[2])->id, all[2]);
+  EXPECT_FALSE(identity_->find_key("none"));
+}
+
+TEST_P(IdentityTest, TellsOfEarlierChangesPageByPage) {
+  for (int i = 0; i < 5; ++i) identity_->create_project(std::to_string(i), 1, "cli:test");
+  const std::vector<AuditEvent> first = identity_->audit_events(2);
+  const std::vector<AuditEvent> next = identity_->audit_events(10, first.back().number);
+  ASSERT_EQ(next.size(), 3u);
+  EXPECT_LT(next.front().number, first.back().number);
+  EXPECT_TRUE(identity_->audit_events(10, next.back().number).empty());
+}
+
 TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
   const int64_t before = identity_->revision();
   identity_->create_project("p", 1, "cli:alice");
@@ -170,7 +232,7 @@ TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
   const CreatedKey key = create({.name = "k", .project = "p"});
   identity_->rotate_key({"k", "p"}, 0, "cli:alice");
   identity_->revoke_keys({"k", "p"}, "cli:alice");
-  identity_->disable_user("u", "cli:alice");
+  identity_->change_user("u", {.is_disabled = true}, "cli:alice");
   EXPECT_ERROR(identity_->create_project("p", 1, "cli:alice"), already_exists, "already");
   EXPECT_EQ(identity_->revision(), before + 6);
   const std::vector<AuditEvent> events = identity_->audit_events(100);

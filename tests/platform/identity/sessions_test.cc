@@ -141,7 +141,7 @@ TEST_P(SessionsTest, EndWithThePasswordButForOne) {
 
 TEST_P(SessionsTest, EndWithTheUser) {
   const std::string token = sign_in();
-  identity_->disable_user("ann", "test");
+  identity_->change_user("ann", {.is_disabled = true}, "test");
   EXPECT_FALSE(is_in(token));
   EXPECT_ERROR(sign_in(), unauthenticated, "wrong");
   EXPECT_FALSE(sessions_->is_password("ann", right));
@@ -149,10 +149,16 @@ TEST_P(SessionsTest, EndWithTheUser) {
 
 TEST_P(SessionsTest, LeaveAnOwner) {
   create("one", Role::owner);
-  EXPECT_ERROR(identity_->disable_user("one", "test"), invalid_argument, "only owner");
+  const UserChange disable{.is_disabled = true}, demote{.role = Role::admin};
+  EXPECT_ERROR(identity_->change_user("one", disable, "test"), invalid_argument, "only owner");
+  EXPECT_ERROR(identity_->change_user("one", demote, "test"), invalid_argument, "only owner");
   create("two", Role::owner);
-  identity_->disable_user("one", "test");
-  EXPECT_ERROR(identity_->disable_user("two", "test"), invalid_argument, "only owner");
+  identity_->change_user("one", disable, "test");
+  EXPECT_ERROR(identity_->change_user("two", disable, "test"), invalid_argument, "only owner");
+  EXPECT_ERROR(identity_->change_user("two", demote, "test"), invalid_argument, "only owner");
+  identity_->change_user("one", demote, "test");  // who was none any more
+  identity_->change_user("one", {.role = Role::owner, .is_disabled = false}, "test");
+  EXPECT_EQ(identity_->change_user("two", demote, "test").role, Role::admin);
 }
 
 TEST_P(SessionsTest, SignInWhomAProviderKnows) {
@@ -162,7 +168,7 @@ TEST_P(SessionsTest, SignInWhomAProviderKnows) {
   EXPECT_EQ(sessions_->sign_in_as("ann", Role::viewer).user.role, Role::developer);
   identity_->create_user("bot", UserKind::service, Role::developer, "default", "test");
   EXPECT_ERROR(sessions_->sign_in_as("bot", Role::viewer), unauthenticated, "may not sign in");
-  identity_->disable_user("ann", "test");
+  identity_->change_user("ann", {.is_disabled = true}, "test");
   EXPECT_ERROR(sessions_->sign_in_as("ann", Role::viewer), unauthenticated, "may not sign in");
   EXPECT_ERROR(sessions_->sign_in_as(" ", Role::viewer), invalid_argument, "name of a user");
 }

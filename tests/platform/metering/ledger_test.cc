@@ -297,7 +297,7 @@ TEST_P(LedgerTest, AClockThatIsPutBackLocksNobodyOut) {
 TEST_P(LedgerTest, WhatAnEarlierRunLeftIsSettledAsFailedWithWhatIsKnown) {
   ask("a", 10, 100);
   ask("b", 10, 100);
-  const Progress progress{"a", 10, 42};
+  const RequestProgress progress{"a", 10, 42};
   ledger_->renew(std::span(&progress, 1));
   EXPECT_EQ(make("server-2")->settle_own(), 0);
   EXPECT_EQ(make("server-1")->settle_own(), 2);
@@ -325,7 +325,7 @@ TEST_P(LedgerTest, AServerThatWasTakenForDeadCorrectsWhatWasRecordedForIt) {
   limit(LimitKind::tokens_per_day, 1000);
   limits_->set_price("m", Price{1'000'000, 1'000'000, 2'000'000}, "test");
   ask("a", 10, 990);
-  const Progress progress{"a", 10, 3};
+  const RequestProgress progress{"a", 10, 3};
   ledger_->renew(std::span(&progress, 1));
   const auto other = make("server-2");
   now_us_ += 100 * second_us;

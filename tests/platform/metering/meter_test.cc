@@ -253,7 +253,7 @@ TEST_P(MeterTest, UsageIsAddedUpByWhatIsAskedFor) {
   }
   change("UPDATE usage_records SET key_id = '" + other +
          "', at_ms = 86400000, finish_reason = 'cancelled', micros = 9 WHERE id = 'c'");
-  const auto by_key = usage(*database_, 0, INT64_MAX, {UsageBy::key});
+  const auto by_key = usage(*database_, {.by = {UsageBy::key}});
   ASSERT_EQ(by_key.size(), 2);
   EXPECT_EQ(by_key[0].key, "k");
   EXPECT_EQ(by_key[0].requests, 2);
@@ -261,11 +261,12 @@ TEST_P(MeterTest, UsageIsAddedUpByWhatIsAskedFor) {
   EXPECT_EQ(by_key[0].completion_tokens, 10);
   EXPECT_EQ(by_key[1].failures, 1);
   EXPECT_EQ(by_key[1].micros, 9);
-  const auto by_day = usage(*database_, 0, 86'400'001, {UsageBy::day, UsageBy::project});
+  const auto by_day =
+      usage(*database_, {.until_ms = 86'400'001, .by = {UsageBy::day, UsageBy::project}});
   ASSERT_EQ(by_day.size(), 1);
   EXPECT_EQ(by_day[0].day, "1970-01-02");
   EXPECT_EQ(by_day[0].project, "default");
-  const auto all = usage(*database_, 0, INT64_MAX, {});
+  const auto all = usage(*database_, {});
   ASSERT_EQ(all.size(), 1);
   EXPECT_EQ(all[0].requests, 3);
   EXPECT_EQ(forget_usage(*database_, 86'400'001, "test"), 1);

@@ -1,0 +1,172 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "administration/fields.h"
+#include "administration/pages.h"
+#include "administration/records_json.h"
+#include "base/error.h"
+
+namespace ridge::administration {
+namespace {
+
+using platform::ApiKey;
+using platform::Role;
+using platform::Scope;
+
+constexpr std::size_t most_own_keys = 100;  // that work, of one developer
+
+bool administers(const Caller& caller) { return caller.is_at_least(Role::admin); }
+
+// Admins do everything but to owners: whoever had a key of an owner's would be one.
+void check_owner(const Call& call, const std::string& user) {
+  if (user.empty() || call.caller.role == Role::owner) return;
+  const auto owner = call.identity.find_user(user);
+  if (owner && owner->role == Role::owner) {
+    throw Error(ErrorCode::permission_denied,
+                fmt::format("'{}' is an owner, whose keys only an owner makes and ends", user),
+                "user");
+  }
+}
+
+std::vector<Scope> scopes_of(const api::Fields& fields) {
+  const auto words = strings_field(fields, "scopes", 10);
+  if (!words) return {Scope::inference};
+  if (words->empty()) api::refuse("scopes", "'scopes' is empty; a key needs at least one");
+  std::vector<Scope> scopes;
+  for (const std::string& word : *words) {
+    const auto scope = platform::scope_named(word);
+    if (!scope) refuse_choice("scopes", word, platform::scope_names());
+    if (std::ranges::find(scopes, *scope) == scopes.end()) scopes.push_back(*scope);
+  }
+  return scopes;
+}
+
+platform::KeyRights rights_of(const api::Fields& fields) {
+  platform::KeyRights rights{.scopes = scopes_of(fields)};
+  rights.models =
+      strings_field(fields, "models", platform::most_key_models).value_or(rights.models);
+  for (const std::string& model : rights.models) {
+    if (platform::Identity::is_name(model)) continue;
+    api::refuse("models", fmt::format("'models' holds '{}', which cannot be a model's name",
+                                      model.substr(0, 100)));
+  }
+  const auto ranges = strings_field(fields, "addresses", platform::most_key_addresses);
+  for (const std::string& text : ranges.value_or(std::vector<std::string>())) {
+    const auto range = platform::AddressRange::parse(text);
+    if (!range) {
+      api::refuse("addresses",
+                  fmt::format("'addresses' holds '{}'; each must be an address, or a range as "
+                              "10.1.0.0/16, whose bits behind the prefix are 0",
+                              text.substr(0, 100)));
+    }
+    rights.addresses.push_back(*range);
+  }
+  return rights;
+}
+
+// A developer's keys are his own, in his project.
+void settle_owner(const Call& call, platform::NewKey& wanted, const api::Fields& fields) {
+  const Caller& caller = call.caller;
+  const auto user = name_field(fields, "user"), project = name_field(fields, "project");
+  if (administers(caller)) {
+    wanted.user = user.value_or("");
+    wanted.project = project.value_or(std::string(platform::default_project));
+    return check_owner(call, wanted.user);
+  }
+  if (user.value_or(caller.user_name) != caller.user_name || caller.user_name.empty()) {
+    throw Error(ErrorCode::permission_denied, "a developer makes keys for himself alone", "user");
+  }
+  if (project.value_or(caller.project_name) != caller.project_name) {
+    throw Error(ErrorCode::permission_denied,
+                fmt::format("you act for the project '{}', in which alone you may make keys",
+                            caller.project_name),
+                "project");
+  }
+  wanted.user = caller.user_name;
+  wanted.project = caller.project_name;
+}
+
+void check_room(const Call& call) {
+  if (administers(call.caller)) return;
+  const int64_t now_ms = platform::Identity::wall_clock_ms();
+  const auto own = call.identity.keys({.user = call.caller.user_name});
+  const auto working =
+      std::ranges::count_if(own, [&](const ApiKey& key) { return key.is_valid_at(now_ms); });
+  if (std::cmp_less(working, most_own_keys)) return;
+  throw Error(ErrorCode::permission_denied,
+              fmt::format("you have {} keys that work, the most that a developer may have; revoke "
+                          "one first",
+                          working));
+}
+
+// A developer sees no keys but his own.
+bool is_visible(const Caller& caller, const ApiKey& key) {
+  return administers(caller) || (!caller.user_name.empty() && key.user == caller.user_name);
+}
+
+// The key that {id} names.
+ApiKey key_of(const Call& call) {
+  const auto key = call.identity.find_key(call.argument);
+  if (!key || !is_visible(call.caller, *key)) {
+    throw Error(ErrorCode::not_found,
+                fmt::format("there is no key with the id '{}'", call.argument.substr(0, 100)));
+  }
+  check_owner(call, key->user);
+  return *key;
+}
+
+Answer created(const platform::CreatedKey& created) {
+  Json body = {{"key", created.text.text()}};
+  body.update(json_of(created.key, platform::Identity::wall_clock_ms()));
+  return json_answer(body, 201);
+}
+
+}  // namespace
+
+Answer list_keys(const Call& call) {
+  const Page page = page_of(call.query);
+  platform::KeyQuery query{.project = api::query_value(call.query, "project").value_or(""),
+                           .after = page.after,
+                           .most = page.limit + 1};
+  if (!administers(call.caller)) query.user = call.caller.user_name;
+  if (!page.after.empty()) {
+    const auto last = call.identity.find_key(page.after);
+    if (!last || !is_visible(call.caller, *last)) {
+      api::refuse("after", "'after' must be the id of a key of the list");
+    }
+  }
+  Json data = Json::array();
+  if (administers(call.caller) || !query.user.empty()) {
+    const int64_t now_ms = platform::Identity::wall_clock_ms();
+    for (const ApiKey& key : call.identity.keys(query)) data.push_back(json_of(key, now_ms));
+  }
+  return page_answer(std::move(data), page);
+}
+
+Answer create_key(const Call& call) {
+  const api::Fields fields(call.body, "");
+  platform::NewKey wanted{.name = required_name(fields, "name"), .rights = rights_of(fields)};
+  wanted.lifetime_ms = fields.integer("lifetime_ms", 1, platform::longest_key_lifetime_ms);
+  settle_owner(call, wanted, fields);
+  check_room(call);
+  return created(call.identity.create_key(wanted, call.caller.actor));
+}
+
+Answer rotate_key(const Call& call) {
+  const int64_t grace_ms = api::Fields(call.body, "")
+                               .integer("grace_ms", 0, platform::longest_key_lifetime_ms)
+                               .value_or(0);
+  const ApiKey key = key_of(call);
+  check_room(call);
+  return created(call.identity.rotate_key({key.id, key.project}, grace_ms, call.caller.actor));
+}
+
+Answer revoke_key(const Call& call) {
+  const ApiKey key = key_of(call);
+  const auto revoked = call.identity.revoke_keys({key.id, key.project}, call.caller.actor);
+  return json_answer(json_of(revoked.front(), platform::Identity::wall_clock_ms()));
+}
+
+}  // namespace ridge::administration

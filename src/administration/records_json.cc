@@ -1,0 +1,145 @@
+#include "administration/records_json.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace ridge::administration {
+namespace {
+
+using platform::UsageBy;
+
+Json or_null(const std::optional<int64_t>& number) {
+  return number ? Json(*number) : Json(nullptr);
+}
+
+Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+double money(int64_t micros) { return static_cast<double>(micros) / 1e6; }
+
+std::string_view state_of(const platform::ApiKey& key, int64_t now_ms) {
+  if (key.revoked_at_ms) return "revoked";
+  if (!key.is_valid_at(now_ms)) return "expired";
+  return key.rotated_to.empty() ? "active" : "ending";
+}
+
+const std::string& text_of(const platform::UsageRow& row, UsageBy by) {
+  switch (by) {
+    case UsageBy::day:
+      return row.day;
+    case UsageBy::project:
+      return row.project;
+    case UsageBy::key:
+      return row.key;
+    case UsageBy::model:
+      return row.model;
+    case UsageBy::endpoint:
+      break;
+  }
+  return row.endpoint;
+}
+
+std::string csv_field(const Json& value) {
+  if (!value.is_string()) return value.dump();
+  std::string text = value.get<std::string>();
+  if (!text.empty() && std::string_view("=+-@\t\r").find(text[0]) != std::string_view::npos) {
+    text.insert(0, "'");
+  }
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+}  // namespace
+
+Json json_of(const platform::Project& project) {
+  return {{"id", project.id},
+          {"name", project.name},
+          {"weight", project.weight},
+          {"created_at_ms", project.created_at_ms}};
+}
+
+Json json_of(const platform::User& user) {
+  return {{"id", user.id},
+          {"name", user.name},
+          {"kind", platform::name(user.kind)},
+          {"role", platform::name(user.role)},
+          {"project", or_null(user.project)},
+          {"created_at_ms", user.created_at_ms},
+          {"disabled_at_ms", or_null(user.disabled_at_ms)}};
+}
+
+Json json_of(const platform::ApiKey& key, int64_t now_ms) {
+  Json scopes = Json::array(), addresses = Json::array();
+  for (const platform::Scope scope : key.rights.scopes) scopes.push_back(platform::name(scope));
+  for (const auto& range : key.rights.addresses) addresses.push_back(range.text());
+  return {{"id", key.id},
+          {"name", key.name},
+          {"hint", key.hint},
+          {"project", key.project},
+          {"user", or_null(key.user)},
+          {"scopes", std::move(scopes)},
+          {"models", key.rights.models},
+          {"addresses", std::move(addresses)},
+          {"state", state_of(key, now_ms)},
+          {"created_at_ms", key.created_at_ms},
+          {"expires_at_ms", or_null(key.expires_at_ms)},
+          {"revoked_at_ms", or_null(key.revoked_at_ms)},
+          {"rotated_to", or_null(key.rotated_to)}};
+}
+
+Json json_of(const platform::NamedLimit& named) {
+  return {{"project", or_null(named.project)},
+          {"key", or_null(named.key)},
+          {"model", or_null(named.limit.model)},
+          {"kind", platform::name(named.limit.kind)},
+          {"most", named.limit.most}};
+}
+
+Json json_of(const platform::ModelPrice& each) {
+  return {{"model", each.model.empty() ? any_model : std::string_view(each.model)},
+          {"prompt", money(each.price.prompt_micros)},
+          {"cached", money(each.price.cached_micros)},
+          {"completion", money(each.price.completion_micros)}};
+}
+
+Json json_of(const platform::AuditEvent& event) {
+  Json details = Json::parse(event.details, nullptr, /*allow_exceptions=*/false);
+  if (!details.is_object()) details = Json::object();
+  return {{"number", event.number}, {"at_ms", event.at_ms},     {"actor", event.actor},
+          {"action", event.action}, {"subject", event.subject}, {"details", std::move(details)}};
+}
+
+Json json_of(const platform::UsageRow& row, const std::vector<UsageBy>& by) {
+  Json json = Json::object();
+  for (const UsageBy each : by) json[std::string(platform::name(each))] = text_of(row, each);
+  json.update({{"requests", row.requests},
+               {"failures", row.failures},
+               {"prompt_tokens", row.prompt_tokens},
+               {"cached_tokens", row.cached_tokens},
+               {"completion_tokens", row.completion_tokens},
+               {"reasoning_tokens", row.reasoning_tokens},
+               {"total_tokens", row.prompt_tokens + row.completion_tokens},
+               {"cost", money(row.micros)},
+               {"mean_ttft_ms", row.ttft_ms}});
+  return json;
+}
+
+std::string usage_csv(const std::vector<platform::UsageRow>& rows, const std::vector<UsageBy>& by) {
+  std::string text;
+  const Json titles = json_of(platform::UsageRow{}, by);
+  for (const auto& [name, value] : titles.get_ref<const Json::object_t&>()) {
+    text += (text.empty() ? "" : ",") + name;
+  }
+  text += '\n';
+  for (const platform::UsageRow& row : rows) {
+    bool is_first = true;
+    const Json fields = json_of(row, by);
+    for (const auto& [name, value] : fields.get_ref<const Json::object_t&>()) {
+      text += (std::exchange(is_first, false) ? "" : ",") + csv_field(value);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace ridge::administration

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "api/json_text.h"
+#include "platform/identity/records.h"
+#include "platform/metering/limits.h"
+#include "platform/metering/usage.h"
+
+// The records of the platform as everybody reads them: clients of /api/v1, the console and
+// `ridge ... --json`. Times are milliseconds since 1970.
+namespace ridge::administration {
+
+using api::Json;
+
+Json json_of(const platform::Project& project);
+Json json_of(const platform::User& user);
+// With its state at a time: "active", "ending" (rotated, and in its grace), "expired", "revoked".
+Json json_of(const platform::ApiKey& key, int64_t now_ms);
+Json json_of(const platform::NamedLimit& limit);
+Json json_of(const platform::ModelPrice& price);
+Json json_of(const platform::AuditEvent& event);
+Json json_of(const platform::UsageRow& row, const std::vector<platform::UsageBy>& by);
+
+// Names the price of models without one of their own.
+inline constexpr std::string_view any_model = "*";
+
+// The same rows as a table of comma-separated values with a line of titles (RFC 4180, but that
+// lines end in \n). Texts that a spreadsheet would take for a formula begin with an apostrophe.
+std::string usage_csv(const std::vector<platform::UsageRow>& rows,
+                      const std::vector<platform::UsageBy>& by);
+
+}  // namespace ridge::administration

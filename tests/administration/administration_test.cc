@@ -1,0 +1,304 @@
+#include "administration/administration.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/temporary_folder.h"
+
+namespace ridge::administration {
+namespace {
+
+using platform::Role;
+
+Caller by(Role role, const std::string& user = "", const std::string& project = "default") {
+  return {.role = role, .user_name = user, .project_name = project, .actor = "user:" + user};
+}
+
+const Caller owner = by(Role::owner), admin = by(Role::admin, "adam");
+const Caller developer = by(Role::developer, "dev"), viewer = by(Role::viewer, "vera");
+
+class AdministrationTest : public testing::Test {
+ protected:
+  Answer answer_to(const Caller& caller, const std::string& method, const std::string& path,
+                   const std::string& argument, const std::string& query, const Json& body) {
+    const Route* route = find_route(method, path);
+    RIDGE_ASSERT(route != nullptr);
+    return route->operation({database_, identity_, caller, argument, query, body});
+  }
+  Json ask(const Caller& caller, const std::string& method, const std::string& path,
+           const Json& body = Json::object(), const std::string& argument = "",
+           const std::string& query = "") {
+    return Json::parse(answer_to(caller, method, path, argument, query, body).body);
+  }
+  // "invalid_argument scopes": the code of the refusal and the field that it names.
+  std::string refusal(const Caller& caller, const std::string& method, const std::string& path,
+                      const Json& body = Json::object(), const std::string& argument = "",
+                      const std::string& query = "") {
+    try {
+      return "none: " + answer_to(caller, method, path, argument, query, body).body;
+    } catch (const Error& error) {
+      return fmt::format("{} {}", name(error.code()), error.param());
+    }
+  }
+  void make_users() {
+    for (const auto& [name, role] :
+         {std::pair("olga", Role::owner), std::pair("adam", Role::admin),
+          std::pair("dev", Role::developer), std::pair("vera", Role::viewer)}) {
+      identity_.create_user(name, platform::UserKind::person, role, "", "test");
+    }
+  }
+
+  TemporaryFolder folder_;
+  platform::Database database_{(folder_ / "platform.db").string()};
+  platform::Identity identity_{database_};
+};
+
+Json object(std::string_view text) { return Json::parse(text); }
+
+TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
+  make_users();
+  const struct {
+    const char *method, *path, *body, *field;
+  } cases[] = {
+      {"POST", "/api/v1/projects", "{}", "name"},
+      {"POST", "/api/v1/projects", R"({"name":" a"})", "name"},
+      {"POST", "/api/v1/projects", R"({"name":7})", "name"},
+      {"POST", "/api/v1/projects", R"({"name":"a","weight":0})", "weight"},
+      {"POST", "/api/v1/projects", R"({"name":"a","weight":"1"})", "weight"},
+      {"PATCH", "/api/v1/projects/{id}", "{}", "weight"},
+      {"POST", "/api/v1/users", R"({"name":"a\nb"})", "name"},
+      {"POST", "/api/v1/users", R"({"name":"a","role":"king"})", "role"},
+      {"POST", "/api/v1/users", R"({"name":"a","kind":"cat"})", "kind"},
+      {"POST", "/api/v1/users", R"({"name":"a","kind":"service"})", "project"},
+      {"POST", "/api/v1/users", R"({"name":"a","project":"default"})", "project"},
+      {"PATCH", "/api/v1/users/{id}", "{}", "role"},
+      {"PATCH", "/api/v1/users/{id}", R"({"disabled":"yes"})", "disabled"},
+      {"POST", "/api/v1/keys", "{}", "name"},
+      {"POST", "/api/v1/keys", R"({"name":"k","scopes":"admin"})", "scopes"},
+      {"POST", "/api/v1/keys", R"({"name":"k","scopes":[]})", "scopes"},
+      {"POST", "/api/v1/keys", R"({"name":"k","scopes":["all"]})", "scopes"},
+      {"POST", "/api/v1/keys", R"({"name":"k","scopes":[1]})", "scopes[0]"},
+      {"POST", "/api/v1/keys", R"({"name":"k","models":["a","\t"]})", "models"},
+      {"POST", "/api/v1/keys", R"({"name":"k","addresses":["10.0.0.1/8"]})", "addresses"},
+      {"POST", "/api/v1/keys", R"({"name":"k","lifetime_ms":0})", "lifetime_ms"},
+      {"POST", "/api/v1/keys", R"({"name":"k","lifetime_ms":1e18})", "lifetime_ms"},
+      {"POST", "/api/v1/keys/{id}/rotate", R"({"grace_ms":-1})", "grace_ms"},
+      {"PUT", "/api/v1/limits", "{}", "kind"},
+      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_year","most":1})", "kind"},
+      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_day"})", "most"},
+      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_day","most":-1})", "most"},
+      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_day","most":1.5})", "most"},
+      {"PUT", "/api/v1/prices", R"({"prompt":1,"completion":1})", "model"},
+      {"PUT", "/api/v1/prices", R"({"model":"m","completion":1})", "prompt"},
+      {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1})", "completion"},
+      {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"completion":-1})", "completion"},
+      {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"cached":2,"completion":1})", "cached"},
+      {"PUT", "/api/v1/prices", R"({"model":"m","price":3})", "price"},
+  };
+  for (const auto& each : cases) {
+    EXPECT_EQ(refusal(owner, each.method, each.path, object(each.body), "dev"),
+              std::string("invalid_argument ") + each.field)
+        << each.path << " " << each.body;
+  }
+  const struct {
+    const char *method, *path, *query, *field;
+  } queries[] = {
+      {"GET", "/api/v1/projects", "limit=0", "limit"},
+      {"GET", "/api/v1/users", "limit=1001", "limit"},
+      {"GET", "/api/v1/users", "after=nobody", "after"},
+      {"GET", "/api/v1/keys", "limit=x", "limit"},
+      {"GET", "/api/v1/usage", "by=day,colour", "by"},
+      {"GET", "/api/v1/usage", "from=yesterday", "from"},
+      {"GET", "/api/v1/usage", "to=2026-02-30", "to"},
+      {"GET", "/api/v1/usage", "format=xml", "format"},
+      {"GET", "/api/v1/usage", "by=%zz", "by"},
+      {"DELETE", "/api/v1/usage", "", "before"},
+      {"DELETE", "/api/v1/usage", "before=", "before"},
+      {"GET", "/api/v1/audit", "limit=100000", "limit"},
+      {"GET", "/api/v1/audit", "before=0", "before"},
+  };
+  for (const auto& each : queries) {
+    EXPECT_EQ(refusal(owner, each.method, each.path, Json::object(), "", each.query),
+              std::string("invalid_argument ") + each.field)
+        << each.path << "?" << each.query;
+  }
+  EXPECT_TRUE(identity_.keys().empty());
+}
+
+TEST_F(AdministrationTest, MakesAndChangesProjectsAndUsers) {
+  const Answer made =
+      answer_to(admin, "POST", "/api/v1/projects", "", "", object(R"({"name":"p"})"));
+  EXPECT_EQ(made.status, 201);
+  EXPECT_EQ(Json::parse(made.body)["weight"], 1);
+  const Json half = object(R"({"weight":0.5})");
+  EXPECT_EQ(ask(admin, "PATCH", "/api/v1/projects/{id}", half, "p")["weight"], 0.5);
+  EXPECT_EQ(refusal(admin, "PATCH", "/api/v1/projects/{id}", half, "none"), "not_found ");
+  const Json bot = object(R"({"name":"bot","kind":"service","project":"p","role":"viewer"})");
+  EXPECT_EQ(ask(admin, "POST", "/api/v1/users", bot)["project"], "p");
+  EXPECT_EQ(
+      ask(admin, "PATCH", "/api/v1/users/{id}", object(R"({"role":"developer"})"), "bot")["role"],
+      "developer");
+  EXPECT_TRUE(ask(admin, "PATCH", "/api/v1/users/{id}", object(R"({"disabled":true})"),
+                  "bot")["disabled_at_ms"]
+                  .is_number());
+  EXPECT_TRUE(ask(admin, "PATCH", "/api/v1/users/{id}", object(R"({"disabled":false})"),
+                  "bot")["disabled_at_ms"]
+                  .is_null());
+  const Json audit = ask(admin, "GET", "/api/v1/audit", Json::object(), "", "limit=2");
+  EXPECT_EQ(audit["data"].size(), 2u);
+  EXPECT_EQ(audit["data"][0]["action"], "user.enable");
+  EXPECT_EQ(audit["data"][0]["actor"], "user:adam");
+  const std::string next = fmt::format("before={}", audit["data"][1]["number"].get<int64_t>());
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/audit", Json::object(), "", next)["data"][0]["action"],
+            "user.change");
+}
+
+TEST_F(AdministrationTest, LetsAdminsDoNothingToOwners) {
+  make_users();
+  const Json boss = object(R"({"name":"boss","role":"owner"})"),
+             demote = object(R"({"role":"viewer"})");
+  EXPECT_EQ(refusal(admin, "POST", "/api/v1/users", boss), "permission_denied role");
+  EXPECT_EQ(refusal(admin, "PATCH", "/api/v1/users/{id}", object(R"({"role":"owner"})"), "dev"),
+            "permission_denied role");
+  EXPECT_EQ(refusal(admin, "PATCH", "/api/v1/users/{id}", demote, "olga"), "permission_denied ");
+  EXPECT_EQ(refusal(admin, "PATCH", "/api/v1/users/{id}", object(R"({"disabled":true})"), "olga"),
+            "permission_denied ");
+  EXPECT_EQ(refusal(admin, "POST", "/api/v1/keys", object(R"({"name":"k","user":"olga"})")),
+            "permission_denied user");
+  const Json key = ask(owner, "POST", "/api/v1/keys", object(R"({"name":"k","user":"olga"})"));
+  EXPECT_EQ(refusal(admin, "DELETE", "/api/v1/keys/{id}", Json::object(), key["id"]),
+            "permission_denied user");
+  EXPECT_EQ(refusal(admin, "POST", "/api/v1/keys/{id}/rotate", Json::object(), key["id"]),
+            "permission_denied user");
+  EXPECT_EQ(ask(owner, "POST", "/api/v1/users", boss)["role"], "owner");
+  EXPECT_EQ(ask(by(Role::owner, "boss"), "PATCH", "/api/v1/users/{id}", demote, "olga")["role"],
+            "viewer");
+}
+
+TEST_F(AdministrationTest, GivesDevelopersTheirOwnKeysAlone) {
+  make_users();
+  identity_.create_project("other", 1, "test");
+  const Json others = ask(admin, "POST", "/api/v1/keys", object(R"({"name":"k"})"));
+  const Json theirs = ask(admin, "POST", "/api/v1/keys",
+                          object(R"({"name":"t","user":"adam","scopes":["admin"]})"));
+  const Json own = ask(developer, "POST", "/api/v1/keys", object(R"({"name":"mine"})"));
+  EXPECT_EQ(own["user"], "dev");
+  EXPECT_EQ(own["project"], "default");
+  for (const auto& [body, wanted] :
+       {std::pair(R"({"name":"a","user":"adam"})", "permission_denied user"),
+        std::pair(R"({"name":"a","project":"other"})", "permission_denied project"),
+        std::pair(R"({"name":"a","scopes":["inference","admin"]})", "invalid_argument scopes"),
+        std::pair(R"({"name":"mine"})", "already_exists ")}) {
+    EXPECT_EQ(refusal(developer, "POST", "/api/v1/keys", object(body)), wanted) << body;
+  }
+  const Json list = ask(developer, "GET", "/api/v1/keys");
+  ASSERT_EQ(list["data"].size(), 1u);
+  EXPECT_EQ(list["data"][0]["id"], own["id"]);
+  EXPECT_EQ(list["data"].dump().find(own["key"].get<std::string>()), std::string::npos);
+  EXPECT_TRUE(
+      ask(developer, "GET", "/api/v1/keys", Json::object(), "", "project=other")["data"].empty());
+  for (const Json& id : {others["id"], theirs["id"], Json("none"), Json("k"), Json("mine")}) {
+    EXPECT_EQ(refusal(developer, "DELETE", "/api/v1/keys/{id}", Json::object(), id), "not_found ");
+    EXPECT_EQ(refusal(developer, "POST", "/api/v1/keys/{id}/rotate", Json::object(), id),
+              "not_found ");
+  }
+  const Json next = ask(developer, "POST", "/api/v1/keys/{id}/rotate",
+                        object(R"({"grace_ms":60000})"), own["id"]);
+  EXPECT_EQ(next["user"], "dev");
+  EXPECT_EQ(ask(developer, "DELETE", "/api/v1/keys/{id}", Json::object(), next["id"])["state"],
+            "revoked");
+  // A key that no user owns has no keys of its own.
+  const Caller nobody = by(Role::developer);
+  EXPECT_TRUE(ask(nobody, "GET", "/api/v1/keys")["data"].empty());
+  EXPECT_EQ(refusal(nobody, "POST", "/api/v1/keys", object(R"({"name":"a"})")),
+            "permission_denied user");
+  EXPECT_EQ(refusal(nobody, "DELETE", "/api/v1/keys/{id}", Json::object(), others["id"]),
+            "not_found ");
+}
+
+TEST_F(AdministrationTest, BoundsTheKeysOfADeveloper) {
+  make_users();
+  for (int i = 0; i < 100; ++i) {
+    identity_.create_key({.name = std::to_string(i), .user = "dev"}, "test");
+  }
+  EXPECT_EQ(refusal(developer, "POST", "/api/v1/keys", object(R"({"name":"a"})")),
+            "permission_denied ");
+  identity_.revoke_keys({"7"}, "test");
+  EXPECT_EQ(ask(developer, "POST", "/api/v1/keys", object(R"({"name":"a"})"))["state"], "active");
+}
+
+TEST_F(AdministrationTest, ListsPageByPage) {
+  const std::vector<std::string> made = {"d", "a", "c", "b", "e"};
+  for (const std::string& name : made) {
+    identity_.create_project(name, 1, "test");
+    identity_.create_user(name, platform::UserKind::person, Role::viewer, "", "test");
+    identity_.create_key({.name = name}, "test");
+  }
+  const auto names_of = [&](const std::string& path, const char* after_by) {
+    std::vector<std::string> names;
+    std::string after;
+    for (bool has_more = true; has_more;) {
+      const Json page = ask(admin, "GET", path, Json::object(), "", "limit=2&after=" + after);
+      EXPECT_LE(page["data"].size(), 2u);
+      for (const Json& item : page["data"]) names.push_back(item["name"]);
+      has_more = page["has_more"];
+      after = page["data"].back()[after_by];
+    }
+    return names;
+  };
+  EXPECT_THAT(names_of("/api/v1/users", "name"), testing::ElementsAre("a", "b", "c", "d", "e"));
+  EXPECT_THAT(names_of("/api/v1/projects", "name"),
+              testing::ElementsAre("a", "b", "c", "d", "default", "e"));
+  EXPECT_THAT(names_of("/api/v1/keys", "id"), testing::UnorderedElementsAreArray(made));
+}
+
+TEST_F(AdministrationTest, SetsAndTakesAwayLimitsAndPrices) {
+  identity_.create_project("p", 1, "test");
+  const auto set = [&](const char* body) {
+    return ask(admin, "PUT", "/api/v1/limits", object(body));
+  };
+  EXPECT_EQ(set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":5})").dump(),
+            R"({"project":"p","key":null,"model":"m","kind":"tokens_per_day","most":5})");
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/limits")["data"].size(), 1u);
+  EXPECT_TRUE(
+      set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":null})")["most"].is_null());
+  EXPECT_TRUE(ask(admin, "GET", "/api/v1/limits")["data"].empty());
+  EXPECT_EQ(refusal(admin, "PUT", "/api/v1/limits",
+                    object(R"({"project":"none","kind":"tokens_per_day","most":5})")),
+            "not_found ");
+  const auto price = [&](const char* body) {
+    return ask(admin, "PUT", "/api/v1/prices", object(body));
+  };
+  EXPECT_EQ(price(R"({"model":"*","prompt":0.2,"completion":0.8})").dump(),
+            R"({"model":"*","prompt":0.2,"cached":0.2,"completion":0.8})");
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/prices")["data"][0]["model"], "*");
+  EXPECT_TRUE(price(R"({"model":"*","price":null})")["price"].is_null());
+  EXPECT_TRUE(ask(admin, "GET", "/api/v1/prices")["data"].empty());
+}
+
+TEST_F(AdministrationTest, WritesUsageAsJsonAndCsv) {
+  EXPECT_EQ(ask(viewer, "GET", "/api/v1/usage").dump(), R"({"rows":[]})");
+  const Answer csv = answer_to(viewer, "GET", "/api/v1/usage", "", "format=csv&by=day,day,key", {});
+  EXPECT_EQ(csv.content_type, "text/csv; charset=utf-8");
+  EXPECT_TRUE(csv.body.starts_with("day,key,requests,")) << csv.body;
+  EXPECT_EQ(ask(admin, "DELETE", "/api/v1/usage", {}, "", "before=2026-01-01")["forgotten"], 0);
+}
+
+TEST(DayMs, ReadsDaysOfTheCalendarAlone) {
+  EXPECT_EQ(day_ms("1970-01-02"), 86'400'000);
+  EXPECT_EQ(day_ms("2024-02-29"), 1'709'164'800'000);
+  for (const char* bad : {"", "2026-02-29", "2026-13-01", "2026-1-1", "26-01-01", "2026-01-01 ",
+                          "-026-01-01", "2026/01/01"}) {
+    EXPECT_EQ(day_ms(bad), std::nullopt) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace ridge::administration
