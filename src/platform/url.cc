@@ -52,7 +52,10 @@ Url::Url(Handle handle, std::string_view text) : handle_(std::move(handle)) {
 
 bool Url::is_this_machine() const {
   const std::string_view host = std::string_view(origin_).substr(origin_.find("://") + 3);
-  return host.starts_with("127.") || host.starts_with("localhost:") || host.starts_with("[::1]");
+  // "127.0.0.1.example.org" is another's.
+  const bool is_loopback =
+      host.starts_with("127.") && host.find_first_not_of("0123456789.") == host.find(':');
+  return is_loopback || host.starts_with("localhost:") || host.starts_with("[::1]");
 }
 
 Url Url::parse(std::string_view text) {

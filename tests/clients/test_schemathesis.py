@@ -31,7 +31,10 @@ def easily_accepted(document):
     for item in document["paths"].values():
         if "post" not in item or "requestBody" not in item["post"]:
             continue
-        name = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[-1]
+        schema = item["post"]["requestBody"]["content"]["application/json"]["schema"]
+        if "$ref" not in schema:  # of what asks no model
+            continue
+        name = schema["$ref"].rsplit("/", 1)[-1]
         schemas[name]["properties"]["model"] = {"type": "null"}
         schemas[name]["properties"].pop("stream_options", None)
         for rule in ("if", "then"):  # of those options

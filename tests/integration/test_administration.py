@@ -15,6 +15,7 @@ from ridge_process import RidgeServer
 from test_identity import postgres_url  # noqa: F401
 from test_openapi import check_answer, schema_of
 from test_sign_in import Browser
+from test_tls import TlsServer, make_certificate
 
 PASSWORD = "correct horse"
 
@@ -259,6 +260,13 @@ def test_bad_input_is_refused_by_the_name_of_its_field(team):
         assert team.refusal("olga", "PUT", f"/api/v1/{path}", body)[0] == 404
     assert team.refusal("olga", "PATCH", "/api/v1/projects/none", {"weight": 1})[0] == 404
     assert team.refusal("olga", "PATCH", "/api/v1/users/none", {"role": "viewer"})[0] == 404
+    for strange in ("%FF", "%00", "a%00", "x" * 3000):
+        assert team.refusal("olga", "DELETE", f"/api/v1/keys/{strange}")[0] == 404
+        assert team.get("olga", f"/api/v1/keys?project={strange}")["data"] == []
+        assert team.refusal("olga", "GET", f"/api/v1/keys?after={strange}")[0] == 400
+        assert team.refusal("olga", "PATCH", f"/api/v1/users/{strange}", {"role": "viewer"})[0] == 404
+        assert team.refusal("olga", "GET", f"/api/v1/usage?project={strange}")[0] == 404
+    assert team.refusal("olga", "GET", "/api/v1/usage", headers={"x-ridge-project": b"\xff"})[0] == 404
     for text in ("[]", "{", '"name"'):
         status, _, answer = team.server.request("POST", "/api/v1/projects", text, {"x-api-key": team.key})
         assert status == 400 and b"JSON" in answer
@@ -324,6 +332,41 @@ def test_limits_and_prices_are_set_and_taken_away(team):
     assert team.get("adam", "/api/v1/prices")["data"] == [price]
     assert team.do("adam", "PUT", "/api/v1/prices", {"model": "m", "price": None}) == {"model": "m", "price": None}
     assert team.get("adam", "/api/v1/prices")["data"] == []
+
+
+def test_a_server_that_asks_nobody_is_administered_by_everybody(ridge_binary, clean_environment):
+    server = RidgeServer(ridge_binary, clean_environment, str(kill_server.MODEL), ["--threads", "1"])
+    try:
+        status, key = server.post_json("/api/v1/keys", {"name": "k"})
+        assert status == 201 and key["user"] is None
+        status, _, text = server.request("GET", "/api/v1/audit?limit=1")
+        assert status == 200 and json.loads(text)["data"][0]["actor"] == "local"
+        # But by no page of another site.
+        status, _, _ = server.request("POST", "/api/v1/keys", '{"name": "k2"}', {"Origin": "https://evil.example"})
+        assert status == 403
+    finally:
+        server.stop()
+
+
+def test_the_commands_speak_tls(ridge_binary, clean_environment, tmp_path):
+    certificate, key_file = make_certificate(tmp_path, "one")
+    server = TlsServer(ridge_binary, clean_environment, str(kill_server.MODEL),
+                       ["--threads", "1", "--tls-cert", str(certificate), "--tls-key", str(key_file)],
+                       certificate=certificate, asks_for_keys=True)  # fmt: skip
+    try:
+        made = subprocess.run([ridge_binary, "key", "create", "ci", "--scopes", "admin"], env=clean_environment,
+                              check=True, capture_output=True, text=True, timeout=60)
+        environment = {**clean_environment, "RIDGE_API_KEY": made.stdout.strip()}
+
+        def users(**more):
+            return subprocess.run([ridge_binary, "user", "list", "--url", server.url + "/", "--json"], text=True,
+                                  env={**environment, **more}, capture_output=True, timeout=60)
+
+        assert json.loads(users(SSL_CERT_FILE=str(certificate)).stdout) == {"users": []}
+        stranger = users()  # whose certificate it is, nobody has said
+        assert stranger.returncode == 1 and "certificate" in json.loads(stranger.stdout)["error"]["message"]
+    finally:
+        server.stop()
 
 
 def test_the_commands_administer_a_server_elsewhere(team, tmp_path):

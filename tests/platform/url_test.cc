@@ -36,5 +36,16 @@ TEST(Encode, LeavesOnlyUnreservedCharacters) {
   EXPECT_EQ(encode_query("a/b&c=d"), "a%2Fb%26c%3Dd");
 }
 
+TEST(Url, KnowsThisMachineByItsOwnNamesAlone) {
+  for (const char* own : {"http://127.0.0.1", "https://127.1.2.3:8080/a", "http://localhost:80",
+                          "http://LOCALHOST/", "http://[::1]:9"}) {
+    EXPECT_TRUE(Url::parse(own).is_this_machine()) << own;
+  }
+  for (const char* other : {"http://127.0.0.1.example.org", "http://localhost.example.org",
+                            "http://127.example.org:80", "http://10.0.0.1", "http://[::2]"}) {
+    EXPECT_FALSE(Url::parse(other).is_this_machine()) << other;
+  }
+}
+
 }  // namespace
 }  // namespace ridge::platform

@@ -235,6 +235,10 @@ CreatedKey Identity::create_key(const NewKey& wanted, std::string_view actor) {
 }
 
 std::vector<ApiKey> Identity::keys(const KeyQuery& query) {
+  for (const std::string& text : {query.project, query.user, query.after}) {
+    // PostgreSQL would refuse what is no UTF-8, and read no further than a zero.
+    if (!text.empty() && !is_name(text)) return {};
+  }
   return database_.read([&](soci::session& session) {
     std::string where = "WHERE k.id <> ''";
     Values values;
@@ -257,6 +261,7 @@ std::vector<ApiKey> Identity::keys(const KeyQuery& query) {
 }
 
 std::optional<ApiKey> Identity::find_key(const std::string& id) {
+  if (!is_name(id)) return std::nullopt;
   return database_.read([&](soci::session& session) {
     std::vector<KeyRow> rows = key_rows(session, "WHERE k.id = :id", {{"id", id}});
     return rows.empty() ? std::nullopt : std::optional(std::move(rows.front().key));

@@ -68,10 +68,13 @@ bool is_members(soci::session& session, const Principal& user, const std::string
 void enter_project(soci::session& session, const std::string& name, int64_t now_ms,
                    Principal& user) {
   const std::string wanted = name.empty() ? std::string(default_project) : name;
-  session << "SELECT id, organisation_id, weight FROM projects WHERE name = :name",
-      soci::use(wanted), soci::into(user.project_id), soci::into(user.organisation_id),
-      soci::into(user.project_weight);
-  const bool is_there = session.got_data();
+  bool is_there = Identity::is_name(wanted);  // or PostgreSQL would not read it
+  if (is_there) {
+    session << "SELECT id, organisation_id, weight FROM projects WHERE name = :name",
+        soci::use(wanted), soci::into(user.project_id), soci::into(user.organisation_id),
+        soci::into(user.project_weight);
+    is_there = session.got_data();
+  }
   if (!is_there ||
       (wanted != default_project && !is_members(session, user, user.project_id, now_ms))) {
     throw Error(ErrorCode::not_found,

@@ -212,6 +212,11 @@ TEST_P(IdentityTest, ListsKeysInPagesOfAProjectOrUser) {
   EXPECT_EQ(identity_->keys({.user = "dev"}).size(), 4u);
   EXPECT_EQ(identity_->keys({.project = "default", .user = "dev"}).size(), 2u);
   EXPECT_TRUE(identity_->keys({.after = "none"}).empty());
+  for (const std::string& bad : {std::string("\xff"), all[2] + '\0' + "x"}) {
+    EXPECT_TRUE(identity_->keys({.project = bad}).empty());
+    EXPECT_TRUE(identity_->keys({.after = bad}).empty());
+    EXPECT_FALSE(identity_->find_key(bad));
+  }
   EXPECT_EQ(identity_->find_key(all[2])->id, all[2]);
   EXPECT_FALSE(identity_->find_key("none"));
 }
