@@ -21,12 +21,13 @@ WITH_RUST = PATH="$$(tools/bootstrap rust-dir):$$PATH"
 STAGE = $(WITH_RUST) tools/stage
 RIDGE = build/release/ridge
 VENV_PYTHON = build/venv/bin/python
-# gtest's, CTest's, cargo's, pytest's and unittest's last words.
+# gtest's, CTest's, cargo's, pytest's, unittest's, Playwright's and svelte-check's last words.
 CTEST_CLOSING = ^[0-9]+% tests passed|^Total Test time
 CARGO_CLOSING = ^test result:
 PYTEST_CLOSING = ^=+ .*(passed|failed|error|no tests ran).* =+$$
 # The crate's own stage shows cargo's words, which CTest would swallow.
 CTEST = ctest -E '^textkit\.cargo_test$$' -j $(JOBS)
+CONSOLE_CLOSING = ^ +[0-9]+ (passed|failed|flaky|skipped|did not run)|^svelte-check found
 UNITTEST_CLOSING = ^Ran [0-9]+ tests? in|^(OK|FAILED)|^tidy:
 
 .PHONY: help bootstrap run build test test-asan test-tsan fuzz bench bench-peers install format clean
@@ -57,11 +58,12 @@ test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run 
 	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests" $(CTEST) --preset release
 	@$(MAKE) test-rust
 	@$(MAKE) test-integration
+	@$(MAKE) test-console
 	@$(MAKE) test-asan
 	@echo "== All tests passed. The runners' own last lines:"
 	@cat build/logs/closing
 
-.PHONY: check-sources test-rust test-integration test-clients test-kill
+.PHONY: check-sources test-rust test-integration test-console test-clients test-kill
 check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of benchmarks/peers" \
@@ -81,6 +83,10 @@ build/venv/.installed: tests/integration/requirements.txt
 test-integration: build/venv/.installed
 	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "integration tests" \
 	  $(VENV_PYTHON) -m pytest -rs tests/integration
+
+test-console: ## the console's types, and its tests in Chromium against build/release/ridge
+	@tools/stage --closing "$(CONSOLE_CLOSING)" "console's types" tools/console npm run check
+	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(CONSOLE_CLOSING)" "console in a browser" tools/console npm test
 
 KILLS ?= 1000
 test-kill: build build/venv/.installed ## end a loaded server with kill -9 KILLS times, on SQLite and PostgreSQL; no usage may be lost

@@ -25,6 +25,7 @@
 #include "platform/metering/meter.h"
 #include "platform/metering/server_slot.h"
 #include "platform/resolve.h"
+#include "server/console_files.h"
 #include "server/server.h"
 #include "text/tool_style.h"
 
@@ -247,7 +248,15 @@ void say_how_to_talk(const Context& context, const std::string& url, bool asks_f
     context.print(greeting.dump());
     return;
   }
-  if (set_up_token) {
+  const bool has_console = !server::console_files().empty();
+  if (set_up_token && has_console) {
+    context.print(fmt::format(
+        "Nobody can sign in yet. Whoever opens this link first, within a day, becomes the owner:\n\n"
+        "  {}/#/set-up?token={}\n\n"
+        "So does, on this machine, 'ridge user create NAME --role owner' with 'ridge user password "
+        "NAME'.\n",
+        url, *set_up_token));
+  } else if (set_up_token) {
     context.print(fmt::format(
         "Nobody can sign in yet. 'ridge user create NAME --role owner' and 'ridge user password "
         "NAME'\nmake an owner; so does who sends, once and within a day, to {}/api/v1/set-up\n"
@@ -261,11 +270,12 @@ void say_how_to_talk(const Context& context, const std::string& url, bool asks_f
                   "  curl {1}/v1/chat/completions -H 'Content-Type: application/json' \\\n{3}"
                   "    -d '{{\"model\": \"{2}\", \"messages\": [{{\"role\": \"user\", \"content\": "
                   "\"Hello!\"}}]}}'\n\n"
-                  "OpenAI clients: base_url {1}/v1, {4}, model {0}\n"
+                  "OpenAI clients: base_url {1}/v1, {4}, model {0}\n{5}"
                   "Stop it with Ctrl-C.",
                   names, url, printable(models.front()),
                   asks_for_keys ? "    -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "",
-                  asks_for_keys ? "your api_key (ridge key create NAME)" : "any api_key"));
+                  asks_for_keys ? "your api_key (ridge key create NAME)" : "any api_key",
+                  has_console ? fmt::format("In a browser: {}/\n", url) : ""));
 }
 
 server::ServerOptions server_options(const ServeOptions& options) {

@@ -22,6 +22,8 @@ Access access_of(const RouteMatch& match, std::string_view method) {
     case Route::live:
     case Route::ready:
       return open_access;
+    case Route::console_asset:  // nothing of anybody's is in them
+      return method == "GET" || method == "HEAD" ? open_access : models;
     case Route::metrics:
       return {platform::Role::viewer, platform::Scope::metrics};
     case Route::hello:

@@ -209,6 +209,10 @@ void Connection::describe_request(const Parser& parser) {
   // Two names of one host are no name: proxies disagree on which counts.
   if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
   exchange_.route = match_route(exchange_.target);
+  exchange_.page = {
+      .wanted = is_for_console(exchange_.route.route, exchange_.method, head[http::field::accept]),
+      .coding = best_coding(head[http::field::accept_encoding]),
+      .if_none_match = std::string(head[http::field::if_none_match])};
   exchange_.error_style = error_style_of(exchange_.route.route, exchange_.target);
   exchange_.is_http_1_0 = head.version() < 11;
   exchange_.keep_alive = head.keep_alive() && !service_.draining;

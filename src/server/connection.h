@@ -20,6 +20,7 @@
 #include "server/generation.h"
 #include "server/http_head.h"
 #include "server/metered_request.h"
+#include "server/page_request.h"
 #include "server/preparation.h"
 #include "server/rate_headers.h"
 #include "server/route.h"
@@ -60,6 +61,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::string session_token;                             // of a cookie, whatever it is worth
     bool is_secure = false;  // TLS is spoken, here or at a trusted proxy
     RouteMatch route;
+    PageRequest page;
     api::TraceContext context;
     std::shared_ptr<api::RequestRecord> record;  // where an engine works on it
     api::ErrorStyle error_style = api::ErrorStyle::openai;
@@ -164,6 +166,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::function<void()> make_wake();
   Error failure_of(const AnswerEnd& end, const AnswerQueue& queue) const;
   void note_end(const api::ServedModel& model, const AnswerEnd& end);
+
+  // connection_console.cc: the console's files.
+  asio::awaitable<void> send_console();
 
   // connection_requests.cc: of requests, for those who ask about them.
   asio::awaitable<void> answer_now();

@@ -63,7 +63,8 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   const Access access = access_of(exchange_.route, exchange_.method);
   const bool is_preflight =  // which browsers send without a key
       exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin);
-  if (is_preflight || (access.is_open && exchange_.route.route != Route::handled)) co_return;
+  if (is_preflight || exchange_.page.wanted) co_return;
+  if (access.is_open && exchange_.route.route != Route::handled) co_return;
 
   if (!service_.proxies.empty() && !peer.is_loopback() && !is_proxy) {
     throw Error(ErrorCode::permission_denied,

@@ -64,6 +64,8 @@ asio::awaitable<void> Connection::answer(std::string body) {
                                     exchange_.id, exchange_.error_style));
     } else if (exchange_.route.route == Route::answer_now) {
       co_await answer_now();
+    } else if (exchange_.page.wanted) {
+      co_await send_console();
     } else if (exchange_.route.route == Route::handled) {
       const std::string_view path = exchange_.route.path->path;
       co_await answer_by_handler(*find_handler(path, exchange_.method), std::move(body));

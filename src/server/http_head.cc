@@ -35,13 +35,14 @@ std::string to_bytes(const ResponseHead& head) {
                                 reason_phrase(head.status));
   append_header(out, "Date", http_date());
   append_header(out, "Server", "ridgeline");
-  if (head.status != 204) append_header(out, "Content-Type", head.content_type);
-  if (head.content_bytes && head.status != 204) {
+  const bool has_content = head.status != 204 && head.status != 304;
+  if (has_content) append_header(out, "Content-Type", head.content_type);
+  if (head.content_bytes && has_content) {
     append_header(out, "Content-Length", std::to_string(*head.content_bytes));
   } else if (!head.content_bytes && !head.is_http_1_0) {
     append_header(out, "Transfer-Encoding", "chunked");
   }
-  append_header(out, "Cache-Control", "no-store");
+  append_header(out, "Cache-Control", head.cache_control);
   append_header(out, "X-Content-Type-Options", "nosniff");
   if (!head.keep_alive) {
     append_header(out, "Connection", "close");
@@ -72,6 +73,8 @@ std::string_view reason_phrase(int status) {
       return "No Content";
     case 302:
       return "Found";
+    case 304:
+      return "Not Modified";
     case 400:
       return "Bad Request";
     case 401:

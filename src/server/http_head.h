@@ -14,6 +14,7 @@ struct ResponseHead {
   int status = 200;
   std::string_view content_type = "application/json";
   std::optional<std::size_t> content_bytes;  // absent: chunked, or up to the close for HTTP/1.0
+  std::string_view cache_control = "no-store";
   bool keep_alive = true;
   bool is_http_1_0 = false;
   std::vector<std::pair<std::string_view, std::string>> headers;

@@ -18,6 +18,7 @@ constexpr std::string_view posts = "POST";
 
 constexpr RoutePath paths[] = {
     {Route::hello, "/", reads},
+    {Route::console_asset, "/assets/{id}", reads},
     {Route::health, "/health", reads},
     {Route::live, "/v1/health/live", reads},
     {Route::ready, "/v1/health/ready", reads},

@@ -8,6 +8,7 @@ namespace ridge::server {
 
 enum class Route {
   hello,
+  console_asset,
   health,
   live,
   ready,

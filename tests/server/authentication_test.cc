@@ -66,7 +66,8 @@ bool is_open(const RoutePath& route, std::string_view method) {
   constexpr std::string_view open[] = {"GET /api/v1/session",       "HEAD /api/v1/session",
                                        "POST /api/v1/session",      "POST /api/v1/set-up",
                                        "GET /api/v1/oidc/start",    "HEAD /api/v1/oidc/start",
-                                       "GET /api/v1/oidc/callback", "HEAD /api/v1/oidc/callback"};
+                                       "GET /api/v1/oidc/callback", "HEAD /api/v1/oidc/callback",
+                                       "GET /assets/{id}",          "HEAD /assets/{id}"};
   if (route.route == Route::health || route.route == Route::live || route.route == Route::ready) {
     return true;
   }

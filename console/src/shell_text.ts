@@ -1,0 +1,25 @@
+import { dictionary } from "./lib/dictionary";
+
+export const t = dictionary({
+  administer: ["Administration", "管理"],
+  dark: ["Dark", "深色"],
+  light: ["Light", "浅色"],
+  menu: ["Menu", "菜单"],
+  models: ["Models", "模型"],
+  navigation: ["Pages", "页面"],
+  notFound: ["There is no such page", "没有此页面"],
+  notFoundText: ["The address names none of this console's pages.", "此地址不对应控制台的任何页面。"],
+  notForRole: ["Not for your role", "您的角色无权访问"],
+  notForRoleText: ["This page is for the role “{least}” and above. Yours is “{role}”.", "此页面需要“{least}”或更高角色，您的角色是“{role}”。"],
+  own: ["", ""],
+  signOut: ["Sign out", "退出登录"],
+  skip: ["Skip to the page", "跳到页面内容"],
+  staleText: ["This page could not be loaded. The server may have been renewed: load the console again.", "页面无法加载。服务器可能已更新，请重新加载控制台。"],
+  toFirst: ["Go to the first page", "前往首页"],
+  use: ["Use", "使用"],
+  watch: ["Watch", "监控"],
+  reloadAll: ["Load again", "重新加载"],
+  otherLanguage: ["中文", "English"],
+  noAuth: ["no sign-in", "无需登录"],
+  noAuthText: ["Started with --no-auth: whoever reaches this server may do everything.", "以 --no-auth 启动：能访问此服务器的人拥有全部权限。"],
+});
