@@ -7,6 +7,8 @@
 
 #include "api/json_text.h"
 #include "base/error.h"
+#include "text/chat_template.h"
+#include "text/reasoning.h"
 
 namespace ridge::api {
 namespace {
@@ -50,13 +52,24 @@ std::string model_list_body(std::span<const ServedModel> models) {
   return out;
 }
 
+std::vector<std::string_view> capabilities_of(const ServedModel& model) {
+  const text::ChatTemplate& chat_template = model.engine->chat_template();
+  std::vector<std::string_view> capabilities = {"completion", "tools"};
+  const bool thinks = chat_template.opens_reasoning() ||
+                      chat_template.source().find(text::think_open_tag) != std::string::npos;
+  if (thinks) capabilities.emplace_back("thinking");
+  return capabilities;
+}
+
 bool serves(std::span<const ServedModel> models, std::string_view name) {
   return std::ranges::any_of(models, [&](const ServedModel& model) { return model.name == name; });
 }
 
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name) {
   if (name.empty()) {
-    const auto is_base = [](const ServedModel& model) { return !model.is_adapter(); };
+    const auto is_base = [](const ServedModel& model) {
+      return !model.is_adapter() && !model.is_added;
+    };
     if (std::ranges::count_if(models, is_base) == 1) {
       return *std::ranges::find_if(models, is_base);
     }

@@ -2,6 +2,8 @@
 
 #include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "api/served_model.h"
 
@@ -14,10 +16,13 @@ std::string model_body(const ServedModel& model);
 // GET /v1/models.
 std::string model_list_body(std::span<const ServedModel> models);
 
-// The model that a request names. An empty name is the only model, where there is one only and
-// however many adapters. Throws Error(not_found) with the names that there are,
+// The model that a request names. An empty name is the only model that the server was started with,
+// where there is one only and however many adapters: it still is when others have been added. Throws Error(not_found) with the names that there are,
 // Error(invalid_argument) for an empty name among several models.
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name);
+// What it can do, in Ollama's words: "completion", "tools", "thinking".
+std::vector<std::string_view> capabilities_of(const ServedModel& model);
+
 // Whether one of them has this name.
 bool serves(std::span<const ServedModel> models, std::string_view name);
 

@@ -13,7 +13,6 @@
 #include "base/error.h"
 #include "base/utc_time.h"
 #include "text/chat_template.h"
-#include "text/reasoning.h"
 
 namespace ridge::api {
 namespace {
@@ -222,10 +221,6 @@ std::string ollama_tags_body(std::span<const ServedModel> models) {
 std::string ollama_show_body(const ServedModel& model) {
   const engine::ModelInfo& info = model.engine->model_info();
   const text::ChatTemplate& chat_template = model.engine->chat_template();
-  Json capabilities = {"completion", "tools"};
-  const bool thinks = chat_template.opens_reasoning() ||
-                      chat_template.source().find(text::think_open_tag) != std::string::npos;
-  if (thinks) capabilities.push_back("thinking");
   return to_text({{"modified_at", utc_time(model.created_s)},
                   {"template", chat_template.source()},
                   {"parameters", fmt::format("temperature {}\ntop_p {}", model.sampling.temperature,
@@ -236,7 +231,7 @@ std::string ollama_show_body(const ServedModel& model) {
                     {"general.name", info.name},
                     {"general.parameter_count", info.parameters},
                     {info.architecture + ".context_length", info.trained_context_tokens}}},
-                  {"capabilities", std::move(capabilities)}});
+                  {"capabilities", capabilities_of(model)}});
 }
 
 std::string ollama_version_body() { return "{\"version\":\"" RIDGE_VERSION "\"}"; }

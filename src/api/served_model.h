@@ -24,6 +24,7 @@ struct ServedModel {
   std::shared_ptr<text::GrammarCompiler> grammars;       // for its vocabulary; never null
   int adapter = -1;    // the engine's, with which it runs; -1: the model as it is
   std::string parent;  // of an adapter: the name of the model that it changes
+  bool is_added = false;  // while the server ran
 
   bool is_adapter() const { return adapter >= 0; }
 };

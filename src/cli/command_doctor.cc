@@ -16,9 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Beside the weights: the KV cache of a short context, activations and the program itself.
-constexpr double memory_overhead = 1.15;
-
 struct DoctorOptions {
   int threads = 0;
   std::string isa;
@@ -63,19 +60,22 @@ Json look_at_devices(const DoctorOptions& options) {
 // Each token reads every weight once, so that the speed of memory bounds the speed of one answer.
 Json look_at_models(Context& context, const Machine& machine, double read_bytes_per_second) {
   Json models = Json::array();
-  const int64_t free_bytes = context.store().free_bytes();
+  const platform::MachineRoom room = room_of(context, machine);
   for (const platform::CatalogModel& model : context.catalog().models()) {
     for (const platform::CatalogQuantization& quantization : model.quantizations) {
       const platform::CatalogChoice choice{&model, &quantization};
-      const double needed = static_cast<double>(quantization.size_bytes) * memory_overhead;
       const bool is_here = context.store().find(choice.name()).has_value();
+      const platform::ModelFit fit = platform::fit_of(quantization.size_bytes, is_here, room);
       Json body = {{"name", choice.name()},
                    {"quantization", quantization.name},
                    {"size_bytes", quantization.size_bytes},
                    {"is_default", quantization.name == model.default_quantization},
                    {"is_here", is_here},
-                   {"fits_memory", needed <= static_cast<double>(machine.memory_available_bytes)},
-                   {"fits_disk", is_here || quantization.size_bytes <= free_bytes}};
+                   {"fits_memory", fit.fits_memory_now},
+                   {"fits_disk", fit.fits_disk},
+                   {"fits", platform::name(fit.fit)},
+                   {"needs_bytes", fit.needs_bytes},
+                   {"why", fit.why}};
       if (read_bytes_per_second > 0) {
         body["expected_tokens_per_second"] =
             read_bytes_per_second / static_cast<double>(quantization.size_bytes);

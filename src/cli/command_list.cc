@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/machine.h"
 #include "platform/prepared_cache.h"
 
 namespace ridge::cli {
@@ -26,13 +27,22 @@ Json to_json(const platform::Manifest& manifest) {
           {"sha256", digests}};
 }
 
-Json to_json(const platform::CatalogModel& model) {
+platform::Fit fit_of(Context& context, const platform::CatalogChoice& choice,
+                     const platform::MachineRoom& room) {
+  const bool is_here = context.store().find(choice.name()).has_value();
+  return platform::fit_of(choice.quantization->size_bytes, is_here, room).fit;
+}
+
+Json to_json(Context& context, const platform::CatalogModel& model,
+             const platform::MachineRoom& room) {
   Json quantizations = Json::array();
   for (const platform::CatalogQuantization& each : model.quantizations) {
+    const platform::CatalogChoice choice{&model, &each};
     quantizations.push_back({{"name", each.name},
-                             {"model", platform::CatalogChoice{&model, &each}.name()},
+                             {"model", choice.name()},
                              {"size_bytes", each.size_bytes},
-                             {"size_is_exact", each.size_is_exact}});
+                             {"size_is_exact", each.size_is_exact},
+                             {"fits", platform::name(fit_of(context, choice, room))}});
   }
   Json sources = Json::array();
   for (const platform::CatalogSource& source : model.sources) sources.push_back(source.to_string());
@@ -82,8 +92,9 @@ void print_json(Context& context, bool all) {
   }
   if (all) {
     body["catalog"] = Json::array();
+    const platform::MachineRoom room = room_of(context, look_at_machine());
     for (const platform::CatalogModel& model : context.catalog().models()) {
-      body["catalog"].push_back(to_json(model));
+      body["catalog"].push_back(to_json(context, model, room));
     }
   }
   context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
@@ -116,7 +127,12 @@ void print_prepared(Context& context) {
 }
 
 void print_catalog(Context& context) {
-  Table table({{"CAN BE PULLED"}, {"SIZE", Alignment::right}, {"QUANTISATIONS"}, {"LICENCE"}});
+  const platform::MachineRoom room = room_of(context, look_at_machine());
+  Table table({{"CAN BE PULLED"},
+               {"SIZE", Alignment::right},
+               {"FITS"},
+               {"QUANTISATIONS"},
+               {"LICENCE"}});
   for (const platform::CatalogModel& model : context.catalog().models()) {
     std::string quantizations = model.default_quantization;
     for (const platform::CatalogQuantization& each : model.quantizations) {
@@ -125,6 +141,7 @@ void print_catalog(Context& context) {
     const auto* preferred = model.find(model.default_quantization);
     table.add_row({model.name,
                    (preferred->size_is_exact ? "" : "~") + format_bytes(preferred->size_bytes),
+                   std::string(platform::name(fit_of(context, {&model, preferred}, room))),
                    quantizations, model.license});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));

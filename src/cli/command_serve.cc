@@ -3,28 +3,23 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "api/served_model.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/device_options.h"
 #include "cli/identity_access.h"
-#include "cli/lora_option.h"
+#include "cli/model_loading.h"
 #include "cli/oidc_options.h"
 #include "cli/prepared_weights.h"
-#include "cli/progress.h"
 #include "cli/server_record.h"
-#include "engine/engine.h"
 #include "engine/residency.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
 #include "platform/metering/meter.h"
 #include "platform/metering/server_slot.h"
-#include "platform/resolve.h"
 #include "server/console_files.h"
 #include "server/server.h"
 #include "text/tool_style.h"
@@ -34,20 +29,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct ServeOptions {
+struct ServeOptions : ModelLoading {
   std::vector<std::string> models;
   std::string precision = "auto";
-  bool prepared_cache = false;
-  std::string tool_style = "auto";
   std::string config;
   DatabaseChoice database;
   OidcChoice oidc;
   std::string log_level = "info";
-  engine::EngineOptions engine;
   int64_t kv_cache_mib = 0;
-  int64_t model_memory_mib = 0;
-  int sleep_after_s = 0;
-  std::vector<std::string> pinned;
   std::string draft_model;
   std::vector<std::string> lora;
   int64_t kv_spill_mib = 0;
@@ -58,137 +47,6 @@ struct ServeOptions {
   int max_body_mib = 8;
   int drain_s = 30;
 };
-
-// "smollm2:135m" as it is; for a path, the file's name without folder and ending.
-std::string served_name(const platform::ModelReference& reference,
-                        const platform::ResolvedModel& resolved) {
-  if (reference.kind != platform::ReferenceKind::path) return resolved.name;
-  return std::filesystem::path(resolved.path).stem().string();
-}
-
-int64_t modified_at_s(const std::filesystem::path& path) {
-  const auto time = std::chrono::file_clock::to_sys(std::filesystem::last_write_time(path));
-  return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
-}
-
-struct Choice {
-  std::string name;
-  platform::ResolvedModel model;
-  std::vector<engine::AdapterOptions> adapters;
-};
-
-std::vector<Choice> find_models(Context& context, const std::vector<std::string>& texts) {
-  if (texts.empty()) {
-    throw Error(
-        ErrorCode::invalid_argument,
-        "no model was named; give one, as in 'ridge serve smollm2:135m', or 'models' in --config");
-  }
-  std::vector<Choice> choices;
-  for (const std::string& text : texts) {
-    const auto reference = platform::ModelReference::parse(text);
-    const auto resolved = platform::resolve(reference, context.catalog(), context.store());
-    const std::string name = served_name(reference, resolved);
-    const auto same = [&](const Choice& choice) { return choice.name == name; };
-    if (std::any_of(choices.begin(), choices.end(), same)) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("two models would be served as '{}'", name));
-    }
-    choices.push_back({name, resolved, {}});
-  }
-  return choices;
-}
-
-std::vector<std::string> names_of(const std::vector<Choice>& choices) {
-  std::vector<std::string> names;
-  for (const Choice& choice : choices) names.push_back(choice.name);
-  return names;
-}
-
-void add_adapters(std::vector<Choice>& choices, const std::vector<std::string>& texts) {
-  std::vector<LoraChoice> adapters;
-  for (const std::string& text : texts) adapters.push_back(parse_named_lora(text));
-  settle_bases(adapters, names_of(choices));
-  for (const LoraChoice& adapter : adapters) {
-    std::ranges::find(choices, adapter.base, &Choice::name)
-        ->adapters.push_back({adapter.name, adapter.path, adapter.scale});
-  }
-}
-
-// The model, and behind it its adapters.
-void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
-                std::shared_ptr<engine::Engine> engine) {
-  api::ServedModel model =
-      api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path));
-  // A model of several files is known by its first.
-  if (!choice.model.digests.empty()) model.digest = choice.model.digests.front().to_string();
-  models.push_back(model);
-  for (size_t i = 0; i < choice.adapters.size(); ++i) {
-    models.push_back(
-        api::serve_adapter(model, static_cast<int>(i), modified_at_s(choice.adapters[i].path)));
-  }
-}
-
-std::unique_ptr<engine::Engine> start_engine(Context& context, const Choice& choice,
-                                             engine::EngineOptions options, bool prepared_cache) {
-  options.prepared =
-      prepared_store(context, choice.model, prepared_cache, options.threads, NoteKept::at_once);
-  options.adapters = choice.adapters;
-  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
-  options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
-    progress.update(printable(choice.name), done_bytes, total_bytes);
-  };
-  return engine::Engine::start(choice.model.path, options);
-}
-
-bool loads_on_demand(const ServeOptions& options) {
-  return options.model_memory_mib > 0 || options.sleep_after_s > 0;
-}
-
-// Models that are loaded when they are asked for.
-std::vector<api::ServedModel> declare(Context& context, const ServeOptions& options,
-                                      const std::vector<Choice>& choices,
-                                      engine::Residency& residency) {
-  for (const std::string& name : options.pinned) {
-    if (std::ranges::find(choices, name, &Choice::name) == choices.end()) {
-      throw Error(
-          ErrorCode::invalid_argument,
-          fmt::format("--pin names '{}', which is none of the models that are served", name));
-    }
-  }
-  std::vector<api::ServedModel> models;
-  for (const Choice& choice : choices) {
-    const bool is_pinned = std::ranges::find(options.pinned, choice.name) != options.pinned.end();
-    engine::EngineOptions engine = options.engine;
-    engine.prepared = prepared_store(context, choice.model, options.prepared_cache, engine.threads,
-                                     NoteKept::at_once);
-    engine.adapters = choice.adapters;
-    add_served(models, choice,
-               engine::Engine::on_demand(choice.model.path, engine, residency, is_pinned));
-  }
-  return models;
-}
-
-std::vector<api::ServedModel> load(Context& context, const std::vector<Choice>& choices,
-                                   const ServeOptions& options) {
-  std::vector<api::ServedModel> models;
-  for (const Choice& choice : choices) {
-    context.note(fmt::format("loading {} ...", printable(choice.name)));
-    std::shared_ptr<engine::Engine> engine =
-        start_engine(context, choice, options.engine, options.prepared_cache);
-    const engine::ModelInfo& info = engine->model_info();
-    context.note(
-        fmt::format("loaded {} in {:.1f} s: {}, {:.2f} B parameters, {}, context {}",
-                    printable(choice.name), info.load_ms / 1000, printable(info.architecture),
-                    static_cast<double>(info.parameters) / 1e9,
-                    format_bytes(static_cast<int64_t>(info.file_bytes)), info.context_tokens));
-    for (const engine::AdapterInfo& adapter : info.adapters) {
-      context.note(fmt::format("with the adapter {}, {}", printable(adapter.name),
-                               format_bytes(static_cast<int64_t>(adapter.bytes))));
-    }
-    add_served(models, choice, std::move(engine));
-  }
-  return models;
-}
 
 // For each thread of the server that asks the database, one.
 constexpr platform::DatabaseOptions database_options{.connections = 8,
@@ -326,16 +184,17 @@ void serve(Context& context, ServeOptions& options) {
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}, authenticator); }
 
-  engine::Residency residency(
-      {.budget_bytes = static_cast<uint64_t>(options.model_memory_mib) << 20,
-       .sleep_after = std::chrono::seconds(options.sleep_after_s)},
-      clock);
-  std::vector<api::ServedModel> models = loads_on_demand(options)
-                                             ? declare(context, options, choices, residency)
-                                             : load(context, choices, options);
-  if (const auto style = text::tool_style_named(options.tool_style)) {
-    for (api::ServedModel& model : models) model.tool_style = *style;
+  std::vector<api::ServedModel> loaded;
+  if (!options.is_on_demand()) loaded = load_now(context, choices, options);
+  engine::Residency residency({.budget_bytes = residency_bytes(options),
+                               .sleep_after = std::chrono::seconds(options.sleep_after_s)},
+                              clock);
+  std::vector<api::ServedModel> models = std::move(loaded);
+  if (options.is_on_demand()) models = load_on_demand(context, choices, options, residency);
+  for (api::ServedModel& model : load_pulled(context, options, models, residency)) {
+    models.push_back(std::move(model));
   }
+  platform.supply = model_supply(context, options, residency);
   std::vector<std::string> names;
   for (const api::ServedModel& model : models) names.push_back(model.name);
   platform::Sessions* const sessions = authenticator ? platform.sessions.get() : nullptr;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/machine.h"
 #include "format/gguf.h"
 #include "model/adapter_file.h"
 #include "platform/resolve.h"
@@ -131,16 +132,29 @@ Json describe_choice(const platform::CatalogChoice& choice) {
   return body;
 }
 
+// Whether this machine has room for it, as `ridge doctor` and the console tell it.
+void add_fit(Context& context, bool is_here, Json& body) {
+  const platform::ModelFit fit = platform::fit_of(body["size_bytes"].get<int64_t>(), is_here,
+                                                  room_of(context, look_at_machine()));
+  body["fits"] = fit.why.empty() ? std::string(platform::name(fit.fit))
+                                 : fmt::format("{}: {}", platform::name(fit.fit), fit.why);
+}
+
 Json describe(Context& context, const std::string& text) {
   if (is_adapter(text)) return describe_adapter(text);
   const auto reference = platform::ModelReference::parse(text);
   if (reference.kind == platform::ReferenceKind::catalog && !context.store().find(reference.name)) {
     const platform::CatalogChoice choice = context.catalog().get(reference.name);
-    if (!context.store().find(choice.name())) return describe_choice(choice);
+    if (!context.store().find(choice.name())) {
+      Json body = describe_choice(choice);
+      add_fit(context, /*is_here=*/false, body);
+      return body;
+    }
   }
   const platform::ResolvedModel model =
       platform::resolve(reference, context.catalog(), context.store());
   Json body = describe_file(model.path);
+  add_fit(context, /*is_here=*/true, body);
   if (reference.kind != platform::ReferenceKind::path) {
     add_manifest(context.store().get(model.name), body);
     if (const auto choice = context.catalog().find(model.name)) {
@@ -190,6 +204,7 @@ void print_text(const Context& context, const Json& body) {
       {"size_bytes", "size"},
       {"sha256", "SHA-256"},
       {"base_model", "base model"},
+      {"fits", "fits here"},
       {"gguf_version", "GGUF version"},
       {"unsupported_tensors", "not readable"}};
   for (const auto& [key, value] : body.items()) {

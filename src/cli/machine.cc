@@ -39,4 +39,10 @@ Machine look_at_machine() {
   return machine;
 }
 
+platform::MachineRoom room_of(Context& context, const Machine& machine) {
+  return {.memory_bytes = machine.memory_bytes,
+          .memory_available_bytes = machine.memory_available_bytes,
+          .disk_free_bytes = context.store().free_bytes()};
+}
+
 }  // namespace ridge::cli

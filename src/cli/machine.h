@@ -3,6 +3,9 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/context.h"
+#include "platform/model_fit.h"
+
 namespace ridge::cli {
 
 // What this process may use of the machine.
@@ -17,5 +20,8 @@ struct Machine {
 
 // Throws io where the kernel does not tell of its memory.
 Machine look_at_machine();
+
+// What a model finds on it, with the disk of the store.
+platform::MachineRoom room_of(Context& context, const Machine& machine);
 
 }  // namespace ridge::cli

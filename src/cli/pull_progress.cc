@@ -13,7 +13,7 @@ platform::PullResult pull_with_progress(Context& context, const platform::ModelR
   platform::DownloadOptions options;
   options.retry.attempts = attempts;
   options.is_cancelled = [] { return InterruptScope::requested(); };
-  options.on_progress = [&](const platform::Progress& now) {
+  options.on_progress = [&](const platform::DownloadProgress& now) {
     progress.update(std::string(now.file_name), now.done_bytes, now.total_bytes);
   };
   options.on_note = [&](std::string_view line) {

@@ -65,6 +65,7 @@ struct EngineOptions {
 };
 
 struct EngineStats {
+  bool is_loaded = true;    // its weights are in memory
   bool is_loading = false;  // so that what waits waits for the model, and not for a step
   int running = 0;
   int waiting = 0;

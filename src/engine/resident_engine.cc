@@ -166,6 +166,7 @@ void ResidentEngine::keep_loaded(Clock::Duration unused_for, WhoAsks who) {
 EngineStats ResidentEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = engine_ ? engine_->stats() : EngineStats();
+  stats.is_loaded = engine_ != nullptr;
   stats.waiting += static_cast<int>(pending_.size());
   stats.is_loading = !engine_ && !pending_.empty();
   add_totals(stats, before_);

@@ -21,7 +21,7 @@ struct RemoteFile {
   int64_t size_bytes = 0;  // 0 where the hub does not say
 };
 
-struct Progress {
+struct DownloadProgress {
   std::string_view file_name;
   int64_t done_bytes;
   int64_t total_bytes;  // 0 where it is not known
@@ -30,7 +30,7 @@ struct Progress {
 struct DownloadOptions {
   RetryPolicy retry;               // attempts are those without any progress between them
   std::chrono::seconds stall{60};  // below 1 kB/s for this long: a failed attempt
-  std::function<void(const Progress&)> on_progress;
+  std::function<void(const DownloadProgress&)> on_progress;
   std::function<void(std::string_view)> on_note;  // a retry, a wait: one line for a person
   std::function<bool()> is_cancelled;             // asked a few times a second
 };

@@ -55,11 +55,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
     // the same one.
     std::string group;
     std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
-    std::vector<api::ServedModel> models;                  // where the key is for some only: these
-    std::string address;                                   // of the client, where keys are checked
-    std::string cookies;                                   // the header
-    std::string session_token;                             // of a cookie, whatever it is worth
-    bool is_secure = false;  // TLS is spoken, here or at a trusted proxy
+    std::shared_ptr<const ModelList> models;  // those that the key is for
+    std::string address;                      // of the client, where keys are checked
+    std::string cookies;                      // the header
+    std::string session_token;                // of a cookie, whatever it is worth
+    bool is_secure = false;                   // TLS is spoken, here or at a trusted proxy
     RouteMatch route;
     PageRequest page;
     api::TraceContext context;

@@ -44,6 +44,7 @@ asio::awaitable<bool> Connection::admit(const Parser& parser) {
 
 asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   const auto& head = parser.get();
+  exchange_.models = service_.models.list();
   const std::string key = caller_key(head[http::field::authorization], head["x-api-key"]);
   if (service_.authenticator == nullptr) {
     exchange_.group = key;  // nobody checks it; it still tells callers apart
@@ -86,9 +87,11 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
   }
   exchange_.group = principal->project_id;
   if (!principal->rights.models.empty()) {
+    ModelList allowed;
     std::ranges::copy_if(
-        service_.models, std::back_inserter(exchange_.models),
+        *exchange_.models, std::back_inserter(allowed),
         [&](const api::ServedModel& model) { return principal->rights.allows_model(model.name); });
+    exchange_.models = std::make_shared<const ModelList>(std::move(allowed));
   }
   exchange_.principal = std::move(principal);
 }
@@ -136,8 +139,7 @@ bool Connection::is_administrator() const {
 }
 
 const std::vector<api::ServedModel>& Connection::visible_models() const {
-  const bool is_bound = exchange_.principal && !exchange_.principal->rights.models.empty();
-  return is_bound ? exchange_.models : service_.models;
+  return *exchange_.models;
 }
 
 }  // namespace ridge::server

@@ -262,9 +262,10 @@ asio::awaitable<void> Connection::send_health() {
   {
     std::lock_guard lock(service_.health_mutex);
     alive = service_.health.alive();
-    body = exchange_.is_stranger ? service_.health.status_body(service_.draining)
-                                 : service_.health.body(service_.clock.now(), service_.draining,
-                                                        service_.connections);
+    body = exchange_.is_stranger
+               ? service_.health.status_body(service_.draining)
+               : service_.health.body(*service_.models.list(), service_.clock.now(),
+                                      service_.draining, service_.connections);
   }
   const bool needs_ready = exchange_.route.route != Route::live;
   const bool is_well = alive && !(needs_ready && service_.draining);

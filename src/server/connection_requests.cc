@@ -81,7 +81,7 @@ asio::awaitable<void> Connection::send_metrics() {
   ServerFigures figures{.connections = service_.connections,
                         .by_request = service_.gen_ai_metrics.collect()};
   if (service_.exporter) figures.exports = service_.exporter->counts();
-  co_await send(200, metrics_text(service_.models, figures), metrics_content_type);
+  co_await send(200, metrics_text(*service_.models.list(), figures), metrics_content_type);
 }
 
 void Connection::begin_record() {

@@ -13,6 +13,10 @@ Error no_database() {
   return Error(ErrorCode::unavailable, "this server has no database; its log says why");
 }
 
+Error no_supply() {
+  return Error(ErrorCode::unavailable, "this server has no store of models");
+}
+
 }  // namespace
 
 api::Json HandlerRequest::json() const {
@@ -37,6 +41,16 @@ platform::Sessions& HandlerRequest::sessions() const {
   return *service.platform.sessions;
 }
 
+const ModelSupply& HandlerRequest::supply() const {
+  if (!service.platform.supply) throw no_supply();
+  return *service.platform.supply;
+}
+
+platform::Downloads& HandlerRequest::downloads() const {
+  if (!service.downloads) throw no_supply();
+  return *service.downloads;
+}
+
 HandlerAnswer json_answer(const api::Json& document, int status) {
   return {.status = status, .body = api::to_text(document)};
 }
@@ -46,7 +60,8 @@ HandlerAnswer no_content() { return {.status = 204}; }
 std::span<const HandlerRoute> handler_routes() {
   static const std::vector<HandlerRoute> all = [] {
     std::vector<HandlerRoute> routes;
-    for (const auto table : {session_routes(), oidc_routes(), administration_routes()}) {
+    for (const auto table :
+         {session_routes(), oidc_routes(), administration_routes(), model_routes()}) {
       routes.insert(routes.end(), table.begin(), table.end());
     }
     return routes;

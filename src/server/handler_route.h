@@ -14,6 +14,7 @@
 #include "platform/identity/sessions.h"
 #include "server/access.h"
 #include "server/http_head.h"
+#include "server/model_supply.h"
 #include "server/rate_headers.h"
 
 // Routes that are answered by one function, which may wait: those under /api/v1 above all. To add
@@ -44,6 +45,9 @@ struct HandlerRequest {
   platform::Database& database() const;
   platform::Identity& identity() const;
   platform::Sessions& sessions() const;
+  // Throw unavailable where the server has no more models than those that it was started with.
+  const ModelSupply& supply() const;
+  platform::Downloads& downloads() const;
 };
 
 struct HandlerAnswer {
@@ -82,5 +86,6 @@ const HandlerRoute* find_handler(std::string_view path, std::string_view method)
 std::span<const HandlerRoute> session_routes();         // admin_session.cc
 std::span<const HandlerRoute> oidc_routes();            // admin_oidc.cc
 std::span<const HandlerRoute> administration_routes();  // admin_records.cc
+std::span<const HandlerRoute> model_routes();           // admin_models.cc
 
 }  // namespace ridge::server

@@ -37,21 +37,18 @@ void append_model(std::string& out, const api::ServedModel& model) {
 
 }  // namespace
 
-Health::Health(std::span<const api::ServedModel> models, Clock::Duration stall_timeout,
-               Clock::TimePoint now)
-    : models_(models),
-      stall_timeout_(stall_timeout),
-      started_at_(now),
-      observed_at_(now),
-      watches_(models.size(), Watch{.progressed_at = now}) {}
+Health::Health(Clock::Duration stall_timeout, Clock::TimePoint now)
+    : stall_timeout_(stall_timeout), started_at_(now), observed_at_(now) {}
 
-void Health::observe(Clock::TimePoint now) {
+void Health::observe(std::span<const api::ServedModel> models, Clock::TimePoint now) {
   const double elapsed_s = seconds(now - observed_at_);
-  observed_at_ = now;
   alive_ = true;
-  for (std::size_t i = 0; i < models_.size(); ++i) {
-    observe(models_[i].engine->stats(), watches_[i], elapsed_s, now);
+  for (const api::ServedModel& model : models) {
+    Watch& watch =
+        watches_.try_emplace(model.name, Watch{.progressed_at = observed_at_}).first->second;
+    observe(model.engine->stats(), watch, elapsed_s, now);
   }
+  observed_at_ = now;
 }
 
 void Health::observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,
@@ -69,12 +66,10 @@ void Health::observe(const engine::EngineStats& stats, Watch& watch, double elap
 }
 
 int Health::retry_after_s(const api::ServedModel& model) const {
-  for (std::size_t i = 0; i < models_.size(); ++i) {
-    if (models_[i].name != model.name || watches_[i].finished_per_s <= 0) continue;
-    const double wait_s = std::ceil(1 / watches_[i].finished_per_s);
-    return static_cast<int>(std::clamp(wait_s, 1.0, static_cast<double>(longest_retry_s)));
-  }
-  return 1;
+  const auto watch = watches_.find(model.name);
+  if (watch == watches_.end() || watch->second.finished_per_s <= 0) return 1;
+  const double wait_s = std::ceil(1 / watch->second.finished_per_s);
+  return static_cast<int>(std::clamp(wait_s, 1.0, static_cast<double>(longest_retry_s)));
 }
 
 std::string_view Health::status(bool draining) const {
@@ -86,12 +81,15 @@ std::string Health::status_body(bool draining) const {
   return fmt::format("{{\"status\":\"{}\"}}", status(draining));
 }
 
-std::string Health::body(Clock::TimePoint now, bool draining, int connections) const {
+double Health::uptime_s(Clock::TimePoint now) const { return seconds(now - started_at_); }
+
+std::string Health::body(std::span<const api::ServedModel> models, Clock::TimePoint now,
+                         bool draining, int connections) const {
   std::string out =
       fmt::format("{{\"status\":\"{}\",\"uptime_s\":{:.1f},\"connections\":{},\"models\":[",
-                  status(draining), seconds(now - started_at_), connections);
+                  status(draining), uptime_s(now), connections);
   bool is_first = true;
-  for (const api::ServedModel& model : models_) {
+  for (const api::ServedModel& model : models) {
     if (model.is_adapter()) continue;  // its engine is the model's
     if (!std::exchange(is_first, false)) out += ',';
     append_model(out, model);

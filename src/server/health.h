@@ -1,10 +1,10 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "api/served_model.h"
 #include "base/clock.h"
@@ -15,11 +15,10 @@ namespace ridge::server {
 // still is not alive. Not thread-safe.
 class Health {
  public:
-  Health(std::span<const api::ServedModel> models, Clock::Duration stall_timeout,
-         Clock::TimePoint now);
+  Health(Clock::Duration stall_timeout, Clock::TimePoint now);
 
   // Looks at every engine; call it about once a second.
-  void observe(Clock::TimePoint now);
+  void observe(std::span<const api::ServedModel> models, Clock::TimePoint now);
   // False while an engine has work and has made no step for longer than the stall timeout. Loading
   // a model may take as long as it takes.
   bool alive() const { return alive_; }
@@ -28,7 +27,9 @@ class Health {
   int retry_after_s(const api::ServedModel& model) const;
 
   // {"status","uptime_s","connections","models":[{"name","running","waiting","blocks_total",…}]}
-  std::string body(Clock::TimePoint now, bool draining, int connections) const;
+  std::string body(std::span<const api::ServedModel> models, Clock::TimePoint now, bool draining,
+                   int connections) const;
+  double uptime_s(Clock::TimePoint now) const;
   // {"status": …} alone.
   std::string status_body(bool draining) const;
 
@@ -44,11 +45,10 @@ class Health {
   void observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,
                Clock::TimePoint now);
 
-  const std::span<const api::ServedModel> models_;
   const Clock::Duration stall_timeout_;
   const Clock::TimePoint started_at_;
   Clock::TimePoint observed_at_;
-  std::vector<Watch> watches_;  // for each model
+  std::map<std::string, Watch> watches_;  // by the name of the model
   bool alive_ = true;
 };
 

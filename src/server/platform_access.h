@@ -6,6 +6,7 @@
 #include "platform/identity/identity.h"
 #include "platform/identity/oidc.h"
 #include "platform/identity/sessions.h"
+#include "server/model_supply.h"
 
 namespace ridge::server {
 
@@ -15,6 +16,7 @@ struct PlatformAccess {
   std::shared_ptr<platform::Identity> identity;
   std::shared_ptr<platform::Sessions> sessions;
   std::shared_ptr<platform::OidcProvider> oidc;  // null: nobody signs in elsewhere
+  std::shared_ptr<const ModelSupply> supply;         // null: only what was named is served
 };
 
 }  // namespace ridge::server

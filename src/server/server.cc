@@ -168,14 +168,15 @@ asio::awaitable<void> observe_health(Service& service) {
   while (true) {
     co_await pause(health_interval);
     std::lock_guard lock(service.health_mutex);
-    service.health.observe(service.clock.now());
+    service.health.observe(*service.models.list(), service.clock.now());
   }
 }
 
 // Every engine at once, each on a thread, since `drain` waits.
 void drain_engines(const Service& service) {
+  const auto models = service.models.list();
   std::vector<std::jthread> threads;
-  for (const api::ServedModel& model : service.models) {
+  for (const api::ServedModel& model : *models) {
     if (model.is_adapter()) continue;  // its engine is the model's
     threads.emplace_back([&] { model.engine->drain(service.options.drain_timeout); });
   }
@@ -187,6 +188,22 @@ asio::awaitable<void> say_farewell(Service& service) {
   while (service.generations > 0 && service.clock.now() < until) co_await pause(farewell_poll);
   co_await pause(farewell_poll);
   service.network.stop();
+}
+
+// A model that was fetched is served from then on.
+void serve_pulled(Service& service, const platform::Manifest& manifest) {
+  if (api::serves(*service.models.list(), manifest.name)) return;
+  ModelList added;
+  try {
+    added = service.platform.supply->declare(manifest);
+  } catch (const Error& error) {
+    throw Error(error.code(),
+                fmt::format("{} is in the store, but cannot be served: {}", manifest.name,
+                            error.message()));
+  }
+  for (api::ServedModel& model : added) model.is_added = true;
+  service.models.add(std::move(added));
+  log::info("{} is served from now on", manifest.name);
 }
 
 }  // namespace
@@ -203,9 +220,13 @@ Service::Service(ServerOptions given_options, std::vector<api::ServedModel> give
       tls(tls_of(options)),
       proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
-      health(models, options.stall_timeout, clock.now()),
+      health(options.stall_timeout, clock.now()),
       text_pool(static_cast<std::size_t>(options.text_threads)) {
   if (!options.otlp_traces.empty()) exporter.emplace(OtlpOptions{.url = options.otlp_traces});
+  if (!platform.supply) return;
+  downloads = std::make_unique<platform::Downloads>(
+      platform.supply->pull,
+      [this](const platform::Manifest& manifest) { serve_pulled(*this, manifest); });
 }
 
 // The meter tells nobody any more once what it would tell goes away.

@@ -10,6 +10,7 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <mutex>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "api/served_model.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "platform/downloads.h"
 #include "platform/identity/authenticator.h"
 #include "platform/metering/meter.h"
 #include "server/access_rules.h"
@@ -29,6 +31,7 @@
 #include "server/otlp_exporter.h"
 #include "server/platform_access.h"
 #include "server/running_requests.h"
+#include "server/served_models.h"
 #include "server/sign_in_throttle.h"
 #include "server/tls.h"
 
@@ -48,7 +51,7 @@ struct Service {
   ~Service();
 
   const ServerOptions options;
-  const std::vector<api::ServedModel> models;
+  ServedModels models;
   const std::shared_ptr<platform::Authenticator> authenticator;  // null: nothing checks keys
   const std::shared_ptr<platform::Meter> meter;                  // null: nothing is counted
   const PlatformAccess platform;
@@ -66,6 +69,7 @@ struct Service {
   std::atomic<bool> draining{false};
 
   SignInThrottle sign_ins{clock};
+  std::unique_ptr<platform::Downloads> downloads;  // null without a supply of models
   RunningRequests running_requests;
   api::ResponseStore responses{options.max_stored, options.max_stored_of_project};
   api::RequestRecords records{options.max_recorded_requests};

@@ -35,6 +35,13 @@ TEST(FindModel, TakesTheOnlyModelWhateverItsAdapters) {
   EXPECT_EQ(find_model(served, "b").adapter, 0);
 }
 
+TEST(FindModel, TakesTheModelThatWasThereWhereOthersHaveBeenAdded) {
+  auto served = models({"a", "b"});
+  served[1].is_added = true;
+  EXPECT_EQ(find_model(served, "").name, "a");
+  EXPECT_EQ(find_model(served, "b").name, "b");
+}
+
 TEST(DefaultSampling, FollowsDeepSeekForR1Only) {
   engine::ModelInfo info;
   info.name = "DeepSeek R1 Distill Qwen 1.5B";

@@ -15,11 +15,11 @@ struct Watched {
   std::shared_ptr<StillEngine> engine = std::make_shared<StillEngine>();
   std::vector<api::ServedModel> models = {{.name = "m", .engine = engine}};
   FakeClock clock;
-  Health health{models, 120s, clock.now()};
+  Health health{120s, clock.now()};
 
   void pass(Clock::Duration time) {
     clock.advance(time);
-    health.observe(clock.now());
+    health.observe(models, clock.now());
   }
 };
 
@@ -36,8 +36,9 @@ TEST(Health, AnEngineThatStandsStillWithWorkIsNot) {
   EXPECT_TRUE(watched.health.alive());
   watched.pass(100s);
   EXPECT_FALSE(watched.health.alive());
-  EXPECT_EQ(nlohmann::json::parse(watched.health.body(watched.clock.now(), false, 3))["status"],
-            "stalled");
+  const std::string body =
+      watched.health.body(watched.models, watched.clock.now(), /*draining=*/false, 3);
+  EXPECT_EQ(nlohmann::json::parse(body)["status"], "stalled");
   ++watched.engine->figures.steps_total;
   watched.pass(1s);
   EXPECT_TRUE(watched.health.alive());

@@ -17,6 +17,7 @@
 #include "platform/identity/sessions.h"
 #include "server/caller.h"
 #include "server_under_test.h"
+#include "shelf.h"
 
 namespace ridge::server {
 namespace {
@@ -113,6 +114,7 @@ class Tenants : public testing::Test {
   SteadyClock clock_;
   const std::vector<Holder> ours_, theirs_, people_;
   std::string id_ = "any";
+  Shelf shelf_;
   ServerUnderTest under_{[](ScriptedEngine::Part& part) {
                            part.think("secret thought");
                            if (part.request().min_tokens > 0) part.wait_for_go();
@@ -123,7 +125,8 @@ class Tenants : public testing::Test {
                          nullptr,
                          PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
                                         .identity = {std::shared_ptr<void>(), &identity_},
-                                        .sessions = sessions_}};
+                                        .sessions = sessions_,
+                                        .supply = shelf_.supply()}};
 };
 
 std::string path_with(const RoutePath& route, const std::string& id) {

@@ -63,6 +63,13 @@ void rows::record_event(soci::session& session, int64_t at_ms, std::string_view 
       soci::use(details_text);
 }
 
+void Identity::record_event(std::string_view actor, std::string_view action,
+                            std::string_view subject) {
+  database_.write([&](soci::session& session) {
+    rows::record_event(session, now_ms_(), actor, action, subject, "{}");
+  });
+}
+
 std::vector<AuditEvent> Identity::audit_events(int most, std::optional<int64_t> before) {
   return database_.read([&](soci::session& session) {
     const int64_t bound = before.value_or(std::numeric_limits<int64_t>::max());

@@ -90,6 +90,8 @@ class Identity {
   // A new key with the name, rights and lifetime of the old one, which works for `grace_ms` more.
   CreatedKey rotate_key(const KeySelector& which, int64_t grace_ms, std::string_view actor);
 
+  // A change of something that is kept elsewhere.
+  void record_event(std::string_view actor, std::string_view action, std::string_view subject);
   // The newest first, of those before the one with the number `before`.
   std::vector<AuditEvent> audit_events(int most, std::optional<int64_t> before = {});
 

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "api/model_list.h"
+#include "api/served_model.h"
+
+namespace ridge::server {
+
+using ModelList = std::vector<api::ServedModel>;
+
+// The models that a server serves, which grow while it runs. Called from any thread.
+class ServedModels {
+ public:
+  explicit ServedModels(ModelList models)
+      : list_(std::make_shared<const ModelList>(std::move(models))) {}
+
+  // As of now; what is in it stays for as long as it is held.
+  std::shared_ptr<const ModelList> list() const {
+    std::lock_guard lock(mutex_);
+    return list_;
+  }
+
+  // Those whose names are not served yet.
+  void add(ModelList models) {
+    std::lock_guard lock(mutex_);
+    ModelList changed = *list_;
+    for (api::ServedModel& model : models) {
+      if (!api::serves(changed, model.name)) changed.push_back(std::move(model));
+    }
+    list_ = std::make_shared<const ModelList>(std::move(changed));
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const ModelList> list_;
+};
+
+}  // namespace ridge::server

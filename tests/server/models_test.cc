@@ -1,0 +1,192 @@
+// Models that are here or could be, and that come while the server runs.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <nlohmann/json.hpp>
+
+#include "server_under_test.h"
+#include "shelf.h"
+
+namespace ridge::server {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+class Models : public testing::Test {
+ protected:
+  RawResponse ask(std::string_view method, std::string_view path, std::string_view body = "") {
+    if (!under_) {
+      under_.emplace([](ScriptedEngine::Part& part) { part.say("I was here"); }, ServerOptions{},
+                     nullptr, nullptr, PlatformAccess{.supply = shelf_.supply()});
+    }
+    RawClient client(under_->port());
+    client.send(fmt::format("{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{}",
+                            method, path, body.size(), body));
+    return client.read();
+  }
+  json list(std::string_view path) { return json::parse(ask("GET", path).body).at("data"); }
+  json model(const std::string& name) {
+    for (const json& each : list("/api/v1/models")) {
+      if (each.at("name") == name) return each;
+    }
+    ADD_FAILURE() << "no " << name;
+    return json::object();
+  }
+  json start(const std::string& model) {
+    const RawResponse answer =
+        ask("POST", "/api/v1/downloads", json({{"model", model}}).dump());
+    EXPECT_EQ(answer.status, 201) << answer.body;
+    return json::parse(answer.body);
+  }
+  // Until it has ended; a test that hangs is ended by CTest.
+  json ended(const std::string& id) {
+    while (true) {
+      json status = json::parse(ask("GET", "/api/v1/downloads/" + id).body);
+      if (!status.at("ended_at_ms").is_null()) return status;
+      std::this_thread::yield();
+    }
+  }
+  std::string said(const std::string& model) {
+    const json request = model.empty() ? json({{"prompt", "a"}})
+                                       : json({{"model", model}, {"prompt", "a"}});
+    return ask("POST", "/v1/completions", request.dump()).body;
+  }
+
+  Shelf shelf_;
+  std::optional<ServerUnderTest> under_;
+};
+
+TEST_F(Models, AreListedWhetherTheyAreServedStoredOrCanBePulled) {
+  shelf_.put("hf:org/other:Q8_0");
+  const json all = list("/api/v1/models");
+  ASSERT_EQ(all.size(), 4u) << all;
+  const json tiny = model("tiny:1b");
+  EXPECT_EQ(tiny.at("state"), "available");
+  EXPECT_EQ(tiny.at("quantization"), "Q8_0");
+  EXPECT_EQ(tiny.at("bytes"), 100'000'000);
+  EXPECT_EQ(tiny.at("context_length"), 2048);
+  EXPECT_EQ(tiny.at("capabilities"), nullptr) << "nobody has looked into it";
+  EXPECT_EQ(tiny.at("fits"), "yes");
+  EXPECT_EQ(tiny.at("needs_bytes"), 115'000'000);
+  EXPECT_EQ(tiny.at("why"), nullptr);
+  EXPECT_EQ(tiny.at("tokens_per_second"), nullptr);
+  const json large = model("tiny:1b-f16");
+  EXPECT_EQ(large.at("fits"), "no");
+  EXPECT_THAT(large.at("why").get<std::string>(), HasSubstr("of memory"));
+  EXPECT_EQ(model("hf:org/other:Q8_0").at("state"), "stored");
+  const json served = model("m");
+  EXPECT_EQ(served.at("state"), "served");
+  EXPECT_EQ(served.at("is_loaded"), true);
+  EXPECT_EQ(served.at("capabilities").front(), "completion");
+}
+
+TEST_F(Models, FitWhileTheyAreLoadedHoweverFullTheMachineIs) {
+  shelf_.room = {};
+  EXPECT_EQ(model("m").at("fits"), "yes");
+  EXPECT_EQ(model("m").at("why"), nullptr);
+  EXPECT_EQ(model("tiny:1b").at("fits"), "no");
+}
+
+TEST_F(Models, AreServedOnceTheyHaveComeWithoutARestart) {
+  EXPECT_EQ(ask("POST", "/v1/completions", R"({"model":"tiny:1b","prompt":"a"})").status, 404);
+  const json done = ended(start("Tiny").at("id"));
+  EXPECT_EQ(done.at("state"), "finished");
+  EXPECT_EQ(done.at("name"), "tiny:1b") << "in the store; it was asked for as 'tiny'";
+  EXPECT_THAT(said("tiny:1b"), HasSubstr("I am new"));
+  EXPECT_THAT(ask("GET", "/v1/models").body, HasSubstr("tiny:1b"));
+  EXPECT_EQ(model("tiny:1b").at("state"), "served");
+  EXPECT_THAT(ask("GET", "/health").body, HasSubstr("tiny:1b"));
+  EXPECT_THAT(ask("GET", "/metrics").body, HasSubstr("tiny:1b"));
+  // Who named no model means the one that was there.
+  EXPECT_THAT(said(""), HasSubstr("I was here"));
+  ended(start("tiny:1b").at("id"));
+  EXPECT_EQ(list("/v1/models").size(), 2u) << "and not twice";
+}
+
+TEST_F(Models, TellHowFarTheyHaveCome) {
+  std::promise<void> is_half_way, may_end;
+  shelf_.pull = [&](const platform::ModelReference& reference,
+                    const platform::DownloadOptions& options) {
+    options.on_progress({.file_name = "a", .done_bytes = 3, .total_bytes = 4});
+    is_half_way.set_value();
+    may_end.get_future().wait();
+    return platform::PullResult{shelf_.put(reference.to_string()), false};
+  };
+  const std::string id = start("tiny:1b").at("id");
+  is_half_way.get_future().wait();
+  const json now = json::parse(ask("GET", "/api/v1/downloads/" + id).body);
+  EXPECT_EQ(now.at("state"), "running");
+  EXPECT_EQ(now.at("bytes_done"), 3);
+  EXPECT_EQ(now.at("bytes_total"), 4);
+  EXPECT_EQ(now.at("ended_at_ms"), nullptr);
+  EXPECT_EQ(list("/api/v1/downloads").at(0), now);
+  EXPECT_EQ(model("tiny:1b").at("state"), "downloading");
+  EXPECT_EQ(model("tiny:1b").at("download"), id);
+  EXPECT_EQ(start("tiny:1b").at("id"), id) << "the same model is not fetched twice";
+  may_end.set_value();
+  EXPECT_EQ(ended(id).at("state"), "finished");
+}
+
+TEST_F(Models, StopComingWhenOneSaysSo) {
+  shelf_.pull = [](const platform::ModelReference&,
+                   const platform::DownloadOptions& options) -> platform::PullResult {
+    while (!options.is_cancelled()) std::this_thread::yield();
+    throw Error(ErrorCode::cancelled, "stopped");
+  };
+  const std::string id = start("tiny:1b").at("id");
+  EXPECT_EQ(ask("DELETE", "/api/v1/downloads/" + id).status, 204);
+  EXPECT_EQ(ended(id).at("state"), "cancelled");
+  EXPECT_EQ(ask("DELETE", "/api/v1/downloads/" + id).status, 204) << "once more does nothing";
+  EXPECT_EQ(model("tiny:1b").at("state"), "available");
+}
+
+TEST_F(Models, SayWhyTheyCannotCome) {
+  shelf_.pull = [](const platform::ModelReference&,
+                   const platform::DownloadOptions&) -> platform::PullResult {
+    throw Error(ErrorCode::unavailable, "the hub is away");
+  };
+  const json failed = ended(start("tiny:1b").at("id"));
+  EXPECT_EQ(failed.at("state"), "failed");
+  EXPECT_EQ(failed.at("error"), "the hub is away");
+  shelf_.pull = nullptr;
+  shelf_.cannot_serve = "the architecture 'strange' is not known";
+  const json useless = ended(start("tiny:1b").at("id"));
+  EXPECT_EQ(useless.at("state"), "failed");
+  EXPECT_EQ(useless.at("error"),
+            "tiny:1b is in the store, but cannot be served: the architecture 'strange' is not "
+            "known");
+  EXPECT_EQ(model("tiny:1b").at("state"), "stored");
+}
+
+TEST_F(Models, AreAskedForByNamesOfTheCatalogOrOfAHub) {
+  const auto refused = [&](const std::string& body, const std::string& text, int status = 400) {
+    const RawResponse answer = ask("POST", "/api/v1/downloads", body);
+    EXPECT_EQ(answer.status, status) << body;
+    EXPECT_THAT(answer.body, HasSubstr(text)) << body;
+  };
+  refused("{}", "'model' is missing");
+  refused(R"({"model":3})", "model");
+  refused(R"({"model":"/etc/passwd"})", "is a path");
+  refused(R"({"model":"../tiny.gguf"})", "is a path");
+  refused(R"({"model":"tiny one"})", "tiny one");
+  refused(R"({"model":"tiny:7b"})", "tiny:7b", 404);
+  refused(R"({"model":")" + std::string(400, 'a') + "\"}", "model");
+  EXPECT_EQ(ask("GET", "/api/v1/downloads/dl_none").status, 404);
+  EXPECT_EQ(ask("DELETE", "/api/v1/downloads/dl_none").status, 404);
+  EXPECT_EQ(list("/api/v1/downloads"), json::array());
+}
+
+TEST_F(Models, AreServedByARestartAloneWhereThereIsNoStore) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("a"); });
+  RawClient client(under.port());
+  client.send("GET /api/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+  const RawResponse answer = client.read();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_THAT(answer.body, HasSubstr("no store of models"));
+}
+
+}  // namespace
+}  // namespace ridge::server
