@@ -1,6 +1,7 @@
 #include "api/request_record.h"
 
 #include <algorithm>
+#include <iterator>
 #include <ranges>
 #include <utility>
 
@@ -101,6 +102,19 @@ std::vector<std::shared_ptr<const RequestRecord>> RequestRecords::list(
   const auto found = groups_.find(group);
   if (found == groups_.end()) return {};
   return {found->second.rbegin(), found->second.rend()};
+}
+
+std::vector<std::shared_ptr<const RequestRecord>> RequestRecords::unfinished() const {
+  std::vector<std::shared_ptr<const RequestRecord>> all;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [group, records] : groups_) {
+      std::ranges::copy_if(records, std::back_inserter(all),
+                           [](const auto& record) { return !record->has_ended(); });
+    }
+  }
+  std::ranges::stable_sort(all, {}, [](const auto& record) { return record->origin.arrived; });
+  return all;
 }
 
 }  // namespace ridge::api

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "api/json_text.h"
 #include "api/trace_context.h"
 #include "base/clock.h"
 #include "engine/request.h"
@@ -23,6 +24,7 @@ struct AskedParameters {
   int prompts = 1;
   int choices = 1;  // of each prompt
   int max_tokens = 0;
+  int64_t prompt_tokens = 0;  // of all prompts
   sampling::SamplingParams sampling;
   bool streams = false;
 };
@@ -38,6 +40,7 @@ class RequestRecord {
   struct Origin {
     std::string id;              // x-request-id
     std::string group;           // who may see it
+    std::string project, key;    // their names, for administrators; "" where nobody is asked
     std::string_view endpoint;   // as route_paths() has it; lives for ever
     std::string_view operation;  // as gen_ai.operation.name has it, likewise
     TraceContext context;
@@ -92,6 +95,8 @@ class RequestRecords {
   std::shared_ptr<const RequestRecord> find(const std::string& group, std::string_view id) const;
   // The latest first.
   std::vector<std::shared_ptr<const RequestRecord>> list(const std::string& group) const;
+  // Of all groups, those that have not ended, the oldest first.
+  std::vector<std::shared_ptr<const RequestRecord>> unfinished() const;
 
  private:
   const std::size_t most_;
@@ -106,5 +111,10 @@ std::string request_list_body(const std::vector<std::shared_ptr<const RequestRec
                               std::string_view query, Clock::TimePoint now);
 // One with its events in the order of their times.
 std::string request_body(const RequestRecord& record, Clock::TimePoint now);
+
+// Those that an engine has, in the same order: {"data":[{"id","project","key","model","state":
+// "waiting"|"running","reason","waited_ms","prompt_tokens","completion_tokens"}]}.
+Json working_requests(const std::vector<std::shared_ptr<const RequestRecord>>& records,
+                      Clock::TimePoint now);
 
 }  // namespace ridge::api

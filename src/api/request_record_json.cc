@@ -159,6 +159,28 @@ std::string request_list_body(const std::vector<std::shared_ptr<const RequestRec
   return to_text({{"object", "list"}, {"data", std::move(data)}, {"has_more", has_more}});
 }
 
+Json working_requests(const std::vector<std::shared_ptr<const RequestRecord>>& records,
+                      Clock::TimePoint now) {
+  Json data = Json::array();
+  for (const auto& record : records) {
+    const RequestRecord::Snapshot snapshot = record->snapshot();
+    const Standing standing = standing_of(snapshot);
+    if (standing.state != "waiting" && standing.state != "running") continue;
+    const TraceEvent* const admitted = snapshot.first(Kind::admitted);
+    const Clock::TimePoint waited_until = admitted != nullptr ? admitted->at : now;
+    data.push_back({{"id", record->origin.id},
+                    {"project", or_null(record->origin.project)},
+                    {"key", or_null(record->origin.key)},
+                    {"model", snapshot.model},
+                    {"state", standing.state},
+                    {"reason", or_null(standing.waits_for)},
+                    {"waited_ms", milliseconds(waited_until - record->origin.arrived)},
+                    {"prompt_tokens", snapshot.asked.prompt_tokens},
+                    {"completion_tokens", usage_of(snapshot).at("completion_tokens")}});
+  }
+  return {{"data", std::move(data)}};
+}
+
 std::string request_body(const RequestRecord& record, Clock::TimePoint now) {
   const RequestRecord::Snapshot snapshot = record.snapshot();
   Json body = summary(record, snapshot, now);

@@ -87,9 +87,17 @@ asio::awaitable<void> Connection::send_metrics() {
 void Connection::begin_record() {
   const std::string_view operation = operation_of(exchange_.route.route);
   if (operation.empty()) return;
+  const platform::Principal* const principal = exchange_.principal.get();
+  std::string project, key;
+  if (principal != nullptr) {
+    project = principal->project_name;
+    key = principal->is_session ? principal->user_name : principal->key_name;
+  }
   exchange_.record = std::make_shared<api::RequestRecord>(
       api::RequestRecord::Origin{.id = exchange_.id,
                                  .group = exchange_.group,
+                                 .project = std::move(project),
+                                 .key = std::move(key),
                                  .endpoint = name(exchange_.route),
                                  .operation = operation,
                                  .context = exchange_.context,
@@ -108,10 +116,15 @@ void Connection::record_requests(Prepared& prepared) {
   std::vector<engine::Request>& requests = prepared.requests;
   if (!exchange_.record || requests.empty()) return;
   const engine::Request& first = requests.front();
+  int64_t prompt_tokens = 0;
+  for (const engine::Request& request : requests) {
+    prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
+  }
   exchange_.record->prepared(prepared.model->name, prepared.answer_id,
                              {.prompts = static_cast<int>(requests.size()),
                               .choices = first.choices,
                               .max_tokens = first.max_tokens,
+                              .prompt_tokens = prompt_tokens,
                               .sampling = first.sampling,
                               .streams = prepared.answer->streams()});
   for (engine::Request& request : requests) request.trace = exchange_.record->add_trace();

@@ -60,8 +60,8 @@ HandlerAnswer no_content() { return {.status = 204}; }
 std::span<const HandlerRoute> handler_routes() {
   static const std::vector<HandlerRoute> all = [] {
     std::vector<HandlerRoute> routes;
-    for (const auto table :
-         {session_routes(), oidc_routes(), administration_routes(), model_routes()}) {
+    for (const auto table : {session_routes(), oidc_routes(), administration_routes(),
+                             model_routes(), engine_routes()}) {
       routes.insert(routes.end(), table.begin(), table.end());
     }
     return routes;

@@ -87,5 +87,6 @@ std::span<const HandlerRoute> session_routes();         // admin_session.cc
 std::span<const HandlerRoute> oidc_routes();            // admin_oidc.cc
 std::span<const HandlerRoute> administration_routes();  // admin_records.cc
 std::span<const HandlerRoute> model_routes();           // admin_models.cc
+std::span<const HandlerRoute> engine_routes();          // admin_engine.cc
 
 }  // namespace ridge::server

@@ -215,5 +215,51 @@ TEST_F(RecordsTest, ForgetsWhatTurnsOutToNeedNoEngine) {
   EXPECT_EQ(listed(""), "dcba");
 }
 
+TEST_F(RecordsTest, TellsAdministratorsWhatTheEngineHasAndWhyItWaits) {
+  const auto working = [&] { return working_requests(records.unfinished(), at_ms(50)).at("data"); };
+  const auto record = std::make_shared<RequestRecord>(
+      RequestRecord::Origin{.id = "b",
+                            .group = "project_1",
+                            .project = "search",
+                            .key = "ci",
+                            .endpoint = "/v1/chat/completions",
+                            .operation = "chat",
+                            .context = trace_context("", ""),
+                            .arrived = at_ms(10),
+                            .arrived_at = {}});
+  records.add(record);
+  add("a", "project_2");  // being read, so that no engine has it
+  EXPECT_EQ(working(), Json::array());
+  record->prepared("tiny", "cmpl-1", {.prompt_tokens = 7});
+  const auto trace = record->add_trace();
+  trace->add({.kind = engine::TraceEvent::Kind::queued, .at = at_ms(11)});
+  trace->add({.kind = engine::TraceEvent::Kind::waiting,
+              .at = at_ms(12),
+              .wait = engine::Wait::blocks});
+  EXPECT_EQ(working(), Json::array({{{"id", "b"},
+                                     {"project", "search"},
+                                     {"key", "ci"},
+                                     {"model", "tiny"},
+                                     {"state", "waiting"},
+                                     {"reason", "blocks"},
+                                     {"waited_ms", 40.0},
+                                     {"prompt_tokens", 7},
+                                     {"completion_tokens", 0}}}));
+  trace->add({.kind = engine::TraceEvent::Kind::admitted, .at = at_ms(30)});
+  trace->count_token(false);
+  EXPECT_EQ(working()[0]["state"], "running");
+  EXPECT_EQ(working()[0]["reason"], nullptr);
+  EXPECT_EQ(working()[0]["waited_ms"], 20);
+  EXPECT_EQ(working()[0]["completion_tokens"], 1);
+  const auto earlier = arrived("c", "project_2");
+  earlier->prepared("tiny", "cmpl-2", {});
+  records.add(earlier);
+  earlier->add_trace();
+  EXPECT_EQ(working()[0]["id"], "c") << "the oldest first, whosever it is";
+  EXPECT_EQ(working()[0]["project"], nullptr);
+  record->ended(200, "", {}, at_ms(40));
+  EXPECT_EQ(working().size(), 1u);
+}
+
 }  // namespace
 }  // namespace ridge::api

@@ -41,7 +41,8 @@ EXAMPLES = [
     ("/api/show", {}),
 ]
 READ = ["/health", "/v1/health/live", "/v1/health/ready", "/v1/models", f"/v1/models/{MODEL}", "/tokenizer_info",
-        "/api/tags", "/api/version", "/api/v1/models", "/api/v1/downloads"]  # fmt: skip
+        "/api/tags", "/api/version", "/api/v1/models", "/api/v1/downloads",
+        "/api/v1/engine", "/api/v1/requests"]  # fmt: skip
 
 
 def closed(part):

@@ -148,6 +148,11 @@ bool ends_session(const RoutePath& route, std::string_view method) {
   return route.path == "/api/v1/session" && method == "DELETE";
 }
 
+// Administrators are the organisation's, and may know who keeps the engines busy.
+bool sees_all_projects(const RoutePath& route, const Holder& holder) {
+  return route.path == "/api/v1/requests" && holder.may(admin_access);
+}
+
 TEST_F(Tenants, GetWhatTheirRoleMayInEachFormOfHeader) {
   int refused = 0, admitted = 0;
   for (const RoutePath& route : route_paths()) {
@@ -227,7 +232,9 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
           if (ends_session(route, method)) continue;
           const RawResponse answer = ask(method, path_with(route, id), holder.headers().front());
           const std::string what = fmt::format("{} {} for {}", method, route.path, holder.who);
-          if (has_id) {  // which comes back in the refusal
+          if (sees_all_projects(route, holder)) {
+            EXPECT_THAT(answer.body, testing::Not(testing::HasSubstr("secret p"))) << what;
+          } else if (has_id) {  // which comes back in the refusal
             // 400: "{}" is no body of those that want one.
             const bool is_handled = route.route == Route::handled;
             EXPECT_THAT(answer.status, testing::AnyOf(403, 404, is_handled ? 400 : 404)) << what;
@@ -243,6 +250,34 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   EXPECT_EQ(running.read().status, 200);
   EXPECT_EQ(ask("GET", "/v1/responses/" + stored, own).status, 200);  // it was there to be seen
   EXPECT_EQ(ask("GET", "/v1/requests/secret-running", own).status, 200);
+}
+
+TEST_F(Tenants, SeeWhatTheEngineHasOfTheirProjectAloneUnlessTheyAdminister) {
+  const std::string own = bearer(ours_.front().key);
+  RawClient running(under_.port());
+  running.send(post("/v1/completions",
+                    R"({"model":"m","prompt":"a","min_tokens":1,"max_tokens":9,"stream":true})",
+                    own + "x-request-id: mine\r\n"));
+  ASSERT_TRUE(running.wait_for("200 OK"));
+  const auto seen = [&](const std::string& header) {
+    return nlohmann::json::parse(ask("GET", "/api/v1/requests", header).body).at("data");
+  };
+  const platform::NewKey of_viewer{
+      .name = "v", .project = "ours", .user = "ours-viewer", .rights = {.scopes = {Scope::metrics}}};
+  (void)identity_.create_key(of_viewer, "test");
+  for (const Holder& person : people_) {
+    const std::string header = person.headers().front();
+    const bool administers = person.may(admin_access);
+    EXPECT_EQ(seen(header).size(), administers ? 1u : 0u) << person.who;
+    if (person.role != Role::viewer && !administers) continue;  // who has no key of the project
+    const auto data = seen(header + "x-ridge-project: ours\r\n");
+    ASSERT_EQ(data.size(), 1u) << person.who;
+    EXPECT_EQ(data[0].at("id"), "mine");
+    EXPECT_EQ(data[0].at("project"), "ours");
+    EXPECT_EQ(data[0].at("key"), "owner");
+  }
+  under_.engine->go();
+  EXPECT_EQ(running.read().status, 200);
 }
 
 TEST_F(Tenants, EndTheThinkingOfModelsThatTheirKeyMayUse) {
