@@ -61,7 +61,7 @@ std::span<const HandlerRoute> handler_routes() {
   static const std::vector<HandlerRoute> all = [] {
     std::vector<HandlerRoute> routes;
     for (const auto table : {session_routes(), oidc_routes(), administration_routes(),
-                             model_routes(), engine_routes()}) {
+                             model_routes(), engine_routes(), workspace_routes()}) {
       routes.insert(routes.end(), table.begin(), table.end());
     }
     return routes;

@@ -88,5 +88,6 @@ std::span<const HandlerRoute> oidc_routes();            // admin_oidc.cc
 std::span<const HandlerRoute> administration_routes();  // admin_records.cc
 std::span<const HandlerRoute> model_routes();           // admin_models.cc
 std::span<const HandlerRoute> engine_routes();          // admin_engine.cc
+std::span<const HandlerRoute> workspace_routes();       // admin_workspace.cc
 
 }  // namespace ridge::server

@@ -70,6 +70,7 @@ class Identity {
   Project create_project(const std::string& name, double weight, std::string_view actor);
   Project set_weight(const std::string& project, double weight, std::string_view actor);
   std::vector<Project> projects();  // by name
+  std::string default_project_id();
 
   // `project` is for services only.
   User create_user(const std::string& name, UserKind kind, Role role, const std::string& project,
