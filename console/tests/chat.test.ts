@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Page } from "@playwright/test";
-import { expect, expectAccessible, expectFits, modelName, signIn, test } from "./harness";
+import { expect, expectAccessible, expectFits, modelName, signIn, test, type Server } from "./harness";
 
 /** Answers every question with `text`, as a server streams it. */
 async function answerWith(page: Page, text: string, reasoning = ""): Promise<void> {
@@ -20,6 +20,12 @@ async function answerWith(page: Page, text: string, reasoning = ""): Promise<voi
 async function ask(page: Page, question: string): Promise<void> {
   await page.getByRole("textbox", { name: "Question" }).fill(question);
   await page.keyboard.press("Enter");
+}
+
+/** For tests of what a server without these routes cannot do. */
+async function skipWithout(path: string, page: Page, server: Server): Promise<void> {
+  const { status } = await page.evaluate(async (url) => ({ status: (await fetch(url)).status }), server.url + path);
+  test.skip(status === 404, `this server has no ${path}`);
 }
 
 const answers = (page: Page) => page.getByRole("article", { name: "Answer" });
@@ -221,4 +227,82 @@ test("theme and language follow the person", async ({ page, openServer }) => {
   await page.goto(`${openServer.url}/#/chat`);
   await expect(page.getByRole("button", { name: "发送" })).toBeVisible();
   await expectAccessible(page);
+});
+
+test("who wants it keeps chats on the server, and finds them in another browser", async ({ page, browser, lockedServer }) => {
+  await signIn(page, lockedServer, "dan");
+  await skipWithout("/api/v1/chats", page, lockedServer);
+  await page.getByRole("link", { name: "Settings" }).click();
+  await page.getByRole("radio", { name: "On the server" }).check();
+  await page.goto(`${lockedServer.url}/#/chat`);
+  await answerWith(page, "kept on the server");
+  await ask(page, "Keep this");
+  await expect(answers(page)).toContainText("42 tokens");
+  await expect(page.getByRole("link", { name: "Keep this" })).toHaveAttribute("title", /on the server/);
+
+  const other = await browser.newPage();
+  await signIn(other, lockedServer, "dan");
+  await other.getByRole("link", { name: "Keep this" }).click();
+  await expect(answers(other)).toContainText("kept on the server");
+  await other.getByRole("button", { name: "Sign out" }).click();
+  await signIn(other, lockedServer, "ann");
+  await expect(other.getByRole("link", { name: "New chat" })).toBeVisible();
+  await expect(other.getByRole("link", { name: "Keep this" })).toHaveCount(0);
+  await other.close();
+
+  await page.getByRole("button", { name: "Delete the chat: Keep this" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await expect(page.getByRole("link", { name: "Keep this" })).toHaveCount(0);
+  await page.reload();
+  await expect(page.getByRole("link", { name: "New chat" })).toBeVisible();
+  await expect(page.getByRole("link", { name: "Keep this" })).toHaveCount(0);
+});
+
+test("a prompt template is made, filled in and deleted", async ({ page, lockedServer }) => {
+  await signIn(page, lockedServer, "dan");
+  await skipWithout("/api/v1/templates", page, lockedServer);
+  await page.getByRole("textbox", { name: "Question" }).fill("Translate to {{language}}: {{text}}");
+  await page.getByRole("button", { name: "Prompt templates" }).click();
+  await expect(page.getByRole("heading", { name: "No templates yet" })).toBeVisible();
+  await page.getByRole("button", { name: "New template" }).click();
+  await page.getByLabel("Name").fill("translate");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("button", { name: "translate", exact: true }).click();
+  await expectAccessible(page);
+  await page.getByRole("textbox", { name: "language" }).fill("German");
+  await page.getByRole("textbox", { name: "text" }).fill("a ridge");
+  await page.getByRole("button", { name: "Use" }).click();
+  await expect(page.getByRole("textbox", { name: "Question" })).toHaveValue("Translate to German: a ridge");
+
+  await page.getByRole("button", { name: "Prompt templates" }).click();
+  await page.getByRole("button", { name: "Delete the template: translate" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "No templates yet" })).toBeVisible();
+});
+
+test("a model that reasons can be told to answer now", async ({ page, openServer }) => {
+  const thought = { choices: [{ index: 0, delta: { reasoning_content: "Hm, let me think" }, finish_reason: null }] };
+  const thinker = createServer((request, response) => {
+    request.resume();
+    response.writeHead(200, { "Content-Type": "text/event-stream", "x-request-id": "req_of_ours" });
+    response.write(`data: ${JSON.stringify(thought)}\n\n`);
+  });
+  await once(thinker.listen(0, "127.0.0.1"), "listening");
+  const { port } = thinker.address() as AddressInfo;
+  await page.route("**/v1/chat/completions", (route) => route.continue({ url: `http://127.0.0.1:${port}/` }));
+  try {
+    await page.goto(`${openServer.url}/`);
+    await ask(page, "Think");
+    await expect(answers(page)).toContainText("Hm, let me think"); // open while it goes on
+    const [told] = await Promise.all([
+      page.waitForRequest((request) => request.method() === "POST" && request.url().includes("/answer_now")),
+      page.getByRole("button", { name: "Answer now" }).click(),
+    ]);
+    expect(new URL(told.url()).pathname).toBe("/v1/requests/req_of_ours/answer_now");
+    await page.getByRole("textbox", { name: "Question" }).press("Escape");
+    await expect(answers(page)).toContainText("Stopped");
+  } finally {
+    thinker.closeAllConnections();
+    thinker.close();
+  }
 });

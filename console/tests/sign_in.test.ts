@@ -75,6 +75,17 @@ test("a sign-in that the provider refused says why", async ({ page, lockedServer
   await expect(page.getByRole("link", { name: "Sign in with your organisation" })).toBeHidden(); // none is set up
 });
 
+test("where a provider is set up, there is a way to it", async ({ page, lockedServer }) => {
+  await page.route("**/api/v1/session", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ json: { ...((await response.json()) as object), oidc: true } });
+  });
+  await page.goto(`${lockedServer.url}/`);
+  const link = page.getByRole("link", { name: "Sign in with your organisation" });
+  await expect(link).toHaveAttribute("href", "/api/v1/oidc/start");
+  await expectAccessible(page);
+});
+
 test("a session that ends elsewhere leads back to the sign-in", async ({ page, lockedServer }) => {
   await signIn(page, lockedServer, "dan");
   await expect(page.getByRole("combobox", { name: "Model" })).toBeVisible();

@@ -1,6 +1,6 @@
 // Where conversations are kept: on the server, for that person alone, or in this browser.
 import { json, list, nothing, segment } from "./api";
-import { readConversation, type Conversation } from "./conversation";
+import { conversationOf, readConversation, recordsOf, type Conversation } from "./conversation";
 import type { ChatPlace } from "./preferences.svelte";
 
 /** As GET /api/v1/chats lists them. */
@@ -21,8 +21,9 @@ const pathOf = (id: string): string => `/api/v1/chats/${segment(id)}`;
 
 const onServer: ChatStore = {
   list: () => list<ChatSummary>("/api/v1/chats"),
-  read: async (id) => readConversation((await json<{ messages: unknown }>("GET", pathOf(id))).messages),
-  save: (conversation) => nothing("PUT", pathOf(conversation.id), { title: conversation.title, messages: conversation }),
+  read: async (id) => conversationOf((await json<{ messages: unknown }>("GET", pathOf(id))).messages),
+  save: (conversation) =>
+    nothing("PUT", pathOf(conversation.id), { title: conversation.title, messages: recordsOf(conversation) }),
   remove: (id) => nothing("DELETE", pathOf(id)),
 };
 

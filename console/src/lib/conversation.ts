@@ -103,7 +103,20 @@ function fenced(text: string): string {
 
 export function titleOf(text: string): string {
   const line = text.trim().split("\n", 1)[0] ?? "";
-  return line.length > 60 ? `${line.slice(0, 59).trimEnd()}…` : line;
+  const letters = Array.from(line);
+  return letters.length > 48 ? `${letters.slice(0, 47).join("").trimEnd()}…` : line;
+}
+
+/** As the server keeps it: a list of records, of which the first is all but the turns. */
+export function recordsOf(conversation: Conversation): object[] {
+  const { turns, ...rest } = conversation;
+  return [rest, ...turns];
+}
+
+export function conversationOf(records: unknown): Conversation | null {
+  if (!Array.isArray(records)) return null;
+  const [rest, ...turns] = records as unknown[];
+  return readConversation({ ...(rest as object), turns });
 }
 
 /** A conversation as it was saved; null for what is none. */

@@ -21,6 +21,7 @@ class Library {
 
   async load(): Promise<void> {
     const found: KeptChat[] = (await this.store("browser").list()).map((chat) => ({ ...chat, place: "browser" }));
+    if (session.isOpen) this.isServerThere = false; // It keeps chats for people, and knows none.
     if (this.isServerThere !== false) {
       try {
         found.push(...(await this.store("server").list()).map((chat) => ({ ...chat, place: "server" as const })));
