@@ -95,6 +95,7 @@ Project Identity::set_weight(const std::string& name, double weight, std::string
 }
 
 std::vector<Project> Identity::projects() { return database_.read(all_projects); }
+
 std::string Identity::default_project_id() {
   return database_.write([&](soci::session& session) {
     return rows::project_id(session, std::string(default_project), now_ms_());
