@@ -22,6 +22,7 @@ struct CompletionRequest {
   int top_logprobs = -1;  // as in SamplingParams
   bool echo = false;      // each answer begins with its prompt
   OutputForm form;
+  int default_tokens = default_completion_tokens;  // where neither request nor endpoint says more
   std::vector<PromptText> prompts;  // 1 to max_prompts; choices of the i-th begin at i · n
 };
 

@@ -25,11 +25,28 @@ void to_objects(Json& calls) {
   }
 }
 
+bool begins_with_system(const Json& messages) {
+  return !messages.empty() && messages[0]["role"] == "system";
+}
+
 void describe_tools(Json& messages, const std::string& description) {
-  if (messages.empty() || messages[0]["role"] != "system") {
-    messages.insert(messages.begin(), Json{{"role", "system"}, {"content", description}});
-  } else {
+  if (begins_with_system(messages)) {
     append_text(messages[0]["content"], description);
+  } else {
+    messages.insert(messages.begin(), Json{{"role", "system"}, {"content", description}});
+  }
+}
+
+// One message with the client's own, as templates take no second one.
+void say_first(Json& messages, const std::string& system_prompt) {
+  Json content = system_prompt;
+  if (begins_with_system(messages)) {
+    if (messages[0]["content"].is_string() && messages[0]["content"] != "") {
+      append_text(content, messages[0]["content"].get<std::string>());
+    }
+    messages[0]["content"] = std::move(content);
+  } else {
+    messages.insert(messages.begin(), Json{{"role", "system"}, {"content", std::move(content)}});
   }
 }
 
@@ -54,6 +71,7 @@ Json messages_for_template(const ChatRequest& request, const ServedModel& model)
           "<tool_response>\n" + message["content"].get<std::string>() + "\n</tool_response>";
     }
   }
+  if (!model.system_prompt.empty()) say_first(messages, model.system_prompt);
   if (request.tools.may_call() && !support.tools) {
     describe_tools(messages, text::describe_tools(model.tool_style, request.tools.tools));
   }

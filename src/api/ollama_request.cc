@@ -155,9 +155,7 @@ OllamaRequest parse_ollama_generate(const Json& body) {
     CompletionRequest completion;
     completion.generation = std::move(generation);
     // Ollama's default is as many as there is room for.
-    if (!completion.generation.max_tokens) {
-      completion.generation.max_tokens = static_cast<int>(max_requested_tokens);
-    }
+    completion.default_tokens = static_cast<int>(max_requested_tokens);
     completion.top_logprobs = top_logprobs;
     completion.form = std::move(form);
     completion.prompts = {std::move(prompt)};

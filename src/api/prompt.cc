@@ -163,8 +163,10 @@ std::vector<engine::Request> prepare(const CompletionRequest& completion, const 
   std::vector<engine::Request> requests;
   int64_t echoed_tokens = 0;
   for (const PromptText& prompt : completion.prompts) {
-    engine::Request request = continue_prompt(completion.generation, model,
-                                              default_completion_tokens, completion.top_logprobs);
+    const int default_tokens = model.default_output_tokens > 0 ? model.default_output_tokens
+                                                               : completion.default_tokens;
+    engine::Request request = continue_prompt(completion.generation, model, default_tokens,
+                                              completion.top_logprobs);
     request.id = id;
     request.prompt_tokens = encode_prompt(prompt, model, "prompt");
     // Without an answer, the engine takes a request for its prompt's logprobs only.

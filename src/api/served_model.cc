@@ -50,4 +50,25 @@ ServedModel serve_adapter(const ServedModel& base, int adapter, int64_t created_
   return model;
 }
 
+ServedModel serve_endpoint(const ServedModel& base, const EndpointSettings& settings) {
+  ServedModel model = base;
+  const std::string identity =
+      fmt::format("{}|{}|{}", base.fingerprint, settings.name, settings.version);
+  model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
+  model.name = settings.name;
+  model.created_s = settings.created_s;
+  model.digest.clear();
+  model.parent.clear();
+  model.endpoint_model = base.name;
+  model.endpoint_version = settings.version;
+  model.system_prompt = settings.system_prompt;
+  model.moderation_url = settings.moderation_url;
+  model.sampling.temperature = settings.temperature.value_or(model.sampling.temperature);
+  model.sampling.top_p = settings.top_p.value_or(model.sampling.top_p);
+  model.sampling.top_k = settings.top_k.value_or(model.sampling.top_k);
+  model.sampling.min_p = settings.min_p.value_or(model.sampling.min_p);
+  model.default_output_tokens = settings.output_tokens.value_or(model.default_output_tokens);
+  return model;
+}
+
 }  // namespace ridge::api

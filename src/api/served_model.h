@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "api/generation_fields.h"
@@ -11,13 +12,14 @@
 
 namespace ridge::api {
 
-// A loaded model, or an adapter of one, under the name by which clients ask for it.
+// A loaded model, or an adapter of one, or an operator's endpoint, under the name by which clients
+// ask for it.
 struct ServedModel {
   std::string name;
   std::shared_ptr<engine::Engine> engine;
   int64_t created_s = 0;  // Unix time, as /v1/models states it
   SamplingDefaults sampling;
-  int default_output_tokens = 0;  // where a chat request states none; 0: the rest of the context
+  int default_output_tokens = 0;  // where a request states none; 0: as its format has it
   std::string digest;             // SHA-256 of its file in hexadecimal; "" where it is not known
   std::string fingerprint;        // `system_fingerprint`: changes with what may change an answer
   text::ToolStyle tool_style = text::ToolStyle::hermes;  // how it writes calls
@@ -26,7 +28,16 @@ struct ServedModel {
   std::string parent;  // of an adapter: the name of the model that it changes
   bool is_added = false;  // while the server ran
 
-  bool is_adapter() const { return adapter >= 0; }
+  // Of an endpoint alone.
+  std::string endpoint_model;    // the name of the model or adapter behind it
+  int64_t endpoint_version = 0;  // from 1
+  std::string system_prompt;     // stands before what the client says
+  std::string moderation_url;    // who judges what is asked; "": nobody
+
+  bool is_adapter() const { return adapter >= 0 && !is_endpoint(); }
+  bool is_endpoint() const { return !endpoint_model.empty(); }
+  // What runs, whatever it was asked by.
+  const std::string& model_name() const { return is_endpoint() ? endpoint_model : name; }
 };
 
 // With the sampling that the model's maker advises (sampling_defaults.h) and a fingerprint of the
@@ -36,5 +47,21 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
 
 // The model with its engine's `adapter`, under that one's name.
 ServedModel serve_adapter(const ServedModel& base, int adapter, int64_t created_s);
+
+// What an operator's endpoint makes of a model; what is not set is the model's own.
+struct EndpointSettings {
+  std::string name;
+  int64_t version = 1;
+  int64_t created_s = 0;
+  std::string system_prompt;
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<int> top_k;
+  std::optional<int> output_tokens;  // where a request states none
+  std::string moderation_url;
+};
+
+// The model or adapter under the endpoint's name. It tells nothing of what is behind it but what
+// answers tell anyway.
+ServedModel serve_endpoint(const ServedModel& base, const EndpointSettings& settings);
 
 }  // namespace ridge::api

@@ -49,7 +49,7 @@ struct ServeOptions : ModelLoading {
 };
 
 // For each thread of the server that asks the database, one.
-constexpr platform::DatabaseOptions database_options{.connections = 8,
+constexpr platform::DatabaseOptions database_options{.connections = 9,
                                                      .most = std::chrono::seconds(15)};
 
 // What knows who asks, and counts what is used.
@@ -69,6 +69,15 @@ struct KeyCheck {
   platform::Authenticator authenticator;
   platform::ServerSlot slot;
   platform::Meter meter;
+};
+
+struct EndpointAccess {
+  explicit EndpointAccess(const std::shared_ptr<IdentityAccess>& given)
+      : access(given), endpoints(given->database), directory(endpoints) {}
+
+  std::shared_ptr<IdentityAccess> access;  // outlives the others
+  platform::Endpoints endpoints;
+  platform::EndpointDirectory directory;
 };
 
 // Null where keys are not asked for and there is no database, which then is no more than missed.
@@ -170,6 +179,9 @@ void serve(Context& context, ServeOptions& options) {
   if (access) {
     platform.database = {access, &access->database};
     platform.identity = {access, &access->identity};
+    const auto endpoints = std::make_shared<EndpointAccess>(access);
+    platform.endpoints = {endpoints, &endpoints->endpoints};
+    platform.endpoint_directory = {endpoints, &endpoints->directory};
     platform.sessions = std::make_shared<platform::Sessions>(
         access->database, platform::SessionOptions{.has_provider = platform.oidc != nullptr});
   }

@@ -93,7 +93,8 @@ void add_usage_command(CLI::App& app, Context& context) {
       "  ridge usage forget 2026-01-01      the records before that day");
   auto options = std::make_shared<UsageOptions>();
   add_admin_options(*command, options->admin);
-  command->add_option("--by", options->by, "Any of day, project, key, model, endpoint")
+  command->add_option("--by", options->by, "Any of day, project, key, model, endpoint (the path), "
+                                              "custom_endpoint, endpoint_version")
       ->delimiter(',')
       ->allow_extra_args(false);
   command->add_option("--from", options->from, "The first day")->type_name("DATE");

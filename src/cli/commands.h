@@ -22,6 +22,7 @@ void add_ps_command(CLI::App& app, Context& context);
 void add_key_command(CLI::App& app, Context& context);
 void add_project_command(CLI::App& app, Context& context);
 void add_user_command(CLI::App& app, Context& context);
+void add_endpoint_command(CLI::App& app, Context& context);
 void add_limit_command(CLI::App& app, Context& context);
 void add_price_command(CLI::App& app, Context& context);
 void add_usage_command(CLI::App& app, Context& context);

@@ -59,6 +59,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_key_command(app, context);
   add_project_command(app, context);
   add_user_command(app, context);
+  add_endpoint_command(app, context);
   add_limit_command(app, context);
   add_price_command(app, context);
   add_usage_command(app, context);

@@ -1,7 +1,10 @@
 #include "platform/http_client.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <charconv>
@@ -191,6 +194,23 @@ struct HttpClient::Exchange {
     }
   }
 
+  // Where a connection is opened: behind the resolver, so that no name leads to a refused address.
+  static curl_socket_t open_socket(void* request_pointer, curlsocktype,
+                                   curl_sockaddr* where) {
+    const auto& request = *static_cast<const HttpRequest*>(request_pointer);
+    char text[INET6_ADDRSTRLEN] = "";
+    const sockaddr* address = &where->addr;
+    if (address->sa_family == AF_INET) {
+      inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(address)->sin_addr, text,
+                sizeof text);
+    } else if (address->sa_family == AF_INET6) {
+      inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, text,
+                sizeof text);
+    }
+    if (text[0] == '\0' || request.refuses_address(text)) return CURL_SOCKET_BAD;
+    return socket(where->family, where->socktype | SOCK_CLOEXEC, where->protocol);
+  }
+
   static int progress(void* self_pointer, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
     auto& self = *static_cast<Exchange*>(self_pointer);
     self.was_cancelled = self.is_cancelled && self.is_cancelled();
@@ -226,7 +246,10 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   }
   if (!request.if_range.empty()) add_header("If-Range: " + request.if_range);
   const bool posts = !request.content_type.empty();
-  if (posts) add_header("Content-Type: " + request.content_type);
+  if (posts) {
+    add_header("Content-Type: " + request.content_type);
+    add_header("Expect:");  // or curl waits a second for leave to send much
+  }
 
   CURL* curl = curl_;
   curl_easy_reset(curl);  // keeps connections
@@ -249,6 +272,11 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits_.connect.count()));
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, stall_bytes_per_second);
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, static_cast<long>(limits_.stall.count()));
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.most.count()));
+  if (request.refuses_address) {
+    curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, Exchange::open_socket);
+    curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, const_cast<HttpRequest*>(&request));
+  }
   if (url.is_this_machine()) curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
   if (const char* certificates = std::getenv("SSL_CERT_FILE"); certificates != nullptr) {
     curl_easy_setopt(curl, CURLOPT_CAINFO, certificates);

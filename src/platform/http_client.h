@@ -26,6 +26,9 @@ struct HttpRequest {
   // Where there is a type, `body` is POSTed, and redirects are not followed.
   std::string content_type;
   std::string body;
+  std::chrono::milliseconds most{0};  // for all of it, or timed_out; 0: as long as it moves
+  // Of a host's addresses, those that must not be connected to.
+  std::function<bool(std::string_view address)> refuses_address;
 };
 
 // The head of the last answer, that is, of the one which is no redirect.

@@ -16,6 +16,7 @@
 #include "api/error_body.h"
 #include "api/request_record.h"
 #include "server/answer_queue.h"
+#include "server/callable_models.h"
 #include "server/client_stream.h"
 #include "server/generation.h"
 #include "server/http_head.h"
@@ -119,6 +120,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<SharedPrincipal> find_session(const Parser& parser);  // null: there is none
   void check_session_use(const Parser& parser) const;
   const std::vector<api::ServedModel>& visible_models() const;
+  CallableModels callable_models() const;  // those, and endpoints
+  // Among which the one is that a request asks. Belongs on a text thread.
+  std::shared_ptr<const CallableModels::List> models_for(const api::Json& body) const;
   // May do with models what others notice who use them.
   bool is_administrator() const;
 
@@ -127,6 +131,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<void> send_refusal(const platform::Refusal& refusal);
   // Before a client learns that its answer has ended; an error where that cannot be recorded.
   asio::awaitable<std::optional<Error>> settle(const AnswerEnd& end);
+
+  // connection_moderation.cc: whether what is asked may be answered.
+  asio::awaitable<bool> moderate(Prepared& prepared);  // false: refused, and told so
 
   // connection_answers.cc: what is said.
   asio::awaitable<void> answer(std::string body);

@@ -113,11 +113,11 @@ void Connection::check_caller() const {
 asio::awaitable<void> Connection::answer_get() {
   switch (exchange_.route.route) {
     case Route::models:
-      co_await send(200, api::model_list_body(visible_models()));
+      co_await send(200, api::model_list_body(callable_models().all()));
       break;
     case Route::model: {
-      const api::ServedModel& model = api::find_model(visible_models(), exchange_.route.argument);
-      co_await send(200, api::model_body(model));
+      const CallableModels::List models = callable_models().all();
+      co_await send(200, api::model_body(api::find_model(models, exchange_.route.argument)));
       break;
     }
     case Route::openapi:
@@ -138,7 +138,7 @@ asio::awaitable<void> Connection::answer_get() {
       co_await answer_stored();
       break;
     case Route::ollama_tags:
-      co_await send(200, api::ollama_tags_body(visible_models()));
+      co_await send(200, api::ollama_tags_body(callable_models().all()));
       break;
     case Route::ollama_version:
       co_await send(200, api::ollama_version_body());
@@ -155,7 +155,7 @@ asio::awaitable<void> Connection::answer_get() {
 asio::awaitable<void> Connection::answer_stored() {
   const std::string& id = exchange_.route.argument;
   const auto stored = service_.responses.find(exchange_.group, id);
-  if (!stored || !api::serves(visible_models(), stored->model)) throw api::no_such_response(id);
+  if (!stored || !callable_models().has(stored->model)) throw api::no_such_response(id);
   const std::string_view query = api::query_of(exchange_.target);
   if (exchange_.method == "DELETE") {
     service_.responses.erase(exchange_.group, id);
@@ -251,7 +251,7 @@ asio::awaitable<void> Connection::send_preflight() {
 asio::awaitable<void> Connection::send_hello() {
   const std::string host = exchange_.host.empty() ? "127.0.0.1" : exchange_.host;
   co_await send(200,
-                hello_text(visible_models(), host, stream_.is_tls() ? "https" : "http",
+                hello_text(callable_models().all(), host, stream_.is_tls() ? "https" : "http",
                            service_.authenticator != nullptr),
                 plain_text);
 }

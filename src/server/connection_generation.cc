@@ -79,11 +79,17 @@ asio::awaitable<void> Connection::generate(std::string body) {
   begin_record();
   start_watch();
   std::exception_ptr failure;
+  std::shared_ptr<const CallableModels::List> models;  // which hold the next
   const api::ServedModel* model = nullptr;
   try {
-    const auto work = [this, &body] {
-      const Asked asked{exchange_.route.route, exchange_.id, exchange_.group, visible_models()};
-      return prepare_body(service_, asked, body);
+    const auto work = [this, &body, &models] {
+      const api::Json document = api::parse_json(body);
+      models = models_for(document);
+      const auto is_callable = [this](const std::string& name) {
+        return callable_models().has(name);
+      };
+      const Asked asked{exchange_.route.route, exchange_.id, exchange_.group, *models, is_callable};
+      return prepare_body(service_, asked, document);
     };
     Prepared prepared = co_await on_text_pool(service_, work);
     model = prepared.model;
@@ -134,6 +140,8 @@ void Connection::keep_loaded(const api::ServedModel& model,
 asio::awaitable<void> Connection::run(Prepared prepared) {
   const bool may_begin = co_await reserve(prepared);
   if (!may_begin) co_return;
+  const bool may_be_asked = co_await moderate(prepared);
+  if (!may_be_asked) co_return;
   std::vector<engine::Request>& requests = prepared.requests;
   for (engine::Request& request : requests) {
     request.group = exchange_.group;
@@ -332,11 +340,16 @@ Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) con
 
 void Connection::note_end(const api::ServedModel& model, const AnswerEnd& end) {
   exchange_.usage = end.usage;
+  std::string behind;
+  if (model.is_endpoint()) {
+    behind = fmt::format(" endpoint_model={} endpoint_version={}", model.endpoint_model,
+                         model.endpoint_version);
+  }
   exchange_.details = fmt::format(
-      " model={} prompt_tokens={} cached_tokens={} completion_tokens={} "
+      " model={}{} prompt_tokens={} cached_tokens={} completion_tokens={} "
       "queue_ms={:.1f} ttft_ms={:.1f}",
-      model.name, end.usage.prompt_tokens, end.usage.cached_tokens, end.usage.completion_tokens,
-      end.usage.queue_ms, end.usage.ttft_ms);
+      model.name, behind, end.usage.prompt_tokens, end.usage.cached_tokens,
+      end.usage.completion_tokens, end.usage.queue_ms, end.usage.ttft_ms);
   if (end.error) {
     exchange_.error = ridge::name(end.error->code());
   } else if (end.cancelled) {

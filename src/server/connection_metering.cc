@@ -57,7 +57,9 @@ asio::awaitable<bool> Connection::reserve(const Prepared& prepared) {
   wish.project_id = exchange_.principal->project_id;
   wish.key_id = exchange_.principal->key_id;
   wish.request_id = exchange_.id;
-  wish.model = prepared.model->name;
+  wish.model = prepared.model->model_name();
+  if (prepared.model->is_endpoint()) wish.custom_endpoint = prepared.model->name;
+  wish.endpoint_version = prepared.model->endpoint_version;
   wish.endpoint = name(exchange_.route);
   const auto start = [this, &wish](platform::Meter::OnAdmission done) {
     service_.meter->reserve(wish, std::move(done));

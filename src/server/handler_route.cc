@@ -41,6 +41,11 @@ platform::Sessions& HandlerRequest::sessions() const {
   return *service.platform.sessions;
 }
 
+platform::Endpoints& HandlerRequest::endpoints() const {
+  if (service.platform.endpoints == nullptr) throw no_database();
+  return *service.platform.endpoints;
+}
+
 const ModelSupply& HandlerRequest::supply() const {
   if (!service.platform.supply) throw no_supply();
   return *service.platform.supply;
@@ -61,7 +66,8 @@ std::span<const HandlerRoute> handler_routes() {
   static const std::vector<HandlerRoute> all = [] {
     std::vector<HandlerRoute> routes;
     for (const auto table : {session_routes(), oidc_routes(), administration_routes(),
-                             model_routes(), engine_routes(), workspace_routes()}) {
+                             model_routes(), engine_routes(), workspace_routes(),
+                             endpoint_routes()}) {
       routes.insert(routes.end(), table.begin(), table.end());
     }
     return routes;

@@ -9,6 +9,7 @@
 
 #include "api/json_text.h"
 #include "platform/database/database.h"
+#include "platform/endpoints/endpoints.h"
 #include "platform/identity/caller.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/sessions.h"
@@ -45,6 +46,7 @@ struct HandlerRequest {
   platform::Database& database() const;
   platform::Identity& identity() const;
   platform::Sessions& sessions() const;
+  platform::Endpoints& endpoints() const;
   // Throw unavailable where the server has no more models than those that it was started with.
   const ModelSupply& supply() const;
   platform::Downloads& downloads() const;
@@ -89,5 +91,6 @@ std::span<const HandlerRoute> administration_routes();  // admin_records.cc
 std::span<const HandlerRoute> model_routes();           // admin_models.cc
 std::span<const HandlerRoute> engine_routes();          // admin_engine.cc
 std::span<const HandlerRoute> workspace_routes();       // admin_workspace.cc
+std::span<const HandlerRoute> endpoint_routes();        // admin_endpoints.cc
 
 }  // namespace ridge::server

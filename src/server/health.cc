@@ -66,7 +66,7 @@ void Health::observe(const engine::EngineStats& stats, Watch& watch, double elap
 }
 
 int Health::retry_after_s(const api::ServedModel& model) const {
-  const auto watch = watches_.find(model.name);
+  const auto watch = watches_.find(model.model_name());
   if (watch == watches_.end() || watch->second.finished_per_s <= 0) return 1;
   const double wait_s = std::ceil(1 / watch->second.finished_per_s);
   return static_cast<int>(std::clamp(wait_s, 1.0, static_cast<double>(longest_retry_s)));

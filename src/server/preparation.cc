@@ -9,6 +9,7 @@
 #include "api/anthropic_answer.h"
 #include "api/anthropic_request.h"
 #include "api/chat_request.h"
+#include "api/client_texts.h"
 #include "api/completion_request.h"
 #include "api/embedding_request.h"
 #include "api/model_list.h"
@@ -44,6 +45,7 @@ struct Reading {
   bool needs_grammar = false;
   std::string_view id_prefix;  // of the answer
   std::function<std::vector<engine::Request>()> make_requests;
+  std::function<std::vector<std::string>()> client_texts;  // null: there are none
   std::function<std::unique_ptr<api::Answer>(api::AnswerHead, std::span<const engine::Request>)>
       make_answer;
 };
@@ -55,6 +57,8 @@ Prepared run(const Reading& reading) {
   api::AnswerHead head = answer_head(reading.id_prefix, *reading.model, prepared.requests);
   prepared.answer_id = head.id;
   prepared.answer = reading.make_answer(std::move(head), prepared.requests);
+  const bool is_judged = !reading.model->moderation_url.empty();
+  if (is_judged && reading.client_texts) prepared.client_texts = reading.client_texts();
   return prepared;
 }
 
@@ -90,6 +94,7 @@ Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
        .id_prefix = id_prefix,
        .make_requests = [request, &core, &model,
                          id = asked.id] { return requests_of(core, model, id); },
+       .client_texts = [request, &core, &model] { return api::client_texts(core, model); },
        .make_answer =
            [request, make_answer](api::AnswerHead head, std::span<const engine::Request> requests) {
              return make_answer(*request, std::move(head), requests);
@@ -115,6 +120,7 @@ Prepared prepare_vectors(const Asked& asked, std::string_view id_prefix, const R
   return run({.model = &model,
               .id_prefix = id_prefix,
               .make_requests = [&] { return api::prepare(request, model, asked.id); },
+              .client_texts = [&] { return api::client_texts(request, model); },
               .make_answer =
                   [&](api::AnswerHead head, std::span<const engine::Request>) {
                     return api::make_answer(request, std::move(head));
@@ -144,7 +150,7 @@ Prepared prepare_token_count(const Asked& asked, const api::Json& body) {
 Prepared prepare_response(Service& service, const Asked& asked, const api::Json& body) {
   const auto find = [&](const std::string& id) {
     auto stored = service.responses.find(asked.group, id);
-    if (stored && !api::serves(asked.models, stored->model)) stored = {};
+    if (stored && !asked.is_callable(stored->model)) stored = {};
     return stored;
   };
   const auto request = shared(api::parse_responses_request(body, find));
@@ -221,8 +227,7 @@ Prepared prepare_ollama_show(const Asked& asked, const api::Json& body) {
 
 }  // namespace
 
-Prepared prepare_body(Service& service, const Asked& asked, const std::string& body) {
-  const api::Json document = api::parse_json(body);
+Prepared prepare_body(Service& service, const Asked& asked, const api::Json& document) {
   switch (asked.route) {
     case Route::messages: {
       const auto request = shared(api::parse_anthropic_request(document));

@@ -27,6 +27,7 @@
 #include "server/caller.h"
 #include "server/gen_ai_metrics.h"
 #include "server/health.h"
+#include "server/moderation.h"
 #include "server/options.h"
 #include "server/otlp_exporter.h"
 #include "server/platform_access.h"
@@ -41,6 +42,7 @@ namespace asio = boost::asio;
 
 inline constexpr int grammar_threads = 4;
 inline constexpr int handler_threads = 2;
+inline constexpr int moderation_threads = 16;  // which only wait for other servers
 
 // What the connections of one server share. Outlives them.
 struct Service {
@@ -63,7 +65,7 @@ struct Service {
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
   std::atomic<int> key_jobs{0}, stranger_jobs{0}, handler_jobs{0};
-  std::atomic<int> session_jobs{0}, password_jobs{0}, provider_jobs{0};
+  std::atomic<int> session_jobs{0}, password_jobs{0}, provider_jobs{0}, moderation_jobs{0};
   std::atomic<int> connections{0};
   std::atomic<int> generations{0};  // requests that the engines or handlers may be working on
   std::atomic<bool> draining{false};
@@ -74,6 +76,7 @@ struct Service {
   api::ResponseStore responses{options.max_stored, options.max_stored_of_project};
   api::RequestRecords records{options.max_recorded_requests};
   GenAiMetrics gen_ai_metrics;
+  Moderation moderation;
   std::optional<OtlpExporter> exporter;  // where the options name a collector
 
   std::mutex health_mutex;
@@ -93,6 +96,7 @@ struct Service {
   asio::thread_pool password_pool{1};  // so that checks of passwords take no more than a core
   asio::thread_pool provider_pool{1};  // which signs people in
   asio::thread_pool handler_pool{handler_threads};
+  asio::thread_pool moderation_pool{moderation_threads};
   std::jthread drainer;  // joined before what it uses goes away
 };
 

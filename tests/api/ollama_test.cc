@@ -66,7 +66,8 @@ TEST(OllamaRequest, ReadsAPrompt) {
   const auto raw = parse(Kind::generate, R"({"prompt":"q","raw":true,"format":{"type":"object"}})");
   const auto& completion = std::get<CompletionRequest>(raw.core);
   EXPECT_EQ(std::get<std::string>(completion.prompts.at(0)), "q");
-  EXPECT_EQ(completion.generation.max_tokens, max_requested_tokens);
+  EXPECT_FALSE(completion.generation.max_tokens);
+  EXPECT_EQ(completion.default_tokens, max_requested_tokens);
   EXPECT_TRUE(completion.form.grammar);
 }
 

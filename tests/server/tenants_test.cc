@@ -111,6 +111,9 @@ class Tenants : public testing::Test {
   platform::Database database_{(folder_ / "platform.db").string()};
   platform::Identity identity_{database_};
   std::shared_ptr<platform::Sessions> sessions_ = std::make_shared<platform::Sessions>(database_);
+  platform::Endpoints endpoints_{database_};
+  std::shared_ptr<platform::EndpointDirectory> directory_ =
+      std::make_shared<platform::EndpointDirectory>(endpoints_);
   SteadyClock clock_;
   const std::vector<Holder> ours_, theirs_, people_;
   std::string id_ = "any";
@@ -126,7 +129,9 @@ class Tenants : public testing::Test {
                          PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
                                         .identity = {std::shared_ptr<void>(), &identity_},
                                         .sessions = sessions_,
-                                        .supply = shelf_.supply()}};
+                                        .supply = shelf_.supply(),
+                                        .endpoints = {std::shared_ptr<void>(), &endpoints_},
+                                        .endpoint_directory = directory_}};
 };
 
 std::string path_with(const RoutePath& route, const std::string& id) {

@@ -37,13 +37,19 @@ Terms terms_of(soci::session& session, const Reservation& reservation) {
   Limit row;
   std::string kind;
   Price price;
+  int price_rank = -1;  // the endpoint's goes before the model's, and that before that of all
+  const std::string& endpoint = reservation.custom_endpoint;
+  const auto rank_of = [&](const std::string& model) {
+    if (model.empty()) return 0;
+    return model == endpoint ? 2 : 1;
+  };
   soci::statement select =
       (session.prepare
            << "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros FROM "
-              "prices WHERE model IN ('', :model) UNION ALL SELECT 1, subject, model, kind, most, "
-              "0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key) AND model IN "
-              "('', :model) ORDER BY 1, 2, 3, 4",
-       soci::use(reservation.model, "model"),
+              "prices WHERE model IN ('', :model, :custom) UNION ALL SELECT 1, subject, model, "
+              "kind, most, 0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key) "
+              "AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
+       soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
        soci::use(reservation.organisation_id, "organisation"),
        soci::use(reservation.project_id, "project"), soci::use(reservation.key_id, "key"),
        soci::into(is_limit), soci::into(row.subject), soci::into(row.model), soci::into(kind),
@@ -53,7 +59,10 @@ Terms terms_of(soci::session& session, const Reservation& reservation) {
   while (select.fetch()) {
     const auto known = limit_kind_named(kind);
     if (is_limit == 0) {
-      terms.price = price;  // that of the model comes behind that of all
+      if (const int rank = rank_of(row.model); rank > price_rank) {
+        terms.price = price;
+        price_rank = rank;
+      }
     } else if (known) {
       row.kind = *known;
       terms.limits.push_back(row);
@@ -72,8 +81,8 @@ Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
       "CAST(COALESCE(SUM(CASE WHEN day = :day THEN tokens ELSE 0 END), 0) AS BIGINT), "
       "CAST(COALESCE(SUM(CASE WHEN month = :month THEN tokens ELSE 0 END), 0) AS BIGINT), "
       "CAST(COALESCE(SUM(CASE WHEN month = :month THEN micros ELSE 0 END), 0) AS BIGINT) "
-      "FROM reservations WHERE {} = :subject AND (model = :model OR '' = :model) AND "
-      "is_abandoned = 0",
+      "FROM reservations WHERE {} = :subject AND (model = :model OR custom_endpoint = :model OR "
+      "'' = :model) AND is_abandoned = 0",
       column);
   Open open;
   session << query, soci::use(asked.day, "day"), soci::use(asked.month, "month"),
@@ -100,7 +109,10 @@ std::string whose(const Limit& limit, const Reservation& reservation) {
   std::string text = "of the organisation";
   if (limit.subject == reservation.project_id) text = "of this project";
   if (limit.subject == reservation.key_id) text = "of this API key";
-  if (!limit.model.empty()) text += fmt::format(" for the model '{}'", limit.model);
+  const bool is_of_endpoint = limit.model == reservation.custom_endpoint;
+  if (!limit.model.empty()) {
+    text += fmt::format(" for the {} '{}'", is_of_endpoint ? "endpoint" : "model", limit.model);
+  }
   return text;
 }
 
@@ -229,17 +241,18 @@ void insert(soci::session& session, const Asked& asked, const std::string& serve
          "model, "
          "endpoint, admitted_at_ms, day, month, tokens, micros, has_rates, prompt_micros, "
          "cached_micros, "
-         "completion_micros, used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES "
-         "(:id, :server, "
+         "completion_micros, custom_endpoint, endpoint_version, used_prompt_tokens, "
+         "used_completion_tokens, is_abandoned) VALUES (:id, :server, "
          ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
-         ":micros, :rates, :prompt, :cached, :completion, 0, 0, 0)",
+         ":micros, :rates, :prompt, :cached, :completion, :custom, :version, 0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.request_id), soci::use(reservation.model),
       soci::use(reservation.endpoint), soci::use(now_ms), soci::use(asked.day),
       soci::use(asked.month), soci::use(asked.tokens), soci::use(asked.micros),
       soci::use(has_rates), soci::use(asked.price.prompt_micros),
-      soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros);
+      soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros),
+      soci::use(reservation.custom_endpoint), soci::use(reservation.endpoint_version);
 }
 
 }  // namespace

@@ -17,8 +17,12 @@ struct Reservation {
   std::string id;  // nobody else's, ever
   std::string organisation_id, project_id, key_id;
   std::string request_id;  // as the client and the log have it; it may come twice
-  std::string model;       // as clients name it
+  std::string model;       // as the server serves it
   std::string endpoint;    // "/v1/chat/completions"
+  // The operator's endpoint by which the model was asked, and its version; empty and 0: by none.
+  // Limits for its name hold beside those for the model, and a price for it instead.
+  std::string custom_endpoint;
+  int64_t endpoint_version = 0;
   int64_t prompt_tokens = 0;
   int64_t most_completion_tokens = 0;  // of all choices
 };

@@ -22,15 +22,16 @@ int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_to
 
 std::vector<Limit> limits_of(soci::session& session, const std::string& organisation,
                              const std::string& project, const std::string& key,
-                             const std::string& model) {
+                             const std::string& model, const std::string& custom_endpoint) {
   std::vector<Limit> limits;
   Limit row;
   std::string kind;
   soci::statement select =
       (session.prepare << "SELECT subject, model, kind, most FROM limits WHERE subject IN "
-                          "(:organisation, :project, :key) AND model IN ('', :model) ORDER BY "
-                          "subject, model, kind",
+                          "(:organisation, :project, :key) AND model IN ('', :model, :custom) "
+                          "ORDER BY subject, model, kind",
        soci::use(organisation), soci::use(project), soci::use(key), soci::use(model),
+       soci::use(custom_endpoint),
        soci::into(row.subject), soci::into(row.model), soci::into(kind), soci::into(row.most));
   select.execute();
   while (select.fetch()) {

@@ -22,7 +22,7 @@ int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_to
 
 std::vector<Limit> limits_of(soci::session& session, const std::string& organisation,
                              const std::string& project, const std::string& key,
-                             const std::string& model);
+                             const std::string& model, const std::string& custom_endpoint);
 
 // The limits a minute, as the time at which all can be used again: what is used moves it on, and
 // it never lies further ahead than a minute. (The generic cell rate algorithm of ATM; one number

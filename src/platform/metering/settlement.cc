@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "platform/metering/rows.h"
 
@@ -11,7 +13,8 @@ namespace ridge::platform::metering {
 namespace {
 
 struct Reserved {
-  std::string organisation, project, key, request, model, endpoint, day, month;
+  std::string organisation, project, key, request, model, endpoint, custom_endpoint, day, month;
+  int64_t endpoint_version = 0;
   int64_t admitted_at_ms = 0, tokens = 0, has_rates = 0, is_abandoned = 0;
   Price price;
 };
@@ -22,11 +25,12 @@ std::optional<Reserved> returned_by(soci::session& session, const std::string& s
   Reserved reserved;
   session << statement
           << " WHERE id = :id RETURNING organisation_id, project_id, key_id, request_id, model, "
-             "endpoint, day, month, admitted_at_ms, tokens, has_rates, is_abandoned, "
-             "prompt_micros, cached_micros, completion_micros",
+             "endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
+             "has_rates, is_abandoned, prompt_micros, cached_micros, completion_micros",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
-      soci::into(reserved.endpoint), soci::into(reserved.day), soci::into(reserved.month),
+      soci::into(reserved.endpoint), soci::into(reserved.custom_endpoint),
+      soci::into(reserved.endpoint_version), soci::into(reserved.day), soci::into(reserved.month),
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
       soci::into(reserved.has_rates), soci::into(reserved.is_abandoned),
       soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
@@ -39,7 +43,8 @@ void give_back(soci::session& session, const Reserved& reserved, int64_t used_to
                int64_t now_us) {
   if (!reserved.has_rates) return;  // also where there is one meanwhile
   for (const Limit& limit :
-       limits_of(session, reserved.organisation, reserved.project, reserved.key, reserved.model)) {
+       limits_of(session, reserved.organisation, reserved.project, reserved.key, reserved.model,
+                 reserved.custom_endpoint)) {
     if (!is_rate(limit.kind) || limit.most == 0) continue;
     const bool is_tokens = limit.kind == LimitKind::tokens_per_minute;
     const int64_t unused = is_tokens ? reserved.tokens - used_tokens : is_void ? 1 : 0;
@@ -68,17 +73,18 @@ void insert(soci::session& session, const Settlement& settlement, const Reserved
   session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
              "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
              "completion_tokens, "
-             "ttft_ms, duration_ms, finish_reason, micros) VALUES (:id, :at, :organisation, "
-             ":project, :key, :request, :model, :endpoint, :prompt, :cached, :reasoning, "
-             ":completion, :ttft, "
-             ":duration, :reason, :micros)",
+             "ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, endpoint_version) VALUES "
+             "(:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, "
+             ":cached, :reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, "
+             ":version)",
       soci::use(settlement.id), soci::use(reserved.admitted_at_ms),
       soci::use(reserved.organisation), soci::use(reserved.project), soci::use(reserved.key),
       soci::use(reserved.request), soci::use(reserved.model), soci::use(reserved.endpoint),
       soci::use(settlement.prompt_tokens), soci::use(settlement.cached_tokens),
       soci::use(settlement.reasoning_tokens), soci::use(settlement.completion_tokens),
       soci::use(settlement.ttft_ms), soci::use(settlement.duration_ms),
-      soci::use(settlement.finish_reason), soci::use(micros);
+      soci::use(settlement.finish_reason), soci::use(micros), soci::use(reserved.custom_endpoint),
+      soci::use(reserved.endpoint_version);
 }
 
 // Counts what was used beyond what the sums have of it.
@@ -91,8 +97,10 @@ void record(soci::session& session, const Settlement& settlement, const Reserved
                                      settlement.cached_tokens, settlement.completion_tokens);
   insert(session, settlement, reserved, micros);
   const Sums::Used more{1 - before.requests, tokens - before.tokens, micros - before.micros};
+  std::vector<std::string> models = {std::string(), reserved.model};
+  if (!reserved.custom_endpoint.empty()) models.push_back(reserved.custom_endpoint);
   for (const std::string& subject : {reserved.organisation, reserved.project, reserved.key}) {
-    for (const std::string& model : {std::string(), reserved.model}) {
+    for (const std::string& model : models) {
       sums.add(subject, model, reserved.day, more);
       sums.add(subject, model, reserved.month, more);
     }

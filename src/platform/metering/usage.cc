@@ -16,7 +16,7 @@ namespace ridge::platform {
 namespace {
 
 constexpr UsageBy all[] = {UsageBy::day, UsageBy::project, UsageBy::key, UsageBy::model,
-                           UsageBy::endpoint};
+                           UsageBy::endpoint, UsageBy::custom_endpoint, UsageBy::endpoint_version};
 
 // Days are made from this, as the databases have no function in common that does it.
 constexpr std::string_view day_number = "u.at_ms / 86400000";
@@ -34,6 +34,10 @@ std::string_view column_of(UsageBy by) {
       return "u.model";
     case UsageBy::endpoint:
       return "u.endpoint";
+    case UsageBy::custom_endpoint:
+      return "u.custom_endpoint";
+    case UsageBy::endpoint_version:
+      return "CAST(u.endpoint_version AS TEXT)";
   }
   return {};
 }
@@ -56,6 +60,10 @@ std::string_view name(UsageBy by) {
       return "model";
     case UsageBy::endpoint:
       return "endpoint";
+    case UsageBy::custom_endpoint:
+      return "custom_endpoint";
+    case UsageBy::endpoint_version:
+      return "endpoint_version";
   }
   return {};
 }
@@ -107,7 +115,8 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
         (session.prepare << query, soci::use(wanted.from_ms, "from"),
          soci::use(wanted.until_ms, "until"), soci::use(wanted.project, "project"),
          soci::into(days), soci::into(row.project), soci::into(row.key), soci::into(row.model),
-         soci::into(row.endpoint), soci::into(row.requests), soci::into(row.failures),
+         soci::into(row.endpoint), soci::into(row.custom_endpoint),
+         soci::into(row.endpoint_version), soci::into(row.requests), soci::into(row.failures),
          soci::into(row.prompt_tokens), soci::into(row.cached_tokens),
          soci::into(row.completion_tokens), soci::into(row.reasoning_tokens),
          soci::into(row.micros), soci::into(row.ttft_ms));

@@ -12,7 +12,15 @@
 namespace ridge::platform {
 
 // What usage is added up by.
-enum class UsageBy { day, project, key, model, endpoint };
+enum class UsageBy {
+  day,
+  project,
+  key,
+  model,
+  endpoint,          // the path: "/v1/chat/completions"
+  custom_endpoint,   // the operator's; "" where a model was asked by its own name
+  endpoint_version,  // of that, as a number; "0"
+};
 
 std::string_view name(UsageBy by);
 std::optional<UsageBy> usage_by_named(std::string_view name);
@@ -31,7 +39,7 @@ struct UsageQuery {
 // What they used together.
 struct UsageRow {
   // Of what the rows are by; the rest is empty.
-  std::string day, project, key, model, endpoint;
+  std::string day, project, key, model, endpoint, custom_endpoint, endpoint_version;
   int64_t requests = 0;
   int64_t failures = 0;  // of them, that ended as failed or cancelled
   int64_t prompt_tokens = 0;

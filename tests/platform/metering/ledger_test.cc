@@ -8,6 +8,7 @@
 
 #include "platform/identity/identity_fixture.h"
 #include "platform/metering/limits.h"
+#include "platform/metering/usage.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
@@ -264,6 +265,70 @@ TEST_P(LedgerTest, LimitsOfAKeyAProjectAndAModelHoldTogether) {
   EXPECT_THAT(ask(other).refusal->message, testing::HasSubstr("for the model 'large'"));
   other.prompt_tokens = 10;
   EXPECT_FALSE(ask(other).refusal);
+}
+
+// What asks the model "m" by the operator's endpoint "helper".
+Reservation by_endpoint(Reservation reservation) {
+  reservation.custom_endpoint = "helper";
+  reservation.endpoint_version = 3;
+  return reservation;
+}
+
+TEST_P(LedgerTest, LimitsOfAnEndpointAndOfItsModelHoldTogether) {
+  limit(LimitKind::tokens_per_day, 100, {"default"}, "helper");
+  limit(LimitKind::tokens_per_day, 150, {"default"}, "m");
+  EXPECT_FALSE(ask(by_endpoint(wish("a", 100, 0))).refusal);
+  EXPECT_THAT(ask(by_endpoint(wish("b", 1, 0))).refusal->message,
+              testing::HasSubstr("for the endpoint 'helper'"));
+  EXPECT_FALSE(ask(wish("c", 40, 0)).refusal);  // the model by its own name
+  end(used("a", 80, 0));
+  end(used("c", 40, 0));
+  EXPECT_FALSE(ask(by_endpoint(wish("d", 20, 0))).refusal);
+  EXPECT_THAT(ask(wish("e", 11, 0)).refusal->message, testing::HasSubstr("for the model 'm'"));
+  EXPECT_FALSE(ask(wish("f", 10, 0)).refusal);
+  end(used("d", 20, 0));
+  EXPECT_EQ(number("SELECT tokens FROM usage_sums WHERE subject = 'org' AND model = 'helper' AND "
+                   "period = '2026-11'"),
+            100);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE model = 'm' AND custom_endpoint = "
+                   "'helper' AND endpoint_version = 3"),
+            2);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE model = 'm' AND custom_endpoint = '' "
+                   "AND endpoint_version = 0"),
+            1);
+}
+
+TEST_P(LedgerTest, ASpeedOfAnEndpointGetsBackWhatWasNotUsed) {
+  limit(LimitKind::tokens_per_minute, 100, {"default"}, "helper");
+  EXPECT_FALSE(ask(by_endpoint(wish("a", 50, 50))).refusal);
+  EXPECT_EQ(kind(ask(by_endpoint(wish("b", 1, 0)))), Kind::rate);
+  EXPECT_FALSE(ask(wish("c", 50, 50)).refusal);
+  end(used("a", 50, 10));
+  EXPECT_FALSE(ask(by_endpoint(wish("d", 40, 0))).refusal);
+  limit(LimitKind::concurrent_requests, 1, {"default"}, "helper");
+  EXPECT_EQ(kind(ask(by_endpoint(wish("e", 0, 0)))), Kind::rate);
+  EXPECT_FALSE(ask(wish("f", 0, 0)).refusal);
+}
+
+TEST_P(LedgerTest, APriceOfAnEndpointGoesBeforeItsModels) {
+  limits_->set_price("", Price{1'000'000, 0, 1'000'000}, "test");
+  limits_->set_price("m", Price{2'000'000, 0, 2'000'000}, "test");
+  for (const char* id : {"a", "b"}) {
+    ask(by_endpoint(wish(id, 10, 0)));
+    end(used(id, 10, 0));
+    limits_->set_price("helper", Price{3'000'000, 0, 3'000'000}, "test");
+  }
+  ask(wish("c", 10, 0));
+  end(used("c", 10, 0));
+  EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'a'"), 20);
+  EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'b'"), 30);
+  EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'c'"), 20);
+  const auto rows = usage(*database_, 0, INT64_MAX,
+                          {UsageBy::custom_endpoint, UsageBy::endpoint_version, UsageBy::model});
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].custom_endpoint + rows[0].endpoint_version + rows[0].model, "0m");
+  EXPECT_EQ(rows[1].custom_endpoint + rows[1].endpoint_version + rows[1].model, "helper3m");
+  EXPECT_EQ(rows[1].micros, 50);
 }
 
 TEST_P(LedgerTest, ARefusedRequestTakesNothingOfAnyLimit) {
