@@ -11,6 +11,7 @@ namespace ridge::cli {
 // Headings of `ridge --help`, in its order.
 inline constexpr const char* use_group = "Use a model";
 inline constexpr const char* team_group = "Keys and users";
+inline constexpr const char* operations_group = "Operations";
 inline constexpr const char* model_group = "Models on this machine";
 inline constexpr const char* measure_group = "Measure and check";
 inline constexpr const char* other_group = "Other";
@@ -27,6 +28,8 @@ void add_limit_command(CLI::App& app, Context& context);
 void add_price_command(CLI::App& app, Context& context);
 void add_usage_command(CLI::App& app, Context& context);
 void add_audit_command(CLI::App& app, Context& context);
+void add_backup_command(CLI::App& app, Context& context);
+void add_restore_command(CLI::App& app, Context& context);
 void add_doctor_command(CLI::App& app, Context& context);
 void add_pull_command(CLI::App& app, Context& context);
 void add_list_command(CLI::App& app, Context& context);

@@ -64,6 +64,8 @@ void add_commands(CLI::App& app, Context& context) {
   add_price_command(app, context);
   add_usage_command(app, context);
   add_audit_command(app, context);
+  add_backup_command(app, context);
+  add_restore_command(app, context);
   add_pull_command(app, context);
   add_list_command(app, context);
   add_show_command(app, context);

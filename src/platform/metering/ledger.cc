@@ -101,4 +101,24 @@ int Ledger::settle_abandoned() {
   return database_.write(work, Durability::after_sync);  // nobody waits to be told
 }
 
+int Ledger::settle_all_as_abandoned() {
+  return database_.write([&](soci::session& session) {
+    const int64_t now_us = now_us_(session);
+    std::vector<std::string> servers;
+    std::string id;
+    soci::statement select = (session.prepare << "SELECT DISTINCT server FROM reservations WHERE "
+                                                 "is_abandoned = 0",
+                              soci::into(id));
+    select.execute();
+    while (select.fetch()) servers.push_back(id);
+    int settled = 0;
+    session << "SELECT COUNT(*) FROM reservations WHERE is_abandoned = 0", soci::into(settled);
+    for (const std::string& server : servers) {
+      end_all_of(session, server, now_us, metering::abandon);
+    }
+    session << "DELETE FROM meter_servers";
+    return settled;
+  });
+}
+
 }  // namespace ridge::platform

@@ -106,6 +106,8 @@ class Ledger {
   // long as a lease: after a time without it everybody's has, and each has to settle itself first.
   // What such a server settles after all replaces what was recorded for it.
   int settle_abandoned();
+  // The same of all servers, for a database of which none is at work, as one that was restored.
+  int settle_all_as_abandoned();
 
  private:
   Database& database_;

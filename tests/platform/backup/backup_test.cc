@@ -1,0 +1,378 @@
+#include "platform/backup/backup.h"
+
+#include <gmock/gmock.h>
+#include <soci/soci.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <future>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "platform/backup/postgresql_tools.h"
+#include "platform/identity/identity_fixture.h"
+#include "platform/metering/meter.h"
+#include "platform/metering/usage.h"
+#include "platform/throws.h"
+#include "platform/zip_file.h"
+
+namespace ridge::platform {
+namespace {
+
+class BackupTest : public IdentityFixture {
+ protected:
+  void SetUp() override {
+    IdentityFixture::SetUp();
+    if (!identity_) return;
+    key_ = identity_->create_key({.name = "k"}, "test").key.id;
+    project_ = identity_->projects().front().id;
+  }
+
+  std::filesystem::path archive() const { return folder_ / "backup.zip"; }
+  BackupManifest take(const std::filesystem::path& file) {
+    return back_up({.database = location(),
+                    .spool_folder = folder_ / "metering",
+                    .ridge_version = "1.2.3"},
+                   file, "test");
+  }
+  BackupManifest take() { return take(archive()); }
+
+  // Where there is no database: beside the old one, or in its place.
+  std::string empty_place() {
+    if (is_sqlite()) return (folder_ / "new/platform.db").string();
+    identity_.reset();
+    database_.reset();
+    const auto session = raw_session();
+    *session << "DROP SCHEMA public CASCADE";
+    *session << "CREATE SCHEMA public";
+    return location();
+  }
+  Restored restore_to(const std::string& place, InPlace in_place = InPlace::nothing) {
+    return restore(archive(), place, in_place, "test");
+  }
+
+  Reservation wish(const std::string& id) const {
+    return {.id = id,
+            .organisation_id = "org",
+            .project_id = project_,
+            .key_id = key_,
+            .request_id = "req_" + id,
+            .model = "m",
+            .endpoint = "/v1/completions",
+            .prompt_tokens = 10,
+            .most_completion_tokens = 100};
+  }
+  void reserve(Ledger& ledger, const std::string& id) {
+    const Reservation reservation = wish(id);
+    EXPECT_FALSE(ledger.commit({}, std::span(&reservation, 1)).front().refusal);
+  }
+
+  std::string key_, project_;
+};
+INSTANTIATE_ON_BOTH_DATABASES(BackupTest);
+
+int64_t number(Database& database, const std::string& query) {
+  return database.read([&](soci::session& session) {
+    int64_t value = -1;
+    session << query, soci::into(value);
+    return value;
+  });
+}
+
+std::string reason_of(Database& database, const std::string& request) {
+  return database.read([&](soci::session& session) {
+    std::string reason;
+    session << "SELECT finish_reason FROM usage_records WHERE request_id = :r", soci::use(request),
+        soci::into(reason);
+    return reason;
+  });
+}
+
+// What the records and their sums have, and what is still reserved.
+void expect_consistent(Database& database) {
+  EXPECT_EQ(number(database,
+                   "SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens), 0) AS BIGINT) "
+                   "FROM usage_records"),
+            number(database,
+                   "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM usage_sums WHERE subject "
+                   "= 'org' AND model = '' AND LENGTH(period) = 7"));
+  EXPECT_EQ(number(database, "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM reservations"),
+            0);
+  EXPECT_EQ(number(database, "SELECT COUNT(*) FROM meter_servers"), 0);
+}
+
+std::vector<std::string> actions(Database& database) {
+  std::vector<std::string> actions;
+  for (const AuditEvent& event : Identity(database).audit_events(100)) {
+    actions.push_back(event.action);
+  }
+  return actions;
+}
+
+TEST_P(BackupTest, BringsBackKeysAndUsage) {
+  Ledger ledger(*database_, "server-1");
+  reserve(ledger, "a");
+  const Settlement settlement{
+      .id = "a", .prompt_tokens = 10, .completion_tokens = 5, .finish_reason = "stop"};
+  ledger.commit(std::span(&settlement, 1), {});
+  const BackupManifest manifest = take();
+  EXPECT_THAT(actions(*database_), testing::Contains("backup.take"));
+  identity_->create_key({.name = "later"}, "test");
+
+  const std::string place = empty_place();
+  const Restored restored = restore_to(place);
+  EXPECT_EQ(restored.manifest.ridge_version, "1.2.3");
+  EXPECT_EQ(restored.manifest.taken_at_ms, manifest.taken_at_ms);
+  EXPECT_FALSE(restored.kept);
+  Database database(place);
+  const auto keys = Identity(database).keys();
+  ASSERT_EQ(keys.size(), 1U);
+  EXPECT_EQ(keys.front().id, key_);
+  EXPECT_EQ(usage(database, 0, INT64_MAX, {}).front().completion_tokens, 5);
+  EXPECT_THAT(actions(database), testing::Contains("backup.restore"));
+  expect_consistent(database);
+}
+
+TEST_P(BackupTest, OnlyItsOwnerMayReadIt) {
+  take();
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    struct stat about {};
+    ASSERT_EQ(::stat(entry.path().c_str(), &about), 0);
+    if (entry.path() == archive()) EXPECT_EQ(about.st_mode & 0777, 0600U);
+    EXPECT_THAT(entry.path().filename().string(), testing::Not(testing::StartsWith(".ridge")))
+        << "nothing is left over";
+  }
+  const std::string place = empty_place();
+  restore_to(place);
+  if (!is_sqlite()) return;
+  struct stat about {};
+  ASSERT_EQ(::stat(place.c_str(), &about), 0);
+  EXPECT_EQ(about.st_mode & 0777, 0600U);
+}
+
+TEST_P(BackupTest, WhatRanIsSettledByItsSpoolOrAsFailed) {
+  Ledger ledger(*database_, "server-1");
+  reserve(ledger, "spooled");
+  reserve(ledger, "cut off");
+  ledger.renew({});
+  database_->write([](soci::session& session) {
+    session << "UPDATE reservations SET used_prompt_tokens = 10, used_completion_tokens = 3 WHERE "
+               "id = 'cut off'";
+  });
+  std::filesystem::create_directories(folder_ / "metering");
+  Spool(folder_ / "metering/server-0.spool", 1 << 20)
+      .append({.id = "spooled",
+               .prompt_tokens = 10,
+               .completion_tokens = 7,
+               .finish_reason = "stop"});
+  EXPECT_EQ(take().files.size(), 2U);
+
+  const std::string place = empty_place();
+  const Restored restored = restore_to(place);
+  EXPECT_EQ(restored.spooled, 1);
+  EXPECT_EQ(restored.unfinished, 1);
+  Database database(place);
+  EXPECT_EQ(reason_of(database, "req_spooled"), "stop");
+  EXPECT_EQ(reason_of(database, "req_cut off"), "failed");
+  expect_consistent(database);
+  EXPECT_EQ(number(database,
+                   "SELECT CAST(SUM(completion_tokens) AS BIGINT) FROM usage_records"),
+            10);
+
+  // Its server, on another machine, had it in a spool of its own.
+  const Settlement late{
+      .id = "cut off", .prompt_tokens = 10, .completion_tokens = 9, .finish_reason = "stop"};
+  Ledger(database, "server-1").commit(std::span(&late, 1), {});
+  EXPECT_EQ(reason_of(database, "req_cut off"), "stop");
+  expect_consistent(database);
+}
+
+TEST_P(BackupTest, NobodyIsSignedInAfterwards) {
+  const User user = identity_->create_user("ann", UserKind::person, Role::owner, "", "test");
+  database_->write([&](soci::session& session) {
+    session << "INSERT INTO sessions (token_hash, user_id, created_at_ms, used_at_ms) VALUES "
+               "('h', :user, 0, 0)",
+        soci::use(user.id);
+  });
+  take();
+  const std::string place = empty_place();
+  restore_to(place);
+  Database database(place);
+  EXPECT_EQ(number(database, "SELECT COUNT(*) FROM sessions"), 0);
+  EXPECT_EQ(Identity(database).users().size(), 1U);
+}
+
+TEST_P(BackupTest, TakesOneMomentOfAServerAtWork) {
+  std::atomic<bool> ends{false};
+  std::atomic<int> settled{0};
+  std::thread load([&] {
+    Meter meter(Ledger(*database_, "server-1"),
+                {.spool = folder_ / "spool", .renews_after = std::chrono::milliseconds(10)});
+    for (int i = 0; !ends; ++i) {
+      const std::string id = "r" + std::to_string(i);
+      std::promise<void> done;
+      meter.reserve(wish(id), [&](const Admission& admission) {
+        EXPECT_FALSE(admission.refusal);
+        if (i % 7 == 0) return done.set_value();  // stays open
+        meter.settle({.id = id,
+                      .prompt_tokens = 10,
+                      .completion_tokens = i % 50,
+                      .finish_reason = "stop"},
+                     [&](const std::optional<Error>& error) {
+                       EXPECT_FALSE(error);
+                       ++settled;
+                       done.set_value();
+                     });
+      });
+      done.get_future().wait();
+    }
+  });
+  std::vector<std::pair<std::filesystem::path, int>> archives;
+  for (int i = 0; i < 4; ++i) {
+    while (settled < 40 * (i + 1)) std::this_thread::yield();
+    archives.emplace_back(folder_ / ("backup-" + std::to_string(i)), settled.load());
+    take(archives.back().first);
+  }
+  ends = true;
+  load.join();
+  for (const auto& [file, settled_before] : archives) {
+    std::filesystem::rename(file, archive());
+    std::string place = empty_place();
+    if (is_sqlite()) place += file.filename();
+    const Restored restored = restore_to(place);
+    Database database(place);
+    expect_consistent(database);
+    EXPECT_GT(restored.unfinished, 0);
+    EXPECT_GE(number(database, "SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'stop'"),
+              settled_before);
+    EXPECT_EQ(number(database, "SELECT COUNT(*) FROM usage_records"),
+              number(database, "SELECT COUNT(DISTINCT request_id) FROM usage_records"));
+  }
+}
+
+TEST_P(BackupTest, NothingIsOverwrittenWithoutAWord) {
+  take();
+  EXPECT_ERROR(take(), already_exists, "choose another name");
+  EXPECT_ERROR(restore_to(location()), already_exists,
+               is_sqlite() ? "with --replace" : "is not empty");
+  if (!is_sqlite()) return;
+  identity_->create_key({.name = "later"}, "test");
+  EXPECT_ERROR(restore_to(location(), InPlace::old_database), unavailable, "is in use");
+  EXPECT_EQ(identity_->keys().size(), 2U);
+  identity_.reset();
+  database_.reset();
+  const Restored restored = restore_to(location(), InPlace::old_database);
+  ASSERT_TRUE(restored.kept);
+  Database database(location()), old(restored.kept->string());
+  EXPECT_EQ(Identity(database).keys().size(), 1U);
+  EXPECT_EQ(Identity(old).keys().size(), 2U);
+}
+
+TEST_P(BackupTest, RootRestoresForTheOldOwner) {
+  if (!is_sqlite() || ::geteuid() != 0) GTEST_SKIP() << "only root can make files of others";
+  take();
+  identity_.reset();
+  database_.reset();
+  ASSERT_EQ(::chown(location().c_str(), 12345, 12346), 0);
+  restore_to(location(), InPlace::old_database);
+  struct stat about {};
+  ASSERT_EQ(::stat(location().c_str(), &about), 0);
+  EXPECT_EQ(about.st_uid, 12345U);
+  EXPECT_EQ(about.st_gid, 12346U);
+}
+
+TEST_P(BackupTest, ADamagedDatabaseIsReplacedToo) {
+  if (!is_sqlite()) GTEST_SKIP() << "a file is damaged";
+  take();
+  identity_.reset();
+  database_.reset();
+  std::ofstream(location(), std::ios::binary) << "no database at all";
+  EXPECT_ERROR(take(folder_ / "second"), invalid_file, "platform.db");
+  EXPECT_TRUE(restore_to(location(), InPlace::old_database).kept);
+  Database database(location());
+  EXPECT_EQ(Identity(database).keys().size(), 1U);
+}
+
+TEST_P(BackupTest, AChangedArchiveIsRefusedAndNothingChanges) {
+  const BackupManifest manifest = take();
+  EXPECT_EQ(check_backup(archive()).files.front().digest, manifest.files.front().digest);
+  const std::string member = backup::database_member(manifest.kind);
+  // Whole as a zip file, with another database.
+  write_zip(archive(), {{backup::manifest_member, {}, backup::manifest_text(manifest)},
+                        {member, {}, std::string(manifest.files.front().bytes, 'x')}});
+  EXPECT_ERROR(check_backup(archive()), invalid_file, "has the digest");
+  const std::string place = empty_place();
+  EXPECT_ERROR(restore_to(place), invalid_file, "has the digest");
+  if (is_sqlite()) EXPECT_FALSE(std::filesystem::exists(place));
+  std::filesystem::resize_file(archive(), std::filesystem::file_size(archive()) / 2);
+  EXPECT_ERROR(restore_to(place), invalid_file, "no backup that can be used");
+}
+
+TEST_P(BackupTest, AnArchiveOfANewerRidgeIsRefused) {
+  database_->write([](soci::session& session) {
+    session << "INSERT INTO schema_steps (version, name, taken_at_ms) VALUES (9999, 'later', 0)";
+  });
+  EXPECT_EQ(take().schema_version, 9999);
+  if (!is_sqlite()) return;  // there the tables come before they are looked at
+  const std::string place = empty_place();
+  EXPECT_ERROR(restore_to(place), invalid_file, "newer ridge");
+  EXPECT_FALSE(std::filesystem::exists(place));
+}
+
+TEST_P(BackupTest, TheOtherKindOfDatabaseIsRefused) {
+  BackupManifest manifest = take();
+  manifest.kind = is_sqlite() ? DatabaseKind::postgresql : DatabaseKind::sqlite;
+  const std::string member = backup::database_member(manifest.kind), bytes = "x";
+  manifest.files = {{member, 1, Digest::of(bytes)}};
+  write_zip(archive(), {{backup::manifest_member, {}, backup::manifest_text(manifest)},
+                        {member, {}, bytes}});
+  const std::string place = empty_place();
+  EXPECT_ERROR(restore_to(place), invalid_argument, "is a backup of");
+}
+
+TEST_P(BackupTest, WhereNothingIsThereIsNothingToKeep) {
+  const std::string place = empty_place();
+  EXPECT_ERROR(back_up({.database = place, .spool_folder = {}, .ridge_version = ""},
+                       folder_ / "none", "test"),
+               not_found, "");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+  if (is_sqlite()) EXPECT_FALSE(std::filesystem::exists(place));
+}
+
+TEST(BackupManifest, RefusesWhatItDoesNotKnow) {
+  const auto text = [](const std::string& form, const std::string& name) {
+    return R"({"ridge_backup": )" + form +
+           R"(, "ridge_version": "9", "database": "SQLite", "schema_version": 1, "taken_at_ms": 0,
+              "files": [{"name": "platform.db", "bytes": 1, "sha256": ")" +
+           std::string(64, '0') + R"("}, {"name": ")" + name + R"(", "bytes": 1, "sha256": ")" +
+           std::string(64, '0') + R"("}]})";
+  };
+  EXPECT_EQ(backup::parse_manifest(text("1", "metering/server-0.spool")).files.size(), 2U);
+  EXPECT_ERROR(backup::parse_manifest(text("2", "metering/server-0.spool")), invalid_file,
+               "this program reads form 1");
+  EXPECT_ERROR(backup::parse_manifest(text("1", "metering/../../x.spool")), invalid_file,
+               "no file of a backup");
+  EXPECT_ERROR(backup::parse_manifest("{}"), invalid_file, "ridge_backup");
+  EXPECT_ERROR(backup::parse_manifest("["), invalid_file, "manifest.json");
+}
+
+TEST(PostgresqlTools, TakesThePasswordOutOfTheUrl) {
+  const auto expect = [](const char* url, const char* without, const char* password) {
+    const backup::LibpqAccess access = backup::take_password(url);
+    EXPECT_EQ(access.url, without) << url;
+    EXPECT_EQ(access.password, password) << url;
+  };
+  expect("postgresql://u@h/d", "postgresql://u@h/d", "");
+  expect("postgresql://h:5432/d?a=b:c@d", "postgresql://h:5432/d?a=b:c@d", "");
+  expect("postgresql://u:p%40%2f@h:1/d?x=1", "postgresql://u@h:1/d?x=1", "p@/");
+  expect("postgresql://u@h/d?password=s%20t", "postgresql://u@h/d", "s t");
+  expect("postgresql://u@h/d?password=s&x=1", "postgresql://u@h/d?x=1", "s");
+  expect("postgresql://u@h/d?x=1&password=s", "postgresql://u@h/d?x=1", "s");
+  expect("postgresql://u@h/d?sslpassword=s", "postgresql://u@h/d?sslpassword=s", "");
+}
+
+}  // namespace
+}  // namespace ridge::platform
