@@ -19,6 +19,7 @@
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
 #include "platform/metering/meter.h"
+#include "platform/metering/retention.h"
 #include "platform/metering/server_slot.h"
 #include "server/console_files.h"
 #include "server/server.h"
@@ -46,6 +47,7 @@ struct ServeOptions : ModelLoading {
   server::ServerOptions server;
   int max_body_mib = 8;
   int drain_s = 30;
+  int usage_retention_days = 0;
 };
 
 // For each thread of the server that asks the database, one.
@@ -54,7 +56,7 @@ constexpr platform::DatabaseOptions database_options{.connections = 9,
 
 // What knows who asks, and counts what is used.
 struct KeyCheck {
-  KeyCheck(Context& context, IdentityAccess& access, const Clock& clock)
+  KeyCheck(Context& context, IdentityAccess& access, const Clock& clock, int usage_retention_days)
       : authenticator(access.identity, clock),
         slot(context.store().root() / "metering"),
         meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}) {
@@ -64,11 +66,13 @@ struct KeyCheck {
       platform::Meter(platform::Ledger(access.database, dead.server_id()),
                       {.spool = dead.spool_path()});
     }
+    if (usage_retention_days > 0) retention.emplace(access.database, usage_retention_days);
   }
 
   platform::Authenticator authenticator;
   platform::ServerSlot slot;
   platform::Meter meter;
+  std::optional<platform::UsageRetention> retention;
 };
 
 struct EndpointAccess {
@@ -188,7 +192,7 @@ void serve(Context& context, ServeOptions& options) {
   std::shared_ptr<platform::Authenticator> authenticator;
   std::shared_ptr<platform::Meter> meter;
   if (!options.server.no_auth) {
-    const auto check = std::make_shared<KeyCheck>(context, *access, clock);
+    const auto check = std::make_shared<KeyCheck>(context, *access, clock, options.usage_retention_days);
     warn_without_keys(*access);
     authenticator = {check, &check->authenticator};
     meter = {check, &check->meter};
@@ -327,6 +331,9 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::NonNegativeNumber);
   add_list_setting(command, "pin", options.pinned,
                    "A model that is loaded at the start and stays, where others come and go");
+  add_setting(command, "usage-retention-days", options.usage_retention_days,
+              "Remove the ledger's records that are older; 0 keeps them. Limits do not change")
+      ->check(CLI::Range(0, 36500));
   add_setting(command, "drain-s", options.drain_s,
               "Seconds for running requests once asked to stop")
       ->check(CLI::Range(0, 86400));

@@ -67,11 +67,17 @@ asio::awaitable<bool> Connection::reserve(const Prepared& prepared) {
   const platform::Admission admission = co_await told<platform::Admission>(start);
   exchange_.rate_headers =
       rate_headers(admission, exchange_.error_style, std::chrono::system_clock::now());
+  const std::string& project = exchange_.principal->project_name;
   if (admission.refusal) {
+    service_.usage_metrics.count_refusal(project, admission.refusal->kind);
     co_await send_refusal(*admission.refusal);
     co_return false;
   }
-  exchange_.metered = std::make_unique<MeteredRequest>(service_.meter, wish.id);
+  const auto count = [&metrics = service_.usage_metrics, project,
+                      model = wish.model](const platform::Settlement& settlement) {
+    metrics.count(project, model, settlement);
+  };
+  exchange_.metered = std::make_unique<MeteredRequest>(service_.meter, wish.id, count);
   co_return true;
 }
 

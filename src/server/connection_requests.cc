@@ -2,6 +2,9 @@
 // hand.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "api/json_text.h"
 #include "api/url_query.h"
 #include "base/error.h"
@@ -80,6 +83,10 @@ bool Connection::may_use(const std::string& model) const {
 asio::awaitable<void> Connection::send_metrics() {
   ServerFigures figures{.connections = service_.connections,
                         .by_request = service_.gen_ai_metrics.collect()};
+  if (service_.meter) {
+    std::ranges::move(service_.usage_metrics.collect(), std::back_inserter(figures.by_request));
+    figures.usage_waits = service_.meter->waits_for_database();
+  }
   if (service_.exporter) figures.exports = service_.exporter->counts();
   co_await send(200, metrics_text(*service_.models.list(), figures), metrics_content_type);
 }

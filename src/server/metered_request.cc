@@ -2,8 +2,11 @@
 
 namespace ridge::server {
 
-MeteredRequest::MeteredRequest(std::shared_ptr<platform::Meter> meter, std::string reservation_id)
-    : meter_(std::move(meter)), used_{.id = std::move(reservation_id)} {}
+MeteredRequest::MeteredRequest(std::shared_ptr<platform::Meter> meter, std::string reservation_id,
+                               Count count)
+    : meter_(std::move(meter)),
+      used_{.id = std::move(reservation_id)},
+      count_(std::move(count)) {}
 
 MeteredRequest::~MeteredRequest() {
   if (is_settled_) return;
@@ -23,6 +26,7 @@ void MeteredRequest::note(int64_t prompt_tokens, int64_t completion_tokens) {
 void MeteredRequest::settle(platform::Settlement settlement, platform::Meter::OnSettled done) {
   is_settled_ = true;
   settlement.id = used_.id;
+  if (count_) count_(settlement);
   meter_->settle(std::move(settlement), std::move(done));
 }
 

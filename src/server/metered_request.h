@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,7 +13,11 @@ namespace ridge::server {
 // as when its connection fails, is settled with what is known of it.
 class MeteredRequest {
  public:
-  MeteredRequest(std::shared_ptr<platform::Meter> meter, std::string reservation_id);
+  using Count = std::function<void(const platform::Settlement&)>;
+
+  // `count`, if any, is told the settlement when it is made. What it uses outlives this.
+  MeteredRequest(std::shared_ptr<platform::Meter> meter, std::string reservation_id,
+                 Count count = {});
   ~MeteredRequest();
   MeteredRequest(const MeteredRequest&) = delete;
   MeteredRequest& operator=(const MeteredRequest&) = delete;
@@ -28,6 +33,7 @@ class MeteredRequest {
  private:
   const std::shared_ptr<platform::Meter> meter_;
   platform::RequestProgress used_;
+  const Count count_;
   bool has_begun_ = false;
   bool is_settled_ = false;
 };

@@ -158,6 +158,11 @@ void add_exports(Metrics& metrics, const OtlpExporter::Counts& counts) {
 std::string metrics_text(std::span<const api::ServedModel> models, const ServerFigures& figures) {
   Metrics metrics(figures.by_request);
   metrics.gauge("ridge:connections", "Open connections.", figures.connections, {});
+  if (figures.usage_waits) {
+    metrics.gauge("ridge:usage_waits_for_database",
+                  "1 while the database is away: nothing new is admitted, and usage is spooled.",
+                  *figures.usage_waits ? 1 : 0, {});
+  }
   if (figures.exports) add_exports(metrics, *figures.exports);
   for (const api::ServedModel& model : models) {
     if (model.is_adapter()) continue;  // its engine is the model's

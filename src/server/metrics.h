@@ -17,7 +17,8 @@ namespace ridge::server {
 struct ServerFigures {
   int connections = 0;
   std::optional<OtlpExporter::Counts> exports;       // where traces are exported
-  std::vector<prometheus::MetricFamily> by_request;  // as GenAiMetrics has them
+  std::optional<bool> usage_waits;                   // for the database; where it is metered
+  std::vector<prometheus::MetricFamily> by_request;  // as GenAiMetrics and UsageMetrics have them
 };
 
 // Prometheus's text format: what vLLM's dashboards look for, under its names, and the histograms of

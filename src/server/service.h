@@ -35,6 +35,7 @@
 #include "server/served_models.h"
 #include "server/sign_in_throttle.h"
 #include "server/tls.h"
+#include "server/usage_metrics.h"
 
 namespace ridge::server {
 
@@ -77,6 +78,7 @@ struct Service {
   api::RequestRecords records{options.max_recorded_requests};
   GenAiMetrics gen_ai_metrics;
   Moderation moderation;
+  UsageMetrics usage_metrics;
   std::optional<OtlpExporter> exporter;  // where the options name a collector
 
   std::mutex health_mutex;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -51,6 +52,9 @@ class Meter {
   // What a request that runs has used so far; kept for a crash every few seconds.
   void note(RequestProgress progress);
 
+  // Whether the database was away when it was last needed. Any thread.
+  bool waits_for_database() const { return is_away_; }
+
   // Until all that was asked so far is done.
   void wait_idle();
 
@@ -91,7 +95,8 @@ class Meter {
   // failures of it at the next start. As nothing begins without the database, no more than the
   // requests that were open when it went.
   std::vector<Settlement> unsaved_;
-  bool is_away_ = false;  // the database: nothing waits for it, but one that tries
+  // The database: nothing waits for it, but one that tries. Read by others too.
+  std::atomic<bool> is_away_ = false;
   TimePoint renew_at_{}, retry_at_{}, has_database_since_{};
 
   std::mutex mutex_;

@@ -4,7 +4,9 @@
 #include <soci/soci.h>
 
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "base/error.h"
@@ -40,6 +42,19 @@ std::string_view column_of(UsageBy by) {
       return "CAST(u.endpoint_version AS TEXT)";
   }
   return {};
+}
+
+// Of one transaction, and what others may write between two.
+constexpr int64_t records_at_once = 1000;
+constexpr std::chrono::milliseconds pause{20};
+
+int64_t forget_some(soci::session& session, int64_t until_ms) {
+  soci::statement remove =
+      (session.prepare << "DELETE FROM usage_records WHERE id IN (SELECT id FROM usage_records "
+                          "WHERE at_ms < :until ORDER BY at_ms LIMIT :most)",
+       soci::use(until_ms), soci::use(records_at_once));
+  remove.execute(/*withDataExchange=*/true);
+  return remove.get_affected_rows();
 }
 
 bool has(const std::vector<UsageBy>& by, UsageBy which) {
@@ -135,17 +150,23 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
   });
 }
 
-int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor) {
-  return database.write([&](soci::session& session) {
-    int64_t records = 0;
-    session << "SELECT COUNT(*) FROM usage_records WHERE at_ms < :until", soci::use(until_ms),
-        soci::into(records);
-    session << "DELETE FROM usage_records WHERE at_ms < :until", soci::use(until_ms);
-    const nlohmann::json details = {{"until_ms", until_ms}, {"records", records}};
-    rows::record_change(session, Identity::wall_clock_ms(), actor, "usage.forget", "",
-                        details.dump());
-    return records;
+int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor,
+                     const std::stop_token& stop) {
+  int64_t records = 0;
+  while (!stop.stop_requested()) {
+    const int64_t removed = database.write(
+        [&](soci::session& session) { return forget_some(session, until_ms); });
+    records += removed;
+    if (removed < records_at_once) break;
+    std::this_thread::sleep_for(pause);
+  }
+  if (records == 0) return 0;
+  const nlohmann::json details = {{"until_ms", until_ms}, {"records", records}};
+  database.write([&](soci::session& session) {
+    rows::record_event(session, Identity::wall_clock_ms(), actor, "usage.forget", "",
+                       details.dump());
   });
+  return records;
 }
 
 }  // namespace ridge::platform

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,8 +55,11 @@ struct UsageRow {
 // invalid_argument where there are too many rows.
 std::vector<UsageRow> usage(Database& database, const UsageQuery& query);
 
-// Takes away the records of requests that were admitted before `until_ms`. What limits are checked
-// against stays. Returns how many there were.
-int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor);
+// Takes away the records of requests that were admitted before `until_ms`, some at a time, so that
+// servers at work hardly wait; until all are gone or `stop` is asked for. What limits are checked
+// against stays. Returns how many there were, which the audit log has as well. Throws as Database;
+// what was taken away until then is gone.
+int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor,
+                     const std::stop_token& stop = {});
 
 }  // namespace ridge::platform
