@@ -2,6 +2,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -9,7 +11,9 @@
 #include "backend/registry.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/config.h"
 #include "cli/machine.h"
+#include "cli/set_up_checks.h"
 
 namespace ridge::cli {
 namespace {
@@ -20,6 +24,8 @@ struct DoctorOptions {
   int threads = 0;
   std::string isa;
   bool skip_measuring = false;
+  SetUp set_up;
+  std::string config;
 };
 
 Json look_at_device(const std::string& device_name, const DoctorOptions& options, bool measures) {
@@ -186,7 +192,54 @@ std::string models_text(const Context& context, const Json& models) {
   return table.to_string(context.terminal(), Stream::output);
 }
 
-void examine(Context& context, const DoctorOptions& options) {
+// Before the data folder is opened, as they say where it is.
+std::vector<Check> read_settings(CLI::App& app, CLI::App& command, DoctorOptions& options) {
+  std::vector<Check> checks;
+  if (options.config.empty()) return checks;
+  const std::string subject = "configuration";
+  try {
+    apply_config_file(command, options.config, UnknownKeys::skip);
+    // Each key and value, as the server would take it.
+    apply_config_file(*app.get_subcommand("serve"), options.config);
+    checks.push_back({subject, Verdict::ok, options.config, {}});
+  } catch (const Error& error) {
+    checks.push_back({subject, Verdict::wrong, std::string(error.message()),
+                      "the server would not start; see 'ridge serve --help'"});
+  }
+  return checks;
+}
+
+Json json_of(const std::vector<Check>& checks) {
+  Json all = Json::array();
+  for (const Check& check : checks) {
+    all.push_back({{"subject", check.subject},
+                   {"verdict", name(check.verdict)},
+                   {"found", check.found},
+                   {"advice", check.advice.empty() ? Json(nullptr) : Json(check.advice)}});
+  }
+  return all;
+}
+
+std::string checks_text(const Context& context, const std::vector<Check>& checks) {
+  const auto style_of = [](Verdict verdict) {
+    return verdict == Verdict::ok        ? Style::green
+           : verdict == Verdict::look_at ? Style::yellow
+                                         : Style::red;
+  };
+  std::string text = "\n";
+  for (const Check& check : checks) {
+    text += context.terminal().styled(Stream::output, style_of(check.verdict),
+                                      fmt::format("{:<8}", name(check.verdict)));
+    text += fmt::format(" {:<14} {}\n", check.subject, printable(check.found));
+    if (!check.advice.empty()) text += fmt::format("{:24}-> {}\n", "", printable(check.advice));
+  }
+  return text;
+}
+
+void examine(Context& context, const DoctorOptions& options, std::vector<Check> checks) {
+  std::ranges::move(check_set_up(context, options.set_up), std::back_inserter(checks));
+  const auto is_wrong = [](const Check& check) { return check.verdict == Verdict::wrong; };
+  if (std::ranges::any_of(checks, is_wrong)) context.exit_code = ExitCode::failure;
   const Machine machine = look_at_machine();
   if (!options.skip_measuring) context.note("measuring ...");
   const Json devices = look_at_devices(options);
@@ -205,12 +258,14 @@ void examine(Context& context, const DoctorOptions& options) {
       {"devices", devices},
       {"store", {{"path", context.store().root().string()}, {"free_bytes", free_bytes}}},
       {"models", models},
+      {"checks", json_of(checks)},
       {"lacking", what_is_lacking(machine, devices, models, free_bytes)}};
   if (context.json) {
     context.print(report.dump(2, ' ', false, Json::error_handler_t::replace));
     return;
   }
   std::string text = machine_text(report) + "\n" + models_text(context, models);
+  text += checks_text(context, checks);
   if (report["lacking"].empty()) {
     text += "\nNothing is lacking.";
   } else {
@@ -224,12 +279,17 @@ void examine(Context& context, const DoctorOptions& options) {
 
 void add_doctor_command(CLI::App& app, Context& context) {
   CLI::App* command =
-      app.add_subcommand("doctor", "Show what this machine has, what it lacks, and what fits");
+      app.add_subcommand("doctor", "Look at this machine and at a server's set-up");
   command->group(other_group);
   command->footer(
       "The speed of a model is the most that memory allows for one answer: measured bandwidth "
       "divided by the\n"
-      "model's size. What fits is judged by the memory and the disk that are free now.");
+      "model's size. What fits is judged by the memory and the disk that are free now.\n"
+      "\n"
+      "Of the set-up, each line is ok, to look at, or wrong, with what to do. Run it as the user of "
+      "the server\n"
+      "and with its settings: ridge doctor --config /etc/ridge/ridge.toml. The exit code is 1 where "
+      "something is wrong.");
   auto options = std::make_shared<DoctorOptions>();
   command->add_option("-t,--threads", options->threads, "Threads to measure with; 0 for all")
       ->check(CLI::Range(0, 1024))
@@ -238,7 +298,23 @@ void add_doctor_command(CLI::App& app, Context& context) {
                       "A lower instruction set than the best of this machine");
   command->add_flag("--no-measure", options->skip_measuring,
                     "Leave the measurement of a few seconds out");
-  command->callback([&context, options] { examine(context, *options); });
+  SetUp& set_up = options->set_up;
+  add_database_options(*command, set_up.database);
+  add_setting(*command, "host", set_up.host, "The server's address");
+  CLI::Option* port = add_setting(*command, "port", set_up.port, "The server's port");
+  add_setting(*command, "tls-cert", set_up.tls_certificate, "Its certificate chain")
+      ->type_name("FILE");
+  add_setting(*command, "tls-key", set_up.tls_key, "The certificate's key")->type_name("FILE");
+  add_setting(*command, "max-connections", set_up.max_connections, "Connections at once")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--config", options->config, "The server's settings, a TOML file")
+      ->envname("RIDGE_CONFIG")
+      ->type_name("FILE");
+  command->callback([&app, &context, command, options, port] {
+    std::vector<Check> checks = read_settings(app, *command, *options);
+    options->set_up.is_port_chosen = port->count() > 0;
+    examine(context, *options, std::move(checks));
+  });
 }
 
 }  // namespace ridge::cli

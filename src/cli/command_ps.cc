@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
@@ -71,7 +73,7 @@ void print_table(Context& context, const Json& servers) {
   context.print(text);
 }
 
-void show_servers(Context& context) {
+Json show_servers(Context& context) {
   Json servers = Json::array();
   for (const ServerRecord& server : running_servers(context.store().root() / "run")) {
     servers.push_back(describe(server));
@@ -81,6 +83,12 @@ void show_servers(Context& context) {
   } else {
     print_table(context, servers);
   }
+  return servers;
+}
+
+bool are_all_ok(const Json& servers) {
+  const auto is_ok = [](const Json& server) { return server["status"] == "ok"; };
+  return !servers.empty() && std::ranges::all_of(servers, is_ok);
 }
 
 }  // namespace
@@ -93,7 +101,14 @@ void add_ps_command(CLI::App& app, Context& context) {
       "requests "
       "run and wait.\n"
       "With --json each server's figures are those of its /health.");
-  command->callback([&context] { show_servers(context); });
+  auto checks = std::make_shared<bool>(false);
+  command->add_flag("--check", *checks,
+                    "Exit with 1 unless one runs and all say that they are ok, as a container's "
+                    "health check");
+  command->callback([&context, checks] {
+    const Json servers = show_servers(context);
+    if (*checks && !are_all_ok(servers)) context.exit_code = ExitCode::failure;
+  });
 }
 
 }  // namespace ridge::cli

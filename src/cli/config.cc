@@ -83,11 +83,13 @@ std::string environment_name(std::string_view flag) {
   return name;
 }
 
-void apply_config_file(CLI::App& command, const std::filesystem::path& file) {
+void apply_config_file(CLI::App& command, const std::filesystem::path& file,
+                       UnknownKeys unknown_keys) {
   const toml::table table = parse(file);
   for (const auto& [toml_key, node] : table) {
     const std::string key(toml_key.str());
     CLI::Option* option = find_option(command, key);
+    if (option == nullptr && unknown_keys == UnknownKeys::skip) continue;
     if (option == nullptr) {
       refuse(file, node.source(),
              fmt::format("'{}' is no setting of 'ridge {}' (see ridge {} --help)", key,

@@ -39,6 +39,9 @@ CLI::Option* add_setting(CLI::App& command, const std::string& flag, T& variable
 // file, line and key for a key that the command does not have (--config itself and --help among
 // them), for a value of the wrong type or range, and for TOML that does not parse; not_found or io
 // where the file cannot be read.
-void apply_config_file(CLI::App& command, const std::filesystem::path& file);
+// With `skip`, keys that the command does not have are left out.
+enum class UnknownKeys { refuse, skip };
+void apply_config_file(CLI::App& command, const std::filesystem::path& file,
+                       UnknownKeys unknown_keys = UnknownKeys::refuse);
 
 }  // namespace ridge::cli
