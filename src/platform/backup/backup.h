@@ -10,7 +10,7 @@
 namespace ridge::platform {
 
 // Archives of what a platform knows: its database, and the settlements of its servers that wait for
-// the database. Models, configuration and TLS files are not in them. (ADR 0029)
+// the database. Models, configuration and TLS files are not in them. (ADR 0031)
 
 struct BackupSource {
   std::string database;                // as Database has it
