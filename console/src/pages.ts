@@ -3,9 +3,15 @@
 import type { Component } from "svelte";
 import type { IconName } from "./components/Icon.svelte";
 import type { Role } from "./lib/session.svelte";
+import { t as audit } from "./pages/audit/text";
 import { t as chat } from "./pages/chat/text";
+import { t as keys } from "./pages/keys/text";
+import { t as limits } from "./pages/limits/text";
 import { t as playground } from "./pages/playground/text";
+import { t as projects } from "./pages/projects/text";
 import { t as settings } from "./pages/settings/text";
+import { t as usage } from "./pages/usage/text";
+import { t as users } from "./pages/users/text";
 
 export const groups = ["use", "models", "watch", "administer", "own"] as const;
 
@@ -28,5 +34,11 @@ export interface Page {
 export const pages: readonly Page[] = [
   { name: "chat", least: "developer", group: "use", icon: "chat", title: () => chat("title"), load: () => import("./pages/chat/Page.svelte") },
   { name: "playground", least: "developer", group: "use", icon: "compare", title: () => playground("title"), load: () => import("./pages/playground/Page.svelte") },
+  { name: "usage", least: "viewer", group: "watch", icon: "usage", title: () => usage("title"), load: () => import("./pages/usage/Page.svelte") },
+  { name: "keys", least: "developer", group: "administer", icon: "key", title: () => keys("title"), load: () => import("./pages/keys/Page.svelte") },
+  { name: "users", least: "admin", group: "administer", icon: "users", title: () => users("title"), load: () => import("./pages/users/Page.svelte") },
+  { name: "projects", least: "admin", group: "administer", icon: "project", title: () => projects("title"), load: () => import("./pages/projects/Page.svelte") },
+  { name: "limits", least: "admin", group: "administer", icon: "limit", title: () => limits("title"), load: () => import("./pages/limits/Page.svelte") },
+  { name: "audit", least: "admin", group: "administer", icon: "audit", title: () => audit("title"), load: () => import("./pages/audit/Page.svelte") },
   { name: "settings", least: "viewer", group: "own", icon: "settings", title: () => settings("title"), load: () => import("./pages/settings/Page.svelte") },
 ];

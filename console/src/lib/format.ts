@@ -29,6 +29,10 @@ export function dateTime(atMs: number, language: string): string {
   return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(atMs);
 }
 
+export function date(atMs: number, language: string): string {
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(atMs);
+}
+
 /** "340 ms", "1.2 s", "3 min 5 s", "2 h 5 min", "3 d 4 h" */
 export function duration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;

@@ -1,0 +1,242 @@
+import type { Page } from "@playwright/test";
+import { expect, expectAccessible, expectFits, modelName, password, Server, signIn, test as shared } from "./harness";
+
+// What is changed here would be in the way of others.
+const test = shared.extend<{ server: Server }>({
+  server: async ({}, use) => {
+    const server = await Server.start();
+    await server.addUser("ann", "owner");
+    await use(server);
+    await server.stop();
+  },
+});
+
+async function ask(server: Server, key: string, max_tokens = 3): Promise<{ status: number; total_tokens: number }> {
+  const answer = await fetch(`${server.url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ model: modelName, messages: [{ role: "user", content: "Hello" }], max_tokens }),
+  });
+  const { usage } = (await answer.json()) as { usage?: { total_tokens: number } };
+  return { status: answer.status, total_tokens: usage?.total_tokens ?? 0 };
+}
+
+async function createKey(page: Page, server: Server, name: string): Promise<string> {
+  await page.goto(`${server.url}/#/keys`);
+  await page.getByRole("button", { name: "Create a key" }).first().click();
+  const dialog = page.getByRole("dialog", { name: "Create a key" });
+  await dialog.getByLabel("Name").fill(name);
+  await dialog.getByRole("button", { name: "Create" }).click();
+  const shown = page.getByRole("dialog", { name: `The key ${name}` });
+  const key = await shown.getByLabel("Key", { exact: true }).innerText();
+  await shown.getByRole("button", { name: "Close" }).last().click();
+  await expect(shown).toBeHidden();
+  return key;
+}
+
+test("a key is created and shown once, works, is rotated and revoked", async ({ page, server, context }) => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/keys`);
+  await expect(page.getByRole("heading", { name: "There are no keys yet" })).toBeVisible();
+
+  await page.getByRole("button", { name: "Create a key" }).first().click();
+  const dialog = page.getByRole("dialog", { name: "Create a key" });
+  const create = dialog.getByRole("button", { name: "Create" });
+  await expect(create).toBeDisabled();
+  await dialog.getByLabel("Name").fill("laptop");
+  await dialog.getByLabel("Models", { exact: true }).fill(`${modelName}, other:1b`);
+  await dialog.getByLabel("Addresses").fill("127.0.0.0/8 nonsense");
+  await dialog.getByLabel("Works for").selectOption({ label: "30 days" });
+  await create.click();
+  await expect(dialog.getByRole("alert")).toContainText("nonsense"); // The server's words; the dialog stays.
+  await dialog.getByLabel("Addresses").fill("127.0.0.0/8");
+  await expectAccessible(page);
+  await create.click();
+
+  const shown = page.getByRole("dialog", { name: "The key laptop" });
+  const key = await shown.getByLabel("Key", { exact: true }).innerText();
+  expect(key).toMatch(/^rgk_/);
+  await shown.getByRole("button", { name: "Copy" }).first().click();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(key);
+  await expectAccessible(page);
+  expect((await ask(server, key)).status).toBe(200);
+  await shown.getByRole("button", { name: "Close" }).last().click();
+  await expect(page.getByText(key)).toHaveCount(0);
+  const row = page.getByRole("row", { name: /laptop/ });
+  await expect(row).toContainText("other:1b");
+  await expect(row).toContainText("127.0.0.0/8");
+  await expect(row).not.toContainText("never");
+
+  await row.getByRole("button", { name: "Rotate the key laptop" }).click();
+  const rotation = page.getByRole("dialog", { name: "Rotate the key laptop" });
+  await rotation.getByLabel("The old one works for").selectOption({ label: "1 more hour" });
+  await rotation.getByRole("button", { name: "Rotate" }).click();
+  const second = await page.getByRole("dialog", { name: "The key laptop" }).getByLabel("Key", { exact: true }).innerText();
+  await page.getByRole("dialog").getByRole("button", { name: "Close" }).last().click();
+  expect(second).not.toBe(key);
+  expect((await ask(server, key)).status).toBe(200); // For an hour more.
+  expect((await ask(server, second)).status).toBe(200);
+  await expect(page.getByText("replaced, ends soon")).toBeVisible();
+
+  const works = page.getByRole("row", { name: /laptop.*works/ });
+  await works.getByRole("button", { name: "Revoke the key laptop" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await expect(page.getByText("laptop is revoked")).toBeVisible();
+  await expect.poll(async () => (await ask(server, second)).status).toBe(401);
+  await page.getByLabel("Show keys that have ended").check();
+  await expect(page.getByRole("cell", { name: "revoked" })).toBeVisible();
+  await page.setViewportSize({ width: 360, height: 700 });
+  await expectFits(page);
+});
+
+test("a quota that is reached is told in the chat, and one that is taken away is not", async ({ page, server }) => {
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/limits`);
+  await page.getByRole("button", { name: "Set a limit" }).first().click();
+  const dialog = page.getByRole("dialog", { name: "Set a limit" });
+  await dialog.getByLabel("For").selectOption("default");
+  await dialog.getByLabel("Limit").selectOption("tokens_per_day");
+  await dialog.getByLabel("At most").fill("1");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByRole("row", { name: /default.*Tokens a day.*1/ })).toBeVisible();
+  await expectAccessible(page);
+
+  await page.goto(`${server.url}/#/chat`);
+  const refused = page.waitForResponse("**/v1/chat/completions");
+  await page.getByRole("textbox", { name: "Question" }).fill("Hello");
+  await page.keyboard.press("Enter");
+  expect((await refused).status()).toBe(402);
+  await expect(page.getByRole("alert")).toContainText("tokens");
+
+  await page.goto(`${server.url}/#/limits`);
+  await page.getByRole("button", { name: "Remove Tokens a day of default" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await expect(page.getByRole("heading", { name: "Nothing is limited" })).toBeVisible();
+  await page.goto(`${server.url}/#/chat`);
+  const answered = page.waitForResponse("**/v1/chat/completions");
+  await page.getByRole("textbox", { name: "Question" }).fill("Hello");
+  await page.keyboard.press("Enter");
+  expect((await answered).status()).toBe(200);
+});
+
+test("what was used is plotted, stands in tables and can be downloaded", async ({ page, server }) => {
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/usage`);
+  await expect(page.getByRole("heading", { name: "Nothing was used in this time" })).toBeVisible();
+  await expectAccessible(page);
+
+  await page.goto(`${server.url}/#/limits`);
+  await page.getByRole("button", { name: "Set a price" }).click();
+  const dialog = page.getByRole("dialog", { name: "Set a price" });
+  await dialog.getByLabel("Prompt", { exact: true }).fill("1000000");
+  await dialog.getByLabel("Answer").fill("1000000");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByRole("row", { name: /All other models/ })).toBeVisible();
+
+  const [first, second] = [await createKey(page, server, "first"), await createKey(page, server, "second")];
+  const small = (await ask(server, first)).total_tokens;
+  const large = (await ask(server, second, 9)).total_tokens + (await ask(server, second, 9)).total_tokens;
+  expect(small).toBeGreaterThan(0);
+  expect(large).toBeGreaterThan(small);
+
+  await page.goto(`${server.url}/#/usage`);
+  await page.getByLabel("By", { exact: true }).selectOption({ label: "Key or user" });
+  const plot = page.getByRole("slider", { name: "Tokens a day, by key or user" });
+  await expect(plot).toHaveAttribute("aria-valuetext", new RegExp(`; second ${large}; first ${small}$`));
+  await expect(plot.locator("rect")).toHaveCount(2);
+  // By keys alone: the day before has nothing.
+  await plot.focus();
+  await page.keyboard.press("ArrowLeft");
+  await expect(plot).toHaveAttribute("aria-valuetext", /; second 0; first 0$/);
+  await page.keyboard.press("End");
+  await expect(plot).toHaveAttribute("aria-valuetext", new RegExp(`; second ${large};`));
+
+  const row = page.getByRole("region", { name: "Sums" }).getByRole("row", { name: /^second/ });
+  await expect(row).toContainText(`${large}.00`); // A token costs one.
+  await page.getByLabel("Show").selectOption({ label: "Requests" });
+  await expect(page.getByRole("slider")).toHaveAttribute("aria-valuetext", /; second 2; first 1$/);
+  await page.getByText("Each day").click();
+  await expect(page.getByRole("region", { name: "Requests a day" }).getByRole("row")).toHaveCount(31);
+  await expectAccessible(page);
+
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download CSV" }).click(),
+  ]);
+  expect(download.suggestedFilename()).toBe("usage.csv");
+  const csv = await (await download.createReadStream()).toArray();
+  expect(Buffer.concat(csv as Buffer[]).toString()).toMatch(/second/);
+
+  await page.getByLabel("Time").selectOption({ label: "From … to …" });
+  await page.getByLabel("Last day").fill("2020-01-01");
+  await expect(page.getByText("The last day is before the first.")).toBeVisible();
+  await page.setViewportSize({ width: 360, height: 700 });
+  await expectFits(page);
+});
+
+test("users get roles, see what these allow, and end with being disabled", async ({ page, server, browser }) => {
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/users`);
+  await page.getByRole("button", { name: "Create a user" }).click();
+  const dialog = page.getByRole("dialog", { name: "Create a user" });
+  await dialog.getByLabel("Name").fill("eve");
+  await dialog.getByLabel("Role").selectOption("viewer");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  const secret = page.getByRole("dialog", { name: "Set the password of eve" });
+  await secret.getByLabel("Password", { exact: true }).fill(password);
+  await secret.getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText("The password of eve is set")).toBeVisible();
+  await expectAccessible(page);
+
+  const other = await browser.newContext({ locale: "en-US" });
+  const theirs = await other.newPage();
+  await signIn(theirs, server, "eve");
+  const navigation = theirs.getByRole("navigation", { name: "Pages" });
+  await expect(navigation.getByRole("link", { name: "Usage" })).toBeVisible();
+  await expect(navigation.getByRole("link", { name: "API keys" })).toHaveCount(0);
+  await theirs.goto(`${server.url}/#/users`);
+  await expect(theirs.getByRole("heading", { name: "Not for your role" })).toBeVisible();
+
+  await page.getByRole("combobox", { name: "Role of eve" }).selectOption("developer");
+  await expect(page.getByText("eve is now: Developer")).toBeVisible();
+  await theirs.goto(`${server.url}/#/keys`);
+  await theirs.reload();
+  await expect(theirs.getByRole("heading", { name: "There are no keys yet" })).toBeVisible();
+  await expect(navigation.getByRole("link", { name: "Users" })).toHaveCount(0);
+
+  await page.getByRole("button", { name: "Disable eve" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Disable" }).click();
+  await expect(page.getByRole("row", { name: /eve/ })).toContainText("disabled");
+  await theirs.reload();
+  await expect(theirs.getByRole("button", { name: "Sign in", exact: true })).toBeVisible();
+  await other.close();
+
+  await page.goto(`${server.url}/#/audit`);
+  await page.getByLabel("Find").fill("user:ann");
+  await expect(page.getByRole("region", { name: "Events" }).getByRole("row").nth(1)).toContainText("user");
+  await expectAccessible(page);
+});
+
+test("projects are made and weighted", async ({ page, server }) => {
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/projects`);
+  await expect(page.getByRole("heading", { name: "There is only the first project so far" })).toBeVisible();
+  await page.getByRole("button", { name: "Create a project" }).first().click();
+  const dialog = page.getByRole("dialog", { name: "Create a project" });
+  await dialog.getByLabel("Name").fill("search");
+  await dialog.getByLabel("Weight").fill("2.5");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  const row = page.getByRole("row", { name: /search/ });
+  await expect(row).toContainText("2.5");
+  await row.getByRole("button", { name: "Change the weight of search" }).click();
+  const change = page.getByRole("dialog", { name: "Change the weight of search" });
+  await change.getByLabel("Weight").fill("1000");
+  await change.getByRole("button", { name: "Save" }).click();
+  await expect(change.getByRole("alert")).toContainText("100");
+  await change.getByLabel("Weight").fill("3");
+  await change.getByRole("button", { name: "Save" }).click();
+  await expect(row).toContainText("3");
+  await row.getByRole("link", { name: "Limits of search" }).click();
+  await expect(page.getByText("Only search")).toBeVisible();
+});
