@@ -4,11 +4,14 @@ import type { Component } from "svelte";
 import type { IconName } from "./components/Icon.svelte";
 import type { Role } from "./lib/session.svelte";
 import { t as audit } from "./pages/audit/text";
+import { t as catalog } from "./pages/catalog/text";
 import { t as chat } from "./pages/chat/text";
+import { t as engine } from "./pages/engine/text";
 import { t as keys } from "./pages/keys/text";
 import { t as limits } from "./pages/limits/text";
 import { t as playground } from "./pages/playground/text";
 import { t as projects } from "./pages/projects/text";
+import { t as requests } from "./pages/requests/text";
 import { t as settings } from "./pages/settings/text";
 import { t as usage } from "./pages/usage/text";
 import { t as users } from "./pages/users/text";
@@ -34,6 +37,9 @@ export interface Page {
 export const pages: readonly Page[] = [
   { name: "chat", least: "developer", group: "use", icon: "chat", title: () => chat("title"), load: () => import("./pages/chat/Page.svelte") },
   { name: "playground", least: "developer", group: "use", icon: "compare", title: () => playground("title"), load: () => import("./pages/playground/Page.svelte") },
+  { name: "catalog", least: "viewer", group: "models", icon: "catalog", title: () => catalog("title"), load: () => import("./pages/catalog/Page.svelte") },
+  { name: "engine", least: "viewer", group: "watch", icon: "engine", title: () => engine("title"), load: () => import("./pages/engine/Page.svelte") },
+  { name: "requests", least: "viewer", group: "watch", icon: "requests", title: () => requests("title"), load: () => import("./pages/requests/Page.svelte") },
   { name: "usage", least: "viewer", group: "watch", icon: "usage", title: () => usage("title"), load: () => import("./pages/usage/Page.svelte") },
   { name: "keys", least: "developer", group: "administer", icon: "key", title: () => keys("title"), load: () => import("./pages/keys/Page.svelte") },
   { name: "users", least: "admin", group: "administer", icon: "users", title: () => users("title"), load: () => import("./pages/users/Page.svelte") },

@@ -22,12 +22,12 @@ export class Server {
     readonly setUpToken: string,
   ) {}
 
-  static async start(options: string[] = []): Promise<Server> {
+  static async start(options: string[] = [], variables: Record<string, string> = {}): Promise<Server> {
     const folder = mkdtempSync(join(tmpdir(), "ridge-console-"));
     const command = ["serve", model, "--port", "0", "--json", "--threads", "1", ...options];
     const environment = Object.entries(process.env).filter(([name]) => !name.startsWith("RIDGE_"));
     const server = spawn(binary, command, {
-      env: { ...Object.fromEntries(environment), RIDGE_HOME: folder },
+      env: { ...Object.fromEntries(environment), ...variables, RIDGE_HOME: folder },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let log = "";
