@@ -38,7 +38,7 @@ Json json_of(const platform::BackupManifest& manifest) {
           {"files", files}};
 }
 
-std::string text_of(const platform::BackupManifest& manifest) {
+std::string summary_of(const platform::BackupManifest& manifest) {
   return fmt::format("{} of {}, schema {}, {}, by ridge {}",
                      platform::backup::name(manifest.kind), format_time_ms(manifest.taken_at_ms),
                      manifest.schema_version, format_bytes(manifest.files.front().bytes),
@@ -59,14 +59,14 @@ void take(Context& context, const BackupOptions& options) {
   }
   context.note(fmt::format("{}: {}. It holds hashes of keys and passwords: keep it like the "
                            "database.",
-                           printable(options.file), text_of(manifest)));
+                           printable(options.file), summary_of(manifest)));
 }
 
 void check(Context& context, const BackupOptions& options) {
   const platform::BackupManifest manifest = platform::check_backup(options.file);
   if (context.json) return context.print(json_of(manifest).dump());
   context.print(fmt::format("{}: {}; every digest is as stated", printable(options.file),
-                            text_of(manifest)));
+                            summary_of(manifest)));
 }
 
 // A PostgreSQL database that is restored to is empty, so that no server can be at work on it.
@@ -94,7 +94,7 @@ void restore(Context& context, const BackupOptions& options) {
     body["old_database"] = restored.kept ? Json(restored.kept->string()) : Json(nullptr);
     return context.print(body.dump());
   }
-  context.note(fmt::format("restored {}", text_of(restored.manifest)));
+  context.note(fmt::format("restored {}", summary_of(restored.manifest)));
   if (restored.unfinished > 0) {
     context.note(fmt::format("{} requests ran at that time; they are settled as failed",
                              restored.unfinished));

@@ -37,7 +37,7 @@ struct EndpointAccess : IdentityAccess {
   platform::Endpoints endpoints;
 };
 
-std::string text_of(const std::vector<EndpointShare>& shares) {
+std::string shares_text(const std::vector<EndpointShare>& shares) {
   std::string text;
   for (const EndpointShare& share : shares) {
     text += fmt::format("{}{}={}%", text.empty() ? "" : " ", share.version, share.percent);
@@ -47,7 +47,7 @@ std::string text_of(const std::vector<EndpointShare>& shares) {
 
 void print(Context& context, const Endpoint& endpoint) {
   if (context.json) return context.print(server::endpoint_json(endpoint).dump(2));
-  context.print(fmt::format("{}: {}{}", printable(endpoint.name), text_of(endpoint.shares),
+  context.print(fmt::format("{}: {}{}", printable(endpoint.name), shares_text(endpoint.shares),
                             endpoint.is_enabled ? "" : ", disabled"));
 }
 
@@ -106,7 +106,7 @@ void list(Context& context, const EndpointOptions& options) {
     for (const EndpointShare& share : each.shares) {
       models += (models.empty() ? "" : " ") + each.find(share.version)->model;
     }
-    table.add_row({printable(each.name), text_of(each.shares), printable(models),
+    table.add_row({printable(each.name), shares_text(each.shares), printable(models),
                    each.is_enabled ? "enabled" : "disabled", format_time_ms(each.updated_at_ms)});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
@@ -193,7 +193,10 @@ void add_endpoint_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<EndpointOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const EndpointOptions&)) {
-    return add_action(*command, context, options, name, description, action);
+    CLI::App* added = command->add_subcommand(name, description);
+    add_database_options(*added, options->database);
+    added->callback([&context, options, action] { action(context, *options); });
+    return added;
   };
   const auto add_named = [&](const char* name, const char* description,
                              void (*action)(Context&, const EndpointOptions&)) {

@@ -31,7 +31,7 @@ HandlerAnswer changed(const HandlerRequest& request, const Endpoint& endpoint, i
 }
 
 void check_name_is_free(const HandlerRequest& request, const std::string& name) {
-  if (api::serves(request.service.models, name)) {
+  if (api::serves(*request.service.models.list(), name)) {
     throw Error(ErrorCode::already_exists,
                 fmt::format("'{}' is the name of a model that is served here", name), "name");
   }
@@ -44,10 +44,10 @@ void check_name_is_free(const HandlerRequest& request, const std::string& name) 
 
 EndpointVersion read_version(const HandlerRequest& request, const api::Fields& fields) {
   EndpointVersion version{.model = fields.required_string("model", most_name_bytes)};
-  const auto& models = request.service.models;
-  if (!api::serves(models, version.model)) {
+  const auto models = request.service.models.list();
+  if (!api::serves(*models, version.model)) {
     std::string names;
-    for (const api::ServedModel& model : models) names += (names.empty() ? "" : ", ") + model.name;
+    for (const api::ServedModel& model : *models) names += (names.empty() ? "" : ", ") + model.name;
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("'model' is '{}', which is not served here; this server has {}",
                             version.model, names),

@@ -38,11 +38,12 @@ const platform::EndpointVersion& leading_version(const platform::Endpoint& endpo
 
 }  // namespace
 
-CallableModels::CallableModels(const List& served, const List& visible,
+CallableModels::CallableModels(std::shared_ptr<const List> served,
+                               std::shared_ptr<const List> visible,
                                std::shared_ptr<const platform::EndpointTable> endpoints,
                                std::shared_ptr<const platform::Principal> principal)
-    : served_(served),
-      visible_(visible),
+    : served_(std::move(served)),
+      visible_(std::move(visible)),
       endpoints_(std::move(endpoints)),
       principal_(std::move(principal)) {}
 
@@ -51,8 +52,8 @@ bool CallableModels::may_use(const platform::Endpoint& endpoint) const {
 }
 
 const api::ServedModel* CallableModels::find(const std::string& name) const {
-  const auto found = std::ranges::find(served_, name, &api::ServedModel::name);
-  return found == served_.end() ? nullptr : &*found;
+  const auto found = std::ranges::find(*served_, name, &api::ServedModel::name);
+  return found == served_->end() ? nullptr : &*found;
 }
 
 const platform::Endpoint* CallableModels::find_endpoint(const std::string& name) const {
@@ -73,13 +74,13 @@ void CallableModels::add_endpoints(List& list) const {
 }
 
 CallableModels::List CallableModels::all() const {
-  List list = visible_;
+  List list = *visible_;
   add_endpoints(list);
   return list;
 }
 
 bool CallableModels::has(const std::string& name) const {
-  if (api::serves(visible_, name)) return true;
+  if (api::serves(*visible_, name)) return true;
   const platform::Endpoint* endpoint = find_endpoint(name);
   return endpoint != nullptr && endpoint->is_enabled &&
          find(leading_version(*endpoint).model) != nullptr;
@@ -88,11 +89,11 @@ bool CallableModels::has(const std::string& name) const {
 std::shared_ptr<const CallableModels::List> CallableModels::for_request(
     const std::string& name, std::string_view caller,
     const std::function<std::string()>& beginning) const {
-  const bool names_none = name.empty() && !visible_.empty();
-  if (!endpoints_ || endpoints_->endpoints.empty() || names_none || api::serves(visible_, name)) {
-    return {std::shared_ptr<void>(), &visible_};  // which is not owned
+  const bool names_none = name.empty() && !visible_->empty();
+  if (!endpoints_ || endpoints_->endpoints.empty() || names_none || api::serves(*visible_, name)) {
+    return visible_;
   }
-  auto list = std::make_shared<List>(visible_);
+  auto list = std::make_shared<List>(*visible_);
   const platform::Endpoint* endpoint = find_endpoint(name);
   if (endpoint == nullptr) {  // it is not there, and an error may say what is
     add_endpoints(*list);

@@ -19,9 +19,9 @@ class CallableModels {
  public:
   using List = std::vector<api::ServedModel>;
 
-  // `served`: all models of the server; `visible`: those of them that the caller may use. Both
-  // outlive this and what it returns. No endpoints: null. No principal: who may use everything.
-  CallableModels(const List& served, const List& visible,
+  // `served`: all models of the server; `visible`: those of them that the caller may use. No
+  // endpoints: null. No principal: who may use everything.
+  CallableModels(std::shared_ptr<const List> served, std::shared_ptr<const List> visible,
                  std::shared_ptr<const platform::EndpointTable> endpoints,
                  std::shared_ptr<const platform::Principal> principal);
 
@@ -44,8 +44,7 @@ class CallableModels {
   const platform::Endpoint* find_endpoint(const std::string& name) const;
   void add_endpoints(List& list) const;
 
-  const List& served_;
-  const List& visible_;
+  std::shared_ptr<const List> served_, visible_;  // never null
   std::shared_ptr<const platform::EndpointTable> endpoints_;
   std::shared_ptr<const platform::Principal> principal_;
 };

@@ -165,7 +165,7 @@ bool Connection::is_administrator() const {
 
 CallableModels Connection::callable_models() const {
   const auto& directory = service_.platform.endpoint_directory;
-  return {service_.models, visible_models(), directory ? directory->table() : nullptr,
+  return {service_.models.list(), exchange_.models, directory ? directory->table() : nullptr,
           exchange_.principal};
 }
 

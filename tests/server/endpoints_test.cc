@@ -214,7 +214,7 @@ TEST_F(EndpointsServed, VectorsOfAKeyAreAlwaysOfOneVersion) {
   }
   meter_->wait_idle();
   const auto rows =
-      platform::usage(database_, 0, INT64_MAX, {platform::UsageBy::endpoint_version});
+      platform::usage(database_, {.by = {platform::UsageBy::endpoint_version}});
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows.front().requests, 20);
 }
@@ -226,8 +226,8 @@ TEST_F(EndpointsServed, AreCountedAndLimitedBesideTheirModel) {
   meter_->wait_idle();
   using platform::UsageBy;
   const auto rows = platform::usage(
-      database_, 0, INT64_MAX,
-      {UsageBy::model, UsageBy::endpoint, UsageBy::custom_endpoint, UsageBy::endpoint_version});
+      database_, {.by = {UsageBy::model, UsageBy::endpoint, UsageBy::custom_endpoint,
+                         UsageBy::endpoint_version}});
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].model + rows[0].custom_endpoint + rows[0].endpoint_version, "m0");
   EXPECT_EQ(rows[1].model + rows[1].custom_endpoint + rows[1].endpoint_version, "mhelper1");

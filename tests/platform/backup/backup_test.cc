@@ -131,7 +131,7 @@ TEST_P(BackupTest, BringsBackKeysAndUsage) {
   const auto keys = Identity(database).keys();
   ASSERT_EQ(keys.size(), 1U);
   EXPECT_EQ(keys.front().id, key_);
-  EXPECT_EQ(usage(database, 0, INT64_MAX, {}).front().completion_tokens, 5);
+  EXPECT_EQ(usage(database, {}).front().completion_tokens, 5);
   EXPECT_THAT(actions(database), testing::Contains("backup.restore"));
   expect_consistent(database);
 }

@@ -323,8 +323,8 @@ TEST_P(LedgerTest, APriceOfAnEndpointGoesBeforeItsModels) {
   EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'a'"), 20);
   EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'b'"), 30);
   EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'c'"), 20);
-  const auto rows = usage(*database_, 0, INT64_MAX,
-                          {UsageBy::custom_endpoint, UsageBy::endpoint_version, UsageBy::model});
+  const auto rows = usage(*database_, {.by = {UsageBy::custom_endpoint, UsageBy::endpoint_version,
+                                              UsageBy::model}});
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].custom_endpoint + rows[0].endpoint_version + rows[0].model, "0m");
   EXPECT_EQ(rows[1].custom_endpoint + rows[1].endpoint_version + rows[1].model, "helper3m");
