@@ -32,6 +32,10 @@ const std::string& text_of(const platform::UsageRow& row, UsageBy by) {
       return row.key;
     case UsageBy::model:
       return row.model;
+    case UsageBy::custom_endpoint:
+      return row.custom_endpoint;
+    case UsageBy::endpoint_version:
+      return row.endpoint_version;
     case UsageBy::endpoint:
       break;
   }

@@ -75,8 +75,8 @@ struct KeyCheck {
   std::optional<platform::UsageRetention> retention;
 };
 
-struct EndpointAccess {
-  explicit EndpointAccess(const std::shared_ptr<IdentityAccess>& given)
+struct ServedEndpoints {
+  explicit ServedEndpoints(const std::shared_ptr<IdentityAccess>& given)
       : access(given), endpoints(given->database), directory(endpoints) {}
 
   std::shared_ptr<IdentityAccess> access;  // outlives the others
@@ -183,7 +183,7 @@ void serve(Context& context, ServeOptions& options) {
   if (access) {
     platform.database = {access, &access->database};
     platform.identity = {access, &access->identity};
-    const auto endpoints = std::make_shared<EndpointAccess>(access);
+    const auto endpoints = std::make_shared<ServedEndpoints>(access);
     platform.endpoints = {endpoints, &endpoints->endpoints};
     platform.endpoint_directory = {endpoints, &endpoints->directory};
     platform.sessions = std::make_shared<platform::Sessions>(

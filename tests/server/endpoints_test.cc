@@ -225,9 +225,9 @@ TEST_F(EndpointsServed, AreCountedAndLimitedBesideTheirModel) {
   ask("/v1/chat/completions", chat("m"));
   meter_->wait_idle();
   using platform::UsageBy;
-  const auto rows = platform::usage(
-      database_, {.by = {UsageBy::model, UsageBy::endpoint, UsageBy::custom_endpoint,
-                         UsageBy::endpoint_version}});
+  const auto rows =
+      platform::usage(database_, {.by = {UsageBy::model, UsageBy::endpoint,
+                                         UsageBy::custom_endpoint, UsageBy::endpoint_version}});
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].model + rows[0].custom_endpoint + rows[0].endpoint_version, "m0");
   EXPECT_EQ(rows[1].model + rows[1].custom_endpoint + rows[1].endpoint_version, "mhelper1");
