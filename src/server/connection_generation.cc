@@ -4,6 +4,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <climits>
+#include <nlohmann/json.hpp>
 #include <span>
 
 #include "api/usage_json.h"
