@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 METRIC = r"\b(?:vllm:|ridge:|gen_ai_server_)\w+"
 GOLDENS = pathlib.Path(__file__).parent / "helm"
-# The values of each golden. They are made anew with: helm template ridge deploy/helm/ridgeline --namespace models -f VALUES
+# The values of each, and what the templates make of them. Made anew with: helm template ridge deploy/helm/ridgeline --namespace models -f VALUES
 CHARTS = ["postgresql-tls", "sqlite-proxy", "all"]
 
 
@@ -197,7 +197,7 @@ def test_the_charts_configuration_is_one_that_the_server_takes(name, ridge, tmp_
 @pytest.mark.parametrize("name", CHARTS)
 def test_helm_renders_the_chart_as_it_is_kept(name):
     if not shutil.which("helm"):
-        pytest.skip("NOT CHECKED: helm is not installed, so that what it rendered once is looked at alone")
+        pytest.skip("NOT CHECKED: helm is not installed, so that what was rendered once is looked at alone")
     values = GOLDENS / f"{name}.values.yaml"
     subprocess.run(["helm", "lint", "--strict", DEPLOY / "helm/ridgeline", "-f", values], check=True)
     rendered = subprocess.run(
@@ -208,8 +208,8 @@ def test_helm_renders_the_chart_as_it_is_kept(name):
 
 
 @pytest.mark.parametrize("options,why", [
-    ([], "exactly one of"),
     (["insecureHttp=true"], "database.existingSecret"),
+    (["replicas=1"], "exactly one of"),
     (["insecureHttp=true", "replicas=1", "config.host=a"], "config.host"),
     (["insecureHttp=true", "replicas=1", "modells=a"], "modells"),
     (["insecureHttp=true", "replicas=1", "gateway.enabled=true"], "parentRefs"),

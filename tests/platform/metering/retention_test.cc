@@ -22,16 +22,15 @@ class RetentionTest : public IdentityFixture {
   // As many records, some milliseconds apart, from `at_ms` on.
   void record(int64_t at_ms, int many = 1) {
     database_->write([&](soci::session& session) {
-      for (int i = 0; i < many; ++i) {
-        const std::string id = "use_" + std::to_string(next_++);
-        const int64_t at = at_ms + i;
-        session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
-                   "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
-                   "completion_tokens, ttft_ms, duration_ms, finish_reason, micros) VALUES (:id, "
-                   ":at, 'org', 'p', 'k', 'r', 'm', '/v1/completions', 1, 0, 0, 1, 1, 1, 'stop', "
-                   "0)",
-            soci::use(id), soci::use(at);
-      }
+      session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
+                 "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
+                 "completion_tokens, ttft_ms, duration_ms, finish_reason, micros) "
+                 "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE "
+                 "n + 1 < "
+              << many << ") SELECT '" << next_++
+              << "-' || CAST(n AS TEXT), " << at_ms
+              << " + n, 'org', 'p', 'k', 'r', 'm', '/v1/completions', 1, 0, 0, 1, 1, 1, 'stop', 0 "
+                 "FROM numbers";
       session << "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES "
                  "('org', 'm', :period, 1, 2, 0) ON CONFLICT (subject, model, period) DO UPDATE "
                  "SET tokens = usage_sums.tokens + 2",
