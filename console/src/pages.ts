@@ -6,6 +6,7 @@ import type { Role } from "./lib/session.svelte";
 import { t as audit } from "./pages/audit/text";
 import { t as catalog } from "./pages/catalog/text";
 import { t as chat } from "./pages/chat/text";
+import { t as endpoints } from "./pages/endpoints/text";
 import { t as engine } from "./pages/engine/text";
 import { t as keys } from "./pages/keys/text";
 import { t as limits } from "./pages/limits/text";
@@ -38,6 +39,7 @@ export const pages: readonly Page[] = [
   { name: "chat", least: "developer", group: "use", icon: "chat", title: () => chat("title"), load: () => import("./pages/chat/Page.svelte") },
   { name: "playground", least: "developer", group: "use", icon: "compare", title: () => playground("title"), load: () => import("./pages/playground/Page.svelte") },
   { name: "catalog", least: "viewer", group: "models", icon: "catalog", title: () => catalog("title"), load: () => import("./pages/catalog/Page.svelte") },
+  { name: "endpoints", least: "viewer", group: "models", icon: "endpoints", title: () => endpoints("title"), load: () => import("./pages/endpoints/Page.svelte") },
   { name: "engine", least: "viewer", group: "watch", icon: "engine", title: () => engine("title"), load: () => import("./pages/engine/Page.svelte") },
   { name: "requests", least: "viewer", group: "watch", icon: "requests", title: () => requests("title"), load: () => import("./pages/requests/Page.svelte") },
   { name: "usage", least: "viewer", group: "watch", icon: "usage", title: () => usage("title"), load: () => import("./pages/usage/Page.svelte") },
