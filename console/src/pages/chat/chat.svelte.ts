@@ -1,5 +1,5 @@
-import { nothing, segment } from "../../lib/api";
-import { streamChat, type AnswerPart, type ChatMessage } from "../../lib/chat_stream";
+import { json, nothing, segment } from "../../lib/api";
+import { streamChat, type AnswerPart, type AnswerStatistics, type ChatMessage } from "../../lib/chat_stream";
 import {
   addTurn,
   chooseSibling,
@@ -66,6 +66,7 @@ export class Chat {
   async answerNow(): Promise<void> {
     const id = this.reasoningRequest;
     this.reasoningRequest = null;
+    this.hasAsked = true;
     if (id !== null) await nothing("POST", `/v1/requests/${segment(id)}/answer_now`);
   }
 
@@ -97,6 +98,8 @@ export class Chat {
       else turn.error = failureText(failure);
     }
     writer.flush();
+    if (turn.statistics && this.requestId !== null) turn.statistics = await measured(turn.statistics, this.requestId);
+    this.requestId = null;
     if (this.abort === abort) {
       this.abort = null;
       this.writing = null;
@@ -106,18 +109,20 @@ export class Chat {
   }
 
   private requestId: string | null = null;
+  private hasAsked = false; // to answer now
 
   private follow(part: AnswerPart, writer: TurnWriter): void {
     switch (part.kind) {
       case "begun":
         this.requestId = part.request_id;
+        this.hasAsked = false;
         break;
       case "reasoning":
-        this.reasoningRequest ??= this.requestId;
+        if (!this.hasAsked) this.reasoningRequest = this.requestId;
         writer.add("reasoning", part.text);
         break;
       case "content":
-        this.reasoningRequest = this.requestId = null;
+        this.reasoningRequest = null;
         writer.add("content", part.text);
         break;
       case "end":
@@ -135,6 +140,23 @@ export class Chat {
     const path: Turn[] = [];
     for (let turn = byId.get(parent ?? ""); turn; turn = byId.get(turn.parent ?? "")) path.unshift(turn);
     return messagesOf(this.conversation.system, path);
+  }
+}
+
+/** With the server's own times, where it tells them: a browser may be given a whole answer at once. */
+async function measured(statistics: AnswerStatistics, requestId: string): Promise<AnswerStatistics> {
+  interface Times {
+    first_token_ms: number | null;
+    duration_ms: number;
+  }
+  try {
+    const { first_token_ms, duration_ms } = await json<Times>("GET", `/v1/requests/${segment(requestId)}`);
+    if (first_token_ms === null) return statistics;
+    const seconds = (duration_ms - first_token_ms) / 1000;
+    const tokens = statistics.completion_tokens - 1;
+    return { ...statistics, ttft_ms: first_token_ms, tokens_per_second: tokens > 0 && seconds > 0 ? tokens / seconds : null };
+  } catch {
+    return statistics; // It has forgotten the request, or does not tell us.
   }
 }
 
