@@ -13,7 +13,7 @@ inline constexpr std::size_t least_password_bytes = 10, most_password_bytes = 10
 std::string hash_password(std::string_view password);
 
 // Whether `hash` is of this password; false as well for what is no such hash. Takes the same time
-// whichever the password is.
+// whichever the password is. Throws out_of_memory.
 bool verify_password(const std::string& hash, std::string_view password);
 
 }  // namespace ridge::platform
