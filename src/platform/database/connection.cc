@@ -6,10 +6,12 @@
 #include <soci/postgresql/soci-postgresql.h>
 #include <soci/soci.h>
 #include <soci/sqlite3/soci-sqlite3.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "base/file_descriptor.h"
@@ -45,13 +47,20 @@ std::string with_timeouts(std::string_view url) {
   return text;
 }
 
-// SQLite would create it for everybody to read.
+// SQLite would create it for everybody to read. One that is there is not opened: closing it again
+// would drop the locks that SQLite has on it for this process's other connections, and another
+// program could take the log away from under them.
 void create_for_owner(const std::string& path) {
-  const FileDescriptor file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!file) {
-    throw Error(ErrorCode::io,
-                fmt::format("cannot open the database {}: {}", path, std::strerror(errno)));
+  if (FileDescriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600))) return;
+  if (errno == EEXIST) {
+    if (std::filesystem::is_directory(path)) {
+      errno = EISDIR;
+    } else if (::access(path.c_str(), R_OK | W_OK) == 0) {
+      return;
+    }
   }
+  throw Error(ErrorCode::io,
+              fmt::format("cannot open the database {}: {}", path, std::strerror(errno)));
 }
 
 bool is_busy(int sqlite_result) {
