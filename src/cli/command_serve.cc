@@ -16,6 +16,8 @@
 #include "cli/prepared_weights.h"
 #include "cli/server_record.h"
 #include "engine/residency.h"
+#include "platform/batch/batches.h"
+#include "platform/batch/files.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
 #include "platform/metering/meter.h"
@@ -46,6 +48,9 @@ struct ServeOptions : ModelLoading {
   bool no_speculation = false;
   server::ServerOptions server;
   int max_body_mib = 8;
+  std::string files_dir;
+  int max_file_mib = 200;
+  int max_project_files_mib = 10 * 1024;
   int drain_s = 30;
   int usage_retention_days = 0;
 };
@@ -97,6 +102,19 @@ std::shared_ptr<IdentityAccess> open_database(Context& context, const ServeOptio
                  error.message());
     return nullptr;
   }
+}
+
+std::shared_ptr<platform::Files> open_files(Context& context, const ServeOptions& options,
+                                            std::shared_ptr<IdentityAccess> access) {
+  const std::filesystem::path folder = options.files_dir.empty()
+                                           ? context.store().root() / "files"
+                                           : std::filesystem::path(options.files_dir);
+  const platform::FileLimits limits{
+      .most_file_bytes = int64_t{options.max_file_mib} << 20,
+      .most_project_bytes = int64_t{options.max_project_files_mib} << 20};
+  auto files = std::make_unique<platform::Files>(access->database, folder, limits);
+  // The database outlives them.
+  return {files.release(), [access](const platform::Files* gone) { delete gone; }};
 }
 
 void warn_without_keys(IdentityAccess& access) {
@@ -188,6 +206,8 @@ void serve(Context& context, ServeOptions& options) {
     platform.endpoint_directory = {endpoints, &endpoints->directory};
     platform.sessions = std::make_shared<platform::Sessions>(
         access->database, platform::SessionOptions{.has_provider = platform.oidc != nullptr});
+    platform.files = open_files(context, options, access);
+    platform.batches = std::make_shared<platform::Batches>(access->database, *platform.files);
   }
   std::shared_ptr<platform::Authenticator> authenticator;
   std::shared_ptr<platform::Meter> meter;
@@ -321,6 +341,19 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(1, 1 << 20));
   add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")
       ->check(CLI::Range(1, 1024));
+  add_setting(command, "files-dir", options.files_dir,
+              "Where clients' files are kept, for batches; else files in --data-dir. Servers that "
+              "share a database share it")
+      ->type_name("DIR");
+  add_setting(command, "max-file-mib", options.max_file_mib, "Largest file of a client")
+      ->check(CLI::Range(1, 1 << 20));
+  add_setting(command, "max-project-files-mib", options.max_project_files_mib,
+              "What a project's files may have together")
+      ->check(CLI::Range(1, 1 << 30));
+  add_setting(command, "batch-lines", server.batch_lines,
+              "Requests of batches that are answered at once, while there are no others; 0: this "
+              "server runs no batches")
+      ->check(CLI::Range(0, 1024));
   add_setting(
       command, "model-memory-mib", options.model_memory_mib,
       "Load models when they are asked for, and keep so much of them, weights and KV cache; 0 "

@@ -69,6 +69,7 @@ struct EngineStats {
   bool is_loading = false;  // so that what waits waits for the model, and not for a step
   int running = 0;
   int waiting = 0;
+  int foreground = 0;      // requests that run or wait and are not background_priority's
   int blocks_total = 0;
   int blocks_free = 0;     // those that only the prefix cache holds among them
   int blocks_cached = 0;   // that the prefix cache holds, others perhaps too

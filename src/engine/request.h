@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/priority.h"
 #include "sampling/sampling_params.h"
 #include "text/answer_pieces.h"
 #include "text/tool_style.h"
@@ -60,7 +61,7 @@ struct Request {
   // Those who share turns and the prefix cache; the engine knows no more of a tenant than this.
   std::string group;
   double group_weight = 1;  // its share against others', above 0; the latest one counts
-  int priority = 0;         // larger first
+  int priority = 0;         // larger first; background_priority: while nothing else is to be done
   // From its submission; what has not ended then ends as failed, timed_out.
   std::optional<Clock::Duration> deadline;
   // Logprobs of each prompt token and so many others; -1: none. See RequestListener::on_prompt.
@@ -71,6 +72,10 @@ struct Request {
   bool speculation = true;              // guesses never change the answer, only how fast it comes
   std::shared_ptr<RequestTrace> trace;  // hears what happens to it; may be null
 };
+
+inline bool is_foreground(const Request& request) {
+  return request.priority > background_priority;
+}
 
 struct TokenLogprob {
   int32_t token = 0;

@@ -168,6 +168,7 @@ EngineStats ResidentEngine::stats() const {
   EngineStats stats = engine_ ? engine_->stats() : EngineStats();
   stats.is_loaded = engine_ != nullptr;
   stats.waiting += static_cast<int>(pending_.size());
+  for (const Pending& pending : pending_) stats.foreground += is_foreground(pending.request);
   stats.is_loading = !engine_ && !pending_.empty();
   add_totals(stats, before_);
   return stats;

@@ -91,9 +91,26 @@ void Scheduler::remove(Sequence& sequence) {
   forget_idle_groups();
 }
 
+bool Scheduler::has_foreground() const {
+  const auto is_foreground = [](const Sequence* sequence) {
+    return !sequence->owner.is_background();
+  };
+  return std::ranges::any_of(running_, is_foreground) ||
+         std::ranges::any_of(groups_, [&](const auto& entry) {
+           const auto& waiting = entry.second.waiting;  // by priority
+           return !waiting.empty() && is_foreground(*waiting.begin());
+         });
+}
+
+bool Scheduler::takes_part(const Sequence& sequence) const {
+  return !is_busy_ || !sequence.owner.is_background();
+}
+
 int Scheduler::decoding() const {
-  return static_cast<int>(std::ranges::count_if(
-      running_, [](const Sequence* sequence) { return sequence->pending_tokens() == 1; }));
+  const bool is_busy = has_foreground();
+  return static_cast<int>(std::ranges::count_if(running_, [&](const Sequence* sequence) {
+    return sequence->pending_tokens() == 1 && !(is_busy && sequence->owner.is_background());
+  }));
 }
 
 double Scheduler::service(const std::string& group) const {
@@ -104,6 +121,7 @@ double Scheduler::service(const std::string& group) const {
 Batch Scheduler::schedule(int prompt_tokens) {
   RIDGE_ASSERT(prompt_tokens >= 1);
   Batch batch;
+  is_busy_ = has_foreground();
   const uint64_t preemptions_before = preemptions_total_;
   make_places();
   const uint64_t displaced = preemptions_total_ - preemptions_before;
@@ -115,7 +133,12 @@ Batch Scheduler::schedule(int prompt_tokens) {
   if (!batch.empty()) budget_tokens = std::min(budget_tokens, prompt_tokens);
   // Whoever lost its blocks just now would only take them back.
   const bool admits = preemptions_total_ - preemptions_before == displaced;
-  const bool has_blocks = add_prompts(batch, budget_tokens, budget_outputs, admits);
+  bool has_blocks = add_prompts(batch, budget_tokens, budget_outputs, admits);
+  // Those that have no part in the step may have all the blocks, or all the places.
+  while (batch.empty() && is_busy_) {
+    preempt(last_to_keep_blocks());
+    has_blocks = add_prompts(batch, budget_tokens, budget_outputs, /*admits=*/true);
+  }
   why_waiting_ = running() >= limits_.max_sequences ? Wait::place
                  : !has_blocks                      ? Wait::blocks
                                                     : Wait::turn;
@@ -161,14 +184,17 @@ void Scheduler::reserve_decoding() {
   // Those that came first keep their blocks; who is preempted meanwhile is skipped.
   const std::vector<Sequence*> sequences = running_;
   for (Sequence* sequence : sequences) {
-    if (sequence->state != Sequence::State::running || sequence->pending_tokens() > 1) continue;
+    if (sequence->state != Sequence::State::running || sequence->pending_tokens() > 1 ||
+        !takes_part(*sequence)) {
+      continue;
+    }
     reserve(*sequence, static_cast<int>(sequence->tokens.size()));
   }
 }
 
 void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outputs) {
   for (Sequence* sequence : running_) {
-    if (sequence->pending_tokens() > 1) continue;
+    if (sequence->pending_tokens() > 1 || !takes_part(*sequence)) continue;
     batch.push_back({sequence, sequence->computed_tokens, 1, /*reaches_end=*/true,
                      /*drafts=*/0, /*outputs=*/1});
     --budget_tokens;
@@ -195,12 +221,13 @@ void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outpu
 bool Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits) {
   std::vector<Sequence*> prompts;
   for (Sequence* sequence : running_) {
-    if (sequence->pending_tokens() > 1) prompts.push_back(sequence);
+    if (sequence->pending_tokens() > 1 && takes_part(*sequence)) prompts.push_back(sequence);
   }
   while (budget_tokens > 0) {
     const auto next = std::ranges::min_element(
         prompts, [&](const Sequence* a, const Sequence* b) { return ranks_before(*a, *b); });
     Sequence* newcomer = admits && running() < limits_.max_sequences ? best_waiting() : nullptr;
+    if (newcomer != nullptr && !takes_part(*newcomer)) newcomer = nullptr;
     if (next != prompts.end() && (newcomer == nullptr || ranks_before(**next, *newcomer))) {
       Sequence* sequence = *next;
       prompts.erase(next);

@@ -42,7 +42,7 @@ using Batch = std::vector<Chunk>;
 // holds what the prefix cache knows of them. When a decoding sequence finds no block, another gives
 // its blocks up, which the cache keeps while it can.
 //
-// Turns go by priority, then to the group that was served least: each token computed counts
+// Turns go by priority, those of background_priority only while there are no others, then to the group that was served least: each token computed counts
 // prompt_cost or decode_cost divided by the group's weight, and a group that comes back from idling
 // starts level with the others (virtual token counters; Sheng et al., "Fairness in serving large
 // language models", OSDI 2024). Within a group the earliest deadline, then the first to arrive.
@@ -81,7 +81,10 @@ class Scheduler {
   int waiting() const { return waiting_; }
   // Why those that wait after `schedule` do.
   Wait why_waiting() const { return why_waiting_; }
-  // Those of the running that decode.
+  // Whether a sequence runs or waits that is not of background_priority: such have no part in a step
+  // then, and keep their places and blocks until others want these.
+  bool has_foreground() const;
+  // Those of the running that decode in the next step.
   int decoding() const;
   uint64_t preemptions_total() const { return preemptions_total_; }
   // What a group was served, in tokens by cost and weight; 0 for one that is not known (any more).
@@ -113,6 +116,7 @@ class Scheduler {
   void add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens, int& budget_outputs);
   Sequence* best_waiting() const;
   bool admit(Sequence& sequence);
+  bool takes_part(const Sequence& sequence) const;
   bool reserve_free(Sequence& sequence, int tokens);
   bool reserve(Sequence& sequence, int tokens);
   void start(Sequence& sequence);
@@ -128,6 +132,7 @@ class Scheduler {
   std::vector<Sequence*> running_;  // in the order of their admission
   std::map<std::string, Group> groups_;
   int waiting_ = 0;
+  bool is_busy_ = false;  // has_foreground() of the step that is planned
   // Waits for blocks, not only for a place.
   const Sequence* short_of_blocks_ = nullptr;
   // The least service of an active group, as of the last step with one: never falls.

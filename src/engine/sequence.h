@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/strong_id.h"
+#include "engine/priority.h"
 #include "kvcache/block_table.h"
 #include "kvcache/prefix_cache.h"
 
@@ -23,6 +24,8 @@ struct SequenceOwner {
   double weight = 1;  // of the group's share, above 0
   std::optional<Clock::TimePoint> deadline;  // the earlier one first within a group
   std::string cache_root;                    // sequences of one root share prefixes
+
+  bool is_background() const { return priority <= background_priority; }
 };
 
 // One token timeline: a prompt and what was generated after it.

@@ -70,6 +70,7 @@ EngineStats ServingEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
   stats.waiting += static_cast<int>(orders_.arrivals.size());
+  for (const Arrival& arrival : orders_.arrivals) stats.foreground += is_foreground(arrival.request);
   return stats;
 }
 
@@ -99,6 +100,7 @@ bool ServingEngine::wait_for_work(Orders& orders) {
   orders.cancel_all |= stopping_;
   orders_.cancel_all = stopping_;
   stats_.waiting += static_cast<int>(orders.arrivals.size());
+  for (const Arrival& arrival : orders.arrivals) stats_.foreground += is_foreground(arrival.request);
   return true;
 }
 

@@ -173,6 +173,7 @@ void StepLoop::end_overdue() {
 void StepLoop::propose_drafts() {
   if (!options_.speculation || runner_.limits().outputs <= runner_.limits().sequences) return;
   const int sequences = scheduler_.decoding();
+  const bool is_busy = scheduler_.has_foreground();
   int rows = sequences;
   std::vector<DraftModel::Job> jobs;
   std::vector<Choice*> guessed_by_model;
@@ -180,6 +181,7 @@ void StepLoop::propose_drafts() {
     Sequence& sequence = choice->sequence;
     sequence.draft.clear();
     if (sequence.state != Sequence::State::running || sequence.pending_tokens() != 1) continue;
+    if (is_busy && sequence.owner.is_background()) continue;
     if (!choice->owner.request.speculation) continue;
     // The last token of the answer needs no guess: it is sampled.
     const int room = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
@@ -303,6 +305,7 @@ EngineStats StepLoop::stats() const {
   EngineStats stats = totals_;
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
+  for (const auto& [id, request] : requests_) stats.foreground += is_foreground(request->request);
   stats.blocks_total = pool_.blocks_total();
   stats.blocks_free = pool_.blocks_available();
   stats.blocks_cached = cache_.blocks();

@@ -4,9 +4,11 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/write.hpp>
+#include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/read.hpp>
 #include <chrono>
+#include <climits>
 #include <tuple>
 
 #include "api/error_body.h"
@@ -39,15 +41,24 @@ struct Refusal {
 // Of requests that need none; some clients send an empty object with all.
 constexpr std::size_t max_unread_body_bytes = 1024;
 
+// Of a form, beside its file.
+constexpr std::size_t form_bytes = 64u << 10;
+constexpr std::size_t upload_piece_bytes = 1u << 20;  // each has the time of a whole body
+constexpr int max_uploads = 16;                       // at once; their files are on the disk
+
 // What reads no body must not make the server hold one, least of all for who has shown no key.
 std::size_t most_body_bytes(const RouteMatch& match, std::string_view method,
-                            const ServerOptions& options) {
+                            const ServerOptions& options, const platform::Files* files) {
   const bool takes_body = (method == "POST" || method == "PUT" || method == "PATCH") &&
                           match.route != Route::unknown && match.route != Route::answer_now &&
                           allows_method(*match.path, method);
   if (!takes_body) return std::min(options.max_body_bytes, max_unread_body_bytes);
   if (match.route != Route::handled) return options.max_body_bytes;
-  return std::min(options.max_body_bytes, find_handler(match.path->path, method)->most_body_bytes);
+  const HandlerRoute& handler = *find_handler(match.path->path, method);
+  if (handler.takes_file && files != nullptr) {
+    return static_cast<std::size_t>(files->limits().most_file_bytes) + form_bytes;
+  }
+  return std::min(options.max_body_bytes, handler.most_body_bytes);
 }
 
 Refusal refusal_of(const error_code& failure, bool deadline_passed, const ServerOptions& options,
@@ -73,22 +84,11 @@ Refusal refusal_of(const error_code& failure, bool deadline_passed, const Server
 
 }  // namespace
 
-Error error_of(const std::exception_ptr& failure) {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::exception& other) {
-    return Error(ErrorCode::internal, other.what());
-  }
-}
-
 Connection::Connection(Service& service, asio::ip::tcp::socket socket)
-    : service_(service),
+    : Answering(service, socket.get_executor()),
       stream_(std::move(socket), service.tls ? service.tls->get() : nullptr),
       buffer_(service.options.max_head_bytes + read_ahead_bytes),
       deadline_(stream_.get_executor()),
-      news_timer_(stream_.get_executor()),
       watch_stopped_(stream_.get_executor()) {
   ++service_.connections;
 }
@@ -104,7 +104,7 @@ asio::awaitable<void> Connection::run() {
     while (is_there && co_await wait_for_request()) {
       Parser parser;
       parser.header_limit(static_cast<uint32_t>(service_.options.max_head_bytes));
-      parser.body_limit(service_.options.max_body_bytes);
+      parser.body_limit(boost::none);  // until it is known who asks for what
       if (!co_await read_request(parser)) break;
       co_await answer(std::move(parser.get().body()));
       log();
@@ -162,23 +162,67 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   }
   if (!co_await admit(parser)) co_return false;
   if (parser.is_done()) co_return true;
-  const std::size_t most = most_body_bytes(exchange_.route, exchange_.method, service_.options);
-  if (most < exchange_.max_body_bytes) {
-    exchange_.max_body_bytes = most;
-    parser.body_limit(most);  // counts the chunks that come
-    if (parser.content_length().value_or(0) > exchange_.max_body_bytes) {
-      co_await refuse_request(make_error_code(http::error::body_limit), true);
-      co_return false;
-    }
+  const auto* files = service_.platform.files.get();
+  const std::size_t most =
+      most_body_bytes(exchange_.route, exchange_.method, service_.options, files);
+  exchange_.max_body_bytes = most;
+  parser.body_limit(most);  // counts the chunks that come
+  if (parser.content_length().value_or(0) > most) {
+    co_await refuse_request(make_error_code(http::error::body_limit), true);
+    co_return false;
   }
-  co_await continue_if_expected(parser);
-  arm(service_.options.body_timeout);
-  const auto [body_failure, body_bytes] =
-      co_await http::async_read(stream_, buffer_, parser, as_result);
-  disarm();
-  if (!body_failure) co_return true;
-  co_await refuse_request(body_failure, true);
+  const bool takes_file = exchange_.route.route == Route::handled && files != nullptr &&
+                          allows_method(*exchange_.route.path, exchange_.method) &&
+                          find_handler(exchange_.route.path->path, exchange_.method)->takes_file;
+  error_code failure;
+  if (takes_file) {
+    co_await receive_upload(parser, failure);
+  } else {
+    co_await continue_if_expected(parser);
+    arm(service_.options.body_timeout);
+    std::tie(failure, std::ignore) =
+        co_await http::async_read(stream_, buffer_, parser, as_result);
+    disarm();
+  }
+  if (!failure && exchange_.status == 0) co_return true;
+  if (failure) co_await refuse_request(failure, true);
   co_return false;
+}
+
+// To the disk, piece by piece, as it may be large. Where that fails, the client has been told.
+asio::awaitable<void> Connection::receive_upload(Parser& head, error_code& failure) {
+  const RunningScope uploading(service_.uploads);
+  std::optional<Error> refusal;
+  try {
+    if (service_.uploads > max_uploads) {
+      throw Error(ErrorCode::queue_full, "too many files are being received; try again soon");
+    }
+    exchange_.upload = service_.platform.files->begin_upload();
+    co_await continue_if_expected(head);
+    http::request_parser<http::buffer_body> parser(std::move(head));
+    std::string piece(upload_piece_bytes, '\0');
+    while (!parser.is_done()) {
+      auto& body = parser.get().body();
+      body.data = piece.data();
+      body.size = piece.size();
+      body.more = true;
+      arm(service_.options.body_timeout);
+      std::tie(failure, std::ignore) =
+          co_await http::async_read(stream_, buffer_, parser, as_result);
+      disarm();
+      if (failure && failure != http::error::need_buffer) co_return;
+      failure = {};
+      const std::string_view got(piece.data(), piece.size() - body.size);
+      co_await on_pool(service_.handler_pool, service_.handler_jobs, INT_MAX,
+                       [&] { platform::write_to_disk(exchange_.upload.get(), got); });
+    }
+  } catch (const Error& error) {
+    refusal = error;
+  }
+  if (!refusal) co_return;
+  exchange_.keep_alive = false;  // the rest of the body is not read
+  co_await send_error(*refusal);
+  log();
 }
 
 asio::awaitable<void> Connection::continue_if_expected(const Parser& parser) {
@@ -205,6 +249,7 @@ void Connection::describe_request(const Parser& parser) {
   exchange_.method = head.method_string();
   exchange_.target = head.target();
   exchange_.origin = head[http::field::origin];
+  exchange_.content_type = head[http::field::content_type];
   exchange_.context = api::trace_context(head["traceparent"], head["tracestate"]);
   // Two names of one host are no name: proxies disagree on which counts.
   if (head.count(http::field::host) == 1) exchange_.host = head[http::field::host];
@@ -261,7 +306,7 @@ void Connection::arm(std::chrono::milliseconds timeout) {
   deadline_passed_ = false;
   const uint64_t armed = ++deadlines_;
   deadline_.expires_after(timeout);
-  deadline_.async_wait([self = shared_from_this(), armed](const error_code& failure) {
+  deadline_.async_wait([self = self(), armed](const error_code& failure) {
     if (failure || armed != self->deadlines_) return;
     self->deadline_passed_ = true;
     error_code ignored;
@@ -272,6 +317,10 @@ void Connection::arm(std::chrono::milliseconds timeout) {
 void Connection::disarm() {
   ++deadlines_;
   deadline_.cancel();
+}
+
+std::shared_ptr<Connection> Connection::self() {
+  return std::static_pointer_cast<Connection>(shared_from_this());
 }
 
 void Connection::start_watch() {
@@ -287,7 +336,7 @@ void Connection::watch() {
     watch_stopped_.cancel();
     return;
   }
-  const auto on_read = [self = shared_from_this()](const error_code& failure, std::size_t bytes) {
+  const auto on_read = [self = self()](const error_code& failure, std::size_t bytes) {
     self->buffer_.commit(bytes);
     if (failure && !self->stops_watching_) {
       self->client_gone_ = true;

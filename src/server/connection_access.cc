@@ -4,9 +4,6 @@
 #include <algorithm>
 #include <iterator>
 
-#include <nlohmann/json.hpp>
-
-#include "api/conversation_beginning.h"
 #include "platform/digest.h"
 #include "server/connection.h"
 #include "server/session_cookie.h"
@@ -27,28 +24,6 @@ std::string forwarded_for(const http::fields& head) {
     chain += field->value();
   }
   return chain;
-}
-
-bool makes_text(Route route) {
-  return route != Route::embeddings && route != Route::rerank && route != Route::score &&
-         route != Route::detokenize;
-}
-
-// "" where there is none; what is no name is refused when the body is read.
-std::string asked_model(Route route, const api::Json& body, const CallableModels& models) {
-  const auto member = [&](const char* name) {
-    const bool is_there = body.is_object() && body.contains(name) && body[name].is_string();
-    return is_there ? body[name].get<std::string>() : std::string();
-  };
-  std::string name = member("model");
-  if (route == Route::ollama_show && name.empty()) name = member("name");
-  const bool is_ollama = route == Route::ollama_show || route == Route::ollama_chat ||
-                         route == Route::ollama_generate;
-  constexpr std::string_view latest = ":latest";  // as api::find_ollama_model has it
-  if (is_ollama && name.ends_with(latest) && !models.has(name)) {
-    name.resize(name.size() - latest.size());
-  }
-  return name;
 }
 
 }  // namespace
@@ -111,14 +86,7 @@ asio::awaitable<void> Connection::authenticate(const Parser& parser) {
     throw Error(ErrorCode::permission_denied, lack);
   }
   exchange_.group = principal->project_id;
-  if (!principal->rights.models.empty()) {
-    ModelList allowed;
-    std::ranges::copy_if(
-        *exchange_.models, std::back_inserter(allowed),
-        [&](const api::ServedModel& model) { return principal->rights.allows_model(model.name); });
-    exchange_.models = std::make_shared<const ModelList>(std::move(allowed));
-  }
-  exchange_.principal = std::move(principal);
+  set_principal(std::move(principal));
 }
 
 asio::awaitable<Connection::SharedPrincipal> Connection::find_key(const std::string& key) {
@@ -157,35 +125,6 @@ void Connection::check_session_use(const Parser& parser) const {
                 "a session changes things only with the header x-ridge-csrf, whose value is the "
                 "csrf_token of /api/v1/session");
   }
-}
-
-bool Connection::is_administrator() const {
-  return !exchange_.principal || exchange_.principal->rights.has(platform::Scope::admin);
-}
-
-CallableModels Connection::callable_models() const {
-  const auto& directory = service_.platform.endpoint_directory;
-  return {service_.models.list(), exchange_.models, directory ? directory->table() : nullptr,
-          exchange_.principal};
-}
-
-std::shared_ptr<const CallableModels::List> Connection::models_for(const api::Json& body) const {
-  const CallableModels models = callable_models();
-  const std::string& caller =
-      exchange_.principal ? exchange_.principal->key_id : exchange_.group;
-  const auto find_response = [&](const std::string& id) {
-    return service_.responses.find(exchange_.group, id);
-  };
-  // Vectors of two models cannot be compared, so that who asks for them always asks one.
-  const auto beginning = [&] {
-    return makes_text(exchange_.route.route) ? api::conversation_beginning(body, find_response)
-                                             : std::string();
-  };
-  return models.for_request(asked_model(exchange_.route.route, body, models), caller, beginning);
-}
-
-const std::vector<api::ServedModel>& Connection::visible_models() const {
-  return *exchange_.models;
 }
 
 }  // namespace ridge::server

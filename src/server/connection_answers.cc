@@ -202,18 +202,6 @@ asio::awaitable<void> Connection::send(int status, std::string_view body,
   co_await write(bytes);
 }
 
-asio::awaitable<void> Connection::send_error(const Error& error, int retry_after_s) {
-  const int status = api::status_of(error, exchange_.error_style);
-  if (!api::is_public(error.code()))
-    log::error("request {} failed: {}", exchange_.id, error.message());
-  exchange_.status = status;
-  exchange_.error = ridge::name(error.code());
-  end_record();
-  const std::string body = api::error_body(error, exchange_.id, exchange_.error_style);
-  co_await send_failure(status, body, retry_after_s * int64_t{1000},
-                        error.code() == ErrorCode::timed_out);
-}
-
 asio::awaitable<void> Connection::send_failure(int status, std::string_view body,
                                                int64_t retry_after_ms, bool has_timed_out) {
   exchange_.status = status;
@@ -229,6 +217,53 @@ asio::awaitable<void> Connection::send_failure(int status, std::string_view body
   std::string bytes = to_bytes(head);
   if (exchange_.method != "HEAD") bytes += body;
   co_await write(bytes);
+}
+
+// A client that went away is answered no more, but its request is followed to the end, for the log
+// and the count of running requests.
+asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, Making& making) {
+  api::Answer& answer = making.answer;
+  exchange_.status = 200;
+  if (exchange_.is_http_1_0) exchange_.keep_alive = false;
+  ResponseHead head = head_of(200);
+  head.content_type = answer.stream_type();
+  head.headers.emplace_back("X-Accel-Buffering", "no");  // or nginx would hold the stream back
+  std::string bytes = to_bytes(head);
+  std::string events;
+  answer.begin(events);
+  std::optional<AnswerEnd> end;
+  while (true) {
+    if (exchange_.is_http_1_0) {
+      bytes += events;
+    } else {
+      append_chunk(bytes, events);
+      if (end) bytes += last_chunk;
+    }
+    if (end) {
+      keep_loaded(making.model, making.keep_loaded);
+      note_end(making.model, *end);
+      end_record();
+    }
+    if (!client_gone_) co_await write(bytes);
+    if (end) co_return *end;
+    bytes.clear();
+    events.clear();
+    if (client_gone_) on_news_();  // the wait below is for the end then
+    const bool has_news = co_await wait_for_news(service_.options.heartbeat);
+    co_await take_news(queue, making, events);
+    end = queue.end();
+    if (end) {
+      const std::optional<Error> unrecorded = co_await settle(*end);
+      if (unrecorded) end->error = unrecorded;
+    }
+    if (end && (end->error || end->cancelled)) {
+      answer.fail(failure_of(*end, queue), exchange_.id, events);
+    } else if (end) {
+      answer.finish(end->usage, events);
+    } else if (!has_news) {
+      events += answer.heartbeat();
+    }
+  }
 }
 
 asio::awaitable<void> Connection::send_preflight() {

@@ -1,4 +1,8 @@
 // What is answered by one function that may wait.
+#include <algorithm>
+#include <climits>
+#include <iterator>
+
 #include "api/url_query.h"
 #include "server/connection.h"
 #include "server/handler_route.h"
@@ -8,6 +12,8 @@ namespace {
 
 // Waiting for a thread; more are answered 429.
 constexpr int max_handler_jobs = 64, max_slow_jobs = 16;
+
+constexpr std::size_t file_piece_bytes = 1u << 20;
 
 Caller caller_of(const platform::Principal* principal) {
   if (principal == nullptr) {
@@ -19,6 +25,7 @@ Caller caller_of(const platform::Principal* principal) {
           .user_name = principal->user_name,
           .project_id = principal->project_id,
           .project_name = principal->project_name,
+          .key_id = principal->key_id,
           .actor = is_of_user ? "user:" + principal->user_name : "key:" + principal->key_name,
           .is_session = principal->is_session};
 }
@@ -38,7 +45,9 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
                          .cookies = exchange_.cookies,
                          .address = exchange_.address,
                          .session_token = exchange_.session_token,
-                         .is_secure = exchange_.is_secure};
+                         .is_secure = exchange_.is_secure,
+                         .content_type = exchange_.content_type,
+                         .upload = std::move(exchange_.upload)};
   const auto work = [&] { return route.handle(request); };
   HandlerAnswer answer;
   if (route.runs_on == RunsOn::password_pool) {
@@ -48,7 +57,29 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
   } else {
     answer = co_await on_pool(service_.handler_pool, service_.handler_jobs, max_handler_jobs, work);
   }
-  co_await send(answer.status, answer.body, answer.content_type, std::move(answer.headers));
+  if (answer.file) {
+    co_await send_file(std::move(answer));
+  } else {
+    co_await send(answer.status, answer.body, answer.content_type, std::move(answer.headers));
+  }
+}
+
+asio::awaitable<void> Connection::send_file(HandlerAnswer answer) {
+  exchange_.status = answer.status;
+  ResponseHead head = head_of(answer.status);
+  std::ranges::move(answer.headers, std::back_inserter(head.headers));
+  head.content_type = answer.content_type;
+  head.content_bytes = answer.file_bytes;
+  bool is_there = co_await write(to_bytes(head));
+  if (exchange_.method == "HEAD") co_return;
+  std::string piece;
+  for (std::size_t left = answer.file_bytes; left > 0 && is_there; left -= piece.size()) {
+    co_await on_pool(service_.handler_pool, service_.handler_jobs, INT_MAX, [&] {
+      piece.resize(std::min(left, file_piece_bytes));
+      platform::read_from_disk(answer.file.get(), piece);
+    });
+    is_there = co_await write(piece);
+  }
 }
 
 }  // namespace ridge::server

@@ -56,6 +56,24 @@ platform::Downloads& HandlerRequest::downloads() const {
   return *service.downloads;
 }
 
+platform::Files& HandlerRequest::files() const {
+  if (service.platform.files == nullptr) {
+    throw Error(ErrorCode::unavailable, "this server keeps no files; its log says why");
+  }
+  return *service.platform.files;
+}
+
+platform::Batches& HandlerRequest::batches() const {
+  if (service.platform.batches == nullptr) {
+    throw Error(ErrorCode::unavailable, "this server keeps no batches; its log says why");
+  }
+  return *service.platform.batches;
+}
+
+std::string HandlerRequest::project() const {
+  return caller.project_id.empty() ? "local" : caller.project_id;
+}
+
 HandlerAnswer json_answer(const api::Json& document, int status) {
   return {.status = status, .body = api::to_text(document)};
 }
@@ -67,7 +85,7 @@ std::span<const HandlerRoute> handler_routes() {
     std::vector<HandlerRoute> routes;
     for (const auto table : {session_routes(), oidc_routes(), administration_routes(),
                              model_routes(), engine_routes(), workspace_routes(),
-                             endpoint_routes()}) {
+                             endpoint_routes(), file_routes(), batch_routes()}) {
       routes.insert(routes.end(), table.begin(), table.end());
     }
     return routes;

@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "api/json_text.h"
+#include "base/file_descriptor.h"
+#include "platform/batch/batches.h"
+#include "platform/batch/files.h"
 #include "platform/database/database.h"
 #include "platform/endpoints/endpoints.h"
 #include "platform/identity/caller.h"
@@ -39,6 +42,8 @@ struct HandlerRequest {
   std::string address;        // of the client, as far as it is known
   std::string session_token;  // that came in a cookie, whatever it is worth
   bool is_secure = false;     // TLS is spoken, here or at a trusted proxy
+  std::string content_type;   // of the body
+  FileDescriptor upload;      // in place of the body, where the route takes files
 
   // The body as a JSON object; an empty one where there is no body. Throws invalid_argument.
   api::Json json() const;
@@ -50,13 +55,20 @@ struct HandlerRequest {
   // Throw unavailable where the server has no more models than those that it was started with.
   const ModelSupply& supply() const;
   platform::Downloads& downloads() const;
+  platform::Files& files() const;
+  platform::Batches& batches() const;
+  // Whose files and batches the caller sees.
+  std::string project() const;
 };
 
 struct HandlerAnswer {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";
-  HeaderFields headers;
+  HeaderFields headers = {};
+  // Where it is open: sent in place of the body, from its beginning on.
+  FileDescriptor file = {};
+  std::size_t file_bytes = 0;
 };
 
 HandlerAnswer json_answer(const api::Json& document, int status = 200);
@@ -77,6 +89,8 @@ struct HandlerRoute {
   HandlerAnswer (*handle)(HandlerRequest&);
   std::size_t most_body_bytes = 64u << 10;
   RunsOn runs_on = RunsOn::handler_pool;
+  // The body is a form with a file, as large as Files allows, and goes to the disk as it comes.
+  bool takes_file = false;
 };
 
 // All of them.
@@ -92,5 +106,7 @@ std::span<const HandlerRoute> model_routes();           // admin_models.cc
 std::span<const HandlerRoute> engine_routes();          // admin_engine.cc
 std::span<const HandlerRoute> workspace_routes();       // admin_workspace.cc
 std::span<const HandlerRoute> endpoint_routes();        // admin_endpoints.cc
+std::span<const HandlerRoute> file_routes();            // file_routes.cc
+std::span<const HandlerRoute> batch_routes();           // batch_routes.cc
 
 }  // namespace ridge::server

@@ -22,6 +22,7 @@ struct ServerOptions {
   std::size_t max_head_bytes = 16u << 10;  // 431
   std::size_t max_body_bytes = 8u << 20;   // 413
   int max_connections = 1024;              // 503
+  int batch_lines = 8;  // requests of batches that are answered at once; 0: none runs here
   std::size_t max_unsent_bytes =
       4u << 20;  // of one stream; a client that falls further behind is cut off
 

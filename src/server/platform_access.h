@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include "platform/batch/batches.h"
+#include "platform/batch/files.h"
 #include "platform/database/database.h"
 #include "platform/endpoints/endpoint_directory.h"
 #include "platform/endpoints/endpoints.h"
@@ -21,6 +23,8 @@ struct PlatformAccess {
   std::shared_ptr<const ModelSupply> supply;         // null: only what was named is served
   std::shared_ptr<platform::Endpoints> endpoints;
   std::shared_ptr<platform::EndpointDirectory> endpoint_directory;  // goes with `endpoints`
+  std::shared_ptr<platform::Files> files;        // of clients
+  std::shared_ptr<platform::Batches> batches;    // with files
 };
 
 }  // namespace ridge::server

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "server/batch_runner.h"
 #include "server/connection.h"
 #include "server/service.h"
 #include "server/tls.h"
@@ -272,6 +273,13 @@ void Server::run() {
       stop();
     });
   }
+  if (service.platform.files != nullptr) {
+    service.file_sweeper.emplace(service.platform.files, service.platform.batches);
+  }
+  if (service.platform.batches != nullptr && service.options.batch_lines > 0) {
+    const auto lines = static_cast<std::size_t>(service.options.batch_lines);
+    service.batch_runner = std::make_unique<BatchRunner>(service, lines);
+  }
   asio::co_spawn(service.network, accept_connections(service), asio::detached);
   asio::co_spawn(service.network, observe_health(service), asio::detached);
   if (service.options.handle_signals && service.tls) {
@@ -282,6 +290,8 @@ void Server::run() {
     threads.emplace_back([&] { service.network.run(); });
   }
   service.network.run();
+  threads.clear();
+  if (service.batch_runner) service.batch_runner->stop();
 }
 
 void Server::stop() {

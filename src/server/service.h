@@ -25,6 +25,7 @@
 #include "platform/metering/meter.h"
 #include "server/access_rules.h"
 #include "server/caller.h"
+#include "server/file_sweeper.h"
 #include "server/gen_ai_metrics.h"
 #include "server/health.h"
 #include "server/moderation.h"
@@ -40,6 +41,8 @@
 namespace ridge::server {
 
 namespace asio = boost::asio;
+
+class BatchRunner;
 
 inline constexpr int grammar_threads = 4;
 inline constexpr int handler_threads = 2;
@@ -66,8 +69,10 @@ struct Service {
   std::atomic<int> text_jobs{0};
   std::atomic<int> grammar_jobs{0};
   std::atomic<int> key_jobs{0}, stranger_jobs{0}, handler_jobs{0};
+  std::atomic<int> batch_jobs{0};
   std::atomic<int> session_jobs{0}, password_jobs{0}, provider_jobs{0}, moderation_jobs{0};
   std::atomic<int> connections{0};
+  std::atomic<int> uploads{0};  // of files that are being received
   std::atomic<int> generations{0};  // requests that the engines or handlers may be working on
   std::atomic<bool> draining{false};
 
@@ -84,6 +89,8 @@ struct Service {
   std::mutex health_mutex;
   Health health;
 
+  std::unique_ptr<BatchRunner> batch_runner;  // from run() on, where it runs batches
+
   // Destroyed before what its connections use, and after the threads that hand work to it.
   asio::io_context network;
   asio::ip::tcp::acceptor acceptor{network};
@@ -99,7 +106,9 @@ struct Service {
   asio::thread_pool provider_pool{1};  // which signs people in
   asio::thread_pool handler_pool{handler_threads};
   asio::thread_pool moderation_pool{moderation_threads};
-  std::jthread drainer;  // joined before what it uses goes away
+  asio::thread_pool batch_pool{1};  // of results of batches, which wait for the disk
+  std::optional<FileSweeper> file_sweeper;  // from run() on, where there are files
+  std::jthread drainer;                     // joined before what it uses goes away
 };
 
 // Counts what may still have to be sent, so that a drain waits for it.

@@ -190,6 +190,7 @@ engine::EngineStats ScriptedEngine::stats() const {
   std::lock_guard lock(mutex_);
   engine::EngineStats stats;
   stats.running = static_cast<int>(parts_.size());
+  for (const auto& [id, part] : parts_) stats.foreground += is_foreground(part->request());
   stats.blocks_total = 100;
   stats.blocks_free = 100 - stats.running;
   stats.finished_total = static_cast<uint64_t>(ended_);

@@ -97,6 +97,11 @@ class Tenants : public testing::Test {
     return holders;
   }
 
+  std::string project_id(const std::string& name) {
+    const auto projects = identity_.projects();
+    return std::ranges::find(projects, name, &platform::Project::name)->id;
+  }
+
   RawResponse ask(std::string_view method, const std::string& path, const std::string& key_header,
                   std::string_view body = "{}") const {
     RawClient client(under_.port());
@@ -114,6 +119,10 @@ class Tenants : public testing::Test {
   platform::Endpoints endpoints_{database_};
   std::shared_ptr<platform::EndpointDirectory> directory_ =
       std::make_shared<platform::EndpointDirectory>(endpoints_);
+  std::shared_ptr<platform::Files> files_ =
+      std::make_shared<platform::Files>(database_, folder_ / "files");
+  std::shared_ptr<platform::Batches> batches_ =
+      std::make_shared<platform::Batches>(database_, *files_);
   SteadyClock clock_;
   const std::vector<Holder> ours_, theirs_, people_;
   std::string id_ = "any";
@@ -131,7 +140,9 @@ class Tenants : public testing::Test {
                                         .sessions = sessions_,
                                         .supply = shelf_.supply(),
                                         .endpoints = {std::shared_ptr<void>(), &endpoints_},
-                                        .endpoint_directory = directory_}};
+                                        .endpoint_directory = directory_,
+                                        .files = files_,
+                                        .batches = batches_}};
 };
 
 std::string path_with(const RoutePath& route, const std::string& id) {
@@ -215,6 +226,10 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   const RawResponse made = ask("POST", "/v1/responses", own, body);
   ASSERT_EQ(made.status, 200);
   const std::string stored = nlohmann::json::parse(made.body).at("id");
+  const std::string ours = project_id("ours");
+  const std::string file = files_->add({ours, "secret name", "batch", {}}, "secret prompt").id;
+  const std::string batch =
+      batches_->create({.project_id = ours, .endpoint = "secret", .input_file_id = file}).id;
   // One that runs meanwhile.
   id_ = "secret-running";
   RawClient running(under_.port());
@@ -229,7 +244,7 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   strangers.insert(strangers.end(), people_.begin(), people_.end());
   for (const RoutePath& route : route_paths()) {
     for (const std::string& id :
-         {stored, std::string("secret-request"), std::string("secret-running")}) {
+         {stored, file, batch, std::string("secret-request"), std::string("secret-running")}) {
       const bool has_id = route.path.find("{id}") != std::string_view::npos;
       for (const std::string& method : methods_of(route)) {
         if (access_of(match_route(route.path), method).is_open) continue;
@@ -255,6 +270,8 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   EXPECT_EQ(running.read().status, 200);
   EXPECT_EQ(ask("GET", "/v1/responses/" + stored, own).status, 200);  // it was there to be seen
   EXPECT_EQ(ask("GET", "/v1/requests/secret-running", own).status, 200);
+  EXPECT_THAT(ask("GET", "/v1/batches/" + batch, own).body, testing::HasSubstr("secret"));
+  EXPECT_EQ(ask("GET", "/v1/files/" + file + "/content", own).body, "secret prompt");
 }
 
 TEST_F(Tenants, SeeWhatTheEngineHasOfTheirProjectAloneUnlessTheyAdminister) {

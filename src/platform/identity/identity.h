@@ -102,6 +102,8 @@ class Identity {
     std::optional<Principal> principal;  // also for keys that no longer work
   };
   Found find_principal(const Digest& key_hash);
+  // The same of a key that works, by its id; null for one that does not, or is not there.
+  std::optional<Principal> principal_of(const std::string& key_id);
   // Grows with every change.
   int64_t revision();
 

@@ -213,6 +213,28 @@ Json audit_details(const ApiKey& key) {
   return details;
 }
 
+// On whose behalf the key comes.
+Principal principal_in(KeyRow row) {
+  Principal principal{.key_id = row.key.id,
+                      .key_name = row.key.name,
+                      .user_id = row.owner_id,
+                      .user_name = row.key.user,
+                      .project_id = row.project_id,
+                      .project_name = row.key.project,
+                      .organisation_id = row.organisation_id,
+                      .project_weight = row.project_weight,
+                      .rights = std::move(row.key.rights),
+                      .expires_at_ms = row.key.expires_at_ms};
+  principal.is_revoked = row.key.revoked_at_ms.has_value() || row.owner_is_disabled;
+  Role most = Role::admin;  // of a key that no user owns
+  if (!row.owner_role.empty()) {
+    most = role_named(row.owner_role).value_or(Role::viewer);
+    std::erase_if(principal.rights.scopes, [&](Scope scope) { return !may_have(most, scope); });
+  }
+  principal.role = std::max(most, role_by(principal.rights));
+  return principal;
+}
+
 }  // namespace
 
 CreatedKey Identity::create_key(const NewKey& wanted, std::string_view actor) {
@@ -325,27 +347,20 @@ Identity::Found Identity::find_principal(const Digest& key_hash) {
     session << "SELECT revision FROM identity_revision", soci::into(found.revision);
     std::vector<KeyRow> rows =
         key_rows(session, "WHERE k.hash = :hash", {{"hash", key_hash.to_string()}});
-    if (rows.empty()) return found;
-    KeyRow& row = rows.front();
-    Principal principal{.key_id = row.key.id,
-                        .key_name = row.key.name,
-                        .user_id = row.owner_id,
-                        .user_name = row.key.user,
-                        .project_id = row.project_id,
-                        .project_name = row.key.project,
-                        .organisation_id = row.organisation_id,
-                        .project_weight = row.project_weight,
-                        .rights = std::move(row.key.rights),
-                        .expires_at_ms = row.key.expires_at_ms};
-    principal.is_revoked = row.key.revoked_at_ms.has_value() || row.owner_is_disabled;
-    Role most = Role::admin;  // of a key that no user owns
-    if (!row.owner_role.empty()) {
-      most = role_named(row.owner_role).value_or(Role::viewer);
-      std::erase_if(principal.rights.scopes, [&](Scope scope) { return !may_have(most, scope); });
-    }
-    principal.role = std::max(most, role_by(principal.rights));
-    found.principal = std::move(principal);
+    if (!rows.empty()) found.principal = principal_in(std::move(rows.front()));
     return found;
+  });
+}
+
+std::optional<Principal> Identity::principal_of(const std::string& key_id) {
+  const int64_t now_ms = now_ms_();
+  return database_.read([&](soci::session& session) -> std::optional<Principal> {
+    std::vector<KeyRow> rows = key_rows(session, "WHERE k.id = :id", {{"id", key_id}});
+    if (rows.empty()) return std::nullopt;
+    Principal principal = principal_in(std::move(rows.front()));
+    const bool has_expired = principal.expires_at_ms && *principal.expires_at_ms <= now_ms;
+    if (principal.is_revoked || has_expired) return std::nullopt;
+    return principal;
   });
 }
 

@@ -201,6 +201,30 @@ std::optional<Principal> Sessions::find(std::string_view token, const std::strin
   return principal;
 }
 
+std::optional<Principal> Sessions::principal_of(const std::string& user_id,
+                                                const std::string& project_id) {
+  const int64_t now_ms = now_ms_();
+  return database_.read([&](soci::session& session) -> std::optional<Principal> {
+    Principal user{.key_id = user_id, .is_session = true, .user_id = user_id};
+    std::string role, project;
+    session << "SELECT name, role FROM users WHERE id = :id AND disabled_at_ms IS NULL",
+        soci::use(user_id), soci::into(user.user_name), soci::into(role);
+    if (!session.got_data()) return std::nullopt;
+    session << "SELECT name FROM projects WHERE id = :id", soci::use(project_id),
+        soci::into(project);
+    if (!session.got_data()) return std::nullopt;
+    user.role = role_named(role).value_or(Role::viewer);
+    user.rights.scopes = scopes_of(user.role);
+    try {
+      enter_project(session, project, now_ms, user);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::not_found) return std::nullopt;
+      throw;
+    }
+    return user;
+  });
+}
+
 void Sessions::set_password(const std::string& name, std::string_view password,
                             std::string_view kept, std::string_view actor) {
   const std::string hash = hash_password(password);

@@ -46,6 +46,10 @@ class Sessions {
   // there, or not the user's: one that the user has a key of, or any for admins and owners.
   std::optional<Principal> find(std::string_view token, const std::string& project);
 
+  // The same of a user, signed in or not, and the id of a project. Null where the user is disabled
+  // or gone, or may no longer act for the project.
+  std::optional<Principal> principal_of(const std::string& user_id, const std::string& project_id);
+
   // Ends the user's sessions but the one with the token `kept`.
   void set_password(const std::string& name, std::string_view password, std::string_view kept,
                     std::string_view actor);

@@ -44,6 +44,7 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
     metering::Sums sums;
     for (const Settlement& settlement : settlements) {
       metering::settle(session, settlement, sums, now_us);
+      if (!settlement.mark.batch_id.empty()) insert_mark(session, settlement.mark);
     }
     sums.write(session);
     std::vector<Admission> admissions;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "platform/batch/batch_mark.h"
 #include "platform/database/database.h"
 
 namespace ridge::platform {
@@ -64,6 +65,7 @@ struct Settlement {
   double duration_ms = 0;
   std::string finish_reason;
   bool is_void = false;  // it was never begun, and is as if it had not been asked
+  BatchMark mark = {};   // of a line of a batch: that it is done, which is recorded with it
 };
 
 // What a running request is known to have used.

@@ -175,6 +175,7 @@ void Meter::keep(const std::vector<Ended>& all_ended) {
       lost.emplace(ErrorCode::unavailable, "the usage of this request could not be recorded");
       unsaved_.push_back(ended.settlement);
       if (!ended.settlement.is_void) unsaved_.back().finish_reason = "failed";
+      unsaved_.back().mark = {};
     }
     if (ended.done) ended.done(lost);
   }

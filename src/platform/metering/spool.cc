@@ -17,10 +17,24 @@ namespace ridge::platform {
 // A line of the file. Found by its arguments, and so not in the unnamed namespace.
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settlement, id, prompt_tokens, cached_tokens, completion_tokens,
                                    reasoning_tokens, ttft_ms, duration_ms, finish_reason, is_void)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(BatchMark, batch_id, line, server, start, bytes, is_error)
 
 namespace {
 
 using Json = nlohmann::json;
+
+// A mark only where there is one: earlier programs wrote none.
+Json json_of(const Settlement& settlement) {
+  Json json = settlement;
+  if (!settlement.mark.batch_id.empty()) json["mark"] = settlement.mark;
+  return json;
+}
+
+Settlement settlement_in(const Json& json) {
+  auto settlement = json.get<Settlement>();
+  if (json.contains("mark")) settlement.mark = json["mark"].get<BatchMark>();
+  return settlement;
+}
 
 [[noreturn]] void fail(const char* what, const std::filesystem::path& path) {
   throw Error(ErrorCode::io,
@@ -40,7 +54,7 @@ Spool::Spool(std::filesystem::path file, std::size_t most_bytes)
 }
 
 void Spool::append(const Settlement& settlement) {
-  const std::string line = Json(settlement).dump() + "\n";
+  const std::string line = json_of(settlement).dump() + "\n";
   if (bytes_ + line.size() > most_bytes_) {
     throw Error(ErrorCode::unavailable, fmt::format("{} is full", path_.string()));
   }
@@ -63,7 +77,7 @@ std::vector<Settlement> Spool::read() const {
   std::vector<Settlement> settlements;
   for (std::string line; std::getline(file, line);) {
     try {
-      settlements.push_back(Json::parse(line).get<Settlement>());
+      settlements.push_back(settlement_in(Json::parse(line)));
     } catch (const Json::exception&) {
       log::warning("{} has a damaged line, which is left out", path_.string());
     }

@@ -8,7 +8,7 @@
 #include <span>
 
 #include "api/usage_json.h"
-#include "server/connection.h"
+#include "server/answering.h"
 #include "server/preparation.h"
 
 namespace ridge::server {
@@ -74,10 +74,10 @@ std::size_t prompt_bytes(std::span<const engine::Request> requests) {
 
 }  // namespace
 
-asio::awaitable<void> Connection::generate(std::string body) {
+asio::awaitable<void> Answering::generate(std::string body) {
   if (service_.draining) throw Error(ErrorCode::unavailable, "the server is shutting down");
   const RunningScope running(service_.generations);
-  begin_record();
+  if (exchange_.is_recorded) begin_record();
   start_watch();
   std::exception_ptr failure;
   std::shared_ptr<const CallableModels::List> models;  // which hold the next
@@ -130,7 +130,7 @@ asio::awaitable<void> Connection::generate(std::string body) {
 }
 
 // From the end of a request on, and before its client learns of that.
-void Connection::keep_loaded(const api::ServedModel& model,
+void Answering::keep_loaded(const api::ServedModel& model,
                              std::optional<Clock::Duration> unused_for) const {
   if (!unused_for) return;
   using engine::WhoAsks;
@@ -138,7 +138,7 @@ void Connection::keep_loaded(const api::ServedModel& model,
                             is_administrator() ? WhoAsks::administrator : WhoAsks::caller);
 }
 
-asio::awaitable<void> Connection::run(Prepared prepared) {
+asio::awaitable<void> Answering::run(Prepared prepared) {
   const bool may_begin = co_await reserve(prepared);
   if (!may_begin) co_return;
   const bool may_be_asked = co_await moderate(prepared);
@@ -146,6 +146,7 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
   std::vector<engine::Request>& requests = prepared.requests;
   for (engine::Request& request : requests) {
     request.group = exchange_.group;
+    request.priority = exchange_.priority;
     if (exchange_.principal) request.group_weight = exchange_.principal->project_weight;
   }
   record_requests(prepared);
@@ -172,6 +173,8 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
   }
   if (!streams) {
     keep_loaded(making.model, making.keep_loaded);
+    co_await finish_document(making, end);
+    co_await before_settlement(making, end);
     const std::optional<Error> unrecorded = co_await settle(end);
     if (unrecorded) end.error = unrecorded;
     note_end(making.model, end);
@@ -179,7 +182,7 @@ asio::awaitable<void> Connection::run(Prepared prepared) {
   }
 }
 
-asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine::Request> wave) {
+asio::awaitable<AnswerEnd> Answering::run_wave(Making& making, std::span<engine::Request> wave) {
   const bool streams = making.answer.streams();
   const auto queue = std::make_shared<AnswerQueue>(
       static_cast<int>(wave.size()),
@@ -210,7 +213,7 @@ asio::awaitable<AnswerEnd> Connection::run_wave(Making& making, std::span<engine
 
 // What an answer began with was admitted; where others have filled the queue since, the rest waits,
 // or the work on its beginning would be lost.
-asio::awaitable<void> Connection::submit(Generation& generation, const engine::Request& request,
+asio::awaitable<void> Answering::submit(Generation& generation, const engine::Request& request,
                                          bool waits_for_room) {
   while (true) {
     engine::Request submitted = request;
@@ -227,28 +230,28 @@ asio::awaitable<void> Connection::submit(Generation& generation, const engine::R
 }
 
 // Deadlines count from the arrival of the request, those of engines from the submission.
-Clock::Duration Connection::rest_of_deadline(Clock::Duration deadline) const {
+Clock::Duration Answering::rest_of_deadline(Clock::Duration deadline) const {
   const Clock::Duration rest = deadline - (service_.clock.now() - exchange_.started_at);
   if (rest > Clock::Duration::zero()) return rest;
   throw Error(ErrorCode::timed_out, "the request's deadline passed before all of it was begun");
 }
 
 // Called on the engine's thread.
-std::function<void()> Connection::make_wake() {
-  return [weak = weak_from_this(), executor = stream_.get_executor()] {
+std::function<void()> Answering::make_wake() {
+  return [weak = weak_from_this(), executor = executor_] {
     asio::post(executor, [weak] {
       if (const auto self = weak.lock()) self->notify();
     });
   };
 }
 
-void Connection::notify() {
+void Answering::notify() {
   has_news_ = true;
   news_timer_.cancel();
   if (on_news_) on_news_();
 }
 
-asio::awaitable<bool> Connection::wait_for_news(std::chrono::milliseconds at_most) {
+asio::awaitable<bool> Answering::wait_for_news(std::chrono::milliseconds at_most) {
   if (!has_news_) {
     news_timer_.expires_after(at_most);
     co_await news_timer_.async_wait(as_result);
@@ -256,56 +259,13 @@ asio::awaitable<bool> Connection::wait_for_news(std::chrono::milliseconds at_mos
   co_return std::exchange(has_news_, false);
 }
 
-// A client that went away is answered no more, but its request is followed to the end, for the log
-// and the count of running requests.
-asio::awaitable<AnswerEnd> Connection::stream_answer(AnswerQueue& queue, Making& making) {
-  api::Answer& answer = making.answer;
-  exchange_.status = 200;
-  if (exchange_.is_http_1_0) exchange_.keep_alive = false;
-  ResponseHead head = head_of(200);
-  head.content_type = answer.stream_type();
-  head.headers.emplace_back("X-Accel-Buffering", "no");  // or nginx would hold the stream back
-  std::string bytes = to_bytes(head);
-  std::string events;
-  answer.begin(events);
-  std::optional<AnswerEnd> end;
-  while (true) {
-    if (exchange_.is_http_1_0) {
-      bytes += events;
-    } else {
-      append_chunk(bytes, events);
-      if (end) bytes += last_chunk;
-    }
-    if (end) {
-      keep_loaded(making.model, making.keep_loaded);
-      note_end(making.model, *end);
-      end_record();
-    }
-    if (!client_gone_) co_await write(bytes);
-    if (end) co_return *end;
-    bytes.clear();
-    events.clear();
-    if (client_gone_) on_news_();  // the wait below is for the end then
-    const bool has_news = co_await wait_for_news(service_.options.heartbeat);
-    const auto add = [&] { making.told_tokens += add_news(queue, answer, events); };
-    co_await shape(service_, queue.bytes(), add);
-    if (exchange_.metered) exchange_.metered->note(making.prompt_tokens, making.told_tokens);
-    end = queue.end();
-    if (end) {
-      const std::optional<Error> unrecorded = co_await settle(*end);
-      if (unrecorded) end->error = unrecorded;
-    }
-    if (end && (end->error || end->cancelled)) {
-      answer.fail(failure_of(*end, queue), exchange_.id, events);
-    } else if (end) {
-      answer.finish(end->usage, events);
-    } else if (!has_news) {
-      events += answer.heartbeat();
-    }
-  }
+asio::awaitable<void> Answering::take_news(AnswerQueue& queue, Making& making, std::string& out) {
+  const auto add = [&] { making.told_tokens += add_news(queue, making.answer, out); };
+  co_await shape(service_, queue.bytes(), add);
+  if (exchange_.metered) exchange_.metered->note(making.prompt_tokens, making.told_tokens);
 }
 
-asio::awaitable<AnswerEnd> Connection::collect_document(AnswerQueue& queue, Making& making) {
+asio::awaitable<AnswerEnd> Answering::collect_document(AnswerQueue& queue, Making& making) {
   while (!queue.has_ended()) co_await wait_for_news(service_.options.heartbeat);
   making.bytes += queue.bytes();
   const auto add = [&] { add_news(queue, making.answer, making.document); };
@@ -315,11 +275,13 @@ asio::awaitable<AnswerEnd> Connection::collect_document(AnswerQueue& queue, Maki
   co_return end;
 }
 
-asio::awaitable<void> Connection::send_document(Making& making, const AnswerEnd& end) {
-  if (!client_gone_ && !end.error) {
-    const auto finish = [&] { making.answer.finish(end.usage, making.document); };
-    co_await shape(service_, making.bytes, finish);
-  }
+asio::awaitable<void> Answering::finish_document(Making& making, AnswerEnd& end) {
+  if (client_gone_ || end.error) co_return;
+  const auto finish = [&] { making.answer.finish(end.usage, making.document); };
+  co_await shape(service_, making.bytes, finish);
+}
+
+asio::awaitable<void> Answering::send_document(Making& making, const AnswerEnd& end) {
   if (client_gone_) {
     exchange_.status = http_status(ErrorCode::cancelled);
   } else if (end.error) {
@@ -329,7 +291,7 @@ asio::awaitable<void> Connection::send_document(Making& making, const AnswerEnd&
   }
 }
 
-Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) const {
+Error Answering::failure_of(const AnswerEnd& end, const AnswerQueue& queue) const {
   if (end.error) return *end.error;
   if (queue.overflowed()) {
     return Error(ErrorCode::cancelled,
@@ -339,7 +301,7 @@ Error Connection::failure_of(const AnswerEnd& end, const AnswerQueue& queue) con
   return Error(ErrorCode::cancelled, "the request was cancelled");
 }
 
-void Connection::note_end(const api::ServedModel& model, const AnswerEnd& end) {
+void Answering::note_end(const api::ServedModel& model, const AnswerEnd& end) {
   exchange_.usage = end.usage;
   std::string behind;
   if (model.is_endpoint()) {

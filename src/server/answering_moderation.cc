@@ -1,7 +1,7 @@
 // Whether what is asked may be answered, where an operator has it judged.
 #include "base/log.h"
 #include "platform/endpoints/moderation_url.h"
-#include "server/connection.h"
+#include "server/answering.h"
 
 namespace ridge::server {
 namespace {
@@ -11,7 +11,7 @@ constexpr int max_moderation_jobs = 256;  // waiting for a thread
 }  // namespace
 
 // Fails closed: what cannot be judged is not answered.
-asio::awaitable<bool> Connection::moderate(Prepared& prepared) {
+asio::awaitable<bool> Answering::moderate(Prepared& prepared) {
   const std::string& url = prepared.model->moderation_url;
   if (url.empty() || prepared.client_texts.empty()) co_return true;
   const auto until = std::chrono::steady_clock::now() + Moderation::most;

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "api/random_id.h"
-#include "server/connection.h"
+#include "server/answering.h"
 
 namespace ridge::server {
 namespace {
@@ -49,7 +49,7 @@ std::string finish_reason(const AnswerEnd& end) {
 
 }  // namespace
 
-asio::awaitable<bool> Connection::reserve(const Prepared& prepared) {
+asio::awaitable<bool> Answering::reserve(const Prepared& prepared) {
   if (service_.meter == nullptr || !exchange_.principal) co_return true;
   platform::Reservation wish = wish_of(prepared);
   wish.id = api::random_id("use_");
@@ -82,7 +82,7 @@ asio::awaitable<bool> Connection::reserve(const Prepared& prepared) {
 }
 
 // Clients repeat a 429, so that only what waiting helps is one.
-asio::awaitable<void> Connection::send_refusal(const platform::Refusal& refusal) {
+asio::awaitable<void> Answering::send_refusal(const platform::Refusal& refusal) {
   using Kind = platform::Refusal::Kind;
   if (refusal.kind == Kind::too_large) {
     throw Error(ErrorCode::invalid_argument, refusal.message);
@@ -99,7 +99,7 @@ asio::awaitable<void> Connection::send_refusal(const platform::Refusal& refusal)
                         refusal.retry_after_ms, /*has_timed_out=*/false);
 }
 
-asio::awaitable<std::optional<Error>> Connection::settle(const AnswerEnd& end) {
+asio::awaitable<std::optional<Error>> Answering::settle(const AnswerEnd& end) {
   if (!exchange_.metered || !exchange_.metered->has_begun()) co_return std::nullopt;
   platform::Settlement settlement{.prompt_tokens = end.usage.prompt_tokens,
                                   .cached_tokens = end.usage.cached_tokens,
@@ -107,11 +107,14 @@ asio::awaitable<std::optional<Error>> Connection::settle(const AnswerEnd& end) {
                                   .reasoning_tokens = end.usage.reasoning_tokens,
                                   .ttft_ms = end.usage.ttft_ms,
                                   .duration_ms = end.usage.duration_ms,
-                                  .finish_reason = client_gone_ ? "cancelled" : finish_reason(end)};
+                                  .finish_reason = client_gone_ ? "cancelled" : finish_reason(end),
+                                  .mark = exchange_.mark};
   const auto start = [this, &settlement](platform::Meter::OnSettled done) {
     exchange_.metered->settle(settlement, std::move(done));
   };
-  co_return co_await told<std::optional<Error>>(start);
+  std::optional<Error> unrecorded = co_await told<std::optional<Error>>(start);
+  exchange_.is_marked = !unrecorded && !exchange_.mark.batch_id.empty();
+  co_return unrecorded;
 }
 
 }  // namespace ridge::server
