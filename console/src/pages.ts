@@ -4,6 +4,7 @@ import type { Component } from "svelte";
 import type { IconName } from "./components/Icon.svelte";
 import type { Role } from "./lib/session.svelte";
 import { t as audit } from "./pages/audit/text";
+import { t as batch } from "./pages/batch/text";
 import { t as catalog } from "./pages/catalog/text";
 import { t as chat } from "./pages/chat/text";
 import { t as endpoints } from "./pages/endpoints/text";
@@ -38,6 +39,7 @@ export interface Page {
 export const pages: readonly Page[] = [
   { name: "chat", least: "developer", group: "use", icon: "chat", title: () => chat("title"), load: () => import("./pages/chat/Page.svelte") },
   { name: "playground", least: "developer", group: "use", icon: "compare", title: () => playground("title"), load: () => import("./pages/playground/Page.svelte") },
+  { name: "batch", least: "developer", group: "use", icon: "batch", title: () => batch("title"), load: () => import("./pages/batch/Page.svelte") },
   { name: "catalog", least: "viewer", group: "models", icon: "catalog", title: () => catalog("title"), load: () => import("./pages/catalog/Page.svelte") },
   { name: "endpoints", least: "viewer", group: "models", icon: "endpoints", title: () => endpoints("title"), load: () => import("./pages/endpoints/Page.svelte") },
   { name: "engine", least: "viewer", group: "watch", icon: "engine", title: () => engine("title"), load: () => import("./pages/engine/Page.svelte") },
