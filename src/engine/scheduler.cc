@@ -135,7 +135,7 @@ Batch Scheduler::schedule(int prompt_tokens) {
   const bool admits = preemptions_total_ - preemptions_before == displaced;
   bool has_blocks = add_prompts(batch, budget_tokens, budget_outputs, admits);
   // Those that have no part in the step may have all the blocks, or all the places.
-  while (batch.empty() && is_busy_) {
+  while (batch.empty() && is_busy_ && !running_.empty()) {
     preempt(last_to_keep_blocks());
     has_blocks = add_prompts(batch, budget_tokens, budget_outputs, /*admits=*/true);
   }
