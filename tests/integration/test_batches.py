@@ -77,6 +77,9 @@ def either_data(request, ridge_binary, clean_environment):
     made.stop()
 
 
+MANY = 1500  # lines: more than are answered before a server notices that it is to stop
+
+
 def line(number, endpoint="/v1/completions", **body):
     return {"custom_id": f"line-{number}", "method": "POST", "url": endpoint,
             "body": {"model": "llama-f32", "prompt": "abc"[number % 3], "max_tokens": 5, "ignore_eos": True, **body}}
@@ -204,15 +207,15 @@ def test_a_request_goes_before_all_of_a_batch(data):
 def test_a_cancelled_batch_keeps_what_it_has(data):
     server = data.serve("--batch-lines", "1")
     client = data.client(server, data.run("key", "create", "k")["key"])
-    batch = begin(client, [line(i, max_tokens=300) for i in range(60)])
+    batch = begin(client, [line(i, max_tokens=300) for i in range(MANY)])
     wait_for(client, batch, lambda batch: batch.request_counts.completed >= 2)
     assert client.batches.cancel(batch.id).status == "cancelling"
     ended = wait_for(client, batch)
     assert ended.status == "cancelled" and ended.cancelled_at >= ended.cancelling_at
     output, errors = results(client, ended.output_file_id), results(client, ended.error_file_id)
-    assert len(output) == ended.request_counts.completed >= 2 and len(output) + len(errors) == 60
+    assert len(output) == ended.request_counts.completed >= 2 and len(output) + len(errors) == MANY
     assert {each["error"]["code"] for each in errors} == {"batch_cancelled"}
-    assert [each["custom_id"] for each in output + errors] == [f"line-{i}" for i in range(60)]
+    assert [each["custom_id"] for each in output + errors] == [f"line-{i}" for i in range(MANY)]
     with pytest.raises(openai.BadRequestError, match="cancelled"):
         client.batches.cancel(batch.id)
     client.files.delete(batch.input_file_id)
@@ -221,14 +224,14 @@ def test_a_cancelled_batch_keeps_what_it_has(data):
 def test_what_is_not_done_in_its_window_expires(data):
     server = data.serve("--batch-lines", "1")
     client = data.client(server, data.run("key", "create", "k")["key"])
-    batch = begin(client, [line(i, max_tokens=300) for i in range(60)])
+    batch = begin(client, [line(i, max_tokens=300) for i in range(MANY)])
     assert batch.expires_at == batch.created_at + 24 * 3600
     wait_for(client, batch, lambda batch: batch.request_counts.completed >= 2)
     data.query("UPDATE batches SET expires_at_ms = 1")
     ended = wait_for(client, batch)
     assert ended.status == "expired" and ended.expired_at
     output, errors = results(client, ended.output_file_id), results(client, ended.error_file_id)
-    assert len(output) >= 2 and len(output) + len(errors) == 60
+    assert len(output) >= 2 and len(output) + len(errors) == MANY
     assert {each["error"]["code"] for each in errors} == {"batch_expired"}
 
 
@@ -253,7 +256,7 @@ def test_without_its_key_a_batch_ends(data):
     server = data.serve("--batch-lines", "1")
     client = data.client(server, data.run("key", "create", "k")["key"])
     other = data.client(server, data.run("key", "create", "other")["key"])
-    batch = begin(client, [line(i, max_tokens=300) for i in range(60)])
+    batch = begin(client, [line(i, max_tokens=300) for i in range(MANY)])
     wait_for(client, batch, lambda batch: batch.request_counts.completed >= 1)
     data.run("key", "revoke", "k")
     ended = wait_for(other, batch)
