@@ -21,6 +21,7 @@ class RetentionTest : public IdentityFixture {
  protected:
   // As many records, some milliseconds apart, from `at_ms` on.
   void record(int64_t at_ms, int many = 1) {
+    const std::string period = "2026-11";
     database_->write([&](soci::session& session) {
       session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
                  "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
@@ -34,7 +35,7 @@ class RetentionTest : public IdentityFixture {
       session << "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES "
                  "('org', 'm', :period, 1, 2, 0) ON CONFLICT (subject, model, period) DO UPDATE "
                  "SET tokens = usage_sums.tokens + 2",
-          soci::use(std::string("2026-11"));
+          soci::use(period);
     });
   }
   int64_t number(const std::string& query) {
