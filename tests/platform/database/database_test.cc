@@ -1,8 +1,11 @@
 #include "platform/database/database.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <soci/soci.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <thread>
@@ -247,6 +250,37 @@ TEST(DatabaseFile, IsForItsOwnerAlone) {
     ASSERT_EQ(stat(file.c_str(), &status), 0) << file;
     EXPECT_EQ(status.st_mode & 0777, 0600u) << file;
   }
+}
+
+// Whether another process could lock the bytes that SQLite's readers hold (its locking.html: the
+// shared range, 510 bytes from 2^30 + 2 on).
+bool is_held(const std::string& path) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    struct flock wanted {};
+    wanted.l_type = F_WRLCK;
+    wanted.l_whence = SEEK_SET;
+    wanted.l_start = 0x40000002;
+    wanted.l_len = 510;
+    const int file = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    const bool is_known = file >= 0 && ::fcntl(file, F_GETLK, &wanted) == 0;
+    ::_exit(is_known && wanted.l_type != F_UNLCK ? 1 : 0);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+}
+
+// A process loses its locks on a file when it closes any descriptor of it. Without them another
+// program takes the log away, and what is written from there on is lost.
+TEST(DatabaseFile, IsHeldAlsoAfterAFurtherConnectionWasOpened) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "platform.db").string();
+  Database database(path);
+  EXPECT_EQ(count(database, "users"), 0);
+  EXPECT_TRUE(is_held(path));
+  database.read([&](soci::session&) { EXPECT_EQ(count(database, "users"), 0); });
+  EXPECT_TRUE(is_held(path));
 }
 
 TEST(DatabaseFile, MustBeADatabase) {
