@@ -22,6 +22,9 @@ inline constexpr Access open_access{.is_open = true};
 inline constexpr Access admin_access{};
 // By a key only with the scope admin, as it is for the organisation and not for a project.
 inline constexpr Access developer_access{.least_role = platform::Role::developer};
+// For what asks models, or keeps what they are asked.
+inline constexpr Access inference_access{.least_role = platform::Role::developer,
+                                         .scope = platform::Scope::inference};
 inline constexpr Access viewer_access{.least_role = platform::Role::viewer};
 
 }  // namespace ridge::server

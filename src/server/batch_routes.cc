@@ -1,5 +1,6 @@
 // Batches of requests, as OpenAI's API has them.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -20,7 +21,6 @@ using api::Json;
 constexpr std::string_view endpoints[] = {"/v1/chat/completions", "/v1/completions",
                                           "/v1/embeddings", "/v1/responses"};
 constexpr std::string_view window = "24h";
-constexpr int64_t least_lifetime_s = 3'600, most_lifetime_s = 30 * 24 * 3'600;
 constexpr std::size_t most_metadata = 16, most_name_bytes = 64, most_value_bytes = 512;
 constexpr std::size_t most_id_bytes = 100;
 
@@ -72,12 +72,8 @@ Json json_of(const platform::Batch& batch) {
 std::string endpoint_in(const api::Fields& fields) {
   const std::string endpoint = fields.required_string("endpoint", most_id_bytes);
   if (std::ranges::find(endpoints, endpoint) != std::end(endpoints)) return endpoint;
-  std::string list;
-  for (const std::string_view each : endpoints) {
-    list += (list.empty() ? "" : ", ") + std::string(each);
-  }
-  api::refuse("endpoint",
-              fmt::format("'endpoint' is '{}'; it must be one of {}", endpoint, list));
+  api::refuse("endpoint", fmt::format("'endpoint' is '{}'; it must be one of {}", endpoint,
+                                      fmt::join(endpoints, ", ")));
 }
 
 std::string metadata_in(const api::Fields& fields) {
@@ -102,12 +98,13 @@ std::string metadata_in(const api::Fields& fields) {
 
 int64_t lifetime_in(const api::Fields& fields) {
   const auto after = fields.object("output_expires_after");
-  if (!after) return most_lifetime_s * 1000;
+  if (!after) return platform::most_file_lifetime_s * 1000;
   if (after->required_string("anchor", most_id_bytes) != "created_at") {
     api::refuse("output_expires_after.anchor",
                 "'output_expires_after.anchor' must be 'created_at'");
   }
-  const auto seconds = after->integer("seconds", least_lifetime_s, most_lifetime_s);
+  const auto seconds = after->integer("seconds", platform::least_file_lifetime_s,
+                                      platform::most_file_lifetime_s);
   if (!seconds) api::refuse_missing("output_expires_after.seconds");
   return *seconds * 1000;
 }
@@ -152,16 +149,13 @@ HandlerAnswer cancel_batch(HandlerRequest& request) {
   return json_answer(json_of(batch));
 }
 
-constexpr Access inference{.least_role = platform::Role::developer,
-                           .scope = platform::Scope::inference};
-
 constexpr HandlerRoute routes[] = {
-    {.method = "GET", .path = "/v1/batches", .access = inference, .handle = list_batches},
-    {.method = "POST", .path = "/v1/batches", .access = inference, .handle = create_batch},
-    {.method = "GET", .path = "/v1/batches/{id}", .access = inference, .handle = show_batch},
+    {.method = "GET", .path = "/v1/batches", .access = inference_access, .handle = list_batches},
+    {.method = "POST", .path = "/v1/batches", .access = inference_access, .handle = create_batch},
+    {.method = "GET", .path = "/v1/batches/{id}", .access = inference_access, .handle = show_batch},
     {.method = "POST",
      .path = "/v1/batches/{id}/cancel",
-     .access = inference,
+     .access = inference_access,
      .handle = cancel_batch},
 };
 

@@ -2,28 +2,18 @@
 
 #include <algorithm>
 
+#include "base/trimmed.h"
 #include "server/handler_route.h"
 
 namespace ridge::server {
-namespace {
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
-
-}  // namespace
-
 Access access_of(const RouteMatch& match, std::string_view method) {
-  constexpr Access models{platform::Role::developer, platform::Scope::inference};
   switch (match.route) {
     case Route::health:
     case Route::live:
     case Route::ready:
       return open_access;
     case Route::console_asset:  // nothing of anybody's is in them
-      return method == "GET" || method == "HEAD" ? open_access : models;
+      return method == "GET" || method == "HEAD" ? open_access : inference_access;
     case Route::metrics:
       return {platform::Role::viewer, platform::Scope::metrics};
     case Route::hello:
@@ -52,7 +42,7 @@ Access access_of(const RouteMatch& match, std::string_view method) {
     case Route::ollama_show:
     case Route::ollama_version:
     case Route::unknown:  // so that a typing mistake is told from a missing right
-      return models;
+      return inference_access;
     case Route::handled:
       if (const HandlerRoute* handler = find_handler(match.path->path, method)) {
         return handler->access;

@@ -1,5 +1,6 @@
 // Files that clients keep here, as OpenAI's API has them.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -18,7 +19,6 @@ namespace {
 using api::Json;
 
 constexpr std::string_view purposes[] = {"batch", "fine-tune", "evals", "user_data"};
-constexpr int64_t least_lifetime_s = 3'600, most_lifetime_s = 30 * 24 * 3'600;
 constexpr int64_t most_listed = 10'000;
 constexpr std::size_t most_value_bytes = 200;
 
@@ -46,21 +46,12 @@ class ReceivedBytes {
   void* start_ = nullptr;
 };
 
-std::string list_of_purposes() {
-  std::string list;
-  for (const std::string_view purpose : purposes) {
-    list += (list.empty() ? "" : ", ") + std::string(purpose);
-  }
-  return list;
-}
-
 std::string purpose_in(const std::vector<api::FormPart>& form) {
   const auto purpose = api::form_value(form, "purpose", most_value_bytes);
   if (purpose && std::ranges::find(purposes, *purpose) != std::end(purposes)) return *purpose;
-  api::refuse("purpose", purpose ? fmt::format("'purpose' is '{}'; it must be one of {}", *purpose,
-                                               list_of_purposes())
-                                 : fmt::format("'purpose' is missing; it must be one of {}",
-                                               list_of_purposes()));
+  const std::string found = purpose ? fmt::format("'{}'", *purpose) : "missing";
+  api::refuse("purpose", fmt::format("'purpose' is {}; it must be one of {}", found,
+                                     fmt::join(purposes, ", ")));
 }
 
 std::optional<int64_t> lifetime_in(const std::vector<api::FormPart>& form,
@@ -69,13 +60,15 @@ std::optional<int64_t> lifetime_in(const std::vector<api::FormPart>& form,
   const auto seconds = api::form_value(form, "expires_after[seconds]", most_value_bytes);
   if (!anchor && !seconds) {
     // What batches leave behind must not fill the disk, as in OpenAI's API.
-    return purpose == "batch" ? std::optional(most_lifetime_s * 1000) : std::nullopt;
+    return purpose == "batch" ? std::optional(platform::most_file_lifetime_s * 1000)
+                              : std::nullopt;
   }
   if (anchor != "created_at") {
     api::refuse("expires_after[anchor]", "'expires_after[anchor]' must be 'created_at'");
   }
   const auto number = api::query_number("seconds=" + seconds.value_or(""), "seconds",
-                                        least_lifetime_s, most_lifetime_s);
+                                        platform::least_file_lifetime_s,
+                                        platform::most_file_lifetime_s);
   return *number * 1000;
 }
 
@@ -155,21 +148,18 @@ HandlerAnswer send_content(HandlerRequest& request) {
   return answer;
 }
 
-constexpr Access inference{.least_role = platform::Role::developer,
-                           .scope = platform::Scope::inference};
-
 constexpr HandlerRoute routes[] = {
-    {.method = "GET", .path = "/v1/files", .access = inference, .handle = list_files},
+    {.method = "GET", .path = "/v1/files", .access = inference_access, .handle = list_files},
     {.method = "POST",
      .path = "/v1/files",
-     .access = inference,
+     .access = inference_access,
      .handle = upload_file,
      .takes_file = true},
-    {.method = "GET", .path = "/v1/files/{id}", .access = inference, .handle = show_file},
-    {.method = "DELETE", .path = "/v1/files/{id}", .access = inference, .handle = delete_file},
+    {.method = "GET", .path = "/v1/files/{id}", .access = inference_access, .handle = show_file},
+    {.method = "DELETE", .path = "/v1/files/{id}", .access = inference_access, .handle = delete_file},
     {.method = "GET",
      .path = "/v1/files/{id}/content",
-     .access = inference,
+     .access = inference_access,
      .handle = send_content},
 };
 

@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <boost/beast/core/string.hpp>
 
+#include "base/trimmed.h"
+
 namespace ridge::server {
 namespace {
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
 
 // Calls `visit` with each element of a list, and the parameters behind its semicolon.
 template <typename Visit>

@@ -40,6 +40,9 @@ struct FileLimits {
   int64_t most_project_files = 10'000;
 };
 
+// That clients may ask for, as in OpenAI's API.
+inline constexpr int64_t least_file_lifetime_s = 3'600, most_file_lifetime_s = 30 * 24 * 3'600;
+
 // Which files are listed, and from where on.
 struct FileQuery {
   std::string project_id;
