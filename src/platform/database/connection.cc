@@ -63,6 +63,13 @@ void create_for_owner(const std::string& path) {
               fmt::format("cannot open the database {}: {}", path, std::strerror(errno)));
 }
 
+// In the log when it is moved into the database: SQLite's own default.
+constexpr int checkpoint_pages = 1000;
+
+sqlite_api::sqlite3* sqlite_of(soci::session& session) {
+  return static_cast<soci::sqlite3_session_backend*>(session.get_backend())->conn_;
+}
+
 bool is_busy(int sqlite_result) {
   const int primary = sqlite_result & 0xff;
   return primary == SQLITE_BUSY || primary == SQLITE_LOCKED;
@@ -235,17 +242,40 @@ void sync_log(soci::session& session, DatabaseKind kind) {
     session << "SELECT CAST(pg_logical_emit_message(true, 'ridge', '') AS TEXT)", soci::into(place);
     return;
   }
-  auto* const connection =
-      static_cast<soci::sqlite3_session_backend*>(session.get_backend())->conn_;
   sqlite_api::sqlite3_file* log = nullptr;
-  const int found =
-      sqlite_api::sqlite3_file_control(connection, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+  const int found = sqlite_api::sqlite3_file_control(sqlite_of(session), "main",
+                                                     SQLITE_FCNTL_JOURNAL_POINTER, &log);
   if (found != SQLITE_OK || log == nullptr || log->pMethods == nullptr) {
     throw Error(ErrorCode::internal, "SQLite does not say where its log is");
   }
   if (log->pMethods->xSync(log, SQLITE_SYNC_NORMAL) != SQLITE_OK) {
     throw Error(ErrorCode::io, "the database's log cannot be written to the disk");
   }
+}
+
+void write_log_anew(soci::session& session) {
+  // TRUNCATE: also waits for readers, so that nothing is written behind what the disk has lost.
+  const int result = sqlite_api::sqlite3_wal_checkpoint_v2(
+      sqlite_of(session), "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+  if (result == SQLITE_OK) return;
+  throw Error(code_of_sqlite(result),
+              fmt::format("what the disk did not take cannot be written anew: {}",
+                          sqlite_api::sqlite3_errstr(result)));
+}
+
+void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures) {
+  // As SQLite's own hook does, which drops the result.
+  const auto checkpoint = [](void* count, sqlite_api::sqlite3* connection, const char* name,
+                             int pages) {
+    if (pages < checkpoint_pages) return SQLITE_OK;
+    const int result = sqlite_api::sqlite3_wal_checkpoint_v2(
+        connection, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    if (result != SQLITE_OK && !is_busy(result)) {
+      ++*static_cast<std::atomic<int64_t>*>(count);
+    }
+    return SQLITE_OK;
+  };
+  sqlite_api::sqlite3_wal_hook(sqlite_of(session), checkpoint, &failures);
 }
 
 Error database_error(const soci::soci_error& failure, const DatabaseLocation& location) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -45,6 +46,16 @@ void begin_read(soci::session& session, DatabaseKind kind);
 void begin_write(soci::session& session, DatabaseKind kind, Durability durability);
 // Outside a transaction: returns once all that was committed before is on the disk.
 void sync_log(soci::session& session, DatabaseKind kind);
+
+// SQLite. A disk that did not take the log is told so once: the system then counts what it could not
+// write as written, and the next sync succeeds without it. Whoever saw a sync fail therefore has to
+// write all of the log anew, into the database itself, and to begin an empty one.
+//
+// Outside a transaction. Throws unavailable where others read an old view for too long.
+void write_log_anew(soci::session& session);
+// Counts in `failures` where SQLite finds, as it moves the log into the database in passing, that the
+// disk does not take it, which it tells nobody. `failures` outlives the session.
+void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures);
 
 // What to throw for a failure of SOCI. Leaves out its context, which quotes bound values.
 Error database_error(const soci::soci_error& failure, const DatabaseLocation& location);

@@ -25,6 +25,9 @@ struct Database::State {
   // How far the server's clock is ahead of this machine's time since its start, and until when that
   // is believed.
   std::atomic<int64_t> ahead_us = 0, ask_time_at_us = 0;
+  // SQLite: how often the disk did not take the log, and after how many of these it was written anew
+  // (see write_log_anew).
+  std::atomic<int64_t> failed_syncs = 0, made_good = 0;
 
   std::mutex mutex;
   std::condition_variable freed;
@@ -129,6 +132,9 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
   Session& session = lease.session;
   std::optional<Deadlines::Watch> watch;  // of the session's socket, and gone before it
   const DatabaseLocation& location = state_->location;
+  const bool is_sqlite = location.kind == DatabaseKind::sqlite;
+  // What waits for the disk. SQLite's early writes do not.
+  const bool syncs = is_sqlite && (access == Access::write || access == Access::sync);
   const auto close = [&] {
     watch.reset();
     session.reset();
@@ -142,6 +148,7 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
     watch_socket();
     try {
       set_up(*session, location, {state_->options.wait, state_->options.most});
+      if (is_sqlite) watch_checkpoints(*session, state_->failed_syncs);
     } catch (...) {
       close();
       throw;
@@ -149,6 +156,10 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
   };
   const auto begin = [&] {
     session ? watch_socket() : open();
+    if (const int64_t failed = state_->failed_syncs; syncs && failed != state_->made_good) {
+      write_log_anew(*session);
+      state_->made_good = failed;
+    }
     switch (access) {
       case Access::read:
         return begin_read(*session, location.kind);
@@ -188,8 +199,13 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
                             ? Error(ErrorCode::unavailable,
                                     fmt::format("the database {} does not answer", location.name))
                             : database_error(failure, location);
+    if (syncs && error.code() == ErrorCode::io) ++state_->failed_syncs;
     roll_back();
     throw error;
+  } catch (const Error& error) {
+    if (access == Access::sync && error.code() == ErrorCode::io) ++state_->failed_syncs;
+    roll_back();
+    throw;
   } catch (...) {
     roll_back();
     throw;

@@ -141,7 +141,9 @@ TEST_P(BackupTest, OnlyItsOwnerMayReadIt) {
   for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
     struct stat about {};
     ASSERT_EQ(::stat(entry.path().c_str(), &about), 0);
-    if (entry.path() == archive()) EXPECT_EQ(about.st_mode & 0777, 0600U);
+    if (entry.path() == archive()) {
+      EXPECT_EQ(about.st_mode & 0777, 0600U);
+    }
     EXPECT_THAT(entry.path().filename().string(), testing::Not(testing::StartsWith(".ridge")))
         << "nothing is left over";
   }
@@ -306,7 +308,9 @@ TEST_P(BackupTest, AChangedArchiveIsRefusedAndNothingChanges) {
   EXPECT_ERROR(check_backup(archive()), invalid_file, "has the digest");
   const std::string place = empty_place();
   EXPECT_ERROR(restore_to(place), invalid_file, "has the digest");
-  if (is_sqlite()) EXPECT_FALSE(std::filesystem::exists(place));
+  if (is_sqlite()) {
+    EXPECT_FALSE(std::filesystem::exists(place));
+  }
   std::filesystem::resize_file(archive(), std::filesystem::file_size(archive()) / 2);
   EXPECT_ERROR(restore_to(place), invalid_file, "no backup that can be used");
 }
@@ -339,7 +343,9 @@ TEST_P(BackupTest, WhereNothingIsThereIsNothingToKeep) {
                        folder_ / "none", "test"),
                not_found, "");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
-  if (is_sqlite()) EXPECT_FALSE(std::filesystem::exists(place));
+  if (is_sqlite()) {
+    EXPECT_FALSE(std::filesystem::exists(place));
+  }
 }
 
 TEST(BackupManifest, RefusesWhatItDoesNotKnow) {

@@ -13,6 +13,7 @@
 
 #include "platform/database/connection.h"
 #include "platform/database/database_fixture.h"
+#include "platform/database/failing_disk.h"
 #include "platform/database/schema_steps.h"
 #include "platform/throws.h"
 
@@ -310,6 +311,51 @@ TEST(DatabaseFile, NamesNoPasswordWhereTheServerIsAway) {
   } catch (const Error& error) {
     EXPECT_EQ(std::string(error.what()).find("hush"), std::string::npos) << error.what();
   }
+}
+
+// Linux tells of what it could not write once, and the next sync succeeds without it.
+TEST(DatabaseFile, WhatIsSaidToBeOnTheDiskIsThereThoughASyncFailedBefore) {
+  const TemporaryFolder folder;
+  FailingDisk disk;
+  Database database((folder / "platform.db").string());
+  make_table(database);
+  // Whoever closes the last connection moves the log into the database, which would be another way.
+  const Database beside((folder / "platform.db").string());
+  const auto insert_early = [&](const std::string& name) {
+    database.write([&](soci::session& session) { insert(session, name, 1); }, Durability::after_sync);
+  };
+  insert_early("first");
+  disk.fail_syncs_of_logs(1);
+  EXPECT_ERROR(database.sync(), io, "cannot be written");
+  insert_early("second");
+  database.sync();
+  disk.lose_power(folder / "platform.db", folder / "after_sync.db");
+  EXPECT_EQ(count(*std::make_unique<Database>((folder / "after_sync.db").string())), 2);
+
+  insert_early("third");
+  disk.fail_syncs_of_logs(1);
+  EXPECT_ERROR(database.write([](soci::session& session) { insert(session, "refused", 1); }), io, "");
+  database.write([](soci::session& session) { insert(session, "fourth", 1); });
+  disk.lose_power(folder / "platform.db", folder / "after_commit.db");
+  EXPECT_EQ(count(*std::make_unique<Database>((folder / "after_commit.db").string())), 4);
+}
+
+TEST(DatabaseFile, WhatTheDiskDoesNotTakeInPassingIsWrittenAnewToo) {
+  const TemporaryFolder folder;
+  FailingDisk disk;
+  Database database((folder / "platform.db").string());
+  make_table(database);
+  disk.fail_syncs_of_logs(1);
+  // More than SQLite's log holds before it is moved into the database.
+  const std::string text(8'000, 'x');
+  int64_t rows = 0;
+  for (; !disk.has_failed_all() && rows < 10'000; ++rows) {
+    database.write([&](soci::session& session) { insert(session, text, rows); }, Durability::after_sync);
+  }
+  ASSERT_TRUE(disk.has_failed_all());
+  database.sync();
+  disk.lose_power(folder / "platform.db", folder / "left.db");
+  EXPECT_EQ(count(*std::make_unique<Database>((folder / "left.db").string())), rows);
 }
 
 }  // namespace
