@@ -19,8 +19,8 @@ uint64_t hash_of(std::string_view text) {
 
 }  // namespace
 
-ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine,
-                        int64_t created_s) {
+ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine, int64_t created_s,
+                        std::vector<std::string> grammar_checker) {
   ServedModel model;
   const engine::ModelInfo& info = engine->model_info();
   model.sampling = default_sampling(name, info);
@@ -28,7 +28,8 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
                                            info.parameters, info.file_bytes, info.context_tokens);
   model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
   model.tool_style = text::detect_tool_style(engine->chat_template());
-  model.grammars = std::make_shared<text::GrammarCompiler>(engine->tokenizer());
+  model.grammars = std::make_shared<text::GrammarCompiler>(
+      engine->tokenizer(), text::GrammarCompilerOptions{.checker = std::move(grammar_checker)});
   model.name = std::move(name);
   model.engine = std::move(engine);
   model.created_s = created_s;

@@ -41,9 +41,9 @@ struct ServedModel {
 };
 
 // With the sampling that the model's maker advises (sampling_defaults.h) and a fingerprint of the
-// model and of how the engine runs it.
-ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine,
-                        int64_t created_s);
+// model and of how the engine runs it. For `grammar_checker` see text::GrammarCompilerOptions.
+ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine, int64_t created_s,
+                        std::vector<std::string> grammar_checker = {});
 
 // The model with its engine's `adapter`, under that one's name.
 ServedModel serve_adapter(const ServedModel& base, int adapter, int64_t created_s);

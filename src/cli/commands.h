@@ -16,6 +16,9 @@ inline constexpr const char* model_group = "Models on this machine";
 inline constexpr const char* measure_group = "Measure and check";
 inline constexpr const char* other_group = "Other";
 
+// What this program starts itself with to try clients' grammars; no command for people.
+inline constexpr const char* grammar_checker_command = "check-grammars";
+
 // Each adds one subcommand, whose callback does the work and throws ridge::Error where it cannot.
 void add_run_command(CLI::App& app, Context& context);
 void add_serve_command(CLI::App& app, Context& context);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -7,6 +8,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "text/grammar_checker.h"
 
 namespace ridge::cli {
 namespace {
@@ -156,5 +158,9 @@ ExitCode run(int argc, char** argv) {
 int main(int argc, char** argv) {
   // A file that meets its limit is an error to report, like a full disk.
   signal(SIGXFSZ, SIG_IGN);
+  if (argc == 2 && std::strcmp(argv[1], ridge::cli::grammar_checker_command) == 0) {
+    ridge::text::serve_grammar_checks(STDIN_FILENO);
+    return 0;
+  }
   return static_cast<int>(ridge::cli::run(argc, argv));
 }

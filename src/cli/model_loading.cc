@@ -42,7 +42,8 @@ std::vector<std::string> names_of(const std::vector<Choice>& choices) {
 void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
                 std::shared_ptr<engine::Engine> engine, const std::string& tool_style) {
   api::ServedModel model =
-      api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path));
+      api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path),
+                       {"/proc/self/exe", grammar_checker_command});
   if (const auto style = text::tool_style_named(tool_style)) model.tool_style = *style;
   // A model of several files is known by its first.
   if (!choice.model.digests.empty()) model.digest = choice.model.digests.front().to_string();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "text/grammar_checker.h"
 #include "text/textkit_call.h"
 #include "text/tokenizer.h"
 
@@ -179,7 +180,7 @@ class GrammarCompiler::Slot {
 };
 
 GrammarCompiler::GrammarCompiler(const Tokenizer& tokenizer, GrammarCompilerOptions options)
-    : tokenizer_(tokenizer), options_(options) {}
+    : tokenizer_(tokenizer), options_(std::move(options)) {}
 
 GrammarCompiler::~GrammarCompiler() { tk_grammar_environment_free(environment_); }
 
@@ -190,6 +191,10 @@ tk_grammar_environment* GrammarCompiler::environment() {
     check_textkit(tk_grammar_environment_new(tokenizer_.handle(), ends.data(), ends.size(),
                                              &environment_, error.out()),
                   error);
+    if (options_.checker.empty()) return;
+    TextkitBuffer words, failure;
+    check_textkit(tk_grammar_environment_words(environment_, words.out(), failure.out()), failure);
+    checker_ = std::make_unique<GrammarChecker>(options_.checker, std::string(words.view()));
   });
   return environment_;
 }
@@ -206,6 +211,7 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(GrammarKind kind, std::s
   const Slot slot(*this, deadline);
   if (auto known = find(key)) return known;  // another request compiled it meanwhile
   tk_grammar_environment* prepared = environment();
+  if (checker_) checker_->check(kind_number(kind), source, deadline);
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       deadline - std::chrono::steady_clock::now());
   tk_matcher* fresh = nullptr;

@@ -17,6 +17,7 @@ struct tk_matcher;
 
 namespace ridge::text {
 
+class GrammarChecker;
 class Tokenizer;
 
 enum class GrammarKind {
@@ -91,6 +92,9 @@ struct GrammarCompilerOptions {
   int max_running = 2;                    // compilations at once; others wait
   std::size_t max_kept = 64;              // compiled grammars that are kept for later requests
   std::size_t max_kept_bytes = 4u << 20;  // of their sources
+  // Starts a program in which each grammar is tried first (grammar_checker.h). Empty: none is, and eight
+  // that run out of memory or time end the compilation of all others.
+  std::vector<std::string> checker;
 };
 
 // Compiles grammars for one vocabulary, and keeps those that were used last. May be called from any
@@ -126,6 +130,7 @@ class GrammarCompiler {
 
   std::once_flag prepared_;
   tk_grammar_environment* environment_ = nullptr;  // owned
+  std::unique_ptr<GrammarChecker> checker_;        // or none
 
   std::mutex mutex_;
   std::condition_variable slot_free_;

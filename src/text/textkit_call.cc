@@ -4,11 +4,12 @@
 
 namespace ridge::text {
 
-void check_textkit(int32_t status, const TextkitBuffer& message) {
+void throw_textkit(int32_t status, std::string_view message) {
   if (status == TK_OK) return;
-  const std::string text(message.view());
+  const std::string text(message);
   switch (status) {
     case TK_INVALID_ARGUMENT:
+    case TK_EXHAUSTED:
       throw Error(ErrorCode::invalid_argument, text);
     case TK_INVALID_FILE:
       throw Error(ErrorCode::invalid_file, text);

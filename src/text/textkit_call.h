@@ -26,6 +26,9 @@ class TextkitBuffer {
 inline tk_slice to_slice(std::string_view text) { return {text.data(), text.size()}; }
 
 // Throws the Error that `status` and the message stand for, unless it is TK_OK.
-void check_textkit(int32_t status, const TextkitBuffer& message);
+void throw_textkit(int32_t status, std::string_view message);
+inline void check_textkit(int32_t status, const TextkitBuffer& message) {
+  throw_textkit(status, message.view());
+}
 
 }  // namespace ridge::text

@@ -408,6 +408,19 @@ def test_hostile_grammars_hold_nobody_up(serve, connect):
             attacker.join()
 
 
+def test_grammars_that_run_out_of_memory_cost_others_nothing(serve, connect):
+    """More of them than one program could stand."""
+    server, client = serve("llama3"), connect("llama3")
+    for number in range(9):
+        schema = {"type": "integer", "multipleOf": 1000003 + 2 * number}
+        status, answer = server.post_json(
+            "/v1/chat/completions", {"model": "tiny", "messages": ASK, "guided_json": schema}
+        )
+        assert status == 400 and "too complex" in answer["error"]["message"], answer
+    content, *_ = ask(client, max_tokens=8, extra_body={"guided_choice": ["fine"]})
+    assert content == "fine"
+
+
 def test_the_style_of_calls_can_be_chosen(connect):
     client = connect("llama3", "--tool-style", "hermes")
     _, _, calls, reason = ask(client, tools=[STRICT], tool_choice="required", parallel_tool_calls=False)

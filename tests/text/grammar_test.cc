@@ -1,10 +1,13 @@
 // Grammars on a real vocabulary.
 #include "text/grammar.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -136,6 +139,63 @@ TEST_F(GrammarTest, AHostileGrammarEndsAndOthersGoOn) {
   EXPECT_THAT(refusal(GrammarKind::json_schema, R"({"type": "integer", "multipleOf": 1000003})"),
               HasSubstr("too complex"));
   EXPECT_NE(compiler_.compile(GrammarKind::regex, "fine"), nullptr);
+}
+
+class CheckedGrammarTest : public GrammarTest {
+ protected:
+  static std::size_t threads() {
+    return std::ranges::distance(std::filesystem::directory_iterator("/proc/self/task"));
+  }
+  std::string checked_refusal(GrammarCompiler& compiler, GrammarKind kind, const std::string& source) {
+    try {
+      compiler.compile(kind, source);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      return error.what();
+    }
+    return "";
+  }
+};
+
+// One more than this program could stand itself.
+TEST_F(CheckedGrammarTest, HostileGrammarsCostOthersNothing) {
+  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
+  EXPECT_NE(compiler.compile(GrammarKind::regex, "fine"), nullptr);
+  const std::size_t before = threads();
+  for (int i = 0; i < 9; ++i) {
+    const std::string schema = fmt::format(R"({{"type": "integer", "multipleOf": {}}})", 1000003 + 2 * i);
+    EXPECT_THAT(checked_refusal(compiler, GrammarKind::json_schema, schema), HasSubstr("too complex: out of memory"));
+  }
+  EXPECT_EQ(threads(), before);
+  EXPECT_NE(compiler.compile(GrammarKind::regex, "also fine"), nullptr);
+}
+
+TEST_F(CheckedGrammarTest, WhatTheProcessRefusesIsSaidInItsWords) {
+  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
+  EXPECT_EQ(checked_refusal(compiler, GrammarKind::regex, "a("), refusal(GrammarKind::regex, "a("));
+  const std::string schema = R"({"type": "array", "uniqueItems": true})";
+  EXPECT_EQ(checked_refusal(compiler, GrammarKind::json_schema, schema), refusal(GrammarKind::json_schema, schema));
+}
+
+TEST_F(CheckedGrammarTest, AProcessThatEndsOrNeverAnswersIsReplacedOrRefuses) {
+  GrammarCompiler ends(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {"/bin/true"}});
+  EXPECT_THAT(checked_refusal(ends, GrammarKind::regex, "a"), HasSubstr("out of memory"));
+  GrammarCompiler silent(*tokenizer_, {.limit = std::chrono::seconds(2), .checker = {"/bin/sleep", "1000"}});
+  EXPECT_THAT(checked_refusal(silent, GrammarKind::regex, "a"), HasSubstr("out of time"));
+  GrammarCompiler missing(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {"/nowhere"}});
+  EXPECT_NE(missing.compile(GrammarKind::regex, "a"), nullptr);
+}
+
+// Each has a process while it needs one.
+TEST_F(CheckedGrammarTest, ManyAtOnceAreCheckedEach) {
+  GrammarCompiler compiler(*tokenizer_,
+                           {.limit = std::chrono::minutes(2), .max_running = 4, .checker = {RIDGE_GRAMMAR_CHECKER}});
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      EXPECT_NE(compiler.compile(GrammarKind::regex, fmt::format("a{{{}}}", i + 1)), nullptr);
+    });
+  }
 }
 
 TEST_F(GrammarTest, NobodyWaitsLongerThanTheLimit) {

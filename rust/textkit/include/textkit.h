@@ -23,7 +23,8 @@ typedef enum tk_status {
   TK_INVALID_FILE = 2,     /* a vocabulary or template that breaks its format */
   TK_UNSUPPORTED = 3,      /* a kind of vocabulary that this build does not read */
   TK_TOO_LARGE = 4,        /* over a cap on size */
-  TK_INTERNAL = 5          /* a bug that was caught */
+  TK_INTERNAL = 5,         /* a bug that was caught */
+  TK_EXHAUSTED = 6         /* a grammar that was stopped for memory or time, which are not given back */
 } tk_status;
 
 typedef struct tk_slice {
@@ -123,6 +124,12 @@ typedef enum tk_grammar_kind {
 int32_t tk_grammar_environment_new(const tk_tokenizer* tokenizer, const int32_t* ends,
                                    size_t end_count, tk_grammar_environment** out,
                                    tk_buffer* error);
+/* The vocabulary in bytes, and an environment of them: grammars take as much to compile in it, and it
+ * needs no tokenizer. For another process of this program on this machine. */
+int32_t tk_grammar_environment_words(const tk_grammar_environment* environment, tk_buffer* out,
+                                     tk_buffer* error);
+int32_t tk_grammar_environment_of_words(tk_slice words, tk_grammar_environment** out,
+                                        tk_buffer* error);
 void tk_grammar_environment_free(tk_grammar_environment* environment);
 
 /* At most 256 KiB and 64 levels of nesting. Runs on a thread of its own, bounded in memory, and waits

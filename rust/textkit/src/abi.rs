@@ -15,6 +15,7 @@ pub enum Status {
     Unsupported = 3,
     TooLarge = 4,
     Internal = 5,
+    Exhausted = 6,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,9 @@
 //! expression or a Lark grammar.
 //!
 //! A grammar comes from a client, and some schemas cost exponential time. Compilation runs on a thread
-//! of its own with a budget of memory and time, see `budget`.
+//! of its own with a budget of memory and time, see `budget`. What is stopped there is not given back,
+//! so servers try a grammar first in another process (src/text/grammar_checker.h), which gets the
+//! vocabulary by `Environment::words`.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use llguidance::toktrie::{
-    InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+    ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
 };
 use llguidance::{Matcher as Parser, ParserFactory};
 
@@ -30,7 +32,8 @@ const MAX_GRAMMAR_SYMBOLS: usize = 200_000;
 /// Bounds the time that one token of an ambiguous grammar takes, which grows with its square.
 const MAX_ROW_ITEMS: usize = 1_000;
 const COMPILE_BYTES: usize = 64 << 20;
-/// Compilations that may be stopped for memory or time; then new grammars are refused.
+/// Compilations that may be stopped for memory or time; then new grammars are refused. None is where
+/// they were tried in another process first.
 const MAX_STOPPED: u32 = 8;
 /// White space between the elements of JSON: none, a blank, or a line break with an indentation. More
 /// would let a model that has lost its way write blanks for ever.
@@ -97,19 +100,50 @@ impl Environment {
                 (true, bytes) => [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat(),
             });
         }
-        let mut end_ids = Vec::with_capacity(ends.len());
-        for end in ends {
-            match TokenId::try_from(*end) {
-                Ok(id) if (id as usize) < count => end_ids.push(id),
-                _ => return Err(Failure::argument(format!("end token {end} is not a token"))),
-            }
+        let trie = trie_of(&words, ends)?;
+        Self::build(Arc::new(Vocabulary { tokenizer, trie }), ends)
+    }
+
+    /// From what `words` gave, without the tokenizer: grammars take as much to compile, but text is
+    /// not split as the model's is.
+    pub fn of_words(mut bytes: &[u8]) -> Outcome<Self> {
+        let short = || Failure::argument("the vocabulary ends in the middle of a word");
+        let count = take_number(&mut bytes).ok_or_else(short)?;
+        let end_count = take_number(&mut bytes).ok_or_else(short)?;
+        let mut ends = Vec::new();
+        for _ in 0..end_count {
+            ends.push(take_number(&mut bytes).ok_or_else(short)? as i32);
         }
-        let first = *end_ids.first().ok_or_else(|| {
-            Failure::argument("a grammar needs at least one token that ends the answer")
-        })?;
-        let trie =
-            TokTrie::from(&TokRxInfo::new(count as u32, first), &words).with_eos_tokens(&end_ids);
-        let environment: TokEnv = Arc::new(Vocabulary { tokenizer, trie });
+        let mut words = Vec::new();
+        for _ in 0..count {
+            let size = take_number(&mut bytes).ok_or_else(short)? as usize;
+            let (word, rest) = bytes.split_at_checked(size).ok_or_else(short)?;
+            words.push(word.to_vec());
+            bytes = rest;
+        }
+        let trie = trie_of(&words, &ends)?;
+        Self::build(Arc::new(ApproximateTokEnv::new(trie)), &ends)
+    }
+
+    /// The vocabulary: the numbers of words and of ends, the ends, and each word's size and bytes;
+    /// numbers are of 32 bits, in this machine's order.
+    pub fn words(&self) -> Vec<u8> {
+        let trie = self.factory.tok_env().tok_trie();
+        let mut bytes = Vec::new();
+        let mut put = |number: u32| bytes.extend_from_slice(&number.to_ne_bytes());
+        put(self.vocabulary_size as u32);
+        put(self.ends.len() as u32);
+        self.ends.iter().for_each(|end| put(*end));
+        for id in 0..self.vocabulary_size as TokenId {
+            let word = trie.token(id);
+            bytes.extend_from_slice(&(word.len() as u32).to_ne_bytes());
+            bytes.extend_from_slice(word);
+        }
+        bytes
+    }
+
+    fn build(environment: TokEnv, ends: &[i32]) -> Outcome<Self> {
+        let vocabulary_size = environment.tok_trie().vocab_size();
         let mut factory = ParserFactory::new(
             &environment,
             InferenceCapabilities::default(),
@@ -124,8 +158,8 @@ impl Environment {
         limits.verbose_errors = false;
         let environment = Self {
             factory: Arc::new(factory),
-            vocabulary_size: count,
-            ends: end_ids.into(),
+            vocabulary_size,
+            ends: ends.iter().map(|end| *end as TokenId).collect(),
             stopped: AtomicU32::new(0),
         };
         environment.warm_up();
@@ -160,7 +194,7 @@ impl Environment {
         let body = move || create_matcher(&factory, grammar);
         let stopped = |message: &str| {
             self.stopped.fetch_add(1, Ordering::Relaxed);
-            Err(Failure::argument(message))
+            Err(Failure::new(Status::Exhausted, message))
         };
         let parser = match budget::run("grammar", COMPILE_BYTES, limit, body) {
             Ending::Done(outcome) => outcome?,
@@ -169,6 +203,24 @@ impl Environment {
         };
         Ok(Matcher { parser, vocabulary_size: self.vocabulary_size, ends: Arc::clone(&self.ends) })
     }
+}
+
+fn trie_of(words: &[Vec<u8>], ends: &[i32]) -> Outcome<TokTrie> {
+    if let Some(end) = ends.iter().find(|end| **end < 0 || **end as usize >= words.len()) {
+        return Err(Failure::argument(format!("end token {end} is not a token")));
+    }
+    let ends: Vec<TokenId> = ends.iter().map(|end| *end as TokenId).collect();
+    let first = *ends.first().ok_or_else(|| {
+        Failure::argument("a grammar needs at least one token that ends the answer")
+    })?;
+    let info = TokRxInfo::new(words.len() as u32, first);
+    Ok(TokTrie::from(&info, words).with_eos_tokens(&ends))
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<u32> {
+    let (number, rest) = bytes.split_first_chunk::<4>()?;
+    *bytes = rest;
+    Some(u32::from_ne_bytes(*number))
 }
 
 fn check_source(kind: Kind, source: &str) -> Outcome<()> {

@@ -26,7 +26,29 @@ pub unsafe extern "C" fn tk_grammar_environment_new(
 }
 
 /// # Safety
-/// `environment` came from `tk_grammar_environment_new` or is null, and is not used again.
+/// `environment` is live, `out` writable.
+#[no_mangle]
+pub unsafe extern "C" fn tk_grammar_environment_words(
+    environment: *const Environment,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    enter(out, error, || Ok(Buffer::from_vec((*environment).words())))
+}
+
+/// # Safety
+/// `words` is readable, `out` writable.
+#[no_mangle]
+pub unsafe extern "C" fn tk_grammar_environment_of_words(
+    words: Slice,
+    out: *mut *mut Environment,
+    error: *mut Buffer,
+) -> i32 {
+    enter(out, error, || Ok(Box::into_raw(Box::new(Environment::of_words(words.bytes())?))))
+}
+
+/// # Safety
+/// `environment` came from one of the two functions that make it or is null, and is not used again.
 #[no_mangle]
 pub unsafe extern "C" fn tk_grammar_environment_free(environment: *mut Environment) {
     drop_handle(environment);
