@@ -9,6 +9,7 @@
 #include "platform/identity/api_key_text.h"
 #include "platform/identity/oidc.h"
 #include "platform/url.h"
+#include "server/answering.h"
 #include "server/handler_route.h"
 #include "server/service.h"
 #include "server/session_cookie.h"
@@ -81,7 +82,8 @@ HandlerAnswer come_back(HandlerRequest& request) {
         error.code() != ErrorCode::unavailable) {
       throw;
     }
-    answer = go_to("/#/login?error=" + platform::encode_query(std::string(error.message())));
+    const Error told = error_of(std::current_exception(), request.request_id);
+    answer = go_to("/#/login?error=" + platform::encode_query(std::string(told.message())));
   }
   // It has served, and does not a second time.
   answer.headers.emplace_back("Set-Cookie",

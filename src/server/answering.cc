@@ -1,5 +1,7 @@
 #include "server/answering.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -7,6 +9,7 @@
 #include "api/conversation_beginning.h"
 #include "api/error_body.h"
 #include "base/log.h"
+#include "platform/database/database_error.h"
 
 namespace ridge::server {
 namespace {
@@ -57,9 +60,13 @@ std::string asked_model(Route route, const api::Json& body, const CallableModels
 
 }  // namespace
 
-Error error_of(const std::exception_ptr& failure) {
+Error error_of(const std::exception_ptr& failure, std::string_view request_id) {
   try {
     std::rethrow_exception(failure);
+  } catch (const platform::DatabaseError& error) {
+    log::error("request {} failed: {}", request_id, error.message());
+    return Error(error.code(), fmt::format("{}; the log has the reason under request {}",
+                                           error.for_strangers().message(), request_id));
   } catch (const Error& error) {
     return error;
   } catch (const std::exception& other) {

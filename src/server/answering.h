@@ -26,8 +26,9 @@
 
 namespace ridge::server {
 
-// Nothing but the error itself may leave a coroutine's catch block, which cannot wait.
-Error error_of(const std::exception_ptr& failure);
+// Nothing but the error itself may leave a coroutine's catch block, which cannot wait. Where the
+// database failed, the reason goes to the log alone, under the request's id.
+Error error_of(const std::exception_ptr& failure, std::string_view request_id);
 
 // Has engines answer requests, one after the other: reads a body, reserves what it may use,
 // generates, settles. Where a request comes from and how its answer gets there is for those who

@@ -125,7 +125,7 @@ asio::awaitable<void> Answering::generate(std::string body) {
     std::lock_guard lock(service_.health_mutex);
     retry_after_s = service_.health.retry_after_s(*model);
   }
-  const Error error = error_of(failure);
+  const Error error = error_of(failure, exchange_.id);
   co_await send_error(error, retry_after_s);
 }
 

@@ -29,7 +29,7 @@ asio::awaitable<bool> Answering::moderate(Prepared& prepared) {
   if (failure) {
     log::warning("the moderation service {} of the endpoint '{}' gives no verdict: {}",
                  platform::without_query(url), prepared.model->name,
-                 error_of(failure).message());
+                 error_of(failure, exchange_.id).message());
     throw Error(ErrorCode::unavailable,
                 "What you ask cannot be checked against the content policy of this endpoint at "
                 "the moment; try again soon.");

@@ -382,8 +382,9 @@ void BatchRunner::finalize(Job& job) {
   } catch (const Error& error) {
     if (error.code() != ErrorCode::unavailable) throw;
     log::error("the files of {} cannot be written: {}", batch.id, error.message());
-    batches_.set_waiting(batch.id, std::string(ridge::name(error.code())),
-                         std::string(error.message()));
+    const Error told = error;  // of the database no more than that it failed
+    batches_.set_waiting(batch.id, std::string(ridge::name(told.code())),
+                         std::string(told.message()));
     job.waits_until = Time::now() + failure_pause;
     return;
   }

@@ -192,7 +192,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
 // To the disk, piece by piece, as it may be large. Where that fails, the client has been told.
 asio::awaitable<void> Connection::receive_upload(Parser& head, error_code& failure) {
   const RunningScope uploading(service_.uploads);
-  std::optional<Error> refusal;
+  std::exception_ptr refusal;
   try {
     if (service_.uploads > max_uploads) {
       throw Error(ErrorCode::queue_full, "too many files are being received; try again soon");
@@ -216,12 +216,12 @@ asio::awaitable<void> Connection::receive_upload(Parser& head, error_code& failu
       co_await on_pool(service_.handler_pool, service_.handler_jobs, INT_MAX,
                        [&] { platform::write_to_disk(exchange_.upload.get(), got); });
     }
-  } catch (const Error& error) {
-    refusal = error;
+  } catch (...) {
+    refusal = std::current_exception();
   }
   if (!refusal) co_return;
   exchange_.keep_alive = false;  // the rest of the body is not read
-  co_await send_error(*refusal);
+  co_await send_error(error_of(refusal, exchange_.id));
   log();
 }
 

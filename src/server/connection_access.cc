@@ -29,15 +29,15 @@ std::string forwarded_for(const http::fields& head) {
 }  // namespace
 
 asio::awaitable<bool> Connection::admit(const Parser& parser) {
-  std::optional<Error> refusal;
+  std::exception_ptr refusal;
   try {
     co_await authenticate(parser);
-  } catch (const Error& error) {
-    refusal = error;
+  } catch (...) {
+    refusal = std::current_exception();
   }
   if (!refusal) co_return true;
   exchange_.keep_alive = false;  // the body, if there is one, is not read
-  co_await send_error(*refusal);
+  co_await send_error(error_of(refusal, exchange_.id));
   log();
   co_return false;
 }

@@ -78,7 +78,7 @@ asio::awaitable<void> Connection::answer(std::string body) {
     failure = std::current_exception();
   }
   if (failure) {
-    const Error error = error_of(failure);
+    const Error error = error_of(failure, exchange_.id);
     if (exchange_.status == 0) {
       co_await send_error(error);
     } else {  // in the middle of an answer: all that is left is to end it short of its last chunk

@@ -37,6 +37,7 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
   const RunningScope running(service_.generations);
   HandlerRequest request{.service = service_,
                          .caller = caller_of(exchange_.principal.get()),
+                         .request_id = exchange_.id,
                          .method = exchange_.method,
                          .argument = exchange_.route.argument,
                          .query = std::string(api::query_of(exchange_.target)),

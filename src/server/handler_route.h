@@ -33,6 +33,7 @@ using platform::Caller;  // on whose behalf a handler works
 struct HandlerRequest {
   Service& service;
   Caller caller;
+  std::string request_id;  // for the log
   std::string method;
   std::string argument;  // what stands for {id}, decoded
   std::string query;     // what stands behind "?", for api::query_value

@@ -88,7 +88,7 @@ class Claim {
       *session_ << "PRAGMA journal_mode = DELETE", soci::into(mode);
       *session_ << "BEGIN EXCLUSIVE";
     } catch (const soci::sqlite3_soci_error& failure) {
-      const Error error = database_error(failure, location);
+      const DatabaseError error = database_error(failure, location);
       if (error.code() != ErrorCode::unavailable) throw error;
       throw Error(ErrorCode::unavailable,
                   fmt::format("the database {} is in use; stop the servers on it first",

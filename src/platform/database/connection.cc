@@ -59,8 +59,8 @@ void create_for_owner(const std::string& path) {
       return;
     }
   }
-  throw Error(ErrorCode::io,
-              fmt::format("cannot open the database {}: {}", path, std::strerror(errno)));
+  throw DatabaseError(ErrorCode::io, fmt::format("cannot open the database {}: {}", path,
+                                                 std::strerror(errno)));
 }
 
 // In the log when it is moved into the database: SQLite's own default.
@@ -84,10 +84,10 @@ void turn_to_wal(soci::session& session, const DatabaseLocation& location,
       std::string mode;
       session << "PRAGMA journal_mode = WAL", soci::into(mode);
       if (mode == "wal") return;
-      throw Error(ErrorCode::io,
-                  fmt::format("the database {} cannot be shared between processes on this file "
-                              "system (journal mode {}); put it on a local disk",
-                              location.name, mode));
+      throw DatabaseError(
+          ErrorCode::io, fmt::format("the database {} cannot be shared between processes on this "
+                                     "file system (journal mode {}); put it on a local disk",
+                                     location.name, mode));
     } catch (const soci::sqlite3_soci_error& failure) {
       if (!is_busy(failure.result()) || std::chrono::steady_clock::now() > until) throw;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -258,7 +258,7 @@ void write_log_anew(soci::session& session) {
   const int result = sqlite_api::sqlite3_wal_checkpoint_v2(
       sqlite_of(session), "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
   if (result == SQLITE_OK) return;
-  throw Error(code_of_sqlite(result),
+  throw DatabaseError(code_of_sqlite(result),
               fmt::format("what the disk did not take cannot be written anew: {}",
                           sqlite_api::sqlite3_errstr(result)));
 }
@@ -278,9 +278,9 @@ void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures) {
   sqlite_api::sqlite3_wal_hook(sqlite_of(session), checkpoint, &failures);
 }
 
-Error database_error(const soci::soci_error& failure, const DatabaseLocation& location) {
-  return Error(code_of(failure), fmt::format("the database {}: {}", location.name,
-                                             without_values(failure.get_error_message())));
+DatabaseError database_error(const soci::soci_error& failure, const DatabaseLocation& location) {
+  return {code_of(failure), fmt::format("the database {}: {}", location.name,
+                                        without_values(failure.get_error_message()))};
 }
 
 }  // namespace ridge::platform

@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "base/error.h"
 #include "platform/database/database.h"
+#include "platform/database/database_error.h"
 
 namespace soci {
 class session;
@@ -58,6 +58,6 @@ void write_log_anew(soci::session& session);
 void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures);
 
 // What to throw for a failure of SOCI. Leaves out its context, which quotes bound values.
-Error database_error(const soci::soci_error& failure, const DatabaseLocation& location);
+DatabaseError database_error(const soci::soci_error& failure, const DatabaseLocation& location);
 
 }  // namespace ridge::platform

@@ -39,9 +39,9 @@ struct Database::State {
     std::unique_lock lock(mutex);
     const auto is_free = [&] { return taken < options.connections; };
     if (!freed.wait_for(lock, options.wait, is_free)) {
-      throw Error(ErrorCode::unavailable,
-                  fmt::format("all {} connections to the database {} are in use",
-                              options.connections, location.name));
+      throw DatabaseError(ErrorCode::unavailable,
+                          fmt::format("all {} connections to the database {} are in use",
+                                      options.connections, location.name));
     }
     ++taken;
     if (idle.empty()) return {};
@@ -195,10 +195,10 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
     work(*session);
     if (access != Access::sync) *session << "COMMIT";
   } catch (const soci::soci_error& failure) {
-    const Error error = has_hung()
-                            ? Error(ErrorCode::unavailable,
-                                    fmt::format("the database {} does not answer", location.name))
-                            : database_error(failure, location);
+    const DatabaseError error =
+        has_hung() ? DatabaseError(ErrorCode::unavailable,
+                                   fmt::format("the database {} does not answer", location.name))
+                   : database_error(failure, location);
     if (syncs && error.code() == ErrorCode::io) ++state_->failed_syncs;
     roll_back();
     throw error;

@@ -37,7 +37,8 @@ enum class Durability {
 //
 // Throws Error, here and from read() and write(): unavailable where the database is away or locked
 // for too long, io where the disk fails or is full, invalid_file where the file is no database of
-// ours or is newer than this program, internal for the rest. No message holds a bound value.
+// ours or is newer than this program, internal for the rest. No message holds a bound value. What
+// SQLite or PostgreSQL said, and where it is, comes as a DatabaseError (database_error.h).
 class Database {
  public:
   // A path (a SQLite file, created where missing, for its owner alone), or "postgresql://...", as
