@@ -46,7 +46,7 @@ std::string shares_text(const std::vector<EndpointShare>& shares) {
 }
 
 void print(Context& context, const Endpoint& endpoint) {
-  if (context.json) return context.print(server::endpoint_json(endpoint).dump(2));
+  if (context.json) return context.print(server::endpoint_json(endpoint, server::EndpointView::whole).dump(2));
   context.print(fmt::format("{}: {}{}", printable(endpoint.name), shares_text(endpoint.shares),
                             endpoint.is_enabled ? "" : ", disabled"));
 }
@@ -94,7 +94,9 @@ void list(Context& context, const EndpointOptions& options) {
   const auto endpoints = access.endpoints.table().endpoints;
   if (context.json) {
     nlohmann::ordered_json body = {{"endpoints", nlohmann::ordered_json::array()}};
-    for (const Endpoint& each : endpoints) body["endpoints"].push_back(server::endpoint_json(each));
+    for (const Endpoint& each : endpoints) {
+      body["endpoints"].push_back(server::endpoint_json(each, server::EndpointView::whole));
+    }
     return context.print(body.dump(2));
   }
   if (endpoints.empty()) {

@@ -27,7 +27,12 @@ constexpr std::size_t most_body_bytes = 6 * platform::most_system_prompt_bytes +
 // Of a change: what this server does next goes by it.
 HandlerAnswer changed(const HandlerRequest& request, const Endpoint& endpoint, int status = 200) {
   request.service.platform.endpoint_directory->refresh();
-  return json_answer(endpoint_json(endpoint), status);
+  return json_answer(endpoint_json(endpoint, EndpointView::whole), status);
+}
+
+EndpointView view_of(const HandlerRequest& request) {
+  return request.caller.is_at_least(platform::Role::admin) ? EndpointView::whole
+                                                           : EndpointView::outline;
 }
 
 void check_name_is_free(const HandlerRequest& request, const std::string& name) {
@@ -66,13 +71,13 @@ EndpointVersion read_version(const HandlerRequest& request, const api::Fields& f
 HandlerAnswer list_endpoints(HandlerRequest& request) {
   Json data = Json::array();
   for (const Endpoint& endpoint : request.endpoints().table().endpoints) {
-    data.push_back(endpoint_json(endpoint));
+    data.push_back(endpoint_json(endpoint, view_of(request)));
   }
   return json_answer({{"data", std::move(data)}});
 }
 
 HandlerAnswer show_endpoint(HandlerRequest& request) {
-  return json_answer(endpoint_json(request.endpoints().get(request.argument)));
+  return json_answer(endpoint_json(request.endpoints().get(request.argument), view_of(request)));
 }
 
 HandlerAnswer create_endpoint(HandlerRequest& request) {

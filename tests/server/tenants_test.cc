@@ -298,6 +298,25 @@ TEST_F(Tenants, SeeWhatTheEngineHasOfTheirProjectAloneUnlessTheyAdminister) {
   EXPECT_EQ(running.read().status, 200);
 }
 
+TEST_F(Tenants, SeeTheSecretsOfEndpointsOnlyWhereTheyMayChangeThem) {
+  const std::string url = "https://judge.example/v1/moderations?key=hidden-key";
+  endpoints_.create("helper", {.model = "m", .system_prompt = "hidden prompt"}, url, "test");
+  for (const Holder& person : people_) {
+    const std::string header = person.headers().front();
+    const auto list = nlohmann::json::parse(ask("GET", "/api/v1/endpoints", header).body)["data"];
+    ASSERT_EQ(list.size(), 1u) << person.who;
+    const auto one = nlohmann::json::parse(ask("GET", "/api/v1/endpoints/helper", header).body);
+    EXPECT_EQ(list[0], one) << person.who;
+    EXPECT_EQ(one.at("is_moderated"), true) << person.who;
+    if (person.may(admin_access)) {
+      EXPECT_EQ(one.at("moderation_url"), url) << person.who;
+      EXPECT_EQ(one.at("versions")[0].at("system_prompt"), "hidden prompt") << person.who;
+    } else {
+      EXPECT_THAT(one.dump(), testing::Not(testing::HasSubstr("hidden"))) << person.who;
+    }
+  }
+}
+
 TEST_F(Tenants, EndTheThinkingOfModelsThatTheirKeyMayUse) {
   const platform::NewKey narrow{
       .name = "narrow", .project = "ours", .rights = {.models = {"other"}}};

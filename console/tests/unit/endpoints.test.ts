@@ -3,7 +3,7 @@ import { sharesOf, splitOf, type Endpoint } from "../../src/pages/endpoints/api"
 
 function endpoint(numbers: number[], shares: Endpoint["shares"]): Endpoint {
   const versions = numbers.map((number) => ({ number }) as Endpoint["versions"][number]);
-  return { name: "e", is_enabled: true, versions, shares, moderation_url: null, created_at_ms: 0, updated_at_ms: 0 };
+  return { name: "e", is_enabled: true, versions, shares, is_moderated: false, moderation_url: null, created_at_ms: 0, updated_at_ms: 0 };
 }
 
 test("a release goes from the version that has all requests to the latest other one", () => {

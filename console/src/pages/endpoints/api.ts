@@ -14,7 +14,7 @@ export interface NewVersion {
 export interface Version {
   number: number;
   model: string;
-  system_prompt: string;
+  system_prompt?: string; // For admins.
   temperature: number | null;
   top_p: number | null;
   top_k: number | null;
@@ -33,7 +33,8 @@ export interface Endpoint {
   is_enabled: boolean;
   versions: Version[];
   shares: Share[]; // One or two, 100 together.
-  moderation_url: string | null;
+  is_moderated: boolean;
+  moderation_url?: string | null; // For admins.
   created_at_ms: number;
   updated_at_ms: number;
 }

@@ -49,6 +49,7 @@ export const t = dictionary({
   asModel: ["as the model", "模型默认"],
   moderation: ["Moderation URL", "审核地址"],
   moderationHint: ["Left empty: none. Else each prompt is shown to it first.", "留空则不审核；否则每个输入会先发送到该地址。"],
+  moderated: ["Prompts are moderated", "输入会先经审核"],
   moderationOf: ["Moderation URL of {name}", "审核地址：{name}"],
   nameHint: ["What clients put in “model”. No name of a model.", "客户端在 “model” 中填写的名称，不能与模型重名。"],
   created: ["Created", "创建时间"],
