@@ -54,7 +54,11 @@ asio::awaitable<void> Connection::send_metrics() {
   ServerFigures figures{.connections = service_.connections,
                         .by_request = service_.gen_ai_metrics.collect()};
   if (service_.meter) {
-    std::ranges::move(service_.usage_metrics.collect(), std::back_inserter(figures.by_request));
+    const platform::Principal* const who = exchange_.principal.get();
+    const bool sees_all = who == nullptr || who->sees_all_projects;
+    const auto project = sees_all ? std::nullopt : std::optional(who->project_name);
+    std::ranges::move(service_.usage_metrics.collect(project),
+                      std::back_inserter(figures.by_request));
     figures.usage_waits = service_.meter->waits_for_database();
   }
   if (service_.exporter) figures.exports = service_.exporter->counts();

@@ -1,5 +1,7 @@
 #include "server/usage_metrics.h"
 
+#include <algorithm>
+
 namespace ridge::server {
 namespace {
 
@@ -59,6 +61,19 @@ void UsageMetrics::count(const std::string& project, const std::string& model,
 
 void UsageMetrics::count_refusal(const std::string& project, platform::Refusal::Kind kind) {
   refusals_.Add({{"project", label_of(project)}, {"reason", name_of(kind)}}).Increment();
+}
+
+std::vector<prometheus::MetricFamily> UsageMetrics::collect(
+    const std::optional<std::string>& project) const {
+  std::vector<prometheus::MetricFamily> families = registry_.Collect();
+  if (!project) return families;
+  const auto is_anothers = [&](const prometheus::ClientMetric& metric) {
+    return std::ranges::none_of(metric.label, [&](const auto& label) {
+      return label.name == "project" && label.value == *project;
+    });
+  };
+  for (prometheus::MetricFamily& each : families) std::erase_if(each.metric, is_anothers);
+  return families;
 }
 
 std::string UsageMetrics::label_of(const std::string& project) {

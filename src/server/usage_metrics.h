@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -28,7 +29,8 @@ class UsageMetrics {
   void count(const std::string& project, const std::string& model,
              const platform::Settlement& settlement);
   void count_refusal(const std::string& project, platform::Refusal::Kind kind);
-  std::vector<prometheus::MetricFamily> collect() const { return registry_.Collect(); }
+  // Of all projects, or of the one that is named.
+  std::vector<prometheus::MetricFamily> collect(const std::optional<std::string>& project) const;
 
  private:
   using Counters = prometheus::Family<prometheus::Counter>;

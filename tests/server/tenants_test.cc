@@ -15,6 +15,7 @@
 #include "base/temporary_folder.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
+#include "platform/metering/meter.h"
 #include "server/caller.h"
 #include "server_under_test.h"
 #include "shelf.h"
@@ -127,6 +128,8 @@ class Tenants : public testing::Test {
   const std::vector<Holder> ours_, theirs_, people_;
   std::string id_ = "any";
   Shelf shelf_;
+  std::shared_ptr<platform::Meter> meter_ = std::make_shared<platform::Meter>(
+      platform::Ledger(database_, "server-1"), platform::MeterOptions{.spool = folder_ / "spool"});
   ServerUnderTest under_{[](ScriptedEngine::Part& part) {
                            part.think("secret thought");
                            if (part.request().min_tokens > 0) part.wait_for_go();
@@ -134,7 +137,7 @@ class Tenants : public testing::Test {
                          },
                          ServerOptions{},
                          std::make_shared<platform::Authenticator>(identity_, clock_, patient),
-                         nullptr,
+                         meter_,
                          PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
                                         .identity = {std::shared_ptr<void>(), &identity_},
                                         .sessions = sessions_,
@@ -296,6 +299,33 @@ TEST_F(Tenants, SeeWhatTheEngineHasOfTheirProjectAloneUnlessTheyAdminister) {
   }
   under_.engine->go();
   EXPECT_EQ(running.read().status, 200);
+}
+
+TEST_F(Tenants, SeeInMetricsWhatTheirProjectUsesAloneUnlessTheyAdminister) {
+  const std::string body = R"({"model":"m","input":"a"})";
+  ASSERT_EQ(ask("POST", "/v1/responses", bearer(ours_.front().key), body).status, 200);
+  const auto metrics = [&](const std::string& header) {
+    return ask("GET", "/metrics", header).body;
+  };
+  const auto tells_of_ours = testing::HasSubstr("project=\"ours\"");
+  for (const auto* holders : {&ours_, &theirs_, &people_}) {
+    for (const Holder& holder : *holders) {
+      if (!holder.may({.least_role = Role::viewer, .scope = Scope::metrics})) continue;
+      const std::string text = metrics(holder.headers().front());
+      ASSERT_THAT(text, testing::HasSubstr("ridge:usage_waits_for_database")) << holder.who;
+      if (holders == &ours_ || holder.may(admin_access)) {
+        EXPECT_THAT(text, tells_of_ours) << holder.who;
+      } else {
+        EXPECT_THAT(text, testing::Not(tells_of_ours)) << holder.who;
+      }
+    }
+  }
+  // An admin's key for nothing else, as Prometheus gets it.
+  const platform::NewKey wanted{.name = "scraper",
+                                .project = "theirs",
+                                .user = "theirs-admin",
+                                .rights = {.scopes = {Scope::metrics}}};
+  EXPECT_THAT(metrics(bearer(identity_.create_key(wanted, "test").text.text())), tells_of_ours);
 }
 
 TEST_F(Tenants, SeeTheSecretsOfEndpointsOnlyWhereTheyMayChangeThem) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "server/metrics.h"
@@ -12,8 +13,9 @@ namespace ridge::server {
 namespace {
 
 // Each sample as `name{labels}` and its value.
-std::string text_of(const UsageMetrics& metrics) {
-  return metrics_text({}, {.usage_waits = false, .by_request = metrics.collect()});
+std::string text_of(const UsageMetrics& metrics,
+                    const std::optional<std::string>& project = std::nullopt) {
+  return metrics_text({}, {.usage_waits = false, .by_request = metrics.collect(project)});
 }
 
 TEST(UsageMetrics, AddsUpByProjectAndModel) {
@@ -39,6 +41,16 @@ TEST(UsageMetrics, AddsUpByProjectAndModel) {
   }
   EXPECT_THAT(text, testing::Not(testing::HasSubstr("requests_total{model_name=\"m\",project=\"ci\"")))
       << "what is void was never asked";
+}
+
+TEST(UsageMetrics, TellsAProjectOfItselfAlone) {
+  UsageMetrics metrics;
+  metrics.count("search", "m", {.prompt_tokens = 1, .finish_reason = "stop"});
+  metrics.count("ci", "m", {.prompt_tokens = 2, .finish_reason = "stop"});
+  metrics.count_refusal("ci", platform::Refusal::Kind::spent);
+  const std::string text = text_of(metrics, "search");
+  EXPECT_THAT(text, testing::HasSubstr("project=\"search\"} 1\n"));
+  EXPECT_THAT(text, testing::Not(testing::HasSubstr("\"ci\"")));
 }
 
 TEST(UsageMetrics, TellsOnlySoManyProjectsApart) {

@@ -232,6 +232,8 @@ Principal principal_in(KeyRow row) {
     std::erase_if(principal.rights.scopes, [&](Scope scope) { return !may_have(most, scope); });
   }
   principal.role = std::max(most, role_by(principal.rights));
+  const bool is_admins = !row.owner_role.empty() && most <= Role::admin;
+  principal.sees_all_projects = is_admins || principal.rights.has(Scope::admin);
   return principal;
 }
 

@@ -23,6 +23,8 @@ struct Principal {
   KeyRights rights;  // without what the owner's role does not allow
   std::optional<int64_t> expires_at_ms;
   bool is_revoked = false;  // the key, or its owner disabled
+  // An admin, an admin's key or one with the scope admin, which may know what other projects use.
+  bool sees_all_projects = false;
 };
 
 }  // namespace ridge::platform

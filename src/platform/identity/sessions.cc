@@ -189,6 +189,7 @@ std::optional<Principal> Sessions::find(std::string_view token, const std::strin
     user.key_id = user.user_id;
     user.role = role_named(role).value_or(Role::viewer);
     user.rights.scopes = scopes_of(user.role);
+    user.sees_all_projects = user.role <= Role::admin;
     enter_project(session, project, now_ms, user);
     return user;
   });
@@ -215,6 +216,7 @@ std::optional<Principal> Sessions::principal_of(const std::string& user_id,
     if (!session.got_data()) return std::nullopt;
     user.role = role_named(role).value_or(Role::viewer);
     user.rights.scopes = scopes_of(user.role);
+    user.sees_all_projects = user.role <= Role::admin;
     try {
       enter_project(session, project, now_ms, user);
     } catch (const Error& error) {
