@@ -88,7 +88,8 @@ class Identity {
   std::optional<ApiKey> find_key(const std::string& id);
   // All keys of the name that are not revoked yet. Throws not_found where there is none.
   std::vector<ApiKey> revoke_keys(const KeySelector& which, std::string_view actor);
-  // A new key with the name, rights and lifetime of the old one, which works for `grace_ms` more.
+  // A new key with the name, rights, limits and lifetime of the old one, which works for `grace_ms`
+  // more. What the old one used, and still uses, counts for the limits of both together.
   CreatedKey rotate_key(const KeySelector& which, int64_t grace_ms, std::string_view actor);
 
   // A change of something that is kept elsewhere.

@@ -42,7 +42,7 @@ KeyRights rights_of(const std::string& scopes, const std::string& models,
 
 struct KeyRow {
   ApiKey key;
-  std::string project_id, organisation_id;
+  std::string project_id, organisation_id, allowance_id;
   double project_weight = 1;
   std::string owner_id, owner_role;  // empty where a project owns it
   bool owner_is_disabled = false;
@@ -68,7 +68,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
   const std::string query =
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
       "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
-      "u.id, u.name, u.role, u.disabled_at_ms FROM api_keys k JOIN projects p ON p.id = "
+      "u.id, u.name, u.role, u.disabled_at_ms, k.allowance_id FROM api_keys k JOIN projects p ON p.id = "
       "k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
       where + fmt::format(" ORDER BY k.created_at_ms, k.id LIMIT {}", most);
@@ -93,6 +93,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
   into(row.key.user, user_is);
   into(row.owner_role, role_is);
   into(disabled_at_ms, disabled_is);
+  into(row.allowance_id);
   select.alloc();
   select.prepare(query);
   select.define_and_bind();
@@ -177,7 +178,9 @@ bool has_current_key(soci::session& session, const std::string& name, const std:
   });
 }
 
-CreatedKey insert_key(soci::session& session, const NewKey& wanted, int64_t now_ms) {
+// `allowance_id`: of the key that this one comes after; empty: it is the first.
+CreatedKey insert_key(soci::session& session, const NewKey& wanted, int64_t now_ms,
+                      std::string allowance_id = {}) {
   const ApiKeyText text = ApiKeyText::generate();
   const std::string user_id = owner_id(session, wanted);
   const std::string project_id = rows::project_id(session, wanted.project, now_ms);
@@ -189,6 +192,7 @@ CreatedKey insert_key(soci::session& session, const NewKey& wanted, int64_t now_
              .user = wanted.user,
              .rights = wanted.rights,
              .created_at_ms = now_ms};
+  if (allowance_id.empty()) allowance_id = key.id;
   if (wanted.lifetime_ms) key.expires_at_ms = now_ms + *wanted.lifetime_ms;
   const std::string hash = text.hash().to_string(), scopes = rights["scopes"].dump(),
                     models = rights["models"].dump(), addresses = rights["addresses"].dump();
@@ -196,11 +200,12 @@ CreatedKey insert_key(soci::session& session, const NewKey& wanted, int64_t now_
   soci::indicator expires_is = key.expires_at_ms ? soci::i_ok : soci::i_null;
   soci::indicator user_is = user_id.empty() ? soci::i_null : soci::i_ok;
   session << "INSERT INTO api_keys (id, project_id, user_id, name, hint, hash, scopes, models, "
-             "addresses, created_at_ms, expires_at_ms) VALUES (:id, :project, :user, :name, :hint, "
-             ":hash, :scopes, :models, :addresses, :created, :expires)",
+             "addresses, created_at_ms, expires_at_ms, allowance_id) VALUES (:id, :project, :user, "
+             ":name, :hint, :hash, :scopes, :models, :addresses, :created, :expires, :allowance)",
       soci::use(key.id), soci::use(project_id), soci::use(user_id, user_is), soci::use(key.name),
       soci::use(key.hint), soci::use(hash), soci::use(scopes), soci::use(models),
-      soci::use(addresses), soci::use(now_ms), soci::use(expires_at_ms, expires_is);
+      soci::use(addresses), soci::use(now_ms), soci::use(expires_at_ms, expires_is),
+      soci::use(allowance_id);
   return {std::move(key), text};
 }
 
@@ -217,6 +222,7 @@ Json audit_details(const ApiKey& key) {
 Principal principal_in(KeyRow row) {
   Principal principal{.key_id = row.key.id,
                       .key_name = row.key.name,
+                      .allowance_id = row.allowance_id,
                       .user_id = row.owner_id,
                       .user_name = row.key.user,
                       .project_id = row.project_id,
@@ -324,7 +330,7 @@ CreatedKey Identity::rotate_key(const KeySelector& which, int64_t grace_ms,
     const ApiKey& old = rows.back().key;  // others of the name have expired
     NewKey wanted{old.name, old.project, old.user, old.rights, {}};
     if (old.expires_at_ms) wanted.lifetime_ms = *old.expires_at_ms - old.created_at_ms;
-    CreatedKey created = insert_key(session, wanted, now_ms);
+    CreatedKey created = insert_key(session, wanted, now_ms, rows.back().allowance_id);
     const int64_t ends_at_ms =
         std::min(now_ms + grace_ms, old.expires_at_ms.value_or(now_ms + grace_ms));
     soci::indicator revoked_is = grace_ms == 0 ? soci::i_ok : soci::i_null;
@@ -332,9 +338,6 @@ CreatedKey Identity::rotate_key(const KeySelector& which, int64_t grace_ms,
                ":revoked WHERE id = :id",
         soci::use(created.key.id), soci::use(ends_at_ms), soci::use(now_ms, revoked_is),
         soci::use(old.id);
-    session << "INSERT INTO limits (subject, model, kind, most) SELECT CAST(:next AS TEXT), model, "
-               "kind, most FROM limits WHERE subject = :old",
-        soci::use(created.key.id), soci::use(old.id);
     Json details = audit_details(created.key);
     details["rotated_to"] = created.key.id;
     details["old_ends_at_ms"] = ends_at_ms;

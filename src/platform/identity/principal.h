@@ -12,6 +12,8 @@ namespace ridge::platform {
 struct Principal {
   std::string key_id;  // of a person: the user's, by which what is used is counted
   std::string key_name;
+  // By which limits of the key count: the first key's of those that rotation made of one another.
+  std::string allowance_id;
   bool is_session = false;
   std::string user_id, user_name;  // of its owner; empty where a project owns it
   // What it may do for the organisation: the owner's role as far as the scopes go.

@@ -186,7 +186,7 @@ std::optional<Principal> Sessions::find(std::string_view token, const std::strin
       return std::nullopt;
     }
     is_noted = now_ms - used_at_ms < noted_after_ms;
-    user.key_id = user.user_id;
+    user.key_id = user.allowance_id = user.user_id;
     user.role = role_named(role).value_or(Role::viewer);
     user.rights.scopes = scopes_of(user.role);
     user.sees_all_projects = user.role <= Role::admin;
@@ -206,7 +206,8 @@ std::optional<Principal> Sessions::principal_of(const std::string& user_id,
                                                 const std::string& project_id) {
   const int64_t now_ms = now_ms_();
   return database_.read([&](soci::session& session) -> std::optional<Principal> {
-    Principal user{.key_id = user_id, .is_session = true, .user_id = user_id};
+    Principal user{
+        .key_id = user_id, .allowance_id = user_id, .is_session = true, .user_id = user_id};
     std::string role, project;
     session << "SELECT name, role FROM users WHERE id = :id AND disabled_at_ms IS NULL",
         soci::use(user_id), soci::into(user.user_name), soci::into(role);

@@ -51,7 +51,7 @@ Terms terms_of(soci::session& session, const Reservation& reservation) {
               "AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
        soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
        soci::use(reservation.organisation_id, "organisation"),
-       soci::use(reservation.project_id, "project"), soci::use(reservation.key_id, "key"),
+       soci::use(reservation.project_id, "project"), soci::use(reservation.allowance_id, "key"),
        soci::into(is_limit), soci::into(row.subject), soci::into(row.model), soci::into(kind),
        soci::into(row.most), soci::into(price.prompt_micros), soci::into(price.cached_micros),
        soci::into(price.completion_micros));
@@ -75,7 +75,7 @@ Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
   const Reservation& reservation = asked.reservation;
   std::string_view column = "organisation_id";
   if (limit.subject == reservation.project_id) column = "project_id";
-  if (limit.subject == reservation.key_id) column = "key_id";
+  if (limit.subject == reservation.allowance_id) column = "allowance_id";
   const std::string query = fmt::format(
       "SELECT COUNT(*), "
       "CAST(COALESCE(SUM(CASE WHEN day = :day THEN tokens ELSE 0 END), 0) AS BIGINT), "
@@ -108,7 +108,7 @@ Sum sum_of(soci::session& session, const Limit& limit, const std::string& period
 std::string whose(const Limit& limit, const Reservation& reservation) {
   std::string text = "of the organisation";
   if (limit.subject == reservation.project_id) text = "of this project";
-  if (limit.subject == reservation.key_id) text = "of this API key";
+  if (limit.subject == reservation.allowance_id) text = "of this API key";
   const bool is_of_endpoint = limit.model == reservation.custom_endpoint;
   if (!limit.model.empty()) {
     text += fmt::format(" for the {} '{}'", is_of_endpoint ? "endpoint" : "model", limit.model);
@@ -233,26 +233,28 @@ void note_standing(const Limit& limit, int64_t full_at, int64_t now_us, Admissio
 }
 
 void insert(soci::session& session, const Asked& asked, const std::string& server,
-            int64_t has_rates) {
+            const std::string& rates) {
   const Reservation& reservation = asked.reservation;
   const int64_t now_ms = asked.now_us / 1000;
   session
       << "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
          "model, "
-         "endpoint, admitted_at_ms, day, month, tokens, micros, has_rates, prompt_micros, "
+         "endpoint, admitted_at_ms, day, month, tokens, micros, rates, prompt_micros, "
          "cached_micros, "
-         "completion_micros, custom_endpoint, endpoint_version, used_prompt_tokens, "
-         "used_completion_tokens, is_abandoned) VALUES (:id, :server, "
+         "completion_micros, custom_endpoint, endpoint_version, allowance_id, "
+         "used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, :server, "
          ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
-         ":micros, :rates, :prompt, :cached, :completion, :custom, :version, 0, 0, 0)",
+         ":micros, :rates, :prompt, :cached, :completion, :custom, :version, :allowance, "
+         "0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.request_id), soci::use(reservation.model),
       soci::use(reservation.endpoint), soci::use(now_ms), soci::use(asked.day),
       soci::use(asked.month), soci::use(asked.tokens), soci::use(asked.micros),
-      soci::use(has_rates), soci::use(asked.price.prompt_micros),
+      soci::use(rates), soci::use(asked.price.prompt_micros),
       soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros),
-      soci::use(reservation.custom_endpoint), soci::use(reservation.endpoint_version);
+      soci::use(reservation.custom_endpoint), soci::use(reservation.endpoint_version),
+      soci::use(reservation.allowance_id);
 }
 
 }  // namespace
@@ -287,9 +289,7 @@ Admission admit(soci::session& session, const Reservation& reservation, const st
     }
     note_standing(limit, full_at[i], now_us, admission);
   }
-  const bool has_rates =
-      std::ranges::any_of(limits, [](const Limit& limit) { return is_rate(limit.kind); });
-  if (!admission.refusal) insert(session, asked, server, has_rates);
+  if (!admission.refusal) insert(session, asked, server, text_of_rates(limits));
   return admission;
 }
 

@@ -3,10 +3,14 @@
 #include <soci/soci.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
+#include "base/error.h"
 #include "base/utc_time.h"
 
 namespace ridge::platform::metering {
+
+using Json = nlohmann::json;
 
 std::string day_of(int64_t now_us) { return utc_time(now_us / 1'000'000).substr(0, 10); }
 std::string month_of(int64_t now_us) { return utc_time(now_us / 1'000'000).substr(0, 7); }
@@ -20,27 +24,30 @@ int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_to
   return static_cast<int64_t>((cost + million - 1) / million);
 }
 
-std::vector<Limit> limits_of(soci::session& session, const std::string& organisation,
-                             const std::string& project, const std::string& key,
-                             const std::string& model, const std::string& custom_endpoint) {
-  std::vector<Limit> limits;
-  Limit row;
-  std::string kind;
-  soci::statement select =
-      (session.prepare << "SELECT subject, model, kind, most FROM limits WHERE subject IN "
-                          "(:organisation, :project, :key) AND model IN ('', :model, :custom) "
-                          "ORDER BY subject, model, kind",
-       soci::use(organisation), soci::use(project), soci::use(key), soci::use(model),
-       soci::use(custom_endpoint),
-       soci::into(row.subject), soci::into(row.model), soci::into(kind), soci::into(row.most));
-  select.execute();
-  while (select.fetch()) {
-    const auto known = limit_kind_named(kind);
-    if (!known) continue;
-    row.kind = *known;
-    limits.push_back(row);
+std::string text_of_rates(const std::vector<Limit>& limits) {
+  Json rates = Json::array();
+  for (const Limit& limit : limits) {
+    if (!is_rate(limit.kind)) continue;
+    rates.push_back({limit.subject, limit.model, name(limit.kind), limit.most});
   }
-  return limits;
+  return rates.dump();
+}
+
+std::vector<Limit> rates_of_text(const std::string& text) {
+  std::vector<Limit> rates;
+  try {
+    for (const Json& each : Json::parse(text)) {
+      const auto kind = limit_kind_named(each.at(2).get<std::string>());
+      if (!kind) continue;
+      rates.push_back({.subject = each.at(0).get<std::string>(),
+                       .model = each.at(1).get<std::string>(),
+                       .kind = *kind,
+                       .most = each.at(3).get<int64_t>()});
+    }
+  } catch (const Json::exception&) {
+    throw Error(ErrorCode::invalid_file, "the rates of a reservation in the database are damaged");
+  }
+  return rates;
 }
 
 int64_t rate_cost_us(int64_t units, int64_t most) {

@@ -20,16 +20,15 @@ std::string month_of(int64_t now_us);
 int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_tokens,
                     int64_t completion_tokens);
 
-std::vector<Limit> limits_of(soci::session& session, const std::string& organisation,
-                             const std::string& project, const std::string& key,
-                             const std::string& model, const std::string& custom_endpoint);
-
 // The limits a minute, as the time at which all can be used again: what is used moves it on, and
 // it never lies further ahead than a minute. (The generic cell rate algorithm of ATM; one number
 // tells how full the bucket is at any time.)
 inline constexpr int64_t rate_window_us = 60'000'000;
 int64_t rate_cost_us(int64_t units, int64_t most);  // most > 0
 int64_t full_at_us(soci::session& session, const Limit& limit, int64_t now_us);
+// Those of `limits` that are such, as a reservation keeps them; and back. Throws invalid_file.
+std::string text_of_rates(const std::vector<Limit>& limits);
+std::vector<Limit> rates_of_text(const std::string& text);
 void set_full_at_us(soci::session& session, const Limit& limit, int64_t full_at_us);
 
 // Checks the limits and reserves.

@@ -13,9 +13,10 @@ namespace ridge::platform::metering {
 namespace {
 
 struct Reserved {
-  std::string organisation, project, key, request, model, endpoint, custom_endpoint, day, month;
+  std::string organisation, project, key, allowance, request, model, endpoint, custom_endpoint, day,
+      month, rates;
   int64_t endpoint_version = 0;
-  int64_t admitted_at_ms = 0, tokens = 0, has_rates = 0, is_abandoned = 0;
+  int64_t admitted_at_ms = 0, tokens = 0, is_abandoned = 0;
   Price price;
 };
 
@@ -26,26 +27,24 @@ std::optional<Reserved> returned_by(soci::session& session, const std::string& s
   session << statement
           << " WHERE id = :id RETURNING organisation_id, project_id, key_id, request_id, model, "
              "endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
-             "has_rates, is_abandoned, prompt_micros, cached_micros, completion_micros",
+             "rates, is_abandoned, allowance_id, prompt_micros, cached_micros, completion_micros",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
       soci::into(reserved.endpoint), soci::into(reserved.custom_endpoint),
       soci::into(reserved.endpoint_version), soci::into(reserved.day), soci::into(reserved.month),
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
-      soci::into(reserved.has_rates), soci::into(reserved.is_abandoned),
+      soci::into(reserved.rates), soci::into(reserved.is_abandoned), soci::into(reserved.allowance),
       soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
       soci::into(reserved.price.completion_micros);
   return session.got_data() ? std::optional(std::move(reserved)) : std::nullopt;
 }
 
-// Gives back what was reserved of a minute's limits and not used.
+// Gives back what was reserved of a minute's limits and not used: to those of the admission, as they
+// were then, as nothing was taken from others.
 void give_back(soci::session& session, const Reserved& reserved, int64_t used_tokens, bool is_void,
                int64_t now_us) {
-  if (!reserved.has_rates) return;  // also where there is one meanwhile
-  for (const Limit& limit :
-       limits_of(session, reserved.organisation, reserved.project, reserved.key, reserved.model,
-                 reserved.custom_endpoint)) {
-    if (!is_rate(limit.kind) || limit.most == 0) continue;
+  for (const Limit& limit : rates_of_text(reserved.rates)) {
+    if (limit.most == 0) continue;
     const bool is_tokens = limit.kind == LimitKind::tokens_per_minute;
     const int64_t unused = is_tokens ? reserved.tokens - used_tokens : is_void ? 1 : 0;
     if (unused <= 0) continue;
@@ -99,7 +98,7 @@ void record(soci::session& session, const Settlement& settlement, const Reserved
   const Sums::Used more{1 - before.requests, tokens - before.tokens, micros - before.micros};
   std::vector<std::string> models = {std::string(), reserved.model};
   if (!reserved.custom_endpoint.empty()) models.push_back(reserved.custom_endpoint);
-  for (const std::string& subject : {reserved.organisation, reserved.project, reserved.key}) {
+  for (const std::string& subject : {reserved.organisation, reserved.project, reserved.allowance}) {
     for (const std::string& model : models) {
       sums.add(subject, model, reserved.day, more);
       sums.add(subject, model, reserved.month, more);
