@@ -5,6 +5,7 @@
 
 #include "administration/administration.h"
 #include "server/handler_route.h"
+#include "server/service.h"
 
 namespace ridge::server {
 namespace {
@@ -16,6 +17,7 @@ HandlerAnswer answer(HandlerRequest& request) {
   auto [status, body, content_type] =
       routes[at].operation({request.database(), request.identity(), request.caller,
                             request.argument, request.query, request.json()});
+  if (routes[at].method != "GET") request.service.rights_have_changed();
   return {.status = status, .body = std::move(body), .content_type = std::string(content_type)};
 }
 

@@ -144,10 +144,17 @@ std::vector<AnswerEvent> AnswerQueue::take() {
   return std::exchange(events_, {});
 }
 
+void AnswerQueue::set_why_cancelled(const Error& why) {
+  std::lock_guard lock(mutex_);
+  why_cancelled_ = why;
+}
+
 std::optional<AnswerEnd> AnswerQueue::end() const {
   std::lock_guard lock(mutex_);
   if (unfinished_ > 0 || !events_.empty()) return std::nullopt;
-  return end_;
+  AnswerEnd end = end_;
+  if (end.cancelled && !end.error) end.error = why_cancelled_;
+  return end;
 }
 
 bool AnswerQueue::has_ended() const {

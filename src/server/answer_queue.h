@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/request.h"
 
 namespace ridge::server {
@@ -46,6 +47,8 @@ class AnswerQueue {
   void push_delta(int choice, engine::Delta&& delta);
   void push_choice_finish(int choice, engine::FinishReason reason);
   void push_finish(const engine::Finish& finish);
+  // The error of an end by cancellation, from now on.
+  void set_why_cancelled(const Error& why);
 
   // What has come since the last call, in order for each choice.
   std::vector<AnswerEvent> take();
@@ -72,6 +75,7 @@ class AnswerQueue {
   bool woken_ = false;  // since the last take
   int unfinished_;
   AnswerEnd end_;
+  std::optional<Error> why_cancelled_;
 };
 
 }  // namespace ridge::server

@@ -200,7 +200,9 @@ asio::awaitable<AnswerEnd> Answering::run_wave(Making& making, std::span<engine:
     if (exchange_.metered) exchange_.metered->begin();
   }
   const RunningRequests::Listing listing(service_.running_requests, exchange_.id, making.id,
-                                         exchange_.group, making.model.name, generation);
+                                         exchange_.group, making.model.name,
+                                         exchange_.is_recorded ? exchange_.principal : nullptr,
+                                         generation);  // (batches look after their rights)
   AnswerEnd end;
   if (streams) {
     end = co_await stream_answer(*queue, making);

@@ -42,8 +42,8 @@ platform::Reservation wish_of(const Prepared& prepared) {
 }
 
 std::string finish_reason(const AnswerEnd& end) {
-  if (end.error) return end.error->code() == ErrorCode::cancelled ? "cancelled" : "failed";
   if (end.cancelled) return "cancelled";
+  if (end.error) return end.error->code() == ErrorCode::cancelled ? "cancelled" : "failed";
   return std::string(api::openai_finish_reason(end.reason.value_or(engine::FinishReason::stop)));
 }
 

@@ -38,6 +38,11 @@ void Generation::cancel() {
   for (const engine::RequestId id : ids_) engine_->cancel(id);
 }
 
+void Generation::cancel(const Error& why) {
+  queue_->set_why_cancelled(why);
+  cancel();
+}
+
 void Generation::end_thinking() {
   for (const engine::RequestId id : ids_) engine_->end_thinking(id);
 }

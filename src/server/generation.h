@@ -25,6 +25,8 @@ class Generation {
 
   // The queue still receives one end.
   void cancel();
+  // The same; the end tells why. Any thread.
+  void cancel(const Error& why);
   void end_thinking();
 
  private:

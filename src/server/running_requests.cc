@@ -1,15 +1,26 @@
 #include "server/running_requests.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace ridge::server {
+namespace {
+
+bool is_same(const platform::Principal& one, const platform::Principal& other) {
+  return one.key_id == other.key_id && one.project_id == other.project_id &&
+         one.is_session == other.is_session;
+}
+
+}  // namespace
 
 RunningRequests::Listing::Listing(RunningRequests& requests, std::string_view id,
                                   std::string_view other_id, std::string group, std::string model,
-                                  Generation& generation)
+                                  SharedPrincipal principal, Generation& generation)
     : requests_(requests), generation_(generation) {
   std::lock_guard lock(requests_.mutex_);
-  const Entry entry{std::move(group), std::move(model), &generation};
+  const int64_t revision = principal ? principal->revision : 0;
+  const Entry entry{std::move(group), std::move(model), std::move(principal), revision,
+                    &generation};
   requests_.entries_.emplace(id, entry);
   if (other_id != id) requests_.entries_.emplace(other_id, entry);
 }
@@ -31,6 +42,37 @@ bool RunningRequests::end_thinking(std::string_view id, std::string_view group,
     found = true;
   }
   return found;
+}
+
+bool RunningRequests::has_any() const {
+  const std::lock_guard lock(mutex_);
+  return !entries_.empty();
+}
+
+std::vector<RunningRequests::SharedPrincipal> RunningRequests::principals_known_before(
+    int64_t revision) const {
+  std::vector<SharedPrincipal> found;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.principal || entry.revision >= revision) continue;
+    const auto is_this = [&](const auto& other) { return is_same(*entry.principal, *other); };
+    if (std::ranges::none_of(found, is_this)) found.push_back(entry.principal);
+  }
+  return found;
+}
+
+void RunningRequests::still_known(const platform::Principal& principal, int64_t revision) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [id, entry] : entries_) {
+    if (entry.principal && is_same(*entry.principal, principal)) entry.revision = revision;
+  }
+}
+
+void RunningRequests::cancel(const platform::Principal& principal, const Error& why) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [id, entry] : entries_) {
+    if (entry.principal && is_same(*entry.principal, principal)) entry.generation->cancel(why);
+  }
 }
 
 }  // namespace ridge::server

@@ -235,6 +235,11 @@ Service::~Service() {
   if (meter) meter->wait_idle();
 }
 
+void Service::rights_have_changed() {
+  if (authenticator) authenticator->look_again();
+  if (revocations) revocations->look();
+}
+
 Server::Server(ServerOptions options, std::vector<api::ServedModel> models,
                std::shared_ptr<platform::Authenticator> authenticator,
                std::shared_ptr<platform::Meter> meter, PlatformAccess platform) {
@@ -275,6 +280,10 @@ void Server::run() {
   }
   if (service.platform.files != nullptr) {
     service.file_sweeper.emplace(service.platform.files, service.platform.batches);
+  }
+  if (service.authenticator != nullptr && service.platform.identity != nullptr) {
+    service.revocations.emplace(service.platform.identity, service.platform.sessions,
+                                service.running_requests);
   }
   if (service.platform.batches != nullptr && service.options.batch_lines > 0) {
     const auto lines = static_cast<std::size_t>(service.options.batch_lines);

@@ -32,6 +32,7 @@
 #include "server/options.h"
 #include "server/otlp_exporter.h"
 #include "server/platform_access.h"
+#include "server/revocation_watch.h"
 #include "server/running_requests.h"
 #include "server/served_models.h"
 #include "server/sign_in_throttle.h"
@@ -55,6 +56,9 @@ struct Service {
           std::shared_ptr<platform::Meter> given_meter, PlatformAccess given_platform,
           bool is_loopback);
   ~Service();
+
+  // What keys and people may do, perhaps: it counts from now on. On a thread that may wait.
+  void rights_have_changed();
 
   const ServerOptions options;
   ServedModels models;
@@ -108,6 +112,7 @@ struct Service {
   asio::thread_pool moderation_pool{moderation_threads};
   asio::thread_pool batch_pool{1};  // of results of batches, which wait for the disk
   std::optional<FileSweeper> file_sweeper;  // from run() on, where there are files
+  std::optional<RevocationWatch> revocations;  // from run() on, where keys are asked for
   std::jthread drainer;                     // joined before what it uses goes away
 };
 

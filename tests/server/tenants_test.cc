@@ -347,6 +347,54 @@ TEST_F(Tenants, SeeTheSecretsOfEndpointsOnlyWhereTheyMayChangeThem) {
   }
 }
 
+// A key whose answer streams, and the client to which it does.
+class Revoking : public Tenants {
+ protected:
+  Revoking() {
+    client_.send(post("/v1/completions",
+                      R"({"model":"m","prompt":"a","min_tokens":1,"max_tokens":9,"stream":true})",
+                      bearer(key_.text.text())));
+    EXPECT_TRUE(client_.wait_for("200 OK"));
+  }
+  int status_of_key() const { return ask("GET", "/v1/models", bearer(key_.text.text())).status; }
+
+  const platform::CreatedKey key_ =
+      identity_.create_key({.name = "leaked", .project = "ours", .user = "ours-developer"}, "test");
+  RawClient client_{under_.port()};
+};
+
+TEST_F(Revoking, EndsAKeyAndItsAnswersAtOnceOnThisServer) {
+  EXPECT_EQ(status_of_key(), 200);
+  const std::string admin = bearer(ours_[1].key);
+  ASSERT_EQ(ask("DELETE", "/api/v1/keys/" + key_.key.id, admin).status, 200);
+  EXPECT_EQ(status_of_key(), 401);
+  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
+  EXPECT_EQ(under_.engine->cancelled(), 1);
+}
+
+TEST_F(Revoking, EndsTheAnswersOfAUserWhoIsDisabled) {
+  const std::string admin = bearer(ours_[1].key);
+  ASSERT_EQ(
+      ask("PATCH", "/api/v1/users/ours-developer", admin, R"({"disabled":true})").status, 200);
+  EXPECT_EQ(status_of_key(), 401);
+  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
+}
+
+TEST_F(Revoking, EndsAnswersOfAKeyThatIsRevokedElsewhere) {
+  identity_.revoke_keys({key_.key.id}, "test");  // as another server does it
+  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
+}
+
+TEST_F(Revoking, LeavesTheAnswersOfOthers) {
+  const std::string admin = bearer(ours_[1].key);
+  const platform::CreatedKey other = identity_.create_key({.name = "other"}, "test");
+  ASSERT_EQ(ask("DELETE", "/api/v1/keys/" + other.key.id, admin).status, 200);
+  under_.engine->go();
+  EXPECT_THAT(client_.read().body,
+              testing::AllOf(testing::HasSubstr("secret answer"),
+                             testing::Not(testing::HasSubstr("revoked"))));
+}
+
 TEST_F(Tenants, EndTheThinkingOfModelsThatTheirKeyMayUse) {
   const platform::NewKey narrow{
       .name = "narrow", .project = "ours", .rights = {.models = {"other"}}};

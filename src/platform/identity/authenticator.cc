@@ -78,8 +78,13 @@ bool Authenticator::knows(std::string_view key) const {
   return principals_.contains(text->hash());
 }
 
+void Authenticator::look_again() {
+  const std::unique_lock lock(mutex_);
+  has_changed_ = true;
+}
+
 bool Authenticator::is_fresh() const {
-  return revision_ >= 0 && clock_.now() - tried_at_ < options_.revocation_delay;
+  return revision_ >= 0 && !has_changed_ && clock_.now() - tried_at_ < options_.revocation_delay;
 }
 
 // Returns once what is kept is as new as it has to be, or the database has not said so in time.
@@ -125,6 +130,10 @@ void Authenticator::run_refreshes() {
 
 void Authenticator::ask_for_changes() {
   const Clock::TimePoint asked_at = clock_.now();  // what is learned is as of now, or later
+  {
+    const std::unique_lock lock(mutex_);
+    has_changed_ = false;
+  }
   try {
     const int64_t revision = identity_.revision();
     const std::unique_lock lock(mutex_);

@@ -48,6 +48,9 @@ class Authenticator {
   std::shared_ptr<const Principal> authenticate_from_cache(std::string_view key,
                                                            std::string_view address);
 
+  // Of a change that has been made just now: whoever asks next is told as of then.
+  void look_again();
+
   // Whether authenticate() has nothing to look up, and waits for most_wait at most.
   bool knows(std::string_view key) const;
 
@@ -67,6 +70,7 @@ class Authenticator {
   mutable std::shared_mutex mutex_;
   int64_t revision_ = -1;
   bool is_away_ = false;         // the database
+  bool has_changed_ = false;     // as somebody says who knows
   Clock::TimePoint asked_at_{};  // successfully
   Clock::TimePoint tried_at_{};
   std::map<Digest, std::shared_ptr<const Principal>> principals_;

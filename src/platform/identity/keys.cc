@@ -352,7 +352,10 @@ Identity::Found Identity::find_principal(const Digest& key_hash) {
     session << "SELECT revision FROM identity_revision", soci::into(found.revision);
     std::vector<KeyRow> rows =
         key_rows(session, "WHERE k.hash = :hash", {{"hash", key_hash.to_string()}});
-    if (!rows.empty()) found.principal = principal_in(std::move(rows.front()));
+    if (!rows.empty()) {
+      found.principal = principal_in(std::move(rows.front()));
+      found.principal->revision = found.revision;
+    }
     return found;
   });
 }

@@ -25,6 +25,7 @@ struct Principal {
   KeyRights rights;  // without what the owner's role does not allow
   std::optional<int64_t> expires_at_ms;
   bool is_revoked = false;  // the key, or its owner disabled
+  int64_t revision = -1;  // of identity, as of which all this is; below 0: nobody noted it
   // An admin, an admin's key or one with the scope admin, which may know what other projects use.
   bool sees_all_projects = false;
 };

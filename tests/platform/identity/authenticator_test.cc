@@ -61,6 +61,16 @@ TEST_P(AuthenticatorTest, RefusesARevokedKeyWithinTheDelayOnEveryServer) {
   EXPECT_ERROR(other->authenticate(key, "127.0.0.1"), unauthenticated, "revoked");
 }
 
+TEST_P(AuthenticatorTest, RefusesARevokedKeyAtOnceWhereItIsToldOfTheChange) {
+  const std::string key = create({.name = "k"});
+  EXPECT_TRUE(check(key));
+  identity_->revoke_keys({"k"}, "cli:test");
+  EXPECT_TRUE(check(key)) << "or this test would show nothing";
+  authenticator_->look_again();
+  EXPECT_EQ(authenticator_->authenticate_from_cache(key, "127.0.0.1"), nullptr);
+  EXPECT_ERROR(check(key), unauthenticated, "revoked");
+}
+
 TEST_P(AuthenticatorTest, KnowsANewKeyAtOnceAndAnUnknownOneWithinTheDelay) {
   EXPECT_ERROR(check(ApiKeyText::generate().text()), unauthenticated, "unknown");
   EXPECT_TRUE(check(create({.name = "k"})));
