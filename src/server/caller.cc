@@ -1,11 +1,46 @@
 #include "server/caller.h"
 
 #include <algorithm>
+#include <boost/asio/ip/address.hpp>
 
 #include "base/trimmed.h"
 #include "server/handler_route.h"
 
 namespace ridge::server {
+namespace {
+
+bool is_port(std::string_view text) {
+  return !text.empty() && text.size() <= 5 &&
+         text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+// One of X-Forwarded-For, to which some proxies add the port: "192.0.2.1:80", "[2001:db8::1]:80". In
+// one spelling, as attempts are counted by it; nullopt where it is none.
+std::optional<std::string> address_in(std::string_view text) {
+  if (text.starts_with('[')) {
+    const std::size_t end = text.find(']');
+    if (end == std::string_view::npos) return std::nullopt;
+    const std::string_view behind = text.substr(end + 1);
+    if (!behind.empty() && !(behind.front() == ':' && is_port(behind.substr(1)))) {
+      return std::nullopt;
+    }
+    text = text.substr(1, end - 1);
+  } else if (const std::size_t colon = text.find(':');
+             colon != std::string_view::npos && colon == text.rfind(':')) {
+    if (!is_port(text.substr(colon + 1))) return std::nullopt;
+    text = text.substr(0, colon);
+  }
+  boost::system::error_code failure;
+  const auto address = boost::asio::ip::make_address(text, failure);
+  if (failure) return std::nullopt;
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    return make_address_v4(boost::asio::ip::v4_mapped, address.to_v6()).to_string();
+  }
+  return address.to_string();
+}
+
+}  // namespace
+
 Access access_of(const RouteMatch& match, std::string_view method) {
   switch (match.route) {
     case Route::health:
@@ -64,13 +99,16 @@ bool TrustedProxies::contains(std::string_view address) const {
 }
 
 std::string TrustedProxies::client_of(std::string_view peer, std::string_view forwarded_for) const {
-  std::string_view client = peer;
+  std::string client(peer);
   while (contains(client) && !forwarded_for.empty()) {
     const std::size_t comma = forwarded_for.rfind(',');
-    client = trimmed(forwarded_for.substr(comma == std::string_view::npos ? 0 : comma + 1));
+    const auto next = address_in(
+        trimmed(forwarded_for.substr(comma == std::string_view::npos ? 0 : comma + 1)));
+    if (!next) break;
+    client = *next;
     forwarded_for = forwarded_for.substr(0, comma == std::string_view::npos ? 0 : comma);
   }
-  return std::string(client);
+  return client;
 }
 
 }  // namespace ridge::server

@@ -24,7 +24,8 @@ class TrustedProxies {
   bool empty() const { return ranges_.empty(); }
   bool contains(std::string_view address) const;
   // Who is at the other end: `peer`, or for a proxy the last one in X-Forwarded-For that is no
-  // proxy of ours. What stands before that may be invented.
+  // proxy of ours, without its port. What stands before that may be invented; where it is no address,
+  // the proxy that said so stands for it.
   std::string client_of(std::string_view peer, std::string_view forwarded_for) const;
 
  private:

@@ -373,7 +373,18 @@ TEST(TrustedProxies, ReadTheChainFromItsEnd) {
   EXPECT_EQ(proxies.client_of("10.0.0.1", "1.2.3.4, 203.0.113.7 , 10.0.0.2"), "203.0.113.7");
   EXPECT_EQ(proxies.client_of("10.0.0.1", ""), "10.0.0.1");
   EXPECT_EQ(proxies.client_of("10.0.0.1", "10.0.0.3,10.0.0.2"), "10.0.0.3");
-  EXPECT_EQ(proxies.client_of("10.0.0.1", "1.2.3.4, rubbish"), "rubbish");  // in no allowlist
+  for (const char* rubbish : {"rubbish", "", "1.2.3.4:", "1.2.3.4:80x", "1.2.3.4:123456", "[::2",
+                              "[::2]x", "[::2]:", "::2]:80", "unknown", "_hidden:80"}) {
+    EXPECT_EQ(proxies.client_of("10.0.0.1", std::string("1.2.3.4, ") + rubbish), "10.0.0.1")
+        << rubbish;
+  }
+  // Whoever guesses passwords gets no more tries by another port or spelling.
+  EXPECT_EQ(proxies.client_of("10.0.0.1", "203.0.113.7:51234"), "203.0.113.7");
+  EXPECT_EQ(proxies.client_of("10.0.0.1", "[2001:db8::7]:51234"), "2001:db8::7");
+  EXPECT_EQ(proxies.client_of("10.0.0.1", "[2001:DB8:0::7]"), "2001:db8::7");
+  EXPECT_EQ(proxies.client_of("10.0.0.1", "2001:db8::7"), "2001:db8::7");
+  EXPECT_EQ(proxies.client_of("10.0.0.1", "::ffff:203.0.113.7"), "203.0.113.7");
+  EXPECT_EQ(proxies.client_of("10.0.0.1", "203.0.113.7, 10.0.0.2:443"), "203.0.113.7");
   EXPECT_EQ(proxies.client_of("::1", "203.0.113.7"), "203.0.113.7");
   EXPECT_EQ(TrustedProxies({}).client_of("10.0.0.1", "203.0.113.7"), "10.0.0.1");
 }
