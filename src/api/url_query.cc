@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 
 #include "api/fields.h"
 
@@ -36,6 +37,16 @@ std::optional<std::string> percent_decode(std::string_view text) {
   return decoded;
 }
 
+bool is_text(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) return false;
+  try {
+    (void)nlohmann::json(text).dump();  // which is strict
+    return true;
+  } catch (const nlohmann::json::exception&) {
+    return false;
+  }
+}
+
 std::string_view query_of(std::string_view target) {
   const std::size_t mark = target.find('?');
   return mark == std::string_view::npos ? std::string_view() : target.substr(mark + 1);
@@ -54,6 +65,10 @@ std::optional<std::string> query_value(std::string_view query, std::string_view 
       refuse(std::string(name), fmt::format("'{}' in the address has a broken escape; % must be "
                                             "followed by two hexadecimal digits",
                                             name));
+    }
+    if (!is_text(*decoded)) {
+      refuse(std::string(name),
+             fmt::format("'{}' in the address must be UTF-8 without a zero byte", name));
     }
     return decoded;
   }

@@ -55,6 +55,7 @@ class Connection final : public Answering {
 
   // connection_access.cc: who may be answered.
   asio::awaitable<bool> admit(const Parser& parser);  // false: refused, and told so
+  void check_caller() const;                           // by the names that browsers send
   asio::awaitable<void> authenticate(const Parser& parser);
   using SharedPrincipal = std::shared_ptr<const platform::Principal>;
   asio::awaitable<SharedPrincipal> find_key(const std::string& key);
@@ -64,7 +65,6 @@ class Connection final : public Answering {
   // connection_answers.cc: what is said.
   asio::awaitable<void> answer(std::string body);
   asio::awaitable<void> answer_get();
-  void check_caller() const;
   asio::awaitable<void> send(int status, std::string_view body,
                              std::string_view content_type = "application/json",
                              HeaderFields headers = {}) override;

@@ -31,6 +31,7 @@ std::string forwarded_for(const http::fields& head) {
 asio::awaitable<bool> Connection::admit(const Parser& parser) {
   std::exception_ptr refusal;
   try {
+    check_caller();
     co_await authenticate(parser);
   } catch (...) {
     refusal = std::current_exception();
@@ -40,6 +41,26 @@ asio::awaitable<bool> Connection::admit(const Parser& parser) {
   co_await send_error(error_of(refusal, exchange_.id));
   log();
   co_return false;
+}
+
+void Connection::check_caller() const {
+  if (exchange_.host.empty() && !exchange_.is_http_1_0) {
+    throw Error(ErrorCode::invalid_argument, "the request needs exactly one Host header");
+  }
+  if (!exchange_.host.empty() && !service_.access.allows_host(exchange_.host)) {
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("this server does not answer to the name '{}'; start it with --allow-host to "
+                    "add one",
+                    exchange_.host.substr(0, 200)));
+  }
+  if (!service_.access.allows_origin(exchange_.origin, exchange_.host)) {
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("pages of '{}' may not call this server; start it with --cors-origin to allow "
+                    "them",
+                    exchange_.origin.substr(0, 200)));
+  }
 }
 
 asio::awaitable<void> Connection::authenticate(const Parser& parser) {

@@ -50,7 +50,11 @@ std::string exposed_headers(const HeaderFields& rate_headers) {
 asio::awaitable<void> Connection::answer(std::string body) {
   std::exception_ptr failure;
   try {
-    check_caller();
+    if (!api::is_text(exchange_.route.argument)) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{} is asked for something whose name is no UTF-8, or holds a zero byte",
+                              name(exchange_.route)));
+    }
     if (exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin)) {
       co_await send_preflight();
     } else if (exchange_.route.route == Route::unknown) {
@@ -88,26 +92,6 @@ asio::awaitable<void> Connection::answer(std::string body) {
     }
   }
   end_record();  // of one whose answer nobody has waited for, or that broke off
-}
-
-void Connection::check_caller() const {
-  if (exchange_.host.empty() && !exchange_.is_http_1_0) {
-    throw Error(ErrorCode::invalid_argument, "the request needs exactly one Host header");
-  }
-  if (!exchange_.host.empty() && !service_.access.allows_host(exchange_.host)) {
-    throw Error(
-        ErrorCode::permission_denied,
-        fmt::format("this server does not answer to the name '{}'; start it with --allow-host to "
-                    "add one",
-                    exchange_.host.substr(0, 200)));
-  }
-  if (!service_.access.allows_origin(exchange_.origin, exchange_.host)) {
-    throw Error(
-        ErrorCode::permission_denied,
-        fmt::format("pages of '{}' may not call this server; start it with --cors-origin to allow "
-                    "them",
-                    exchange_.origin.substr(0, 200)));
-  }
 }
 
 asio::awaitable<void> Connection::answer_get() {

@@ -1,4 +1,5 @@
 // What the server makes of good, bad and hostile HTTP, byte by byte.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -241,6 +242,16 @@ TEST(Protocol, AnswersToKnownNamesOnly) {
   EXPECT_EQ(with_host("").status, 400);
   EXPECT_EQ(with_host("Host: localhost\r\nHost: evil.example\r\n").status, 400);
   EXPECT_EQ(with_host("Host: localhost\r\nOrigin: http://evil.example\r\n").status, 403);
+}
+
+TEST(Protocol, ReadsNoBodyForOtherNames) {
+  ServerUnderTest under(answer_yes);
+  for (const char* names :
+       {"Host: evil.example\r\n", "Host: localhost\r\nOrigin: http://evil.example\r\n"}) {
+    RawClient client(under.port());
+    client.send(fmt::format("POST /v1/completions HTTP/1.1\r\n{}Content-Length: 1000\r\n\r\n", names));
+    EXPECT_EQ(client.read().status, 403) << names;  // though none of it comes
+  }
 }
 
 TEST(Protocol, HasCorsOnlyForNamedOrigins) {

@@ -395,6 +395,27 @@ TEST_F(Revoking, LeavesTheAnswersOfOthers) {
                              testing::Not(testing::HasSubstr("revoked"))));
 }
 
+TEST_F(Tenants, AreToldOfNamesThatAreNoText) {
+  const std::string owner = bearer(ours_.front().key);
+  int asked = 0;
+  for (const RoutePath& route : route_paths()) {
+    if (route.path.find("{id}") == std::string_view::npos) continue;
+    for (const std::string& method : methods_of(route)) {
+      for (const char* id : {"%FF", "a%00b", "%C3%28", "\xff"}) {
+        const RawResponse answer = ask(method, path_with(route, id), owner);
+        EXPECT_EQ(answer.status, 400) << method << " " << route.path << " " << answer.body;
+        ++asked;
+      }
+    }
+  }
+  EXPECT_GT(asked, 50);
+  for (const char* path :
+       {"/v1/files?after=%FF", "/v1/files?purpose=a%00", "/v1/batches?after=%C3%28",
+        "/api/v1/projects?after=%FF", "/api/v1/keys?project=%FF", "/api/v1/usage?project=%00"}) {
+    EXPECT_EQ(ask("GET", path, owner).status, 400) << path;
+  }
+}
+
 TEST_F(Tenants, EndTheThinkingOfModelsThatTheirKeyMayUse) {
   const platform::NewKey narrow{
       .name = "narrow", .project = "ours", .rights = {.models = {"other"}}};
