@@ -126,6 +126,7 @@ std::string AdminClient::ask_server(std::string_view method, std::string_view pa
       .url = url_ + with_argument(path, request.argument) + (query.empty() ? "" : "?" + query),
       .bearer_token = key_};
   wanted.method = method;
+  wanted.refuses_address = nullptr;  // a person says where the server is
   if (!request.body.is_null()) {
     wanted.content_type = "application/json";
     wanted.body = api::to_text(request.body);

@@ -96,6 +96,14 @@ Url follow(const Url& url, const std::string& location, int status) {
   }
 }
 
+HttpError refused_address(const Url& url, std::string_view address) {
+  return {ErrorCode::io,
+          fmt::format("{} is at {}, and nothing goes to a link-local address, where clouds keep what "
+                      "their machines may know",
+                      url.to_string(), address),
+          /*status=*/0, /*may_pass=*/false};
+}
+
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
@@ -129,6 +137,8 @@ struct HttpClient::Exchange {
   bool head_told = false;
   bool was_cancelled = false;
   std::exception_ptr failure;
+  const HttpRequest* request = nullptr;  // while it is performed
+  std::string refused;                   // an address that was not connected to
 
   // Whoever asks for what follows what they have may have all of it.
   bool is_wanted() const {
@@ -195,9 +205,8 @@ struct HttpClient::Exchange {
   }
 
   // Where a connection is opened: behind the resolver, so that no name leads to a refused address.
-  static curl_socket_t open_socket(void* request_pointer, curlsocktype,
-                                   curl_sockaddr* where) {
-    const auto& request = *static_cast<const HttpRequest*>(request_pointer);
+  static curl_socket_t open_socket(void* self_pointer, curlsocktype, curl_sockaddr* where) {
+    auto& self = *static_cast<Exchange*>(self_pointer);
     char text[INET6_ADDRSTRLEN] = "";
     const sockaddr* address = &where->addr;
     if (address->sa_family == AF_INET) {
@@ -207,7 +216,10 @@ struct HttpClient::Exchange {
       inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, text,
                 sizeof text);
     }
-    if (text[0] == '\0' || request.refuses_address(text)) return CURL_SOCKET_BAD;
+    if (text[0] == '\0' || self.request->refuses_address(text)) {
+      self.refused = text;
+      return CURL_SOCKET_BAD;
+    }
     return socket(where->family, where->socktype | SOCK_CLOEXEC, where->protocol);
   }
 
@@ -231,10 +243,14 @@ HttpClient::~HttpClient() { curl_easy_cleanup(curl_); }
 
 void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_token,
                          Exchange& exchange) {
+  if (request.refuses_address && request.refuses_address(url.host())) {
+    throw refused_address(url, url.host());
+  }
+  exchange.request = &request;
   struct FreeList {
     void operator()(curl_slist* list) const { curl_slist_free_all(list); }
   };
-  std::unique_ptr<curl_slist, FreeList> headers;
+  std::unique_ptr<curl_slist, FreeList> headers, resolves;
   const auto add_header = [&](const std::string& line) {
     headers.reset(curl_slist_append(headers.release(), line.c_str()));
   };
@@ -275,8 +291,12 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, static_cast<long>(request.most.count()));
   if (request.refuses_address) {
     curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, Exchange::open_socket);
-    curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, const_cast<HttpRequest*>(&request));
+    curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, &exchange);
   }
+  for (const std::string& each : limits_.resolves) {
+    resolves.reset(curl_slist_append(resolves.release(), each.c_str()));
+  }
+  if (resolves) curl_easy_setopt(curl, CURLOPT_RESOLVE, resolves.get());
   if (url.is_this_machine()) curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
   if (const char* certificates = std::getenv("SSL_CERT_FILE"); certificates != nullptr) {
     curl_easy_setopt(curl, CURLOPT_CAINFO, certificates);
@@ -297,6 +317,7 @@ void HttpClient::perform(const Url& url, const HttpRequest& request, bool with_t
   if (exchange.failure) std::rethrow_exception(exchange.failure);
   if (exchange.was_cancelled) throw Error(ErrorCode::cancelled, "stopped");
   if (result == CURLE_OK) return;
+  if (!exchange.refused.empty()) throw refused_address(url, exchange.refused);
   const bool late = result == CURLE_OPERATION_TIMEDOUT;
   throw HttpError(
       late ? ErrorCode::timed_out : ErrorCode::io,

@@ -8,8 +8,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
+#include "platform/link_local.h"
 #include "platform/url.h"
 
 namespace ridge::platform {
@@ -27,8 +29,10 @@ struct HttpRequest {
   std::string content_type;
   std::string body;
   std::chrono::milliseconds most{0};  // for all of it, or timed_out; 0: as long as it moves
-  // Of a host's addresses, those that must not be connected to.
-  std::function<bool(std::string_view address)> refuses_address;
+  // Of a host's addresses, those that must not be connected to: of every hop, whatever a name
+  // resolves to. (Behind a proxy, which resolves names itself, what stands in the URL alone.) Null:
+  // none.
+  std::function<bool(std::string_view address)> refuses_address = is_link_local;
 };
 
 // The head of the last answer, that is, of the one which is no redirect.
@@ -66,6 +70,8 @@ struct HttpLimits {
   std::chrono::seconds connect{20};
   std::chrono::seconds stall{60};  // this long below 1 kB/s ends the transfer
   int redirects = 8;
+  // "host:port:address", for tests: what is not asked of the machine's resolver.
+  std::vector<std::string> resolves;
 };
 
 // Asks over HTTP with libcurl. Proxies come from the environment as for curl (https_proxy,

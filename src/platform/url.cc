@@ -50,6 +50,12 @@ Url::Url(Handle handle, std::string_view text) : handle_(std::move(handle)) {
   });
 }
 
+std::string_view Url::host() const {
+  std::string_view host = std::string_view(origin_).substr(origin_.find("://") + 3);
+  host = host.substr(0, host.rfind(':'));
+  return host.starts_with('[') ? host.substr(1, host.size() - 2) : host;
+}
+
 bool Url::is_this_machine() const {
   const std::string_view host = std::string_view(origin_).substr(origin_.find("://") + 3);
   // "127.0.0.1.example.org" is another's.

@@ -24,6 +24,8 @@ class Url {
   bool is_https() const { return is_https_; }
   // "https://host:port", in lower case, the port always there: equal for the same server.
   const std::string& origin() const { return origin_; }
+  // Of it, without brackets.
+  std::string_view host() const;
   // By name or address: no proxy is asked for it.
   bool is_this_machine() const;
   // Without the query, which may hold a signature.

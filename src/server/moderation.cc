@@ -59,7 +59,6 @@ bool Moderation::is_flagged(const std::string& url, const std::vector<std::strin
   request.content_type = "application/json";
   request.body = api::to_text({{"input", texts}});
   request.most = left;
-  request.refuses_address = platform::is_link_local;
   Client client = take();
   const std::string answer = client->send_for_text(request, most_answer_bytes);
   give_back(std::move(client));  // one that failed is not kept

@@ -12,6 +12,12 @@ TEST(Url, TheOriginHoldsSchemeHostAndPort) {
   EXPECT_EQ(Url::parse("https://a/path?signature=secret").to_string(), "https://a:443/path");
 }
 
+TEST(Url, TheHostHasNeitherPortNorBrackets) {
+  EXPECT_EQ(Url::parse("https://Hub.Example:8443/a").host(), "hub.example");
+  EXPECT_EQ(Url::parse("http://[fe80::1]:80/").host(), "fe80::1");
+  EXPECT_EQ(Url::parse("http://0xa9fea9fe/").host(), "169.254.169.254");
+}
+
 TEST(Url, RefusesOtherSchemesUsersAndStrangeBytes) {
   for (const char* text :
        {"file:///etc/passwd", "ftp://a/", "gopher://a/", "https://user:word@a/", "https://user@a/",

@@ -98,6 +98,15 @@ def test_redirects_to_strange_places_are_refused(hub, pull, ridge, store, model_
     assert nothing_appeared(ridge, store)
 
 
+@pytest.mark.parametrize("target", ["http://169.254.169.254/latest/meta-data/iam", "http://0xa9fea9fe/", "http://[fe80::1]/"])
+def test_redirects_to_where_clouds_keep_their_secrets_are_refused(hub, pull, ridge, store, model_bytes, target):
+    hub.add("org/tiny", PATH, model_bytes, redirect=target)
+    result = pull(NAME)
+    assert result.returncode == 1
+    assert "link-local" in result.stderr
+    assert nothing_appeared(ridge, store)
+
+
 def test_a_circle_of_redirects_ends(hub, pull, model_bytes):
     hub.add("org/tiny", PATH, model_bytes, redirect="http://127.0.0.1:{port}/org/tiny/resolve/main/" + PATH)
     result = pull(NAME)
