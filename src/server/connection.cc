@@ -43,8 +43,7 @@ constexpr std::size_t max_unread_body_bytes = 1024;
 
 // Of a form, beside its file.
 constexpr std::size_t form_bytes = 64u << 10;
-constexpr std::size_t upload_piece_bytes = 1u << 20;  // each has the time of a whole body
-constexpr int max_uploads = 16;                       // at once; their files are on the disk
+constexpr std::size_t upload_piece_bytes = 256u << 10;
 
 // What reads no body must not make the server hold one, least of all for who has shown no key.
 std::size_t most_body_bytes(const RouteMatch& match, std::string_view method,
@@ -189,30 +188,50 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   co_return false;
 }
 
+// What is left of the time for a file of which so much has come: all of it has to come at a speed, or
+// few clients could hold every slot for hours.
+std::chrono::milliseconds Connection::rest_of_upload(std::size_t received_bytes) const {
+  const auto for_bytes = std::chrono::milliseconds(static_cast<int64_t>(received_bytes) * 1000 /
+                                                   service_.options.least_upload_bytes_per_s);
+  const auto spent = std::chrono::duration_cast<std::chrono::milliseconds>(service_.clock.now() -
+                                                                           exchange_.started_at);
+  return std::clamp(service_.options.body_timeout + for_bytes - spent, std::chrono::milliseconds(0),
+                    service_.options.body_timeout);
+}
+
 // To the disk, piece by piece, as it may be large. Where that fails, the client has been told.
 asio::awaitable<void> Connection::receive_upload(Parser& head, error_code& failure) {
-  const RunningScope uploading(service_.uploads);
   std::exception_ptr refusal;
+  std::unique_ptr<UploadSlots::Slot> slot;
   try {
-    if (service_.uploads > max_uploads) {
-      throw Error(ErrorCode::queue_full, "too many files are being received; try again soon");
+    const auto principal = exchange_.principal;
+    slot = service_.uploads.take(principal ? principal->project_id : "");
+    if (principal) {
+      const std::size_t bytes = head.content_length().value_or(0);
+      const auto check = [&] {
+        service_.platform.files->check_room_for(
+            principal->project_id, static_cast<int64_t>(bytes - std::min(bytes, form_bytes)));
+      };
+      co_await on_pool(service_.handler_pool, service_.handler_jobs, INT_MAX, check);
     }
     exchange_.upload = service_.platform.files->begin_upload();
     co_await continue_if_expected(head);
     http::request_parser<http::buffer_body> parser(std::move(head));
     std::string piece(upload_piece_bytes, '\0');
+    std::size_t received_bytes = 0;
     while (!parser.is_done()) {
       auto& body = parser.get().body();
       body.data = piece.data();
       body.size = piece.size();
       body.more = true;
-      arm(service_.options.body_timeout);
+      arm(rest_of_upload(received_bytes));
       std::tie(failure, std::ignore) =
           co_await http::async_read(stream_, buffer_, parser, as_result);
       disarm();
       if (failure && failure != http::error::need_buffer) co_return;
       failure = {};
       const std::string_view got(piece.data(), piece.size() - body.size);
+      received_bytes += got.size();
       co_await on_pool(service_.handler_pool, service_.handler_jobs, INT_MAX,
                        [&] { platform::write_to_disk(exchange_.upload.get(), got); });
     }

@@ -38,6 +38,7 @@ class Connection final : public Answering {
   asio::awaitable<bool> shake_hands();       // false: it is no TLS, or too slow
   asio::awaitable<bool> wait_for_request();  // false: nothing more comes
   asio::awaitable<bool> read_request(Parser& parser);
+  std::chrono::milliseconds rest_of_upload(std::size_t received_bytes) const;
   asio::awaitable<void> receive_upload(Parser& head, boost::system::error_code& failure);
   asio::awaitable<void> continue_if_expected(const Parser& parser);
   asio::awaitable<void> refuse_request(const boost::system::error_code& failure, bool started);

@@ -35,6 +35,8 @@ struct ServerOptions {
 
   std::chrono::milliseconds head_timeout{10'000};    // first byte to end of head: 408
   std::chrono::milliseconds body_timeout{60'000};    // the whole body: 408
+  // Of a file that is uploaded: body_timeout, and what its bytes take at this speed.
+  int64_t least_upload_bytes_per_s = 128 << 10;
   std::chrono::milliseconds idle_timeout{75'000};    // between requests of one connection
   std::chrono::milliseconds write_timeout{30'000};   // for each 64 KiB
   std::chrono::milliseconds heartbeat{15'000};       // comments in a stream that waits

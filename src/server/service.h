@@ -37,6 +37,7 @@
 #include "server/served_models.h"
 #include "server/sign_in_throttle.h"
 #include "server/tls.h"
+#include "server/upload_slots.h"
 #include "server/usage_metrics.h"
 
 namespace ridge::server {
@@ -76,10 +77,10 @@ struct Service {
   std::atomic<int> batch_jobs{0};
   std::atomic<int> session_jobs{0}, password_jobs{0}, provider_jobs{0}, moderation_jobs{0};
   std::atomic<int> connections{0};
-  std::atomic<int> uploads{0};  // of files that are being received
   std::atomic<int> generations{0};  // requests that the engines or handlers may be working on
   std::atomic<bool> draining{false};
 
+  UploadSlots uploads;
   SignInThrottle sign_ins{clock};
   std::unique_ptr<platform::Downloads> downloads;  // null without a supply of models
   RunningRequests running_requests;

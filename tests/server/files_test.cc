@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "base/temporary_folder.h"
 #include "server_under_test.h"
@@ -38,9 +39,9 @@ std::string remove(const std::string& target) {
 
 class FileRoutes : public testing::Test {
  protected:
-  std::unique_ptr<ServerUnderTest> serve(platform::FileLimits limits = {}) {
+  std::unique_ptr<ServerUnderTest> serve(platform::FileLimits limits = {},
+                                         ServerOptions options = {}) {
     files_ = std::make_shared<platform::Files>(database_, folder_ / "files", limits);
-    ServerOptions options;
     options.max_body_bytes = 64 << 10;
     return std::make_unique<ServerUnderTest>([](ScriptedEngine::Part& part) { part.say("yes"); },
                                              options, nullptr, nullptr,
@@ -113,6 +114,23 @@ TEST_F(FileRoutes, RefuseWhatIsTooLargeAsSoonAsItIsKnown) {
   EXPECT_EQ(just.ask(upload(form(std::string(1000, 'x')))).status, 200);
   EXPECT_EQ(just.ask(post("/v1/completions", std::string(70'000, ' '))).status, 413)
       << "other routes keep their limit";
+}
+
+TEST_F(FileRoutes, EndUploadsThatAreTooSlowAltogether) {
+  ServerOptions options;
+  options.body_timeout = std::chrono::milliseconds(400);  // which each piece of it keeps
+  options.least_upload_bytes_per_s = 100 << 20;
+  const auto under = serve({}, options);
+  RawClient client(under->port());
+  client.send(
+      "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+      "boundary=b\r\nContent-Length: 100000000\r\n\r\n");
+  const std::string piece(1'100'000, 'x');
+  for (int i = 0; i < 10; ++i) {
+    client.send(piece);
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  }
+  EXPECT_EQ(client.read().status, 408);
 }
 
 TEST_F(FileRoutes, SayWhatIsWrongWithAForm) {

@@ -121,7 +121,8 @@ class Tenants : public testing::Test {
   std::shared_ptr<platform::EndpointDirectory> directory_ =
       std::make_shared<platform::EndpointDirectory>(endpoints_);
   std::shared_ptr<platform::Files> files_ =
-      std::make_shared<platform::Files>(database_, folder_ / "files");
+      std::make_shared<platform::Files>(database_, folder_ / "files",
+                                        platform::FileLimits{.most_project_bytes = 1 << 20});
   std::shared_ptr<platform::Batches> batches_ =
       std::make_shared<platform::Batches>(database_, *files_);
   SteadyClock clock_;
@@ -345,6 +346,37 @@ TEST_F(Tenants, SeeTheSecretsOfEndpointsOnlyWhereTheyMayChangeThem) {
       EXPECT_THAT(one.dump(), testing::Not(testing::HasSubstr("hidden"))) << person.who;
     }
   }
+}
+
+std::string beginning_of_upload(const std::string& key, std::size_t bytes) {
+  return fmt::format(
+      "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; "
+      "boundary=b\r\n{}Expect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+      bearer(key), bytes);
+}
+
+TEST_F(Tenants, KeepNoOtherFromUploading) {
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < UploadSlots::most_of_project; ++i) {
+    clients.push_back(std::make_unique<RawClient>(under_.port()));
+    clients.back()->send(beginning_of_upload(ours_[static_cast<std::size_t>(i % 3)].key, 1000));
+    ASSERT_TRUE(clients.back()->wait_for("100 Continue"));
+  }
+  RawClient more(under_.port()), other(under_.port());
+  EXPECT_EQ(more.send(beginning_of_upload(ours_.front().key, 1000)).read().status, 429);
+  EXPECT_TRUE(other.send(beginning_of_upload(theirs_.front().key, 1000)).wait_for("100 Continue"));
+  clients.pop_back();  // whose place is free then
+  bool is_admitted = false;
+  for (int tries = 0; tries < 100 && !is_admitted; ++tries) {
+    RawClient again(under_.port());
+    is_admitted = again.send(beginning_of_upload(ours_.front().key, 1000)).wait_for("100 Continue");
+  }
+  EXPECT_TRUE(is_admitted);
+}
+
+TEST_F(Tenants, AreToldThatTheirFilesHaveNoRoomBeforeTheySendThem) {
+  RawClient client(under_.port());
+  EXPECT_EQ(client.send(beginning_of_upload(ours_.front().key, 2 << 20)).read().status, 413);
 }
 
 // A key whose answer streams, and the client to which it does.

@@ -184,6 +184,10 @@ Files::Files(Database& database, const std::filesystem::path& folder, const File
       results_(folder_.open_folder("results")),
       store_(store_id(folder_)) {}
 
+void Files::check_room_for(const std::string& project_id, int64_t bytes) {
+  database_.read([&](soci::session& session) { check_room(session, project_id, bytes); });
+}
+
 FileDescriptor Files::begin_upload() const {
   const std::string name = new_id("upload.");
   FileDescriptor file = incoming_.open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
@@ -192,11 +196,11 @@ FileDescriptor Files::begin_upload() const {
 }
 
 // With nothing but what the project has already where `bytes` is 0.
-void Files::check_room(soci::session& session, const NewFile& wanted, int64_t bytes) const {
+void Files::check_room(soci::session& session, const std::string& project, int64_t bytes) const {
   int64_t files = 0, used = 0;
   session << "SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM files WHERE project_id "
              "= :project",
-      soci::use(wanted.project_id), soci::into(files), soci::into(used);
+      soci::use(project), soci::into(files), soci::into(used);
   if (files >= limits_.most_project_files) {
     throw Error(ErrorCode::payload_too_large,
                 fmt::format("this project has {} files, which is the most; delete some that are "
@@ -220,7 +224,7 @@ ClientFile Files::add(const NewFile& wanted, std::string_view content) {
                             limits_.most_file_bytes),
                 "file");
   }
-  database_.read([&](soci::session& session) { check_room(session, wanted, bytes); });
+  check_room_for(wanted.project_id, bytes);
   FileDraft draft(incoming_, new_id("file-"));
   draft.write(content);
   draft.keep(kept_);
@@ -234,7 +238,7 @@ ClientFile Files::add(const NewFile& wanted, std::string_view content) {
   if (wanted.lifetime_ms) file.expires_at_ms = file.created_at_ms + *wanted.lifetime_ms;
   try {
     database_.write([&](soci::session& session) {
-      check_room(session, wanted, bytes);
+      check_room(session, wanted.project_id, bytes);
       record(session, file);
     });
   } catch (const Error& error) {

@@ -100,6 +100,10 @@ class Files {
   // Of the folder.
   const std::string& store() const { return store_; }
 
+  // Before so much is received: throws payload_too_large where the project would have more than it
+  // may. add() looks again.
+  void check_room_for(const std::string& project_id, int64_t bytes);
+
   // A file without a name for what comes from a client; it goes when it is closed.
   FileDescriptor begin_upload() const;
 
@@ -135,7 +139,7 @@ class Files {
   int sweep();
 
  private:
-  void check_room(soci::session& session, const NewFile& wanted, int64_t bytes) const;
+  void check_room(soci::session& session, const std::string& project, int64_t bytes) const;
   int remove_expired();
   int remove_orphans();
 
