@@ -90,7 +90,7 @@ void settle_owner(const Call& call, platform::NewKey& wanted, const api::Fields&
 
 void check_room(const Call& call) {
   if (administers(call.caller)) return;
-  const int64_t now_ms = platform::Identity::wall_clock_ms();
+  const int64_t now_ms = call.identity.now_ms();
   const auto own = call.identity.keys({.user = call.caller.user_name});
   const auto working =
       std::ranges::count_if(own, [&](const ApiKey& key) { return key.is_valid_at(now_ms); });
@@ -117,9 +117,9 @@ ApiKey key_of(const Call& call) {
   return *key;
 }
 
-Answer created(const platform::CreatedKey& created) {
+Answer created(const Call& call, const platform::CreatedKey& created) {
   Json body = {{"key", created.text.text()}};
-  body.update(json_of(created.key, platform::Identity::wall_clock_ms()));
+  body.update(json_of(created.key, call.identity.now_ms()));
   return json_answer(body, 201);
 }
 
@@ -139,7 +139,7 @@ Answer list_keys(const Call& call) {
   }
   Json data = Json::array();
   if (administers(call.caller) || !query.user.empty()) {
-    const int64_t now_ms = platform::Identity::wall_clock_ms();
+    const int64_t now_ms = call.identity.now_ms();
     for (const ApiKey& key : call.identity.keys(query)) data.push_back(json_of(key, now_ms));
   }
   return page_answer(std::move(data), page);
@@ -151,7 +151,7 @@ Answer create_key(const Call& call) {
   wanted.lifetime_ms = fields.integer("lifetime_ms", 1, platform::longest_key_lifetime_ms);
   settle_owner(call, wanted, fields);
   check_room(call);
-  return created(call.identity.create_key(wanted, call.caller.actor));
+  return created(call, call.identity.create_key(wanted, call.caller.actor));
 }
 
 Answer rotate_key(const Call& call) {
@@ -160,13 +160,13 @@ Answer rotate_key(const Call& call) {
                                .value_or(0);
   const ApiKey key = key_of(call);
   check_room(call);
-  return created(call.identity.rotate_key({key.id, key.project}, grace_ms, call.caller.actor));
+  return created(call, call.identity.rotate_key({key.id, key.project}, grace_ms, call.caller.actor));
 }
 
 Answer revoke_key(const Call& call) {
   const ApiKey key = key_of(call);
   const auto revoked = call.identity.revoke_keys({key.id, key.project}, call.caller.actor);
-  return json_answer(json_of(revoked.front(), platform::Identity::wall_clock_ms()));
+  return json_answer(json_of(revoked.front(), call.identity.now_ms()));
 }
 
 }  // namespace ridge::administration

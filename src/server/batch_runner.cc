@@ -251,7 +251,7 @@ void BatchRunner::advance(Job& job) {
   if (job.why_cut_off.empty()) {
     if (job.batch.status == BatchStatus::cancelling) {
       job.why_cut_off = "the batch was cancelled before this request was answered";
-    } else if (files_.now_ms() >= job.batch.expires_at_ms) {
+    } else if (files_.least_now_ms() >= job.batch.expires_at_ms) {
       job.why_cut_off = window_over;
     }
     if (!job.why_cut_off.empty()) cut_off(job);

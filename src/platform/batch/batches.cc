@@ -150,7 +150,10 @@ bool has_ended(BatchStatus status) {
 }
 
 Batches::Batches(Database& database, Files& files, Identity::NowMs now_ms)
-    : database_(database), files_(files), now_ms_(std::move(now_ms)) {}
+    : database_(database),
+      files_(files),
+      now_ms_(Identity::clock_of(database, now_ms)),
+      least_now_ms_(now_ms ? std::move(now_ms) : [&database] { return database.least_now_ms(); }) {}
 
 Batch Batches::create(Batch wanted) {
   const ClientFile input = files_.find(wanted.project_id, wanted.input_file_id);
@@ -387,7 +390,7 @@ void Batches::finish(const Batch& batch, BatchStatus status, int64_t output_byte
 }
 
 int Batches::sweep() {
-  const int64_t before_ms = now_ms_() - kept_ms;
+  const int64_t before_ms = least_now_ms_() - kept_ms;
   const std::string query = fmt::format("FROM batches WHERE created_at_ms < :before AND NOT ({})",
                                         open_ones);
   const auto count = [&](soci::session& session) {

@@ -68,7 +68,7 @@ class Batches {
   static constexpr int64_t kept_ms = int64_t{90} * 24 * 3'600'000;  // those that have
 
   // The files must outlive it.
-  Batches(Database& database, Files& files, Identity::NowMs now_ms = Identity::wall_clock_ms);
+  Batches(Database& database, Files& files, Identity::NowMs now_ms = {});
 
   // For clients. `wanted` has project, key, endpoint, input file, lifetime and metadata. Throws
   // not_found for a file that is not the project's, invalid_argument for one of another purpose or
@@ -106,7 +106,7 @@ class Batches {
  private:
   Database& database_;
   Files& files_;
-  const Identity::NowMs now_ms_;
+  const Identity::NowMs now_ms_, least_now_ms_;
 };
 
 }  // namespace ridge::platform

@@ -177,7 +177,8 @@ Files::Files(Database& database, const std::filesystem::path& folder, const File
              Identity::NowMs now_ms)
     : database_(database),
       limits_(limits),
-      now_ms_(std::move(now_ms)),
+      now_ms_(Identity::clock_of(database, now_ms)),
+      least_now_ms_(now_ms ? std::move(now_ms) : [&database] { return database.least_now_ms(); }),
       folder_(Folder::open_path(folder)),
       incoming_(folder_.open_folder("incoming")),
       kept_(folder_.open_folder("kept")),
@@ -350,7 +351,7 @@ void Files::remove_results(const std::string& batch_id) const {
 int Files::sweep() { return remove_expired() + remove_orphans(); }
 
 int Files::remove_expired() {
-  const int64_t now_ms = now_ms_();
+  const int64_t now_ms = least_now_ms_();
   const std::vector<std::string> ids = database_.read([&](soci::session& session) {
     std::vector<std::string> expired;
     std::string id;
@@ -375,8 +376,10 @@ int Files::remove_expired() {
 }
 
 int Files::remove_orphans() {
-  // By the clock that sets the times of files.
-  const int64_t before_ns = (Identity::wall_clock_ms() - orphan_after_ms) * 1'000'000;
+  // The wall clock sets the times of files. Where it was put forward, they must not look old, and
+  // where it was put back, neither.
+  const int64_t now_ms = std::min(Identity::wall_clock_ms(), database_.least_now_ms());
+  const int64_t before_ns = (now_ms - orphan_after_ms) * 1'000'000;
   int removed = 0;
   for (const Folder* folder : {&incoming_, &kept_, &results_}) {
     std::vector<std::string> old = folder->list();

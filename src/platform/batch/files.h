@@ -94,7 +94,7 @@ class Files {
  public:
   // `folder` is created where missing. Servers that share it and the database serve the same files.
   Files(Database& database, const std::filesystem::path& folder, const FileLimits& limits = {},
-        Identity::NowMs now_ms = Identity::wall_clock_ms);
+        Identity::NowMs now_ms = {});
 
   const FileLimits& limits() const { return limits_; }
   // Of the folder.
@@ -132,7 +132,8 @@ class Files {
   FileDescriptor open_results(const std::string& name) const;
   void remove_results(const std::string& batch_id) const;
   const std::filesystem::path& path() const { return folder_.path(); }
-  int64_t now_ms() const { return now_ms_(); }
+  // For what cannot be undone, as Database has it.
+  int64_t least_now_ms() const { return least_now_ms_(); }
 
   // Takes away what has expired, and what was begun more than an hour ago and has no record.
   // Returns how many files these were.
@@ -145,7 +146,7 @@ class Files {
 
   Database& database_;
   const FileLimits limits_;
-  const Identity::NowMs now_ms_;
+  const Identity::NowMs now_ms_, least_now_ms_;
   const Folder folder_, incoming_, kept_, results_;
   const std::string store_;
 };

@@ -4,6 +4,7 @@
 #include <soci/soci.h>
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -17,6 +18,18 @@ namespace ridge::platform {
 
 using Session = std::unique_ptr<soci::session>;
 
+namespace {
+
+constexpr int64_t time_holds_us = 5'000'000;
+
+int64_t read_clock_us(clockid_t clock) {
+  timespec time{};
+  clock_gettime(clock, &time);
+  return static_cast<int64_t>(time.tv_sec) * 1'000'000 + time.tv_nsec / 1'000;
+}
+
+}  // namespace
+
 struct Database::State {
   DatabaseLocation location;
   DatabaseOptions options;
@@ -28,11 +41,19 @@ struct Database::State {
   // SQLite: how often the disk did not take the log, and after how many of these it was written anew
   // (see write_log_anew).
   std::atomic<int64_t> failed_syncs = 0, made_good = 0;
+  // How far the wall clock was ahead of that when the database was opened.
+  int64_t even_ahead_us = 0;
 
   std::mutex mutex;
   std::condition_variable freed;
   int taken = 0;
   std::vector<Session> idle;
+
+  // Since the machine's start, sleep included.
+  int64_t own_us() const { return read_us(CLOCK_BOOTTIME); }
+  int64_t read_us(clockid_t clock) const {
+    return options.read_clock_us ? options.read_clock_us(clock) : read_clock_us(clock);
+  }
 
   // Empty where one has to be opened.
   Session take() {
@@ -60,29 +81,12 @@ struct Database::State {
   }
 };
 
-namespace {
-
-constexpr int64_t time_holds_us = 5'000'000;
-
-int64_t read_clock_us(clockid_t clock) {
-  timespec time{};
-  clock_gettime(clock, &time);
-  return static_cast<int64_t>(time.tv_sec) * 1'000'000 + time.tv_nsec / 1'000;
-}
-
-// The wall clock's time at the first call, and what has passed since, sleep of the machine
-// included.
-int64_t even_now_us() {
-  static const int64_t offset_us = read_clock_us(CLOCK_REALTIME) - read_clock_us(CLOCK_BOOTTIME);
-  return read_clock_us(CLOCK_BOOTTIME) + offset_us;
-}
-
-}  // namespace
-
 Database::Database(std::string_view location, const DatabaseOptions& options)
     : state_(std::make_unique<State>()) {
   state_->location = DatabaseLocation::parse(location);
   state_->options = options;
+  state_->even_ahead_us = state_->read_us(CLOCK_REALTIME) - state_->own_us();
+  state_->ahead_us = state_->even_ahead_us;  // until a server has said otherwise
   const DatabaseKind kind = state_->location.kind;
   // Most starts find nothing to do, and need no lock for it.
   const bool is_current = read([&](soci::session& session) {
@@ -98,17 +102,25 @@ Database::Database(std::string_view location, const DatabaseOptions& options)
 Database::~Database() = default;
 
 int64_t Database::now_us(soci::session& session) const {
-  if (state_->location.kind == DatabaseKind::sqlite) return even_now_us();
-  // Asked now and then, as each time is a way to the server and back.
-  const int64_t own_us = read_clock_us(CLOCK_BOOTTIME);
-  if (own_us >= state_->ask_time_at_us) {
-    int64_t server_us = 0;
-    session << "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
-        soci::into(server_us);
-    state_->ahead_us = server_us - own_us;
-    state_->ask_time_at_us = own_us + time_holds_us;
-  }
-  return own_us + state_->ahead_us;
+  ask_time(session);
+  return state_->own_us() + state_->ahead_us;
+}
+
+int64_t Database::now_ms() const { return (state_->own_us() + state_->ahead_us) / 1'000; }
+
+int64_t Database::least_now_ms() const {
+  return (state_->own_us() + std::min<int64_t>(state_->ahead_us, state_->even_ahead_us)) / 1'000;
+}
+
+// Now and then, as each time is a way to the server and back. SQLite has no clock of its own.
+void Database::ask_time(soci::session& session) const {
+  const int64_t own_us = state_->own_us();
+  if (state_->location.kind == DatabaseKind::sqlite || own_us < state_->ask_time_at_us) return;
+  int64_t server_us = 0;
+  session << "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+      soci::into(server_us);
+  state_->ahead_us = server_us - own_us;
+  state_->ask_time_at_us = own_us + time_holds_us;
 }
 
 void Database::sync() {
@@ -192,6 +204,7 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
       close();
       begin();
     }
+    if (access != Access::sync) ask_time(*session);
     work(*session);
     if (access != Access::sync) *session << "COMMIT";
   } catch (const soci::soci_error& failure) {

@@ -23,6 +23,8 @@ struct DatabaseOptions {
   // For the end of a statement, and a little more for that of a transaction with a server that says
   // nothing at all. Beyond it: unavailable. 0: for ever, as for changes of the schema.
   std::chrono::milliseconds most{0};
+  // CLOCK_REALTIME or CLOCK_BOOTTIME in microseconds; none: this machine's. For tests.
+  std::function<int64_t(int clock)> read_clock_us;
 };
 
 // When what was written is on the disk. The program may be killed at any time in both cases.
@@ -67,11 +69,20 @@ class Database {
   // as of a few seconds ago; for SQLite this machine's, which goes on evenly while the program
   // runs, however its wall clock is put. Within read() or write().
   int64_t now_us(soci::session& session) const;
+  // The same in milliseconds, as of what is known of it: asks nothing, so that it may be called
+  // within read() and write() too.
+  int64_t now_ms() const;
+  // No later than now_ms(), nor than this machine's clock as it went on evenly since the database
+  // was opened: for what cannot be undone, so that no clock that is put forward makes it happen.
+  // (What stood wrong at the start cannot be noticed.)
+  int64_t least_now_ms() const;
 
   // The location without a password, for messages.
   const std::string& name() const;
 
  private:
+  void ask_time(soci::session& session) const;
+
   enum class Access { read, write, write_early, sync };
   struct State;
 

@@ -290,7 +290,7 @@ const Endpoint* EndpointTable::find(std::string_view name) const {
 }
 
 Endpoints::Endpoints(Database& database, Identity::NowMs now_ms)
-    : database_(database), now_ms_(std::move(now_ms)) {}
+    : database_(database), now_ms_(Identity::clock_of(database, std::move(now_ms))) {}
 
 Endpoint Endpoints::create(const std::string& name, const EndpointVersion& first,
                            const std::string& moderation_url, std::string_view actor) {

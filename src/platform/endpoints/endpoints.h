@@ -34,7 +34,7 @@ struct EndpointTable {
 // already_exists for a name that is taken, and invalid_argument for a bad name or value.
 class Endpoints {
  public:
-  explicit Endpoints(Database& database, Identity::NowMs now_ms = Identity::wall_clock_ms);
+  explicit Endpoints(Database& database, Identity::NowMs now_ms = {});
 
   // With one version, which has all requests.
   Endpoint create(const std::string& name, const EndpointVersion& first,

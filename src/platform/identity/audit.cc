@@ -101,7 +101,12 @@ int64_t Identity::wall_clock_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
 }
 
+Identity::NowMs Identity::clock_of(const Database& database, NowMs now_ms) {
+  if (now_ms) return now_ms;
+  return [&database] { return database.now_ms(); };
+}
+
 Identity::Identity(Database& database, NowMs now_ms)
-    : database_(database), now_ms_(std::move(now_ms)) {}
+    : database_(database), now_ms_(clock_of(database, std::move(now_ms))) {}
 
 }  // namespace ridge::platform

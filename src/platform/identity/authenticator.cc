@@ -32,7 +32,7 @@ Authenticator::Authenticator(Identity& identity, const Clock& clock,
     : identity_(identity),
       clock_(clock),
       options_(options),
-      now_ms_(std::move(now_ms)),
+      now_ms_(now_ms ? std::move(now_ms) : [&identity] { return identity.now_ms(); }),
       refresher_([this] { run_refreshes(); }) {}
 
 Authenticator::~Authenticator() {

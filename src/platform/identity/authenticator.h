@@ -35,7 +35,7 @@ struct AuthenticatorOptions {
 class Authenticator {
  public:
   Authenticator(Identity& identity, const Clock& clock, const AuthenticatorOptions& options = {},
-                Identity::NowMs now_ms = Identity::wall_clock_ms);
+                Identity::NowMs now_ms = {});
   ~Authenticator();
 
   // Throws unauthenticated for a key that is missing, malformed, unknown, expired or revoked, and

@@ -63,7 +63,9 @@ struct KeySelector {
 class Identity {
  public:
   using NowMs = std::function<int64_t()>;
-  explicit Identity(Database& database, NowMs now_ms = wall_clock_ms);
+  // `now_ms`, where it is one, else the clock of all who share the database, which goes on evenly.
+  static NowMs clock_of(const Database& database, NowMs now_ms);
+  explicit Identity(Database& database, NowMs now_ms = {});
 
   static constexpr double least_weight = 0.01, most_weight = 100;
 
@@ -108,6 +110,8 @@ class Identity {
   // Grows with every change.
   int64_t revision();
 
+  // By which keys end.
+  int64_t now_ms() const { return now_ms_(); }
   static int64_t wall_clock_ms();
   // Whether it may be the name of a project, user, key or model.
   static bool is_name(std::string_view text);

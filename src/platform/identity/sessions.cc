@@ -93,7 +93,7 @@ Error wrong_password() {
 Sessions::Sessions(Database& database, const SessionOptions& options, Identity::NowMs now_ms)
     : database_(database),
       options_(options),
-      now_ms_(std::move(now_ms)),
+      now_ms_(Identity::clock_of(database, std::move(now_ms))),
       decoy_hash_(hash_password(random_secret())) {}
 
 bool Sessions::has_owner(soci::session& session) const {

@@ -31,7 +31,7 @@ struct NewSession {
 class Sessions {
  public:
   explicit Sessions(Database& database, const SessionOptions& options = {},
-                    Identity::NowMs now_ms = Identity::wall_clock_ms);
+                    Identity::NowMs now_ms = {});
 
   // Throws unauthenticated, after the same work, whether it is the name or the password that is
   // wrong, or the user is disabled or has no password.

@@ -92,7 +92,7 @@ bool is_rate(LimitKind kind) {
 }
 
 Limits::Limits(Database& database, Identity::NowMs now_ms)
-    : database_(database), now_ms_(std::move(now_ms)) {}
+    : database_(database), now_ms_(Identity::clock_of(database, std::move(now_ms))) {}
 
 void Limits::set(const LimitSubject& subject, const std::string& model, LimitKind kind,
                  std::optional<int64_t> most, std::string_view actor) {

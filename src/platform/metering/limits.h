@@ -69,7 +69,7 @@ class Limits {
  public:
   static constexpr int64_t most_rows = 10'000;  // of limits, and of prices
 
-  explicit Limits(Database& database, Identity::NowMs now_ms = Identity::wall_clock_ms);
+  explicit Limits(Database& database, Identity::NowMs now_ms = {});
 
   static constexpr int64_t largest_limit = 1'000'000'000'000'000;
   static constexpr int64_t largest_price_micros = 1'000'000'000'000;

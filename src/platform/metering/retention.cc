@@ -25,8 +25,7 @@ void UsageRetention::run(const std::stop_token& stop) {
 void UsageRetention::look(const std::stop_token& stop) {
   constexpr int64_t day_ms = 86'400'000;
   try {
-    const int64_t now_ms =
-        database_.read([&](soci::session& session) { return database_.now_us(session) / 1000; });
+    const int64_t now_ms = database_.least_now_ms();
     // Days are whole, so that no day's usage is ever told in part.
     const int64_t until_ms = (now_ms / day_ms - days_) * day_ms;
     const int64_t records = forget_usage(database_, until_ms, "retention", stop);

@@ -70,7 +70,7 @@ void check_user(soci::session& session, const std::string& user_id) {
 }  // namespace
 
 Chats::Chats(Database& database, Identity::NowMs now_ms)
-    : database_(database), now_ms_(std::move(now_ms)) {}
+    : database_(database), now_ms_(Identity::clock_of(database, std::move(now_ms))) {}
 
 std::vector<ChatSummary> Chats::list(const std::string& user_id) {
   return database_.read([&](soci::session& session) {

@@ -30,7 +30,7 @@ class Chats {
   static constexpr int64_t most_chats = 500;
   static constexpr int64_t most_bytes = 64 << 20;
 
-  explicit Chats(Database& database, Identity::NowMs now_ms = Identity::wall_clock_ms);
+  explicit Chats(Database& database, Identity::NowMs now_ms = {});
 
   std::vector<ChatSummary> list(const std::string& user_id);  // what was changed last first
   // Throws not_found.

@@ -84,7 +84,7 @@ std::vector<std::string> PromptTemplate::variables() const {
 }
 
 PromptTemplates::PromptTemplates(Database& database, Identity::NowMs now_ms)
-    : database_(database), now_ms_(std::move(now_ms)) {}
+    : database_(database), now_ms_(Identity::clock_of(database, std::move(now_ms))) {}
 
 std::vector<PromptTemplate> PromptTemplates::list(const std::string& project_id) {
   return database_.read([&](soci::session& session) {

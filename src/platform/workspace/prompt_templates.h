@@ -27,7 +27,7 @@ class PromptTemplates {
   static constexpr std::size_t most_text_bytes = 64u << 10;
   static constexpr int64_t most_of_project = 500;
 
-  explicit PromptTemplates(Database& database, Identity::NowMs now_ms = Identity::wall_clock_ms);
+  explicit PromptTemplates(Database& database, Identity::NowMs now_ms = {});
 
   std::vector<PromptTemplate> list(const std::string& project_id);  // by name
   // Throws invalid_argument for a bad name or text, already_exists, and payload_too_large where the
