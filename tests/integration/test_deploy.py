@@ -210,6 +210,8 @@ def test_helm_renders_the_chart_as_it_is_kept(name):
 
 @pytest.mark.parametrize("options,why", [
     (["insecureHttp=true"], "database.existingSecret"),
+    (["insecureHttp=true", "database.existingSecret=a"], "files.existingClaim"),
+    (["insecureHttp=true", "replicas=1", "config.files_dir=a"], "config.files_dir"),
     (["replicas=1"], "exactly one of"),
     (["insecureHttp=true", "replicas=1", "config.host=a"], "config.host"),
     (["insecureHttp=true", "replicas=1", "modells=a"], "modells"),

@@ -25,6 +25,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and (gt (int .Values.replicas) 1) (not .Values.database.existingSecret) }}
 {{- fail "replicas: more than one need database.existingSecret, or each would have keys and budgets of its own" }}
 {{- end }}
+{{- if and (gt (int .Values.replicas) 1) .Values.batches.enabled (not .Values.files.existingClaim) }}
+{{- fail "replicas: more than one need files.existingClaim, a volume that all can write, or batches.enabled=false: a file that one pod has received would be missing at the others" }}
+{{- end }}
 {{- $ways := 0 }}
 {{- if .Values.tls.existingSecret }}{{ $ways = add1 $ways }}{{ end }}
 {{- if .Values.trustedProxies }}{{ $ways = add1 $ways }}{{ end }}
@@ -32,7 +35,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if ne (int $ways) 1 }}
 {{- fail "say how keys travel: exactly one of tls.existingSecret, trustedProxies and insecureHttp" }}
 {{- end }}
-{{- range $key := list "models" "host" "port" "trusted_proxy" "insecure_http" "tls_cert" "tls_key" "drain_s" "database" "no_auth" }}
+{{- range $key := list "models" "host" "port" "trusted_proxy" "insecure_http" "tls_cert" "tls_key" "drain_s" "database" "no_auth" "files_dir" "batch_lines" }}
 {{- if hasKey $.Values.config $key }}
 {{- fail (printf "config.%s: the chart sets this itself; see its other values" $key) }}
 {{- end }}
