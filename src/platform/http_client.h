@@ -71,7 +71,7 @@ struct HttpLimits {
   std::chrono::seconds stall{60};  // this long below 1 kB/s ends the transfer
   int redirects = 8;
   // "host:port:address", for tests: what is not asked of the machine's resolver.
-  std::vector<std::string> resolves;
+  std::vector<std::string> resolves = {};
 };
 
 // Asks over HTTP with libcurl. Proxies come from the environment as for curl (https_proxy,

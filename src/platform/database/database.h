@@ -24,7 +24,7 @@ struct DatabaseOptions {
   // nothing at all. Beyond it: unavailable. 0: for ever, as for changes of the schema.
   std::chrono::milliseconds most{0};
   // CLOCK_REALTIME or CLOCK_BOOTTIME in microseconds; none: this machine's. For tests.
-  std::function<int64_t(int clock)> read_clock_us;
+  std::function<int64_t(int clock)> read_clock_us = {};
 };
 
 // When what was written is on the disk. The program may be killed at any time in both cases.
