@@ -63,7 +63,7 @@ platform::NewSession finish(HandlerRequest& request) {
   const std::string name = provider.finish(attempt_secret(request.cookies, request.is_secure),
                                            value("state"), value("code"), redirect_url(request));
   platform::NewSession session =
-      request.sessions().sign_in_as(name, provider.options().create_role);
+      request.sessions().sign_in_as(name, provider.options().create_role, request.address);
   request.service.sign_ins.succeeded(request.address, any_name);
   return session;
 }
@@ -73,7 +73,9 @@ HandlerAnswer come_back(HandlerRequest& request) {
   HandlerAnswer answer;
   try {
     const platform::NewSession session = finish(request);
-    if (!request.session_token.empty()) request.sessions().sign_out(request.session_token);
+    if (!request.session_token.empty()) {
+      request.sessions().sign_out(request.session_token, request.address);
+    }
     answer = go_to("/");
     answer.headers.emplace_back("Set-Cookie",
                                 session_cookie(session.token, request.is_secure, session_lives));
@@ -82,6 +84,7 @@ HandlerAnswer come_back(HandlerRequest& request) {
         error.code() != ErrorCode::unavailable) {
       throw;
     }
+    if (error.code() == ErrorCode::unauthenticated) record_refused_sign_in(request, "", "oidc");
     const Error told = error_of(std::current_exception(), request.request_id);
     answer = go_to("/#/login?error=" + platform::encode_query(std::string(told.message())));
   }

@@ -8,12 +8,26 @@
 #include "api/error_body.h"
 #include "api/fields.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "platform/identity/password.h"
 #include "server/handler_route.h"
 #include "server/service.h"
 #include "server/session_cookie.h"
 
 namespace ridge::server {
+
+void record_refused_sign_in(const HandlerRequest& request, const std::string& name,
+                            std::string_view by) {
+  const auto others = request.service.refusals.take();
+  if (!others) return;
+  try {
+    request.sessions().record_refusal(name, by, request.address, *others);
+  } catch (const Error& error) {
+    log::warning("a refused sign-in from {} is in no audit log: {}", request.address,
+                 error.message());
+  }
+}
+
 namespace {
 
 using api::Json;
@@ -49,7 +63,9 @@ HandlerAnswer show_session(HandlerRequest& request) {
 
 HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSession& session) {
   // Never the one that the browser had before: somebody else may have put it there.
-  if (!request.session_token.empty()) request.sessions().sign_out(request.session_token);
+  if (!request.session_token.empty()) {
+    request.sessions().sign_out(request.session_token, request.address);
+  }
   const Json user = json_of_user(session.user.name, session.user.role, platform::default_project);
   HandlerAnswer answer =
       json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
@@ -83,13 +99,21 @@ HandlerAnswer sign_in(HandlerRequest& request) {
   const std::string name = fields.required_string("name", most_name_bytes);
   const std::string password = fields.required_string("password", platform::most_password_bytes);
   if (auto refusal = throttle(request, name)) return std::move(*refusal);
-  const auto session = request.sessions().sign_in(name, password);
+  platform::NewSession session;
+  try {
+    session = request.sessions().sign_in(name, password, request.address);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::unauthenticated) record_refused_sign_in(request, name, "password");
+    throw;
+  }
   request.service.sign_ins.succeeded(request.address, name);
   return begin_session(request, session);
 }
 
 HandlerAnswer sign_out(HandlerRequest& request) {
-  if (!request.session_token.empty()) request.sessions().sign_out(request.session_token);
+  if (!request.session_token.empty()) {
+    request.sessions().sign_out(request.session_token, request.address);
+  }
   HandlerAnswer answer = no_content();
   answer.headers.emplace_back("Set-Cookie", ended_session_cookie(request.is_secure));
   return answer;
@@ -102,7 +126,7 @@ HandlerAnswer set_up(HandlerRequest& request) {
   const std::string token = fields.required_string("token", most_token_bytes);
   const std::string name = fields.required_string("name", most_name_bytes);
   const std::string password = fields.required_string("password", platform::most_password_bytes);
-  return begin_session(request, request.sessions().set_up(token, name, password));
+  return begin_session(request, request.sessions().set_up(token, name, password, request.address));
 }
 
 // Whoever has come by a session must not be able to keep it by a new password.

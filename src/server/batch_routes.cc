@@ -122,7 +122,7 @@ HandlerAnswer create_batch(HandlerRequest& request) {
   }
   wanted.metadata = metadata_in(fields);
   wanted.output_lifetime_ms = lifetime_in(fields);
-  const platform::Batch made = request.batches().create(std::move(wanted));
+  const platform::Batch made = request.batches().create(std::move(wanted), request.caller.actor);
   if (auto& runner = request.service.batch_runner) runner->wake();
   return json_answer(json_of(made));
 }
@@ -144,7 +144,7 @@ HandlerAnswer show_batch(HandlerRequest& request) {
 }
 
 HandlerAnswer cancel_batch(HandlerRequest& request) {
-  const platform::Batch batch = request.batches().cancel(request.project(), request.argument);
+  const platform::Batch batch = request.batches().cancel(request.project(), request.argument, request.caller.actor);
   if (auto& runner = request.service.batch_runner) runner->wake();
   return json_answer(json_of(batch));
 }

@@ -106,7 +106,8 @@ HandlerAnswer upload_file(HandlerRequest& request) {
   const platform::NewFile wanted{.project_id = request.project(),
                                  .name = *file.file_name,
                                  .purpose = purpose,
-                                 .lifetime_ms = lifetime_ms};
+                                 .lifetime_ms = lifetime_ms,
+                                 .actor = request.caller.actor};
   return json_answer(json_of(files.add(wanted, file.content)));
 }
 
@@ -133,7 +134,7 @@ HandlerAnswer show_file(HandlerRequest& request) {
 }
 
 HandlerAnswer delete_file(HandlerRequest& request) {
-  request.files().remove(request.project(), request.argument);
+  request.files().remove(request.project(), request.argument, request.caller.actor);
   return json_answer({{"id", request.argument}, {"object", "file"}, {"deleted", true}});
 }
 

@@ -72,6 +72,11 @@ struct HandlerAnswer {
   std::size_t file_bytes = 0;
 };
 
+// That somebody could not sign in, as `name` or as nobody knows whom, goes into the audit log, as far
+// as there is room for such (admin_session.cc).
+void record_refused_sign_in(const HandlerRequest& request, const std::string& name,
+                            std::string_view by);
+
 HandlerAnswer json_answer(const api::Json& document, int status = 200);
 HandlerAnswer no_content();  // 204
 

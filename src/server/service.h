@@ -32,6 +32,7 @@
 #include "server/options.h"
 #include "server/otlp_exporter.h"
 #include "server/platform_access.h"
+#include "server/refusal_budget.h"
 #include "server/revocation_watch.h"
 #include "server/running_requests.h"
 #include "server/served_models.h"
@@ -82,6 +83,7 @@ struct Service {
 
   UploadSlots uploads;
   SignInThrottle sign_ins{clock};
+  RefusalBudget refusals{clock};
   std::unique_ptr<platform::Downloads> downloads;  // null without a supply of models
   RunningRequests running_requests;
   api::ResponseStore responses{options.max_stored, options.max_stored_of_project};

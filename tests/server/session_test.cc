@@ -11,6 +11,7 @@
 #include "base/temporary_folder.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
+#include "server/refusal_budget.h"
 #include "server/session_cookie.h"
 #include "server/sign_in_throttle.h"
 #include "server_under_test.h"
@@ -93,6 +94,33 @@ TEST_F(SigningIn, SetsACookieThatNoScriptAndNoOtherSiteHas) {
   EXPECT_EQ(body.at("set_up_needed"), false);
   EXPECT_EQ(json::parse(ask(*under_, "GET", "/api/v1/session", cookie_of(answer)).body), body);
   EXPECT_THAT(ask(*under_, "GET", "/api/v1/session", "").body, HasSubstr(R"("user":null)"));
+}
+
+TEST_F(SigningIn, RecordsWhoIsRefusedAndNotEachOfMany) {
+  EXPECT_EQ(sign_in("developer", "wrong horse").status, 401);
+  const auto newest = identity_.audit_events(1);
+  EXPECT_EQ(newest.at(0).action, "session.refuse");
+  EXPECT_EQ(newest.at(0).subject, identity_.find_user("developer")->id);
+  EXPECT_THAT(newest.at(0).details, HasSubstr(R"("address":"127.0.0.1")"));
+  const RawResponse in = sign_in("viewer");
+  EXPECT_THAT(identity_.audit_events(1).at(0).details, HasSubstr(R"("address":"127.0.0.1")"));
+  EXPECT_EQ(ask(*under_, "DELETE", "/api/v1/session", cookie_of(in) + csrf_of(in) + origin_).status,
+            204);
+  EXPECT_EQ(identity_.audit_events(1).at(0).action, "session.end");
+}
+
+TEST(RefusalBudget, LetsSomeAtOnceAndThenOneAMinute) {
+  FakeClock clock;
+  RefusalBudget budget(clock);
+  for (int i = 0; i < RefusalBudget::most_at_once; ++i) EXPECT_EQ(budget.take(), 0) << i;
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(budget.take(), std::nullopt) << i;
+  clock.advance(std::chrono::minutes(1));
+  EXPECT_EQ(budget.take(), 1000);
+  EXPECT_EQ(budget.take(), std::nullopt);
+  clock.advance(std::chrono::hours(24));
+  EXPECT_EQ(budget.take(), 1);
+  for (int i = 1; i < RefusalBudget::most_at_once; ++i) EXPECT_EQ(budget.take(), 0) << i;
+  EXPECT_EQ(budget.take(), std::nullopt);
 }
 
 TEST_F(SigningIn, IsOverTlsAloneWhereAProxySpeaksIt) {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "platform/identity/api_key_text.h"
+#include "platform/identity/rows.h"
 
 namespace ridge::platform {
 
@@ -87,6 +88,14 @@ std::optional<Batch> find_row(soci::session& session, const std::string& project
   return found;
 }
 
+void record(soci::session& session, int64_t now_ms, std::string_view actor,
+            std::string_view action, const Batch& batch) {
+  const Json details = {{"endpoint", batch.endpoint},
+                        {"input_file_id", batch.input_file_id},
+                        {"project", batch.project_id}};
+  rows::record_event(session, now_ms, actor, action, batch.id, details.dump());
+}
+
 void insert(soci::session& session, const Batch& batch, const std::string& store) {
   const int64_t is_person = batch.is_person ? 1 : 0;
   session << "INSERT INTO batches (id, project_id, key_id, is_person, store, endpoint, "
@@ -155,7 +164,7 @@ Batches::Batches(Database& database, Files& files, Identity::NowMs now_ms)
       now_ms_(Identity::clock_of(database, now_ms)),
       least_now_ms_(now_ms ? std::move(now_ms) : [&database] { return database.least_now_ms(); }) {}
 
-Batch Batches::create(Batch wanted) {
+Batch Batches::create(Batch wanted, std::string_view actor) {
   const ClientFile input = files_.find(wanted.project_id, wanted.input_file_id);
   if (input.purpose != "batch") {
     throw Error(ErrorCode::invalid_argument,
@@ -184,6 +193,7 @@ Batch Batches::create(Batch wanted) {
                   "input_file_id");
     }
     insert(session, wanted, input.store);
+    record(session, wanted.created_at_ms, actor, "batch.create", wanted);
   });
   return wanted;
 }
@@ -221,7 +231,8 @@ BatchPage Batches::list(const std::string& project_id, const std::string& after,
   });
 }
 
-Batch Batches::cancel(const std::string& project_id, const std::string& id) {
+Batch Batches::cancel(const std::string& project_id, const std::string& id,
+                      std::string_view actor) {
   const int64_t now_ms = now_ms_();
   return database_.write([&](soci::session& session) {
     auto found = find_row(session, project_id, id);
@@ -236,6 +247,7 @@ Batch Batches::cancel(const std::string& project_id, const std::string& id) {
         soci::use(now_ms), soci::use(id);
     found->status = BatchStatus::cancelling;
     found->cancelling_at_ms = now_ms;
+    record(session, now_ms, actor, "batch.cancel", *found);
     return std::move(*found);
   });
 }

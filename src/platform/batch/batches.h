@@ -73,12 +73,13 @@ class Batches {
   // For clients. `wanted` has project, key, endpoint, input file, lifetime and metadata. Throws
   // not_found for a file that is not the project's, invalid_argument for one of another purpose or
   // where the project has most_open already.
-  Batch create(Batch wanted);
+  Batch create(Batch wanted, std::string_view actor = "server");
   Batch find(const std::string& project_id, const std::string& id);
   // The newest first, behind `after` where it is not empty. Throws not_found.
   BatchPage list(const std::string& project_id, const std::string& after, std::size_t limit);
   // Throws invalid_argument where it has ended, or is about to.
-  Batch cancel(const std::string& project_id, const std::string& id);
+  Batch cancel(const std::string& project_id, const std::string& id,
+               std::string_view actor = "server");
 
   // For the server that runs them.
   // Those that have not ended and are now this server's, for the length of a lease: those that

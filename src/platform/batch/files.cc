@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/error.h"
@@ -53,6 +54,14 @@ std::string store_id(const Folder& folder) {
 
 Error no_such_file(const std::string& id) {
   return Error(ErrorCode::not_found, fmt::format("there is no file '{}'", id.substr(0, 100)), "id");
+}
+
+std::string details_of(const ClientFile& file) {
+  return nlohmann::json({{"name", file.name},
+                         {"purpose", file.purpose},
+                         {"bytes", file.bytes},
+                         {"project", file.project_id}})
+      .dump();
 }
 
 void check(const NewFile& wanted) {
@@ -241,6 +250,8 @@ ClientFile Files::add(const NewFile& wanted, std::string_view content) {
     database_.write([&](soci::session& session) {
       check_room(session, wanted.project_id, bytes);
       record(session, file);
+      rows::record_event(session, file.created_at_ms, wanted.actor, "file.create", file.id,
+                         details_of(file));
     });
   } catch (const Error& error) {
     // Where the database failed, it may have it all the same; if not, the file is swept later.
@@ -308,7 +319,7 @@ FileDescriptor Files::open(const ClientFile& file) const {
                           file.id));
 }
 
-void Files::remove(const std::string& project_id, const std::string& id) {
+void Files::remove(const std::string& project_id, const std::string& id, std::string_view actor) {
   const int64_t now_ms = now_ms_();
   const ClientFile file = database_.write([&](soci::session& session) {
     auto found = find_row(session, project_id, id, now_ms);
@@ -325,6 +336,7 @@ void Files::remove(const std::string& project_id, const std::string& id) {
                   "id");
     }
     session << "DELETE FROM files WHERE id = :id", soci::use(id);
+    rows::record_event(session, now_ms, actor, "file.delete", id, details_of(*found));
     return std::move(*found);
   });
   if (file.store == store_) kept_.remove(file.id);

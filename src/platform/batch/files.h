@@ -32,6 +32,7 @@ struct NewFile {
   std::string name;  // 1 to 255 bytes of UTF-8 without control characters
   std::string purpose;
   std::optional<int64_t> lifetime_ms;  // for ever where there is none
+  std::string actor = "server";        // for the audit log
 };
 
 struct FileLimits {
@@ -118,7 +119,8 @@ class Files {
   // Throws unavailable where another folder has the bytes.
   FileDescriptor open(const ClientFile& file) const;
   // Throws not_found, and invalid_argument for the input of a batch that has not ended.
-  void remove(const std::string& project_id, const std::string& id);
+  void remove(const std::string& project_id, const std::string& id,
+              std::string_view actor = "server");
 
   // For those who run batches: what no client has access to. A file of the id, whatever its record
   // says; throws not_found where the folder has none.

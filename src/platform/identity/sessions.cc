@@ -106,7 +106,7 @@ bool Sessions::has_owner(soci::session& session) const {
 }
 
 std::string Sessions::insert_session(soci::session& session, const User& user, std::string_view by,
-                                     int64_t now_ms) {
+                                     std::string_view address, int64_t now_ms) {
   const std::string token = random_secret();
   const std::string hash = hash_of(token);
   const int64_t idle_since = now_ms - options_.idle.count(),
@@ -121,11 +121,12 @@ std::string Sessions::insert_session(soci::session& session, const User& user, s
              ":user, :at, :at)",
       soci::use(hash, "hash"), soci::use(user.id, "user"), soci::use(now_ms, "at");
   rows::record_event(session, now_ms, "user:" + user.name, "session.begin", user.id,
-                     Json({{"by", by}}).dump());
+                     Json({{"by", by}, {"address", address}}).dump());
   return token;
 }
 
-NewSession Sessions::sign_in(const std::string& name, std::string_view password) {
+NewSession Sessions::sign_in(const std::string& name, std::string_view password,
+                             std::string_view address) {
   const auto account =
       database_.read([&](soci::session& session) { return find_account(session, name); });
   const bool has_password = account && !account->password_hash.empty();
@@ -138,11 +139,12 @@ NewSession Sessions::sign_in(const std::string& name, std::string_view password)
     if (!now || now->password_hash != account->password_hash) throw wrong_password();
     const int64_t now_ms = now_ms_();
     rows::project_id(session, std::string(default_project), now_ms);
-    return NewSession{insert_session(session, now->user, "password", now_ms), now->user};
+    return NewSession{insert_session(session, now->user, "password", address, now_ms), now->user};
   });
 }
 
-NewSession Sessions::sign_in_as(const std::string& name, std::optional<Role> create_role) {
+NewSession Sessions::sign_in_as(const std::string& name, std::optional<Role> create_role,
+                                std::string_view address) {
   return database_.write([&](soci::session& session) {
     const int64_t now_ms = now_ms_();
     rows::project_id(session, std::string(default_project), now_ms);
@@ -155,14 +157,34 @@ NewSession Sessions::sign_in_as(const std::string& name, std::optional<Role> cre
       throw Error(ErrorCode::unauthenticated,
                   fmt::format("'{}' may not sign in here; an admin can make the user", name));
     }
-    return NewSession{insert_session(session, account->user, "oidc", now_ms), account->user};
+    return NewSession{insert_session(session, account->user, "oidc", address, now_ms),
+                      account->user};
   });
 }
 
-void Sessions::sign_out(std::string_view token) {
+void Sessions::sign_out(std::string_view token, std::string_view address) {
   const std::string hash = hash_of(token);
   database_.write([&](soci::session& session) {
+    std::string id, name;
+    session << "SELECT u.id, u.name FROM sessions s JOIN users u ON u.id = s.user_id WHERE "
+               "s.token_hash = :hash",
+        soci::use(hash), soci::into(id), soci::into(name);
+    if (!session.got_data()) return;
     session << "DELETE FROM sessions WHERE token_hash = :hash", soci::use(hash);
+    rows::record_event(session, now_ms_(), "user:" + name, "session.end", id,
+                       Json({{"address", address}}).dump());
+  });
+}
+
+void Sessions::record_refusal(const std::string& name, std::string_view by,
+                              std::string_view address, int64_t others) {
+  database_.write([&](soci::session& session) {
+    const auto account = find_account(session, name);
+    Json details = {{"by", by}, {"address", address}};
+    if (account) details["name"] = name;
+    if (others > 0) details["others"] = others;
+    rows::record_event(session, now_ms_(), "nobody", "session.refuse",
+                       account ? account->user.id : std::string(), details.dump());
   });
 }
 
@@ -272,7 +294,7 @@ std::optional<std::string> Sessions::new_set_up_link() {
 }
 
 NewSession Sessions::set_up(std::string_view link, const std::string& name,
-                            std::string_view password) {
+                            std::string_view password, std::string_view address) {
   const std::string link_hash = hash_of(link);
   // Before the work, which is not for those who have no link.
   const auto check = [&](soci::session& session) {
@@ -306,7 +328,7 @@ NewSession Sessions::set_up(std::string_view link, const std::string& name,
     session << "DELETE FROM set_up_links";
     rows::record_change(session, now_ms, "set-up", "user.password", user.id,
                         Json({{"name", name}}).dump());
-    return NewSession{insert_session(session, user, "set-up", now_ms), user};
+    return NewSession{insert_session(session, user, "set-up", address, now_ms), user};
   });
 }
 

@@ -25,7 +25,7 @@ struct NewSession {
   User user;
 };
 
-// People who sign in with a password. Passwords are checked by the caller's thread, which takes
+// People who sign in with a password. `address` is where they do so from, for the audit log. Passwords are checked by the caller's thread, which takes
 // some 20 ms and 19 MiB; all wait for the database. Beyond Database's errors, they throw as
 // Identity does.
 class Sessions {
@@ -35,11 +35,17 @@ class Sessions {
 
   // Throws unauthenticated, after the same work, whether it is the name or the password that is
   // wrong, or the user is disabled or has no password.
-  NewSession sign_in(const std::string& name, std::string_view password);
+  NewSession sign_in(const std::string& name, std::string_view password,
+                     std::string_view address = {});
   // Of somebody whom a provider knows. Who is not there yet is made with `create_role`, if any;
   // throws unauthenticated for who is not, or may not sign in.
-  NewSession sign_in_as(const std::string& name, std::optional<Role> create_role);
-  void sign_out(std::string_view token);
+  NewSession sign_in_as(const std::string& name, std::optional<Role> create_role,
+                        std::string_view address = {});
+  void sign_out(std::string_view token, std::string_view address = {});
+  // That somebody could not sign in `by` a password or a provider; and how many others could not
+  // since the last that was recorded. A name that no user has is left out: it may be a password.
+  void record_refusal(const std::string& name, std::string_view by, std::string_view address,
+                      int64_t others);
 
   // On whose behalf a request with this token comes, for a project ("": the default one). Null
   // where nobody is signed in by it, or no longer. Throws not_found for a project that is not
@@ -63,7 +69,8 @@ class Sessions {
   // Once only for each secret, and never once there is such an owner: then throws unauthenticated.
   // The owner `name` is made where there is no user of this name; throws already_exists for one who
   // is something else.
-  NewSession set_up(std::string_view link, const std::string& name, std::string_view password);
+  NewSession set_up(std::string_view link, const std::string& name, std::string_view password,
+                    std::string_view address = {});
 
   // For the header that goes with a cookie, so that no other page can use it. Made of the token, so
   // that nothing has to be kept; tells nothing of it.
@@ -71,7 +78,7 @@ class Sessions {
 
  private:
   std::string insert_session(soci::session& session, const User& user, std::string_view by,
-                             int64_t now_ms);
+                             std::string_view address, int64_t now_ms);
   bool has_owner(soci::session& session) const;
 
   Database& database_;

@@ -306,5 +306,26 @@ TEST_P(BatchMarksTest, WaitInTheSpoolWhileTheDatabaseIsAway) {
   EXPECT_EQ(Spool(folder_ / "spool", 1 << 20).read().size(), 1u);
 }
 
+TEST_P(BatchesTest, AreInTheAuditLogWithTheirFiles) {
+  const std::string file =
+      files_->add({.project_id = "ours", .name = "a.jsonl", .purpose = "batch", .actor = "key:ci"}, "x")
+          .id;
+  const Batch batch = batches_->create(
+      {.project_id = "ours", .endpoint = "/v1/completions", .input_file_id = file}, "key:ci");
+  batches_->cancel("ours", batch.id, "user:ann");
+  batches_->cancel("ours", batch.id, "user:ann");  // changes nothing
+  batches_->begin(batch.id, 0);
+  batches_->finish(batch, BatchStatus::cancelled, 0, 0);
+  files_->remove("ours", file, "user:ann");
+  std::vector<std::string> told;
+  for (const AuditEvent& event : identity_->audit_events(4)) {
+    told.push_back(event.actor + " " + event.action + " " + event.subject);
+  }
+  EXPECT_THAT(told, testing::ElementsAre("user:ann file.delete " + file,
+                                         "user:ann batch.cancel " + batch.id,
+                                         "key:ci batch.create " + batch.id,
+                                         "key:ci file.create " + file));
+}
+
 }  // namespace
 }  // namespace ridge::platform

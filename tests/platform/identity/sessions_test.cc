@@ -119,6 +119,30 @@ TEST_P(SessionsTest, EndByThemselves) {
   EXPECT_FALSE(is_in(busy));
 }
 
+TEST_P(SessionsTest, AreInTheAuditLogWithWhereTheyComeFrom) {
+  const std::string token = sessions_->sign_in("ann", right, "203.0.113.7").token;
+  sessions_->sign_out(token, "203.0.113.8");
+  sessions_->sign_out(token, "203.0.113.8");  // of nobody any more
+  sessions_->record_refusal("ann", "password", "198.51.100.1", 0);
+  sessions_->record_refusal("Passw0rd-typed-here", "password", "198.51.100.1", 17);
+  const auto events = identity_->audit_events(4);
+  ASSERT_EQ(events.size(), 4u);
+  const std::string ann = identity_->find_user("ann")->id;
+  EXPECT_EQ(events[0].action, "session.refuse");
+  EXPECT_EQ(events[0].subject, "");
+  EXPECT_EQ(events[0].details, R"({"address":"198.51.100.1","by":"password","others":17})");
+  EXPECT_EQ(events[1].action, "session.refuse");
+  EXPECT_EQ(events[1].actor, "nobody");
+  EXPECT_EQ(events[1].subject, ann);
+  EXPECT_EQ(events[1].details, R"({"address":"198.51.100.1","by":"password","name":"ann"})");
+  EXPECT_EQ(events[2].action, "session.end");
+  EXPECT_EQ(events[2].actor, "user:ann");
+  EXPECT_EQ(events[2].details, R"({"address":"203.0.113.8"})");
+  EXPECT_EQ(events[3].action, "session.begin");
+  EXPECT_EQ(events[3].subject, ann);
+  EXPECT_EQ(events[3].details, R"({"address":"203.0.113.7","by":"password"})");
+}
+
 TEST_P(SessionsTest, EndWhenAskedTo) {
   const std::string one = sign_in(), other = sign_in();
   sessions_->sign_out(one);
