@@ -6,81 +6,15 @@
 #include <memory>
 #include <thread>
 
-#include "platform/identity/identity_fixture.h"
-#include "platform/metering/limits.h"
+#include "platform/metering/ledger_fixture.h"
 #include "platform/metering/usage.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
 namespace {
 
-constexpr int64_t second_us = 1'000'000;
-constexpr int64_t noon_us = 1'793'880'000 * second_us;  // 2026-11-05 12:00 UTC
-
-class LedgerTest : public IdentityFixture {
- protected:
-  void SetUp() override {
-    IdentityFixture::SetUp();
-    if (!identity_) return;
-    limits_ = std::make_unique<Limits>(*database_, [this] { return now_us_ / 1000; });
-    key_ = identity_->create_key({.name = "k"}, "test").key.id;
-    second_key_ = identity_->create_key({.name = "second"}, "test").key.id;
-    project_ = identity_->projects().front().id;
-    ledger_ = make("server-1");
-  }
-
-  std::unique_ptr<Ledger> make(const std::string& server) {
-    return std::make_unique<Ledger>(*database_, server, [this](soci::session&) { return now_us_; });
-  }
-
-  Reservation wish(const std::string& id, int64_t prompt, int64_t completion) const {
-    return {.id = id,
-            .organisation_id = "org",
-            .project_id = project_,
-            .key_id = key_,
-            .allowance_id = key_,
-            .model = "m",
-            .endpoint = "/v1/chat/completions",
-            .prompt_tokens = prompt,
-            .most_completion_tokens = completion};
-  }
-  Admission ask(const Reservation& reservation) {
-    return ledger_->commit({}, std::span(&reservation, 1)).front();
-  }
-  Admission ask(const std::string& id, int64_t prompt, int64_t completion) {
-    return ask(wish(id, prompt, completion));
-  }
-  static Settlement used(const std::string& id, int64_t prompt, int64_t completion) {
-    return {.id = id,
-            .prompt_tokens = prompt,
-            .completion_tokens = completion,
-            .finish_reason = "stop"};
-  }
-  void end(const Settlement& settlement) { ledger_->commit(std::span(&settlement, 1), {}); }
-  void limit(LimitKind kind, std::optional<int64_t> most, const LimitSubject& subject = {"default"},
-             const std::string& model = "") {
-    limits_->set(subject, model, kind, most, "test");
-  }
-  int64_t number(const std::string& query) {
-    int64_t value = -1;
-    *raw_session() << query, soci::into(value);
-    return value;
-  }
-  int64_t records() { return number("SELECT COUNT(*) FROM usage_records"); }
-  int64_t open() { return number("SELECT COUNT(*) FROM reservations"); }
-
-  int64_t now_us_ = noon_us;
-  std::unique_ptr<Limits> limits_;
-  std::unique_ptr<Ledger> ledger_;
-  std::string key_, second_key_, project_;
-};
+using LedgerTest = LedgerFixture;
 INSTANTIATE_ON_BOTH_DATABASES(LedgerTest);
-
-using Kind = Refusal::Kind;
-
-std::optional<Kind> kind(const Admission& admission) {
-  return admission.refusal ? std::optional(admission.refusal->kind) : std::nullopt;
-}
 
 TEST_P(LedgerTest, WithoutLimitsAdmitsAndKeepsARecordOfWhatWasUsed) {
   EXPECT_FALSE(ask("a", 10, 100).refusal);
@@ -216,64 +150,6 @@ TEST_P(LedgerTest, ALimitOfNothingIsNoRateToWaitFor) {
     }
     limit(each, std::nullopt);
   }
-}
-
-TEST_P(LedgerTest, ALimitThatWasSetMeanwhileGetsNothingBack) {
-  ask("a", 0, 100);  // nothing is limited yet
-  limit(LimitKind::tokens_per_minute, 60);
-  EXPECT_FALSE(ask("b", 0, 50).refusal);
-  end(used("a", 0, 1));  // 99 of its tokens were in vain, and not taken from this limit
-  EXPECT_EQ(kind(ask("c", 0, 11)), Kind::rate);
-  EXPECT_FALSE(ask("d", 0, 10).refusal);
-}
-
-TEST_P(LedgerTest, ALimitThatWasChangedMeanwhileGetsBackWhatWasTaken) {
-  limit(LimitKind::tokens_per_minute, 60);
-  ask("a", 0, 60);  // a minute's
-  limit(LimitKind::tokens_per_minute, 6);
-  end(used("a", 0, 30));  // half a minute comes back, and not ten
-  EXPECT_FALSE(ask("b", 0, 3).refusal);
-  EXPECT_EQ(kind(ask("c", 0, 1)), Kind::rate);
-}
-
-TEST_P(LedgerTest, AKeyThatIsRotatedGoesOnWithItsAllowances) {
-  limit(LimitKind::tokens_per_day, 100, {"default", "k"});
-  limit(LimitKind::requests_per_minute, 4, {"default", "k"});
-  const auto now_is = [&](const std::string& id, const CreatedKey& key) {
-    Reservation wanted = wish(id, 0, 30);
-    const auto principal = identity_->principal_of(key.key.id);
-    EXPECT_TRUE(principal);
-    wanted.key_id = principal->key_id;
-    wanted.allowance_id = principal->allowance_id;
-    return wanted;
-  };
-  ask("before", 0, 30);
-  end(used("before", 0, 30));
-  ask("meanwhile", 0, 30);  // has not ended
-  const CreatedKey next = identity_->rotate_key({"k"}, /*grace_ms=*/1'000'000, "test");
-  EXPECT_NE(next.key.id, key_);
-  const Reservation wanted = now_is("next", next);
-  EXPECT_EQ(wanted.key_id, next.key.id);
-  EXPECT_FALSE(ask(wanted).refusal);
-  EXPECT_EQ(kind(ask("old", 0, 30)), Kind::spent) << "the old one, which still works, counts too";
-  end(used("meanwhile", 0, 10));
-  EXPECT_FALSE(ask("old again", 0, 20).refusal);
-  const CreatedKey third = identity_->rotate_key({"k"}, /*grace_ms=*/0, "test");
-  EXPECT_EQ(kind(ask(now_is("third", third))), Kind::spent);
-  now_us_ += 86'400 * second_us;
-  for (const char* id : {"x", "y"}) {
-    EXPECT_FALSE(ask(now_is(id, third)).refusal);
-    end(used(id, 0, 0));
-  }
-  limit(LimitKind::tokens_per_day, 0, {"default", "k"});  // by its name, as ever
-  EXPECT_EQ(kind(ask(now_is("none", third))), Kind::spent);
-  const auto listed = limits_->list();
-  ASSERT_EQ(listed.size(), 2u);
-  EXPECT_EQ(listed[0].key, "k");
-  // The ledger tells them apart.
-  end(used("next", 0, 5));
-  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE key_id = '" + next.key.id + "'"), 1);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE key_id = '" + key_ + "'"), 2);
 }
 
 TEST_P(LedgerTest, RequestsAtOnceAreThoseThatHaveNotEnded) {
