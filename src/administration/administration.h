@@ -1,12 +1,17 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "api/json_text.h"
+#include "api/served_model.h"
 #include "platform/database/database.h"
+#include "platform/endpoints/endpoint.h"
+#include "platform/endpoints/endpoint_directory.h"
 #include "platform/identity/caller.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/role.h"
@@ -17,6 +22,12 @@ using api::Json;
 
 using platform::Caller;
 
+// What a server that answers knows beside the database.
+struct Serving {
+  std::span<const api::ServedModel> models;
+  platform::EndpointDirectory* endpoint_directory = nullptr;  // null: it has no endpoints
+};
+
 // One request to a route, and what it works on. Whether the caller's role is enough for the route
 // has been checked; what else it bounds is checked by the operation.
 struct Call {
@@ -26,6 +37,7 @@ struct Call {
   std::string argument;  // what stands for {id} in the path, decoded
   std::string query;     // what stands behind "?" in the address
   Json body;             // an object; an empty one where there is none
+  const Serving* serving = nullptr;  // null: a command works on the database itself
 };
 
 struct Answer {
@@ -40,6 +52,7 @@ struct Route {
   // Throws invalid_argument that names the field, not_found, already_exists, permission_denied, and
   // as Database.
   Answer (*operation)(const Call& call);
+  std::size_t most_body_bytes = 64u << 10;  // that a server takes
 };
 
 // projects.cc
@@ -60,11 +73,24 @@ Answer list_limits(const Call& call);
 Answer set_limit(const Call& call);
 Answer list_prices(const Call& call);
 Answer set_price(const Call& call);
+// endpoints.cc
+Answer list_endpoints(const Call& call);
+Answer create_endpoint(const Call& call);
+Answer show_endpoint(const Call& call);
+Answer change_endpoint(const Call& call);
+Answer delete_endpoint(const Call& call);
+Answer add_endpoint_version(const Call& call);
+Answer set_endpoint_shares(const Call& call);
+Answer roll_back_endpoint(const Call& call);
 // usage.cc
 Answer read_usage(const Call& call);
 Answer forget_usage(const Call& call);
 // audit.cc
 Answer read_audit(const Call& call);
+
+// A system prompt, each byte of it perhaps written as \u00ff.
+inline constexpr std::size_t most_endpoint_body_bytes =
+    6 * platform::most_system_prompt_bytes + (16u << 10);
 
 inline constexpr Route routes[] = {
     {"GET", "/api/v1/projects", platform::Role::admin, list_projects},
@@ -81,6 +107,15 @@ inline constexpr Route routes[] = {
     {"PUT", "/api/v1/limits", platform::Role::admin, set_limit},
     {"GET", "/api/v1/prices", platform::Role::admin, list_prices},
     {"PUT", "/api/v1/prices", platform::Role::admin, set_price},
+    {"GET", "/api/v1/endpoints", platform::Role::viewer, list_endpoints},
+    {"POST", "/api/v1/endpoints", platform::Role::admin, create_endpoint, most_endpoint_body_bytes},
+    {"GET", "/api/v1/endpoints/{id}", platform::Role::viewer, show_endpoint},
+    {"PATCH", "/api/v1/endpoints/{id}", platform::Role::admin, change_endpoint},
+    {"DELETE", "/api/v1/endpoints/{id}", platform::Role::admin, delete_endpoint},
+    {"POST", "/api/v1/endpoints/{id}/versions", platform::Role::admin, add_endpoint_version,
+     most_endpoint_body_bytes},
+    {"PUT", "/api/v1/endpoints/{id}/shares", platform::Role::admin, set_endpoint_shares},
+    {"POST", "/api/v1/endpoints/{id}/rollback", platform::Role::admin, roll_back_endpoint},
     {"GET", "/api/v1/usage", platform::Role::viewer, read_usage},
     {"DELETE", "/api/v1/usage", platform::Role::admin, forget_usage},
     {"GET", "/api/v1/audit", platform::Role::admin, read_audit},

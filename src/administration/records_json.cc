@@ -6,13 +6,8 @@
 namespace ridge::administration {
 namespace {
 
+using api::or_null;
 using platform::UsageBy;
-
-Json or_null(const std::optional<int64_t>& number) {
-  return number ? Json(*number) : Json(nullptr);
-}
-
-Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
 double money(int64_t micros) { return static_cast<double>(micros) / 1e6; }
 
@@ -104,6 +99,34 @@ Json json_of(const platform::ModelPrice& each) {
           {"prompt", money(each.price.prompt_micros)},
           {"cached", money(each.price.cached_micros)},
           {"completion", money(each.price.completion_micros)}};
+}
+
+Json json_of(const platform::Endpoint& endpoint, EndpointView view) {
+  const bool is_whole = view == EndpointView::whole;
+  Json versions = Json::array(), shares = Json::array();
+  for (const platform::EndpointVersion& version : endpoint.versions) {
+    versions.push_back({{"number", version.number},
+                        {"model", version.model},
+                        {"temperature", or_null(version.temperature)},
+                        {"top_p", or_null(version.top_p)},
+                        {"top_k", or_null(version.top_k)},
+                        {"min_p", or_null(version.min_p)},
+                        {"max_tokens", or_null(version.max_tokens)},
+                        {"created_at_ms", version.created_at_ms}});
+    if (is_whole) versions.back()["system_prompt"] = version.system_prompt;
+  }
+  for (const platform::EndpointShare& share : endpoint.shares) {
+    shares.push_back({{"version", share.version}, {"percent", share.percent}});
+  }
+  Json document = {{"name", endpoint.name},
+                   {"is_enabled", endpoint.is_enabled},
+                   {"versions", std::move(versions)},
+                   {"shares", std::move(shares)},
+                   {"is_moderated", !endpoint.moderation_url.empty()},
+                   {"created_at_ms", endpoint.created_at_ms},
+                   {"updated_at_ms", endpoint.updated_at_ms}};
+  if (is_whole) document["moderation_url"] = or_null(endpoint.moderation_url);
+  return document;
 }
 
 Json json_of(const platform::AuditEvent& event) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "api/json_text.h"
+#include "platform/endpoints/endpoint.h"
 #include "platform/identity/records.h"
 #include "platform/metering/limits.h"
 #include "platform/metering/usage.h"
@@ -20,6 +21,11 @@ Json json_of(const platform::User& user);
 Json json_of(const platform::ApiKey& key, int64_t now_ms);
 Json json_of(const platform::NamedLimit& limit);
 Json json_of(const platform::ModelPrice& price);
+enum class EndpointView {
+  whole,    // for those who may change it
+  outline,  // without the URL of the moderation, which may hold a secret, and without system prompts
+};
+Json json_of(const platform::Endpoint& endpoint, EndpointView view);
 Json json_of(const platform::AuditEvent& event);
 Json json_of(const platform::UsageRow& row, const std::vector<platform::UsageBy>& by);
 

@@ -207,6 +207,14 @@ void append_json_number(std::string& out, double value) {
   fmt::format_to(std::back_inserter(out), "{}", std::isfinite(value) ? value : -9999.0);
 }
 
+Json or_null(std::string_view text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+Json or_null(const std::optional<int64_t>& number) {
+  return number ? Json(*number) : Json(nullptr);
+}
+
+Json or_null(const std::optional<double>& number) { return number ? Json(*number) : Json(nullptr); }
+
 std::string to_text(const Json& document) {
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -31,6 +31,10 @@ void append_json_string(std::string& out, std::string_view text);
 // Appends the shortest form that reads back as the same double; JSON has no infinity and no NaN, so
 // that these become -9999, as OpenAI writes the logprob of an impossible token.
 void append_json_number(std::string& out, double value);
+// Null for what is not there: an empty text, or no number.
+Json or_null(std::string_view text);
+Json or_null(const std::optional<int64_t>& number);
+Json or_null(const std::optional<double>& number);
 // The one-line text of a document; invalid UTF-8 becomes U+FFFD.
 std::string to_text(const Json& document);
 

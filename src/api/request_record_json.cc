@@ -70,8 +70,6 @@ Json time_of(const RequestRecord& record, const RequestRecord::Snapshot& now, Ki
   return first == nullptr ? Json(nullptr) : Json(milliseconds(first->at - record.origin.arrived));
 }
 
-Json or_null(std::string_view text) { return text.empty() ? Json(nullptr) : Json(text); }
-
 Json summary(const RequestRecord& record, const RequestRecord::Snapshot& now,
              Clock::TimePoint time) {
   const Standing standing = standing_of(now);

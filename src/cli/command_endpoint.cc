@@ -2,27 +2,23 @@
 
 #include <charconv>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "cli/admin_client.h"
 #include "cli/commands.h"
-#include "cli/identity_access.h"
-#include "platform/endpoints/endpoints.h"
-#include "server/endpoint_json.h"
+#include "platform/endpoints/endpoint.h"
 
 namespace ridge::cli {
 namespace {
 
-using platform::Endpoint;
-using platform::EndpointShare;
+using api::Json;
 
 struct EndpointOptions {
-  DatabaseChoice database;
+  AdminChoice admin;
   std::string name;
   platform::EndpointVersion version;
   std::string system_prompt_file;
@@ -30,137 +26,149 @@ struct EndpointOptions {
   std::vector<std::string> shares;
 };
 
-struct EndpointAccess : IdentityAccess {
-  EndpointAccess(Context& context, const EndpointOptions& options)
-      : IdentityAccess(context, options.database), endpoints(database) {}
-
-  platform::Endpoints endpoints;
-};
-
-std::string shares_text(const std::vector<EndpointShare>& shares) {
+// What a server lacks in its answer is null, as these are no const ones.
+std::string shares_text(Json endpoint) {
   std::string text;
-  for (const EndpointShare& share : shares) {
-    text += fmt::format("{}{}={}%", text.empty() ? "" : " ", share.version, share.percent);
+  for (const Json& share : endpoint["shares"]) {
+    text += fmt::format("{}{}={}%", text.empty() ? "" : " ", number_of(share, "version"),
+                        number_of(share, "percent"));
   }
   return text;
 }
 
-void print(Context& context, const Endpoint& endpoint) {
-  if (context.json) return context.print(server::endpoint_json(endpoint, server::EndpointView::whole).dump(2));
-  context.print(fmt::format("{}: {}{}", printable(endpoint.name), shares_text(endpoint.shares),
-                            endpoint.is_enabled ? "" : ", disabled"));
+std::string models_behind(Json endpoint) {
+  std::string text;
+  for (const Json& share : endpoint["shares"]) {
+    for (const Json& version : endpoint["versions"]) {
+      if (number_of(version, "number") != number_of(share, "version")) continue;
+      text += (text.empty() ? "" : " ") + text_of(version, "model");
+    }
+  }
+  return text;
 }
 
-platform::EndpointVersion version_of(const EndpointOptions& options) {
-  platform::EndpointVersion version = options.version;
-  if (options.system_prompt_file.empty()) return version;
-  std::ifstream file(options.system_prompt_file, std::ios::binary);
+bool is_enabled(const Json& endpoint) { return endpoint.value("is_enabled", true); }
+
+void print(Context& context, const Json& endpoint) {
+  if (context.json) return context.print(endpoint.dump(2));
+  context.print(fmt::format("{}: {}{}", printable(text_of(endpoint, "name")),
+                            shares_text(endpoint), is_enabled(endpoint) ? "" : ", disabled"));
+}
+
+std::string text_of_file(const std::string& name) {
+  std::ifstream file(name, std::ios::binary);
   std::string text(platform::most_system_prompt_bytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(file.gcount()));
   if (file.bad() || (text.empty() && !file.eof())) {
-    throw Error(ErrorCode::io, fmt::format("cannot read {}", options.system_prompt_file));
+    throw Error(ErrorCode::io, fmt::format("cannot read {}", name));
   }
   while (text.ends_with('\n')) text.pop_back();
-  version.system_prompt = text;
-  return version;
+  return text;
+}
+
+Json version_of(const EndpointOptions& options) {
+  const platform::EndpointVersion& version = options.version;
+  return {{"model", version.model},
+          {"system_prompt", options.system_prompt_file.empty()
+                                ? version.system_prompt
+                                : text_of_file(options.system_prompt_file)},
+          {"temperature", api::or_null(version.temperature)},
+          {"top_p", api::or_null(version.top_p)},
+          {"top_k", api::or_null(version.top_k)},
+          {"min_p", api::or_null(version.min_p)},
+          {"max_tokens", api::or_null(version.max_tokens)}};
 }
 
 // "1=90"
-EndpointShare share_of(const std::string& text) {
-  EndpointShare share;
+Json share_of(const std::string& text) {
+  int64_t version = 0;
+  int percent = 0;
   const char* const end = text.data() + text.size();
-  const auto number = std::from_chars(text.data(), end, share.version);
+  const auto number = std::from_chars(text.data(), end, version);
   if (number.ec == std::errc() && number.ptr != end && *number.ptr == '=') {
-    const auto percent = std::from_chars(number.ptr + 1, end, share.percent);
-    if (percent.ec == std::errc() && percent.ptr == end) return share;
+    const auto rest = std::from_chars(number.ptr + 1, end, percent);
+    if (rest.ec == std::errc() && rest.ptr == end) {
+      return {{"version", version}, {"percent", percent}};
+    }
   }
   throw Error(ErrorCode::invalid_argument,
               fmt::format("a share is '{}'; it must be VERSION=PERCENT, as 2=10", text));
 }
 
 void create(Context& context, const EndpointOptions& options) {
-  if (context.catalog().find(options.name)) {
-    throw Error(ErrorCode::already_exists,
-                fmt::format("'{}' is the name of a model in the catalog", options.name));
-  }
-  EndpointAccess access(context, options);
-  print(context, access.endpoints.create(options.name, version_of(options), options.moderation_url,
-                                         acting_user()));
+  Json body = version_of(options);
+  body["name"] = options.name;
+  body["moderation_url"] = api::or_null(options.moderation_url);
+  print(context, AdminClient(context, options.admin)
+                     .ask("POST", "/api/v1/endpoints", {.body = std::move(body)}));
 }
 
 void list(Context& context, const EndpointOptions& options) {
-  EndpointAccess access(context, options);
-  const auto endpoints = access.endpoints.table().endpoints;
-  if (context.json) {
-    nlohmann::ordered_json body = {{"endpoints", nlohmann::ordered_json::array()}};
-    for (const Endpoint& each : endpoints) {
-      body["endpoints"].push_back(server::endpoint_json(each, server::EndpointView::whole));
-    }
-    return context.print(body.dump(2));
-  }
+  const Json endpoints =
+      AdminClient(context, options.admin).ask("GET", "/api/v1/endpoints")["data"];
+  if (context.json) return context.print(Json({{"endpoints", endpoints}}).dump(2));
   if (endpoints.empty()) {
     return context.note("No endpoints. Make one with: ridge endpoint create NAME --model MODEL");
   }
   Table table({{"NAME"}, {"SHARES"}, {"MODELS"}, {"STATE"}, {"CHANGED"}});
-  for (const Endpoint& each : endpoints) {
-    std::string models;
-    for (const EndpointShare& share : each.shares) {
-      models += (models.empty() ? "" : " ") + each.find(share.version)->model;
-    }
-    table.add_row({printable(each.name), shares_text(each.shares), printable(models),
-                   each.is_enabled ? "enabled" : "disabled", format_time_ms(each.updated_at_ms)});
+  for (const Json& each : endpoints) {
+    table.add_row({printable(text_of(each, "name")), shares_text(each),
+                   printable(models_behind(each)), is_enabled(each) ? "enabled" : "disabled",
+                   time_of(each, "updated_at_ms")});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
 
 void add_version(Context& context, const EndpointOptions& options) {
-  EndpointAccess access(context, options);
-  const Endpoint endpoint =
-      access.endpoints.add_version(options.name, version_of(options), acting_user());
+  Json endpoint = AdminClient(context, options.admin)
+                      .ask("POST", "/api/v1/endpoints/{id}/versions",
+                           {.argument = options.name, .body = version_of(options)});
   print(context, endpoint);
-  if (!context.json) {
+  const Json& versions = endpoint["versions"];
+  if (!context.json && !versions.empty()) {
     context.note(fmt::format("Version {0} gets no requests yet: ridge endpoint shares {1} {0}=100",
-                             endpoint.versions.back().number, printable(endpoint.name)));
+                             number_of(versions.back(), "number"), printable(options.name)));
   }
 }
 
 void set_shares(Context& context, const EndpointOptions& options) {
-  std::vector<EndpointShare> shares;
+  Json shares = Json::array();
   for (const std::string& text : options.shares) shares.push_back(share_of(text));
-  EndpointAccess access(context, options);
-  print(context, access.endpoints.set_shares(options.name, shares, acting_user()));
+  print(context, AdminClient(context, options.admin)
+                     .ask("PUT", "/api/v1/endpoints/{id}/shares",
+                          {.argument = options.name, .body = {{"shares", std::move(shares)}}}));
 }
 
 void roll_back(Context& context, const EndpointOptions& options) {
-  EndpointAccess access(context, options);
-  print(context, access.endpoints.roll_back(options.name, acting_user()));
+  print(context, AdminClient(context, options.admin)
+                     .ask("POST", "/api/v1/endpoints/{id}/rollback", {.argument = options.name}));
 }
 
-void change(Context& context, const EndpointOptions& options,
-            const platform::EndpointChange& change) {
-  EndpointAccess access(context, options);
-  print(context, access.endpoints.change(options.name, change, acting_user()));
+void change(Context& context, const EndpointOptions& options, Json change) {
+  print(context, AdminClient(context, options.admin)
+                     .ask("PATCH", "/api/v1/endpoints/{id}",
+                          {.argument = options.name, .body = std::move(change)}));
 }
 
 void enable(Context& context, const EndpointOptions& options) {
-  change(context, options, {.is_enabled = true, .moderation_url = {}});
+  change(context, options, {{"is_enabled", true}});
 }
 
 void disable(Context& context, const EndpointOptions& options) {
-  change(context, options, {.is_enabled = false, .moderation_url = {}});
+  change(context, options, {{"is_enabled", false}});
 }
 
 void set_moderation(Context& context, const EndpointOptions& options) {
   const bool is_none = options.moderation_url == "none";
   change(context, options,
-         {.is_enabled = {}, .moderation_url = is_none ? std::string() : options.moderation_url});
+         {{"moderation_url", is_none ? Json(nullptr) : Json(options.moderation_url)}});
 }
 
 void remove(Context& context, const EndpointOptions& options) {
-  EndpointAccess access(context, options);
-  access.endpoints.remove(options.name, acting_user());
-  if (context.json) context.print(nlohmann::json({{"removed", options.name}}).dump());
+  AdminClient(context, options.admin)
+      .ask("DELETE", "/api/v1/endpoints/{id}", {.argument = options.name});
+  if (context.json) context.print(Json({{"removed", options.name}}).dump());
 }
 
 void add_version_options(CLI::App& command, EndpointOptions& options) {
@@ -195,10 +203,7 @@ void add_endpoint_command(CLI::App& app, Context& context) {
   auto options = std::make_shared<EndpointOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const EndpointOptions&)) {
-    CLI::App* added = command->add_subcommand(name, description);
-    add_database_options(*added, options->database);
-    added->callback([&context, options, action] { action(context, *options); });
-    return added;
+    return add_admin_action(*command, context, options, name, description, action);
   };
   const auto add_named = [&](const char* name, const char* description,
                              void (*action)(Context&, const EndpointOptions&)) {

@@ -14,6 +14,7 @@ namespace ridge::cli {
 namespace {
 
 using api::Json;
+using api::or_null;
 using platform::LimitKind;
 
 struct LimitOptions {
@@ -62,8 +63,6 @@ std::string value_text(LimitKind kind, int64_t most) {
   return is_money(kind) ? fmt::format("{:g}", static_cast<double>(most) / 1e6)
                         : std::to_string(most);
 }
-
-Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
 void set(Context& context, const LimitOptions& options) {
   std::map<LimitKind, std::optional<int64_t>> values;

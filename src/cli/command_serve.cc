@@ -202,7 +202,6 @@ void serve(Context& context, ServeOptions& options) {
     platform.database = {access, &access->database};
     platform.identity = {access, &access->identity};
     const auto endpoints = std::make_shared<ServedEndpoints>(access);
-    platform.endpoints = {endpoints, &endpoints->endpoints};
     platform.endpoint_directory = {endpoints, &endpoints->directory};
     platform.sessions = std::make_shared<platform::Sessions>(
         access->database, platform::SessionOptions{.has_provider = platform.oidc != nullptr});

@@ -13,6 +13,7 @@ namespace ridge::server {
 namespace {
 
 using api::Json;
+using api::or_null;
 
 constexpr std::size_t most_name_bytes = 300;
 
@@ -69,8 +70,6 @@ std::map<std::string, platform::DownloadStatus> downloads_under_way(const Handle
   }
   return all;
 }
-
-Json or_null(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
 // A model whose weights are in memory fits, whatever else has been loaded since.
 void add_fit(Json& body, const KnownModel& known, bool is_loaded,
@@ -138,7 +137,7 @@ HandlerAnswer list_models(HandlerRequest& request) {
     const auto download = downloads.find(model.name);
     data.push_back(json_of(model, download == downloads.end() ? nullptr : &download->second, room));
   }
-  return json_answer({{"data", std::move(data)}});
+  return list_answer(std::move(data));
 }
 
 Json json_of(const platform::DownloadStatus& status) {
@@ -159,7 +158,7 @@ HandlerAnswer list_downloads(HandlerRequest& request) {
   for (const platform::DownloadStatus& status : request.downloads().list()) {
     data.push_back(json_of(status));
   }
-  return json_answer({{"data", std::move(data)}});
+  return list_answer(std::move(data));
 }
 
 // Before it is done, so that nothing is done unrecorded. A server that asks for no key may have no

@@ -1,4 +1,4 @@
-// Projects, users, keys, limits, prices, usage and the audit log: each route of src/administration,
+// Projects, users, keys, limits, prices, endpoints, usage and the audit log: each route of src/administration,
 // which the command line shares, is one of this server.
 #include <array>
 #include <utility>
@@ -14,11 +14,15 @@ using administration::routes;
 
 template <std::size_t at>
 HandlerAnswer answer(HandlerRequest& request) {
-  auto [status, body, content_type] =
+  const auto models = request.service.models.list();
+  const administration::Serving serving{
+      .models = *models,
+      .endpoint_directory = request.service.platform.endpoint_directory.get()};
+  HandlerAnswer answer = handler_answer(
       routes[at].operation({request.database(), request.identity(), request.caller,
-                            request.argument, request.query, request.json()});
+                            request.argument, request.query, request.json(), &serving}));
   if (routes[at].method != "GET") request.service.rights_have_changed();
-  return {.status = status, .body = std::move(body), .content_type = std::string(content_type)};
+  return answer;
 }
 
 template <std::size_t... at>
@@ -26,7 +30,8 @@ constexpr auto table_of(std::index_sequence<at...>) {
   return std::array{HandlerRoute{.method = routes[at].method,
                                  .path = routes[at].path,
                                  .access = {.least_role = routes[at].least_role},
-                                 .handle = answer<at>}...};
+                                 .handle = answer<at>,
+                                 .most_body_bytes = routes[at].most_body_bytes}...};
 }
 
 constexpr auto table = table_of(std::make_index_sequence<std::size(routes)>());

@@ -50,7 +50,7 @@ HandlerAnswer list_chats(HandlerRequest& request) {
   const std::string& user = owner(request);
   Json data = Json::array();
   for (const auto& chat : Chats(request.database()).list(user)) data.push_back(json_of(chat));
-  return json_answer({{"data", std::move(data)}});
+  return list_answer(std::move(data));
 }
 
 HandlerAnswer show_chat(HandlerRequest& request) {
@@ -89,12 +89,6 @@ HandlerAnswer delete_chat(HandlerRequest& request) {
   return no_content();
 }
 
-// Where nobody is asked who they are, the project is the default one.
-std::string project_of(const HandlerRequest& request) {
-  if (!request.caller.project_id.empty()) return request.caller.project_id;
-  return request.identity().default_project_id();
-}
-
 Json json_of(const platform::PromptTemplate& prompt) {
   return {{"id", prompt.id},
           {"name", prompt.name},
@@ -105,12 +99,12 @@ Json json_of(const platform::PromptTemplate& prompt) {
 }
 
 HandlerAnswer list_templates(HandlerRequest& request) {
-  const std::string project = project_of(request);
+  const std::string project = request.project();
   Json data = Json::array();
   for (const auto& each : PromptTemplates(request.database()).list(project)) {
     data.push_back(json_of(each));
   }
-  return json_answer({{"data", std::move(data)}});
+  return list_answer(std::move(data));
 }
 
 struct TemplateFields {
@@ -122,7 +116,7 @@ struct TemplateFields {
 
 HandlerAnswer create_template(HandlerRequest& request) {
   const TemplateFields wanted(request.json());
-  const std::string project = project_of(request);
+  const std::string project = request.project();
   return json_answer(json_of(PromptTemplates(request.database())
                                  .create(project, wanted.name, wanted.text, request.caller.actor)),
                      201);
@@ -130,14 +124,14 @@ HandlerAnswer create_template(HandlerRequest& request) {
 
 HandlerAnswer change_template(HandlerRequest& request) {
   const TemplateFields wanted(request.json());
-  const std::string project = project_of(request);
+  const std::string project = request.project();
   return json_answer(json_of(
       PromptTemplates(request.database())
           .change(project, request.argument, wanted.name, wanted.text, request.caller.actor)));
 }
 
 HandlerAnswer delete_template(HandlerRequest& request) {
-  const std::string project = project_of(request);
+  const std::string project = request.project();
   PromptTemplates(request.database()).remove(project, request.argument, request.caller.actor);
   return no_content();
 }

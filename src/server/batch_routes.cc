@@ -17,6 +17,7 @@ namespace ridge::server {
 namespace {
 
 using api::Json;
+using api::or_null;
 
 constexpr std::string_view endpoints[] = {"/v1/chat/completions", "/v1/completions",
                                           "/v1/embeddings", "/v1/responses"};
@@ -25,7 +26,6 @@ constexpr std::size_t most_metadata = 16, most_name_bytes = 64, most_value_bytes
 constexpr std::size_t most_id_bytes = 100;
 
 Json time_or_null(int64_t at_ms) { return at_ms == 0 ? Json() : Json(at_ms / 1000); }
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 Json json_of_errors(const std::vector<platform::BatchError>& errors) {
   if (errors.empty()) return nullptr;
@@ -33,7 +33,7 @@ Json json_of_errors(const std::vector<platform::BatchError>& errors) {
   for (const platform::BatchError& error : errors) {
     data.push_back({{"code", error.code},
                     {"message", error.message},
-                    {"param", text_or_null(error.param)},
+                    {"param", or_null(error.param)},
                     {"line", error.line == 0 ? Json() : Json(error.line)}});
   }
   return {{"object", "list"}, {"data", std::move(data)}};
@@ -49,8 +49,8 @@ Json json_of(const platform::Batch& batch) {
                {"input_file_id", batch.input_file_id},
                {"completion_window", window},
                {"status", platform::name(batch.status)}};
-  json["output_file_id"] = has_files ? text_or_null(batch.output_file_id) : Json();
-  json["error_file_id"] = has_files ? text_or_null(batch.error_file_id) : Json();
+  json["output_file_id"] = has_files ? or_null(batch.output_file_id) : Json();
+  json["error_file_id"] = has_files ? or_null(batch.error_file_id) : Json();
   json["created_at"] = batch.created_at_ms / 1000;
   json["in_progress_at"] = time_or_null(batch.in_progress_at_ms);
   json["expires_at"] = batch.expires_at_ms / 1000;

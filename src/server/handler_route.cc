@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "administration/fields.h"
 #include "base/error.h"
 #include "server/service.h"
 
@@ -41,11 +42,6 @@ platform::Sessions& HandlerRequest::sessions() const {
   return *service.platform.sessions;
 }
 
-platform::Endpoints& HandlerRequest::endpoints() const {
-  if (service.platform.endpoints == nullptr) throw no_database();
-  return *service.platform.endpoints;
-}
-
 const ModelSupply& HandlerRequest::supply() const {
   if (!service.platform.supply) throw no_supply();
   return *service.platform.supply;
@@ -71,11 +67,22 @@ platform::Batches& HandlerRequest::batches() const {
 }
 
 std::string HandlerRequest::project() const {
-  return caller.project_id.empty() ? "local" : caller.project_id;
+  if (!caller.project_id.empty()) return caller.project_id;
+  return identity().default_project_id();
+}
+
+HandlerAnswer handler_answer(administration::Answer answer) {
+  return {.status = answer.status,
+          .body = std::move(answer.body),
+          .content_type = std::string(answer.content_type)};
 }
 
 HandlerAnswer json_answer(const api::Json& document, int status) {
-  return {.status = status, .body = api::to_text(document)};
+  return handler_answer(administration::json_answer(document, status));
+}
+
+HandlerAnswer list_answer(api::Json items) {
+  return handler_answer(administration::list_answer(std::move(items)));
 }
 
 HandlerAnswer no_content() { return {.status = 204}; }
@@ -85,7 +92,7 @@ std::span<const HandlerRoute> handler_routes() {
     std::vector<HandlerRoute> routes;
     for (const auto table : {session_routes(), oidc_routes(), administration_routes(),
                              model_routes(), engine_routes(), workspace_routes(),
-                             endpoint_routes(), file_routes(), batch_routes()}) {
+                             file_routes(), batch_routes()}) {
       routes.insert(routes.end(), table.begin(), table.end());
     }
     return routes;

@@ -7,12 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "administration/administration.h"
 #include "api/json_text.h"
 #include "base/file_descriptor.h"
 #include "platform/batch/batches.h"
 #include "platform/batch/files.h"
 #include "platform/database/database.h"
-#include "platform/endpoints/endpoints.h"
 #include "platform/identity/caller.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/sessions.h"
@@ -52,13 +52,13 @@ struct HandlerRequest {
   platform::Database& database() const;
   platform::Identity& identity() const;
   platform::Sessions& sessions() const;
-  platform::Endpoints& endpoints() const;
   // Throw unavailable where the server has no more models than those that it was started with.
   const ModelSupply& supply() const;
   platform::Downloads& downloads() const;
   platform::Files& files() const;
   platform::Batches& batches() const;
-  // Whose files and batches the caller sees.
+  // For which the caller acts. Where nobody is asked who they are, the default one. Throws as
+  // identity().
   std::string project() const;
 };
 
@@ -77,7 +77,9 @@ struct HandlerAnswer {
 void record_refused_sign_in(const HandlerRequest& request, const std::string& name,
                             std::string_view by);
 
+HandlerAnswer handler_answer(administration::Answer answer);
 HandlerAnswer json_answer(const api::Json& document, int status = 200);
+HandlerAnswer list_answer(api::Json items);  // {"data": […]}
 HandlerAnswer no_content();  // 204
 
 enum class RunsOn {
@@ -111,7 +113,6 @@ std::span<const HandlerRoute> administration_routes();  // admin_records.cc
 std::span<const HandlerRoute> model_routes();           // admin_models.cc
 std::span<const HandlerRoute> engine_routes();          // admin_engine.cc
 std::span<const HandlerRoute> workspace_routes();       // admin_workspace.cc
-std::span<const HandlerRoute> endpoint_routes();        // admin_endpoints.cc
 std::span<const HandlerRoute> file_routes();            // file_routes.cc
 std::span<const HandlerRoute> batch_routes();           // batch_routes.cc
 

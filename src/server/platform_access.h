@@ -6,7 +6,6 @@
 #include "platform/batch/files.h"
 #include "platform/database/database.h"
 #include "platform/endpoints/endpoint_directory.h"
-#include "platform/endpoints/endpoints.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/oidc.h"
 #include "platform/identity/sessions.h"
@@ -21,8 +20,7 @@ struct PlatformAccess {
   std::shared_ptr<platform::Sessions> sessions;
   std::shared_ptr<platform::OidcProvider> oidc;  // null: nobody signs in elsewhere
   std::shared_ptr<const ModelSupply> supply;         // null: only what was named is served
-  std::shared_ptr<platform::Endpoints> endpoints;
-  std::shared_ptr<platform::EndpointDirectory> endpoint_directory;  // goes with `endpoints`
+  std::shared_ptr<platform::EndpointDirectory> endpoint_directory;
   std::shared_ptr<platform::Files> files;        // of clients
   std::shared_ptr<platform::Batches> batches;    // with files
 };

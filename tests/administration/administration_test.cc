@@ -101,6 +101,14 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"completion":-1})", "completion"},
       {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"cached":2,"completion":1})", "cached"},
       {"PUT", "/api/v1/prices", R"({"model":"m","price":3})", "price"},
+      {"POST", "/api/v1/endpoints", R"({"model":"m"})", "name"},
+      {"POST", "/api/v1/endpoints", R"({"name":"e"})", "model"},
+      {"POST", "/api/v1/endpoints", R"({"name":"e","model":"m","top_p":0})", "top_p"},
+      {"POST", "/api/v1/endpoints", R"({"name":"e","model":"m","max_tokens":0})", "max_tokens"},
+      {"PATCH", "/api/v1/endpoints/{id}", R"({"is_enabled":1})", "is_enabled"},
+      {"POST", "/api/v1/endpoints/{id}/versions", "{}", "model"},
+      {"PUT", "/api/v1/endpoints/{id}/shares", "{}", "shares"},
+      {"PUT", "/api/v1/endpoints/{id}/shares", R"({"shares":[{"version":1}]})", "shares[0].percent"},
   };
   for (const auto& each : cases) {
     EXPECT_EQ(refusal(owner, each.method, each.path, object(each.body), "dev"),
@@ -130,6 +138,28 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
         << each.path << "?" << each.query;
   }
   EXPECT_TRUE(identity_.keys().empty());
+}
+
+TEST_F(AdministrationTest, MakesEndpointsOfModelsThatNobodyServesYet) {
+  const auto endpoint = [&](const char* method, const char* path, const char* body = "{}") {
+    return ask(admin, method, path, object(body), "helper");
+  };
+  endpoint("POST", "/api/v1/endpoints", R"({"name":"helper","model":"m","temperature":0.5})");
+  endpoint("POST", "/api/v1/endpoints/{id}/versions", R"({"model":"other"})");
+  endpoint("PUT", "/api/v1/endpoints/{id}/shares", R"({"shares":[{"version":2,"percent":100}]})");
+  const Json shown = endpoint("GET", "/api/v1/endpoints/{id}");
+  EXPECT_EQ(shown["versions"][0]["temperature"], 0.5);
+  EXPECT_EQ(shown["versions"][0]["max_tokens"], nullptr);
+  EXPECT_EQ(shown["shares"], object(R"([{"version":2,"percent":100}])"));
+  EXPECT_EQ(endpoint("GET", "/api/v1/endpoints")["data"], Json::array({shown}));
+  EXPECT_EQ(endpoint("POST", "/api/v1/endpoints/{id}/rollback")["shares"][0]["version"], 1);
+  EXPECT_EQ(answer_to(admin, "DELETE", "/api/v1/endpoints/{id}", "helper", "", {}).status, 204);
+  EXPECT_EQ(refusal(admin, "GET", "/api/v1/endpoints/{id}", {}, "helper"), "not_found ");
+  EXPECT_EQ(identity_.audit_events(1)[0].actor, "user:adam");
+  EXPECT_EQ(refusal(admin, "POST", "/api/v1/endpoints",
+                    object(R"({"name":"smollm2:135m","model":"m"})")),
+            "already_exists name")
+      << "a model of the catalog has the name";
 }
 
 TEST_F(AdministrationTest, MakesAndChangesProjectsAndUsers) {

@@ -396,6 +396,19 @@ def test_the_commands_administer_a_server_elsewhere(team, tmp_path):
     rotated = ask("key", "rotate", "k", "--project", "search", "--grace", "1h")
     assert [key["id"] for key in ask("key", "revoke", "k", "--project", "search")["revoked"]] == [created["id"], rotated["id"]]
     ask("limit", "set", "--project", "search", "--tokens-per-day", "20", "--money-per-month", "1.5")
+    ask("endpoint", "create", "helper", "--model", "llama-f32", "--system-prompt", "Be brief.", "--moderation-url",
+        "https://judge.example.org/x")
+    assert ask("endpoint", "version", "helper", "--model", "llama-f32")["versions"][1]["system_prompt"] == ""
+    assert ask("endpoint", "shares", "helper", "1=60", "2=40")["shares"][1] == {"version": 2, "percent": 40}
+    assert ask("endpoint", "rollback", "helper")["shares"] == [{"version": 1, "percent": 100}]
+    assert ask("endpoint", "disable", "helper")["is_enabled"] is False
+    assert ask("endpoint", "enable", "helper")["is_enabled"] is True
+    assert ask("endpoint", "moderation", "helper", "none")["moderation_url"] is None
+    assert [each["name"] for each in ask("endpoint", "list")["endpoints"]] == ["helper"]
+    refused = ask("endpoint", "create", "other", "--model", "nothing", code=1)
+    assert "not served here" in refused["error"]["message"]
+    assert ask("endpoint", "remove", "helper") == {"removed": "helper"}
+    assert ask("endpoint", "list") == {"endpoints": []}
     ask("price", "set", "m/ö?&", "--prompt", "0.2", "--completion", "0.8")
     assert team.complete(ask("key", "create", "other")["key"]).usage.completion_tokens > 0
     for words in (["project", "list"], ["user", "list"], ["key", "list", "--all"], ["limit", "list"], ["price", "list"],

@@ -330,9 +330,10 @@ TEST_F(Batches, GoOnAfterARestartAndAnswerEachLineOnce) {
 
 TEST_F(Batches, RunWithoutKeysWhereNobodyIsAsked) {
   ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("yes"); }, {}, nullptr, nullptr,
-                        PlatformAccess{.files = files_, .batches = batches_});
+                        PlatformAccess{.identity = {std::shared_ptr<void>(), &identity_},
+                                       .files = files_,
+                                       .batches = batches_});
   const auto not_ours = create(line("one", ask("a")));
-  project_ = "local";
   key_.key.id.clear();
   const auto ended = end_of(create(line("one", ask("a")) + line("two", "{}")));
   EXPECT_EQ(ended.status, BatchStatus::completed);
@@ -340,6 +341,9 @@ TEST_F(Batches, RunWithoutKeysWhereNobodyIsAsked) {
   EXPECT_EQ(ended.failed, 1);
   EXPECT_EQ(lines_of(ended.output_file_id).size(), 1u);
   EXPECT_EQ(now(not_ours).completed, 0) << "what a key has made is for a server that counts";
+  RawClient client(under.port());
+  EXPECT_EQ(client.ask(get("/v1/batches/" + ended.id)).status, 200)
+      << "the project is the default one";
 }
 
 TEST_F(Batches, AreMadeAndSeenOverHttp) {

@@ -40,7 +40,6 @@ class EndpointsServed : public testing::Test {
         ServerOptions{}, authenticator_, meter_,
         PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
                        .identity = {std::shared_ptr<void>(), &identity_},
-                       .endpoints = {std::shared_ptr<void>(), &endpoints_},
                        .endpoint_directory = directory_});
   }
 

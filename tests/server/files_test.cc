@@ -45,11 +45,14 @@ class FileRoutes : public testing::Test {
     options.max_body_bytes = 64 << 10;
     return std::make_unique<ServerUnderTest>([](ScriptedEngine::Part& part) { part.say("yes"); },
                                              options, nullptr, nullptr,
-                                             PlatformAccess{.files = files_});
+                                             PlatformAccess{
+                                                 .identity = {std::shared_ptr<void>(), &identity_},
+                                                 .files = files_});
   }
 
   TemporaryFolder folder_;
   platform::Database database_{(folder_ / "platform.db").string()};
+  platform::Identity identity_{database_};
   std::shared_ptr<platform::Files> files_;
 };
 

@@ -143,7 +143,6 @@ class Tenants : public testing::Test {
                                         .identity = {std::shared_ptr<void>(), &identity_},
                                         .sessions = sessions_,
                                         .supply = shelf_.supply(),
-                                        .endpoints = {std::shared_ptr<void>(), &endpoints_},
                                         .endpoint_directory = directory_,
                                         .files = files_,
                                         .batches = batches_}};

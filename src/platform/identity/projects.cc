@@ -97,9 +97,11 @@ Project Identity::set_weight(const std::string& name, double weight, std::string
 std::vector<Project> Identity::projects() { return database_.read(all_projects); }
 
 std::string Identity::default_project_id() {
-  return database_.write([&](soci::session& session) {
-    return rows::project_id(session, std::string(default_project), now_ms_());
-  });
+  const std::string name(default_project);
+  const auto known = database_.read([&](soci::session& session) { return find_id(session, name); });
+  if (known) return *known;
+  return database_.write(
+      [&](soci::session& session) { return rows::project_id(session, name, now_ms_()); });
 }
 
 }  // namespace ridge::platform

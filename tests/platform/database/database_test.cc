@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "platform/database/database_fixture.h"
 #include "platform/database/failing_disk.h"
 #include "platform/database/schema_steps.h"
+#include "platform/identity/identity.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
@@ -191,6 +193,45 @@ TEST_P(DatabaseOnBoth, KeepsNothingOfAStepThatFails) {
   *raw_session() << "DROP TABLE audit_events";
   Database database(location());
   EXPECT_EQ(count(database, "audit_events"), 0);
+}
+
+// Takes the step as an older database does at a start of this program, which has no {counter}.
+void take_step(soci::session& session, std::string_view name) {
+  const auto step = std::ranges::find(schema_steps(), name, &SchemaStep::name);
+  ASSERT_NE(step, schema_steps().end());
+  std::string_view text = step->sql;
+  for (std::size_t end; (end = text.find(";\n")) != text.npos; text.remove_prefix(end + 2)) {
+    session << text.substr(0, end);
+  }
+}
+
+TEST_P(DatabaseOnBoth, GivesFilesOfNobodyToTheDefaultProject) {
+  { const Database database(location()); }
+  const auto raw = raw_session();
+  const auto number = [&](const std::string& query) {
+    int64_t value = -1;
+    *raw << query, soci::into(value);
+    return value;
+  };
+  take_step(*raw, "files_without_keys");
+  EXPECT_EQ(number("SELECT COUNT(*) FROM projects"), 0);
+  for (const std::string id : {"batch_1", "batch_2"}) {  // the second finds a project
+    *raw << "INSERT INTO batches SELECT :id, 'local', '', 0, 'store', '/v1/completions', 'file_1', "
+            "'', '', 0, '', 'completed', '', '', '', 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 0, '', 0",
+        soci::use(id);
+    take_step(*raw, "files_without_keys");
+  }
+  *raw << "INSERT INTO files SELECT 'file_1', 'local', 'store', 'in', 'batch', 1, 77, NULL";
+  take_step(*raw, "files_without_keys");
+  for (const std::string table : {"batches", "files"}) {
+    EXPECT_EQ(number("SELECT COUNT(*) FROM " + table +
+                     " WHERE project_id <> (SELECT id FROM projects WHERE name = 'default')"),
+              0);
+  }
+  EXPECT_EQ(number("SELECT COUNT(*) FROM projects"), 1);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM organisations"), 1);
+  Database database(location());
+  EXPECT_EQ(Identity(database).default_project_id(), "proj_local");
 }
 
 TEST_P(DatabaseOnBoth, ConnectsAgainAfterTheServerEndedItsConnections) {
