@@ -38,6 +38,22 @@ test("a model is pulled, with progress, and asked without a restart", async ({ p
   await page.getByRole("textbox", { name: "Question" }).fill("Hello");
   await page.keyboard.press("Enter");
   expect((await answered).status()).toBe(200);
+
+  await page.goto(`${server.url}/#/catalog`);
+  await expect(page.getByRole("button", { name: `Remove ${modelName}` })).toHaveCount(0); // It was named at the start.
+  const remove = page.getByRole("button", { name: "Remove hf:org/tiny:F32" });
+  await remove.click();
+  const question = page.getByRole("dialog", { name: "Remove hf:org/tiny:F32?" });
+  await expect(question).toContainText("deleted");
+  await expectAccessible(page);
+  await question.getByRole("button", { name: "Cancel" }).click();
+  await expect(row).toContainText("served");
+  await remove.click();
+  await question.getByRole("button", { name: "Remove" }).click();
+  await expect(page.getByText(/hf:org\/tiny:F32 is removed, .* freed/)).toBeVisible();
+  await expect(row).toHaveCount(0);
+  await page.goto(`${server.url}/#/audit`);
+  await expect(page.getByRole("row", { name: /hf:org\/tiny:F32/ }).first()).toContainText("user:ann");
 });
 
 test("a download can be cancelled, and is only for admins", async ({ page, server }) => {
@@ -60,7 +76,7 @@ test("a download can be cancelled, and is only for admins", async ({ page, serve
   await signIn(page, server, "vic");
   await page.goto(`${server.url}/#/catalog`);
   await expect(page.getByRole("row", { name: new RegExp(modelName) })).toBeVisible();
-  await expect(page.getByRole("button", { name: /Pull|Serve/ })).toHaveCount(0);
+  await expect(page.getByRole("button", { name: /Pull|Serve|Remove/ })).toHaveCount(0);
 });
 
 test("the engine's figures move with what it does", async ({ page, openServer }) => {

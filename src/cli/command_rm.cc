@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "platform/model_removal.h"
 #include "platform/prepared_cache.h"
 #include "platform/resolve.h"
 
@@ -23,26 +24,6 @@ std::string stored_name(Context& context, const platform::ModelReference& refere
   }
 }
 
-platform::Digest digest_of(const platform::Manifest& manifest) {
-  std::vector<platform::Digest> parts;
-  for (const platform::StoredFile& file : manifest.files) parts.push_back(file.digest);
-  return platform::model_digest(parts);
-}
-
-// What is still another model's stays.
-int64_t remove_prepared_of(Context& context, const platform::Digest& digest) {
-  for (const platform::Manifest& manifest : context.store().list()) {
-    if (digest_of(manifest) == digest) return 0;
-  }
-  return platform::PreparedCache(context.store().prepared()).remove({digest});
-}
-
-int64_t remove_model(Context& context, const std::string& name) {
-  const platform::Digest digest = digest_of(context.store().get(name));
-  const int64_t freed_bytes = context.store().remove(name);
-  return freed_bytes + remove_prepared_of(context, digest);
-}
-
 void remove_models(Context& context, const std::vector<std::string>& names) {
   nlohmann::ordered_json removed = nlohmann::ordered_json::array();
   for (const std::string& text : names) {
@@ -53,7 +34,7 @@ void remove_models(Context& context, const std::vector<std::string>& names) {
           fmt::format("{} is a file of yours; ridge removes only models that it pulled", text));
     }
     const std::string name = stored_name(context, reference, text);
-    const int64_t freed_bytes = remove_model(context, name);
+    const int64_t freed_bytes = platform::remove_model(context.store(), name);
     removed.push_back({{"name", name}, {"freed_bytes", freed_bytes}});
     context.note(fmt::format("removed {}, {} freed", name, format_bytes(freed_bytes)));
   }
@@ -71,7 +52,7 @@ void remove_prepared(Context& context, const std::vector<std::string>& names) {
       freed_bytes += cache.remove_titled(std::filesystem::absolute(reference.path).string());
     } else {
       const std::string name = stored_name(context, reference, text);
-      freed_bytes += cache.remove({digest_of(context.store().get(name))});
+      freed_bytes += cache.remove({platform::model_digest(context.store().get(name))});
     }
   }
   context.note(fmt::format("removed prepared weights, {} freed", format_bytes(freed_bytes)));

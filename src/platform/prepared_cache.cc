@@ -106,6 +106,12 @@ Digest model_digest(std::span<const Digest> parts) {
   return Digest::of(joined);
 }
 
+Digest model_digest(const Manifest& manifest) {
+  std::vector<Digest> parts;
+  for (const StoredFile& file : manifest.files) parts.push_back(file.digest);
+  return model_digest(parts);
+}
+
 FileWatch::FileWatch(std::vector<std::filesystem::path> files)
     : files_(std::move(files)), looks_(look_at(files_)) {}
 

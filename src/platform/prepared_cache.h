@@ -9,11 +9,13 @@
 #include <vector>
 
 #include "platform/prepared_file.h"
+#include "platform/store.h"
 
 namespace ridge::platform {
 
 // The digest that stands for a model of one file or of several parts.
 Digest model_digest(std::span<const Digest> parts);
+Digest model_digest(const Manifest& manifest);
 
 // A model's files as they looked at some time, to notice a later change.
 class FileWatch {

@@ -1,10 +1,15 @@
 // Models that are here or could be, and how they come here.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "api/fields.h"
 #include "api/model_list.h"
+#include "base/log.h"
+#include "platform/model_removal.h"
 #include "server/handler_route.h"
 #include "server/measured_speed.h"
 #include "server/service.h"
@@ -120,6 +125,9 @@ Json json_of(const KnownModel& known, const platform::DownloadStatus* download,
                   : known.manifest          ? "stored"
                                             : "available";
   body["is_loaded"] = is_loaded;
+  body["is_removable"] = download == nullptr && (known.served != nullptr
+                                                     ? known.served->is_added
+                                                     : known.manifest.has_value());
   body["download"] = download != nullptr ? Json(download->id) : Json(nullptr);
   add_fit(body, known, is_loaded, room);
   body["tokens_per_second"] =
@@ -138,6 +146,76 @@ HandlerAnswer list_models(HandlerRequest& request) {
     data.push_back(json_of(model, download == downloads.end() ? nullptr : &download->second, room));
   }
   return list_answer(std::move(data));
+}
+
+// Before it is done, so that nothing is done unrecorded. A server that asks for no key may have no
+// database.
+void record(const HandlerRequest& request, std::string_view action, const std::string& subject) {
+  if (request.service.authenticator == nullptr && !request.service.platform.identity) return;
+  request.identity().record_event(request.caller.actor, action, subject);
+}
+
+[[noreturn]] void refuse_removal(const std::string& name, const std::string& why) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' cannot be removed: {}", name, why),
+              "id");
+}
+
+// The name of one that has a share for the model; empty where there is none.
+std::string endpoint_of(const HandlerRequest& request, const std::string& model) {
+  const auto& directory = request.service.platform.endpoint_directory;
+  if (directory == nullptr) return {};
+  const auto table = directory->table();
+  for (const platform::Endpoint& endpoint : table->endpoints) {
+    const bool sends = std::ranges::any_of(endpoint.shares, [&](const auto& share) {
+      return endpoint.find(share.version)->model == model;
+    });
+    if (sends) return endpoint.name;
+  }
+  return {};
+}
+
+// Whether requests, or the operator's endpoints, would miss it.
+void check_is_unused(const HandlerRequest& request, const api::ServedModel& model) {
+  if (!model.is_added) {
+    refuse_removal(model.name, "this server was started with it; start it without, and then use "
+                               "'ridge rm' or this again");
+  }
+  if (const auto endpoint = endpoint_of(request, model.name); !endpoint.empty()) {
+    refuse_removal(model.name, fmt::format("the endpoint '{}' sends requests to it", endpoint));
+  }
+  const engine::EngineStats stats = model.engine->stats();
+  if (stats.running + stats.waiting > 0 || stats.is_loading) {
+    refuse_removal(model.name, "requests are being answered by it; try again when they have ended");
+  }
+}
+
+// No request finds it any more, and its weights leave the memory. What began meanwhile still holds
+// the engine, and ends in order where the weights are loaded.
+void stop_serving(const HandlerRequest& request, const api::ServedModel& model) {
+  request.service.models.remove(model.name);
+  model.engine->keep_loaded({}, engine::WhoAsks::administrator);
+  log::info("{} is served no more", model.name);
+}
+
+HandlerAnswer delete_model(HandlerRequest& request) {
+  const std::string& name = request.argument;
+  const auto served = request.service.models.list();
+  const auto model = std::ranges::find(*served, name, &api::ServedModel::name);
+  const bool is_served = model != served->end();
+  platform::Store& store = request.supply().store;
+  const bool is_stored = store.find(name).has_value();
+  if (!is_served && !is_stored) {
+    throw Error(ErrorCode::not_found,
+                fmt::format("there is no model '{}' on this machine", name), "id");
+  }
+  if (downloads_under_way(request).contains(name)) {
+    refuse_removal(name, "it is being pulled; cancel that download first");
+  }
+  if (is_served) check_is_unused(request, *model);
+  record(request, "model.remove", name);
+  if (is_served) stop_serving(request, *model);
+  const int64_t freed_bytes = is_stored ? platform::remove_model(store, name) : 0;
+  return json_answer({{"name", name}, {"freed_bytes", freed_bytes}});
 }
 
 Json json_of(const platform::DownloadStatus& status) {
@@ -159,13 +237,6 @@ HandlerAnswer list_downloads(HandlerRequest& request) {
     data.push_back(json_of(status));
   }
   return list_answer(std::move(data));
-}
-
-// Before it is done, so that nothing is done unrecorded. A server that asks for no key may have no
-// database.
-void record(const HandlerRequest& request, std::string_view action, const std::string& subject) {
-  if (request.service.authenticator == nullptr && !request.service.platform.identity) return;
-  request.identity().record_event(request.caller.actor, action, subject);
 }
 
 HandlerAnswer start_download(HandlerRequest& request) {
@@ -197,6 +268,7 @@ HandlerAnswer cancel_download(HandlerRequest& request) {
 
 constexpr HandlerRoute routes[] = {
     {"GET", "/api/v1/models", viewer_access, list_models},
+    {"DELETE", "/api/v1/models/{id}", admin_access, delete_model},
     {"GET", "/api/v1/downloads", admin_access, list_downloads},
     {"POST", "/api/v1/downloads", admin_access, start_download},
     {"GET", "/api/v1/downloads/{id}", admin_access, show_download},

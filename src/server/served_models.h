@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -12,7 +13,7 @@ namespace ridge::server {
 
 using ModelList = std::vector<api::ServedModel>;
 
-// The models that a server serves, which grow while it runs. Called from any thread.
+// The models that a server serves, which come and go while it runs. Called from any thread.
 class ServedModels {
  public:
   explicit ServedModels(ModelList models)
@@ -31,6 +32,14 @@ class ServedModels {
     for (api::ServedModel& model : models) {
       if (!api::serves(changed, model.name)) changed.push_back(std::move(model));
     }
+    list_ = std::make_shared<const ModelList>(std::move(changed));
+  }
+
+  // Requests that hold a list from before go on with it.
+  void remove(std::string_view name) {
+    std::lock_guard lock(mutex_);
+    ModelList changed = *list_;
+    std::erase_if(changed, [&](const api::ServedModel& model) { return model.name == name; });
     list_ = std::make_shared<const ModelList>(std::move(changed));
   }
 

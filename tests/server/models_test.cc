@@ -80,6 +80,9 @@ TEST_F(Models, AreListedWhetherTheyAreServedStoredOrCanBePulled) {
   const json served = model("m");
   EXPECT_EQ(served.at("state"), "served");
   EXPECT_EQ(served.at("is_loaded"), true);
+  EXPECT_EQ(served.at("is_removable"), false) << "the server was started with it";
+  EXPECT_EQ(tiny.at("is_removable"), false);
+  EXPECT_EQ(model("hf:org/other:Q8_0").at("is_removable"), true);
   EXPECT_EQ(served.at("capabilities").front(), "completion");
 }
 
@@ -177,6 +180,87 @@ TEST_F(Models, AreAskedForByNamesOfTheCatalogOrOfAHub) {
   EXPECT_EQ(ask("GET", "/api/v1/downloads/dl_none").status, 404);
   EXPECT_EQ(ask("DELETE", "/api/v1/downloads/dl_none").status, 404);
   EXPECT_EQ(list("/api/v1/downloads"), json::array());
+}
+
+TEST_F(Models, GoWithTheirFilesAndComeAgain) {
+  shelf_.put("hf:org/other:Q8_0");
+  ended(start("tiny:1b").at("id"));
+  const auto bytes = shelf_.store().get("tiny:1b").size_bytes();
+  const RawResponse gone = ask("DELETE", "/api/v1/models/tiny%3A1b");
+  EXPECT_EQ(gone.status, 200) << gone.body;
+  EXPECT_EQ(json::parse(gone.body), json({{"name", "tiny:1b"}, {"freed_bytes", bytes}}));
+  EXPECT_EQ(ask("POST", "/v1/completions", R"({"model":"tiny:1b","prompt":"a"})").status, 404);
+  EXPECT_EQ(model("tiny:1b").at("state"), "available");
+  EXPECT_FALSE(shelf_.store().find("tiny:1b").has_value());
+  EXPECT_EQ(ask("DELETE", "/api/v1/models/tiny%3A1b").status, 404);
+  EXPECT_EQ(ask("DELETE", "/api/v1/models/hf%3Aorg%2Fother%3AQ8_0").status, 200)
+      << "one that nobody serves";
+  EXPECT_TRUE(shelf_.store().list().empty());
+  ended(start("tiny:1b").at("id"));
+  EXPECT_THAT(said("tiny:1b"), HasSubstr("I am new"));
+}
+
+TEST_F(Models, StayWhereSomebodyNeedsThem) {
+  const auto refused = [&](const std::string& name, int status, const std::string& why) {
+    const RawResponse answer = ask("DELETE", "/api/v1/models/" + name);
+    EXPECT_EQ(answer.status, status) << name;
+    EXPECT_THAT(answer.body, HasSubstr(why)) << name;
+  };
+  refused("m", 400, "was started with it");
+  EXPECT_THAT(said("m"), HasSubstr("I was here"));
+  refused("none", 404, "no model 'none'");
+  refused("..%2F..%2Fetc%2Fpasswd", 404, "no model");
+  // While it is on its way.
+  shelf_.pull = [](const platform::ModelReference&,
+                   const platform::DownloadOptions& options) -> platform::PullResult {
+    while (!options.is_cancelled()) std::this_thread::yield();
+    throw Error(ErrorCode::cancelled, "stopped");
+  };
+  shelf_.put("tiny:1b");
+  const std::string id = start("tiny:1b").at("id");
+  refused("tiny:1b", 400, "being pulled");
+  ask("DELETE", "/api/v1/downloads/" + id);
+  ended(id);
+  // While it answers.
+  shelf_.pull = nullptr;
+  shelf_.waits = true;
+  ended(start("tiny:1b").at("id"));
+  RawClient running(under_->port());
+  running.send(post("/v1/completions", R"({"model":"tiny:1b","prompt":"a","stream":true})"));
+  ASSERT_TRUE(running.wait_for("200 OK"));
+  refused("tiny:1b", 400, "requests are being answered");
+  EXPECT_TRUE(shelf_.store().find("tiny:1b").has_value());
+  shelf_.engine->go();
+  EXPECT_EQ(running.read().status, 200);
+  EXPECT_EQ(ask("DELETE", "/api/v1/models/tiny:1b").status, 200);
+}
+
+TEST_F(Models, StayWhereAnEndpointSendsRequestsToThemAndTheLogHasWhoRemovesThem) {
+  TemporaryFolder folder;
+  platform::Database database((folder / "platform.db").string());
+  platform::Identity identity(database);
+  platform::Endpoints endpoints(database);
+  platform::EndpointDirectory directory(endpoints);
+  const auto unowned = [](auto& it) {
+    return std::shared_ptr<std::remove_reference_t<decltype(it)>>(std::shared_ptr<void>(), &it);
+  };
+  under_.emplace([](ScriptedEngine::Part& part) { part.say("a"); }, ServerOptions{}, nullptr,
+                 nullptr,
+                 PlatformAccess{.database = unowned(database),
+                                .identity = unowned(identity),
+                                .supply = shelf_.supply(),
+                                .endpoint_directory = unowned(directory)});
+  ended(start("tiny:1b").at("id"));
+  ask("POST", "/api/v1/endpoints", R"({"name":"helper","model":"tiny:1b"})");
+  const RawResponse refused = ask("DELETE", "/api/v1/models/tiny:1b");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_THAT(refused.body, HasSubstr("the endpoint 'helper'"));
+  ask("DELETE", "/api/v1/endpoints/helper");
+  EXPECT_EQ(ask("DELETE", "/api/v1/models/tiny:1b").status, 200);
+  const platform::AuditEvent event = identity.audit_events(1).at(0);
+  EXPECT_EQ(event.action, "model.remove");
+  EXPECT_EQ(event.subject, "tiny:1b");
+  EXPECT_EQ(event.actor, "local");
 }
 
 TEST_F(Models, AreServedByARestartAloneWhereThereIsNoStore) {

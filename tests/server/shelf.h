@@ -21,6 +21,8 @@ class Shelf {
   platform::MachineRoom room = {.memory_bytes = 1'000'000'000,
                                 .memory_available_bytes = 500'000'000,
                                 .disk_free_bytes = 1'000'000'000};
+  bool waits = false;  // models that come answer once `engine` may go on
+  std::shared_ptr<ScriptedEngine> engine;  // of the model that came last
   std::string cannot_serve;  // where not empty, why a model that was pulled is none
 
   platform::Store& store() { return store_; }
@@ -49,8 +51,10 @@ class Shelf {
     };
     const auto declare = [this](const platform::Manifest& manifest) -> ModelList {
       if (!cannot_serve.empty()) throw Error(ErrorCode::unsupported, cannot_serve);
-      const auto engine = std::make_shared<ScriptedEngine>(
-          [](ScriptedEngine::Part& part) { part.say("I am new"); });
+      engine = std::make_shared<ScriptedEngine>([waits = waits](ScriptedEngine::Part& part) {
+        if (waits) part.wait_for_go();
+        part.say("I am new");
+      });
       return {api::serve_model(manifest.name, engine, 1)};
     };
     return std::make_shared<const ModelSupply>(

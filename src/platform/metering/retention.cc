@@ -28,10 +28,9 @@ void UsageRetention::look(const std::stop_token& stop) {
     const int64_t now_ms = database_.least_now_ms();
     // Days are whole, so that no day's usage is ever told in part.
     const int64_t until_ms = (now_ms / day_ms - days_) * day_ms;
+    if (!has_usage_before(database_, until_ms)) return;  // each hour's look is no event
     const int64_t records = forget_usage(database_, until_ms, "retention", stop);
-    if (records > 0) {
-      log::info("{} usage records that were older than {} days are removed", records, days_);
-    }
+    log::info("{} usage records that were older than {} days are removed", records, days_);
   } catch (const Error& failure) {
     log::warning("old usage records could not be removed: {}", failure.message());
   }

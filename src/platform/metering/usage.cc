@@ -150,6 +150,15 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
   });
 }
 
+bool has_usage_before(Database& database, int64_t until_ms) {
+  return database.read([&](soci::session& session) {
+    std::string id;
+    session << "SELECT id FROM usage_records WHERE at_ms < :until LIMIT 1", soci::use(until_ms),
+        soci::into(id);
+    return session.got_data();
+  });
+}
+
 int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor,
                      const std::stop_token& stop) {
   int64_t records = 0;
@@ -160,7 +169,6 @@ int64_t forget_usage(Database& database, int64_t until_ms, std::string_view acto
     if (removed < records_at_once) break;
     std::this_thread::sleep_for(pause);
   }
-  if (records == 0) return 0;
   const nlohmann::json details = {{"until_ms", until_ms}, {"records", records}};
   database.write([&](soci::session& session) {
     rows::record_event(session, Identity::wall_clock_ms(), actor, "usage.forget", "",

@@ -55,10 +55,13 @@ struct UsageRow {
 // invalid_argument where there are too many rows.
 std::vector<UsageRow> usage(Database& database, const UsageQuery& query);
 
+// Whether there are records of requests that were admitted before `until_ms`. Throws as Database.
+bool has_usage_before(Database& database, int64_t until_ms);
+
 // Takes away the records of requests that were admitted before `until_ms`, some at a time, so that
 // servers at work hardly wait; until all are gone or `stop` is asked for. What limits are checked
-// against stays. Returns how many there were, which the audit log has as well. Throws as Database;
-// what was taken away until then is gone.
+// against stays. Returns how many there were, which the audit log has as well, with who asked, also
+// where there were none. Throws as Database; what was taken away until then is gone.
 int64_t forget_usage(Database& database, int64_t until_ms, std::string_view actor,
                      const std::stop_token& stop = {});
 

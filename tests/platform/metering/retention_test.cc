@@ -81,6 +81,23 @@ TEST_P(RetentionTest, LooksAgain) {
   }
 }
 
+TEST_P(RetentionTest, IsRecordedWhereSomebodyAsksAndNotWhereTheServerLooksInVain) {
+  const auto events = [&] {
+    return number("SELECT COUNT(*) FROM audit_events WHERE action = 'usage.forget'");
+  };
+  record(1000);
+  {
+    const UsageRetention retention(*database_, 1, std::chrono::milliseconds(1));
+    EXPECT_TRUE(comes_true([&] { return events() == 1; }));
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));  // for many looks
+  }
+  EXPECT_EQ(events(), 1);
+  EXPECT_EQ(forget_usage(*database_, 1'000'000, "user:ann"), 0);
+  EXPECT_EQ(number("SELECT COUNT(*) FROM audit_events WHERE action = 'usage.forget' AND actor = "
+                   "'user:ann' AND details LIKE '%\"records\":0%'"),
+            1);
+}
+
 TEST_P(RetentionTest, OthersWriteBetweenItsTransactions) {
   constexpr int many = 5500;
   record(1000, many);

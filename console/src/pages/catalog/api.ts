@@ -15,6 +15,7 @@ export interface CatalogModel {
   capabilities: string[] | null;
   state: "available" | "downloading" | "stored" | "served";
   is_loaded: boolean;
+  is_removable: boolean; // Unless an endpoint or a request needs it just then.
   download: string | null;
   fits: "yes" | "tight" | "no";
   needs_bytes: number;
@@ -38,6 +39,8 @@ export interface Download {
 export const models = (): Promise<CatalogModel[]> => list<CatalogModel>("/api/v1/models");
 export const downloads = (): Promise<Download[]> => list<Download>("/api/v1/downloads");
 export const pull = (model: string): Promise<Download> => json("POST", "/api/v1/downloads", { model });
+export const removeModel = (name: string): Promise<{ freed_bytes: number }> =>
+  json("DELETE", `/api/v1/models/${segment(name)}`);
 export const cancelDownload = (id: string): Promise<void> => nothing("DELETE", `/api/v1/downloads/${segment(id)}`);
 
 export function isUnderWay(download: Download): boolean {
