@@ -11,12 +11,12 @@ namespace {
 // Calls `visit` with each element of a list, and the parameters behind its semicolon.
 template <typename Visit>
 void for_each_element(std::string_view list, Visit visit) {
-  while (!list.empty()) {
-    const std::size_t comma = std::min(list.find(','), list.size());
-    const std::string_view element = list.substr(0, comma);
+  for (std::size_t begin = 0; begin < list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string_view element = list.substr(begin, end - begin);
     const std::size_t semicolon = std::min(element.find(';'), element.size());
     visit(trimmed(element.substr(0, semicolon)), trimmed(element.substr(semicolon)));
-    list.remove_prefix(std::min(comma + 1, list.size()));
+    begin = end + 1;
   }
 }
 
