@@ -116,6 +116,25 @@ void BatchRunner::tick() {
     return entry.second->is_lost && entry.second->in_flight.empty();
   });
   begin_lines();
+  tell_metrics();
+}
+
+void BatchRunner::tell_metrics() {
+  BatchMetrics::State state{.jobs = {}, .running = in_flight_};
+  for (const auto& [id, job] : jobs_) {
+    if (job->is_lost) continue;
+    state.jobs.push_back(job->batch.status);
+    const platform::Batch& batch = job->batch;
+    state.waiting += batch.total - batch.completed - batch.failed;
+  }
+  state.waiting = std::max<int64_t>(state.waiting - static_cast<int64_t>(in_flight_), 0);
+  metrics_.set(state);
+}
+
+// It is over, and no longer this server's to run.
+void BatchRunner::end(Job& job, BatchStatus status) {
+  job.is_lost = true;
+  metrics_.count_job(status);
 }
 
 // What fails for one batch is not to hold up the others. False where it failed.
@@ -131,7 +150,7 @@ bool BatchRunner::for_job(Job& job, Work work) {
     if (error.code() != ErrorCode::not_found) return false;
     batches_.fail(job.batch.id,
                   {{.code = "file_not_found", .message = "the bytes of the input file are gone"}});
-    job.is_lost = true;
+    end(job, BatchStatus::failed);
     cut_off(job);
     return false;
   }
@@ -175,6 +194,7 @@ void BatchRunner::take_outcome(Job& job, LineOutcome& outcome) {
     job.again.push_back(std::move(outcome.request));
     return;
   }
+  metrics_.count_request(outcome.status == 200);
   if (outcome.is_marked) ++job.marked;
   if (!outcome.is_marked) job.unmarked.push_back(std::move(outcome));
   if (job.batch.waits_code.empty()) return;
@@ -204,8 +224,7 @@ void BatchRunner::validate(Job& job) {
   if (!input.errors.empty()) {
     log::info("{} is refused: {} errors in its input", job.batch.id, input.errors.size());
     batches_.fail(job.batch.id, input.errors);
-    job.is_lost = true;
-    return;
+    return end(job, BatchStatus::failed);
   }
   batches_.begin(job.batch.id, input.requests);
   log::info("{} begins: {} requests to {}", job.batch.id, input.requests, job.batch.endpoint);
@@ -243,8 +262,7 @@ void BatchRunner::advance(Job& job) {
     batches_.begin(job.batch.id, job.batch.total);
     if (job.batch.total == 0) {
       batches_.finish(job.batch, BatchStatus::cancelled, 0, 0);
-      job.is_lost = true;
-      return;
+      return end(job, BatchStatus::cancelled);
     }
   }
   if (!job.lines) open(job);
@@ -390,7 +408,7 @@ void BatchRunner::finalize(Job& job) {
   }
   log::info("{} is {}: {} of {} requests answered, {} failed", batch.id, platform::name(status),
             batch.completed, batch.total, batch.failed);
-  job.is_lost = true;
+  end(job, status);
   job.results = nullptr;
   files_.remove_results(batch.id);
 }

@@ -12,6 +12,7 @@
 #include "platform/batch/batches.h"
 #include "platform/metering/server_slot.h"
 #include "server/batch_line.h"
+#include "server/batch_metrics.h"
 
 namespace ridge::server {
 
@@ -33,6 +34,8 @@ class BatchRunner {
 
   // There is something new in the database.
   void wake();
+
+  const BatchMetrics& metrics() const { return metrics_; }
 
  private:
   struct Job;
@@ -57,6 +60,8 @@ class BatchRunner {
   bool begin_line(Job& job);
   void cut_off(Job& job);
   void finalize(Job& job);
+  void end(Job& job, platform::BatchStatus status);
+  void tell_metrics();
   void write_files(const platform::Batch& batch, const std::vector<platform::BatchMark>& marks,
                    platform::FileDraft& output, platform::FileDraft& errors,
                    const std::string& why);
@@ -67,6 +72,7 @@ class BatchRunner {
   platform::Files& files_;
   const std::size_t most_lines_;
   const platform::ServerSlot slot_;
+  BatchMetrics metrics_;
 
   // The thread's own.
   std::map<std::string, std::unique_ptr<Job>> jobs_;

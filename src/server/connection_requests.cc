@@ -7,6 +7,7 @@
 #include "api/json_text.h"
 #include "api/url_query.h"
 #include "base/error.h"
+#include "server/batch_runner.h"
 #include "server/connection.h"
 #include "server/metrics.h"
 
@@ -60,6 +61,10 @@ asio::awaitable<void> Connection::send_metrics() {
     std::ranges::move(service_.usage_metrics.collect(project),
                       std::back_inserter(figures.by_request));
     figures.usage_waits = service_.meter->waits_for_database();
+  }
+  if (service_.batch_runner) {
+    std::ranges::move(service_.batch_runner->metrics().collect(),
+                      std::back_inserter(figures.by_request));
   }
   if (service_.exporter) figures.exports = service_.exporter->counts();
   co_await send(200, metrics_text(*service_.models.list(), figures), metrics_content_type);

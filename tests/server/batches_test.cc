@@ -344,6 +344,17 @@ TEST_F(Batches, RunWithoutKeysWhereNobodyIsAsked) {
   RawClient client(under.port());
   EXPECT_EQ(client.ask(get("/v1/batches/" + ended.id)).status, 200)
       << "the project is the default one";
+  const auto tells = [&](const std::string& line) {
+    return comes_true([&] {
+      return client.ask(get("/metrics")).body.find(line + "\n") != std::string::npos;
+    });
+  };
+  EXPECT_TRUE(tells("ridge:batch_jobs_total{status=\"completed\"} 1"));
+  EXPECT_TRUE(tells("ridge:batch_jobs_total{status=\"expired\"} 0"));
+  EXPECT_TRUE(tells("ridge:batch_requests_total{result=\"completed\"} 1"));
+  EXPECT_TRUE(tells("ridge:batch_requests_total{result=\"failed\"} 1"));
+  EXPECT_TRUE(tells("ridge:batch_jobs{status=\"in_progress\"} 1")) << "that of the key";
+  EXPECT_TRUE(tells("ridge:batch_requests_waiting 1"));
 }
 
 TEST_F(Batches, AreMadeAndSeenOverHttp) {
