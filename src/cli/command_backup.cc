@@ -1,10 +1,12 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/config.h"
 #include "cli/identity_access.h"
 #include "cli/server_record.h"
 #include "platform/backup/backup.h"
@@ -17,6 +19,8 @@ using Json = nlohmann::ordered_json;
 struct BackupOptions {
   DatabaseChoice database;
   std::string file;
+  std::string files_dir;  // empty: files in the data folder
+  bool with_files = false;
   bool replace = false;
   bool check = false;
 };
@@ -45,11 +49,18 @@ std::string summary_of(const platform::BackupManifest& manifest) {
                      printable(manifest.ridge_version));
 }
 
+std::filesystem::path files_folder(Context& context, const BackupOptions& options) {
+  if (!options.files_dir.empty()) return options.files_dir;
+  return context.store().root() / "files";
+}
+
 void take(Context& context, const BackupOptions& options) {
   const std::string database = database_location(context, options.database);
   const platform::BackupManifest manifest =
       platform::back_up({.database = database,
                          .spool_folder = context.store().root() / "metering",
+                         .files_folder = options.with_files ? files_folder(context, options)
+                                                            : std::filesystem::path(),
                          .ridge_version = RIDGE_VERSION},
                         options.file, acting_user());
   if (context.json) {
@@ -86,12 +97,15 @@ void restore(Context& context, const BackupOptions& options) {
   const auto in_place =
       options.replace ? platform::InPlace::old_database : platform::InPlace::nothing;
   const platform::Restored restored =
-      platform::restore(options.file, database, in_place, acting_user());
+      platform::restore(options.file,
+                        {.database = database, .files_folder = files_folder(context, options)},
+                        in_place, acting_user());
   if (context.json) {
     Json body = json_of(restored.manifest);
     body["spooled_settlements"] = restored.spooled;
     body["unfinished_requests"] = restored.unfinished;
     body["old_database"] = restored.kept ? Json(restored.kept->string()) : Json(nullptr);
+    body["old_files"] = restored.kept_files ? Json(restored.kept_files->string()) : Json(nullptr);
     return context.print(body.dump());
   }
   context.note(fmt::format("restored {}", summary_of(restored.manifest)));
@@ -102,9 +116,19 @@ void restore(Context& context, const BackupOptions& options) {
   if (restored.kept) {
     context.note(fmt::format("what was there before is {}", printable(restored.kept->string())));
   }
+  if (restored.kept_files) {
+    context.note(fmt::format("the files that were there before are in {}",
+                             printable(restored.kept_files->string())));
+  }
   context.note(
       "Everybody has to sign in anew. Keys, users and limits are as they were then: revoke again "
       "what was revoked since.");
+}
+
+void add_files_dir(CLI::App& command, BackupOptions& options) {
+  add_setting(command, "files-dir", options.files_dir,
+              "Where clients' files are kept; else files in --data-dir")
+      ->type_name("DIR");
 }
 
 }  // namespace
@@ -114,14 +138,18 @@ void add_backup_command(CLI::App& app, Context& context) {
       app.add_subcommand("backup", "Put keys, users, limits and usage into a file");
   command->group(operations_group);
   command->footer(
-      "The database as of one moment, also while servers run, and the usage that waits for it. "
-      "Models, the\n"
-      "configuration and TLS files are not in it. For PostgreSQL it needs pg_dump.\n"
+      "The database as of one moment, also while servers run, and the usage that waits for it; "
+      "with --files what\n"
+      "clients have uploaded and batches have answered. Models, the configuration and TLS files "
+      "are not in it. For PostgreSQL it needs pg_dump.\n"
       "\n"
       "  ridge backup /var/backups/ridge-$(date +%F).zip\n"
       "  ridge restore --check /var/backups/ridge-2026-11-29.zip");
   auto options = std::make_shared<BackupOptions>();
   add_database_options(*command, options->database);
+  command->add_flag("--files", options->with_files,
+                    "With clients' files and the results of batches, which may be large");
+  add_files_dir(*command, *options);
   command->add_option("FILE", options->file, "A new file, which only you may read")->required();
   command->callback([&context, options] { take(context, *options); });
 }
@@ -137,9 +165,11 @@ void add_restore_command(CLI::App& app, Context& context) {
       "  ridge restore /var/backups/ridge-2026-11-29.zip --replace");
   auto options = std::make_shared<BackupOptions>();
   add_database_options(*command, options->database);
+  add_files_dir(*command, *options);
   command->add_option("FILE", options->file, "What ridge backup has made")->required();
   command->add_flag("--replace", options->replace,
-                    "Also where there is a database, which is kept under another name");
+                    "Also where there is a database, or a folder of files, which are kept under "
+                    "other names");
   command->add_flag("--check", options->check, "Only see whether the file is whole");
   command->callback([&context, options] { restore(context, *options); });
 }

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
+#include "platform/backup/client_files.h"
 #include "platform/backup/postgresql_tools.h"
 #include "platform/backup/unpack.h"
 #include "platform/backup/work_folder.h"
@@ -145,10 +146,14 @@ BackupManifest back_up(const BackupSource& source, const std::filesystem::path& 
     }
     manifest.files.push_back(backup::measured(member, copy));
     std::vector<ZipEntry> entries = {{.member = member, .path = copy, .text = {}}};
-    for (const auto& [spool, path] : spools) {
-      manifest.files.push_back(spool);
-      entries.push_back({.member = spool.member, .path = path, .text = {}});
-    }
+    const auto add = [&](const auto& copies) {
+      for (const auto& [about, path] : copies) {
+        manifest.files.push_back(about);
+        entries.push_back({.member = about.member, .path = path, .text = {}});
+      }
+    };
+    add(spools);
+    if (!source.files_folder.empty()) add(backup::copy_client_files(source.files_folder, work));
     entries.insert(entries.begin(), {.member = backup::manifest_member,
                                      .path = {},
                                      .text = backup::manifest_text(manifest)});
@@ -165,7 +170,7 @@ BackupManifest back_up(const BackupSource& source, const std::filesystem::path& 
 BackupManifest backup::unpack(const std::filesystem::path& file, const TakeFile& target_of) {
   const FileDescriptor archive = open_archive(file);
   try {
-    constexpr int64_t most_manifest_bytes = 4 << 20;
+    constexpr int64_t most_manifest_bytes = 64 << 20;  // of many files
     const int64_t bytes = zip_member_bytes(archive.get(), manifest_member);
     if (bytes > most_manifest_bytes) throw Error(ErrorCode::invalid_file, "it is too large");
     std::string text;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file_descriptor.h"
+#include "platform/backup/client_files.h"
 #include "platform/folder.h"
 
 namespace ridge::platform::backup {
@@ -86,7 +87,9 @@ BackupManifest parse_manifest(std::string_view text) {
     refuse("the database is not its first file");
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
-    if (files[i].bytes < 0 || (i > 0 && !is_spool_member(files[i].member))) {
+    const bool is_known =
+        i == 0 || is_spool_member(files[i].member) || is_client_file(files[i].member);
+    if (files[i].bytes < 0 || !is_known) {
       refuse(fmt::format("'{}' is no file of a backup", files[i].member));
     }
   }

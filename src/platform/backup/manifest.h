@@ -17,7 +17,7 @@ struct BackupFile {
 };
 
 // What an archive says of itself, in its member manifest.json. The database comes first, then the
-// spools of the servers of the data folder.
+// spools of the servers of the data folder, and files of clients where they were wanted.
 struct BackupManifest {
   std::string ridge_version;  // that made it
   DatabaseKind kind = DatabaseKind::sqlite;

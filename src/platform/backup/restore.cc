@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/utc_time.h"
 #include "platform/backup/backup.h"
+#include "platform/backup/client_files.h"
 #include "platform/backup/postgresql_tools.h"
 #include "platform/backup/unpack.h"
 #include "platform/backup/work_folder.h"
@@ -32,16 +33,64 @@ using backup::WorkFolder;
 
 constexpr DatabasePatience patience{.wait = std::chrono::seconds(5), .most_statement = {}};
 
+// As on a machine that has taken the place of another.
+void make_folder_of(const std::filesystem::path& file) {
+  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  std::error_code failure;
+  if (std::filesystem::create_directories(folder, failure)) {
+    std::filesystem::permissions(folder, std::filesystem::perms::owner_all, failure);
+  }
+  if (failure) {
+    throw DiskError(fmt::format("cannot make {}: {}", folder.string(), failure.message()));
+  }
+}
+
+bool is_empty_or_missing(const std::filesystem::path& folder) {
+  std::error_code failure;
+  return !std::filesystem::exists(folder, failure) || std::filesystem::is_empty(folder, failure);
+}
+
+// The folder of files before it takes its place.
+class NewFiles {
+ public:
+  NewFiles(const std::filesystem::path& place, InPlace in_place) : place_(place) {
+    if (in_place == InPlace::nothing && !is_empty_or_missing(place)) {
+      throw Error(ErrorCode::already_exists,
+                  fmt::format("there are files in {}; with --replace they are kept under another "
+                              "name",
+                              place.string()));
+    }
+    make_folder_of(place);
+    work_.emplace(place);
+  }
+
+  std::filesystem::path place_of(const BackupFile& file) const {
+    return backup::place_of_client_file(file.member, *work_ / "files");
+  }
+  // Where the folder is that was there, if there was one.
+  std::optional<std::filesystem::path> put_in_place() const;
+
+ private:
+  const std::filesystem::path place_;
+  std::optional<WorkFolder> work_;
+};
+
 struct Unpacked {
   BackupManifest manifest;
   std::filesystem::path database;
   std::vector<std::filesystem::path> spools;
+  std::unique_ptr<NewFiles> files;  // null where there are none
 };
 
-Unpacked unpack_to(const WorkFolder& work, const std::filesystem::path& file) {
+Unpacked unpack_to(const WorkFolder& work, const std::filesystem::path& file,
+                   const std::filesystem::path& files_folder, InPlace in_place) {
   Unpacked unpacked;
-  unpacked.manifest = backup::unpack(file, [&](const BackupFile&) {
+  unpacked.manifest = backup::unpack(file, [&](const BackupFile& each) {
     if (unpacked.database.empty()) return unpacked.database = work / "database";
+    if (backup::is_client_file(each.member)) {
+      if (!unpacked.files) unpacked.files = std::make_unique<NewFiles>(files_folder, in_place);
+      return unpacked.files->place_of(each);
+    }
     unpacked.spools.push_back(work / fmt::format("spool-{}", unpacked.spools.size()));
     return unpacked.spools.back();
   });
@@ -142,6 +191,23 @@ void give_to_owner(const std::filesystem::path& file, const std::filesystem::pat
   }
 }
 
+std::optional<std::filesystem::path> NewFiles::put_in_place() const {
+  const std::filesystem::path files = *work_ / "files";
+  give_to_owner(files, place_);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(files)) {
+    give_to_owner(entry.path(), place_);
+    if (entry.is_regular_file()) backup::sync_file(entry.path());
+  }
+  std::optional<std::filesystem::path> kept;
+  if (!is_empty_or_missing(place_)) {
+    kept = fmt::format("{}.before-{}", place_.string(), stamp());
+    backup::rename_file(place_, *kept);
+  }
+  backup::rename_file(files, place_);  // an empty folder goes
+  backup::sync_file(place_);
+  return kept;
+}
+
 void restore_sqlite(const DatabaseLocation& location, const Unpacked& unpacked, Restored& restored,
                     std::string_view actor) {
   backup::check_sqlite(unpacked.database);
@@ -154,12 +220,14 @@ void restore_sqlite(const DatabaseLocation& location, const Unpacked& unpacked, 
   backup::sync_file(unpacked.database);
   std::unique_ptr<Claim> old;
   restored.kept = keep_old(location, old);
+  if (unpacked.files) restored.kept_files = unpacked.files->put_in_place();
   backup::rename_file(unpacked.database, location.text);
   backup::sync_file(location.text);
 }
 
 void restore_postgresql(const DatabaseLocation& location, const Unpacked& unpacked,
                         Restored& restored, std::string_view actor) {
+  if (unpacked.files) restored.kept_files = unpacked.files->put_in_place();
   backup::load_postgresql(location, unpacked.database);
   Database database(location.text);
   settle(database, unpacked, restored, actor);
@@ -181,30 +249,18 @@ void check_place(const DatabaseLocation& location, InPlace in_place) {
                           location.name));
 }
 
-// As on a machine that has taken the place of another.
-void make_folder_of(const std::filesystem::path& file) {
-  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  std::error_code failure;
-  if (std::filesystem::create_directories(folder, failure)) {
-    std::filesystem::permissions(folder, std::filesystem::perms::owner_all, failure);
-  }
-  if (failure) {
-    throw DiskError(fmt::format("cannot make {}: {}", folder.string(), failure.message()));
-  }
-}
-
 }  // namespace
 
-Restored restore(const std::filesystem::path& file, const std::string& database, InPlace in_place,
+Restored restore(const std::filesystem::path& file, const RestorePlaces& places, InPlace in_place,
                  std::string_view actor) {
-  const DatabaseLocation location = DatabaseLocation::parse(database);
+  const DatabaseLocation location = DatabaseLocation::parse(places.database);
   try {
     check_place(location, in_place);
     const bool is_file = location.kind == DatabaseKind::sqlite;
     if (is_file) make_folder_of(location.text);
     const WorkFolder work(is_file ? std::filesystem::path(location.text) : file);
-    const Unpacked unpacked = unpack_to(work, file);
-    Restored restored{.manifest = unpacked.manifest, .kept = {}};
+    const Unpacked unpacked = unpack_to(work, file, places.files_folder, in_place);
+    Restored restored{.manifest = unpacked.manifest, .kept = {}, .kept_files = {}};
     if (unpacked.manifest.kind != location.kind) {
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("{} is a backup of {}, and {} is of {}", file.string(),

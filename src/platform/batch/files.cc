@@ -32,7 +32,7 @@ constexpr std::string_view columns =
 
 // The id that servers of one folder share; whoever is first makes it.
 std::string store_id(const Folder& folder) {
-  constexpr std::string_view name = "store.id", draft = "store.new";
+  constexpr std::string_view name = Files::store_file, draft = "store.new";
   for (int tries = 0; tries < 200; ++tries) {
     if (const FileDescriptor file = folder.open(name, O_RDONLY)) {
       return read_all(file.get(), 100, name);
@@ -190,8 +190,8 @@ Files::Files(Database& database, const std::filesystem::path& folder, const File
       least_now_ms_(now_ms ? std::move(now_ms) : [&database] { return database.least_now_ms(); }),
       folder_(Folder::open_path(folder)),
       incoming_(folder_.open_folder("incoming")),
-      kept_(folder_.open_folder("kept")),
-      results_(folder_.open_folder("results")),
+      kept_(folder_.open_folder(kept_folder)),
+      results_(folder_.open_folder(results_folder)),
       store_(store_id(folder_)) {}
 
 void Files::check_room_for(const std::string& project_id, int64_t bytes) {

@@ -93,6 +93,10 @@ void read_from_disk_at(int descriptor, std::span<char> bytes, int64_t start);
 // said.
 class Files {
  public:
+  // In the folder: its id, bytes of files by their ids, and results of batches that have not ended.
+  static constexpr std::string_view store_file = "store.id", kept_folder = "kept",
+                                    results_folder = "results";
+
   // `folder` is created where missing. Servers that share it and the database serve the same files.
   Files(Database& database, const std::filesystem::path& folder, const FileLimits& limits = {},
         Identity::NowMs now_ms = {});

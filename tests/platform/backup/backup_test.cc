@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "platform/backup/postgresql_tools.h"
+#include "platform/batch/files.h"
 #include "platform/identity/identity_fixture.h"
 #include "platform/metering/meter.h"
 #include "platform/metering/usage.h"
@@ -35,6 +36,7 @@ class BackupTest : public IdentityFixture {
   BackupManifest take(const std::filesystem::path& file) {
     return back_up({.database = location(),
                     .spool_folder = folder_ / "metering",
+                    .files_folder = files_,
                     .ridge_version = "1.2.3"},
                    file, "test");
   }
@@ -51,7 +53,8 @@ class BackupTest : public IdentityFixture {
     return location();
   }
   Restored restore_to(const std::string& place, InPlace in_place = InPlace::nothing) {
-    return restore(archive(), place, in_place, "test");
+    return restore(archive(), {.database = place, .files_folder = folder_ / "new files"}, in_place,
+                   "test");
   }
 
   Reservation wish(const std::string& id) const {
@@ -71,6 +74,7 @@ class BackupTest : public IdentityFixture {
   }
 
   std::string key_, project_;
+  std::filesystem::path files_;  // of clients; none at first
 };
 INSTANTIATE_ON_BOTH_DATABASES(BackupTest);
 
@@ -190,6 +194,51 @@ TEST_P(BackupTest, WhatRanIsSettledByItsSpoolOrAsFailed) {
   Ledger(database, "server-1").commit(std::span(&late, 1), {});
   EXPECT_EQ(reason_of(database, "req_cut off"), "stop");
   expect_consistent(database);
+}
+
+TEST_P(BackupTest, BringsBackFilesAndResultsOfBatches) {
+  files_ = folder_ / "files";
+  std::string id, store;
+  {
+    Files files(*database_, files_);
+    id = files.add({project_, "in.jsonl", "batch", {}}, "a line").id;
+    store = files.store();
+    std::ofstream(files_ / "results/batch_1.server-0") << "half a result";
+  }
+  std::ofstream(files_ / "incoming/upload.x") << "never finished";
+  EXPECT_EQ(take().files.size(), 4U);
+  std::filesystem::remove_all(files_);
+  const std::string place = empty_place();
+  EXPECT_FALSE(restore_to(place).kept_files);
+  Database database(place);
+  const Files files(database, folder_ / "new files");
+  EXPECT_EQ(files.store(), store);
+  std::string bytes(6, '\0');
+  read_from_disk(files.open_bytes(id).get(), bytes);
+  EXPECT_EQ(bytes, "a line");
+  bytes.resize(13);
+  read_from_disk(files.open_results("batch_1.server-0").get(), bytes);
+  EXPECT_EQ(bytes, "half a result");
+  struct stat about {};
+  ASSERT_EQ(::stat((folder_ / "new files/kept" / id).c_str(), &about), 0);
+  EXPECT_EQ(about.st_mode & 0777, 0600U);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    EXPECT_THAT(entry.path().filename().string(), testing::Not(testing::StartsWith(".ridge")));
+  }
+}
+
+TEST_P(BackupTest, KeepsTheFilesThatWereThereAndRefusesWithoutAWord) {
+  files_ = folder_ / "files";
+  { Files(*database_, files_).add({project_, "in.jsonl", "batch", {}}, "a line"); }
+  take();
+  std::filesystem::create_directories(folder_ / "new files/kept");
+  const std::string place = empty_place();
+  EXPECT_ERROR(restore_to(place), already_exists, "there are files in");
+  if (is_sqlite()) EXPECT_FALSE(std::filesystem::exists(place)) << "nothing has changed";
+  const Restored restored = restore_to(place, InPlace::old_database);
+  ASSERT_TRUE(restored.kept_files);
+  EXPECT_TRUE(std::filesystem::exists(*restored.kept_files / "kept"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "new files/store.id"));
 }
 
 TEST_P(BackupTest, NobodyIsSignedInAfterwards) {
@@ -339,7 +388,10 @@ TEST_P(BackupTest, TheOtherKindOfDatabaseIsRefused) {
 
 TEST_P(BackupTest, WhereNothingIsThereIsNothingToKeep) {
   const std::string place = empty_place();
-  EXPECT_ERROR(back_up({.database = place, .spool_folder = {}, .ridge_version = ""},
+  EXPECT_ERROR(back_up({.database = place,
+                        .spool_folder = {},
+                        .files_folder = {},
+                        .ridge_version = ""},
                        folder_ / "none", "test"),
                not_found, "");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
@@ -359,8 +411,11 @@ TEST(BackupManifest, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(backup::parse_manifest(text("1", "metering/server-0.spool")).files.size(), 2U);
   EXPECT_ERROR(backup::parse_manifest(text("2", "metering/server-0.spool")), invalid_file,
                "this program reads form 1");
-  EXPECT_ERROR(backup::parse_manifest(text("1", "metering/../../x.spool")), invalid_file,
-               "no file of a backup");
+  for (const char* const name : {"metering/../../x.spool", "files/kept/../../x", "files/kept/a/b",
+                                 "files/kept/", "files/x", "files/other/x", "files//x"}) {
+    EXPECT_ERROR(backup::parse_manifest(text("1", name)), invalid_file, "no file of a backup");
+  }
+  EXPECT_EQ(backup::parse_manifest(text("1", "files/kept/file-1")).files.size(), 2U);
   EXPECT_ERROR(backup::parse_manifest("{}"), invalid_file, "ridge_backup");
   EXPECT_ERROR(backup::parse_manifest("["), invalid_file, "manifest.json");
 }
