@@ -134,6 +134,8 @@ BackupManifest back_up(const BackupSource& source, const std::filesystem::path& 
       throw Error(ErrorCode::not_found,
                   fmt::format("there is nothing of ridge in the database {}", location.name));
     }
+    backup::HeldResults results;
+    if (!source.files_folder.empty()) results = backup::hold_results(source.files_folder);
     const auto spools = copy_spools(source.spool_folder, work);
     manifest.taken_at_ms = Identity::wall_clock_ms();
     const std::string member = backup::database_member(location.kind);
@@ -153,7 +155,9 @@ BackupManifest back_up(const BackupSource& source, const std::filesystem::path& 
       }
     };
     add(spools);
-    if (!source.files_folder.empty()) add(backup::copy_client_files(source.files_folder, work));
+    if (!source.files_folder.empty()) {
+      add(backup::copy_client_files(source.files_folder, std::move(results), work));
+    }
     entries.insert(entries.begin(), {.member = backup::manifest_member,
                                      .path = {},
                                      .text = backup::manifest_text(manifest)});

@@ -1,5 +1,6 @@
 #include "platform/backup/client_files.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -31,6 +32,21 @@ bool copy(const std::filesystem::path& from, const std::filesystem::path& to, bo
   throw DiskError(fmt::format("cannot read {}: {}", from.string(), failure.message()));
 }
 
+// Of regular files; none where the folder is missing.
+std::vector<std::string> names_in(const std::filesystem::path& folder) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failure)) {
+    std::error_code gone;
+    if (entry.is_regular_file(gone)) names.push_back(entry.path().filename());
+  }
+  if (failure && failure != std::errc::no_such_file_or_directory) {
+    throw DiskError(fmt::format("cannot read {}: {}", folder.string(), failure.message()));
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
 }  // namespace
 
 bool is_client_file(std::string_view member) {
@@ -41,29 +57,35 @@ bool is_client_file(std::string_view member) {
          is_file_name(rest.substr(folder.size() + 1));
 }
 
-std::vector<std::pair<BackupFile, std::filesystem::path>> copy_client_files(
-    const std::filesystem::path& folder, const WorkFolder& work) {
-  std::vector<std::pair<BackupFile, std::filesystem::path>> copies;
-  const auto add = [&](const std::string& name, bool is_final) {
-    const std::filesystem::path target = work / fmt::format("file-{}", copies.size());
-    if (!copy(folder / name, target, is_final)) return;
-    copies.emplace_back(measured(std::string(start) + name, target), target);
-  };
-  add(std::string(Files::store_file), /*is_final=*/true);
-  for (const std::string_view each : {Files::kept_folder, Files::results_folder}) {
-    std::error_code failure;
-    for (const auto& entry : std::filesystem::directory_iterator(folder / each, failure)) {
-      std::error_code gone;
-      if (!entry.is_regular_file(gone)) continue;
-      add(fmt::format("{}/{}", each, entry.path().filename().string()),
-          /*is_final=*/each == Files::kept_folder);
-    }
-    if (failure && failure != std::errc::no_such_file_or_directory) {
-      throw DiskError(
-          fmt::format("cannot read {}: {}", (folder / each).string(), failure.message()));
-    }
+HeldResults hold_results(const std::filesystem::path& folder) {
+  HeldResults held;
+  for (const std::string& name : names_in(folder / Files::results_folder)) {
+    const std::filesystem::path path = folder / Files::results_folder / name;
+    FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (file) held.emplace(name, std::move(file));
   }
-  std::ranges::sort(copies, {}, [](const auto& each) { return each.first.member; });
+  return held;
+}
+
+std::vector<std::pair<BackupFile, std::filesystem::path>> copy_client_files(
+    const std::filesystem::path& folder, HeldResults held, const WorkFolder& work) {
+  std::vector<std::pair<BackupFile, std::filesystem::path>> copies;
+  const auto add = [&](const std::string& member, const std::filesystem::path& from,
+                       bool is_final) {
+    const std::filesystem::path target = work / fmt::format("file-{}", copies.size());
+    if (!copy(from, target, is_final)) return;
+    copies.emplace_back(measured(std::string(start) + member, target), target);
+  };
+  add(std::string(Files::store_file), folder / Files::store_file, /*is_final=*/true);
+  for (const std::string& name : names_in(folder / Files::kept_folder)) {
+    add(fmt::format("{}/{}", Files::kept_folder, name), folder / Files::kept_folder / name,
+        /*is_final=*/true);
+  }
+  held.merge(hold_results(folder));  // of batches that have begun since
+  for (const auto& [name, file] : held) {
+    add(fmt::format("{}/{}", Files::results_folder, name),
+        fmt::format("/proc/self/fd/{}", file.get()), /*is_final=*/false);
+  }
   return copies;
 }
 
