@@ -21,6 +21,6 @@ struct BatchMark {
 
 // Counts the line as done, where it is not yet and the batch is (still) this server's to run; else
 // does nothing. Within a write() of the database.
-void insert_mark(soci::session& session, const BatchMark& mark);
+void insert_mark(Session& session, const BatchMark& mark);
 
 }  // namespace ridge::platform

@@ -329,7 +329,7 @@ void Batches::set_waiting(const std::string& id, const std::string& code,
 }
 
 void Batches::mark(const BatchMark& mark) {
-  database_.write([&](soci::session& session) { insert_mark(session, mark); });
+  database_.write([&](Session& session) { insert_mark(session, mark); });
 }
 
 std::vector<BatchMark> Batches::marks(const std::string& id) {

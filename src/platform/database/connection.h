@@ -16,8 +16,6 @@ class soci_error;
 
 namespace ridge::platform {
 
-enum class DatabaseKind { sqlite, postgresql };
-
 // Where a database is. parse() throws invalid_argument for a URL that is neither.
 struct DatabaseLocation {
   DatabaseKind kind;

@@ -16,8 +16,6 @@
 
 namespace ridge::platform {
 
-using Session = std::unique_ptr<soci::session>;
-
 namespace {
 
 constexpr int64_t time_holds_us = 5'000'000;
@@ -47,7 +45,7 @@ struct Database::State {
   std::mutex mutex;
   std::condition_variable freed;
   int taken = 0;
-  std::vector<Session> idle;
+  std::vector<std::unique_ptr<Session>> idle;
 
   // Since the machine's start, sleep included.
   int64_t own_us() const { return read_us(CLOCK_BOOTTIME); }
@@ -56,7 +54,7 @@ struct Database::State {
   }
 
   // Empty where one has to be opened.
-  Session take() {
+  std::unique_ptr<Session> take() {
     std::unique_lock lock(mutex);
     const auto is_free = [&] { return taken < options.connections; };
     if (!freed.wait_for(lock, options.wait, is_free)) {
@@ -66,12 +64,12 @@ struct Database::State {
     }
     ++taken;
     if (idle.empty()) return {};
-    Session session = std::move(idle.back());
+    std::unique_ptr<Session> session = std::move(idle.back());
     idle.pop_back();
     return session;
   }
 
-  void give_back(Session session) {
+  void give_back(std::unique_ptr<Session> session) {
     {
       const std::lock_guard lock(mutex);
       --taken;
@@ -129,19 +127,19 @@ void Database::sync() {
 
 const std::string& Database::name() const { return state_->location.name; }
 
-void Database::run(Access access, const std::function<void(soci::session&)>& work) {
+void Database::run(Access access, const std::function<void(Session&)>& work) {
   run(access, work, state_->options.most);
 }
 
-void Database::run(Access access, const std::function<void(soci::session&)>& work,
+void Database::run(Access access, const std::function<void(Session&)>& work,
                    std::chrono::milliseconds most) {
   struct Lease {
     State& state;
-    Session session;
+    std::unique_ptr<Session> session;
     ~Lease() { state.give_back(std::move(session)); }
   };
   Lease lease{*state_, state_->take()};
-  Session& session = lease.session;
+  std::unique_ptr<Session>& session = lease.session;
   std::optional<Deadlines::Watch> watch;  // of the session's socket, and gone before it
   const DatabaseLocation& location = state_->location;
   const bool is_sqlite = location.kind == DatabaseKind::sqlite;
@@ -156,7 +154,7 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
     if (socket >= 0) watch.emplace(state_->deadlines, socket, most + most / 4);
   };
   const auto open = [&] {
-    session = connect(location);
+    session = std::make_unique<Session>(connect(location), location.kind);
     watch_socket();
     try {
       set_up(*session, location, {state_->options.wait, state_->options.most});
@@ -183,12 +181,16 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
         return sync_log(*session, location.kind);
     }
   };
+  const auto execute = [&](const char* statement) {
+    static_cast<soci::session&>(*session) << statement;
+  };
+  const auto is_connected = [&] { return static_cast<soci::session&>(*session).is_connected(); };
   const auto has_hung = [&] { return watch && watch->has_passed(); };
   const auto roll_back = [&] {
     if (!session) return;
     if (access == Access::sync) return close();  // there is no transaction
     try {
-      *session << "ROLLBACK";
+      execute("ROLLBACK");
     } catch (const soci::soci_error&) {
       close();  // what state it is in nobody knows
     }
@@ -200,13 +202,13 @@ void Database::run(Access access, const std::function<void(soci::session&)>& wor
     } catch (const soci::soci_error&) {
       // The server may have closed it meanwhile; nothing was done yet, so that a new one can be
       // tried.
-      if (!was_idle || has_hung() || session->is_connected()) throw;
+      if (!was_idle || has_hung() || is_connected()) throw;
       close();
       begin();
     }
     if (access != Access::sync) ask_time(*session);
     work(*session);
-    if (access != Access::sync) *session << "COMMIT";
+    if (access != Access::sync) execute("COMMIT");
   } catch (const soci::soci_error& failure) {
     const DatabaseError error =
         has_hung() ? DatabaseError(ErrorCode::unavailable,

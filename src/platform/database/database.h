@@ -9,11 +9,9 @@
 #include <string_view>
 #include <type_traits>
 
-// Of SOCI; whoever runs statements includes <soci/soci.h>.
-namespace soci {
-class session;
-}
+#include "platform/database/session.h"
 
+// Whoever runs statements includes <soci/soci.h>.
 namespace ridge::platform {
 
 struct DatabaseOptions {
@@ -34,7 +32,7 @@ enum class Durability {
 };
 
 // What the platform keeps: a SQLite file, or a PostgreSQL database that several servers share.
-// Work is a function over a session; whatever it throws undoes what it did. Several threads and
+// Work is a function over a Session, or over SOCI's; whatever it throws undoes what it did. Several threads and
 // several processes may use one database at once.
 //
 // Throws Error, here and from read() and write(): unavailable where the database is away or locked
@@ -86,18 +84,18 @@ class Database {
   enum class Access { read, write, write_early, sync };
   struct State;
 
-  void run(Access access, const std::function<void(soci::session&)>& work);
-  void run(Access access, const std::function<void(soci::session&)>& work,
+  void run(Access access, const std::function<void(Session&)>& work);
+  void run(Access access, const std::function<void(Session&)>& work,
            std::chrono::milliseconds most);
 
   template <typename Work>
   auto result_of(Access access, Work work) {
-    using Result = std::invoke_result_t<Work, soci::session&>;
+    using Result = std::invoke_result_t<Work, Session&>;
     if constexpr (std::is_void_v<Result>) {
       run(access, work);
     } else {
       std::optional<Result> result;
-      run(access, [&](soci::session& session) { result.emplace(work(session)); });
+      run(access, [&](Session& session) { result.emplace(work(session)); });
       return std::move(*result);
     }
   }

@@ -1,9 +1,9 @@
 // Whether a request may begin.
 #include <fmt/format.h>
-#include <soci/soci.h>
 
 #include <algorithm>
 
+#include "platform/database/kept_statement.h"
 #include "platform/metering/rows.h"
 
 namespace ridge::platform::metering {
@@ -31,7 +31,7 @@ struct Terms {
 };
 
 // In one query, as each is a way to the database and back.
-Terms terms_of(soci::session& session, const Reservation& reservation) {
+Terms terms_of(Session& session, const Reservation& reservation) {
   Terms terms;
   int64_t is_limit = 0;
   Limit row;
@@ -43,20 +43,7 @@ Terms terms_of(soci::session& session, const Reservation& reservation) {
     if (model.empty()) return 0;
     return model == endpoint ? 2 : 1;
   };
-  soci::statement select =
-      (session.prepare
-           << "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros FROM "
-              "prices WHERE model IN ('', :model, :custom) UNION ALL SELECT 1, subject, model, "
-              "kind, most, 0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key) "
-              "AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
-       soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
-       soci::use(reservation.organisation_id, "organisation"),
-       soci::use(reservation.project_id, "project"), soci::use(reservation.allowance_id, "key"),
-       soci::into(is_limit), soci::into(row.subject), soci::into(row.model), soci::into(kind),
-       soci::into(row.most), soci::into(price.prompt_micros), soci::into(price.cached_micros),
-       soci::into(price.completion_micros));
-  select.execute();
-  while (select.fetch()) {
+  const auto take = [&] {
     const auto known = limit_kind_named(kind);
     if (is_limit == 0) {
       if (const int rank = rank_of(row.model); rank > price_rank) {
@@ -67,11 +54,22 @@ Terms terms_of(soci::session& session, const Reservation& reservation) {
       row.kind = *known;
       terms.limits.push_back(row);
     }
-  }
+  };
+  each_kept(session,
+            "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros FROM "
+            "prices WHERE model IN ('', :model, :custom) UNION ALL SELECT 1, subject, model, "
+            "kind, most, 0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key) "
+            "AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
+            take, soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
+            soci::use(reservation.organisation_id, "organisation"),
+            soci::use(reservation.project_id, "project"), soci::use(reservation.allowance_id, "key"),
+            soci::into(is_limit), soci::into(row.subject), soci::into(row.model),
+            soci::into(kind), soci::into(row.most), soci::into(price.prompt_micros),
+            soci::into(price.cached_micros), soci::into(price.completion_micros));
   return terms;
 }
 
-Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
+Open open_of(Session& session, const Limit& limit, const Asked& asked) {
   const Reservation& reservation = asked.reservation;
   std::string_view column = "organisation_id";
   if (limit.subject == reservation.project_id) column = "project_id";
@@ -85,10 +83,10 @@ Open open_of(soci::session& session, const Limit& limit, const Asked& asked) {
       "'' = :model) AND is_abandoned = 0",
       column);
   Open open;
-  session << query, soci::use(asked.day, "day"), soci::use(asked.month, "month"),
-      soci::use(limit.subject, "subject"), soci::use(limit.model, "model"),
-      soci::into(open.requests), soci::into(open.day_tokens), soci::into(open.month_tokens),
-      soci::into(open.month_micros);
+  run_kept(session, query, soci::use(asked.day, "day"), soci::use(asked.month, "month"),
+           soci::use(limit.subject, "subject"), soci::use(limit.model, "model"),
+           soci::into(open.requests), soci::into(open.day_tokens), soci::into(open.month_tokens),
+           soci::into(open.month_micros));
   return open;
 }
 
@@ -96,13 +94,15 @@ struct Sum {
   int64_t tokens = 0, micros = 0;
 };
 
-Sum sum_of(soci::session& session, const Limit& limit, const std::string& period) {
+Sum sum_of(Session& session, const Limit& limit, const std::string& period) {
   Sum sum;
-  session << "SELECT tokens, micros FROM usage_sums WHERE subject = :subject AND model = :model "
-             "AND period = :period",
+  const bool is_known = run_kept(
+      session,
+      "SELECT tokens, micros FROM usage_sums WHERE subject = :subject AND model = :model AND "
+      "period = :period",
       soci::use(limit.subject), soci::use(limit.model), soci::use(period), soci::into(sum.tokens),
-      soci::into(sum.micros);
-  return session.got_data() ? sum : Sum{};
+      soci::into(sum.micros));
+  return is_known ? sum : Sum{};
 }
 
 std::string whose(const Limit& limit, const Reservation& reservation) {
@@ -187,7 +187,7 @@ std::optional<Refusal> check_rate(const Limit& limit, const Asked& asked, int64_
   return refuse_for_now(limit, asked, (wait_us + 999) / 1000);
 }
 
-std::optional<Refusal> check_allowance(soci::session& session, const Limit& limit,
+std::optional<Refusal> check_allowance(Session& session, const Limit& limit,
                                        const Asked& asked) {
   const Open open = open_of(session, limit, asked);
   if (limit.kind == LimitKind::concurrent_requests) {
@@ -208,7 +208,7 @@ std::optional<Refusal> check_allowance(soci::session& session, const Limit& limi
 }
 
 // full_at: of a rate, full_at_us().
-std::optional<Refusal> check(soci::session& session, const Limit& limit, const Asked& asked,
+std::optional<Refusal> check(Session& session, const Limit& limit, const Asked& asked,
                              int64_t full_at) {
   // What costs nothing is within a budget of nothing.
   if (limit.most == 0 && limit.kind != LimitKind::micros_per_month) return refuse_any(limit, asked);
@@ -232,20 +232,18 @@ void note_standing(const Limit& limit, int64_t full_at, int64_t now_us, Admissio
   if (!tightest || standing.remaining < tightest->remaining) tightest = standing;
 }
 
-void insert(soci::session& session, const Asked& asked, const std::string& server,
+void insert(Session& session, const Asked& asked, const std::string& server,
             const std::string& rates) {
   const Reservation& reservation = asked.reservation;
   const int64_t now_ms = asked.now_us / 1000;
-  session
-      << "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
-         "model, "
-         "endpoint, admitted_at_ms, day, month, tokens, micros, rates, prompt_micros, "
-         "cached_micros, "
-         "completion_micros, custom_endpoint, endpoint_version, allowance_id, "
-         "used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, :server, "
-         ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
-         ":micros, :rates, :prompt, :cached, :completion, :custom, :version, :allowance, "
-         "0, 0, 0)",
+  run_kept(
+      session,
+      "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
+      "model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, prompt_micros, "
+      "cached_micros, completion_micros, custom_endpoint, endpoint_version, allowance_id, "
+      "used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, :server, "
+      ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
+      ":micros, :rates, :prompt, :cached, :completion, :custom, :version, :allowance, 0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.request_id), soci::use(reservation.model),
@@ -254,12 +252,12 @@ void insert(soci::session& session, const Asked& asked, const std::string& serve
       soci::use(rates), soci::use(asked.price.prompt_micros),
       soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros),
       soci::use(reservation.custom_endpoint), soci::use(reservation.endpoint_version),
-      soci::use(reservation.allowance_id);
+      soci::use(reservation.allowance_id));
 }
 
 }  // namespace
 
-Admission admit(soci::session& session, const Reservation& reservation, const std::string& server,
+Admission admit(Session& session, const Reservation& reservation, const std::string& server,
                 int64_t now_us) {
   const Terms terms = terms_of(session, reservation);
   const std::vector<Limit>& limits = terms.limits;

@@ -1,7 +1,6 @@
 #include "platform/metering/ledger.h"
 
-#include <soci/soci.h>
-
+#include "platform/database/kept_statement.h"
 #include "platform/metering/rows.h"
 
 namespace ridge::platform {
@@ -10,19 +9,17 @@ namespace {
 // Abandoned requests are forgotten then, whose servers have not come back.
 constexpr int64_t abandoned_for_ms = int64_t{30} * 24 * 3600 * 1000;
 
-using Settle = void (&)(soci::session&, const Settlement&, metering::Sums&, int64_t now_us);
+using Settle = void (&)(Session&, const Settlement&, metering::Sums&, int64_t now_us);
 
 // Ends the requests of a server as failed, with what they are known to have used.
-int end_all_of(soci::session& session, const std::string& server, int64_t now_us, Settle settle) {
+int end_all_of(Session& session, const std::string& server, int64_t now_us, Settle settle) {
   std::vector<Settlement> left;
   Settlement row{.finish_reason = "failed"};
-  soci::statement select =
-      (session.prepare << "SELECT id, used_prompt_tokens, used_completion_tokens FROM reservations "
-                          "WHERE server = :server",
-       soci::use(server), soci::into(row.id), soci::into(row.prompt_tokens),
-       soci::into(row.completion_tokens));
-  select.execute();
-  while (select.fetch()) left.push_back(row);
+  each_kept(session,
+            "SELECT id, used_prompt_tokens, used_completion_tokens FROM reservations WHERE server "
+            "= :server",
+            [&] { left.push_back(row); }, soci::use(server), soci::into(row.id),
+            soci::into(row.prompt_tokens), soci::into(row.completion_tokens));
   metering::Sums sums;
   for (const Settlement& settlement : left) settle(session, settlement, sums, now_us);
   sums.write(session);
@@ -39,7 +36,7 @@ Ledger::Ledger(Database& database, std::string server, NowUs now_us)
 
 std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
                                       std::span<const Reservation> reservations) {
-  const auto work = [&](soci::session& session) {
+  const auto work = [&](Session& session) {
     const int64_t now_us = now_us_(session);
     metering::Sums sums;
     for (const Settlement& settlement : settlements) {
@@ -59,65 +56,64 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
 void Ledger::sync() { database_.sync(); }
 
 void Ledger::renew(std::span<const RequestProgress> progress) {
-  const auto work = [&](soci::session& session) {
+  const auto work = [&](Session& session) {
     const int64_t ends_at_ms = now_us_(session) / 1000 + lease.count();
-    session << "INSERT INTO meter_servers (id, lease_ends_at_ms) VALUES (:id, :ends) ON CONFLICT "
-               "(id) DO UPDATE SET lease_ends_at_ms = excluded.lease_ends_at_ms",
-        soci::use(server_), soci::use(ends_at_ms);
+    run_kept(session,
+             "INSERT INTO meter_servers (id, lease_ends_at_ms) VALUES (:id, :ends) ON CONFLICT "
+             "(id) DO UPDATE SET lease_ends_at_ms = excluded.lease_ends_at_ms",
+             soci::use(server_), soci::use(ends_at_ms));
     for (const RequestProgress& each : progress) {
-      session << "UPDATE reservations SET used_prompt_tokens = :prompt, used_completion_tokens = "
-                 ":completion WHERE id = :id",
-          soci::use(each.prompt_tokens), soci::use(each.completion_tokens), soci::use(each.id);
+      run_kept(session,
+               "UPDATE reservations SET used_prompt_tokens = :prompt, used_completion_tokens = "
+               ":completion WHERE id = :id",
+               soci::use(each.prompt_tokens), soci::use(each.completion_tokens),
+               soci::use(each.id));
     }
   };
   database_.write(work, Durability::after_sync);
 }
 
 int Ledger::settle_own() {
-  return database_.write([&](soci::session& session) {
+  return database_.write([&](Session& session) {
     return end_all_of(session, server_, now_us_(session), metering::settle);
   });
 }
 
 int Ledger::settle_abandoned() {
-  const auto work = [&](soci::session& session) {
+  const auto work = [&](Session& session) {
     const int64_t now_us = now_us_(session), now_ms = now_us / 1000;
     std::vector<std::string> dead;
     std::string id;
-    soci::statement select = (session.prepare << "SELECT id FROM meter_servers WHERE "
-                                                 "lease_ends_at_ms < :now AND id <> :own",
-                              soci::use(now_ms), soci::use(server_), soci::into(id));
-    select.execute();
-    while (select.fetch()) dead.push_back(id);
+    each_kept(session, "SELECT id FROM meter_servers WHERE lease_ends_at_ms < :now AND id <> :own",
+              [&] { dead.push_back(id); }, soci::use(now_ms), soci::use(server_), soci::into(id));
     int settled = 0;
     for (const std::string& server : dead) {
       settled += end_all_of(session, server, now_us, metering::abandon);
-      session << "DELETE FROM meter_servers WHERE id = :id", soci::use(server);
+      run_kept(session, "DELETE FROM meter_servers WHERE id = :id", soci::use(server));
     }
     const int64_t oldest_ms = now_ms - abandoned_for_ms;
-    session << "DELETE FROM reservations WHERE is_abandoned > 0 AND admitted_at_ms < :oldest",
-        soci::use(oldest_ms);
+    run_kept(session,
+             "DELETE FROM reservations WHERE is_abandoned > 0 AND admitted_at_ms < :oldest",
+             soci::use(oldest_ms));
     return settled;
   };
   return database_.write(work, Durability::after_sync);  // nobody waits to be told
 }
 
 int Ledger::settle_all_as_abandoned() {
-  return database_.write([&](soci::session& session) {
+  return database_.write([&](Session& session) {
     const int64_t now_us = now_us_(session);
     std::vector<std::string> servers;
     std::string id;
-    soci::statement select = (session.prepare << "SELECT DISTINCT server FROM reservations WHERE "
-                                                 "is_abandoned = 0",
-                              soci::into(id));
-    select.execute();
-    while (select.fetch()) servers.push_back(id);
+    each_kept(session, "SELECT DISTINCT server FROM reservations WHERE is_abandoned = 0",
+              [&] { servers.push_back(id); }, soci::into(id));
     int settled = 0;
-    session << "SELECT COUNT(*) FROM reservations WHERE is_abandoned = 0", soci::into(settled);
+    run_kept(session, "SELECT COUNT(*) FROM reservations WHERE is_abandoned = 0",
+             soci::into(settled));
     for (const std::string& server : servers) {
       end_all_of(session, server, now_us, metering::abandon);
     }
-    session << "DELETE FROM meter_servers";
+    run_kept(session, "DELETE FROM meter_servers");
     return settled;
   });
 }

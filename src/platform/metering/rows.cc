@@ -1,12 +1,11 @@
 #include "platform/metering/rows.h"
 
-#include <soci/soci.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/utc_time.h"
+#include "platform/database/kept_statement.h"
 
 namespace ridge::platform::metering {
 
@@ -54,13 +53,15 @@ int64_t rate_cost_us(int64_t units, int64_t most) {
   return static_cast<int64_t>((static_cast<__int128>(units) * rate_window_us + most - 1) / most);
 }
 
-int64_t full_at_us(soci::session& session, const Limit& limit, int64_t now_us) {
+int64_t full_at_us(Session& session, const Limit& limit, int64_t now_us) {
   const std::string kind(name(limit.kind));
   int64_t full_at = now_us;
-  session << "SELECT full_at_us FROM rate_levels WHERE subject = :subject AND model = :model AND "
-             "kind = :kind",
-      soci::use(limit.subject), soci::use(limit.model), soci::use(kind), soci::into(full_at);
-  if (!session.got_data()) return now_us;
+  const bool is_known = run_kept(
+      session,
+      "SELECT full_at_us FROM rate_levels WHERE subject = :subject AND model = :model AND kind = "
+      ":kind",
+      soci::use(limit.subject), soci::use(limit.model), soci::use(kind), soci::into(full_at));
+  if (!is_known) return now_us;
   if (full_at > now_us + rate_window_us) {  // the clock was put back
     full_at = now_us + rate_window_us;
     set_full_at_us(session, limit, full_at);
@@ -68,12 +69,14 @@ int64_t full_at_us(soci::session& session, const Limit& limit, int64_t now_us) {
   return std::max(full_at, now_us);
 }
 
-void set_full_at_us(soci::session& session, const Limit& limit, int64_t full_at_us) {
+void set_full_at_us(Session& session, const Limit& limit, int64_t full_at_us) {
   const std::string kind(name(limit.kind));
-  session << "INSERT INTO rate_levels (subject, model, kind, full_at_us) VALUES (:subject, :model, "
-             ":kind, :at) ON CONFLICT (subject, model, kind) DO UPDATE SET full_at_us = "
-             "excluded.full_at_us",
-      soci::use(limit.subject), soci::use(limit.model), soci::use(kind), soci::use(full_at_us);
+  run_kept(session,
+           "INSERT INTO rate_levels (subject, model, kind, full_at_us) VALUES (:subject, :model, "
+           ":kind, :at) ON CONFLICT (subject, model, kind) DO UPDATE SET full_at_us = "
+           "excluded.full_at_us",
+           soci::use(limit.subject), soci::use(limit.model), soci::use(kind),
+           soci::use(full_at_us));
 }
 
 }  // namespace ridge::platform::metering

@@ -25,14 +25,14 @@ int64_t cost_micros(const Price& price, int64_t prompt_tokens, int64_t cached_to
 // tells how full the bucket is at any time.)
 inline constexpr int64_t rate_window_us = 60'000'000;
 int64_t rate_cost_us(int64_t units, int64_t most);  // most > 0
-int64_t full_at_us(soci::session& session, const Limit& limit, int64_t now_us);
+int64_t full_at_us(Session& session, const Limit& limit, int64_t now_us);
 // Those of `limits` that are such, as a reservation keeps them; and back. Throws invalid_file.
 std::string text_of_rates(const std::vector<Limit>& limits);
 std::vector<Limit> rates_of_text(const std::string& text);
-void set_full_at_us(soci::session& session, const Limit& limit, int64_t full_at_us);
+void set_full_at_us(Session& session, const Limit& limit, int64_t full_at_us);
 
 // Checks the limits and reserves.
-Admission admit(soci::session& session, const Reservation& reservation, const std::string& server,
+Admission admit(Session& session, const Reservation& reservation, const std::string& server,
                 int64_t now_us);
 
 // Adds up what settlements of one transaction used, so that each sum is written once.
@@ -49,8 +49,8 @@ class Sums {
   std::map<std::tuple<std::string, std::string, std::string>, Used> used_;
 };
 
-void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
+void settle(Session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
 // The same on behalf of a server that may still be alive, and then knows better.
-void abandon(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
+void abandon(Session& session, const Settlement& settlement, Sums& sums, int64_t now_us);
 
 }  // namespace ridge::platform::metering

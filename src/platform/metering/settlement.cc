@@ -1,12 +1,12 @@
 // What a request has used, once it has ended.
 #include <fmt/format.h>
-#include <soci/soci.h>
 
 #include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "platform/database/kept_statement.h"
 #include "platform/metering/rows.h"
 
 namespace ridge::platform::metering {
@@ -21,13 +21,15 @@ struct Reserved {
 };
 
 // Runs `statement`, which is for one id and returns the row that it was about, if there is one.
-std::optional<Reserved> returned_by(soci::session& session, const std::string& statement,
+std::optional<Reserved> returned_by(Session& session, const std::string& statement,
                                     const std::string& id) {
   Reserved reserved;
-  session << statement
-          << " WHERE id = :id RETURNING organisation_id, project_id, key_id, request_id, model, "
-             "endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
-             "rates, is_abandoned, allowance_id, prompt_micros, cached_micros, completion_micros",
+  const bool is_there = run_kept(
+      session,
+      statement +
+          " WHERE id = :id RETURNING organisation_id, project_id, key_id, request_id, model, "
+          "endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
+          "rates, is_abandoned, allowance_id, prompt_micros, cached_micros, completion_micros",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
       soci::into(reserved.endpoint), soci::into(reserved.custom_endpoint),
@@ -35,13 +37,13 @@ std::optional<Reserved> returned_by(soci::session& session, const std::string& s
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
       soci::into(reserved.rates), soci::into(reserved.is_abandoned), soci::into(reserved.allowance),
       soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
-      soci::into(reserved.price.completion_micros);
-  return session.got_data() ? std::optional(std::move(reserved)) : std::nullopt;
+      soci::into(reserved.price.completion_micros));
+  return is_there ? std::optional(std::move(reserved)) : std::nullopt;
 }
 
 // Gives back what was reserved of a minute's limits and not used: to those of the admission, as they
 // were then, as nothing was taken from others.
-void give_back(soci::session& session, const Reserved& reserved, int64_t used_tokens, bool is_void,
+void give_back(Session& session, const Reserved& reserved, int64_t used_tokens, bool is_void,
                int64_t now_us) {
   for (const Limit& limit : rates_of_text(reserved.rates)) {
     if (limit.most == 0) continue;
@@ -58,24 +60,26 @@ void give_back(soci::session& session, const Reserved& reserved, int64_t used_to
 
 // What the record has that was made when the request was abandoned, without which it is as new.
 // Takes it away; null where the operator has done so.
-std::optional<Sums::Used> take_record(soci::session& session, const std::string& id) {
+std::optional<Sums::Used> take_record(Session& session, const std::string& id) {
   Sums::Used used{.requests = 1};
-  session << "SELECT prompt_tokens + completion_tokens, micros FROM usage_records WHERE id = :id",
-      soci::use(id), soci::into(used.tokens), soci::into(used.micros);
-  if (!session.got_data()) return std::nullopt;
-  session << "DELETE FROM usage_records WHERE id = :id", soci::use(id);
+  const bool is_there = run_kept(
+      session,
+      "SELECT prompt_tokens + completion_tokens, micros FROM usage_records WHERE id = :id",
+      soci::use(id), soci::into(used.tokens), soci::into(used.micros));
+  if (!is_there) return std::nullopt;
+  run_kept(session, "DELETE FROM usage_records WHERE id = :id", soci::use(id));
   return used;
 }
 
-void insert(soci::session& session, const Settlement& settlement, const Reserved& reserved,
+void insert(Session& session, const Settlement& settlement, const Reserved& reserved,
             int64_t micros) {
-  session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
-             "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
-             "completion_tokens, "
-             "ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, endpoint_version) VALUES "
-             "(:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, "
-             ":cached, :reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, "
-             ":version)",
+  run_kept(
+      session,
+      "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, request_id, "
+      "model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, completion_tokens, "
+      "ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, endpoint_version) VALUES "
+      "(:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, :cached, "
+      ":reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, :version)",
       soci::use(settlement.id), soci::use(reserved.admitted_at_ms),
       soci::use(reserved.organisation), soci::use(reserved.project), soci::use(reserved.key),
       soci::use(reserved.request), soci::use(reserved.model), soci::use(reserved.endpoint),
@@ -83,11 +87,11 @@ void insert(soci::session& session, const Settlement& settlement, const Reserved
       soci::use(settlement.reasoning_tokens), soci::use(settlement.completion_tokens),
       soci::use(settlement.ttft_ms), soci::use(settlement.duration_ms),
       soci::use(settlement.finish_reason), soci::use(micros), soci::use(reserved.custom_endpoint),
-      soci::use(reserved.endpoint_version);
+      soci::use(reserved.endpoint_version));
 }
 
 // Counts what was used beyond what the sums have of it.
-void record(soci::session& session, const Settlement& settlement, const Reserved& reserved,
+void record(Session& session, const Settlement& settlement, const Reserved& reserved,
             const Sums::Used& before, Sums& sums, int64_t now_us) {
   const int64_t tokens = settlement.prompt_tokens + settlement.completion_tokens;
   give_back(session, reserved, settlement.is_void ? 0 : tokens, settlement.is_void, now_us);
@@ -141,7 +145,7 @@ void Sums::write(soci::session& session) const {
   }
 }
 
-void settle(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
+void settle(Session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
   const auto reserved = returned_by(session, "DELETE FROM reservations", settlement.id);
   if (!reserved) return;
   if (!reserved->is_abandoned) {
@@ -152,12 +156,12 @@ void settle(soci::session& session, const Settlement& settlement, Sums& sums, in
   }
 }
 
-void abandon(soci::session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
+void abandon(Session& session, const Settlement& settlement, Sums& sums, int64_t now_us) {
   const auto reserved = returned_by(
       session, "UPDATE reservations SET is_abandoned = is_abandoned + 1", settlement.id);
   if (!reserved || reserved->is_abandoned > 1) return;
-  session << "UPDATE reservations SET tokens = 0, micros = 0 WHERE id = :id",
-      soci::use(settlement.id);
+  run_kept(session, "UPDATE reservations SET tokens = 0, micros = 0 WHERE id = :id",
+           soci::use(settlement.id));
   record(session, settlement, *reserved, {}, sums, now_us);
 }
 

@@ -15,6 +15,7 @@
 #include "platform/database/connection.h"
 #include "platform/database/database_fixture.h"
 #include "platform/database/failing_disk.h"
+#include "platform/database/kept_statement.h"
 #include "platform/database/schema_steps.h"
 #include "platform/identity/identity.h"
 #include "platform/throws.h"
@@ -232,6 +233,53 @@ TEST_P(DatabaseOnBoth, GivesFilesOfNobodyToTheDefaultProject) {
   EXPECT_EQ(number("SELECT COUNT(*) FROM organisations"), 1);
   Database database(location());
   EXPECT_EQ(Identity(database).default_project_id(), "proj_local");
+}
+
+TEST_P(DatabaseOnBoth, KeepsStatementsOfAConnectionAndBindsThemAnew) {
+  Database database(location(), {.connections = 1});
+  make_table(database);
+  const std::string add = "INSERT INTO t (name, value) VALUES (:n, :v)";
+  const std::string find = "SELECT value FROM t WHERE name = :n";
+  const auto write = [&](const std::string& name, int64_t value) {
+    database.write([&](Session& session) {
+      run_kept(session, add, soci::use(name), soci::use(value));
+      if (value < 0) throw Error(ErrorCode::queue_full, "no more");
+    });
+  };
+  write("a", 1);
+  EXPECT_ERROR(write("lost", -1), queue_full, "no more");
+  write("b", 2);
+  database.read([&](Session& session) {
+    for (const auto& [name, value] : {std::pair("a", 1), std::pair("b", 2)}) {
+      const std::string wanted = name;
+      int64_t found = 0;
+      EXPECT_TRUE(run_kept(session, find, soci::use(wanted), soci::into(found)));
+      EXPECT_EQ(found, value);
+    }
+    const std::string none = "lost";
+    int64_t found = 0;
+    EXPECT_FALSE(run_kept(session, find, soci::use(none), soci::into(found)));
+    std::vector<int64_t> all;
+    for (int times = 0; times < 2; ++times) {
+      each_kept(session, "SELECT value FROM t ORDER BY value", [&] { all.push_back(found); },
+                soci::into(found));
+    }
+    EXPECT_EQ(all, std::vector<int64_t>({1, 2, 1, 2}));
+    if (is_sqlite()) return;
+    run_kept(session, "SELECT COUNT(*) FROM pg_prepared_statements", soci::into(found));
+    EXPECT_EQ(found, 4) << "each text once, and this one";
+  });
+  // What fails leaves it of use.
+  database.write([](soci::session& session) { session << "CREATE UNIQUE INDEX names ON t (name)"; });
+  EXPECT_THROW(write("a", 3), Error);
+  write("c", 3);
+  EXPECT_EQ(count(database), 3);
+  if (is_sqlite()) return;
+  // A connection that the server has ended takes its statements with it.
+  *raw_session() << "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> "
+                    "pg_backend_pid() AND datname = current_database()";
+  write("d", 4);
+  EXPECT_EQ(count(database), 4);
 }
 
 TEST_P(DatabaseOnBoth, ConnectsAgainAfterTheServerEndedItsConnections) {
