@@ -124,7 +124,4 @@ inline constexpr Route routes[] = {
 // The route for a path as it stands in `routes`; null where there is none.
 const Route* find_route(std::string_view method, std::string_view path);
 
-// "2026-11-28" as that day's beginning in UTC; nullopt where it is no day.
-std::optional<int64_t> day_ms(std::string_view text);
-
 }  // namespace ridge::administration

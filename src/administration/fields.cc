@@ -2,12 +2,33 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
+
+#include "api/url_query.h"
 
 namespace ridge::administration {
 namespace {
 
 constexpr std::size_t most_text_bytes = 1000;
+
+// "2026-11-28" as that day's beginning in UTC; nullopt where it is no day.
+std::optional<int64_t> day_ms(std::string_view text) {
+  int year = 0, month = 0, day = 0, length = 0;
+  const bool has_digits =
+      text.find_first_not_of("0123456789-") == text.npos && !text.starts_with('-');
+  const bool is_form =
+      has_digits && text.size() == 10 &&
+      std::sscanf(std::string(text).c_str(), "%4d-%2d-%2d%n", &year, &month, &day, &length) == 3 &&
+      length == 10;
+  const std::chrono::year_month_day date{std::chrono::year(year),
+                                         std::chrono::month(static_cast<unsigned>(month)),
+                                         std::chrono::day(static_cast<unsigned>(day))};
+  if (!is_form || !date.ok()) return std::nullopt;
+  const auto time = std::chrono::sys_days(date).time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+}
 
 }  // namespace
 
@@ -48,6 +69,23 @@ std::optional<platform::Role> role_field(const api::Fields& fields, std::string_
   const auto role = platform::role_named(*text);
   if (!role) refuse_choice(fields.path_of(member), *text, platform::role_names());
   return role;
+}
+
+std::optional<int64_t> first_day(std::string_view query, const std::string& name) {
+  const auto text = api::query_value(query, name);
+  if (!text || text->empty()) return std::nullopt;
+  const auto day = day_ms(*text);
+  if (!day) {
+    api::refuse(name, fmt::format("'{}' is '{}'; it must be a day, as 2026-11-28", name,
+                                  text->substr(0, most_shown_bytes)));
+  }
+  return day;
+}
+
+std::optional<int64_t> end_of_day(std::string_view query, const std::string& name) {
+  constexpr int64_t ms_of_day = 24 * 3600 * 1000;
+  const auto day = first_day(query, name);
+  return day ? std::optional(*day + ms_of_day) : std::nullopt;
 }
 
 void refuse_choice(const std::string& member, std::string_view text, std::string_view names) {

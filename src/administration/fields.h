@@ -26,6 +26,11 @@ std::optional<std::vector<std::string>> strings_field(const api::Fields& fields,
                                                       std::string_view member, std::size_t most);
 std::optional<platform::Role> role_field(const api::Fields& fields, std::string_view member);
 
+// The day that a parameter of the address names, as its beginning in UTC, and the end of it;
+// nullopt where it is not there. Throw invalid_argument that names the parameter.
+std::optional<int64_t> first_day(std::string_view query, const std::string& name);
+std::optional<int64_t> end_of_day(std::string_view query, const std::string& name);
+
 // "'MEMBER' is TEXT; it must be one of NAMES".
 [[noreturn]] void refuse_choice(const std::string& member, std::string_view text,
                                 std::string_view names);

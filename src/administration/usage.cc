@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "administration/fields.h"
@@ -16,20 +14,6 @@ namespace ridge::administration {
 namespace {
 
 using platform::UsageBy;
-
-constexpr int64_t ms_of_day = 24 * 3600 * 1000;
-
-// The day that a parameter names; nullopt where it is not there.
-std::optional<int64_t> day_of(std::string_view query, const std::string& name) {
-  const auto text = api::query_value(query, name);
-  if (!text || text->empty()) return std::nullopt;
-  const auto day = day_ms(*text);
-  if (!day) {
-    api::refuse(name, fmt::format("'{}' is '{}'; it must be a day, as 2026-11-28", name,
-                                  text->substr(0, 100)));
-  }
-  return day;
-}
 
 std::vector<UsageBy> by_of(std::string_view query) {
   std::string rest = api::query_value(query, "by").value_or("project,key,model");
@@ -65,26 +49,10 @@ std::string project_of(const Call& call) {
 
 }  // namespace
 
-std::optional<int64_t> day_ms(std::string_view text) {
-  int year = 0, month = 0, day = 0, length = 0;
-  const bool has_digits =
-      text.find_first_not_of("0123456789-") == text.npos && !text.starts_with('-');
-  const bool is_form =
-      has_digits && text.size() == 10 &&
-      std::sscanf(std::string(text).c_str(), "%4d-%2d-%2d%n", &year, &month, &day, &length) == 3 &&
-      length == 10;
-  const std::chrono::year_month_day date{std::chrono::year(year),
-                                         std::chrono::month(static_cast<unsigned>(month)),
-                                         std::chrono::day(static_cast<unsigned>(day))};
-  if (!is_form || !date.ok()) return std::nullopt;
-  const auto time = std::chrono::sys_days(date).time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
-}
-
 Answer read_usage(const Call& call) {
   platform::UsageQuery query{.by = by_of(call.query), .project = project_of(call)};
-  if (const auto from = day_of(call.query, "from")) query.from_ms = *from;
-  if (const auto last = day_of(call.query, "to")) query.until_ms = *last + ms_of_day;
+  if (const auto from = first_day(call.query, "from")) query.from_ms = *from;
+  if (const auto until = end_of_day(call.query, "to")) query.until_ms = *until;
   const std::string format = api::query_value(call.query, "format").value_or("json");
   if (format != "json" && format != "csv") refuse_choice("format", format, "json, csv");
   const auto rows = platform::usage(call.database, query);
@@ -97,7 +65,7 @@ Answer read_usage(const Call& call) {
 }
 
 Answer forget_usage(const Call& call) {
-  const auto before = day_of(call.query, "before");
+  const auto before = first_day(call.query, "before");
   if (!before) api::refuse("before", "'before' is missing: the day that is the first to be kept");
   const int64_t records = platform::forget_usage(call.database, *before, call.caller.actor);
   return json_answer({{"forgotten", records}});

@@ -131,6 +131,10 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"DELETE", "/api/v1/usage", "before=", "before"},
       {"GET", "/api/v1/audit", "limit=100000", "limit"},
       {"GET", "/api/v1/audit", "before=0", "before"},
+      {"GET", "/api/v1/audit", "q=%ff", "q"},
+      {"GET", "/api/v1/audit", "q=%00", "q"},
+      {"GET", "/api/v1/audit", "action=%0a", "action"},
+      {"GET", "/api/v1/audit", "from=monday", "from"},
   };
   for (const auto& each : queries) {
     EXPECT_EQ(refusal(owner, each.method, each.path, Json::object(), "", each.query),

@@ -20,6 +20,16 @@ bool has_control(std::string_view text) {
   return false;
 }
 
+// As LIKE takes it for itself, with '!' before what else would stand for others.
+std::string escaped(std::string_view text) {
+  std::string pattern;
+  for (const char c : text) {
+    if (c == '%' || c == '_' || c == '!') pattern += '!';
+    pattern += c;
+  }
+  return pattern;
+}
+
 }  // namespace
 
 bool rows::is_utf8(std::string_view text) {
@@ -70,16 +80,23 @@ void Identity::record_event(std::string_view actor, std::string_view action,
   });
 }
 
-std::vector<AuditEvent> Identity::audit_events(int most, std::optional<int64_t> before) {
+std::vector<AuditEvent> Identity::audit_events(const AuditQuery& query) {
+  constexpr int64_t first = 0, last = std::numeric_limits<int64_t>::max();
+  const int64_t before = query.before.value_or(last), from_ms = query.from_ms.value_or(first),
+                until_ms = query.until_ms.value_or(last);
+  const std::string pattern = "%" + escaped(query.text) + "%";
   return database_.read([&](soci::session& session) {
-    const int64_t bound = before.value_or(std::numeric_limits<int64_t>::max());
     std::vector<AuditEvent> events;
     AuditEvent row;
     soci::statement select =
-        (session.prepare << "SELECT number, at_ms, actor, action, subject, details FROM "
-                            "audit_events WHERE number < :bound ORDER BY number DESC LIMIT "
-                            ":most",
-         soci::use(bound), soci::use(most), soci::into(row.number), soci::into(row.at_ms),
+        (session.prepare
+             << "SELECT number, at_ms, actor, action, subject, details FROM audit_events WHERE "
+                "number < :before AND at_ms >= :from AND at_ms < :until AND ('' = :action OR "
+                "action = :action) AND LOWER(actor || ' ' || action || ' ' || subject || ' ' || "
+                "details) LIKE LOWER(:pattern) ESCAPE '!' ORDER BY number DESC LIMIT :most",
+         soci::use(before, "before"), soci::use(from_ms, "from"), soci::use(until_ms, "until"),
+         soci::use(query.action, "action"), soci::use(pattern, "pattern"),
+         soci::use(query.most, "most"), soci::into(row.number), soci::into(row.at_ms),
          soci::into(row.actor), soci::into(row.action), soci::into(row.subject),
          soci::into(row.details));
     select.execute();

@@ -41,6 +41,16 @@ struct KeyQuery {
   int most = std::numeric_limits<int>::max();
 };
 
+// Which events of the audit log are read: the newest of those that all of this holds for.
+struct AuditQuery {
+  int most = 100;
+  std::optional<int64_t> before;           // of those before the one with this number
+  std::string text;                        // in actor, action, subject or details, in any case of
+                                           // Latin letters; empty: any
+  std::string action;                      // "key.create"; empty: any
+  std::optional<int64_t> from_ms, until_ms;  // at from_ms or later, and before until_ms
+};
+
 // What is changed of a user.
 struct UserChange {
   std::optional<Role> role;
@@ -96,8 +106,11 @@ class Identity {
 
   // A change of something that is kept elsewhere.
   void record_event(std::string_view actor, std::string_view action, std::string_view subject);
-  // The newest first, of those before the one with the number `before`.
-  std::vector<AuditEvent> audit_events(int most, std::optional<int64_t> before = {});
+  // The newest first.
+  std::vector<AuditEvent> audit_events(const AuditQuery& query);
+  std::vector<AuditEvent> audit_events(int most, std::optional<int64_t> before = {}) {
+    return audit_events({.most = most, .before = before});
+  }
 
   // For the authenticator. Both from one view of the data.
   struct Found {

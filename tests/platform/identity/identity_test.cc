@@ -230,6 +230,32 @@ TEST_P(IdentityTest, TellsOfEarlierChangesPageByPage) {
   EXPECT_TRUE(identity_->audit_events(10, next.back().number).empty());
 }
 
+TEST_P(IdentityTest, FindsChangesByTextActionAndTime) {
+  identity_->create_project("Search 100%", 1, "user:ann");
+  now_ms_ += 1000;
+  identity_->create_project("search_x", 1, "user:ben");
+  identity_->create_user("eve", UserKind::person, Role::viewer, "", "user:ann");
+  const auto found = [&](AuditQuery query) {
+    std::vector<std::string> actors;
+    for (const AuditEvent& event : identity_->audit_events(query)) {
+      actors.push_back(event.actor + " " + event.action);
+    }
+    return actors;
+  };
+  using testing::ElementsAre;
+  const std::string by_ben = "user:ben project.create", by_ann = "user:ann project.create";
+  EXPECT_THAT(found({.text = "SEARCH"}), ElementsAre(by_ben, by_ann));
+  EXPECT_THAT(found({.text = "search", .action = "user.create"}), ElementsAre());
+  EXPECT_THAT(found({.text = "100%"}), ElementsAre(by_ann));
+  EXPECT_THAT(found({.text = "h_x"}), ElementsAre(by_ben)) << "'_' stands for itself";
+  EXPECT_THAT(found({.text = "!"}), ElementsAre());
+  EXPECT_THAT(found({.text = "user:ann"}), ElementsAre("user:ann user.create", by_ann));
+  EXPECT_THAT(found({.most = 1, .text = "user:ann"}), ElementsAre("user:ann user.create"));
+  EXPECT_THAT(found({.action = "project.create"}), ElementsAre(by_ben, by_ann));
+  EXPECT_THAT(found({.text = "search", .from_ms = now_ms_}), ElementsAre(by_ben));
+  EXPECT_THAT(found({.text = "search", .until_ms = now_ms_}), ElementsAre(by_ann));
+}
+
 TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
   const int64_t before = identity_->revision();
   identity_->create_project("p", 1, "cli:alice");

@@ -10,18 +10,23 @@ export interface AuditEvent {
   details: Record<string, unknown>;
 }
 
+/** Which events; what is empty bounds nothing. */
+export interface Wanted {
+  text: string;
+  action: string;
+  from: string; // "2026-11-28"
+  to: string;
+}
+
 export const eventsOfPage = 100;
 
 /** The latest events before `before`, the latest first. */
-export function auditEvents(before?: number): Promise<AuditEvent[]> {
-  return list<AuditEvent>(`/api/v1/audit?limit=${eventsOfPage}${before === undefined ? "" : `&before=${before}`}`);
-}
-
-/** Whether any word of an event holds what a person looks for. */
-export function matches(event: AuditEvent, wanted: string): boolean {
-  const looked = wanted.trim().toLowerCase();
-  const words = [event.actor, event.action, event.subject, JSON.stringify(event.details)];
-  return words.some((word) => word.toLowerCase().includes(looked));
+export function auditEvents(wanted: Wanted, before?: number): Promise<AuditEvent[]> {
+  const words = new URLSearchParams({ limit: String(eventsOfPage) });
+  const given = { q: wanted.text.trim(), action: wanted.action, from: wanted.from, to: wanted.to };
+  for (const [name, value] of Object.entries(given)) if (value !== "") words.set(name, value);
+  if (before !== undefined) words.set("before", String(before));
+  return list<AuditEvent>(`/api/v1/audit?${words}`);
 }
 
 /** "weight 2, model *": the details in a line. */

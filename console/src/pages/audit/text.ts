@@ -8,7 +8,9 @@ export const t = dictionary({
   ],
   list: ["Events, the latest first", "事件，最新在前"],
   filter: ["Find", "查找"],
-  filterHint: ["In the events shown: an actor, an action, a name.", "在已显示的事件中查找：操作者、操作或名称。"],
+  filterHint: ["An actor, an action, a name, in all events.", "在所有事件中查找：操作者、操作或名称。"],
+  from: ["From", "从"],
+  to: ["To", "到"],
   action: ["Only", "仅"],
   allActions: ["All changes", "所有变更"],
   when: ["When", "时间"],
@@ -18,6 +20,6 @@ export const t = dictionary({
   details: ["Details", "详情"],
   empty: ["Nothing has been changed yet", "还没有变更"],
   emptyNext: ["As soon as somebody creates a key or a user, it is written here.", "创建密钥或用户后，将在此记录。"],
-  noMatch: ["None of the {count} events shown matches.", "已显示的 {count} 个事件中没有匹配项。"],
+  noMatch: ["No event matches. Days are UTC's.", "没有匹配的事件。日期为 UTC。"],
   older: ["Older events", "更早的事件"],
 } satisfies Record<string, Pair>);
