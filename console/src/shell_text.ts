@@ -12,6 +12,7 @@ export const t = dictionary({
   notForRole: ["Not for your role", "您的角色无权访问"],
   notForRoleText: ["This page is for the role “{least}” and above. Yours is “{role}”.", "此页面需要“{least}”或更高角色，您的角色是“{role}”。"],
   own: ["", ""],
+  project: ["Acting for the project", "当前项目"],
   signOut: ["Sign out", "退出登录"],
   skip: ["Skip to the page", "跳到页面内容"],
   staleText: ["This page could not be loaded. The server may have been renewed: load the console again.", "页面无法加载。服务器可能已更新，请重新加载控制台。"],

@@ -120,6 +120,63 @@ test("a quota that is reached is told in the chat, and one that is taken away is
   expect((await answered).status()).toBe(200);
 });
 
+test("a speed that is reached is told in the chat, with when to try again", async ({ page, server }) => {
+  await server.ridge(["limit", "set", "--project", "default", "--requests-per-minute", "1"]);
+  await signIn(page, server, "ann");
+  const ask = async (text: string): Promise<number> => {
+    const answered = page.waitForResponse("**/v1/chat/completions");
+    await page.getByRole("textbox", { name: "Question" }).fill(text);
+    await page.keyboard.press("Enter");
+    return (await answered).status();
+  };
+  expect(await ask("Hello")).toBe(200);
+  await expect(page.getByRole("button", { name: "Stop" })).toHaveCount(0);
+  expect(await ask("Again")).toBe(429);
+  await expect(page.getByRole("alert")).toHaveText(
+    /^the limit 1 request a minute of this project is reached\. Try again in \d+ seconds\./,
+  );
+  await expectAccessible(page);
+});
+
+test("who may act for several projects picks one, and sees what is its own", async ({ page, server }) => {
+  await server.addUser("dan", "developer");
+  await server.ridge(["project", "create", "研究"]);
+  await server.ridge(["key", "create", "of-dan", "--project", "研究", "--user", "dan"]);
+  await signIn(page, server, "ann"); // Admins may act for all.
+  await expect(page.getByRole("combobox", { name: "Acting for the project" }).getByRole("option")).toHaveCount(2);
+  await page.getByRole("button", { name: "Sign out" }).click();
+
+  await signIn(page, server, "dan");
+  const picker = page.getByRole("combobox", { name: "Acting for the project" });
+  await expect(picker).toHaveValue("default");
+  await picker.selectOption("研究");
+  await expectAccessible(page);
+  const answered = page.waitForResponse("**/v1/chat/completions");
+  await page.getByRole("textbox", { name: "Question" }).fill("Hello");
+  await page.keyboard.press("Enter");
+  expect((await answered).status()).toBe(200);
+  await page.getByRole("link", { name: "Usage" }).click();
+  await expect(page.getByRole("region", { name: "Sums" }).getByRole("row", { name: new RegExp(modelName) })).toBeVisible();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download CSV" }).click(),
+  ]);
+  const csv = await (await download.createReadStream()).toArray();
+  expect(Buffer.concat(csv as Buffer[]).toString()).toContain(modelName);
+  await page.reload();
+  await expect(picker).toHaveValue("研究");
+  await picker.selectOption("default");
+  await expect(page.getByRole("heading", { name: "Nothing was used in this time" })).toBeVisible();
+
+  // The key was why it is dan's project, too.
+  await picker.selectOption("研究");
+  await expect(page.getByRole("region", { name: "Sums" })).toBeVisible();
+  await server.ridge(["key", "revoke", "of-dan", "--project", "研究"]);
+  await page.getByRole("link", { name: "API keys" }).click();
+  await expect(picker).toHaveCount(0);
+  await expect(page.getByRole("heading", { name: "There are no keys yet" })).toBeVisible();
+});
+
 test("what was used is plotted, stands in tables and can be downloaded", async ({ page, server }) => {
   await signIn(page, server, "ann");
   await page.goto(`${server.url}/#/usage`);
@@ -214,7 +271,21 @@ test("users get roles, see what these allow, and end with being disabled", async
 
   await page.goto(`${server.url}/#/audit`);
   await page.getByLabel("Find").fill("user:ann");
-  await expect(page.getByRole("region", { name: "Events" }).getByRole("row").nth(1)).toContainText("user");
+  const events = page.getByRole("region", { name: "Events" });
+  await expect(events.getByRole("row").nth(1)).toContainText("user");
+  // All of the log is searched, and not what is shown of it.
+  for (let count = 0; count < 101; ++count) await server.ridge(["limit", "set", "--tokens-per-day", String(1000 + count)]);
+  await page.reload();
+  await expect(events.getByRole("row")).toHaveCount(101);
+  await expect(events).not.toContainText("user.create");
+  await page.getByLabel("Find").fill("USER.CREATE");
+  await expect(events.getByRole("row")).toHaveCount(3); // ann, and eve
+  await page.getByLabel("Find").fill("");
+  await expect(events.getByRole("row")).toHaveCount(101);
+  await page.getByRole("button", { name: "Older events" }).click();
+  await expect(events.getByRole("row")).not.toHaveCount(101);
+  await page.getByLabel("To").fill("2020-01-01");
+  await expect(page.getByText("No event matches")).toBeVisible();
   await expectAccessible(page);
 });
 

@@ -34,8 +34,13 @@ using api::Json;
 
 constexpr std::size_t most_name_bytes = 100, most_token_bytes = 200;
 
-Json json_of_user(std::string_view name, platform::Role role, std::string_view project) {
-  return {{"name", name}, {"role", platform::name(role)}, {"project", project}};
+// The projects are those that the user may act for, with the one that this request is of.
+Json json_of_user(std::string_view name, platform::Role role, std::string_view project,
+                  Json projects) {
+  return {{"name", name},
+          {"role", platform::name(role)},
+          {"project", project},
+          {"projects", std::move(projects)}};
 }
 
 Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) {
@@ -51,14 +56,16 @@ Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) 
 
 HandlerAnswer show_session(HandlerRequest& request) {
   if (request.service.authenticator == nullptr) {
-    const Json user = json_of_user("local", platform::Role::owner, platform::default_project);
+    const Json user = json_of_user("local", platform::Role::owner, platform::default_project,
+                                   {platform::default_project});
     return json_answer(json_of_session(request, user, nullptr));
   }
   if (!request.caller.is_session) return json_answer(json_of_session(request, nullptr, nullptr));
   const Caller& caller = request.caller;
-  return json_answer(
-      json_of_session(request, json_of_user(caller.user_name, caller.role, caller.project_name),
-                      platform::Sessions::csrf_token(request.session_token)));
+  const Json user = json_of_user(caller.user_name, caller.role, caller.project_name,
+                                 request.sessions().projects_of(caller.user_id, caller.role));
+  return json_answer(json_of_session(request, user,
+                                     platform::Sessions::csrf_token(request.session_token)));
 }
 
 HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSession& session) {
@@ -66,7 +73,9 @@ HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSe
   if (!request.session_token.empty()) {
     request.sessions().sign_out(request.session_token, request.address);
   }
-  const Json user = json_of_user(session.user.name, session.user.role, platform::default_project);
+  const Json user =
+      json_of_user(session.user.name, session.user.role, platform::default_project,
+                   request.sessions().projects_of(session.user.id, session.user.role));
   HandlerAnswer answer =
       json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
   answer.headers.emplace_back("Set-Cookie",

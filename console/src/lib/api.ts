@@ -18,10 +18,26 @@ export class ApiError extends Error {
 export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 let csrfToken: string | null = null;
+let project: string | null = null;
 let onSignedOut: () => void = () => {};
+let onProjectLost: () => void = () => {};
 
 export function useCsrfToken(token: string | null): void {
   csrfToken = token;
+}
+
+/** For which all requests act from now on, but those about the session itself; null: the server's own choice. */
+export function useProject(name: string | null): void {
+  project = name;
+}
+
+export function actsForProject(): boolean {
+  return project !== null;
+}
+
+/** Called when the person may not act for the project any more. */
+export function whenProjectLost(act: () => void): void {
+  onProjectLost = act;
 }
 
 /** Called when a session has ended, wherever that is noticed. */
@@ -58,6 +74,11 @@ async function errorOf(response: Response): Promise<ApiError> {
   );
 }
 
+/** The UTF-8 of a text, which a header carries as it is. */
+function bytesOf(text: string): string {
+  return String.fromCharCode(...new TextEncoder().encode(text));
+}
+
 /**
  * One request; `body` is sent as JSON, but for a FormData or a Blob. Throws ApiError where the answer is no success,
  * AbortError where `signal` ends it.
@@ -66,6 +87,8 @@ export async function send(method: Method, path: string, body?: unknown, signal?
   const headers = new Headers({ Accept: "application/json" });
   const isRaw = body instanceof FormData || body instanceof Blob;
   if (body !== undefined && !isRaw) headers.set("Content-Type", "application/json");
+  const isOfSession = path.startsWith("/api/v1/session");
+  if (project !== null && !isOfSession) headers.set("x-ridge-project", bytesOf(project));
   if (method !== "GET" && csrfToken !== null) headers.set("x-ridge-csrf", csrfToken);
   const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store" };
   if (body !== undefined) init.body = isRaw ? body : JSON.stringify(body);
@@ -79,7 +102,8 @@ export async function send(method: Method, path: string, body?: unknown, signal?
   }
   if (response.ok) return response;
   const error = await errorOf(response);
-  if (error.status === 401 && !path.startsWith("/api/v1/session")) onSignedOut();
+  if (error.status === 401 && !isOfSession) onSignedOut();
+  if (error.param === "x-ridge-project") onProjectLost();
   throw error;
 }
 

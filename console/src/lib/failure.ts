@@ -7,5 +7,7 @@ export function failureText(failure: unknown): string {
   if (failure.status === 0) return common("unreachable");
   if (failure.status === 403 && failure.message === "") return common("notAllowed");
   const wait = failure.retryAfterS;
-  return wait === null ? failure.message : `${failure.message} ${common("waitSeconds", { count: wait })}`;
+  if (wait === null) return failure.message;
+  const what = failure.message.replace(/;? *try again in [\d.]+ s$/, ""); // Said once, in the person's language.
+  return `${what}${/[.!?]$/.test(what) ? "" : "."} ${common("waitSeconds", { count: wait })}`;
 }

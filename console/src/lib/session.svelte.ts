@@ -1,4 +1,4 @@
-import { json, nothing, segment, useCsrfToken, whenSignedOut } from "./api";
+import { json, nothing, segment, useCsrfToken, useProject, whenProjectLost, whenSignedOut } from "./api";
 
 export type Role = "viewer" | "developer" | "admin" | "owner";
 
@@ -7,9 +7,20 @@ export interface Session {
   authentication: "none" | "keys";
   set_up_needed: boolean;
   oidc: boolean;
-  user: { name: string; role: Role; project: string } | null;
+  user: { name: string; role: Role; project: string; projects: string[] } | null;
   csrf_token: string | null;
   version: string;
+}
+
+/** Which project somebody has chosen in this browser, and where the choice is kept. */
+const chosenKey = (name: string): string => `ridge.project.${name}`;
+
+function keptProject(name: string): string | null {
+  try {
+    return localStorage.getItem(chosenKey(name));
+  } catch {
+    return null; // A browser that keeps nothing.
+  }
 }
 
 const ranks: Record<Role, number> = { viewer: 0, developer: 1, admin: 2, owner: 3 };
@@ -19,15 +30,36 @@ class SessionState {
   /** Undefined until the server has said who asks. */
   current = $state.raw<Session | undefined>(undefined);
   failure = $state.raw<unknown>(undefined);
+  /** For which the person acts: what pages show of usage, keys, templates, files and batches is that project's. */
+  project = $state("");
 
   constructor() {
     whenSignedOut(() => void this.load());
+    whenProjectLost(() => void this.load());
   }
 
   private begin(session: Session): void {
     useCsrfToken(session.csrf_token);
     this.current = session;
     this.failure = undefined;
+    const user = session.user;
+    const kept = user ? keptProject(user.name) : null;
+    this.take(kept !== null && user?.projects.includes(kept) ? kept : (user?.project ?? ""));
+  }
+
+  private take(project: string): void {
+    this.project = project;
+    useProject(project === this.current?.user?.project || project === "" ? null : project);
+  }
+
+  /** Acts for another of the person's projects, also at the next visit. */
+  choose(project: string): void {
+    this.take(project);
+    try {
+      localStorage.setItem(chosenKey(this.current?.user?.name ?? ""), project);
+    } catch {
+      // As above.
+    }
   }
 
   async load(): Promise<void> {

@@ -250,6 +250,25 @@ std::optional<Principal> Sessions::principal_of(const std::string& user_id,
   });
 }
 
+std::vector<std::string> Sessions::projects_of(const std::string& user_id, Role role) {
+  const int64_t now_ms = now_ms_(), sees_all = role <= Role::admin ? 1 : 0;
+  const std::string everybodys(default_project);
+  return database_.read([&](soci::session& session) {
+    std::vector<std::string> names;
+    std::string name;
+    soci::statement select =
+        (session.prepare
+             << "SELECT name FROM projects WHERE :all = 1 OR name = :default OR id IN (SELECT "
+                "project_id FROM api_keys WHERE user_id = :user AND revoked_at_ms IS NULL AND "
+                "(expires_at_ms IS NULL OR expires_at_ms > :now)) ORDER BY name LIMIT :most",
+         soci::use(sees_all, "all"), soci::use(everybodys, "default"), soci::use(user_id, "user"),
+         soci::use(now_ms, "now"), soci::use(most_listed_projects, "most"), soci::into(name));
+    select.execute();
+    while (select.fetch()) names.push_back(name);
+    return names;
+  });
+}
+
 void Sessions::set_password(const std::string& name, std::string_view password,
                             std::string_view kept, std::string_view actor) {
   const std::string hash = hash_password(password);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "platform/database/database.h"
 #include "platform/identity/identity.h"
@@ -30,6 +31,8 @@ struct NewSession {
 // Identity does.
 class Sessions {
  public:
+  static constexpr int most_listed_projects = 1'000;
+
   explicit Sessions(Database& database, const SessionOptions& options = {},
                     Identity::NowMs now_ms = {});
 
@@ -55,6 +58,10 @@ class Sessions {
   // The same of a user, signed in or not, and the id of a project. Null where the user is disabled
   // or gone, or may no longer act for the project.
   std::optional<Principal> principal_of(const std::string& user_id, const std::string& project_id);
+
+  // The names of the projects that the user may act for: `default`, and as find(); at most
+  // most_listed_projects.
+  std::vector<std::string> projects_of(const std::string& user_id, Role role);
 
   // Ends the user's sessions but the one with the token `kept`.
   void set_password(const std::string& name, std::string_view password, std::string_view kept,

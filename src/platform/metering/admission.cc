@@ -117,17 +117,18 @@ std::string whose(const Limit& limit, const Reservation& reservation) {
 }
 
 std::string amount(LimitKind kind, int64_t most) {
+  const std::string_view plural = most == 1 ? "" : "s";
   switch (kind) {
     case LimitKind::requests_per_minute:
-      return fmt::format("{} requests a minute", most);
+      return fmt::format("{} request{} a minute", most, plural);
     case LimitKind::tokens_per_minute:
-      return fmt::format("{} tokens a minute", most);
+      return fmt::format("{} token{} a minute", most, plural);
     case LimitKind::concurrent_requests:
-      return fmt::format("{} requests at once", most);
+      return fmt::format("{} request{} at once", most, plural);
     case LimitKind::tokens_per_day:
-      return fmt::format("{} tokens a day", most);
+      return fmt::format("{} token{} a day", most, plural);
     case LimitKind::tokens_per_month:
-      return fmt::format("{} tokens a month", most);
+      return fmt::format("{} token{} a month", most, plural);
     case LimitKind::micros_per_month:
       return fmt::format("{:.2f} a month", static_cast<double>(most) / 1e6);
   }
