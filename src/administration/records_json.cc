@@ -64,7 +64,10 @@ Json json_of(const platform::User& user) {
           {"role", platform::name(user.role)},
           {"project", or_null(user.project)},
           {"created_at_ms", user.created_at_ms},
-          {"disabled_at_ms", or_null(user.disabled_at_ms)}};
+          {"disabled_at_ms", or_null(user.disabled_at_ms)},
+          {"oidc", user.oidc_subject.empty()
+                       ? Json(nullptr)
+                       : Json{{"issuer", user.oidc_issuer}, {"subject", user.oidc_subject}}}};
 }
 
 Json json_of(const platform::ApiKey& key, int64_t now_ms) {

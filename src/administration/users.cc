@@ -20,6 +20,15 @@ UserKind kind_of(const api::Fields& fields) {
   return *kind;
 }
 
+// {"oidc": null}
+bool forgets_provider(const Json& body, const api::Fields& fields) {
+  if (const Json* found = fields.find("oidc")) {
+    api::refuse_field("oidc", *found,
+                      "null, which takes it away; it is set when the person signs in");
+  }
+  return body.contains("oidc");
+}
+
 void check_may_make(const Caller& caller, Role role) {
   if (role != Role::owner || caller.role == Role::owner) return;
   throw Error(ErrorCode::permission_denied, "only an owner makes owners", "role");
@@ -61,9 +70,10 @@ Answer create_user(const Call& call) {
 Answer change_user(const Call& call) {
   const api::Fields fields(call.body, "");
   const platform::UserChange change{.role = role_field(fields, "role"),
-                                    .is_disabled = fields.boolean("disabled")};
-  if (!change.role && !change.is_disabled) {
-    api::refuse("role", "there is nothing to change: give 'role' or 'disabled'");
+                                    .is_disabled = fields.boolean("disabled"),
+                                    .forgets_provider = forgets_provider(call.body, fields)};
+  if (!change.role && !change.is_disabled && !change.forgets_provider) {
+    api::refuse("role", "there is nothing to change: give 'role', 'disabled' or 'oidc'");
   }
   const auto user = named_or_id(call.identity.users(), call.argument, "user");
   check_may_change(call.caller, user);

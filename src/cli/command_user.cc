@@ -58,6 +58,10 @@ void enable(Context& context, const UserOptions& options) {
   change(context, options, {{"disabled", false}});
 }
 
+void unlink(Context& context, const UserOptions& options) {
+  change(context, options, {{"oidc", nullptr}});
+}
+
 void check_is_there(AdminClient& client, const std::string& name) {
   for (const Json& user : client.list("/api/v1/users", {}, "name")) {
     if (text_of(user, "name") == name) return;
@@ -131,6 +135,10 @@ void add_user_command(CLI::App& app, Context& context) {
   disables->add_option("NAME", options->name, "Its name or id")->required();
   CLI::App* enables = add("enable", "Let a disabled user's keys work again", enable);
   enables->add_option("NAME", options->name, "Its name or id")->required();
+  add("unlink", "Forget who a user is at an OIDC provider, for another account of the same name",
+      unlink)
+      ->add_option("NAME", options->name, "Its name or id")
+      ->required();
   CLI::App* password =
       add("password", "Give a person a new password to sign in with", set_password);
   password->add_option("NAME", options->name, "Whose")->required();

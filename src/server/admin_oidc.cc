@@ -60,10 +60,11 @@ platform::NewSession finish(HandlerRequest& request) {
     throw Error(ErrorCode::queue_full,
                 fmt::format("too many attempts; wait for {} s", wait->count() / 1000 + 1));
   }
-  const std::string name = provider.finish(attempt_secret(request.cookies, request.is_secure),
-                                           value("state"), value("code"), redirect_url(request));
+  const platform::ProviderUser person =
+      provider.finish(attempt_secret(request.cookies, request.is_secure), value("state"),
+                      value("code"), redirect_url(request));
   platform::NewSession session =
-      request.sessions().sign_in_as(name, provider.options().create_role, request.address);
+      request.sessions().sign_in_as(person, provider.options().create_role, request.address);
   request.service.sign_ins.succeeded(request.address, any_name);
   return session;
 }

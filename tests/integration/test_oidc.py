@@ -79,7 +79,8 @@ def test_a_user_of_the_provider_signs_in(signed_for):
     server, provider = signed_for()
     assert "set_up_token" not in server.greeting  # The owner can sign in.
     assert Browser(server).ask("GET", "/api/v1/session")[1]["oidc"] is True
-    assert sign_in(server, provider) == {"name": "ann@example.org", "role": "owner", "project": "default"}
+    assert sign_in(server, provider) == {"name": "ann@example.org", "role": "owner", "project": "default",
+                                         "projects": ["default"]}
     provider.add_ec_key("two")
     provider.published.append("two")
     log = server.read_log()
@@ -101,15 +102,29 @@ def test_attempts_belong_to_one_browser_and_serve_once(signed_for):
 
 def test_users_who_are_not_there_are_refused_or_made(signed_for):
     server, provider = signed_for()
-    provider.claims["email"] = "eve@example.org"
+    provider.claims.update(sub="s2", email="eve@example.org")
     assert "'eve@example.org' may not sign in here" in sign_in(server, provider)
     provider.claims.update(email="ann@example.org", email_verified=False)
     assert "verified" in sign_in(server, provider)
     server, provider = signed_for("--oidc-create-role", "viewer", "--oidc-name-claim", "preferred_username")
     provider.claims = {"sub": "s2", "preferred_username": "eve"}
-    assert sign_in(server, provider) == {"name": "eve", "role": "viewer", "project": "default"}
+    assert sign_in(server, provider) == {"name": "eve", "role": "viewer", "project": "default", "projects": ["default"]}
     provider.claims = {"sub": "s2"}
     assert "does not say your 'preferred_username'" in sign_in(server, provider)
+
+
+def test_a_person_is_known_by_the_subject_and_not_by_the_address(signed_for):
+    server, provider = signed_for()
+    assert isinstance(sign_in(server, provider), dict)
+    provider.claims["email"] = "ann.new@example.org"  # as after a marriage
+    assert sign_in(server, provider)["name"] == "ann@example.org"
+    provider.claims.update(sub="s9", email="ann@example.org")  # whoever has got the address since
+    assert "somebody else" in sign_in(server, provider)
+    for subject in ("\u00e4", "x" * 256):
+        provider.claims["sub"] = subject
+        assert "255 characters" in sign_in(server, provider)
+    provider.claims["sub"] = "s1"
+    assert isinstance(sign_in(server, provider), dict)
 
 
 def part(value):

@@ -68,7 +68,8 @@ def test_the_first_owner_comes_by_the_token_and_makes_others(team):
     assert browser.ask("GET", "/api/v1/session")[1]["set_up_needed"] is True
     wanted = {"token": set_up_token_of(server), "name": "ann", "password": "correct horse"}
     status, session = browser.ask("POST", "/api/v1/set-up", wanted)
-    assert status == 200 and session["user"] == {"name": "ann", "role": "owner", "project": "default"}
+    assert status == 200 and session["user"] == {"name": "ann", "role": "owner", "project": "default",
+                                                 "projects": ["default"]}
     assert browser.ask("POST", "/api/v1/set-up", wanted)[0] == 401
     assert browser.ask("GET", "/api/v1/session")[1]["set_up_needed"] is False
     ridge("user", "create", "bob", "--role", "viewer")

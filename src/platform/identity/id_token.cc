@@ -15,6 +15,7 @@ using Json = nlohmann::json;
 
 constexpr std::size_t least_rsa_bits = 2048;
 constexpr std::size_t most_keys = 100;
+constexpr std::size_t most_subject_bytes = 255;
 constexpr int64_t skew_s = 60;  // between the clocks of issuer and server
 
 // Signatures by a public key alone: never "none", and never HMAC, for which whoever knows the
@@ -61,7 +62,13 @@ void check(const Json& claims, const IdTokenRules& rules) {
     throw refuse("is not valid yet");
   }
   if (text_of(claims, "nonce") != rules.nonce) throw refuse("is of another attempt to sign in");
-  if (text_of(claims, "sub").empty()) throw refuse("names nobody");
+  const std::string subject = text_of(claims, "sub");
+  if (subject.empty()) throw refuse("names nobody");
+  const bool is_ascii = std::ranges::all_of(
+      subject, [](char c) { return c >= 0x20 && c < 0x7f; });  // as Core 1.0 has it, 2
+  if (!is_ascii || subject.size() > most_subject_bytes) {
+    throw refuse("names somebody by more than 255 characters of ASCII");
+  }
 }
 
 std::string header_text(cjose_header_t* header, const char* name) {

@@ -55,6 +55,8 @@ struct AuditQuery {
 struct UserChange {
   std::optional<Role> role;
   std::optional<bool> is_disabled;
+  // Whoever of a provider signs in next with the user's name is the user from then on; sessions end.
+  bool forgets_provider = false;
 };
 
 // Which keys are meant: an id ("key_..."), or a name in a project.

@@ -196,8 +196,8 @@ std::shared_ptr<const KeySet> OidcProvider::keys_with(const std::string& id) {
   return keys_;
 }
 
-std::string OidcProvider::finish(const std::string& secret, const std::string& state,
-                                 const std::string& code, const std::string& redirect_url) {
+ProviderUser OidcProvider::finish(const std::string& secret, const std::string& state,
+                                  const std::string& code, const std::string& redirect_url) {
   if (secret.empty() || Digest::of(state) != Digest::of(hash_for("state", secret))) {
     throw Error(ErrorCode::unauthenticated,
                 "this browser did not begin to sign in, or too long ago; begin again");
@@ -223,7 +223,9 @@ std::string OidcProvider::finish(const std::string& secret, const std::string& s
     throw Error(ErrorCode::unauthenticated,
                 "the provider does not say that your e-mail address is verified");
   }
-  return name->get<std::string>();
+  return {.issuer = options_.issuer,
+          .subject = claims.at("sub").get<std::string>(),
+          .name = name->get<std::string>()};
 }
 
 }  // namespace ridge::platform

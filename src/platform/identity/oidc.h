@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "platform/identity/id_token.h"
+#include "platform/identity/provider_user.h"
 #include "platform/identity/role.h"
 
 namespace ridge::platform {
@@ -38,9 +39,9 @@ class OidcProvider {
   // Where the browser goes first. `redirect_url` is where it comes back to. Throws unavailable
   // where the provider cannot be asked, or answers nonsense.
   std::string start_url(const std::string& secret, const std::string& redirect_url);
-  // Of the user who has come back with `code`. Throws unauthenticated, or as start_url().
-  std::string finish(const std::string& secret, const std::string& state, const std::string& code,
-                     const std::string& redirect_url);
+  // The user who has come back with `code`. Throws unauthenticated, or as start_url().
+  ProviderUser finish(const std::string& secret, const std::string& state, const std::string& code,
+                      const std::string& redirect_url);
 
   static int64_t wall_clock_s();
 

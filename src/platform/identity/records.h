@@ -32,6 +32,8 @@ struct User {
   std::string project;  // the name of a service's project; empty for people
   int64_t created_at_ms = 0;
   std::optional<int64_t> disabled_at_ms;
+  // Who a person is at a provider (provider_user.h); empty where nobody has signed in there yet.
+  std::string oidc_issuer, oidc_subject;
 };
 
 // What a key may do, and from where.

@@ -41,6 +41,20 @@ std::optional<Account> find_account(soci::session& session, const std::string& n
   return account;
 }
 
+// From now on the user is this person's, whatever either is called.
+void link(soci::session& session, const User& user, const ProviderUser& person, int64_t now_ms) {
+  if (!user.oidc_subject.empty()) {
+    throw Error(ErrorCode::unauthenticated,
+                fmt::format("the user '{0}' is somebody else of a provider's; where that is you, an "
+                            "admin can let you in by 'ridge user unlink {0}'",
+                            user.name));
+  }
+  session << "UPDATE users SET oidc_issuer = :issuer, oidc_subject = :subject WHERE id = :id",
+      soci::use(person.issuer), soci::use(person.subject), soci::use(user.id);
+  rows::record_event(session, now_ms, "user:" + user.name, "user.link", user.id,
+                     Json({{"issuer", person.issuer}, {"subject", person.subject}}).dump());
+}
+
 void store_password(soci::session& session, const std::string& user_id, const std::string& hash) {
   session << "UPDATE users SET password_hash = :hash WHERE id = :id", soci::use(hash),
       soci::use(user_id);
@@ -143,22 +157,30 @@ NewSession Sessions::sign_in(const std::string& name, std::string_view password,
   });
 }
 
-NewSession Sessions::sign_in_as(const std::string& name, std::optional<Role> create_role,
+NewSession Sessions::sign_in_as(const ProviderUser& person, std::optional<Role> create_role,
                                 std::string_view address) {
   return database_.write([&](soci::session& session) {
     const int64_t now_ms = now_ms_();
     rows::project_id(session, std::string(default_project), now_ms);
-    if (create_role && !find_account(session, name)) {
-      rows::check_name(name, "a user");
-      rows::insert_user(session, {.name = name, .role = *create_role}, now_ms, "oidc");
+    const std::vector<User> all = rows::users(session);
+    auto user = std::ranges::find_if(all, [&](const User& each) {
+      return each.oidc_issuer == person.issuer && each.oidc_subject == person.subject;
+    });
+    const bool is_known = user != all.end();
+    if (!is_known) user = std::ranges::find(all, person.name, &User::name);
+    std::optional<User> found;
+    if (user != all.end()) {
+      found = *user;
+    } else if (create_role) {
+      rows::check_name(person.name, "a user");
+      found = rows::insert_user(session, {.name = person.name, .role = *create_role}, now_ms, "oidc");
     }
-    const auto account = find_account(session, name);
-    if (!account || account->user.kind != UserKind::person || account->user.disabled_at_ms) {
+    if (!found || found->kind != UserKind::person || found->disabled_at_ms) {
       throw Error(ErrorCode::unauthenticated,
-                  fmt::format("'{}' may not sign in here; an admin can make the user", name));
+                  fmt::format("'{}' may not sign in here; an admin can make the user", person.name));
     }
-    return NewSession{insert_session(session, account->user, "oidc", address, now_ms),
-                      account->user};
+    if (!is_known) link(session, *found, person, now_ms);
+    return NewSession{insert_session(session, *found, "oidc", address, now_ms), *found};
   });
 }
 

@@ -10,6 +10,7 @@
 #include "platform/database/database.h"
 #include "platform/identity/identity.h"
 #include "platform/identity/principal.h"
+#include "platform/identity/provider_user.h"
 
 namespace ridge::platform {
 
@@ -40,9 +41,11 @@ class Sessions {
   // wrong, or the user is disabled or has no password.
   NewSession sign_in(const std::string& name, std::string_view password,
                      std::string_view address = {});
-  // Of somebody whom a provider knows. Who is not there yet is made with `create_role`, if any;
-  // throws unauthenticated for who is not, or may not sign in.
-  NewSession sign_in_as(const std::string& name, std::optional<Role> create_role,
+  // Of somebody whom a provider knows: the user who has signed in as the same subject before, or
+  // else the one of this name, if nobody of a provider is that user yet, and then for ever. Who is
+  // not there yet is made with `create_role`, if any; throws unauthenticated for who is not, or may
+  // not sign in.
+  NewSession sign_in_as(const ProviderUser& person, std::optional<Role> create_role,
                         std::string_view address = {});
   void sign_out(std::string_view token, std::string_view address = {});
   // That somebody could not sign in `by` a password or a provider; and how many others could not

@@ -18,11 +18,13 @@ std::vector<User> rows::users(soci::session& session) {
   soci::indicator project_is, disabled_is;
   soci::statement select =
       (session.prepare << "SELECT u.id, u.name, u.kind, u.role, p.name, u.created_at_ms, "
-                          "u.disabled_at_ms FROM users u LEFT JOIN projects p ON p.id = "
+                          "u.disabled_at_ms, COALESCE(u.oidc_issuer, ''), "
+                          "COALESCE(u.oidc_subject, '') FROM users u LEFT JOIN projects p ON p.id = "
                           "u.project_id ORDER BY u.name",
        soci::into(row.id), soci::into(row.name), soci::into(kind), soci::into(role),
        soci::into(row.project, project_is), soci::into(row.created_at_ms),
-       soci::into(disabled_at_ms, disabled_is));
+       soci::into(disabled_at_ms, disabled_is), soci::into(row.oidc_issuer),
+       soci::into(row.oidc_subject));
   select.execute();
   while (select.fetch()) {
     User user = row;
@@ -102,7 +104,8 @@ User Identity::change_user(const std::string& name, const UserChange& change,
       user.disabled_at_ms = *change.is_disabled ? std::optional(now_ms) : std::nullopt;
     }
     const bool changes_state = user.disabled_at_ms.has_value() != before.disabled_at_ms.has_value();
-    if (!changes_state && user.role == before.role) return user;
+    const bool unlinks = change.forgets_provider && !before.oidc_subject.empty();
+    if (!changes_state && user.role == before.role && !unlinks) return user;
     const bool ends_owner = user.role != Role::owner || user.disabled_at_ms;
     if (ends_owner && !before.disabled_at_ms) rows::check_owner_remains(session, before);
     const std::string role(platform::name(user.role));
@@ -110,7 +113,13 @@ User Identity::change_user(const std::string& name, const UserChange& change,
     soci::indicator disabled_is = user.disabled_at_ms ? soci::i_ok : soci::i_null;
     session << "UPDATE users SET role = :role, disabled_at_ms = :at WHERE id = :id",
         soci::use(role), soci::use(disabled_at_ms, disabled_is), soci::use(user.id);
-    if (user.disabled_at_ms) {
+    if (unlinks) {
+      session << "UPDATE users SET oidc_issuer = NULL, oidc_subject = NULL WHERE id = :id",
+          soci::use(user.id);
+      user.oidc_issuer.clear();
+      user.oidc_subject.clear();
+    }
+    if (user.disabled_at_ms || unlinks) {
       session << "DELETE FROM sessions WHERE user_id = :id", soci::use(user.id);
     }
     const char* action = !changes_state        ? "user.change"
@@ -118,6 +127,7 @@ User Identity::change_user(const std::string& name, const UserChange& change,
                                                : "user.enable";
     nlohmann::json details = {{"name", name}};
     if (user.role != before.role) details["role"] = role;
+    if (unlinks) details["forgets"] = before.oidc_issuer + " " + before.oidc_subject;
     rows::record_change(session, now_ms, actor, action, user.id, details.dump());
     return user;
   });

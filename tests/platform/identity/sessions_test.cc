@@ -186,15 +186,43 @@ TEST_P(SessionsTest, LeaveAnOwner) {
 }
 
 TEST_P(SessionsTest, SignInWhomAProviderKnows) {
-  EXPECT_EQ(sessions_->find(sessions_->sign_in_as("ann", {}).token, "")->role, Role::developer);
-  EXPECT_ERROR(sessions_->sign_in_as("new", {}), unauthenticated, "'new' may not sign in");
-  EXPECT_EQ(sessions_->sign_in_as("new", Role::viewer).user.role, Role::viewer);
-  EXPECT_EQ(sessions_->sign_in_as("ann", Role::viewer).user.role, Role::developer);
+  const auto as = [&](const std::string& name, std::optional<Role> create_role = {}) {
+    return sessions_->sign_in_as({"https://a.example", "of " + name, name}, create_role);
+  };
+  EXPECT_EQ(sessions_->find(as("ann").token, "")->role, Role::developer);
+  EXPECT_ERROR(as("new"), unauthenticated, "'new' may not sign in");
+  EXPECT_EQ(as("new", Role::viewer).user.role, Role::viewer);
+  EXPECT_EQ(as("ann", Role::viewer).user.role, Role::developer);
   identity_->create_user("bot", UserKind::service, Role::developer, "default", "test");
-  EXPECT_ERROR(sessions_->sign_in_as("bot", Role::viewer), unauthenticated, "may not sign in");
+  EXPECT_ERROR(as("bot", Role::viewer), unauthenticated, "may not sign in");
   identity_->change_user("ann", {.is_disabled = true}, "test");
-  EXPECT_ERROR(sessions_->sign_in_as("ann", Role::viewer), unauthenticated, "may not sign in");
-  EXPECT_ERROR(sessions_->sign_in_as(" ", Role::viewer), invalid_argument, "name of a user");
+  EXPECT_ERROR(as("ann", Role::viewer), unauthenticated, "may not sign in");
+  EXPECT_ERROR(as(" ", Role::viewer), invalid_argument, "name of a user");
+}
+
+TEST_P(SessionsTest, KnowAPersonOfAProviderByTheSubject) {
+  const std::string a = "https://a.example", b = "https://b.example";
+  const std::string token = sessions_->sign_in_as({a, "1", "ann"}, {}).token;
+  EXPECT_EQ(identity_->find_user("ann")->oidc_subject, "1");
+  EXPECT_EQ(identity_->audit_events({.action = "user.link"}).front().actor, "user:ann");
+  // Another name is still ann, and does not become another user.
+  EXPECT_EQ(sessions_->sign_in_as({a, "1", "anna"}, Role::admin).user.name, "ann");
+  EXPECT_FALSE(identity_->find_user("anna"));
+  // Whoever gets the name is somebody else, also at another provider.
+  EXPECT_ERROR(sessions_->sign_in_as({a, "2", "ann"}, Role::admin), unauthenticated,
+               "ridge user unlink ann");
+  EXPECT_ERROR(sessions_->sign_in_as({b, "1", "ann"}, Role::admin), unauthenticated, "somebody else");
+  EXPECT_EQ(identity_->audit_events({.action = "user.link"}).size(), 1u);
+  // Until an admin says so.
+  EXPECT_TRUE(is_in(token));
+  identity_->change_user("ann", {.forgets_provider = true}, "test");
+  EXPECT_FALSE(is_in(token));
+  EXPECT_EQ(identity_->find_user("ann")->oidc_issuer, "");
+  EXPECT_EQ(sessions_->sign_in_as({b, "7", "ann"}, {}).user.name, "ann");
+  EXPECT_ERROR(sessions_->sign_in_as({a, "1", "ann"}, {}), unauthenticated, "somebody else");
+  // Two who are made have their own.
+  EXPECT_EQ(sessions_->sign_in_as({a, "8", "eve"}, Role::viewer).user.name, "eve");
+  EXPECT_ERROR(sessions_->sign_in_as({a, "9", "eve"}, Role::viewer), unauthenticated, "somebody");
 }
 
 TEST_P(SessionsTest, AreBoundedForEachUser) {
