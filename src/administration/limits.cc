@@ -72,11 +72,12 @@ Answer set_limit(const Call& call) {
   platform::NamedLimit wanted;
   wanted.project = name_field(fields, "project").value_or("");
   wanted.key = name_field(fields, "key").value_or("");
+  wanted.user = name_field(fields, "user").value_or("");
   wanted.limit.model = name_field(fields, "model").value_or("");
   wanted.limit.kind = kind_of(fields);
   const auto most = most_of(call.body, fields);
   platform::Limits(call.database)
-      .set({wanted.project, wanted.key}, wanted.limit.model, wanted.limit.kind, most,
+      .set({wanted.project, wanted.key, wanted.user}, wanted.limit.model, wanted.limit.kind, most,
            call.caller.actor);
   Json json = json_of(wanted);
   json["most"] = most ? Json(*most) : Json(nullptr);

@@ -92,6 +92,7 @@ Json json_of(const platform::ApiKey& key, int64_t now_ms) {
 Json json_of(const platform::NamedLimit& named) {
   return {{"project", or_null(named.project)},
           {"key", or_null(named.key)},
+          {"user", or_null(named.user)},
           {"model", or_null(named.limit.model)},
           {"kind", platform::name(named.limit.kind)},
           {"most", named.limit.most}};

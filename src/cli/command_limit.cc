@@ -19,7 +19,7 @@ using platform::LimitKind;
 
 struct LimitOptions {
   AdminChoice admin;
-  std::string project, key, model;
+  std::string project, key, user, model;
   std::map<LimitKind, std::string> values;
 };
 
@@ -78,6 +78,7 @@ void set(Context& context, const LimitOptions& options) {
     client.ask("PUT", "/api/v1/limits",
                {.body = {{"project", or_null(options.project)},
                          {"key", or_null(options.key)},
+                         {"user", or_null(options.user)},
                          {"model", or_null(options.model)},
                          {"kind", platform::name(kind)},
                          {"most", most ? Json(*most) : Json(nullptr)}}});
@@ -89,7 +90,7 @@ void list(Context& context, const LimitOptions& options) {
   const Json limits = AdminClient(context, options.admin).ask("GET", "/api/v1/limits")["data"];
   if (context.json) return context.print(Json({{"limits", limits}}).dump(2));
   if (limits.empty()) return context.note("No limits. Set one with: ridge limit set --help");
-  Table table({{"PROJECT"}, {"KEY"}, {"MODEL"}, {"LIMIT"}, {"VALUE", Alignment::right}});
+  Table table({{"PROJECT"}, {"KEY"}, {"USER"}, {"MODEL"}, {"LIMIT"}, {"VALUE", Alignment::right}});
   const auto or_all = [](const std::string& text) {
     return text.empty() ? std::string("(all)") : printable(text);
   };
@@ -97,7 +98,7 @@ void list(Context& context, const LimitOptions& options) {
     const auto kind = platform::limit_kind_named(text_of(limit, "kind"));
     if (!kind) continue;  // of a newer server
     table.add_row({or_all(text_of(limit, "project")), or_all(text_of(limit, "key")),
-                   or_all(text_of(limit, "model")), option_of(*kind).substr(2),
+                   or_all(text_of(limit, "user")), or_all(text_of(limit, "model")), option_of(*kind).substr(2),
                    value_text(*kind, number_of(limit, "most"))});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
@@ -147,12 +148,16 @@ void add_limit_command(CLI::App& app, Context& context) {
       "  ridge limit set --requests-per-minute 600                          everybody together\n"
       "  ridge limit set --project search --tokens-per-day 2000000          a project\n"
       "  ridge limit set --project search --key ci --concurrent-requests 4  one of its keys\n"
+      "  ridge limit set --user ann --tokens-per-day 100000                 a person, over all keys\n"
       "  ridge limit set --project search --model deepseek-r1:7b --money-per-month 50\n"
       "  ridge limit set --project search --tokens-per-day none             no longer");
   auto options = std::make_shared<LimitOptions>();
   CLI::App* sets = command->add_subcommand("set", "Set limits, or take them away with 'none'");
   sets->add_option("--project", options->project, "For this project; else for everybody");
   sets->add_option("--key", options->key, "For this key of it, by name or id");
+  sets->add_option("--user", options->user, "For this user, over all keys and sessions")
+      ->excludes("--project")
+      ->excludes("--key");
   sets->add_option("--model", options->model, "For this model; else for all together");
   for (const LimitKind kind : platform::limit_kinds) {
     sets->add_option(

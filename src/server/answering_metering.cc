@@ -57,6 +57,7 @@ asio::awaitable<bool> Answering::reserve(const Prepared& prepared) {
   wish.project_id = exchange_.principal->project_id;
   wish.key_id = exchange_.principal->key_id;
   wish.allowance_id = exchange_.principal->allowance_id;
+  wish.user_id = exchange_.principal->user_id;
   wish.request_id = exchange_.id;
   wish.model = prepared.model->model_name();
   if (prepared.model->is_endpoint()) wish.custom_endpoint = prepared.model->name;

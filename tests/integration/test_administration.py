@@ -318,7 +318,7 @@ def test_usage_is_seen_by_admins_and_by_who_acts_for_the_project(team):
 
 def test_limits_and_prices_are_set_and_taken_away(team):
     key = team.do("adam", "POST", "/api/v1/keys", {"name": "k"})
-    wanted = {"project": "default", "key": "k", "model": None, "kind": "tokens_per_day", "most": 1}
+    wanted = {"project": "default", "key": "k", "user": None, "model": None, "kind": "tokens_per_day", "most": 1}
     assert team.do("adam", "PUT", "/api/v1/limits", wanted) == wanted
     assert team.get("adam", "/api/v1/limits")["data"] == [wanted]
     with pytest.raises(openai.APIStatusError) as refused:
@@ -327,6 +327,16 @@ def test_limits_and_prices_are_set_and_taken_away(team):
     team.do("adam", "PUT", "/api/v1/limits", {**wanted, "most": None})
     assert team.get("adam", "/api/v1/limits")["data"] == []
     assert team.complete(key["key"]).usage.completion_tokens > 0
+    of_dev = {"project": None, "key": None, "user": "dev", "model": None, "kind": "tokens_per_day", "most": 0}
+    assert team.do("adam", "PUT", "/api/v1/limits", of_dev) == of_dev
+    assert team.get("adam", "/api/v1/limits")["data"] == [of_dev]
+    body = {"model": team.server.greeting["models"][0], "prompt": "a", "max_tokens": 3}
+    assert team.people["dev"].ask("POST", "/v1/completions", body)[0] == 402
+    assert team.people["dora"].ask("POST", "/v1/completions", body)[0] == 200
+    both = {**of_dev, "project": "default"}
+    assert team.refusal("adam", "PUT", "/api/v1/limits", both) == (400, "user")
+    team.run("limit", "set", "--user", "dev", "--tokens-per-day", "none")
+    assert team.people["dev"].ask("POST", "/v1/completions", body)[0] == 200
     price = {"model": "m", "prompt": 0.2, "cached": 0.05, "completion": 0.8}
     assert team.do("adam", "PUT", "/api/v1/prices", price) == price
     assert team.get("adam", "/api/v1/prices")["data"] == [price]

@@ -58,12 +58,13 @@ Terms terms_of(Session& session, const Reservation& reservation) {
   each_kept(session,
             "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros FROM "
             "prices WHERE model IN ('', :model, :custom) UNION ALL SELECT 1, subject, model, "
-            "kind, most, 0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key) "
-            "AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
+            "kind, most, 0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key, "
+            ":user) AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
             take, soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
             soci::use(reservation.organisation_id, "organisation"),
             soci::use(reservation.project_id, "project"), soci::use(reservation.allowance_id, "key"),
-            soci::into(is_limit), soci::into(row.subject), soci::into(row.model),
+            soci::use(reservation.user_id, "user"), soci::into(is_limit),
+            soci::into(row.subject), soci::into(row.model),
             soci::into(kind), soci::into(row.most), soci::into(price.prompt_micros),
             soci::into(price.cached_micros), soci::into(price.completion_micros));
   return terms;
@@ -74,6 +75,7 @@ Open open_of(Session& session, const Limit& limit, const Asked& asked) {
   std::string_view column = "organisation_id";
   if (limit.subject == reservation.project_id) column = "project_id";
   if (limit.subject == reservation.allowance_id) column = "allowance_id";
+  if (limit.subject == reservation.user_id) column = "user_id";  // whose sessions have it as a key
   const std::string query = fmt::format(
       "SELECT COUNT(*), "
       "CAST(COALESCE(SUM(CASE WHEN day = :day THEN tokens ELSE 0 END), 0) AS BIGINT), "
@@ -109,6 +111,7 @@ std::string whose(const Limit& limit, const Reservation& reservation) {
   std::string text = "of the organisation";
   if (limit.subject == reservation.project_id) text = "of this project";
   if (limit.subject == reservation.allowance_id) text = "of this API key";
+  if (limit.subject == reservation.user_id) text = "of this user";
   const bool is_of_endpoint = limit.model == reservation.custom_endpoint;
   if (!limit.model.empty()) {
     text += fmt::format(" for the {} '{}'", is_of_endpoint ? "endpoint" : "model", limit.model);
@@ -239,15 +242,16 @@ void insert(Session& session, const Asked& asked, const std::string& server,
   const int64_t now_ms = asked.now_us / 1000;
   run_kept(
       session,
-      "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, request_id, "
-      "model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, prompt_micros, "
-      "cached_micros, completion_micros, custom_endpoint, endpoint_version, allowance_id, "
-      "used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, :server, "
-      ":organisation, :project, :key, :request, :model, :endpoint, :at, :day, :month, :tokens, "
-      ":micros, :rates, :prompt, :cached, :completion, :custom, :version, :allowance, 0, 0, 0)",
+      "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, user_id, "
+      "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, "
+      "prompt_micros, cached_micros, completion_micros, custom_endpoint, endpoint_version, "
+      "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, "
+      ":server, :organisation, :project, :key, :user, :request, :model, :endpoint, :at, :day, "
+      ":month, :tokens, :micros, :rates, :prompt, :cached, :completion, :custom, :version, "
+      ":allowance, 0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
-      soci::use(reservation.request_id), soci::use(reservation.model),
+      soci::use(reservation.user_id), soci::use(reservation.request_id), soci::use(reservation.model),
       soci::use(reservation.endpoint), soci::use(now_ms), soci::use(asked.day),
       soci::use(asked.month), soci::use(asked.tokens), soci::use(asked.micros),
       soci::use(rates), soci::use(asked.price.prompt_micros),

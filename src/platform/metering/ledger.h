@@ -18,6 +18,7 @@ struct Reservation {
   std::string id;  // nobody else's, ever
   std::string organisation_id, project_id, key_id;
   std::string allowance_id;  // by which limits of the key count (Principal)
+  std::string user_id;     // of the key's owner, or who has signed in; empty where there is none
   std::string request_id;  // as the client and the log have it; it may come twice
   std::string model;       // as the server serves it
   std::string endpoint;    // "/v1/chat/completions"

@@ -27,6 +27,13 @@ std::string find_key(soci::session& session, const LimitSubject& subject,
 }
 
 std::string subject_id(soci::session& session, const LimitSubject& subject, int64_t now_ms) {
+  if (!subject.user.empty()) {
+    if (subject.project.empty() && subject.key.empty()) {
+      return rows::user_named(session, subject.user).id;
+    }
+    throw Error(ErrorCode::invalid_argument,
+                "a limit is for a user, or for a project or a key of it, and not for both", "user");
+  }
   if (subject.key.empty() && subject.project.empty()) {
     return rows::organisation_id(session, now_ms);
   }
@@ -125,16 +132,17 @@ std::vector<NamedLimit> Limits::list() {
     std::vector<NamedLimit> limits;
     NamedLimit row;
     std::string kind, project_of_key;
-    soci::indicator project_is, key_is, project_of_key_is;
+    soci::indicator project_is, key_is, project_of_key_is, user_is;
     soci::statement select =
         (session.prepare
-             << "SELECT l.subject, l.model, l.kind, l.most, p.name, k.name, kp.name FROM limits l "
-                "LEFT JOIN projects p ON p.id = l.subject LEFT JOIN api_keys k ON k.id = l.subject "
-                "LEFT JOIN projects kp ON kp.id = k.project_id "
-                "ORDER BY kp.name, p.name, k.name, l.subject, l.model, l.kind",
+             << "SELECT l.subject, l.model, l.kind, l.most, p.name, k.name, kp.name, u.name FROM "
+                "limits l LEFT JOIN projects p ON p.id = l.subject LEFT JOIN api_keys k ON k.id = "
+                "l.subject LEFT JOIN projects kp ON kp.id = k.project_id LEFT JOIN users u ON u.id "
+                "= l.subject ORDER BY kp.name, p.name, k.name, u.name, l.subject, l.model, l.kind",
          soci::into(row.limit.subject), soci::into(row.limit.model), soci::into(kind),
          soci::into(row.limit.most), soci::into(row.project, project_is),
-         soci::into(row.key, key_is), soci::into(project_of_key, project_of_key_is));
+         soci::into(row.key, key_is), soci::into(project_of_key, project_of_key_is),
+         soci::into(row.user, user_is));
     select.execute();
     while (select.fetch()) {
       const auto known = limit_kind_named(kind);
@@ -143,6 +151,7 @@ std::vector<NamedLimit> Limits::list() {
       next.limit.kind = *known;
       if (project_is == soci::i_null) next.project.clear();
       if (key_is == soci::i_null) next.key.clear();
+      if (user_is == soci::i_null) next.user.clear();
       if (project_of_key_is == soci::i_ok) next.project = project_of_key;
       limits.push_back(std::move(next));
     }

@@ -30,14 +30,16 @@ std::optional<LimitKind> limit_kind_named(std::string_view name);
 std::string limit_kind_names();  // with commas, for messages
 bool is_rate(LimitKind kind);
 
-// Whom a limit is for: a key of a project; without a key the project; without both everybody.
+// Whom a limit is for: a key of a project; without a key the project; a user over all of the keys and
+// sessions; without any of these everybody.
 struct LimitSubject {
   std::string project;
-  std::string key;  // its name or id
+  std::string key;   // its name or id
+  std::string user;  // its name; goes with neither of the others
 };
 
 struct Limit {
-  std::string subject;  // the id of the organisation, project or key
+  std::string subject;  // the id of the organisation, project, key or user
   std::string model;    // empty: all models together
   LimitKind kind = LimitKind::requests_per_minute;
   int64_t most = 0;
@@ -46,8 +48,9 @@ struct Limit {
 // A limit with the names of whom it is for.
 struct NamedLimit {
   Limit limit;
-  std::string project;  // empty for the organisation
+  std::string project;  // empty for the organisation and for a user
   std::string key;      // empty for a project
+  std::string user;     // empty for all others
 };
 
 // Micros for a million tokens.
@@ -63,8 +66,8 @@ struct ModelPrice {
 };
 
 // The limits and prices of an organisation. Changes work at once, on every server, and go into the
-// audit log with who makes them. Beyond Database's errors, all throw not_found for a project or key
-// that does not exist and invalid_argument for a bad value.
+// audit log with who makes them. Beyond Database's errors, all throw not_found for a project, key
+// or user that does not exist and invalid_argument for a bad value.
 class Limits {
  public:
   static constexpr int64_t most_rows = 10'000;  // of limits, and of prices

@@ -13,8 +13,8 @@ namespace ridge::platform::metering {
 namespace {
 
 struct Reserved {
-  std::string organisation, project, key, allowance, request, model, endpoint, custom_endpoint, day,
-      month, rates;
+  std::string organisation, project, key, allowance, user, request, model, endpoint, custom_endpoint,
+      day, month, rates;
   int64_t endpoint_version = 0;
   int64_t admitted_at_ms = 0, tokens = 0, is_abandoned = 0;
   Price price;
@@ -27,12 +27,13 @@ std::optional<Reserved> returned_by(Session& session, const std::string& stateme
   const bool is_there = run_kept(
       session,
       statement +
-          " WHERE id = :id RETURNING organisation_id, project_id, key_id, request_id, model, "
-          "endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
+          " WHERE id = :id RETURNING organisation_id, project_id, key_id, user_id, request_id, "
+          "model, endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
           "rates, is_abandoned, allowance_id, prompt_micros, cached_micros, completion_micros",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
-      soci::into(reserved.key), soci::into(reserved.request), soci::into(reserved.model),
-      soci::into(reserved.endpoint), soci::into(reserved.custom_endpoint),
+      soci::into(reserved.key), soci::into(reserved.user), soci::into(reserved.request),
+      soci::into(reserved.model), soci::into(reserved.endpoint),
+      soci::into(reserved.custom_endpoint),
       soci::into(reserved.endpoint_version), soci::into(reserved.day), soci::into(reserved.month),
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
       soci::into(reserved.rates), soci::into(reserved.is_abandoned), soci::into(reserved.allowance),
@@ -81,8 +82,9 @@ void insert(Session& session, const Settlement& settlement, const Reserved& rese
       "(:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, :cached, "
       ":reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, :version)",
       soci::use(settlement.id), soci::use(reserved.admitted_at_ms),
-      soci::use(reserved.organisation), soci::use(reserved.project), soci::use(reserved.key),
-      soci::use(reserved.request), soci::use(reserved.model), soci::use(reserved.endpoint),
+      soci::use(reserved.organisation), soci::use(reserved.project),
+      soci::use(reserved.key), soci::use(reserved.request), soci::use(reserved.model),
+      soci::use(reserved.endpoint),
       soci::use(settlement.prompt_tokens), soci::use(settlement.cached_tokens),
       soci::use(settlement.reasoning_tokens), soci::use(settlement.completion_tokens),
       soci::use(settlement.ttft_ms), soci::use(settlement.duration_ms),
@@ -102,7 +104,11 @@ void record(Session& session, const Settlement& settlement, const Reserved& rese
   const Sums::Used more{1 - before.requests, tokens - before.tokens, micros - before.micros};
   std::vector<std::string> models = {std::string(), reserved.model};
   if (!reserved.custom_endpoint.empty()) models.push_back(reserved.custom_endpoint);
-  for (const std::string& subject : {reserved.organisation, reserved.project, reserved.allowance}) {
+  std::vector<std::string> subjects = {reserved.organisation, reserved.project, reserved.allowance};
+  if (!reserved.user.empty() && reserved.user != reserved.allowance) {
+    subjects.push_back(reserved.user);  // whose sessions have it as a key
+  }
+  for (const std::string& subject : subjects) {
     for (const std::string& model : models) {
       sums.add(subject, model, reserved.day, more);
       sums.add(subject, model, reserved.month, more);

@@ -202,6 +202,40 @@ TEST_P(LedgerTest, LimitsOfAKeyAProjectAndAModelHoldTogether) {
   EXPECT_FALSE(ask(other).refusal);
 }
 
+TEST_P(LedgerTest, LimitsOfAUserHoldOverAllKeysAndSessions) {
+  const User ann = identity_->create_user("ann", UserKind::person, Role::developer, "", "test");
+  limit(LimitKind::tokens_per_day, 100, {.user = "ann"});
+  const auto of_ann = [&](Reservation reservation, const std::string& key) {
+    reservation.key_id = key;
+    reservation.user_id = ann.id;
+    return reservation;
+  };
+  EXPECT_FALSE(ask(of_ann(wish("a", 40, 0), key_)).refusal);
+  EXPECT_FALSE(ask(of_ann(wish("b", 40, 0), ann.id)).refusal);  // who has signed in
+  const Admission refused = ask(of_ann(wish("c", 30, 0), second_key_));
+  EXPECT_EQ(kind(refused), Kind::spent);
+  EXPECT_THAT(refused.refusal->message, testing::HasSubstr("of this user"));
+  EXPECT_FALSE(ask("d", 1000, 0).refusal);  // somebody else's, by the same key
+  end(used("a", 30, 0));
+  end(used("b", 30, 0));
+  EXPECT_EQ(number("SELECT tokens FROM usage_sums WHERE model = '' AND LENGTH(period) = 10 AND "
+                   "subject = '" +
+                   ann.id + "'"),
+            60)
+      << "what a session used is counted once";
+  EXPECT_FALSE(ask(of_ann(wish("e", 40, 0), second_key_)).refusal);
+  EXPECT_EQ(kind(ask(of_ann(wish("f", 1, 0), key_))), Kind::spent);
+  limit(LimitKind::tokens_per_day, std::nullopt, {.user = "ann"});
+  EXPECT_FALSE(ask(of_ann(wish("g", 1000, 0), key_)).refusal);
+  limit(LimitKind::requests_per_minute, 1, {.user = "ann"});
+  EXPECT_FALSE(ask(of_ann(wish("h", 1, 0), key_)).refusal);
+  EXPECT_EQ(kind(ask(of_ann(wish("i", 1, 0), ann.id))), Kind::rate);
+  Settlement nothing = used("h", 0, 0);
+  nothing.is_void = true;
+  end(nothing);  // which gives the request back
+  EXPECT_FALSE(ask(of_ann(wish("j", 1, 0), ann.id)).refusal);
+}
+
 // What asks the model "m" by the operator's endpoint "helper".
 Reservation by_endpoint(Reservation reservation) {
   reservation.custom_endpoint = "helper";
@@ -406,18 +440,24 @@ TEST_P(LedgerTest, LimitsAreListedWithNamesAndChangesAreRecorded) {
   limit(LimitKind::requests_per_minute, 5);
   limit(LimitKind::requests_per_minute, 6);
   limit(LimitKind::micros_per_month, 8, {});
+  identity_->create_user("ann", UserKind::person, Role::viewer, "", "test");
+  limit(LimitKind::concurrent_requests, 9, {.user = "ann"});
   std::vector<std::string> lines;
   for (const NamedLimit& each : limits_->list()) {
-    lines.push_back(each.project + "/" + each.key + "/" + each.limit.model + " " +
+    lines.push_back(each.project + each.user + "/" + each.key + "/" + each.limit.model + " " +
                     std::string(name(each.limit.kind)) + " " + std::to_string(each.limit.most));
   }
   EXPECT_THAT(lines, testing::UnorderedElementsAre("default/k/m tokens_per_day 7",
                                                    "default// requests_per_minute 6",
-                                                   "// micros_per_month 8"));
+                                                   "// micros_per_month 8",
+                                                   "ann// concurrent_requests 9"));
   EXPECT_EQ(identity_->audit_events(1).front().action, "limit.set");
   EXPECT_ERROR(limit(LimitKind::tokens_per_day, -1), invalid_argument, "from 0");
   EXPECT_ERROR(limit(LimitKind::tokens_per_day, 1, {"none"}), not_found, "none");
   EXPECT_ERROR(limit(LimitKind::tokens_per_day, 1, {"default", "none"}), not_found, "none");
+  EXPECT_ERROR(limit(LimitKind::tokens_per_day, 1, {.user = "none"}), not_found, "none");
+  EXPECT_ERROR(limit(LimitKind::tokens_per_day, 1, {.project = "default", .user = "ann"}),
+               invalid_argument, "not for both");
   EXPECT_ERROR(limits_->set_price("m", Price{1, 2, 1}, "test"), invalid_argument, "cached");
   EXPECT_ERROR(limits_->set_price("m", Price{-1, -1, 1}, "test"), invalid_argument, "price");
 }

@@ -12,8 +12,9 @@ export const kinds = [
 export type LimitKind = (typeof kinds)[number];
 
 export interface Limit {
-  project: string | null; // Null: everybody together.
+  project: string | null; // Null: everybody together, or a user.
   key: string | null; // Null: the whole project.
+  user: string | null; // Over all keys and sessions.
   model: string | null; // Null: all models together.
   kind: LimitKind;
   most: number;
@@ -31,8 +32,13 @@ export const prices = (): Promise<Price[]> => list<Price>("/api/v1/prices");
 
 /** `most` null takes the limit away. */
 export function setLimit(limit: Omit<Limit, "most"> & { most: number | null }): Promise<void> {
-  const { project, key, model, kind, most } = limit;
-  const subject = { ...(project && { project }), ...(key && { key }), ...(model && { model }) };
+  const { project, key, user, model, kind, most } = limit;
+  const subject = {
+    ...(project && { project }),
+    ...(key && { key }),
+    ...(user && { user }),
+    ...(model && { model }),
+  };
   return nothing("PUT", "/api/v1/limits", { ...subject, kind, most });
 }
 
@@ -51,5 +57,5 @@ export function wireMost(kind: LimitKind, shown: number): number {
 }
 
 export function idOf(limit: Limit): string {
-  return JSON.stringify([limit.project, limit.key, limit.model, limit.kind]);
+  return JSON.stringify([limit.project, limit.key, limit.user, limit.model, limit.kind]);
 }

@@ -1,4 +1,5 @@
 import { dictionary, wordsOf, type Pair } from "../../lib/dictionary";
+import type { Limit } from "./api";
 
 export const t = dictionary({
   title: ["Limits and prices", "限额与价格"],
@@ -19,7 +20,8 @@ export const t = dictionary({
   for: ["For", "适用于"],
   everybody: ["Everybody together", "所有人合计"],
   wholeProject: ["the whole project", "整个项目"],
-  key: ["Key or user", "密钥或用户"],
+  key: ["Key", "密钥"],
+  userHint: ["Over all keys and sessions of the user, in every project.", "该用户的所有密钥和会话，跨所有项目。"],
   keyHint: ["Left empty: the whole project.", "留空表示整个项目。"],
   allModels: ["All models together", "所有模型合计"],
   modelHint: ["Left empty: all models together.", "留空表示所有模型合计。"],
@@ -50,6 +52,11 @@ export const t = dictionary({
   removePriceOf: ["Remove the price of {name}", "移除 {name} 的价格"],
   cachedTooHigh: ["Not above the price of the prompt.", "不能高于输入价格。"],
 } satisfies Record<string, Pair>);
+
+/** Whom a limit is for. */
+export function nameOf(limit: Limit): string {
+  return limit.key ?? limit.user ?? limit.project ?? t("everybody");
+}
 
 export const kindName = wordsOf({
   requests_per_minute: ["Requests a minute", "每分钟请求数"],
