@@ -79,6 +79,39 @@ def test_a_backup_under_load_restores_a_ledger_that_adds_up(metered, tmp_path): 
     assert query("SELECT COUNT(*) FROM usage_records")[0][0] == len(rows) + 1
 
 
+def test_files_and_a_batch_that_runs_come_back(metered, tmp_path):  # noqa: F811
+    key = metered.run("key", "create", "k")["key"]
+    server = metered.serve()
+    client = metered.client(server, key)
+    model = server.greeting["models"][0]
+    lines = [{"custom_id": str(i), "method": "POST", "url": "/v1/completions",
+              "body": {"model": model, "prompt": "a", "max_tokens": 3}} for i in range(3)]  # fmt: skip
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    metered.run("limit", "set", "--project", "default", "--tokens-per-day", "0")  # so that it waits
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/completions", completion_window="24h")
+    without, archive = tmp_path / "without.zip", tmp_path / "backup.zip"
+    assert not any(each["name"].startswith("files/") for each in metered.run("backup", str(without))["files"])
+    names = [each["name"] for each in metered.run("backup", str(archive), "--files")["files"]]
+    assert {"files/store.id", f"files/kept/{file.id}"} <= set(names), names
+    server.stop()
+
+    environment, _ = empty_database(metered, tmp_path, "restored")
+    done = ridge(metered, environment, "restore", archive)
+    assert done.returncode == 0 and json.loads(done.stdout)["old_files"] is None, done.stdout + done.stderr
+    metered.environment = environment
+    again = metered.serve()
+    client = metered.client(again, key)
+    assert client.files.content(file.id).read() == content
+    metered.run("limit", "set", "--project", "default", "--tokens-per-day", "none")
+    until = time.monotonic() + 60
+    while (now := client.batches.retrieve(batch.id)).status not in ("completed", "failed", "expired"):
+        assert time.monotonic() < until, now
+        time.sleep(0.1)
+    assert (now.status, now.request_counts.completed) == ("completed", 3)
+    assert len(client.files.content(now.output_file_id).read().splitlines()) == 3
+
+
 def test_restore_refuses_what_would_destroy(metered, tmp_path):  # noqa: F811
     metered.run("key", "create", "k")
     archive = tmp_path / "backup.zip"

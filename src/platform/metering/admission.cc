@@ -63,9 +63,9 @@ Terms terms_of(Session& session, const Reservation& reservation) {
             take, soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
             soci::use(reservation.organisation_id, "organisation"),
             soci::use(reservation.project_id, "project"), soci::use(reservation.allowance_id, "key"),
-            soci::use(reservation.user_id, "user"), soci::into(is_limit),
-            soci::into(row.subject), soci::into(row.model),
-            soci::into(kind), soci::into(row.most), soci::into(price.prompt_micros),
+            soci::use(reservation.user_id, "user"), soci::into(is_limit), soci::into(row.subject),
+            soci::into(row.model), soci::into(kind), soci::into(row.most),
+            soci::into(price.prompt_micros),
             soci::into(price.cached_micros), soci::into(price.completion_micros));
   return terms;
 }
