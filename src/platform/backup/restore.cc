@@ -97,7 +97,8 @@ Unpacked unpack_to(const WorkFolder& work, const std::filesystem::path& file,
   return unpacked;
 }
 
-// What servers would find wrong: requests that nobody works at, and people who had signed out since.
+// What servers would find wrong: requests and batches that nobody works at, and people who had
+// signed out since.
 void settle(Database& database, const Unpacked& unpacked, Restored& restored,
             std::string_view actor) {
   Ledger ledger(database, "restore");
@@ -110,6 +111,7 @@ void settle(Database& database, const Unpacked& unpacked, Restored& restored,
   database.write([&](soci::session& session) {
     session << "DELETE FROM sessions";
     session << "DELETE FROM set_up_links";
+    session << "UPDATE batches SET lease_ends_at_ms = 0";  // of servers that are no more
     const nlohmann::json details = {{"taken_at_ms", restored.manifest.taken_at_ms},
                                     {"unfinished", restored.unfinished}};
     rows::record_change(session, Identity::wall_clock_ms(), actor, "backup.restore", "",
