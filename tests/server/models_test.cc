@@ -261,6 +261,7 @@ TEST_F(Models, StayWhereAnEndpointSendsRequestsToThemAndTheLogHasWhoRemovesThem)
   EXPECT_EQ(event.action, "model.remove");
   EXPECT_EQ(event.subject, "tiny:1b");
   EXPECT_EQ(event.actor, "local");
+  under_.reset();  // before what it uses
 }
 
 TEST_F(Models, AreServedByARestartAloneWhereThereIsNoStore) {
