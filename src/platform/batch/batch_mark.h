@@ -3,9 +3,7 @@
 #include <cstdint>
 #include <string>
 
-namespace soci {
-class session;
-}
+#include "platform/database/session.h"
 
 namespace ridge::platform {
 
