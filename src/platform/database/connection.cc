@@ -259,8 +259,8 @@ void write_log_anew(soci::session& session) {
       sqlite_of(session), "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
   if (result == SQLITE_OK) return;
   throw DatabaseError(code_of_sqlite(result),
-              fmt::format("what the disk did not take cannot be written anew: {}",
-                          sqlite_api::sqlite3_errstr(result)));
+                      fmt::format("what the disk did not take cannot be written anew: {}",
+                                  sqlite_api::sqlite3_errstr(result)));
 }
 
 void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures) {

@@ -273,7 +273,7 @@ TEST_P(LedgerTest, SumsAreTheRecordsAddedUp) {
   for (int i = 0; i < 40; ++i) {
     Reservation reservation = wish("r" + std::to_string(i), 10 + i, 100);
     if (i % 3 == 0) reservation.model = "other";
-    if (i % 4 == 0) reservation.key_id = second_key_;
+    if (i % 4 == 0) reservation.key_id = reservation.allowance_id = second_key_;
     ask(reservation);
     if (i % 5 != 0) end(used(reservation.id, 10 + i, i));
     now_us_ += 3600 * second_us * 25;  // each on a day of its own
