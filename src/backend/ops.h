@@ -63,10 +63,11 @@ struct Embed {
   Value out;            // [T, H]
 };
 
-// out = x / sqrt(mean(x²) + eps) · weight. Zhang & Sennrich 2019.
+// out = x / sqrt(mean(x²) + eps) · weight. Zhang & Sennrich 2019. Where the weight has D of x's H
+// columns, each run of D is normed by itself, as Qwen3 norms the heads of queries and keys.
 struct RmsNorm {
-  Value x;  // [rows, H]
-  const Weight* weight;
+  Value x;               // [rows, H]
+  const Weight* weight;  // [D], D divides H
   float eps;
   Value out;  // [rows, H]
 };

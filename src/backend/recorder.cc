@@ -44,7 +44,7 @@ Value Recorder::embed(const Weight& table) {
 }
 
 Value Recorder::rms_norm(Value x, const Weight& weight, float eps) {
-  RIDGE_ASSERT(weight.columns() == x.columns);
+  RIDGE_ASSERT(x.columns % weight.columns() == 0);
   const Value out = make_like(x, x.columns);
   recording_.ops.push_back(RmsNorm{x, &weight, eps, out});
   return out;

@@ -11,7 +11,7 @@ class Recorder {
   Recorder(const StepLimits& limits, const StepBuffers& inputs, DType activation_dtype);
 
   Value embed(const Weight& table);                                          // [T, H]
-  Value rms_norm(Value x, const Weight& weight, float eps);                  // as x
+  Value rms_norm(Value x, const Weight& weight, float eps);  // as x; each run of weight.columns()
   Value add_rms_norm(Value x, Value residual, const Weight& weight, float eps);
   struct Quantized {
     Value codes, scales;

@@ -1,9 +1,13 @@
 #include "engine/model_cost.h"
 
+#include <cmath>
+
 namespace ridge::engine {
 
 double ModelCost::decode_step_bytes(int batch, double context_tokens) const {
-  return static_cast<double>(weight_bytes) + static_cast<double>(kv_bytes) * batch * context_tokens;
+  const double chosen_share = 1 - std::pow(1 - expert_share, batch);  // by any of the sequences
+  return static_cast<double>(weight_bytes) + static_cast<double>(expert_bytes) * chosen_share +
+         static_cast<double>(kv_bytes) * batch * context_tokens;
 }
 
 double ModelCost::prefill_flops(int prompt_tokens, int depth_tokens) const {
@@ -14,21 +18,47 @@ double ModelCost::prefill_flops(int prompt_tokens, int depth_tokens) const {
                 static_cast<double>(attention_weights) * seen + static_cast<double>(head_weights));
 }
 
+namespace {
+
+// used / count, 1 where the file has no experts.
+double expert_share_of(const format::GgufFile& file) {
+  const auto number = [&](std::string_view key) -> int64_t {
+    const std::string full = std::string(file.architecture()) + "." + std::string(key);
+    return file.metadata().contains(full) ? file.metadata().int64(full) : 0;
+  };
+  const int64_t count = number("expert_count");
+  return count > 0 ? static_cast<double>(number("expert_used_count")) / static_cast<double>(count)
+                   : 1.0;
+}
+
+}  // namespace
+
 ModelCost cost_of(const format::GgufFile& file, const backend::KvCacheLayout& layout, int heads) {
   ModelCost cost;
+  cost.expert_share = expert_share_of(file);
   const bool is_tied = file.find("output.weight") == nullptr;
   for (const format::GgufTensor& tensor : file.tensors()) {
     const bool is_embedding = tensor.name == "token_embd.weight";
     if (is_embedding && !is_tied) continue;
+    const auto elements = static_cast<uint64_t>(tensor.view.shape.elements());
+    if (tensor.name.ends_with("_exps.weight")) {
+      cost.expert_bytes += tensor.view.bytes.size();
+      cost.layer_weights +=
+          static_cast<uint64_t>(std::llround(static_cast<double>(elements) * cost.expert_share));
+      continue;
+    }
     cost.weight_bytes += tensor.view.bytes.size();
     if (tensor.view.shape.rank() < 2) continue;  // norms and biases
     const bool is_head = is_embedding || tensor.name == "output.weight";
-    (is_head ? cost.head_weights : cost.layer_weights) +=
-        static_cast<uint64_t>(tensor.view.shape.elements());
+    (is_head ? cost.head_weights : cost.layer_weights) += elements;
   }
   cost.kv_bytes = layout.bytes_per_token();
+  // A latent is both a part of the key and the value.
+  const int keys = layout.kind == backend::KvCacheLayout::Kind::latent
+                       ? layout.key_dim + layout.value_dim
+                       : layout.key_dim;
   cost.attention_weights = static_cast<uint64_t>(layout.layers) * static_cast<uint64_t>(heads) *
-                           static_cast<uint64_t>(layout.key_dim + layout.value_dim);
+                           static_cast<uint64_t>(keys + layout.value_dim);
   return cost;
 }
 

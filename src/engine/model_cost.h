@@ -8,9 +8,12 @@
 namespace ridge::engine {
 
 // The least that steps of a model read and compute, so that a speed can be stated as a share of
-// what the machine could do. Exact for dense models; experts are counted as if all were active.
+// what the machine could do. Exact for dense models; of experts, tokens are taken to choose at
+// random, all alike.
 struct ModelCost {
-  uint64_t weight_bytes = 0;   // every step reads these: all of the file but a gathered embedding
+  uint64_t weight_bytes = 0;  // every step reads these: all but a gathered embedding and experts
+  uint64_t expert_bytes = 0;  // of all experts
+  double expert_share = 1;    // of the experts that one token uses
   uint64_t layer_weights = 0;  // multiply-adds of one token in the layers
   uint64_t head_weights = 0;   // multiply-adds of one row of logits
   uint64_t kv_bytes = 0;       // of one token in the cache

@@ -63,6 +63,14 @@ void check_fits(const AdapterFile& adapter, const AdapterPair& pair, const Model
   if (pair.layer >= base.layers) {
     refuse(fmt::format("the model has {} layers; it is none for this adapter", base.layers));
   }
+  const bool is_feed_forward = pair.linear == AdaptedLinear::gate ||
+                               pair.linear == AdaptedLinear::up ||
+                               pair.linear == AdaptedLinear::down;
+  if (base.experts && is_feed_forward) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: {}: the model has experts, which take no adapters in this build",
+                            adapter.source, quoted_name(pair.name)));
+  }
   const auto [rows, columns] = extents_of(pair.linear, base);
   const int64_t rank = pair.down.shape[0];
   if (pair.down.shape[1] != columns) {
@@ -124,6 +132,11 @@ void fit_adapter(AdapterFile& adapter, const ModelConfig& base) {
     throw Error(ErrorCode::invalid_file,
                 fmt::format("{}: the adapter is for the architecture '{}', but the model is '{}'",
                             adapter.source, adapter.architecture.substr(0, 40), base.architecture));
+  }
+  if (base.latent) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: models with latent attention take no adapters in this build",
+                            adapter.source));
   }
   for (AdapterPair& pair : adapter.pairs) {
     check_fits(adapter, pair, base);

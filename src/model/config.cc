@@ -14,8 +14,21 @@ namespace ridge::model {
 namespace {
 
 constexpr FamilyTraits families[] = {
-    {.architecture = "llama", .pairs = backend::RopePairs::interleaved, .needs_qkv_bias = false},
+    // Mixtral is a llama with experts.
+    {.architecture = "llama",
+     .pairs = backend::RopePairs::interleaved,
+     .experts = FamilyTraits::Experts::optional},
     {.architecture = "qwen2", .pairs = backend::RopePairs::neox, .needs_qkv_bias = true},
+    {.architecture = "qwen3", .pairs = backend::RopePairs::neox, .has_qk_norm = true},
+    {.architecture = "qwen3moe",
+     .pairs = backend::RopePairs::neox,
+     .has_qk_norm = true,
+     .experts = FamilyTraits::Experts::always},
+    // DeepSeek V2, V3 and R1.
+    {.architecture = "deepseek2",
+     .pairs = backend::RopePairs::interleaved,
+     .is_latent = true,
+     .experts = FamilyTraits::Experts::optional},
 };
 
 // The keys of one architecture, each checked against a range.
@@ -39,6 +52,9 @@ class Reader {
                               value, above, most));
     }
     return value;
+  }
+  bool flag_or(std::string_view key, bool fallback) const {
+    return metadata_.optional_boolean(full(key)).value_or(fallback);
   }
   std::string text_or(std::string_view key, std::string_view fallback) const {
     return std::string(metadata_.optional_string(full(key)).value_or(fallback));
@@ -130,8 +146,82 @@ RopeConfig read_rope(const format::GgufFile& file, const Reader& reader, int key
   rope.beta_slow = reader.number_or("rope.scaling.yarn_beta_slow", 1.0f, 0.0f, 1e6f);
   rope.beta_fast = reader.number_or("rope.scaling.yarn_beta_fast", 32.0f, rope.beta_slow, 1e6f);
   rope.attention_factor = reader.number_or("rope.scaling.attn_factor", 1.0f, 0.0f, 1e3f);
+  rope.log_multiplier =
+      rope.scaling == RopeConfig::Scaling::yarn && reader.contains("rope.scaling.yarn_log_multiplier")
+          ? reader.number_or("rope.scaling.yarn_log_multiplier", 0.0f, 0.0f, 1.0f)
+          : 0.0f;
   rope.frequency_divisors = read_divisors(file, rope.rotary_dim);
   return rope;
+}
+
+// DeepSeek's router has its own keys. The others take the softmax over all experts, and divide the
+// weights of those used by their sum.
+backend::Router read_router(const Reader& reader, const FamilyTraits& family, int count) {
+  backend::Router router{.experts = count, .normalize = true};
+  router.top_k = reader.integer("expert_used_count", 1, count);
+  if (!family.is_latent) return router;
+  constexpr int softmax = 1, sigmoid = 2;
+  const int scoring = reader.integer_or("expert_gating_func", softmax, softmax, sigmoid);
+  router.scoring = scoring == sigmoid ? backend::Router::Scoring::sigmoid
+                                      : backend::Router::Scoring::softmax;
+  router.normalize = reader.flag_or("expert_weights_norm", false);
+  router.scale = reader.number_or("expert_weights_scale", 1.0f, 0.0f, 1e3f);
+  router.groups = reader.integer_or("expert_group_count", 1, 1, count);
+  router.top_groups =
+      reader.integer_or("expert_group_used_count", router.groups, 1, router.groups);
+  if (router.groups > 1 && router.scoring == backend::Router::Scoring::softmax) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{} is {} with a softmax: DeepSeek-V2's choice of groups is not known "
+                            "to this build",
+                            reader.full("expert_group_count"), router.groups));
+  }
+  const int in_group = count / router.groups;
+  if (count % router.groups != 0 || router.top_k > router.top_groups * in_group) {
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{} experts cannot be in {} equal groups of which {} hold {} for a "
+                            "token: see the keys {}*",
+                            count, router.groups, router.top_groups, router.top_k,
+                            reader.full("expert_")));
+  }
+  return router;
+}
+
+std::optional<ExpertConfig> read_experts(const Reader& reader, const FamilyTraits& family,
+                                         int feed_forward) {
+  using enum FamilyTraits::Experts;
+  const int least = family.experts == always ? 1 : 0;
+  const int count = reader.integer_or("expert_count", 0, least, 1024);
+  if (count == 0) return std::nullopt;
+  if (family.experts == none) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{} is not 0: models of experts are not supported for '{}'",
+                            reader.full("expert_count"), family.architecture));
+  }
+  ExpertConfig experts;
+  experts.feed_forward = reader.integer_or("expert_feed_forward_length", feed_forward, 1, 1 << 20);
+  experts.router = read_router(reader, family, count);
+  if (family.is_latent) {
+    const int shared = reader.integer_or("expert_shared_count", 0, 0, 64);
+    experts.shared_feed_forward = shared * experts.feed_forward;
+    experts.dense_layers = reader.integer_or("leading_dense_block_count", 0, 0, 1024);
+  }
+  return experts;
+}
+
+// Files of today state the sizes of the heads that are multiplied out as *_mla, as their cache has
+// one head of the latent's size; those of before mean them by key_length and value_length.
+void read_latent(const Reader& reader, ModelConfig& config) {
+  LatentConfig latent;
+  latent.query_rank = reader.integer_or("attention.q_lora_rank", 0, 0, 1 << 16);
+  latent.rank = reader.integer("attention.kv_lora_rank", 1, 1024);
+  const bool is_new = reader.contains("attention.key_length_mla");
+  config.key_dim =
+      reader.integer(is_new ? "attention.key_length_mla" : "attention.key_length", 3, 1024);
+  config.value_dim =
+      reader.integer(is_new ? "attention.value_length_mla" : "attention.value_length", 1, 1024);
+  latent.rope_dim = reader.integer("rope.dimension_count", 2, config.key_dim - 1);
+  config.kv_heads = config.heads;
+  config.latent = latent;
 }
 
 // hidden / heads, the size of a head that a file need not state.
@@ -141,6 +231,20 @@ int default_head_dim(const Reader& reader, int hidden, int heads) {
   throw Error(ErrorCode::invalid_file, fmt::format("{} is {}, which does not divide {} ({})",
                                                    reader.full("attention.head_count"), heads,
                                                    reader.full("embedding_length"), hidden));
+}
+
+void read_heads(const Reader& reader, ModelConfig& config) {
+  config.kv_heads = reader.integer_or("attention.head_count_kv", config.heads, 1, config.heads);
+  if (config.heads % config.kv_heads != 0) {
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{} is {}; a divisor of {} ({}) is expected",
+                            reader.full("attention.head_count_kv"), config.kv_heads,
+                            reader.full("attention.head_count"), config.heads));
+  }
+  const int head_dim = default_head_dim(reader, config.hidden, config.heads);
+  config.key_dim = reader.integer_or("attention.key_length", head_dim, 2, 1024);
+  config.value_dim = reader.integer_or("attention.value_length",
+                                       head_dim > 0 ? head_dim : config.key_dim, 1, 1024);
 }
 
 }  // namespace
@@ -165,33 +269,28 @@ ModelConfig read_config(const format::GgufFile& file) {
   }
   const FamilyTraits& family = find_family(file.architecture());
   const Reader reader(file);
-  if (reader.integer_or("expert_count", 0, 0, 1 << 20) > 0) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{} is not 0: models of experts are not supported for '{}'",
-                            reader.full("expert_count"), family.architecture));
-  }
   ModelConfig config;
   config.architecture = family.architecture;
   config.name = file.metadata().optional_string("general.name").value_or("");
   config.context_tokens = reader.integer("context_length", 1, 1 << 28);
   config.hidden = reader.integer("embedding_length", 1, 1 << 17);
   config.layers = reader.integer("block_count", 1, 1024);
-  config.feed_forward = reader.integer("feed_forward_length", 1, 1 << 20);
-  config.heads = reader.integer("attention.head_count", 1, 1024);
-  config.kv_heads = reader.integer_or("attention.head_count_kv", config.heads, 1, config.heads);
-  if (config.heads % config.kv_heads != 0) {
-    throw Error(ErrorCode::invalid_file,
-                fmt::format("{} is {}; a divisor of {} ({}) is expected",
-                            reader.full("attention.head_count_kv"), config.kv_heads,
-                            reader.full("attention.head_count"), config.heads));
+  if (family.is_latent) {  // which count DeepSeek-V3's multi-token prediction as blocks
+    config.guessing_layers = reader.integer_or("nextn_predict_layers", 0, 0, config.layers - 1);
+    config.layers -= config.guessing_layers;
   }
-  const int head_dim = default_head_dim(reader, config.hidden, config.heads);
-  config.key_dim = reader.integer_or("attention.key_length", head_dim, 2, 1024);
-  config.value_dim = reader.integer_or("attention.value_length",
-                                       head_dim > 0 ? head_dim : config.key_dim, 1, 1024);
+  config.feed_forward = reader.integer("feed_forward_length", 1, 1 << 20);
+  config.experts = read_experts(reader, family, config.feed_forward);
+  config.heads = reader.integer("attention.head_count", 1, 1024);
+  if (family.is_latent) {
+    read_latent(reader, config);
+  } else {
+    read_heads(reader, config);
+  }
   config.rms_epsilon =
       reader.number_or("attention.layer_norm_rms_epsilon", /*fallback=*/-1.0f, 0.0f, 1.0f);
-  config.rope = read_rope(file, reader, config.key_dim, config.context_tokens);
+  config.rope = read_rope(file, reader, config.latent ? config.latent->rope_dim : config.key_dim,
+                          config.context_tokens);
   config.rope.pairs = family.pairs;
   config.has_tied_embeddings = file.find("output.weight") == nullptr;
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/ops.h"
@@ -22,20 +24,42 @@ struct RopeConfig {
   float beta_fast = 32.0f;                // yarn
   float beta_slow = 1.0f;                 // yarn
   float attention_factor = 1.0f;          // yarn: multiplies the magnitude
+  // yarn: how scores grow with the logarithm of `factor`, 0.1 · mscale_all_dim of DeepSeek's files,
+  // whose sine and cosine keep their magnitude; 0: none, 1 at most.
+  float log_multiplier = 0.0f;
   std::vector<float> frequency_divisors;  // [rotary_dim / 2] or empty: `rope_freqs.weight`
 };
 
-// What sets one dense decoder family apart from another in GGUF files.
+// What sets one decoder family apart from another in GGUF files.
 struct FamilyTraits {
   std::string_view architecture;  // general.architecture
   backend::RopePairs pairs;
-  bool needs_qkv_bias;  // others may have one
+  bool needs_qkv_bias = false;  // others may have one
+  bool has_qk_norm = false;     // the heads of queries and keys are normed before RoPE
+  bool is_latent = false;       // attention is over latents
+  enum class Experts { none, optional, always };
+  Experts experts = Experts::none;
 };
 
 // The families of this build. Throws unsupported naming them where `architecture` is none.
 const FamilyTraits& find_family(std::string_view architecture);
 
-// Hyperparameters of a dense decoder. Every value is in its stated range, so that no later
+// The feed-forward of a model of experts.
+struct ExpertConfig {
+  int feed_forward = 0;         // F of one expert, 1 to 2^20
+  int shared_feed_forward = 0;  // of all experts that every token uses; 0: there are none
+  int dense_layers = 0;         // the first layers, which have no experts
+  backend::Router router;       // of 1 to 1024 experts
+};
+
+// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434).
+struct LatentConfig {
+  int query_rank = 0;  // 0: queries are one linear of the hidden state; else at most 2^16
+  int rank = 0;        // of the latent, which is cached, 1 to 1024
+  int rope_dim = 0;    // of the rotary part of a head's key, at most key_dim - 1
+};
+
+// Hyperparameters of a decoder. Every value is in its stated range, so that no later
 // arithmetic on them can overflow or divide by zero.
 struct ModelConfig {
   std::string architecture;          // "llama"
@@ -44,13 +68,18 @@ struct ModelConfig {
   int context_tokens = 0;            // trained on, 1 to 2^28
   int hidden = 0;                    // H, 1 to 2^17
   int layers = 0;                    // 1 to 1024
-  int feed_forward = 0;              // F, 1 to 2^20
+  int guessing_layers = 0;           // behind them, for multi-token prediction, which is not run
+  int feed_forward = 0;              // F, 1 to 2^20; of layers without experts
   int heads = 0;                     // 1 to 1024
-  int kv_heads = 0;                  // divides heads
+  int kv_heads = 0;                  // divides heads; latent attention: heads
   int key_dim = 0;                   // of one head, 2 to 1024
   int value_dim = 0;                 // of one head, 1 to 1024
   float rms_epsilon = 0;             // above 0, at most 1
   bool has_tied_embeddings = false;  // the file has no output.weight
+  std::optional<ExpertConfig> experts;
+  std::optional<LatentConfig> latent;
+
+  bool has_experts(int layer) const { return experts && layer >= experts->dense_layers; }
   RopeConfig rope;
 };
 

@@ -11,15 +11,26 @@ using backend::Precision;
 using backend::Recorder;
 using backend::Value;
 
-Decoder::Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool mixed_precision,
+Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_precision,
                  const Prepare& prepare)
     : config_(config),
       delicate_(mixed_precision ? Precision::bf16 : Precision::full),
       precision_(mixed_precision ? Precision::int8 : Precision::full),
-      rope_(make_rope_table(config.rope)) {
+      rope_(make_rope_table(config.rope)),
+      owned_(std::move(tensors.owned)) {
   const auto read_each_step = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
     step_weight_bytes_ += weight->size_bytes();
+    return weight;
+  };
+  const auto read_by_tokens = [&](const backend::WeightSource& source) {
+    WeightPointer weight = prepare(source);
+    if (weight->experts() == 1) {
+      step_weight_bytes_ += weight->size_bytes();
+      return weight;
+    }
+    step_weight_bytes_ += weight->size_bytes() / static_cast<uint64_t>(weight->experts()) *
+                          static_cast<uint64_t>(config.experts->router.top_k);
     return weight;
   };
   const auto optional = [&](const std::optional<backend::WeightSource>& source) {
@@ -28,14 +39,31 @@ Decoder::Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool 
   embedding_ =
       config.has_tied_embeddings ? read_each_step(tensors.embedding) : prepare(tensors.embedding);
   for (const LayerTensors& t : tensors.layers) {
+    std::optional<LatentAttention> latent;
+    if (t.latent) {
+      latent = LatentAttention{.query_down = optional(t.latent->query_down),
+                               .query_norm = optional(t.latent->query_norm),
+                               .query = read_each_step(t.latent->query),
+                               .kv_down = read_each_step(t.latent->kv_down),
+                               .kv_norm = read_each_step(t.latent->kv_norm),
+                               .key_up = read_each_step(t.latent->key_up),
+                               .value_up = read_each_step(t.latent->value_up)};
+    }
     layers_.push_back({.attention_norm = read_each_step(t.attention_norm),
-                       .qkv = read_each_step(t.qkv),
+                       .latent = std::move(latent),
+                       .qkv = t.latent ? nullptr : read_each_step(t.qkv),
                        .qkv_bias = optional(t.qkv_bias),
+                       .q_norm = optional(t.q_norm),
+                       .k_norm = optional(t.k_norm),
                        .attention_output = read_each_step(t.attention_output),
                        .attention_output_bias = optional(t.attention_output_bias),
                        .feed_forward_norm = read_each_step(t.feed_forward_norm),
-                       .gate_up = read_each_step(t.gate_up),
-                       .down = read_each_step(t.down)});
+                       .router = optional(t.router),
+                       .router_bias = optional(t.router_bias),
+                       .shared_gate_up = optional(t.shared_gate_up),
+                       .shared_down = optional(t.shared_down),
+                       .gate_up = read_by_tokens(t.gate_up),
+                       .down = read_by_tokens(t.down)});
   }
   output_norm_ = read_each_step(tensors.output_norm);
   output_ = optional(tensors.output);
@@ -51,24 +79,86 @@ void adapt(Recorder& ops, Adapters adapters, int layer, AdaptedLinear linear, Va
 
 }  // namespace
 
+// Absorbed: queries are taken into the latents' space, and what attention gives out of it.
+Value Decoder::record_latent_attention(Recorder& ops, Value x, KvCache& cache, int layer) const {
+  const LatentAttention& w = *layers_[layer].latent;
+  const LatentConfig& l = *config_.latent;
+  const int nope_columns = config_.heads * (config_.key_dim - l.rope_dim);
+  const int rope_columns = config_.heads * l.rope_dim;
+
+  Value query_input = x;
+  if (w.query_down) {
+    const Value down = ops.linear(x, *w.query_down, nullptr, delicate_);
+    query_input = ops.rms_norm(down, *w.query_norm, config_.rms_epsilon);  // [T, query_rank]
+  }
+  const Value query = ops.linear(query_input, *w.query, nullptr, delicate_);
+  const Value q_nope = query.slice(0, nope_columns);                         // [T, heads, nope]
+  const Value q_rope = query.slice(nope_columns, rope_columns);              // [T, heads, rope]
+  const Value kv = ops.linear(x, *w.kv_down, nullptr, delicate_);            // [T, rank + rope]
+  const Value k_rope = kv.slice(l.rank, l.rope_dim);
+  const Value latent = ops.rms_norm(kv.slice(0, l.rank), *w.kv_norm, config_.rms_epsilon);
+  const Value q_latent = ops.head_linear(q_nope, *w.key_up, delicate_);      // [T, heads, rank]
+  ops.rope(q_rope, k_rope, l.rope_dim, rope_);
+  ops.store_latent(latent, k_rope, cache, layer);
+  const float scale =
+      score_magnitude(config_.rope) / std::sqrt(static_cast<float>(config_.key_dim));
+  const Value mixed = ops.mla_attention(q_latent, q_rope, cache, layer, config_.heads, scale);
+  return ops.head_linear(mixed, *w.value_up, precision_);                    // [T, heads, value]
+}
+
 Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, Adapters adapters,
                                 int layer) const {
   const Layer& w = layers_[layer];
+  if (w.latent) return record_latent_attention(ops, x, cache, layer);
   const int q_columns = config_.heads * config_.key_dim;
   const int k_columns = config_.kv_heads * config_.key_dim;
   const int v_columns = config_.kv_heads * config_.value_dim;
 
   const Value qkv = ops.linear(x, *w.qkv, w.qkv_bias.get(), delicate_);  // [T, q + k + v]
-  const Value q = qkv.slice(0, q_columns);                               // [T, heads, key_dim]
-  const Value k = qkv.slice(q_columns, k_columns);                       // [T, kv_heads, key_dim]
+  Value q = qkv.slice(0, q_columns);                                     // [T, heads, key_dim]
+  Value k = qkv.slice(q_columns, k_columns);                             // [T, kv_heads, key_dim]
   const Value v = qkv.slice(q_columns + k_columns, v_columns);           // [T, kv_heads, value_dim]
   adapt(ops, adapters, layer, AdaptedLinear::query, x, q);
   adapt(ops, adapters, layer, AdaptedLinear::key, x, k);
   adapt(ops, adapters, layer, AdaptedLinear::value, x, v);
+  if (w.q_norm) {
+    q = ops.rms_norm(q, *w.q_norm, config_.rms_epsilon);
+    k = ops.rms_norm(k, *w.k_norm, config_.rms_epsilon);
+  }
   ops.rope(q, k, config_.key_dim, rope_);
   ops.store_kv(k, v, cache, layer);
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.key_dim));
   return ops.attention(q, cache, layer, {.heads = config_.heads, .scale = scale});
+}
+
+Value Decoder::record_experts(Recorder& ops, Value x, int layer) const {
+  const Layer& w = layers_[layer];
+  backend::Router router = config_.experts->router;
+  router.selection_bias = w.router_bias.get();
+  const Value logits = ops.linear(x, *w.router);         // [T, experts]
+  const Recorder::Routed routed = ops.route(logits, router);  // [T, top_k]
+  const Value gate_up =
+      ops.expert_linear(x, *w.gate_up, routed.ids, {}, precision_);  // [T, top_k · 2F]
+  const Value inner = ops.gated_activation(gate_up, backend::Activation::silu, router.top_k);
+  const Value out =
+      ops.expert_linear(inner, *w.down, routed.ids, routed.weights, precision_);  // [T, H]
+  if (!w.shared_gate_up) return out;
+  const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, precision_);
+  const Value shared_inner = ops.gated_activation(shared_gate_up, backend::Activation::silu);
+  return ops.add(out, ops.linear(shared_inner, *w.shared_down, nullptr, precision_));
+}
+
+Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, int layer) const {
+  if (config_.has_experts(layer)) return record_experts(ops, x, layer);
+  const Layer& w = layers_[layer];
+  const Value gate_up = ops.linear(x, *w.gate_up, nullptr, precision_);  // [T, 2F]
+  adapt(ops, adapters, layer, AdaptedLinear::gate, x, gate_up.slice(0, config_.feed_forward));
+  adapt(ops, adapters, layer, AdaptedLinear::up, x,
+        gate_up.slice(config_.feed_forward, config_.feed_forward));
+  const Value inner = ops.gated_activation(gate_up, backend::Activation::silu);  // [T, F]
+  const Value out = ops.linear(inner, *w.down, nullptr, precision_);             // [T, H]
+  adapt(ops, adapters, layer, AdaptedLinear::down, inner, out);
+  return out;
 }
 
 Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) const {
@@ -86,13 +176,7 @@ Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) c
                    precision_);  // [T, H]
     adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
     x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
-    const Value gate_up = ops.linear(x, *w.gate_up, nullptr, precision_);  // [T, 2F]
-    adapt(ops, adapters, layer, AdaptedLinear::gate, x, gate_up.slice(0, config_.feed_forward));
-    adapt(ops, adapters, layer, AdaptedLinear::up, x,
-          gate_up.slice(config_.feed_forward, config_.feed_forward));
-    const Value inner = ops.gated_activation(gate_up, backend::Activation::silu);  // [T, F]
-    x = ops.linear(inner, *w.down, nullptr, precision_);                           // [T, H]
-    adapt(ops, adapters, layer, AdaptedLinear::down, inner, x);
+    x = record_feed_forward(ops, x, adapters, layer);  // [T, H]
     const bool is_last = layer + 1 == config_.layers;
     const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
     x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);

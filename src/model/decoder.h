@@ -11,8 +11,8 @@
 
 namespace ridge::model {
 
-// A dense decoder of the Llama and Qwen2 kind, its weights on one device: pre-norm, grouped-head
-// attention with RoPE, gated feed-forward.
+// A decoder of the Llama, Qwen and DeepSeek kind, its weights on one device: pre-norm, attention of
+// grouped heads or over latents with RoPE, gated feed-forward, dense or of experts.
 class Decoder {
  public:
   using Prepare = std::function<std::unique_ptr<backend::Weight>(const backend::WeightSource&)>;
@@ -20,7 +20,7 @@ class Decoder {
   // Prepares every tensor. Throws what `prepare` throws.
   //   mixed_precision: linears may round to int8, but those of queries, keys and values and the
   //   output head, which cost little and whose errors reach the logits most, only to bfloat16.
-  Decoder(const ModelConfig& config, const DecoderTensors& tensors, bool mixed_precision,
+  Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_precision,
           const Prepare& prepare);
 
   // Records one forward pass; returns the logits of the output rows, [R, vocab]. Rows whose
@@ -30,30 +30,49 @@ class Decoder {
   backend::Value record_hidden(backend::Recorder& ops, backend::KvCache& cache,
                                Adapters adapters) const;
 
-  // Bytes of weights that a step reads: all but an untied embedding, of which it gathers a few
-  // rows.
+  // Bytes of weights that a step of one token reads: all but an untied embedding, of which it
+  // gathers a row, and the experts that it does not use.
   uint64_t step_weight_bytes() const { return step_weight_bytes_; }
 
  private:
   using WeightPointer = std::unique_ptr<backend::Weight>;
+  struct LatentAttention {
+    WeightPointer query_down, query_norm;  // null where queries are one linear
+    WeightPointer query;
+    WeightPointer kv_down, kv_norm;
+    WeightPointer key_up, value_up;
+  };
   struct Layer {
     WeightPointer attention_norm;
-    WeightPointer qkv;
+    std::optional<LatentAttention> latent;
+    WeightPointer qkv;       // null where latent
     WeightPointer qkv_bias;  // may be null
+    WeightPointer q_norm;    // may be null, as k_norm
+    WeightPointer k_norm;
     WeightPointer attention_output;
     WeightPointer attention_output_bias;  // may be null
     WeightPointer feed_forward_norm;
+    WeightPointer router;         // null where dense
+    WeightPointer router_bias;    // may be null
+    WeightPointer shared_gate_up; // may be null, as shared_down
+    WeightPointer shared_down;
     WeightPointer gate_up;
     WeightPointer down;
   };
 
+  backend::Value record_latent_attention(backend::Recorder& ops, backend::Value x,
+                                         backend::KvCache& cache, int layer) const;
   backend::Value record_attention(backend::Recorder& ops, backend::Value x, backend::KvCache& cache,
                                   Adapters adapters, int layer) const;
+  backend::Value record_feed_forward(backend::Recorder& ops, backend::Value x, Adapters adapters,
+                                     int layer) const;
+  backend::Value record_experts(backend::Recorder& ops, backend::Value x, int layer) const;
 
   ModelConfig config_;
   backend::Precision delicate_;   // of the linears whose errors reach the logits most
   backend::Precision precision_;  // of the others
   backend::RopeTable rope_;
+  std::vector<std::vector<std::byte>> owned_;  // bytes that weights may read
   WeightPointer embedding_;
   std::vector<Layer> layers_;
   WeightPointer output_norm_;

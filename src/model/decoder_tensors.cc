@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "base/error.h"
@@ -22,6 +24,13 @@ class Finder {
     if (view.shape != Shape{rows, columns}) refuse_shape(name, view.shape, Shape{rows, columns});
     return take(name, view);
   }
+  // [experts, rows, columns].
+  TensorView matrices(const std::string& name, int64_t experts, int64_t rows, int64_t columns) {
+    const TensorView& view = file_.tensor(name).view;
+    const Shape expected{experts, rows, columns};
+    if (view.shape != expected) refuse_shape(name, view.shape, expected);
+    return take(name, view);
+  }
   TensorView vector(const std::string& name, int64_t size) {
     const TensorView& view = file_.tensor(name).view;
     if (view.shape.elements() != size || view.shape.columns() != size) {
@@ -29,6 +38,9 @@ class Finder {
     }
     return take(name, view);
   }
+  // Nothing of the file's that begins so is used, on purpose.
+  void leave_out(const std::string& prefix) { left_out_.push_back(prefix); }
+
   bool contains(const std::string& name) const { return file_.find(name) != nullptr; }
 
   uint64_t bytes() const { return bytes_; }
@@ -56,7 +68,9 @@ class Finder {
     const bool is_rope = name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd.weight") ||
                          name.ends_with(".attn_rot_embd.freqs") ||
                          name.ends_with(".rope_freqs.weight");
-    if (is_rope || used_.contains(name)) return;
+    const bool is_left_out = std::ranges::any_of(
+        left_out_, [&](const std::string& prefix) { return name.starts_with(prefix); });
+    if (is_rope || is_left_out || used_.contains(name)) return;
     throw Error(
         ErrorCode::unsupported,
         fmt::format("the file has a tensor '{}', which the architecture '{}' has no use for "
@@ -66,6 +80,7 @@ class Finder {
 
   const format::GgufFile& file_;
   std::set<std::string, std::less<>> used_;
+  std::vector<std::string> left_out_;
   uint64_t bytes_ = 0;
 };
 
@@ -74,7 +89,102 @@ WeightSource source(std::string name, std::vector<TensorView> segments,
   return {.name = std::move(name), .segments = std::move(segments), .use = use};
 }
 
-LayerTensors find_layer(Finder& find, const ModelConfig& c, bool needs_qkv_bias, int layer) {
+// Rows [first, first + rows) of a matrix.
+TensorView rows_of(const TensorView& view, int64_t first, int64_t rows) {
+  const size_t row = row_bytes(view.dtype, view.shape.columns());
+  return {view.dtype, Shape{rows, view.shape.columns()},
+          view.bytes.subspan(static_cast<size_t>(first) * row, static_cast<size_t>(rows) * row)};
+}
+
+// Of each of `heads` equal runs of rows, the rows [first, first + rows), copied: [heads, rows, columns].
+TensorView gather_heads(const TensorView& view, int heads, int64_t first, int64_t rows,
+                        std::vector<std::vector<std::byte>>& owned) {
+  const int64_t head_rows = view.shape.rows() / heads;
+  std::vector<std::byte> bytes;
+  for (int head = 0; head < heads; ++head) {
+    const std::span<const std::byte> part = rows_of(view, head * head_rows + first, rows).bytes;
+    bytes.insert(bytes.end(), part.begin(), part.end());
+  }
+  owned.push_back(std::move(bytes));
+  return {view.dtype, Shape{heads, rows, view.shape.columns()}, owned.back()};
+}
+
+LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string& blk,
+                          std::vector<std::vector<std::byte>>& owned) {
+  const LatentConfig& l = *c.latent;
+  const int nope = c.key_dim - l.rope_dim;
+  const auto vector = [&](const std::string& name, int size) {
+    return source(blk + name, {find.vector(blk + name, size)}, WeightUse::vector);
+  };
+  LatentTensors t;
+  std::string query = "attn_q.weight";
+  if (l.query_rank > 0) {
+    query = "attn_q_b.weight";
+    t.query_down =
+        source(blk + "attn_q_a", {find.matrix(blk + "attn_q_a.weight", l.query_rank, c.hidden)});
+    t.query_norm = vector("attn_q_a_norm.weight", l.query_rank);
+  }
+  const TensorView heads = find.matrix(blk + query, int64_t{c.heads} * c.key_dim,
+                                       l.query_rank > 0 ? l.query_rank : c.hidden);
+  t.query = source(blk + query, {});
+  for (int head = 0; head < c.heads; ++head) {
+    t.query.segments.push_back(rows_of(heads, int64_t{head} * c.key_dim, nope));
+  }
+  for (int head = 0; head < c.heads; ++head) {
+    t.query.segments.push_back(rows_of(heads, int64_t{head} * c.key_dim + nope, l.rope_dim));
+  }
+  t.kv_down = source(blk + "attn_kv_a_mqa",
+                     {find.matrix(blk + "attn_kv_a_mqa.weight", l.rank + l.rope_dim, c.hidden)});
+  t.kv_norm = vector("attn_kv_a_norm.weight", l.rank);
+  const std::string both = blk + "attn_kv_b.weight";
+  if (!find.contains(both) || find.contains(blk + "attn_k_b.weight")) {
+    t.key_up = source(blk + "attn_k_b",
+                      {find.matrices(blk + "attn_k_b.weight", c.heads, l.rank, nope)});
+    t.value_up = source(blk + "attn_v_b",
+                        {find.matrices(blk + "attn_v_b.weight", c.heads, c.value_dim, l.rank)});
+    return t;
+  }
+  const TensorView kv = find.matrix(both, int64_t{c.heads} * (nope + c.value_dim), l.rank);
+  t.key_up = source(blk + "attn_k_b", {gather_heads(kv, c.heads, 0, nope, owned)});
+  t.key_up.transposed = true;
+  t.value_up = source(blk + "attn_v_b", {gather_heads(kv, c.heads, nope, c.value_dim, owned)});
+  return t;
+}
+
+void find_feed_forward(Finder& find, const ModelConfig& c, int layer, LayerTensors& t) {
+  const std::string blk = fmt::format("blk.{}.", layer);
+  if (!c.has_experts(layer)) {
+    t.gate_up =
+        source(blk + "ffn_gate_up", {find.matrix(blk + "ffn_gate.weight", c.feed_forward, c.hidden),
+                                     find.matrix(blk + "ffn_up.weight", c.feed_forward, c.hidden)});
+    t.down =
+        source(blk + "ffn_down", {find.matrix(blk + "ffn_down.weight", c.hidden, c.feed_forward)});
+    return;
+  }
+  const int experts = c.experts->router.experts;
+  const int inner = c.experts->feed_forward;
+  t.router = source(blk + "ffn_gate_inp",
+                    {find.matrix(blk + "ffn_gate_inp.weight", experts, c.hidden)});
+  t.gate_up = source(blk + "ffn_gate_up_exps",
+                     {find.matrices(blk + "ffn_gate_exps.weight", experts, inner, c.hidden),
+                      find.matrices(blk + "ffn_up_exps.weight", experts, inner, c.hidden)});
+  t.down = source(blk + "ffn_down_exps",
+                  {find.matrices(blk + "ffn_down_exps.weight", experts, c.hidden, inner)});
+  if (find.contains(blk + "exp_probs_b.bias")) {
+    t.router_bias = source(blk + "exp_probs_b.bias", {find.vector(blk + "exp_probs_b.bias", experts)},
+                           WeightUse::vector);
+  }
+  const int shared = c.experts->shared_feed_forward;
+  if (shared == 0) return;
+  t.shared_gate_up =
+      source(blk + "ffn_gate_up_shexp", {find.matrix(blk + "ffn_gate_shexp.weight", shared, c.hidden),
+                                         find.matrix(blk + "ffn_up_shexp.weight", shared, c.hidden)});
+  t.shared_down = source(blk + "ffn_down_shexp",
+                         {find.matrix(blk + "ffn_down_shexp.weight", c.hidden, shared)});
+}
+
+LayerTensors find_layer(Finder& find, const ModelConfig& c, const FamilyTraits& family, int layer,
+                        std::vector<std::vector<std::byte>>& owned) {
   const std::string blk = fmt::format("blk.{}.", layer);
   const int q = c.heads * c.key_dim;
   const int k = c.kv_heads * c.key_dim;
@@ -84,14 +194,22 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, bool needs_qkv_bias,
   };
   LayerTensors t;
   t.attention_norm = vector("attn_norm.weight", c.hidden);
-  t.qkv = source(blk + "attn_qkv", {find.matrix(blk + "attn_q.weight", q, c.hidden),
-                                    find.matrix(blk + "attn_k.weight", k, c.hidden),
-                                    find.matrix(blk + "attn_v.weight", v, c.hidden)});
-  if (needs_qkv_bias || find.contains(blk + "attn_q.bias")) {
+  if (c.latent) {
+    t.latent = find_latent(find, c, blk, owned);
+  } else {
+    t.qkv = source(blk + "attn_qkv", {find.matrix(blk + "attn_q.weight", q, c.hidden),
+                                      find.matrix(blk + "attn_k.weight", k, c.hidden),
+                                      find.matrix(blk + "attn_v.weight", v, c.hidden)});
+  }
+  if (family.needs_qkv_bias || (!c.latent && find.contains(blk + "attn_q.bias"))) {
     t.qkv_bias = source(blk + "attn_qkv.bias",
                         {find.vector(blk + "attn_q.bias", q), find.vector(blk + "attn_k.bias", k),
                          find.vector(blk + "attn_v.bias", v)},
                         WeightUse::vector);
+  }
+  if (family.has_qk_norm) {
+    t.q_norm = vector("attn_q_norm.weight", c.key_dim);
+    t.k_norm = vector("attn_k_norm.weight", c.key_dim);
   }
   t.attention_output =
       source(blk + "attn_output",
@@ -100,11 +218,7 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, bool needs_qkv_bias,
     t.attention_output_bias = vector("attn_output.bias", c.hidden);
   }
   t.feed_forward_norm = vector("ffn_norm.weight", c.hidden);
-  t.gate_up =
-      source(blk + "ffn_gate_up", {find.matrix(blk + "ffn_gate.weight", c.feed_forward, c.hidden),
-                                   find.matrix(blk + "ffn_up.weight", c.feed_forward, c.hidden)});
-  t.down =
-      source(blk + "ffn_down", {find.matrix(blk + "ffn_down.weight", c.hidden, c.feed_forward)});
+  find_feed_forward(find, c, layer, t);
   return t;
 }
 
@@ -114,12 +228,26 @@ void for_each_source(const DecoderTensors& tensors,
                      const std::function<void(const WeightSource&)>& visit) {
   visit(tensors.embedding);
   for (const LayerTensors& t : tensors.layers) {
-    for (const auto* each : {&t.attention_norm, &t.qkv, &t.attention_output, &t.feed_forward_norm,
+    if (t.latent) {
+      for (const auto* each : {&t.latent->query, &t.latent->kv_down, &t.latent->kv_norm,
+                               &t.latent->key_up, &t.latent->value_up}) {
+        visit(*each);
+      }
+      for (const auto* each : {&t.latent->query_down, &t.latent->query_norm}) {
+        if (*each) visit(**each);
+      }
+    } else {
+      visit(t.qkv);
+    }
+    for (const auto* each : {&t.attention_norm, &t.attention_output, &t.feed_forward_norm,
                              &t.gate_up, &t.down}) {
       visit(*each);
     }
-    if (t.qkv_bias) visit(*t.qkv_bias);
-    if (t.attention_output_bias) visit(*t.attention_output_bias);
+    for (const auto* each :
+         {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.attention_output_bias, &t.router, &t.router_bias,
+          &t.shared_gate_up, &t.shared_down}) {
+      if (*each) visit(**each);
+    }
   }
   visit(tensors.output_norm);
   if (tensors.output) visit(*tensors.output);
@@ -133,13 +261,16 @@ DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& con
       "token_embd", {find.matrix("token_embd.weight", config.vocab_size, config.hidden)},
       config.has_tied_embeddings ? WeightUse::embedding | WeightUse::linear : WeightUse::embedding);
   for (int layer = 0; layer < config.layers; ++layer) {
-    tensors.layers.push_back(find_layer(find, config, family.needs_qkv_bias, layer));
+    tensors.layers.push_back(find_layer(find, config, family, layer, tensors.owned));
   }
   tensors.output_norm = source(
       "output_norm.weight", {find.vector("output_norm.weight", config.hidden)}, WeightUse::vector);
   if (!config.has_tied_embeddings) {
     tensors.output =
         source("output", {find.matrix("output.weight", config.vocab_size, config.hidden)});
+  }
+  for (int layer = 0; layer < config.guessing_layers; ++layer) {
+    find.leave_out(fmt::format("blk.{}.", config.layers + layer));
   }
   find.refuse_unused();
   // What stacked_shape would refuse at load is refused before anything is allocated.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -10,17 +11,35 @@
 
 namespace ridge::model {
 
+// What latent attention has in place of `qkv`. Queries come sorted: the parts without RoPE of all
+// heads, then the rotary parts of all.
+struct LatentTensors {
+  std::optional<backend::WeightSource> query_down;  // [query_rank, H]
+  std::optional<backend::WeightSource> query_norm;  // [query_rank]
+  backend::WeightSource query;     // [heads · nope + heads · rope, query_rank or H]
+  backend::WeightSource kv_down;   // [rank + rope, H]
+  backend::WeightSource kv_norm;   // [rank]
+  backend::WeightSource key_up;    // queries into the latent space: [heads, rank, nope]
+  backend::WeightSource value_up;  // [heads, value_dim, rank]
+};
+
 // The tensors of one layer, as the device will receive them. Q, K and V are one weight, and so are
 // gate and up, so that a step reads the activations once for each.
 struct LayerTensors {
   backend::WeightSource attention_norm;  // [H]
-  backend::WeightSource qkv;             // [heads · key_dim + kv_heads · (key + value_dim), H]
+  std::optional<LatentTensors> latent;
+  backend::WeightSource qkv;  // [heads · key_dim + kv_heads · (key + value_dim), H]; unless latent
   std::optional<backend::WeightSource> qkv_bias;               // one value for each of its rows
+  std::optional<backend::WeightSource> q_norm, k_norm;         // [key_dim]
   backend::WeightSource attention_output;                      // [H, heads · value_dim]
   std::optional<backend::WeightSource> attention_output_bias;  // [H]
   backend::WeightSource feed_forward_norm;                     // [H]
-  backend::WeightSource gate_up;                               // [2F, H]
-  backend::WeightSource down;                                  // [H, F]
+  std::optional<backend::WeightSource> router;                 // [E, H], of E experts
+  std::optional<backend::WeightSource> router_bias;            // [E]
+  std::optional<backend::WeightSource> shared_gate_up;         // [2S, H], of experts all use
+  std::optional<backend::WeightSource> shared_down;            // [H, S]
+  backend::WeightSource gate_up;                               // [2F, H] or [E, 2F, H]
+  backend::WeightSource down;                                  // [H, F] or [E, H, F]
 };
 
 struct DecoderTensors {
@@ -29,6 +48,8 @@ struct DecoderTensors {
   backend::WeightSource output_norm;            // [H]
   std::optional<backend::WeightSource> output;  // [vocab, H], unless tied
   uint64_t bytes = 0;                           // of all
+  // What had to be put together anew from the file's bytes; segments may point into it.
+  std::vector<std::vector<std::byte>> owned;
 };
 
 // Calls `visit` with each weight, once.

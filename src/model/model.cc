@@ -25,10 +25,11 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   model->config_ = read_config(file);
   model->parameters_ = file.parameters();
   model->mixed_precision_ = options.mixed_precision.value_or(file.parameters() >= 1'000'000'000);
-  const DecoderTensors tensors = find_tensors(file, model->config_);
+  DecoderTensors tensors = find_tensors(file, model->config_);
 
   backend::PreparedStore* const store = begin_store(options.prepared, device, tensors);
   int64_t done_bytes = 0;
+  const auto total_bytes = static_cast<int64_t>(tensors.bytes);
   const auto prepare = [&](const backend::WeightSource& source) {
     std::unique_ptr<backend::Weight> weight = device.prepare_weight(source, store);
     for (const TensorView& segment : source.segments) {
@@ -36,17 +37,26 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
       if (!weight->keeps_source()) file.advise(segment, format::Access::done);
       done_bytes += static_cast<int64_t>(segment.bytes.size());
     }
-    if (options.progress) options.progress(done_bytes, static_cast<int64_t>(tensors.bytes));
+    if (options.progress) options.progress(done_bytes, total_bytes);
     return weight;
   };
   model->decoder_ =
-      std::make_unique<Decoder>(model->config_, tensors, model->mixed_precision_, prepare);
+      std::make_unique<Decoder>(model->config_, std::move(tensors), model->mixed_precision_, prepare);
   if (store != nullptr) store->finish();
   return model;
 }
 
 backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int block_tokens,
                                     DType dtype) {
+  if (config.latent) {
+    return {.kind = backend::KvCacheLayout::Kind::latent,
+            .layers = config.layers,
+            .blocks = blocks,
+            .block_tokens = block_tokens,
+            .key_dim = config.latent->rope_dim,
+            .value_dim = config.latent->rank,
+            .dtype = dtype};
+  }
   return {.kind = backend::KvCacheLayout::Kind::heads,
           .layers = config.layers,
           .blocks = blocks,

@@ -64,10 +64,16 @@ backend::RopeTable make_rope_table(const RopeConfig& config) {
   }
   if (config.scaling == RopeConfig::Scaling::yarn) {
     const double stretched = std::max(1.0, static_cast<double>(config.factor));
-    table.magnitude =
-        static_cast<float>(config.attention_factor * (0.1 * std::log(stretched) + 1.0));
+    const double growth = config.log_multiplier > 0 ? 0.0 : 0.1 * std::log(stretched);
+    table.magnitude = static_cast<float>(config.attention_factor * (growth + 1.0));
   }
   return table;
+}
+
+float score_magnitude(const RopeConfig& config) {
+  if (config.log_multiplier == 0 || config.factor <= 1) return 1.0f;
+  const double grown = config.log_multiplier * std::log(static_cast<double>(config.factor)) + 1.0;
+  return static_cast<float>(grown * grown);
 }
 
 }  // namespace ridge::model

@@ -13,7 +13,12 @@ namespace ridge::model {
 //     f_i divided by the tensor `rope_freqs.weight`;
 //   yarn: pairs that turn less than beta_slow times over the original context are divided by
 //     `factor`, those of more than beta_fast kept, with a linear ramp between; sine and cosine are
-//     times attention_factor · (0.1 ln(factor) + 1) (Peng et al. 2023, arXiv 2309.00071).
+//     times attention_factor · (0.1 ln(factor) + 1) (Peng et al. 2023, arXiv 2309.00071), or times
+//     attention_factor alone where scores grow instead (log_multiplier).
 backend::RopeTable make_rope_table(const RopeConfig& config);
+
+// What attention's scale is multiplied by: (log_multiplier · ln(factor) + 1)², as DeepSeek-V2 and V3
+// have it (transformers, modeling_deepseek_v3.py).
+float score_magnitude(const RopeConfig& config);
 
 }  // namespace ridge::model

@@ -164,6 +164,39 @@ TEST_P(LongContexts, WindowAndSinks) {
   expect_conforms(long_case("attention-long-sinks", DType::f16, 0, sinks));
 }
 
+TEST_P(LongContexts, Latents) {
+  constexpr int heads = 5, latent = 48, rope = 16;
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    StepPlanner planner(16, 60, 3);
+    Case c;
+    c.name = fmt::format("mla_attention-long-{}", name(dtype));
+    c.columns = (heads + 1) * (latent + rope);
+    c.steps = {planner.step({{0, 700}}), planner.step({{0, 1}}), planner.step({{1, 300}}),
+               planner.step({{0, 1}, {1, 1}}), planner.step({{0, 2}, {2, 40}, {1, 1}})};
+    c.inputs = random_values(random, 743 * static_cast<size_t>(c.columns));
+    c.cache = KvCacheLayout{.kind = KvCacheLayout::Kind::latent,
+                            .layers = 1,
+                            .blocks = planner.blocks(),
+                            .block_tokens = planner.block_tokens(),
+                            .key_dim = rope,
+                            .value_dim = latent,
+                            .dtype = dtype};
+    c.tolerances = {attention_scores};
+    c.record = [=](Recorder& ops, Value x, Kit& kit) {
+      const backend::RopeTable table = {.inverse_frequencies = {1.0f, 0.3f, 0.1f, 0.03f},
+                                        .pairs = backend::RopePairs::interleaved};
+      const Value q_latent = x.slice(0, heads * latent);
+      const Value q_rope = x.slice(heads * latent, heads * rope);
+      const Value c_kv = x.slice(heads * (latent + rope), latent);
+      const Value k_rope = x.slice(heads * (latent + rope) + latent, rope);
+      ops.rope(q_rope, k_rope, rope, table);
+      ops.store_latent(c_kv, k_rope, kit.cache(), 0);
+      kit.output(ops.mla_attention(q_latent, q_rope, kit.cache(), 0, heads, 0.125f));
+    };
+    expect_conforms(c);
+  }
+}
+
 // Whichever thread is free takes the next part of the work, but what it computes is the same.
 TEST_P(LongContexts, GiveTheSameBitsEveryTime) {
   const Case c = long_case("attention-long-repeated", DType::f16, 0, nullptr);
@@ -296,10 +329,15 @@ TEST_P(AttentionOps, Mla) {
   struct MlaShape {
     int heads, latent, rope;
   };
-  for (const MlaShape& s : {MlaShape{2, 64, 16}, {16, 512, 64}, {3, 128, 32}}) {
+  const MlaShape shapes[] = {{2, 64, 16}, {16, 512, 64}, {3, 128, 32}, {5, 24, 6}};
+  for (const auto& [s, dtype] :
+       {std::pair{shapes[0], DType::f16}, {shapes[1], DType::f16}, {shapes[2], DType::f16},
+        {shapes[3], DType::f16}, {shapes[1], DType::bf16}, {shapes[3], DType::bf16},
+        {shapes[1], DType::i8}, {shapes[3], DType::i8}, {shapes[1], DType::f32}}) {
     StepPlanner planner;
     Case c;
-    c.name = fmt::format("mla_attention {} heads of {} + {}", s.heads, s.latent, s.rope);
+    c.name = fmt::format("mla_attention {} heads of {} + {}, {}", s.heads, s.latent, s.rope,
+                         name(dtype));
     c.columns = (s.heads + 1) * (s.latent + s.rope);
     c.steps = {planner.step({{0, 1}, {1, 17}}), planner.step({{0, 1}, {1, 5}, {2, 3}}),
                planner.step({{2, 1}, {1, 1}, {0, 1}})};
@@ -310,9 +348,9 @@ TEST_P(AttentionOps, Mla) {
                             .block_tokens = planner.block_tokens(),
                             .key_dim = s.rope,
                             .value_dim = s.latent,
-                            .dtype = DType::f16};
+                            .dtype = dtype};
     c.tolerances = {attention_scores};
-    c.record = [=](Recorder& ops, Value x, Kit& kit) {
+    c.record = [=, s = s](Recorder& ops, Value x, Kit& kit) {
       const int q_latent = s.heads * s.latent, q_rope = s.heads * s.rope;
       const float scale = 1.0f / std::sqrt(static_cast<float>(s.latent + s.rope));
       for (int layer : {1, 0}) {

@@ -16,7 +16,6 @@ struct Lack {
 
 inline constexpr Lack declared_lacks[] = {
     {"cpu_*", "attention blocks of [48]"},  // blocks must hold a multiple of 16 tokens
-    {"cpu_*", "mla_attention *"},
     {"cpu_*", "linear-* rows ?/?"},  // shards
     {"cpu_*", "linear-* columns ?/?"},
 };

@@ -59,6 +59,13 @@ TEST_P(RowOps, RmsNorm) {
                                 const Value small = ops.scale(x, 1e-6f).slice(5, columns);
                                 kit.output(ops.rms_norm(small, kit.weight(weight), 1e-5f));
                               }));
+    // Three heads, each normed by itself, with a linear behind them.
+    const auto next = random_weight(random, {{DType::f32, 20}}, 3 * columns);
+    expect_conforms(rows_case("rms_norm of heads", 3 * columns, {long_float32_sums},
+                              [=](Recorder& ops, Value x, Kit& kit) {
+                                const Value heads = ops.rms_norm(x, kit.weight(weight), 1e-5f);
+                                kit.output(ops.linear(heads, kit.weight(next)));
+                              }));
   }
 }
 

@@ -28,5 +28,21 @@ TEST(ModelCost, CountsWhatAStepMustDo) {
   EXPECT_DOUBLE_EQ(cost.prefill_flops(10, 5), 2.0 * (10.0 * 2 * layer + 512.0 * 105 + 320 * 128));
 }
 
+// By hand for qwen3moe-f32: hidden 64, 2 layers, 7 experts of 40, of which a token uses 3, 4 heads of
+// 16 over 2 KV heads.
+TEST(ModelCost, CountsTheExpertsThatTokensUse) {
+  const auto file =
+      format::GgufFile::open(std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/qwen3moe-f32.gguf");
+  const ModelCost cost = cost_of(file, {.layers = 2}, /*heads=*/4);
+  const uint64_t expert = 3 * 40 * 64;
+  EXPECT_EQ(cost.layer_weights, 2u * (64 * 64 + 2 * 32 * 64 + 64 * 64 + 7 * 64 + 3 * expert));
+  EXPECT_EQ(cost.expert_bytes, 2u * 7 * expert * 4);
+  EXPECT_DOUBLE_EQ(cost.decode_step_bytes(1, 0),
+                   static_cast<double>(cost.weight_bytes) + 2.0 * 3 * expert * 4);
+  // Two tokens that choose alike read no more, but are expected to choose 3 + 3 · 4 / 7 experts.
+  EXPECT_NEAR(cost.decode_step_bytes(2, 0),
+              static_cast<double>(cost.weight_bytes) + 2 * (3 + 12.0 / 7) * expert * 4, 1e-3);
+}
+
 }  // namespace
 }  // namespace ridge::engine

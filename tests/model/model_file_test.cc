@@ -161,10 +161,67 @@ TEST(ModelFile, TensorWithoutUseIsRefusedRatherThanLeftOut) {
               AllOf(HasSubstr("unsupported"), HasSubstr("blk.0.attn_q_norm.weight")));
 }
 
-TEST(ModelFile, ExpertsAreRefused) {
+TEST(ModelFile, ExpertsAreRefusedWhereTheFamilyHasNone) {
   TinyModel tiny;
+  tiny.architecture = "qwen3";
+  tiny.set_qk_norm();
+  EXPECT_EQ(load_error(tiny), "");
   tiny.integers["expert_count"] = 8;
   EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("unsupported"), HasSubstr("expert_count")));
+}
+
+TEST(ModelFile, Qwen3NeedsItsNorms) {
+  TinyModel tiny;
+  tiny.architecture = "qwen3";
+  tiny.set_qk_norm();
+  tiny.tensors.at("blk.0.attn_k_norm.weight") = Shape{8};
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("blk.0.attn_k_norm.weight"), HasSubstr("[4]")));
+  tiny.tensors.erase("blk.0.attn_k_norm.weight");
+  EXPECT_THAT(load_error(tiny),
+              AllOf(HasSubstr("invalid_file"), HasSubstr("blk.0.attn_k_norm.weight")));
+}
+
+TEST(ModelFile, ExpertsOfMixtralAndQwen3) {
+  for (const char* architecture : {"llama", "qwen3moe"}) {
+    TinyModel tiny;
+    tiny.architecture = architecture;
+    tiny.set_experts();
+    if (tiny.architecture == "qwen3moe") tiny.set_qk_norm();
+    EXPECT_EQ(load_error(tiny), "") << architecture;
+    for (const auto& [name, shape] : tiny.tensors) {
+      TinyModel without = tiny;
+      without.tensors.erase(name);
+      EXPECT_THAT(load_error(without), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+      if (shape.rank() < 3) continue;
+      TinyModel other = tiny;
+      other.tensors.at(name) = Shape{shape[0] + 1, shape[1], shape[2]};
+      EXPECT_THAT(load_error(other), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+    }
+    for (const auto& [key, value] : {std::pair{"expert_count", 1025},
+                                     {"expert_used_count", 0},
+                                     {"expert_used_count", 4},
+                                     {"expert_feed_forward_length", 0}}) {
+      TinyModel wrong = tiny;
+      wrong.integers[key] = value;
+      EXPECT_THAT(load_error(wrong), AllOf(HasSubstr("invalid_file"), HasSubstr(key)));
+    }
+  }
+  TinyModel dense;
+  dense.architecture = "qwen3moe";
+  dense.set_qk_norm();
+  dense.integers["expert_count"] = 0;
+  EXPECT_THAT(load_error(dense), AllOf(HasSubstr("invalid_file"), HasSubstr("expert_count")));
+}
+
+TEST(ModelFile, AStepOfOneTokenReadsTheExpertsThatItUses) {
+  TinyModel tiny;
+  tiny.set_experts();
+  const std::vector<std::byte> bytes = tiny.write();
+  const auto device = backend::open_device("reference");
+  const auto file = format::GgufFile::parse(bytes);
+  const auto model = Model::load(file, *device);
+  const uint64_t expert = 3 * 6 * 8;
+  EXPECT_EQ(model->step_weight_bytes(), (model->parameters() - expert) * 4);
 }
 
 TEST(ModelFile, Qwen2NeedsItsBiases) {

@@ -29,6 +29,25 @@ struct TinyModel {
   };
   std::map<std::string, std::vector<float>> values;  // of tensors that are not zeros
 
+  void set_qk_norm() {
+    tensors.emplace("blk.0.attn_q_norm.weight", Shape{4});
+    tensors.emplace("blk.0.attn_k_norm.weight", Shape{4});
+  }
+
+  // Instead of the dense feed-forward: three experts of 6, of which a token uses two.
+  void set_experts() {
+    integers["expert_count"] = 3;
+    integers["expert_used_count"] = 2;
+    integers["expert_feed_forward_length"] = 6;
+    for (const char* name : {"ffn_gate", "ffn_up", "ffn_down"}) {
+      tensors.erase(std::string("blk.0.") + name + ".weight");
+    }
+    tensors.emplace("blk.0.ffn_gate_inp.weight", Shape{3, 8});
+    tensors.emplace("blk.0.ffn_gate_exps.weight", Shape{3, 6, 8});
+    tensors.emplace("blk.0.ffn_up_exps.weight", Shape{3, 6, 8});
+    tensors.emplace("blk.0.ffn_down_exps.weight", Shape{3, 8, 6});
+  }
+
   // The file's bytes.
   std::vector<std::byte> write() const {
     format::GgufWriter writer;

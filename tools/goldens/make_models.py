@@ -10,7 +10,7 @@ Each NAME.gguf has a NAME.golden.gguf beside it with the tensors `tokens` (I32 [
 
 import argparse
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gguf
@@ -58,6 +58,23 @@ class Spec:
     context: int = 128
     scaling: dict = field(default_factory=dict)
     tokens: int = 24
+    experts: int = 0  # 0: dense
+    experts_used: int = 0
+    expert_feed_forward: int = 0
+    shared_experts: int = 0
+    dense_layers: int = 0
+    router: dict = field(default_factory=dict)  # DeepSeek's keys of the router, by the ends of their names
+    query_rank: int = 0  # of latent attention; 0: queries are one linear
+    rank: int = 0  # 0: attention is not latent
+    nope_dim: int = 0
+    rope_dim: int = 0
+    value_dim: int = 0
+    splits_kv_b: bool = True  # into attn_k_b and attn_v_b, as files of today
+    seed: str = ""  # else the name
+
+    @property
+    def has_qk_norm(self) -> bool:
+        return self.family.startswith("qwen3")
 
     def type_of(self, role: str, layer: int = 0) -> Type:
         kind = self.types.get(role, self.types[""])
@@ -75,6 +92,39 @@ def every_other_type() -> dict:
     types = {role: (kinds[i % 5], kinds[(i + 2) % 5]) for i, role in enumerate(roles)}
     return types | {"": Type.Q6_K}
 
+
+# Every branch of V3: ranks of queries, groups of experts, a bias that steers the choice, YaRN with scores
+# that grow.
+DEEPSEEK_V3 = Spec(
+    "deepseek-v3-f32",
+    FileType.ALL_F32,
+    {"": Type.F32},
+    family="deepseek2",
+    pre="qwen2",
+    tied=False,
+    layers=3,
+    heads=3,
+    scaling=YARN_SCALING | {"mscale": 1.0, "mscale_all_dim": 1.0},
+    tokens=40,
+    experts=12,
+    experts_used=3,
+    expert_feed_forward=32,
+    shared_experts=1,
+    dense_layers=1,
+    router={
+        "expert_gating_func": reference.SIGMOID,
+        "expert_weights_norm": True,
+        "expert_weights_scale": 2.5,
+        "expert_group_count": 4,
+        "expert_group_used_count": 2,
+    },
+    query_rank=32,
+    rank=64,
+    nope_dim=32,
+    rope_dim=16,
+    value_dim=32,
+    seed="deepseek-v3-f32",
+)
 
 SPECS = [
     plain_llama("llama-f32", Type.F32, FileType.ALL_F32),
@@ -109,6 +159,79 @@ SPECS = [
         scaling=YARN_SCALING,
         tokens=40,
     ),
+    Spec("qwen3-f32", FileType.ALL_F32, {"": Type.F32}, family="qwen3", pre="qwen2", head_dim=24, theta=1e6),
+    Spec(
+        "qwen3-q8_0",
+        FileType.MOSTLY_Q8_0,
+        {"": Type.Q8_0},
+        family="qwen3",
+        pre="qwen2",
+        head_dim=32,
+        tied=False,
+        theta=1e6,
+        scaling=YARN_SCALING,
+        tokens=40,
+    ),
+    Spec(
+        "qwen3moe-f32",
+        FileType.ALL_F32,
+        {"": Type.F32},
+        family="qwen3moe",
+        pre="qwen2",
+        tied=False,
+        theta=1e6,
+        experts=7,
+        experts_used=3,
+        expert_feed_forward=40,
+    ),
+    Spec(
+        "qwen3moe-q4_k_m",
+        FileType.MOSTLY_Q4_K_M,
+        {"": Type.Q4_K, "attn_v": Type.Q6_K, "ffn_down_exps": Type.Q6_K, "ffn_gate_inp": Type.F32},
+        family="qwen3moe",
+        pre="qwen2",
+        hidden=256,
+        layers=1,
+        head_dim=64,
+        theta=1e6,
+        experts=4,
+        experts_used=2,
+        expert_feed_forward=256,
+    ),
+    Spec(
+        "deepseek-v2-f32",
+        FileType.ALL_F32,
+        {"": Type.F32},
+        family="deepseek2",
+        pre="qwen2",
+        tied=False,
+        experts=6,
+        experts_used=2,
+        expert_feed_forward=24,
+        shared_experts=2,
+        dense_layers=1,
+        rank=40,
+        nope_dim=12,
+        rope_dim=8,
+        value_dim=20,
+    ),
+    DEEPSEEK_V3,
+    replace(DEEPSEEK_V3, name="deepseek-v3-kv_b-f32", splits_kv_b=False),
+    replace(
+        DEEPSEEK_V3,
+        name="deepseek-v3-q8_0",
+        file_type=FileType.MOSTLY_Q8_0,
+        types={"": Type.Q8_0, "ffn_gate_inp": Type.F32},
+        seed="",
+    ),
+    Spec(
+        "mixtral-q8_0",
+        FileType.MOSTLY_Q8_0,
+        {"": Type.Q8_0, "ffn_gate_inp": Type.F16},
+        experts=4,
+        experts_used=2,
+        expert_feed_forward=96,
+    ),
     Spec(
         "llama-q4_k_m",
         FileType.MOSTLY_Q4_K_M,
@@ -133,7 +256,7 @@ class ModelWriter:
 
     def __init__(self, spec: Spec, path: Path):
         self.spec = spec
-        self.rng = np.random.default_rng(zlib.crc32(spec.name.encode()))
+        self.rng = np.random.default_rng(zlib.crc32((spec.seed or spec.name).encode()))
         self.out = gguf.GGUFWriter(path, spec.family)
         self.words = vocabulary.train(spec.pre, spec.vocabulary)
 
@@ -158,9 +281,20 @@ class ModelWriter:
         out.add_block_count(spec.layers)
         out.add_feed_forward_length(spec.feed_forward)
         out.add_head_count(spec.heads)
-        out.add_head_count_kv(spec.kv_heads)
+        if not spec.rank:
+            out.add_head_count_kv(spec.kv_heads)
+        elif not spec.splits_kv_b:
+            out.add_head_count_kv(spec.heads)
         out.add_layer_norm_rms_eps(1e-5 if spec.family == "llama" else 1e-6)
         out.add_rope_freq_base(spec.theta)
+        if spec.experts:
+            out.add_expert_count(spec.experts)
+            out.add_expert_used_count(spec.experts_used)
+        if spec.rank:
+            self.add_latent_metadata()
+            return
+        if spec.family == "qwen3moe":
+            out.add_expert_feed_forward_length(spec.expert_feed_forward)
         if spec.family == "llama" or spec.head_dim * spec.heads != spec.hidden:
             out.add_rope_dimension_count(spec.head_dim)
         if spec.head_dim * spec.heads != spec.hidden:
@@ -170,6 +304,40 @@ class ModelWriter:
             out.add_rope_scaling_type(gguf.RopeScalingType.YARN)
             out.add_rope_scaling_factor(spec.scaling["factor"])
             out.add_rope_scaling_orig_ctx_len(spec.scaling["original_max_position_embeddings"])
+
+    def add_latent_metadata(self) -> None:
+        """DeepSeek's keys. Files whose kv_b is split state the heads' own sizes as *_mla."""
+        spec, out = self.spec, self.out
+        key, value = spec.nope_dim + spec.rope_dim, spec.value_dim
+        if spec.splits_kv_b:
+            out.add_head_count_kv(1)
+            out.add_key_length(spec.rank + spec.rope_dim)
+            out.add_value_length(spec.rank)
+            out.add_key_length_mla(key)
+            out.add_value_length_mla(value)
+        else:
+            out.add_key_length(key)
+            out.add_value_length(value)
+        out.add_kv_lora_rank(spec.rank)
+        if spec.query_rank:
+            out.add_q_lora_rank(spec.query_rank)
+        out.add_rope_dimension_count(spec.rope_dim)
+        out.add_leading_dense_block_count(spec.dense_layers)
+        out.add_expert_feed_forward_length(spec.expert_feed_forward)
+        out.add_expert_shared_count(spec.shared_experts)
+        for key_end, setting in spec.router.items():
+            name = f"{spec.family}.{key_end}"
+            if isinstance(setting, bool):
+                out.add_bool(name, setting)
+            elif isinstance(setting, float):
+                out.add_float32(name, setting)
+            else:
+                out.add_uint32(name, setting)
+        if spec.scaling:
+            out.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+            out.add_rope_scaling_factor(spec.scaling["factor"])
+            out.add_rope_scaling_orig_ctx_len(spec.scaling["original_max_position_embeddings"])
+            out.add_rope_scaling_yarn_log_mul(0.1 * spec.scaling["mscale_all_dim"])
 
     def add_tokenizer(self) -> None:
         words, out = self.words, self.out
@@ -183,17 +351,22 @@ class ModelWriter:
         out.add_add_bos_token(words.kind.add_bos)
         out.add_chat_template(vocabulary.CHAT_TEMPLATE)
 
-    def add_weight(self, role: str, rows: int, columns: int, spread: float, layer: int | None = None) -> None:
-        """A [rows, columns] weight of the spec's type for the role, with the standard deviation `spread`."""
+    def add_weight(
+        self, role: str, rows: int, columns: int, spread: float, layer: int | None = None, experts: int = 0
+    ) -> None:
+        """A [rows, columns] weight of the spec's type for the role, with the standard deviation `spread`;
+        [experts, rows, columns] where there are any."""
         kind = self.spec.type_of(role, layer or 0)
         name = f"{role}.weight" if layer is None else f"blk.{layer}.{role}.weight"
+        all_rows = rows * max(experts, 1)
         if self.is_drawn(kind):
-            self.out.add_tensor(
-                name, blocks.random_weight(self.rng, rows, columns, kind, spread), raw_dtype=kind
-            )
-            return
-        values = self.rng.normal(0, spread, (rows, columns)).astype(np.float32)
-        self.out.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+            data = blocks.random_weight(self.rng, all_rows, columns, kind, spread)
+        else:
+            values = self.rng.normal(0, spread, (all_rows, columns)).astype(np.float32)
+            data = gguf.quants.quantize(values, kind)
+        if experts:
+            data = data.reshape(experts, rows, -1)
+        self.out.add_tensor(name, data, raw_dtype=kind)
 
     @staticmethod
     def is_drawn(kind: Type) -> bool:
@@ -217,9 +390,13 @@ class ModelWriter:
 
     def add_layer(self, layer: int) -> None:
         spec = self.spec
-        into, inner = spec.hidden**-0.5, spec.feed_forward**-0.5
+        into = spec.hidden**-0.5
         q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
         self.add_vector(f"blk.{layer}.attn_norm.weight", spec.hidden, 1.0, 0.2)
+        if spec.rank:
+            self.add_latent_attention(layer)
+            self.add_feed_forward(layer)
+            return
         # Q and K are wider than a trained model's, so that attention is peaked and RoPE is felt.
         self.add_weight("attn_q", q, spec.hidden, 1.5 * into, layer)
         self.add_weight("attn_k", kv, spec.hidden, 1.5 * into, layer)
@@ -227,11 +404,66 @@ class ModelWriter:
         if spec.family == "qwen2":
             for role, rows in (("attn_q", q), ("attn_k", kv), ("attn_v", kv)):
                 self.add_vector(f"blk.{layer}.{role}.bias", rows, 0.0, 0.5)
+        if spec.has_qk_norm:
+            # Wide as well, for the same reason.
+            self.add_vector(f"blk.{layer}.attn_q_norm.weight", spec.head_dim, 1.3, 0.3)
+            self.add_vector(f"blk.{layer}.attn_k_norm.weight", spec.head_dim, 1.3, 0.3)
         self.add_weight("attn_output", spec.hidden, q, q**-0.5, layer)
+        self.add_feed_forward(layer)
+
+    def add_latent_attention(self, layer: int) -> None:
+        spec = self.spec
+        into, up = spec.hidden**-0.5, spec.rank**-0.5
+        queries = spec.heads * (spec.nope_dim + spec.rope_dim)
+        if spec.query_rank:
+            self.add_weight("attn_q_a", spec.query_rank, spec.hidden, into, layer)
+            self.add_vector(f"blk.{layer}.attn_q_a_norm.weight", spec.query_rank, 1.0, 0.2)
+            self.add_weight("attn_q_b", queries, spec.query_rank, 1.5 * spec.query_rank**-0.5, layer)
+        else:
+            self.add_weight("attn_q", queries, spec.hidden, 1.5 * into, layer)
+        self.add_weight("attn_kv_a_mqa", spec.rank + spec.rope_dim, spec.hidden, 1.5 * into, layer)
+        self.add_vector(f"blk.{layer}.attn_kv_a_norm.weight", spec.rank, 1.0, 0.2)
+        shape = (spec.heads, spec.nope_dim + spec.value_dim, spec.rank)
+        both = self.rng.normal(0, up, shape).astype(np.float32)
+        if spec.splits_kv_b:
+            self.add_values("attn_k_b", both[:, : spec.nope_dim].swapaxes(1, 2), layer)
+            self.add_values("attn_v_b", both[:, spec.nope_dim :], layer)
+        else:
+            self.add_values("attn_kv_b", both.reshape(-1, spec.rank), layer)
+        heads = spec.heads * spec.value_dim
+        self.add_weight("attn_output", spec.hidden, heads, heads**-0.5, layer)
+
+    def add_values(self, role: str, values: np.ndarray, layer: int) -> None:
+        kind = self.spec.type_of(role, layer)
+        data = gguf.quants.quantize(np.ascontiguousarray(values), kind)
+        self.out.add_tensor(f"blk.{layer}.{role}.weight", data, raw_dtype=kind)
+
+    def add_feed_forward(self, layer: int) -> None:
+        spec = self.spec
+        into, inner = spec.hidden**-0.5, spec.feed_forward**-0.5
         self.add_vector(f"blk.{layer}.ffn_norm.weight", spec.hidden, 1.0, 0.2)
+        if spec.experts and layer >= spec.dense_layers:
+            self.add_experts(layer)
+            return
         self.add_weight("ffn_gate", spec.feed_forward, spec.hidden, into, layer)
         self.add_weight("ffn_up", spec.feed_forward, spec.hidden, into, layer)
         self.add_weight("ffn_down", spec.hidden, spec.feed_forward, inner, layer)
+
+    def add_experts(self, layer: int) -> None:
+        spec = self.spec
+        into, inner, count = spec.hidden**-0.5, spec.expert_feed_forward**-0.5, spec.experts
+        # Wide, so that the best experts are clearly so, and float32 and float64 choose the same.
+        self.add_weight("ffn_gate_inp", count, spec.hidden, 3 * into, layer)
+        self.add_weight("ffn_gate_exps", spec.expert_feed_forward, spec.hidden, into, layer, count)
+        self.add_weight("ffn_up_exps", spec.expert_feed_forward, spec.hidden, into, layer, count)
+        self.add_weight("ffn_down_exps", spec.hidden, spec.expert_feed_forward, inner, layer, count)
+        if spec.router.get("expert_gating_func") == reference.SIGMOID:
+            self.add_vector(f"blk.{layer}.exp_probs_b.bias", count, 0.0, 0.2)
+        if spec.shared_experts:
+            shared = spec.shared_experts * spec.expert_feed_forward
+            self.add_weight("ffn_gate_shexp", shared, spec.hidden, into, layer)
+            self.add_weight("ffn_up_shexp", shared, spec.hidden, into, layer)
+            self.add_weight("ffn_down_shexp", spec.hidden, shared, shared**-0.5, layer)
 
     def prompt(self) -> tuple[str, list[int]]:
         """The longest beginning of TEXT that encodes to at most `tokens` ids, and those ids."""
@@ -244,10 +476,9 @@ class ModelWriter:
 
 def described_config(spec: Spec):
     """The configuration as transformers would ship it, for what metadata tells in another form."""
-    if not spec.scaling:
+    if not spec.scaling or spec.rank:
         return None
-    config_class = transformers.LlamaConfig if spec.family == "llama" else transformers.Qwen2Config
-    return config_class(
+    return reference.FAMILIES[spec.family][0](
         vocab_size=spec.vocabulary,
         hidden_size=spec.hidden,
         intermediate_size=spec.feed_forward,

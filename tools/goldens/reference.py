@@ -14,7 +14,12 @@ import transformers
 
 FAMILIES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+    "mixtral": (transformers.MixtralConfig, transformers.MixtralForCausalLM),
     "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+    "qwen3moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
+    "deepseek_v2": (transformers.DeepseekV2Config, transformers.DeepseekV2ForCausalLM),
+    "deepseek_v3": (transformers.DeepseekV3Config, transformers.DeepseekV3ForCausalLM),
 }
 
 LAYER_TENSORS = {
@@ -22,11 +27,40 @@ LAYER_TENSORS = {
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj",
+    "attn_q_a": "self_attn.q_a_proj",
+    "attn_q_a_norm": "self_attn.q_a_layernorm",
+    "attn_q_b": "self_attn.q_b_proj",
+    "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+    "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+    "attn_kv_b": "self_attn.kv_b_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
     "attn_output": "self_attn.o_proj",
     "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+}
+
+# Of models of experts: the router, and one linear of expert {}.
+EXPERT_TENSORS = {
+    "mixtral": {
+        "ffn_gate_inp": "block_sparse_moe.gate",
+        "ffn_gate_exps": "block_sparse_moe.experts.{}.w1",
+        "ffn_up_exps": "block_sparse_moe.experts.{}.w3",
+        "ffn_down_exps": "block_sparse_moe.experts.{}.w2",
+    },
+    "qwen3moe": {
+        "ffn_gate_inp": "mlp.gate",
+        "ffn_gate_exps": "mlp.experts.{}.gate_proj",
+        "ffn_up_exps": "mlp.experts.{}.up_proj",
+        "ffn_down_exps": "mlp.experts.{}.down_proj",
+    },
+}
+EXPERT_TENSORS["deepseek_v2"] = EXPERT_TENSORS["deepseek_v3"] = EXPERT_TENSORS["qwen3moe"] | {
+    "ffn_gate_shexp": "mlp.shared_experts.gate_proj",
+    "ffn_up_shexp": "mlp.shared_experts.up_proj",
+    "ffn_down_shexp": "mlp.shared_experts.down_proj",
 }
 
 MODEL_TENSORS = {
@@ -76,6 +110,63 @@ class Metadata:
         return self.get(f"{self.architecture}.{key}", default)
 
 
+def family_of(meta: Metadata) -> str:
+    """Mixtral comes as a llama with experts; DeepSeek V3 differs from V2 in its router."""
+    if meta.architecture == "deepseek2":
+        return "deepseek_v3" if meta.own("expert_gating_func", 1) == SIGMOID else "deepseek_v2"
+    if meta.architecture not in FAMILIES:
+        raise ValueError(f"architecture {meta.architecture!r} is not one of {sorted(FAMILIES)}")
+    return "mixtral" if meta.architecture == "llama" and meta.own("expert_count", 0) else meta.architecture
+
+
+SIGMOID = 2  # expert_gating_func
+
+
+def deepseek_options(family: str, meta: Metadata) -> dict:
+    """Latent attention, routers and shared experts; heads without the one size of the others."""
+    rope = meta.own("rope.dimension_count")
+    key = meta.own("attention.key_length_mla", meta.own("attention.key_length"))
+    options = {
+        "head_dim": rope,
+        "num_key_value_heads": meta.own("attention.head_count"),
+        "q_lora_rank": meta.own("attention.q_lora_rank"),
+        "kv_lora_rank": meta.own("attention.kv_lora_rank"),
+        "qk_rope_head_dim": rope,
+        "qk_nope_head_dim": key - rope,
+        "v_head_dim": meta.own("attention.value_length_mla", meta.own("attention.value_length")),
+        "first_k_dense_replace": meta.own("leading_dense_block_count", 0),
+        "n_routed_experts": meta.own("expert_count"),
+        "n_shared_experts": meta.own("expert_shared_count"),
+        "num_experts_per_tok": meta.own("expert_used_count"),
+        "moe_intermediate_size": meta.own("expert_feed_forward_length"),
+        "norm_topk_prob": meta.own("expert_weights_norm", False),
+        "routed_scaling_factor": meta.own("expert_weights_scale", 1.0),
+    }
+    if family == "deepseek_v3":
+        options["n_group"] = meta.own("expert_group_count", 1)
+        options["topk_group"] = meta.own("expert_group_used_count", 1)
+    else:
+        options["topk_method"] = "greedy"
+    return options
+
+
+def expert_options(family: str, meta: Metadata) -> dict:
+    """What the configuration of a family with experts has beside the dense families'."""
+    if family.startswith("deepseek"):
+        return deepseek_options(family, meta)
+    used = {"num_experts_per_tok": meta.own("expert_used_count")}
+    if family == "mixtral":
+        return used | {"num_local_experts": meta.own("expert_count")}
+    if family == "qwen3moe":
+        # GGUF has no key for it: files of this family are of models that do.
+        return used | {
+            "num_experts": meta.own("expert_count"),
+            "moe_intermediate_size": meta.own("expert_feed_forward_length"),
+            "norm_topk_prob": True,
+        }
+    return {}
+
+
 def rope_scaling(meta: Metadata) -> dict | None:
     kind = meta.own("rope.scaling.type", "none")
     if kind == "none":
@@ -85,14 +176,16 @@ def rope_scaling(meta: Metadata) -> dict | None:
     scaling = {"rope_type": kind, "factor": meta.own("rope.scaling.factor")}
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = meta.own("rope.scaling.original_context_length")
+        multiplier = meta.own("rope.scaling.yarn_log_multiplier", 0.0)
+        if multiplier:
+            scaling["mscale"] = scaling["mscale_all_dim"] = multiplier / 0.1
     return scaling
 
 
 def config_of(reader: gguf.GGUFReader):
     """The transformers configuration that the file's metadata describes."""
     meta = Metadata(reader)
-    if meta.architecture not in FAMILIES:
-        raise ValueError(f"architecture {meta.architecture!r} is not one of {sorted(FAMILIES)}")
+    family = family_of(meta)
     names = {tensor.name for tensor in reader.tensors}
     vocabulary = next(t for t in reader.tensors if t.name == "token_embd.weight").shape[1]
     heads = meta.own("attention.head_count")
@@ -110,34 +203,63 @@ def config_of(reader: gguf.GGUFReader):
         max_position_embeddings=meta.own("context_length"),
         tie_word_embeddings="output.weight" not in names,
     )
-    return FAMILIES[meta.architecture][0](**options)
+    return FAMILIES[family][0](**(options | expert_options(family, meta)))
 
 
-def transformers_name(name: str) -> str | None:
-    """`blk.3.attn_q.weight` as `model.layers.3.self_attn.q_proj.weight`; None for what is no weight."""
+def transformers_name(family: str, name: str) -> str | None:
+    """`blk.3.attn_q.weight` as `model.layers.3.self_attn.q_proj.weight`; None for what is no weight.
+
+    What is there for each expert has {} in place of its number.
+    """
     if name == "rope_freqs.weight":
         return None
     stem, _, suffix = name.rpartition(".")
     if stem in MODEL_TENSORS:
         return f"{MODEL_TENSORS[stem]}.{suffix}"
     _, layer, role = stem.split(".")
-    return f"model.layers.{layer}.{LAYER_TENSORS[role]}.{suffix}"
+    if role == "exp_probs_b":
+        return f"model.layers.{layer}.mlp.gate.e_score_correction_bias"
+    roles = LAYER_TENSORS | EXPERT_TENSORS.get(family, {})
+    return f"model.layers.{layer}.{roles[role]}.{suffix}"
+
+
+def joined(reader: gguf.GGUFReader):
+    """Each tensor's name and float32 values; `attn_k_b` and `attn_v_b` as the `attn_kv_b` that they are of.
+
+    The first is transposed within each head: [heads, rank, nope].
+    """
+    keys = {}
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if ".attn_k_b." in tensor.name:
+            keys[tensor.name] = values.swapaxes(1, 2)
+        elif ".attn_v_b." in tensor.name:
+            both = np.concatenate([keys.pop(tensor.name.replace("attn_v_b", "attn_k_b")), values], axis=1)
+            yield tensor.name.replace("attn_v_b", "attn_kv_b"), both.reshape(-1, both.shape[-1])
+        else:
+            yield tensor.name, values
+    if keys:
+        raise ValueError(f"{sorted(keys)} without an attn_v_b behind them")
 
 
 def weights_of(reader: gguf.GGUFReader, config) -> dict[str, torch.Tensor]:
     """Every weight of the file in float32, under transformers' names and in its row order."""
-    interleaved = Metadata(reader).architecture == "llama"
+    family = family_of(Metadata(reader))
+    interleaved = family in ("llama", "mixtral")
     heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
     weights = {}
-    for tensor in reader.tensors:
-        target = transformers_name(tensor.name)
+    for name, values in joined(reader):
+        target = transformers_name(family, name)
         if target is None:
             continue
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
         for role, count in heads.items():
-            if interleaved and role in tensor.name:
+            if interleaved and role in name:
                 values = pairs_to_halves(values, count)
-        weights[target] = torch.from_numpy(np.ascontiguousarray(values))
+        named = {target: values}
+        if "{}" in target:
+            named = {target.format(expert): each for expert, each in enumerate(values)}
+        for each_name, each in named.items():
+            weights[each_name] = torch.from_numpy(np.ascontiguousarray(each))
     return weights
 
 
@@ -152,7 +274,7 @@ def load(path, config=None, dtype=torch.float32):
     from_file = config is None
     config = config or config_of(reader)
     config._attn_implementation = "eager"
-    model = FAMILIES[Metadata(reader).architecture][1](config)
+    model = FAMILIES[family_of(Metadata(reader))][1](config)
     missing, unexpected = model.load_state_dict(weights_of(reader, config), strict=False)
     allowed = {"lm_head.weight"} if config.tie_word_embeddings else set()
     if set(missing) - allowed or unexpected:
@@ -161,6 +283,10 @@ def load(path, config=None, dtype=torch.float32):
     factors = next((t for t in reader.tensors if t.name == "rope_freqs.weight"), None)
     if from_file and factors is not None:
         model.model.rotary_emb.inv_freq /= torch.from_numpy(np.array(factors.data))
+    for module in model.modules():
+        if type(module).__name__ == "DeepseekV3TopkRouter":
+            # It weighs in float32, to which the experts' sum in another type cannot be added.
+            module.register_forward_hook(lambda _, __, out: (out[0], out[1].to(dtype)))
     return model.to(dtype).eval()
 
 

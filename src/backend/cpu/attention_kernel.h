@@ -8,31 +8,56 @@
 namespace ridge::backend::cpu {
 namespace {
 
+// The codes of an int8 chunk as float32, [key_dim][64] and [64][value_stride].
+inline void unpack_codes(const Chunk& chunk, const KvGeometry& kv, int parts, float* keys,
+                         float* values) {
+  constexpr int group = kv_group(DType::i8);
+  const auto value_of = [](std::byte code) { return static_cast<float>(static_cast<int>(code) - 128); };
+  for (int part = 0; part < parts; ++part) {
+    const float* key_scales = chunk.key_scales[part];
+    for (int d = 0; d < kv.key_dim; ++d) {
+      const std::byte* at = chunk.keys[part] + d / group * chunk.key_step + d % group;
+      float* to = keys + static_cast<int64_t>(d) * attention_chunk + part * 16;
+      for (int t = 0; t < 16; ++t) to[t] = value_of(at[t * group]) * key_scales[t];
+    }
+    for (int t = 0; t < 16; ++t) {
+      const float scale = chunk.value_scales[part][t];
+      const std::byte* at = chunk.values[part] + t / group * chunk.value_step + t % group;
+      float* to = values + static_cast<int64_t>(part * 16 + t) * kv.value_stride;
+      for (int d = 0; d < kv.value_stride; ++d) to[d] = value_of(at[d * group]) * scale;
+    }
+  }
+}
+
 // Converts a chunk to float32, [key_dim][64] and [64][value_stride], where so many rows use it that
 // this costs less than converting at each load.
 template <class V, DType E>
 void unpack_chunk(Chunk& chunk, const KvGeometry& kv, float* scratch) {
-  using From = FloatMath<V, E>;
   float* keys = scratch;
-  const int dims = (kv.key_dim + From::group - 1) / From::group * From::group;
+  const int dims = (kv.key_dim + kv_group(E) - 1) / kv_group(E) * kv_group(E);
   float* values = scratch + static_cast<int64_t>(dims) * attention_chunk;
   const int parts = (chunk.tokens + 15) / 16;
-  for (int part = 0; part < parts; ++part) {
-    const std::byte* at = chunk.keys[part];
-    for (int d = 0; d < dims; d += From::group, at += chunk.key_step) {
-      for (int i = 0; i < 16; i += V::lanes) {
-        const auto x = From::load(at + i * From::lane_bytes);
-        for (int g = 0; g < From::group; ++g) {
-          V::store(keys + (d + g) * attention_chunk + part * 16 + i, x.part[g]);
+  if constexpr (E == DType::i8) {
+    unpack_codes(chunk, kv, parts, keys, values);
+  } else {
+    using From = FloatMath<V, E>;
+    for (int part = 0; part < parts; ++part) {
+      const std::byte* at = chunk.keys[part];
+      for (int d = 0; d < dims; d += From::group, at += chunk.key_step) {
+        for (int i = 0; i < 16; i += V::lanes) {
+          const auto x = From::load(at + i * From::lane_bytes);
+          for (int g = 0; g < From::group; ++g) {
+            V::store(keys + (d + g) * attention_chunk + part * 16 + i, x.part[g]);
+          }
         }
       }
-    }
-    at = chunk.values[part];
-    for (int t = 0; t < 16; t += From::group, at += chunk.value_step) {
-      float* to = values + static_cast<int64_t>(part * 16 + t) * kv.value_stride;
-      for (int d = 0; d < kv.value_stride; d += V::lanes) {
-        const auto x = From::load(at + d * From::lane_bytes);
-        for (int g = 0; g < From::group; ++g) V::store(to + g * kv.value_stride + d, x.part[g]);
+      at = chunk.values[part];
+      for (int t = 0; t < 16; t += From::group, at += chunk.value_step) {
+        float* to = values + static_cast<int64_t>(part * 16 + t) * kv.value_stride;
+        for (int d = 0; d < kv.value_stride; d += V::lanes) {
+          const auto x = From::load(at + d * From::lane_bytes);
+          for (int g = 0; g < From::group; ++g) V::store(to + g * kv.value_stride + d, x.part[g]);
+        }
       }
     }
   }
@@ -103,7 +128,9 @@ class FlashAttention {
         query_(reinterpret_cast<float*>(job.scratch)),
         result_(query_ + static_cast<int64_t>(most_rows) * query_stride_),
         scores_(result_ + static_cast<int64_t>(most_rows) * kv_.value_stride),
-        unpacked_(scores_ + most_rows * attention_chunk) {}
+        latent_query_(scores_ + most_rows * attention_chunk),
+        unpacked_(latent_query_ +
+                  (job.q_latent == nullptr ? 0 : latent_attention_rows * kv_.value_stride)) {}
 
   void run() {
     begin();
@@ -147,8 +174,17 @@ class FlashAttention {
       scale_row<V>(q, factor, kv_.key_dim, to);
       for (int d = kv_.key_dim; d < query_stride_; ++d) to[d] = 0;
       math_.set_query(r, to, kv_.key_dim);
+      if (job_.q_latent != nullptr) begin_latent(r, row, factor);
     }
     for (int i = 0; i < job_.rows * kv_.value_stride; i += lanes) V::store(result_ + i, V::zero());
+  }
+
+  void begin_latent(int r, int row, float factor) {
+    const float* q = job_.q_latent + (row / job_.group_heads) * job_.q_latent_stride +
+                     static_cast<int64_t>(row % job_.group_heads) * kv_.value_dim;
+    float* to = latent_query_ + r * kv_.value_stride;
+    scale_row<V>(q, factor, kv_.value_dim, to);
+    for (int d = kv_.value_dim; d < kv_.value_stride; ++d) to[d] = 0;
   }
 
   // The open chunk's keys are those from `key` on; the last is before `end`.
@@ -156,6 +192,9 @@ class FlashAttention {
     const bool is_alone = !Unpack && job_.rows <= Math::block_rows;
     Ahead values(chunk_.values, is_alone ? 16 / group * chunk_.value_step : 0);
     in_blocks([&]<int R>(int first) { score<R>(first, values); });
+    if constexpr (Unpack) {
+      if (job_.q_latent != nullptr) score_latents();
+    }
     weigh_all(key);
     const int next = key + attention_chunk;
     const std::byte* next_keys[chunk_parts];
@@ -246,6 +285,50 @@ class FlashAttention {
           V::store(scores_ + (first + r) * attention_chunk + (v + i) * lanes,
                    math_.end_score(sums[r][i], first + r, chunk_, v + i));
         }
+      }
+    }
+  }
+
+  // Adds each row's products with the chunk's values, which lie as [64][value_stride] floats.
+  void score_latents() {
+    constexpr int rows = 4;
+    constexpr int tokens = V::lanes == 16 ? 4 : 2;  // as many sums as there are registers for
+    const int end = (chunk_.tokens + 15) / 16 * 16;
+    for (int first = 0; first < job_.rows; first += rows) {
+      const int some = job_.rows - first < rows ? job_.rows - first : rows;
+      with_constant<rows>(some, [&]<int R>() {
+        for (int token = 0; token < end; token += tokens) add_products<R, tokens>(first, token);
+      });
+    }
+  }
+
+  template <int R, int Tokens>
+  void add_products(int first, int token) {
+    const float* q = latent_query_ + first * kv_.value_stride;
+    const float* x = reinterpret_cast<const float*>(chunk_.values[token / 16]) +
+                     static_cast<int64_t>(token % 16) * kv_.value_stride;
+    F sums[R][Tokens];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int t = 0; t < Tokens; ++t) sums[r][t] = V::zero();
+    }
+    for (int d = 0; d < kv_.value_stride; d += lanes) {
+      F row[R];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) row[r] = V::load(q + r * kv_.value_stride + d);
+#pragma GCC unroll 8
+      for (int t = 0; t < Tokens; ++t) {
+        const F latent = V::load(x + t * kv_.value_stride + d);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sums[r][t] = V::fma(latent, row[r], sums[r][t]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int t = 0; t < Tokens; ++t) {
+        scores_[(first + r) * attention_chunk + token + t] += V::reduce_add(sums[r][t]);
       }
     }
   }
@@ -372,6 +455,7 @@ class FlashAttention {
   float* const query_;      // [rows][query_stride], in Math's numbers
   float* const result_;     // [rows][value_stride]
   float* const scores_;     // [rows][attention_chunk]; weights in Math's numbers take their place
+  float* const latent_query_;  // [rows][value_stride], where there are any
   float* const unpacked_;
   Math math_;
   Chunk chunk_;
@@ -392,7 +476,9 @@ template <class V, DType E>
 void attend(const AttentionJob& job) {
   // From here on a chunk's conversion costs less than its repetition for every run of rows.
   constexpr int unpacked_rows = 2 * V::block_rows + 1;
-  if constexpr (E == DType::i8) {
+  if (job.q_latent != nullptr) {
+    FlashAttention<V, FloatMath<V, DType::f32>, E, true>(job).run();
+  } else if constexpr (E == DType::i8) {
     FlashAttention<V, Int8Math<V>, E, false>(job).run();
   } else if constexpr (E == DType::bf16 && V::has_bf16_dot) {
     if (weights_are_exact(job)) {

@@ -87,6 +87,9 @@ constexpr int kv_group(DType dtype) {
 struct AttentionJob {
   const float* q;    // of the sequence's first token and the group's first head
   int64_t q_stride;  // floats between tokens
+  // Latent attention: queries of the values, likewise, whose scores are added; or nullptr.
+  const float* q_latent;
+  int64_t q_latent_stride;
   float* out;        // likewise
   int64_t out_stride;
   int group_heads;     // query heads of this KV head
@@ -109,14 +112,16 @@ struct AttentionJob {
 
 inline constexpr int attention_rows = 48;        // query rows of a job, most, of the vectors' kernels
 inline constexpr int tile_attention_rows = 128;  // of those on AMX tiles
+inline constexpr int latent_attention_rows = 32;  // where all heads share one latent, for any kernel
 inline constexpr int attention_chunk = 64;   // keys whose scores are held at once
 inline constexpr int attention_ranges = 16;  // ranges of keys that a row may be split into
 inline constexpr int partial_rows = 16;      // most rows of a job that has a range of the keys
 
 // most_rows: of any job
-constexpr int64_t attention_scratch_bytes(const KvGeometry& kv, int most_rows) {
+constexpr int64_t attention_scratch_bytes(const KvGeometry& kv, int most_rows, bool is_latent) {
   const int64_t key_floats = (kv.key_dim + 15) / 16 * 16;
-  return 4 * (most_rows * (key_floats + kv.value_stride + attention_chunk) +
+  const int64_t latent_floats = is_latent ? kv.value_stride : 0;
+  return 4 * (most_rows * (key_floats + kv.value_stride + attention_chunk + latent_floats) +
               attention_chunk * (key_floats + kv.value_stride));
 }
 

@@ -13,10 +13,13 @@ namespace {
 
 constexpr int most_head_dim = 1024;
 
+// All heads share a latent and a rotary key: they are one KV head's value and key.
+KvCacheLayout with_heads(KvCacheLayout layout) {
+  if (layout.kind == KvCacheLayout::Kind::latent) layout.kv_heads = 1;
+  return layout;
+}
+
 void check(const KvCacheLayout& layout) {
-  if (layout.kind != KvCacheLayout::Kind::heads) {
-    throw Error(ErrorCode::unsupported, "the cpu back end has no latent cache yet");
-  }
   if (layout.block_tokens % 16 != 0) {
     throw Error(ErrorCode::unsupported,
                 fmt::format("blocks of {} tokens: the cpu back end needs a multiple of 16",
@@ -60,7 +63,7 @@ KvGeometry geometry_of(const KvCacheLayout& layout) {
 }  // namespace
 
 CpuKvCache::CpuKvCache(const KvCacheLayout& layout, HugePages pages)
-    : KvCache(layout), geometry_((check(layout), geometry_of(layout))) {
+    : KvCache(with_heads(layout)), geometry_((check(layout_), geometry_of(layout_))) {
   layer_stride_ = static_cast<size_t>(geometry_.block_stride) * layout.blocks;
   memory_ = Memory(layer_stride_ * layout.layers, pages);
 }

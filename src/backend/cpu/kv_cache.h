@@ -11,7 +11,8 @@ namespace ridge::backend::cpu {
 inline constexpr std::array kv_dtypes = {DType::f16, DType::bf16, DType::f32, DType::i8};
 
 // [layer][block][KV head], each as KvGeometry says: a vector holds the same dimensions of 16 keys,
-// and the same tokens of 16 dimensions of the values.
+// and the same tokens of 16 dimensions of the values. A latent is the value of one KV head whose key
+// is the rotary key, so that each is stored once.
 class CpuKvCache final : public KvCache {
  public:
   // Throws unsupported for what the kernels lack, out_of_memory.

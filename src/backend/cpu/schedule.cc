@@ -228,7 +228,7 @@ class Scheduler {
   void emit(const Embed& op) { push(make_embed_step(op)); }
 
   void emit(const RmsNorm& op) {
-    if (feeds_linear(op.out)) {
+    if (feeds_linear(op.out) && op.weight->columns() == op.x.columns) {
       push_linear({.x = op.x, .norm = as_cpu(op.weight), .eps = op.eps}, 1);
     } else {
       push(make_rms_norm_step(op, rows_of(op.x)));
@@ -255,16 +255,40 @@ class Scheduler {
   void emit(const Rope& op) {
     AttentionPlan plan{.rope = op, .angles = angles_for(op.table)};
     size_t ops = 1;
-    const auto* store = peek<StoreKv>(1);
-    const auto* attention = peek<Attention>(2);
-    if (store != nullptr && attention != nullptr && op.k.valid() && same(store->k, op.k) &&
-        same(attention->q, op.q) && store->cache == attention->cache &&
-        store->layer == attention->layer) {
-      plan.store = *store;
-      plan.attention = *attention;
+    if (const auto store = peek_store(1), attention = peek_attention(2);
+        store && attention && op.k.valid() && same(store->store->k, op.k) &&
+        same(attention->attention->q, op.q) &&
+        store->store->cache == attention->attention->cache &&
+        store->store->layer == attention->attention->layer) {
+      plan.store = store->store;
+      plan.attention = attention->attention;
+      plan.q_latent = attention->q_latent;
       ops = 3;
     }
     push(make_attention_step(plan, recording_.limits, kernels_), ops);
+  }
+  // Latent or not.
+  std::optional<AttentionPlan> peek_store(size_t ahead) const {
+    if (const auto* op = peek<StoreKv>(ahead)) return AttentionPlan{.store = *op};
+    if (const auto* op = peek<StoreLatent>(ahead)) return plan_of(*op);
+    return std::nullopt;
+  }
+  std::optional<AttentionPlan> peek_attention(size_t ahead) const {
+    if (const auto* op = peek<Attention>(ahead)) return AttentionPlan{.attention = *op};
+    if (const auto* op = peek<MlaAttention>(ahead)) return plan_of(*op);
+    return std::nullopt;
+  }
+  static AttentionPlan plan_of(const StoreLatent& op) {
+    return {.store = StoreKv{op.rotary_key, op.latent, op.cache, op.layer}};
+  }
+  static AttentionPlan plan_of(const MlaAttention& op) {
+    return {.attention = Attention{.q = op.q_rope,
+                                   .cache = op.cache,
+                                   .layer = op.layer,
+                                   .heads = op.heads,
+                                   .scale = op.scale,
+                                   .out = op.out},
+            .q_latent = op.q_latent};
   }
   void emit(const StoreKv& op) {
     push(make_attention_step(AttentionPlan{.store = op}, recording_.limits, kernels_));
@@ -294,8 +318,12 @@ class Scheduler {
   void emit(const LoraLinear& op) {
     push(make_lora_step(op, rows_of(op.x), recording_.limits, kernels_));
   }
-  void emit(const StoreLatent&) { refuse(); }
-  void emit(const MlaAttention&) { refuse(); }
+  void emit(const StoreLatent& op) {
+    push(make_attention_step(plan_of(op), recording_.limits, kernels_));
+  }
+  void emit(const MlaAttention& op) {
+    push(make_attention_step(plan_of(op), recording_.limits, kernels_));
+  }
   void emit(const Route& op) { push(make_route_step(op, rows_of(op.logits))); }
   void emit(const ExpertLinear& op) {
     ExpertPlan plan{.x = op.x,

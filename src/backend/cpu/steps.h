@@ -65,12 +65,14 @@ class RopeAngles {
 using RopeTables = std::vector<std::shared_ptr<RopeAngles>>;
 std::unique_ptr<Step> make_rope_angles_step(RopeTables tables);
 
-// [RoPE → store →] attention; also RoPE or store alone.
+// [RoPE → store →] attention; also RoPE or store alone. Latent attention is attention whose keys are
+// the rotary keys and whose values are the latents, which have queries too.
 struct AttentionPlan {
   std::optional<Rope> rope;
   std::shared_ptr<RopeAngles> angles;
   std::optional<StoreKv> store;
   std::optional<Attention> attention;
+  Value q_latent;  // invalid where attention is not latent
 };
 std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits,
                                           const KernelTable& kernels);

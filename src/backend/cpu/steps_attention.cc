@@ -23,7 +23,8 @@ class AttentionStep final : public Step {
   AttentionStep(const AttentionPlan& plan, const StepLimits& limits, const KernelTable& kernels)
       : plan_(plan) {
     if (!plan_.attention) return;
-    most_rows_ = kernels.attention_rows[static_cast<int>(layout().dtype)];
+    most_rows_ = is_latent() ? latent_attention_rows
+                             : kernels.attention_rows[static_cast<int>(layout().dtype)];
     group_items_ = std::min(limits.sequences * layout().kv_heads, most_split_groups);
     ranges_done_ = std::make_unique<std::atomic<int>[]>(group_items_);
   }
@@ -32,13 +33,18 @@ class AttentionStep final : public Step {
     std::vector<Value> all;
     if (plan_.rope) all.insert(all.end(), {plan_.rope->q, plan_.rope->k});
     if (plan_.store) all.insert(all.end(), {plan_.store->k, plan_.store->v});
-    if (plan_.attention) all.insert(all.end(), {plan_.attention->q, plan_.attention->out});
+    if (plan_.attention) {
+      all.insert(all.end(), {plan_.attention->q, plan_.q_latent, plan_.attention->out});
+    }
     std::erase_if(all, [](Value v) { return !v.valid(); });
     return all;
   }
 
   size_t member_scratch_bytes() const override {
-    return plan_.attention ? attention_scratch_bytes(cache().geometry(), most_rows_) : 0;
+    if (!plan_.attention) return 0;
+    // Kernels lay it out for the most rows that they take of any job.
+    const int rows = std::max(most_rows_, attention_rows);
+    return attention_scratch_bytes(cache().geometry(), rows, is_latent());
   }
 
   size_t shared_scratch_bytes() const override {
@@ -95,6 +101,7 @@ class AttentionStep final : public Step {
     return static_cast<const CpuKvCache&>(*plan_.attention->cache);
   }
   const KvCacheLayout& layout() const { return cache().layout(); }
+  bool is_latent() const { return plan_.q_latent.valid(); }
   int group_heads() const { return plan_.attention->heads / layout().kv_heads; }
 
   void store_head(const Run& run, int token, int head) const {
@@ -229,6 +236,10 @@ class AttentionStep final : public Step {
             static_cast<int64_t>(head) * group * kv.key_dim;
     job.out = run.arena.at(op.out) + first_token * job.out_stride +
               static_cast<int64_t>(head) * group * kv.value_dim;
+    if (is_latent()) {
+      job.q_latent_stride = run.arena.stride(plan_.q_latent);
+      job.q_latent = run.arena.at(plan_.q_latent) + first_token * job.q_latent_stride;
+    }
     job.group_heads = group;
     job.rows = tokens_of(run, sequence) * group;
     job.range_end = run.inputs.context_lengths[sequence];

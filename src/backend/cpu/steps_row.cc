@@ -96,8 +96,10 @@ std::unique_ptr<Step> make_embed_step(const Embed& op) {
 std::unique_ptr<Step> make_rms_norm_step(const RmsNorm& op, Rows rows) {
   const auto* weight = static_cast<const CpuWeight*>(op.weight);
   return make_row_step(rows, {op.x, op.out}, [op, weight](const Run& run, int row) {
-    run.kernels.rms_norm(row_of(run, op.x, row), weight->values(), op.eps, op.x.columns,
-                         row_of(run, op.out, row));
+    for (int64_t first = 0; first < op.x.columns; first += weight->columns()) {
+      run.kernels.rms_norm(row_of(run, op.x, row) + first, weight->values(), op.eps,
+                           weight->columns(), row_of(run, op.out, row) + first);
+    }
   });
 }
 

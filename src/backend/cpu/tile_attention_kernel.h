@@ -249,7 +249,7 @@ template <class V, class Tiles, const KernelTable& (*Vectors)()>
 void tile_attention(const AttentionJob& job) {
   const DType dtype = job.kv->dtype;
   const bool fits = (dtype == DType::f16 || dtype == DType::bf16) && job.kv->key_dim % tile_depth == 0;
-  if (!fits || job.batch_invariant || job.rows < least_tile_attention_rows) {
+  if (!fits || job.q_latent != nullptr || job.batch_invariant || job.rows < least_tile_attention_rows) {
     AttentionJob piece = job;  // with ranges of keys a job is one piece: partial_rows are fewer
     for (int row = 0; row < job.rows; row += attention_rows) {
       piece.first_row = job.first_row + row;
