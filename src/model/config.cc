@@ -186,6 +186,9 @@ backend::Router read_router(const Reader& reader, const FamilyTraits& family, in
   return router;
 }
 
+// F of all experts that a token uses, together: what a step holds of them for each token. V3 has 2^14.
+constexpr int64_t most_chosen_columns = 1 << 22;
+
 std::optional<ExpertConfig> read_experts(const Reader& reader, const FamilyTraits& family,
                                          int feed_forward) {
   using enum FamilyTraits::Experts;
@@ -200,6 +203,14 @@ std::optional<ExpertConfig> read_experts(const Reader& reader, const FamilyTrait
   ExpertConfig experts;
   experts.feed_forward = reader.integer_or("expert_feed_forward_length", feed_forward, 1, 1 << 20);
   experts.router = read_router(reader, family, count);
+  const int64_t chosen = int64_t{experts.router.top_k} * experts.feed_forward;
+  if (chosen > most_chosen_columns) {
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{} times {} is {}; at most {} is expected",
+                            reader.full("expert_used_count"),
+                            reader.full("expert_feed_forward_length"), chosen,
+                            most_chosen_columns));
+  }
   if (family.is_latent) {
     const int shared = reader.integer_or("expert_shared_count", 0, 0, 64);
     experts.shared_feed_forward = shared * experts.feed_forward;

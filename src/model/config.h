@@ -49,7 +49,7 @@ struct ExpertConfig {
   int feed_forward = 0;         // F of one expert, 1 to 2^20
   int shared_feed_forward = 0;  // of all experts that every token uses; 0: there are none
   int dense_layers = 0;         // the first layers, which have no experts
-  backend::Router router;       // of 1 to 1024 experts
+  backend::Router router;       // of 1 to 1024 experts; top_k · feed_forward is at most 2^22
 };
 
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434).

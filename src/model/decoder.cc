@@ -1,5 +1,6 @@
 #include "model/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "model/rope.h"
@@ -15,7 +16,8 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
                  const Prepare& prepare)
     : config_(config),
       delicate_(mixed_precision ? Precision::bf16 : Precision::full),
-      precision_(mixed_precision ? Precision::int8 : Precision::full),
+      robust_(mixed_precision ? Precision::int8 : Precision::full),
+      outside_experts_(config.experts ? delicate_ : robust_),
       rope_(make_rope_table(config.rope)),
       owned_(std::move(tensors.owned)) {
   const auto read_each_step = [&](const backend::WeightSource& source) {
@@ -65,6 +67,11 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
                        .gate_up = read_by_tokens(t.gate_up),
                        .down = read_by_tokens(t.down)});
   }
+  const bool reads_owned = std::ranges::any_of(layers_, [](const Layer& layer) {
+    return layer.latent &&
+           (layer.latent->key_up->keeps_source() || layer.latent->value_up->keeps_source());
+  });
+  if (!reads_owned) owned_.clear();
   output_norm_ = read_each_step(tensors.output_norm);
   output_ = optional(tensors.output);
 }
@@ -103,7 +110,7 @@ Value Decoder::record_latent_attention(Recorder& ops, Value x, KvCache& cache, i
   const float scale =
       score_magnitude(config_.rope) / std::sqrt(static_cast<float>(config_.key_dim));
   const Value mixed = ops.mla_attention(q_latent, q_rope, cache, layer, config_.heads, scale);
-  return ops.head_linear(mixed, *w.value_up, precision_);                    // [T, heads, value]
+  return ops.head_linear(mixed, *w.value_up, outside_experts_);              // [T, heads, value]
 }
 
 Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, Adapters adapters,
@@ -138,25 +145,25 @@ Value Decoder::record_experts(Recorder& ops, Value x, int layer) const {
   const Value logits = ops.linear(x, *w.router);         // [T, experts]
   const Recorder::Routed routed = ops.route(logits, router);  // [T, top_k]
   const Value gate_up =
-      ops.expert_linear(x, *w.gate_up, routed.ids, {}, precision_);  // [T, top_k · 2F]
+      ops.expert_linear(x, *w.gate_up, routed.ids, {}, robust_);  // [T, top_k · 2F]
   const Value inner = ops.gated_activation(gate_up, backend::Activation::silu, router.top_k);
   const Value out =
-      ops.expert_linear(inner, *w.down, routed.ids, routed.weights, precision_);  // [T, H]
+      ops.expert_linear(inner, *w.down, routed.ids, routed.weights, robust_);  // [T, H]
   if (!w.shared_gate_up) return out;
-  const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, precision_);
+  const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, robust_);
   const Value shared_inner = ops.gated_activation(shared_gate_up, backend::Activation::silu);
-  return ops.add(out, ops.linear(shared_inner, *w.shared_down, nullptr, precision_));
+  return ops.add(out, ops.linear(shared_inner, *w.shared_down, nullptr, robust_));
 }
 
 Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, int layer) const {
   if (config_.has_experts(layer)) return record_experts(ops, x, layer);
   const Layer& w = layers_[layer];
-  const Value gate_up = ops.linear(x, *w.gate_up, nullptr, precision_);  // [T, 2F]
+  const Value gate_up = ops.linear(x, *w.gate_up, nullptr, outside_experts_);  // [T, 2F]
   adapt(ops, adapters, layer, AdaptedLinear::gate, x, gate_up.slice(0, config_.feed_forward));
   adapt(ops, adapters, layer, AdaptedLinear::up, x,
         gate_up.slice(config_.feed_forward, config_.feed_forward));
   const Value inner = ops.gated_activation(gate_up, backend::Activation::silu);  // [T, F]
-  const Value out = ops.linear(inner, *w.down, nullptr, precision_);             // [T, H]
+  const Value out = ops.linear(inner, *w.down, nullptr, outside_experts_);             // [T, H]
   adapt(ops, adapters, layer, AdaptedLinear::down, inner, out);
   return out;
 }
@@ -173,7 +180,7 @@ Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) c
       residual = ops.gather_rows(residual);  // [R, H]
     }
     x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
-                   precision_);  // [T, H]
+                   outside_experts_);  // [T, H]
     adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
     x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
     x = record_feed_forward(ops, x, adapters, layer);  // [T, H]

@@ -19,7 +19,8 @@ class Decoder {
 
   // Prepares every tensor. Throws what `prepare` throws.
   //   mixed_precision: linears may round to int8, but those of queries, keys and values and the
-  //   output head, which cost little and whose errors reach the logits most, only to bfloat16.
+  //   output head, which cost little and whose errors reach the logits most, only to bfloat16. In a
+  //   model of experts int8 is for experts alone (docs/adr/0033).
   Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_precision,
           const Prepare& prepare);
 
@@ -69,8 +70,9 @@ class Decoder {
   backend::Value record_experts(backend::Recorder& ops, backend::Value x, int layer) const;
 
   ModelConfig config_;
-  backend::Precision delicate_;   // of the linears whose errors reach the logits most
-  backend::Precision precision_;  // of the others
+  backend::Precision delicate_;         // of the linears whose errors reach the logits most
+  backend::Precision robust_;           // of the others
+  backend::Precision outside_experts_;  // of those of the others that no expert has
   backend::RopeTable rope_;
   std::vector<std::vector<std::byte>> owned_;  // bytes that weights may read
   WeightPointer embedding_;

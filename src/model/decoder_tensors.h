@@ -56,8 +56,8 @@ struct DecoderTensors {
 void for_each_source(const DecoderTensors& tensors,
                      const std::function<void(const backend::WeightSource&)>& visit);
 
-// Finds every tensor of the family and checks its shape against the configuration; allocates
-// nothing of their size. The file must outlive the result. Throws invalid_file naming a tensor that
+// Finds every tensor of the family and checks its shape against the configuration; allocates nothing
+// of their size but what `owned` says. The file must outlive the result. Throws invalid_file naming a tensor that
 // is missing or of another shape, unsupported for one that the family has no use for: to leave a
 // weight out would give wrong answers without a word.
 DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config);

@@ -65,7 +65,8 @@ class BatchInvariance : public testing::TestWithParam<Case> {
     options.device_options.isa = GetParam().isa;
     options.device_options.threads = 2;
     options.device_options.threads_spin = false;
-    options.mixed_precision = GetParam().model.find("q4_k") != std::string::npos;
+    options.mixed_precision = GetParam().model.find("q4_k") != std::string::npos ||
+                              GetParam().model.starts_with("deepseek");
     if (GetParam().adapter) {
       for (const char* name : {"llama-f32.attention.gguf", "llama-f32.all"}) {
         options.adapters.push_back(
@@ -177,6 +178,8 @@ std::vector<Case> cases() {
       all.push_back({"llama-q8_0.gguf", dtype, "avx2", {}});
     }
     all.push_back({"llama-f32.gguf", DType::f16, "avx2", 1});
+    all.push_back({"qwen3moe-q4_k_m.gguf", DType::f16, "avx2", {}});
+    all.push_back({"deepseek-v3-q8_0.gguf", DType::i8, "avx2", {}});
     return all;
   }
   for (const std::string isa : {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"}) {
@@ -192,6 +195,15 @@ std::vector<Case> cases() {
   for (const std::string model :
        {"llama-f32.gguf", "llama-bf16.gguf", "llama-k-mix.gguf", "qwen2-q8_0.gguf"}) {
     all.push_back({model, DType::f16, "avx2", {}});
+  }
+  // Experts and latents.
+  for (const std::string isa : {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"}) {
+    for (const std::string model : {"qwen3moe-q4_k_m.gguf", "deepseek-v3-q8_0.gguf"}) {
+      all.push_back({model, DType::f16, isa, {}});
+    }
+  }
+  for (DType dtype : {DType::bf16, DType::i8, DType::f32}) {
+    all.push_back({"deepseek-v3-q8_0.gguf", dtype, "avx2", {}});
   }
   for (const int adapter : {-1, 1}) all.push_back({"llama-f32.gguf", DType::f16, "avx2", adapter});
   return all;

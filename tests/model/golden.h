@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,8 +54,8 @@ inline void expect_near(const std::vector<float>& truth, const std::vector<float
   }
 }
 
-// Mean Kullback-Leibler divergence of the next-token distributions, natural logarithm.
-inline double mean_divergence(const std::vector<std::vector<float>>& truth,
+// Kullback-Leibler divergence of the next-token distributions, natural logarithm: [tokens].
+inline std::vector<double> divergences(const std::vector<std::vector<float>>& truth,
                               const std::vector<std::vector<float>>& got) {
   const auto log_probabilities = [](const std::vector<float>& logits) {
     double sum = 0;
@@ -63,13 +64,21 @@ inline double mean_divergence(const std::vector<std::vector<float>>& truth,
     for (float x : logits) result.push_back(x - std::log(sum));
     return result;
   };
-  double total = 0;
+  std::vector<double> all;
   for (size_t t = 0; t < truth.size(); ++t) {
     const auto p = log_probabilities(truth[t]);
     const auto q = log_probabilities(got[t]);
-    for (size_t i = 0; i < p.size(); ++i) total += std::exp(p[i]) * (p[i] - q[i]);
+    double sum = 0;
+    for (size_t i = 0; i < p.size(); ++i) sum += std::exp(p[i]) * (p[i] - q[i]);
+    all.push_back(sum);
   }
-  return total / static_cast<double>(truth.size());
+  return all;
+}
+
+inline double mean_divergence(const std::vector<std::vector<float>>& truth,
+                              const std::vector<std::vector<float>>& got) {
+  const std::vector<double> all = divergences(truth, got);
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
 }
 
 // Weights are exact and activations good to 15 bits, so that little more than the rounding of the
@@ -78,6 +87,13 @@ inline constexpr double declared_divergence = 1e-5;
 // Mixed precision may round activations to int8. The bound is what llama.cpp's rounding costs on
 // SmolLM2 (docs/performance.md).
 inline constexpr double declared_mixed_divergence = 3.1e-3;
+// At any one position: ten times the bound of the mean. An expert that is chosen instead of another
+// costs more, as a rule.
+inline constexpr double declared_largest_mixed_divergence = 3.1e-2;
+// How clearly goldens of experts choose them: the distance between one that is chosen and one that is
+// not, in biased sigmoids or in logits (tools/goldens/make_models.py).
+inline constexpr float clear_score = 0.03f;
+inline constexpr float clear_logit = 0.1f;
 
 // Each device of the build but the reference, at each instruction set.
 inline std::vector<std::pair<std::string, std::string>> device_choices() {

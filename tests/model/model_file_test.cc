@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "backend/registry.h"
 #include "base/error.h"
 #include "model/model.h"
@@ -211,6 +213,132 @@ TEST(ModelFile, ExpertsOfMixtralAndQwen3) {
   dense.set_qk_norm();
   dense.integers["expert_count"] = 0;
   EXPECT_THAT(load_error(dense), AllOf(HasSubstr("invalid_file"), HasSubstr("expert_count")));
+}
+
+// Each count is in its range, but together they are more numbers a token than can be counted.
+TEST(ModelFile, ExpertsThatAreTooWideTogetherAreRefused) {
+  TinyModel tiny;
+  tiny.set_experts();
+  tiny.integers["expert_count"] = 1024;
+  tiny.integers["expert_used_count"] = 1024;
+  tiny.integers["expert_feed_forward_length"] = 1 << 20;
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("expert_used_count"),
+                                      HasSubstr("expert_feed_forward_length")));
+}
+
+TEST(ModelFile, Latents) {
+  TinyModel tiny;
+  tiny.set_latent();
+  EXPECT_EQ(load_error(tiny), "");
+  for (const auto& [name, shape] : tiny.tensors) {
+    TinyModel without = tiny;
+    without.tensors.erase(name);
+    EXPECT_THAT(load_error(without), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+    TinyModel other = tiny;
+    other.tensors.at(name) = shape.rank() == 1   ? Shape{shape[0] + 1}
+                             : shape.rank() == 2 ? Shape{shape[0] + 1, shape[1] + 1}
+                                                 : Shape{shape[0], shape[1] + 1, shape[2]};
+    EXPECT_THAT(load_error(other), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+  }
+}
+
+TEST(ModelFile, LatentsWithQueriesOfOneLinear) {
+  TinyModel tiny;
+  tiny.set_latent();
+  tiny.integers.erase("attention.q_lora_rank");
+  for (const char* name : {"attn_q_a", "attn_q_a_norm", "attn_q_b"}) {
+    tiny.tensors.erase(std::string("blk.0.") + name + ".weight");
+  }
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("attn_q.weight")));
+  tiny.tensors.emplace("blk.0.attn_q.weight", Shape{10, 8});
+  EXPECT_EQ(load_error(tiny), "");
+}
+
+TEST(ModelFile, LatentsOfFilesOfBefore) {
+  TinyModel tiny;
+  tiny.set_latent();
+  for (const char* key : {"key_length_mla", "value_length_mla"}) {
+    tiny.integers.erase(std::string("attention.") + key);
+  }
+  tiny.integers["attention.key_length"] = 5;
+  tiny.integers["attention.value_length"] = 4;
+  for (const char* name : {"attn_k_b", "attn_v_b"}) {
+    tiny.tensors.erase(std::string("blk.0.") + name + ".weight");
+  }
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("attn_k_b.weight")));
+  tiny.tensors.emplace("blk.0.attn_kv_b.weight", Shape{2 * (3 + 4), 6});
+  EXPECT_EQ(load_error(tiny), "");
+  tiny.tensors.at("blk.0.attn_kv_b.weight") = Shape{2 * (3 + 4) + 1, 6};
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("attn_kv_b.weight"),
+                                      HasSubstr("[14, 6]")));
+}
+
+TEST(ModelFile, LatentsOutOfRangeNameTheirKey) {
+  TinyModel tiny;
+  tiny.set_latent();
+  for (const auto& [key, value] : {std::pair{"attention.kv_lora_rank", 0},
+                                   {"attention.kv_lora_rank", 1025},
+                                   {"attention.kv_lora_rank", -1},
+                                   {"attention.q_lora_rank", -1},
+                                   {"attention.q_lora_rank", (1 << 16) + 1},
+                                   {"attention.key_length_mla", 2},
+                                   {"attention.key_length_mla", 1025},
+                                   {"attention.value_length_mla", 0},
+                                   {"attention.value_length_mla", 1025},
+                                   {"rope.dimension_count", 0},
+                                   {"rope.dimension_count", 3},
+                                   {"rope.dimension_count", 5},  // all of a key
+                                   {"nextn_predict_layers", 1},
+                                   {"nextn_predict_layers", -1},
+                                   {"leading_dense_block_count", -1},
+                                   {"expert_count", -1},
+                                   {"expert_count", 1025},
+                                   {"expert_used_count", 0},
+                                   {"expert_used_count", 4},
+                                   {"expert_shared_count", -1},
+                                   {"expert_shared_count", 65},
+                                   {"expert_gating_func", 0},
+                                   {"expert_gating_func", 3},
+                                   {"expert_group_count", 0},
+                                   {"expert_group_count", 4}}) {
+    TinyModel wrong = tiny;
+    wrong.integers[key] = value;
+    EXPECT_THAT(load_error(wrong), AllOf(HasSubstr("invalid_file"), HasSubstr(key)))
+        << key << " " << value;
+  }
+  for (const char* key : {"attention.kv_lora_rank", "rope.dimension_count", "expert_used_count"}) {
+    TinyModel without = tiny;
+    without.integers.erase(key);
+    EXPECT_THAT(load_error(without), AllOf(HasSubstr("invalid_file"), HasSubstr(key)));
+  }
+  for (const float scale : {0.0f, -1.0f, 1e4f, std::numeric_limits<float>::quiet_NaN()}) {
+    TinyModel wrong = tiny;
+    wrong.floats["expert_weights_scale"] = scale;
+    EXPECT_THAT(load_error(wrong),
+                AllOf(HasSubstr("invalid_file"), HasSubstr("expert_weights_scale")));
+  }
+}
+
+TEST(ModelFile, GroupsOfExpertsThatCannotHoldTheChoiceAreRefused) {
+  TinyModel tiny;
+  tiny.set_latent();
+  tiny.integers["expert_gating_func"] = 2;
+  tiny.integers["expert_group_count"] = 3;
+  tiny.integers["expert_group_used_count"] = 2;
+  EXPECT_EQ(load_error(tiny), "");
+  // Groups that are not equal; groups of one expert each, of which one cannot hold two.
+  for (const auto& [groups, used] : {std::pair{2, 2}, {3, 1}}) {
+    TinyModel wrong = tiny;
+    wrong.integers["expert_group_count"] = groups;
+    wrong.integers["expert_group_used_count"] = used;
+    EXPECT_THAT(load_error(wrong), AllOf(HasSubstr("invalid_file"), HasSubstr("groups")));
+  }
+  for (const int used : {0, 4}) {
+    TinyModel wrong = tiny;
+    wrong.integers["expert_group_used_count"] = used;
+    EXPECT_THAT(load_error(wrong),
+                AllOf(HasSubstr("invalid_file"), HasSubstr("expert_group_used_count")));
+  }
 }
 
 TEST(ModelFile, AStepOfOneTokenReadsTheExpertsThatItUses) {

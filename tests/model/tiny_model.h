@@ -48,6 +48,30 @@ struct TinyModel {
     tensors.emplace("blk.0.ffn_down_exps.weight", Shape{3, 8, 6});
   }
 
+  // Instead of attention of heads: latents of 6, rotary keys of 2; heads whose keys are 3 + 2 and
+  // whose values are 4; queries over a rank of 7. In the family's form of today, with experts.
+  void set_latent() {
+    architecture = "deepseek2";
+    set_experts();
+    for (const char* name : {"attn_q", "attn_k", "attn_v"}) {
+      tensors.erase(std::string("blk.0.") + name + ".weight");
+    }
+    integers["attention.q_lora_rank"] = 7;
+    integers["attention.kv_lora_rank"] = 6;
+    integers["attention.key_length"] = 8;
+    integers["attention.value_length"] = 6;
+    integers["attention.key_length_mla"] = 5;
+    integers["attention.value_length_mla"] = 4;
+    integers["rope.dimension_count"] = 2;
+    tensors.emplace("blk.0.attn_q_a.weight", Shape{7, 8});
+    tensors.emplace("blk.0.attn_q_a_norm.weight", Shape{7});
+    tensors.emplace("blk.0.attn_q_b.weight", Shape{10, 7});
+    tensors.emplace("blk.0.attn_kv_a_mqa.weight", Shape{8, 8});
+    tensors.emplace("blk.0.attn_kv_a_norm.weight", Shape{6});
+    tensors.emplace("blk.0.attn_k_b.weight", Shape{2, 6, 3});
+    tensors.emplace("blk.0.attn_v_b.weight", Shape{2, 4, 6});
+  }
+
   // The file's bytes.
   std::vector<std::byte> write() const {
     format::GgufWriter writer;

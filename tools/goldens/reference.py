@@ -297,6 +297,43 @@ def logits(model, tokens) -> np.ndarray:
     return out.numpy()
 
 
+def choice_margins(model, tokens) -> np.ndarray:
+    """[n] how clearly each token's experts are chosen: the least distance, over layers, of one that is from one
+    that is not, and of groups likewise. In logits where the router is a softmax, else in biased sigmoids."""
+    margins = []
+
+    def gap(values, count):  # between the last that is taken and the first that is not, of each row
+        if count == values.shape[-1]:
+            return torch.full(values.shape[:1], torch.inf)
+        best = values.topk(count + 1, dim=-1).values
+        return best[:, count - 1] - best[:, count]
+
+    def note(router, inputs, _):
+        x = inputs[0].reshape(-1, inputs[0].shape[-1])
+        choice = x @ router.weight.T
+        bias = getattr(router, "e_score_correction_bias", None)
+        if bias is not None:
+            choice = choice.sigmoid() + bias
+        groups = getattr(router, "n_group", None) or 1
+        if groups > 1:
+            members = choice.unflatten(-1, (groups, -1))
+            scores = members.topk(2, dim=-1).values.sum(-1)
+            margins.append(gap(scores, router.topk_group))
+            kept = scores >= scores.topk(router.topk_group, dim=-1).values[:, -1:]
+            choice = members.masked_fill(~kept.unsqueeze(-1), -torch.inf).flatten(1)
+        margins.append(gap(choice, model.config.num_experts_per_tok))
+
+    hooks = [
+        module.register_forward_hook(note)
+        for name, module in model.named_modules()
+        if name.endswith(("mlp.gate", "block_sparse_moe.gate"))
+    ]
+    logits(model, tokens)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(margins).min(dim=0).values.numpy()
+
+
 def llama3_factors(head_dim: int, theta: float, scaling: dict) -> np.ndarray:
     """[head_dim / 2] divisors of the RoPE frequencies, as GGUF keeps Llama 3's scaling.
 
