@@ -173,7 +173,9 @@ TEST_P(LongContexts, Latents) {
     c.columns = (heads + 1) * (latent + rope);
     c.steps = {planner.step({{0, 700}}), planner.step({{0, 1}}), planner.step({{1, 300}}),
                planner.step({{0, 1}, {1, 1}}), planner.step({{0, 2}, {2, 40}, {1, 1}})};
-    c.inputs = random_values(random, 743 * static_cast<size_t>(c.columns));
+    size_t ids = 0;
+    for (const StepInputs& step : c.steps) ids += step.token_ids.size();
+    c.inputs = random_values(random, ids * static_cast<size_t>(c.columns));
     c.cache = KvCacheLayout{.kind = KvCacheLayout::Kind::latent,
                             .layers = 1,
                             .blocks = planner.blocks(),
