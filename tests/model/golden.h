@@ -91,7 +91,7 @@ inline constexpr double declared_mixed_divergence = 3.1e-3;
 // costs more, as a rule.
 inline constexpr double declared_largest_mixed_divergence = 3.1e-2;
 // How clearly goldens of experts choose them: the distance between one that is chosen and one that is
-// not, in biased sigmoids or in logits (tools/goldens/make_models.py).
+// not, in biased sigmoids or in logits (tools/goldens/model_specs.py).
 inline constexpr float clear_score = 0.03f;
 inline constexpr float clear_logit = 0.1f;
 

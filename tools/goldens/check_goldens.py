@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fidelity"))
 import make_models
 import reference
 from distributions import Divergence, LlamaCpp, log_softmax
+from model_specs import SPECS, Spec
 
 # Mean KL in nats: llama.cpp has to stay below, and every mistake has to come out above.
 ROUNDING_KL = 0.02
@@ -63,10 +64,53 @@ def plain_frequencies(model) -> None:
     model.model.rotary_emb.inv_freq.copy_(model.config.rope_theta**-half)
 
 
-def mistakes_of(spec: make_models.Spec) -> dict:
+def set_all(model, kind: str, attribute: str, value) -> None:
+    """Of each module whose class is named so."""
+    for module in model.modules():
+        if type(module).__name__.endswith(kind):
+            setattr(module, attribute, value)
+
+
+def drop_norms(model) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.q_norm = layer.self_attn.k_norm = torch.nn.Identity()
+
+
+def drop_shared_experts(model) -> None:
+    for layer in model.model.layers:
+        if hasattr(layer.mlp, "shared_experts"):
+            layer.mlp.shared_experts.down_proj.weight.data.zero_()
+
+
+def drop_selection_bias(model) -> None:
+    for layer in model.model.layers:
+        if hasattr(layer.mlp, "gate"):
+            layer.mlp.gate.e_score_correction_bias.zero_()
+
+
+def latent_mistakes_of(spec: Spec) -> dict:
+    mistakes = {"no shared experts": drop_shared_experts}
+    if spec.scaling:
+        plain = (spec.nope_dim + spec.rope_dim) ** -0.5
+        mistakes["no rope scaling"] = plain_frequencies
+        mistakes["scores that do not grow"] = lambda model: set_all(model, "Attention", "scaling", plain)
+    if spec.router:
+        mistakes["rope pairs"] = lambda model: setattr(model.config, "rope_interleave", False)
+        mistakes["no bias of choice"] = drop_selection_bias
+        mistakes["no groups"] = lambda model: set_all(model, "TopkRouter", "topk_group", spec.router["expert_group_count"])
+        mistakes["no scale of experts"] = lambda model: set_all(model, "TopkRouter", "routed_scaling_factor", 1.0)
+        mistakes["weights not normed"] = lambda model: set_all(model, "TopkRouter", "norm_topk_prob", False)
+    return mistakes
+
+
+def mistakes_of(spec: Spec) -> dict:
     """Ways to get this model wrong, by name; each changes a loaded model in place."""
+    if spec.rank:
+        return latent_mistakes_of(spec)
     wrong_order = reference.halves_to_pairs if spec.family == "llama" else reference.pairs_to_halves
     mistakes = {"rope pairs": lambda model: reorder(model, wrong_order)}
+    if spec.has_qk_norm:
+        mistakes["no norms of heads"] = drop_norms
     if spec.family == "qwen2":
         for role in ("q_proj", "k_proj", "v_proj"):
             mistakes[f"no {role} bias"] = lambda model, role=role: drop_bias(model, role)
@@ -79,7 +123,7 @@ def mistakes_of(spec: make_models.Spec) -> dict:
     return mistakes
 
 
-def check_model(spec: make_models.Spec, folder: Path) -> bool:
+def check_model(spec: Spec, folder: Path) -> bool:
     path = folder / f"{spec.name}.gguf"
     tokens, golden = golden_of(folder / f"{spec.name}.golden.gguf")
     from_metadata = np.abs(reference.logits(reference.load(path), tokens) - golden).max()
@@ -123,7 +167,7 @@ def main() -> int:
     arguments.add_argument("--smollm2", type=Path, metavar="FILE", help="check its golden too")
     given = arguments.parse_args()
     torch.set_num_threads(1)
-    results = [check_model(spec, given.folder) for spec in make_models.SPECS]
+    results = [check_model(spec, given.folder) for spec in SPECS]
     if given.smollm2:
         results.append(check_smollm2(given.folder / "smollm2.golden.json", given.smollm2))
     return 0 if all(results) else 1
