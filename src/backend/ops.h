@@ -201,8 +201,8 @@ struct Router {
   Scoring scoring = Scoring::softmax;
   int experts = 0;
   int top_k = 0;
-  int groups = 1;        // experts are split into equal groups,
-  int top_groups = 1;    // of which those with the largest sum of two best scores are kept
+  int groups = 1;        // experts are split into equal groups, of which the best are kept: of sigmoids
+  int top_groups = 1;    // by the sum of their two best scores (V3), of softmaxes by their best (V2)
   bool normalize = false;
   float scale = 1.0f;
   const Weight* selection_bias = nullptr;  // [experts]; steers the choice, not the weights

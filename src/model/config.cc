@@ -169,12 +169,6 @@ backend::Router read_router(const Reader& reader, const FamilyTraits& family, in
   router.groups = reader.integer_or("expert_group_count", 1, 1, count);
   router.top_groups =
       reader.integer_or("expert_group_used_count", router.groups, 1, router.groups);
-  if (router.groups > 1 && router.scoring == backend::Router::Scoring::softmax) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{} is {} with a softmax: DeepSeek-V2's choice of groups is not known "
-                            "to this build",
-                            reader.full("expert_group_count"), router.groups));
-  }
   const int in_group = count / router.groups;
   if (count % router.groups != 0 || router.top_k > router.top_groups * in_group) {
     throw Error(ErrorCode::invalid_file,

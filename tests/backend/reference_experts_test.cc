@@ -57,6 +57,17 @@ TEST(ReferenceRoute, SigmoidWithGroupsAndSelectionBias) {
   expect_values(biased.weights, {2.5 * sigmoid(3) / sum, 2.5 * sigmoid(1) / sum});
 }
 
+// DeepSeek-V2: groups {0,1}, {2,3}, {4,5} by their best alone.
+TEST(ReferenceRoute, SoftmaxWithGroups) {
+  // Probabilities 8, 0, 5, 5, 6, 0 of 24 and next to nothing: by sums of two the second group would stay.
+  const std::vector<float> logits = {std::log(8.0f), -30, std::log(5.0f),
+                                     std::log(5.0f), std::log(6.0f), -30};
+  const Routed routed =
+      route_one(logits, {.experts = 6, .top_k = 3, .groups = 3, .top_groups = 2, .scale = 3});
+  EXPECT_EQ(routed.ids, (std::vector<int32_t>{0, 4, 1}));
+  expect_values(routed.weights, {1, 0.75, 0}, 1e-6);
+}
+
 TEST(ReferenceExpertLinear, AppliesTheChosenExperts) {
   const std::vector<float> w = {1, 2, 10, 20, 100, 200};  // three experts of [1, 2]
   const ReferenceWeight weight = weight_over(w, Shape{3, 1, 2});

@@ -133,6 +133,7 @@ TEST_P(ExpertOps, Route) {
         .top_groups = 1},
        true},
       {{.experts = 5, .top_k = 5, .scale = 16.0f}, false},
+      {{.experts = 160, .top_k = 6, .groups = 8, .top_groups = 3, .scale = 16.0f}, false},
   };
   for (const RouteShape& shape : shapes) {
     const int experts = shape.router.experts;

@@ -94,7 +94,10 @@ def latent_mistakes_of(spec: Spec) -> dict:
         plain = (spec.nope_dim + spec.rope_dim) ** -0.5
         mistakes["no rope scaling"] = plain_frequencies
         mistakes["scores that do not grow"] = lambda model: set_all(model, "Attention", "scaling", plain)
-    if spec.router:
+    if spec.router and "expert_gating_func" not in spec.router:
+        mistakes["no groups"] = lambda model: set_all(model, "MoEGate", "topk_method", "greedy")
+        mistakes["no scale of experts"] = lambda model: set_all(model, "MoEGate", "routed_scaling_factor", 1.0)
+    elif spec.router:
         mistakes["rope pairs"] = lambda model: setattr(model.config, "rope_interleave", False)
         mistakes["no bias of choice"] = drop_selection_bias
         mistakes["no groups"] = lambda model: set_all(model, "TopkRouter", "topk_group", spec.router["expert_group_count"])

@@ -141,12 +141,11 @@ def deepseek_options(family: str, meta: Metadata) -> dict:
         "moe_intermediate_size": meta.own("expert_feed_forward_length"),
         "norm_topk_prob": meta.own("expert_weights_norm", False),
         "routed_scaling_factor": meta.own("expert_weights_scale", 1.0),
+        "n_group": meta.own("expert_group_count", 1),
+        "topk_group": meta.own("expert_group_used_count", 1),
     }
-    if family == "deepseek_v3":
-        options["n_group"] = meta.own("expert_group_count", 1)
-        options["topk_group"] = meta.own("expert_group_used_count", 1)
-    else:
-        options["topk_method"] = "greedy"
+    if family == "deepseek_v2":
+        options["topk_method"] = "greedy" if options["n_group"] == 1 else "group_limited_greedy"
     return options
 
 
@@ -314,10 +313,10 @@ def choice_margins(model, tokens) -> np.ndarray:
         bias = getattr(router, "e_score_correction_bias", None)
         if bias is not None:
             choice = choice.sigmoid() + bias
-        groups = getattr(router, "n_group", None) or 1
+        groups = getattr(model.config, "n_group", None) or 1
         if groups > 1:
             members = choice.unflatten(-1, (groups, -1))
-            scores = members.topk(2, dim=-1).values.sum(-1)
+            scores = members.topk(1 if bias is None else 2, dim=-1).values.sum(-1)
             margins.append(gap(scores, router.topk_group))
             kept = scores >= scores.topk(router.topk_group, dim=-1).values[:, -1:]
             choice = members.masked_fill(~kept.unsqueeze(-1), -torch.inf).flatten(1)

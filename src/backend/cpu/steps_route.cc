@@ -69,19 +69,19 @@ class RouteStep final : public Step {
     for (int e = 0; e < experts; ++e) scores[e] = static_cast<float>(exact[e] / sum);
   }
 
-  // Takes the experts of all but the best groups out of the choice. A group's score is the sum of
-  // its two best.
+  // Takes the experts of all but the best groups out of the choice. A group's score is its best, or
+  // of sigmoids the sum of its two best.
   //   scratch: [experts]
   void keep_best_groups(float* choice, float* scratch) const {
     const Router& router = op_.router;
     const int size = router.experts / router.groups;
+    const bool sums_two = router.scoring == Router::Scoring::sigmoid && size > 1;
     float* group_scores = scratch;
     for (int g = 0; g < router.groups; ++g) {
       int32_t best[2];
-      const int count = std::min(2, size);
-      find_largest(choice + g * size, size, count, best);
+      find_largest(choice + g * size, size, sums_two ? 2 : 1, best);
       group_scores[g] = choice[g * size + best[0]];
-      if (count == 2) group_scores[g] += choice[g * size + best[1]];
+      if (sums_two) group_scores[g] += choice[g * size + best[1]];
     }
     for (int g = 0; g < router.groups; ++g) {
       int before = 0;

@@ -30,13 +30,15 @@ std::vector<int> largest(std::span<const float> values, int count) {
   return order;
 }
 
-// Takes the experts of all but the best groups out of the choice.
+// Takes the experts of all but the best groups out of the choice: groups of softmaxes by their best
+// score (DeepSeek-V2, arXiv 2405.04434, section 2.2.2), of sigmoids by the sum of their two best.
 void keep_best_groups(std::span<float> choice, const Router& router) {
   const int size = router.experts / router.groups;
   std::vector<float> group_scores(router.groups);
   for (int g = 0; g < router.groups; ++g) {
     const std::span<const float> members = choice.subspan(g * size, size);
-    for (int e : largest(members, std::min(2, size))) group_scores[g] += members[e];
+    const int counted = router.scoring == Router::Scoring::sigmoid ? std::min(2, size) : 1;
+    for (int e : largest(members, counted)) group_scores[g] += members[e];
   }
   std::vector<bool> kept(router.groups, false);
   for (int g : largest(group_scores, router.top_groups)) kept[g] = true;
