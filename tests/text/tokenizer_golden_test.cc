@@ -49,8 +49,8 @@ TEST_P(PreTokenizerGolden, GivesTheSameIds) {
 
 INSTANTIATE_TEST_SUITE_P(All, PreTokenizerGolden,
                          testing::Values("gpt-2", "llama-bpe", "smaug-bpe", "qwen2", "qwen35",
-                                         "gpt-4o", "tekken", "smollm", "deepseek-coder",
-                                         "deepseek-v3"),
+                                         "gpt-4o", "tekken", "smollm", "deepseek-llm",
+                                         "deepseek-coder", "deepseek-v3"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase(name, '-');

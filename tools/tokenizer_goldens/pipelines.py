@@ -68,6 +68,13 @@ DEEPSEEK_V3 = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+# Letters of cased scripts one by one, as tokenizer.json of DeepSeek LLM and DeepSeek-V2 lists them.
+CASED_LETTERS = (
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿ\u01c4-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝ"
+    "Ὗ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳ"
+    "Ꙁ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+)
+PUNCTUATION = "[!-/:-~！-／：-～‘-‟　-。]"
 CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 
@@ -93,6 +100,9 @@ KINDS = {
     "gpt-4o": ([lambda: split(GPT4O)], False, True),
     "tekken": ([lambda: split(TEKKEN)], False, True),
     "smollm": ([digits, gpt2], False, False),
+    "deepseek-llm": (
+        [lambda: split("[\r\n]"), lambda: split(rf"\s?[{CASED_LETTERS}]+"), lambda: split(rf"\s?{PUNCTUATION}+"),
+         lambda: split(r"\s+$"), lambda: split(CJK), digits], False, False),
     "deepseek-coder": (
         [lambda: split("[\r\n]"), lambda: split(r"\s?\p{L}+"), lambda: split(r"\s?\p{P}+"),
          lambda: split(CJK), digits], False, False),
