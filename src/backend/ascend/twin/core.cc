@@ -1,0 +1,665 @@
+#include "backend/ascend/twin/core.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "backend/ascend/twin/launch_state.h"
+
+namespace ridge::backend::ascend::twin {
+
+namespace {
+
+// Steps that a pipe's queue holds before the scalar unit must wait.
+constexpr size_t queue_depth = 32;
+
+thread_local Core* current_core = nullptr;
+
+const char* verb(bool write) { return write ? "writes" : "reads"; }
+
+bool overlap(const Access& a, const Access& b) {
+  return a.space == b.space && a.address < b.address + b.bytes && b.address < a.address + a.bytes;
+}
+
+template <typename F>
+void for_each_block(uint64_t address, uint32_t bytes, F visit) {
+  const uint64_t end = address + bytes;
+  while (address < end) {
+    const uint64_t block = address / block_bytes;
+    const uint64_t stop = std::min(end, (block + 1) * block_bytes);
+    const auto first = static_cast<uint32_t>(address % block_bytes);
+    const auto count = static_cast<uint32_t>(stop - address);
+    const uint32_t mask = count == block_bytes ? ~0u : ((1u << count) - 1) << first;
+    visit(block, mask);
+    address = stop;
+  }
+}
+
+}  // namespace
+
+std::string_view name(Space space) {
+  constexpr std::string_view names[] = {"GM", "UB", "L1", "L0A", "L0B", "L0C", "BT", "FB"};
+  return names[static_cast<int>(space)];
+}
+
+uint32_t capacity_of(Space space) {
+  constexpr uint32_t capacities[] = {0,         usable_unified_buffer_bytes, usable_l1_bytes,
+                                     l0a_bytes, l0b_bytes,                   l0c_bytes,
+                                     bias_table_bytes, fixpipe_buffer_bytes};
+  return capacities[static_cast<int>(space)];
+}
+
+uint32_t alignment_of(Space space) {
+  constexpr uint32_t alignments[] = {1, 32, 32, 512, 512, 64, 64, 128};
+  return alignments[static_cast<int>(space)];
+}
+
+std::string file_of(const std::source_location& where) {
+  const std::string_view path = where.file_name();
+  const size_t slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+std::string place(const std::source_location& where) {
+  return fmt::format("{}:{}", file_of(where), where.line());
+}
+
+void LocalMemory::reset(uint32_t capacity) {
+  if (data.empty()) {
+    data.assign(capacity, poison);
+    defined.assign(capacity, 0);
+    cells.resize((capacity + block_bytes - 1) / block_bytes);
+  }
+  std::fill_n(data.begin(), touched, poison);
+  std::fill_n(defined.begin(), touched, 0);
+  for (uint32_t block = 0; block * block_bytes < touched; ++block) cells[block].clear();
+  touched = 0;
+}
+
+// Instruction
+
+void Instruction::require(bool right, const std::string& message) const {
+  if (!right) Core::current().fail(Finding::Kind::parameter, site, message);
+}
+
+void Instruction::align(const Operand& operand, uint32_t bytes) const {
+  if (operand.address % bytes == 0) return;
+  Core::current().fail(Finding::Kind::alignment, site,
+                       fmt::format("an operand is at {} address {:#x}, which is no multiple of {} "
+                                   "bytes",
+                                   name(operand.space), operand.address, bytes));
+}
+
+Access Instruction::read(const Operand& from, uint64_t offset, uint32_t bytes,
+                         Undefined undefined) {
+  return touch(from, offset, bytes, /*write=*/false, undefined);
+}
+
+Access Instruction::write(const Operand& to, uint64_t offset, uint32_t bytes, Undefined undefined) {
+  return touch(to, offset, bytes, /*write=*/true, undefined);
+}
+
+Access Instruction::touch(const Operand& operand, uint64_t offset, uint32_t bytes, bool write,
+                          Undefined undefined) {
+  Core& core = Core::current();
+  const uint64_t address = operand.address + offset;
+  if (address < operand.begin || address + bytes > operand.end) {
+    core.fail(Finding::Kind::bounds, site,
+              fmt::format("{} {} bytes at offset {} of a buffer of {} bytes in {}", verb(write),
+                          bytes, static_cast<int64_t>(address - operand.begin),
+                          operand.end - operand.begin, name(operand.space)));
+  }
+  Access access{operand.space, write, undefined, address, bytes, nullptr, nullptr};
+  if (operand.space == Space::gm) {
+    GlobalRange* range = core.launch.options.memory->find(address);
+    if (!range || address + bytes > range->address() + range->bytes()) {
+      core.fail(Finding::Kind::bounds, site,
+                range ? fmt::format("{} {} bytes at offset {} of an allocation of {} bytes in GM",
+                                    verb(write), bytes, address - range->address(), range->bytes())
+                      : fmt::format("{} {} bytes at GM address {:#x}, where nothing is allocated",
+                                    verb(write), bytes, address));
+    }
+    access.data = range->data_at(address);
+    access.defined = range->defined_at(address);
+    if (bytes > 0) counters.lines_512 += (address + bytes - 1) / 512 - address / 512 + 1;
+  } else {
+    LocalMemory& memory = core.memory(operand.space);
+    access.data = memory.data.data() + address;
+    access.defined = memory.defined.data() + address;
+  }
+  // Runs that follow each other are one.
+  if (!accesses.empty()) {
+    Access& last = accesses.back();
+    if (last.write == write && last.space == access.space && last.undefined == undefined &&
+        last.address + last.bytes == address && last.data + last.bytes == access.data) {
+      last.bytes += bytes;
+      return access;
+    }
+  }
+  accesses.push_back(access);
+  return access;
+}
+
+void Instruction::issue(std::function<void()> run) && {
+  Core::current().issue(std::move(*this), std::move(run));
+}
+
+// Core: what the scalar unit does
+
+Core::Core(Launch& launch, int index, Kind kind, uint32_t block, uint32_t sub_block)
+    : launch(launch), index(index), kind(kind), block(block), sub_block(sub_block) {}
+
+Core& Core::current() { return *current_core; }
+void Core::set_current(Core* core) { current_core = core; }
+
+std::string Core::name() const {
+  if (kind == Kind::cube) return fmt::format("AIC {}", block);
+  return launch.kernel.core_type == CoreType::mix_aic_1_2
+             ? fmt::format("AIV {}", 2 * block + sub_block)
+             : fmt::format("AIV {}", block);
+}
+
+bool Core::has(Space space) const {
+  return (space == Space::ub) == (kind == Kind::vector);
+}
+
+void Core::report(Finding::Kind finding, const Site& site, const std::string& message) {
+  launch.add_finding(finding, site,
+                     fmt::format("{}: {} {} ({})", place(site.where), site.call, message, name()));
+}
+
+void Core::fail(Finding::Kind finding, const Site& site, const std::string& message) {
+  report(finding, site, message);
+  launch.stop();
+  throw CoreStopped();
+}
+
+uint32_t Core::allocate_buffer(Space space, uint32_t bytes, Site site) {
+  if (!has(space)) {
+    fail(Finding::Kind::capacity, site,
+         fmt::format("asks for {}, which {} does not have", twin::name(space),
+                     kind == Kind::cube ? "a cube core" : "a vector core"));
+  }
+  uint32_t& end = buffers_end_[static_cast<int>(space)];
+  const uint32_t rounded = (bytes + block_bytes - 1) / block_bytes * block_bytes;
+  if (rounded > capacity_of(space) - end) {
+    fail(Finding::Kind::capacity, site,
+         fmt::format("asks for {} bytes of {}; {} of {} are left", bytes, twin::name(space),
+                     capacity_of(space) - end, capacity_of(space)));
+  }
+  LocalMemory& in = memory(space);
+  if (in.data.empty()) in.reset(capacity_of(space));
+  const uint32_t address = end;
+  end += rounded;
+  in.touched = std::max(in.touched, end);
+  return address;
+}
+
+void Core::push(Pipe pipe, Step step) {
+  if (launch.stopping()) throw CoreStopped();
+  PipeState& to = state(pipe);
+  step.issued = state(Pipe::s).clock;
+  const Site site = step.site;
+  to.steps.push_back(std::move(step));
+  if (!launch.delayed()) {
+    run_eagerly();
+  } else if (launch.random() % 8 == 0) {
+    advance(static_cast<Pipe>(1 + launch.random() % (pipe_count - 1)));
+  }
+  while (to.steps.size() > queue_depth) {
+    if (advance(pipe)) continue;
+    fail(Finding::Kind::deadlock, site,
+         fmt::format("finds the queue of {} full, whose first instruction {}",
+                     twin::name(pipe), blocked_flag()));
+  }
+}
+
+void Core::issue(Instruction&& instruction, std::function<void()> run) {
+  instruction.counters.instructions = 1;
+  counters[static_cast<int>(instruction.pipe)] += instruction.counters;
+  push(instruction.pipe, {Step::Kind::instruction, instruction.site, {}, Pipe::s, 0, 0,
+                          std::move(instruction.accesses), std::move(run),
+                          instruction.accumulates});
+}
+
+namespace {
+std::string flag_name(Pipe from, Pipe to, int id) {
+  return fmt::format("<{}_{}>({})", name(from), name(to), id);
+}
+}  // namespace
+
+void Core::set_flag(Pipe from, Pipe to, int id, Site site) {
+  if (id < 0 || id > 7) {
+    fail(Finding::Kind::flag, site, fmt::format("has id {}; ids are 0 to 7", id));
+  }
+  Flag& event = flag(from, to, id);
+  if (event.sets_issued > event.waits_issued) {
+    report(Finding::Kind::flag, site,
+           fmt::format("sets {} which is set since {}; a wait belongs between the two",
+                       flag_name(from, to, id), place(event.last_set.where)));
+  }
+  ++event.sets_issued;
+  event.last_set = site;
+  if (from == Pipe::s) {
+    publish_flag(from, to, id, site);
+    if (!launch.delayed()) run_eagerly();
+    return;
+  }
+  push(from, {Step::Kind::set_flag, site, {}, to, 0, id, {}, {}, false});
+}
+
+void Core::publish_flag(Pipe from, Pipe to, int id, const Site& site) {
+  PipeState& setter = state(from);
+  Flag& event = flag(from, to, id);
+  const int lane = to == Pipe::s ? issue_lane : static_cast<int>(to);
+  if (launch.options.check_order &&
+      (!event.set.empty() || (event.waited && setter.clock.own(lane) < event.wait_time))) {
+    report(Finding::Kind::flag, site,
+           fmt::format("may set {} before {} has seen it set the last time", flag_name(from, to, id),
+                       twin::name(to)));
+  }
+  Clock published = setter.clock;
+  published.raise_own(static_cast<int>(from), setter.time);
+  event.set.push_back(published);
+}
+
+void Core::wait_flag(Pipe from, Pipe to, int id, Site site) {
+  if (id < 0 || id > 7) {
+    fail(Finding::Kind::flag, site, fmt::format("has id {}; ids are 0 to 7", id));
+  }
+  Flag& event = flag(from, to, id);
+  ++event.waits_issued;
+  if (to != Pipe::s) {
+    push(to, {Step::Kind::wait_flag, site, {}, from, 0, id, {}, {}, false});
+    return;
+  }
+  while (event.set.empty()) {
+    if (advance(from)) continue;
+    fail(Finding::Kind::deadlock, site,
+         fmt::format("waits for {}, which nothing sets", flag_name(from, to, id)));
+  }
+  PipeState& scalar = state(Pipe::s);
+  scalar.clock.join(event.set.front());
+  event.set.pop_front();
+  event.waited = true;
+  event.wait_time = scalar.clock.own(issue_lane) + 1;
+  scalar.clock.raise_own(issue_lane, event.wait_time);
+}
+
+void Core::barrier(Pipe pipe, Site site) {
+  push(pipe, {Step::Kind::barrier, site, {}, Pipe::s, 0, 0, {}, {}, false});
+}
+
+void Core::barrier_all(Site site) {
+  drain(site);
+  PipeState& scalar = state(Pipe::s);
+  for (int p = 0; p < pipe_count; ++p) {
+    scalar.clock.join(pipes_[p].clock);
+    scalar.clock.raise_own(p, pipes_[p].time);
+  }
+}
+
+void Core::drain(Site site) {
+  while (!idle()) {
+    if (launch.stopping()) throw CoreStopped();
+    if (advance_any()) continue;
+    fail(Finding::Kind::deadlock, site, fmt::format("never ends: a pipe {}", blocked_flag()));
+  }
+}
+
+std::string Core::blocked_flag() const {
+  for (int p = 0; p < pipe_count; ++p) {
+    if (pipes_[p].steps.empty()) continue;
+    const Step& step = pipes_[p].steps.front();
+    if (step.kind == Step::Kind::wait_flag) {
+      return fmt::format("waits at {} for {}, which nothing sets", place(step.site.where),
+                         flag_name(step.other, static_cast<Pipe>(p), step.id));
+    }
+  }
+  return "does not end";
+}
+
+void Core::cross_set(Pipe pipe, int mode, int id, Site site) {
+  if (id < 0 || id > 10 || mode < 0 || mode > 2) {
+    fail(Finding::Kind::flag, site,
+         fmt::format("has id {} and mode {}; ids are 0 to 10, modes 0 to 2", id, mode));
+  }
+  if (pipe == Pipe::s) {
+    Clock published = state(Pipe::s).clock;
+    published.raise_own(static_cast<int>(Pipe::s), state(Pipe::s).time);
+    launch.cross_set(*this, mode, id, published, site);
+    return;
+  }
+  push(pipe, {Step::Kind::cross_set, site, {}, Pipe::s, mode, id, {}, {}, false});
+}
+
+void Core::cross_wait(int id, Site site) {
+  if (id < 0 || id > 10) {
+    fail(Finding::Kind::flag, site, fmt::format("has id {}; ids are 0 to 10", id));
+  }
+  launch.wait(*this, [this, id] { return launch.cross_ready(*this, id); }, site,
+              fmt::format("cross-core flag {}", id));
+  launch.cross_take(*this, id, state(Pipe::s).clock);
+}
+
+void Core::sync_all(bool vector_only, Site site) {
+  if (!launch.one_wave()) {
+    fail(Finding::Kind::deadlock, site,
+         fmt::format("waits for all {} blocks; the device has not as many cores",
+                     launch.block_dim));
+  }
+  barrier_all(site);
+  // Ids 11 and 12 are not the kernel's.
+  const int id = vector_only ? 11 : 12;
+  launch.cross_set(*this, vector_only ? 0 : 3, id, state(Pipe::s).clock, site);
+  launch.wait(*this, [this, id] { return launch.cross_ready(*this, id); }, site, "all cores");
+  launch.cross_take(*this, id, state(Pipe::s).clock);
+}
+
+int Core::free_flag(Pipe from, Pipe to) const {
+  const auto& ids = flags_[static_cast<int>(from)][static_cast<int>(to)];
+  for (int id = 0; id < 8; ++id) {
+    if (!ids[id].allocated && ids[id].sets_issued == ids[id].waits_issued) return id;
+  }
+  return -1;
+}
+
+int Core::allocate_flag(Pipe from, Pipe to) {
+  const int id = free_flag(from, to);
+  if (id >= 0) flag(from, to, id).allocated = true;
+  return id;
+}
+
+void Core::release_flag(Pipe from, Pipe to, int id) { flag(from, to, id).allocated = false; }
+
+// Core: the pipes
+
+bool Core::idle() const {
+  return std::all_of(pipes_.begin(), pipes_.end(),
+                     [](const PipeState& pipe) { return pipe.steps.empty(); });
+}
+
+bool Core::advance_any() {
+  const int first = launch.delayed() ? static_cast<int>(launch.random() % pipe_count) : 0;
+  for (int p = 0; p < pipe_count; ++p) {
+    if (advance(static_cast<Pipe>((first + p) % pipe_count))) return true;
+  }
+  return false;
+}
+
+void Core::run_eagerly() {
+  while (advance_any()) {
+  }
+}
+
+bool Core::advance(Pipe pipe, uint32_t visited) {
+  const uint32_t bit = 1u << static_cast<int>(pipe);
+  if ((visited & bit) != 0 || state(pipe).steps.empty()) return false;
+  const Step& front = state(pipe).steps.front();
+  if (front.kind == Step::Kind::wait_flag && flag(front.other, pipe, front.id).set.empty()) {
+    return advance(front.other, visited | bit);
+  }
+  run_front(pipe);
+  return true;
+}
+
+// In the delayed schedule an instruction's result may come after the next one has read: so a barrier
+// that is missing within a pipe changes what is computed. Where the next writes what this one reads
+// the two keep their order, as they do on the chip.
+bool Core::reorder(PipeState& pipe) {
+  if (!launch.delayed() || pipe.steps.size() < 2) return false;
+  Step& first = pipe.steps[0];
+  Step& second = pipe.steps[1];
+  if (second.kind != Step::Kind::instruction || first.accumulates || second.accumulates) {
+    return false;
+  }
+  bool conflict = false;
+  for (const Access& a : first.accesses) {
+    for (const Access& b : second.accesses) {
+      if (!overlap(a, b)) continue;
+      if (!a.write && b.write) return false;
+      conflict |= a.write;
+    }
+  }
+  if (!conflict) return false;
+  std::swap(first, second);
+  return true;
+}
+
+void Core::run_front(Pipe pipe) {
+  PipeState& on = state(pipe);
+  if (on.steps.front().kind == Step::Kind::instruction && reorder(on) &&
+      launch.options.check_order) {
+    const Step& first = on.steps[1];
+    const Step& second = on.steps[0];
+    launch.add_finding(Finding::Kind::order, second.site,
+                       fmt::format("{}: {} on {} needs what {} at {} writes on the same pipe; "
+                                   "PipeBarrier<PIPE_{}> belongs between them ({})",
+                                   place(second.site.where), second.site.call, twin::name(pipe),
+                                   first.site.call, place(first.site.where), twin::name(pipe),
+                                   name()),
+                       &first.site);
+  }
+  const Step step = std::move(on.steps.front());
+  on.steps.pop_front();
+  on.clock.join(step.issued);
+  ++on.time;
+  switch (step.kind) {
+    case Step::Kind::instruction:
+      run_instruction(pipe, step);
+      break;
+    case Step::Kind::set_flag:
+      publish_flag(pipe, step.other, step.id, step.site);
+      break;
+    case Step::Kind::wait_flag: {
+      Flag& event = flag(step.other, pipe, step.id);
+      on.clock.join(event.set.front());
+      event.set.pop_front();
+      event.waited = true;
+      event.wait_time = on.time;
+      break;
+    }
+    case Step::Kind::barrier:
+      on.clock.raise_own(static_cast<int>(pipe), on.time);
+      break;
+    case Step::Kind::cross_set: {
+      Clock published = on.clock;
+      published.raise_own(static_cast<int>(pipe), on.time);
+      launch.cross_set(*this, step.mode, step.id, published, step.site);
+      break;
+    }
+  }
+}
+
+void Core::run_instruction(Pipe pipe, const Step& step) {
+  for (const Access& access : step.accesses) {
+    if (!access.write && access.undefined == Undefined::report) check_defined(access, step.site);
+  }
+  if (launch.options.check_order) {
+    for (const Access& access : step.accesses) {
+      twin::Core::check_order(access, pipe, step.site, step.accumulates);
+    }
+  }
+  step.run();
+  for (const Access& access : step.accesses) {
+    if (access.write && access.undefined == Undefined::report) {
+      std::memset(access.defined, 1, access.bytes);
+    }
+  }
+}
+
+void Core::check_defined(const Access& access, const Site& site) {
+  const void* hole = std::memchr(access.defined, 0, access.bytes);
+  if (!hole) return;
+  const auto offset = static_cast<const uint8_t*>(hole) - access.defined;
+  report(Finding::Kind::undefined, site,
+         fmt::format("reads {} bytes of {} of which byte {} was never written", access.bytes,
+                     twin::name(access.space), offset));
+  std::memset(access.defined, 1, access.bytes);  // once is enough
+}
+
+void Core::check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates) {
+  const PipeState& on = state(pipe);
+  Record record;
+  record.time = on.time;
+  record.site = launch.site_index(site);
+  record.core = static_cast<uint16_t>(index);
+  record.pipe = static_cast<uint8_t>(pipe);
+  record.write = access.write;
+  const auto visit = [&](Cell& cell, uint32_t mask) {
+    record.mask = mask;
+    cell.for_each([&](const Record& old) {
+      if ((old.mask & mask) == 0 || (!old.write && !record.write)) return;
+      const bool same_pipe = old.core == record.core && old.pipe == record.pipe;
+      // Instructions of a pipe begin in order; the scalar unit ends each before the next.
+      if (same_pipe && (!old.write || pipe == Pipe::s || accumulates)) return;
+      if (on.clock.of(index, old.core, old.pipe) >= old.time) return;
+      const Site& other = launch.site(old.site);
+      launch.add_finding(
+          Finding::Kind::order, site,
+          fmt::format("{}: {} on {} {} {} at {:#x}, which {} at {} on {}{} {}; no flag, barrier or "
+                      "queue orders the two ({})",
+                      place(site.where), site.call, twin::name(pipe), verb(record.write),
+                      twin::name(access.space), access.address, other.call, place(other.where),
+                      twin::name(static_cast<Pipe>(old.pipe)),
+                      old.core == record.core ? "" : " of another core", verb(old.write), name()),
+          &other);
+    });
+    cell.add(record);
+  };
+  if (access.space == Space::gm) {
+    GlobalRange* range = launch.options.memory->find(access.address);
+    launch.visit_global(*range, access.address, access.bytes, record, visit);
+  } else {
+    LocalMemory& in = memory(access.space);
+    for_each_block(access.address, access.bytes,
+                   [&](uint64_t block, uint32_t mask) { visit(in.cells[block], mask); });
+  }
+}
+
+void Core::scalar_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site) {
+  Instruction load(Pipe::s, site);
+  const Access access = load.read(from, offset, bytes);
+  ++state(Pipe::s).time;
+  ++counters[0].instructions;
+  check_defined(access, site);
+  if (launch.options.check_order) check_order(access, Pipe::s, site, /*accumulates=*/false);
+  std::memcpy(to, access.data, bytes);
+}
+
+void Core::scalar_write(const Operand& to, uint64_t offset, uint32_t bytes, const void* from,
+                        Site site) {
+  Instruction store(Pipe::s, site);
+  const Access access = store.write(to, offset, bytes);
+  ++state(Pipe::s).time;
+  ++counters[0].instructions;
+  if (launch.options.check_order) check_order(access, Pipe::s, site, /*accumulates=*/false);
+  std::memcpy(access.data, from, bytes);
+  std::memset(access.defined, 1, bytes);
+}
+
+// Core: the scalar unit's cache of global memory
+
+Core::CacheLine& Core::cache_line(uint64_t line, const Operand& at, const Site& site) {
+  constexpr uint64_t line_bytes = sizeof(CacheLine::bytes);
+  const auto [found, fresh] = cache_.try_emplace(line);
+  if (fresh) {
+    GlobalRange* range = launch.options.memory->find(at.address);
+    for (uint64_t i = 0; i < line_bytes; ++i) {
+      const uint64_t address = line * line_bytes + i;
+      const bool inside = address - range->address() < range->bytes();
+      found->second.bytes[i] = inside ? *range->data_at(address) : poison;
+    }
+    found->second.last_write = site;
+  }
+  return found->second;
+}
+
+void Core::cached_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site) {
+  Instruction load(Pipe::s, site);
+  const Access access = load.read(from, offset, bytes);
+  ++state(Pipe::s).time;
+  ++counters[0].instructions;
+  CacheLine& line = cache_line(access.address / 64, from.at(0), site);
+  const uint64_t first = access.address % 64;
+  const uint64_t bits = (bytes == 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1) << first;
+  if ((line.written & bits) != bits) {
+    check_defined(access, site);
+    if (launch.options.check_order) check_order(access, Pipe::s, site, /*accumulates=*/false);
+    if (line.written == 0 && std::memcmp(line.bytes.data() + first, access.data, bytes) != 0) {
+      report(Finding::Kind::coherence, site,
+             "reads a line of the scalar unit's cache that memory has moved on from; "
+             "DataCacheCleanAndInvalid belongs before it");
+    }
+  }
+  std::memcpy(to, line.bytes.data() + first, bytes);
+}
+
+void Core::cached_write(const Operand& to, uint64_t offset, uint32_t bytes, const void* from,
+                        Site site) {
+  Instruction store(Pipe::s, site);
+  const Access access = store.write(to, offset, bytes);
+  ++state(Pipe::s).time;
+  ++counters[0].instructions;
+  CacheLine& line = cache_line(access.address / 64, to.at(0), site);
+  const uint64_t first = access.address % 64;
+  std::memcpy(line.bytes.data() + first, from, bytes);
+  line.written |= (bytes == 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1) << first;
+  line.last_write = site;
+}
+
+void Core::clean_cache(const Operand& at, bool whole, Site site) {
+  ++state(Pipe::s).time;
+  std::erase_if(cache_, [&](auto& entry) {
+    auto& [number, line] = entry;
+    if (!whole && number != at.address / 64) return false;
+    for (uint64_t i = 0; i < line.bytes.size(); ++i) {
+      if ((line.written >> i & 1) == 0) continue;
+      const uint64_t address = number * 64 + i;
+      GlobalRange* range = launch.options.memory->find(address);
+      *range->data_at(address) = line.bytes[i];
+      *range->defined_at(address) = 1;
+      if (launch.options.check_order) {
+        check_order({Space::gm, true, Undefined::report, address, 1, nullptr, nullptr}, Pipe::s,
+                    site, /*accumulates=*/false);
+      }
+    }
+    return true;
+  });
+}
+
+void Core::finish() {
+  const Site end{"the end of the kernel", {}};
+  while (!idle()) {
+    if (launch.stopping()) throw CoreStopped();
+    if (advance_any()) continue;
+    for (int p = 0; p < pipe_count; ++p) {
+      if (pipes_[p].steps.empty()) continue;
+      const Step& step = pipes_[p].steps.front();
+      fail(Finding::Kind::deadlock, step.site,
+           fmt::format("never ends: {}", blocked_flag()));
+    }
+  }
+  for (int from = 0; from < pipe_count; ++from) {
+    for (int to = 0; to < pipe_count; ++to) {
+      for (int id = 0; id < 8; ++id) {
+        const Flag& event = flags_[from][to][id];
+        // A queue's last FreeTensor leaves its flag to the TPipe, which waits for it.
+        if (event.set.empty() || event.allocated) continue;
+        report(Finding::Kind::flag, event.last_set,
+               fmt::format("sets {}, for which nothing waits; it is left to the next kernel",
+                           flag_name(static_cast<Pipe>(from), static_cast<Pipe>(to), id)));
+      }
+    }
+  }
+  for (const auto& [number, line] : cache_) {
+    if (line.written == 0) continue;
+    report(Finding::Kind::coherence, line.last_write,
+           "writes to the scalar unit's cache what never reaches memory; "
+           "DataCacheCleanAndInvalid belongs after it");
+  }
+}
+
+}  // namespace ridge::backend::ascend::twin

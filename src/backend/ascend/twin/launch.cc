@@ -1,0 +1,374 @@
+#include "backend/ascend/twin/launch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "backend/ascend/twin/cost.h"
+#include "backend/ascend/twin/launch_state.h"
+#include "base/error.h"
+
+namespace ridge::backend::ascend::twin {
+
+std::string_view name(Pipe pipe) {
+  constexpr std::string_view names[] = {"S", "V", "M", "MTE1", "MTE2", "MTE3", "FIX"};
+  return names[static_cast<int>(pipe)];
+}
+
+std::string_view name(Finding::Kind kind) {
+  constexpr std::string_view names[] = {"bounds", "alignment", "parameter", "capacity",
+                                        "undefined", "order", "flag", "queue",
+                                        "deadlock", "coherence", "exception"};
+  return names[static_cast<int>(kind)];
+}
+
+PipeCounters& PipeCounters::operator+=(const PipeCounters& other) {
+  instructions += other.instructions;
+  bytes += other.bytes;
+  repeats += other.repeats;
+  bank_conflicts += other.bank_conflicts;
+  lines_512 += other.lines_512;
+  nd_nz_rows += other.nd_nz_rows;
+  macs += other.macs;
+  cycles += other.cycles;
+  return *this;
+}
+
+std::string LaunchReport::text() const {
+  std::string lines;
+  for (const Finding& finding : findings) {
+    lines += fmt::format("[{}] {}\n", name(finding.kind), finding.message);
+  }
+  return lines;
+}
+
+LaunchReport launch(const KernelImage& kernel, uint32_t block_dim,
+                    std::span<const std::byte> arguments, const LaunchOptions& options) {
+  if (!options.soc || !options.memory) {
+    throw Error(ErrorCode::invalid_argument, "a launch needs a device and its memory");
+  }
+  if (block_dim == 0 || block_dim > 65535) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} was launched on {} blocks; 1 to 65535 are possible", kernel.name,
+                            block_dim));
+  }
+  if (arguments.size() != kernel.arguments * argument_bytes) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} takes {} arguments of {} bytes; {} bytes were given", kernel.name,
+                            kernel.arguments, argument_bytes, arguments.size()));
+  }
+  return Launch(kernel, block_dim, arguments, options).run();
+}
+
+// Memories
+
+namespace {
+struct MemoryPool {
+  std::mutex mutex;
+  std::vector<std::array<LocalMemory, space_count>> free[2];
+};
+MemoryPool& memory_pool() {
+  static MemoryPool pool;
+  return pool;
+}
+}  // namespace
+
+std::array<LocalMemory, space_count> take_memories(Core::Kind kind) {
+  MemoryPool& pool = memory_pool();
+  const std::lock_guard lock(pool.mutex);
+  auto& free = pool.free[static_cast<int>(kind)];
+  if (free.empty()) return {};
+  auto memories = std::move(free.back());
+  free.pop_back();
+  return memories;
+}
+
+void give_back_memories(Core::Kind kind, std::array<LocalMemory, space_count> memories) {
+  for (int s = 0; s < space_count; ++s) {
+    if (memories[s].touched > 0) memories[s].reset(capacity_of(static_cast<Space>(s)));
+  }
+  MemoryPool& pool = memory_pool();
+  const std::lock_guard lock(pool.mutex);
+  pool.free[static_cast<int>(kind)].push_back(std::move(memories));
+}
+
+// Launch
+
+Launch::Launch(const KernelImage& kernel, uint32_t block_dim, std::span<const std::byte> arguments,
+               const LaunchOptions& options)
+    : kernel(kernel),
+      block_dim(block_dim),
+      options(options),
+      random(options.seed),
+      arguments_(arguments.begin(), arguments.end()) {}
+
+Launch::~Launch() = default;
+
+bool Launch::one_wave() const {
+  return block_dim <= (kernel.core_type == CoreType::aiv_only ? options.soc->vector_cores
+                                                              : options.soc->cube_cores);
+}
+
+LaunchReport Launch::run() {
+  const uint32_t at_once = kernel.core_type == CoreType::aiv_only ? options.soc->vector_cores
+                                                                  : options.soc->cube_cores;
+  for (uint32_t first = 0; first < block_dim && !stopping_; first += at_once) {
+    run_wave(first, std::min(at_once, block_dim - first));
+  }
+  const double cycles =
+      core_cycles_.empty() ? 0 : *std::max_element(core_cycles_.begin(), core_cycles_.end());
+  report_.microseconds = launch_microseconds(*options.soc, cycles, global_bytes_);
+  return std::move(report_);
+}
+
+void Launch::start(Core::Kind kind, uint32_t block, uint32_t sub_block) {
+  cores_.push_back({});
+  Runner& runner = cores_.back();
+  runner.core = std::make_unique<Core>(*this, static_cast<int>(cores_.size()) - 1, kind, block,
+                                       sub_block);
+  auto memories = take_memories(kind);
+  for (int s = 0; s < space_count; ++s) {
+    runner.core->memory(static_cast<Space>(s)) = std::move(memories[s]);
+  }
+  Core* core = runner.core.get();
+  runner.fibre = std::make_unique<Fibre>([this, core] {
+    try {
+      kernel.entry(arguments_);
+      core->finish();
+    } catch (const CoreStopped&) {
+    } catch (const std::exception& thrown) {
+      core->report(Finding::Kind::exception, Site{kernel.name.c_str(), {}},
+                   fmt::format("threw: {}", thrown.what()));
+      stopping_ = true;
+    }
+  });
+}
+
+void Launch::run_wave(uint32_t first_block, uint32_t blocks) {
+  cores_.clear();
+  cores_.reserve(3 * blocks);  // fibres point to them
+  inboxes_.clear();
+  for (uint32_t b = first_block; b < first_block + blocks; ++b) {
+    if (kernel.core_type != CoreType::aiv_only) start(Core::Kind::cube, b, 0);
+    if (kernel.core_type == CoreType::aic_only) continue;
+    start(Core::Kind::vector, b, 0);
+    if (kernel.core_type == CoreType::mix_aic_1_2) start(Core::Kind::vector, b, 1);
+  }
+  while (!stopping_) {
+    running_ = choose();
+    if (!running_) {
+      const bool all_ended = std::all_of(cores_.begin(), cores_.end(), [](const Runner& runner) {
+        return runner.fibre->ended();
+      });
+      if (all_ended) break;
+      if (advance_blocked()) continue;
+      report_deadlock();
+      break;
+    }
+    running_->begun = true;
+    running_->ready = nullptr;
+    Core::set_current(running_->core.get());
+    running_->fibre->resume();
+  }
+  if (stopping_) cancel();
+  for (const auto& [key, inbox] : inboxes_) {
+    if (stopping_ || key.second > 10) continue;
+    for (const auto& [source, clocks] : inbox.from) {
+      if (clocks.empty()) continue;
+      cores_[source].core->report(Finding::Kind::flag, inbox.last_set,
+                                  fmt::format("sets cross-core flag {}, for which {} never waits",
+                                              key.second, cores_[key.first].core->name()));
+    }
+  }
+  Core::set_current(nullptr);
+  collect();
+}
+
+Launch::Runner* Launch::choose() {
+  std::vector<Runner*> ready;
+  for (Runner& runner : cores_) {
+    if (runner.fibre->ended() || (runner.ready && !runner.ready())) continue;
+    if (!delayed()) return &runner;
+    ready.push_back(&runner);
+  }
+  return ready.empty() ? nullptr : ready[random() % ready.size()];
+}
+
+bool Launch::advance_blocked() {
+  const size_t first = delayed() ? random() % cores_.size() : 0;
+  for (size_t c = 0; c < cores_.size(); ++c) {
+    Runner& runner = cores_[(first + c) % cores_.size()];
+    if (runner.fibre->ended()) continue;
+    Core::set_current(runner.core.get());
+    if (runner.core->advance_any()) return true;
+  }
+  return false;
+}
+
+void Launch::report_deadlock() {
+  for (Runner& runner : cores_) {
+    if (runner.fibre->ended()) continue;
+    runner.core->report(Finding::Kind::deadlock, runner.waits_at,
+                        fmt::format("waits for {}, which never comes", runner.waits_for));
+  }
+  stopping_ = true;
+}
+
+void Launch::cancel() {
+  for (Runner& runner : cores_) {
+    if (!runner.begun || runner.fibre->ended()) continue;
+    runner.core->unwinding = true;
+    running_ = &runner;
+    Core::set_current(runner.core.get());
+    runner.fibre->resume();  // throws where it waits
+  }
+}
+
+void Launch::collect() {
+  for (size_t c = 0; c < cores_.size(); ++c) {
+    Core& core = *cores_[c].core;
+    ++report_.cores;
+    auto& sums = core.kind == Core::Kind::cube ? report_.cube : report_.vector;
+    double busiest = 0;
+    for (int p = 0; p < pipe_count; ++p) {
+      sums[p] += core.counters[p];
+      busiest = std::max(busiest, core.counters[p].cycles);
+      const auto pipe = static_cast<Pipe>(p);
+      if (pipe == Pipe::mte2 || pipe == Pipe::mte3 || pipe == Pipe::fix) {
+        global_bytes_ += core.counters[p].bytes;
+      }
+    }
+    if (core_cycles_.size() <= c) core_cycles_.resize(c + 1);
+    core_cycles_[c] += busiest;
+    std::array<LocalMemory, space_count> memories;
+    for (int s = 0; s < space_count; ++s) {
+      memories[s] = std::move(core.memory(static_cast<Space>(s)));
+    }
+    give_back_memories(core.kind, std::move(memories));
+  }
+  cores_.clear();
+}
+
+void Launch::wait(Core& core, std::function<bool()> ready, const Site& site,
+                  const std::string& what) {
+  Runner& runner = *running_;
+  RIDGE_ASSERT(runner.core.get() == &core);
+  while (!ready()) {
+    runner.ready = ready;
+    runner.waits_at = site;
+    runner.waits_for = what;
+    runner.fibre->suspend();
+    if (stopping_) throw CoreStopped();
+  }
+}
+
+// Faults
+
+void Launch::add_finding(Finding::Kind kind, const Site& site, const std::string& message,
+                         const Site* other) {
+  if (stopping_) return;
+  const std::string at = place(site.where);
+  if (!seen_.emplace(kind, at, other ? place(other->where) : std::string(site.call)).second) return;
+  const std::string file = at.substr(0, at.rfind(':'));
+  report_.findings.push_back({kind, message, file, static_cast<int>(site.where.line())});
+  if (static_cast<int>(report_.findings.size()) >= options.max_findings) stopping_ = true;
+}
+
+uint32_t Launch::site_index(const Site& site) {
+  const auto [found, fresh] = site_indices_.try_emplace(
+      {site.where.file_name(), static_cast<int>(site.where.line()), site.call},
+      static_cast<uint32_t>(sites_.size()));
+  if (fresh) sites_.push_back(site);
+  return found->second;
+}
+
+// Global memory
+
+void Launch::visit_global(GlobalRange& range, uint64_t address, uint32_t bytes,
+                          const Record& record,
+                          const std::function<void(Cell&, uint32_t mask)>& visit) {
+  RangeState& state = ranges_[&range];
+  if (!state.written && !record.write) {
+    state.reads.push_back({address, bytes, record});
+    return;
+  }
+  const auto for_each_cell = [&](uint64_t at, uint32_t count, const auto& call) {
+    for (const uint64_t end = at + count; at < end;) {
+      const uint64_t block = at / block_bytes;
+      const uint64_t stop = std::min(end, (block + 1) * block_bytes);
+      const auto length = static_cast<uint32_t>(stop - at);
+      const uint32_t mask =
+          length == block_bytes ? ~0u : ((1u << length) - 1) << (at % block_bytes);
+      call(state.cells[block], mask);
+      at = stop;
+    }
+  };
+  if (!state.written) {
+    state.written = true;
+    for (LoggedRead& read : state.reads) {
+      for_each_cell(read.address, read.bytes, [&](Cell& cell, uint32_t mask) {
+        read.record.mask = mask;
+        cell.add(read.record);
+      });
+    }
+    state.reads.clear();
+  }
+  for_each_cell(address, bytes, visit);
+}
+
+// Flags between cores. Mode 0: all cores of a kind; 1: the two vector cores of a block; 2: the cube
+// core of a block and its vector cores; 3: all cores.
+
+std::vector<int> Launch::sources(const Core& core, int mode) const {
+  std::vector<int> found;
+  for (const Runner& runner : cores_) {
+    const Core& other = *runner.core;
+    const bool same_kind = other.kind == core.kind;
+    const bool same_block = other.block == core.block;
+    const bool counts = mode == 0   ? same_kind
+                        : mode == 1 ? same_kind && same_block
+                        : mode == 2 ? !same_kind && same_block
+                                    : true;
+    if (counts) found.push_back(other.index);
+  }
+  return found;
+}
+
+void Launch::cross_set(Core& from, int mode, int id, const Clock& clock, const Site& site) {
+  const std::vector<Clock::Lanes> published = clock.publish(from.index, cores());
+  // Who waits for this core are those for whom it is a source: the relation goes both ways.
+  for (const int target : sources(from, mode)) {
+    Inbox& inbox = inboxes_[{target, id}];
+    inbox.mode = mode;
+    inbox.last_set = site;
+    auto& queue = inbox.from[from.index];
+    queue.push_back(published);
+    if (queue.size() > 15) {
+      from.report(Finding::Kind::flag, site,
+                  fmt::format("sets cross-core flag {} {} times before {} waits; it counts to 15",
+                              id, queue.size(), cores_[target].core->name()));
+    }
+  }
+}
+
+bool Launch::cross_ready(const Core& core, int id) const {
+  const auto found = inboxes_.find({core.index, id});
+  if (found == inboxes_.end()) return false;
+  const std::vector<int> needed = sources(core, found->second.mode);
+  return std::all_of(needed.begin(), needed.end(), [&](int source) {
+    const auto clocks = found->second.from.find(source);
+    return clocks != found->second.from.end() && !clocks->second.empty();
+  });
+}
+
+void Launch::cross_take(Core& core, int id, Clock& clock) {
+  Inbox& inbox = inboxes_.at({core.index, id});
+  for (const int source : sources(core, inbox.mode)) {
+    auto& queue = inbox.from.at(source);
+    clock.join_all(core.index, queue.front());
+    queue.pop_front();
+  }
+}
+
+}  // namespace ridge::backend::ascend::twin
