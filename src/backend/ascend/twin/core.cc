@@ -479,7 +479,7 @@ void Core::run_instruction(Pipe pipe, const Step& step) {
   }
   if (launch.options.check_order) {
     for (const Access& access : step.accesses) {
-      twin::Core::check_order(access, pipe, step.site, step.accumulates);
+      check_order(access, pipe, step.site, step.accumulates);
     }
   }
   step.run();
@@ -631,7 +631,6 @@ void Core::clean_cache(const Operand& at, bool whole, Site site) {
 }
 
 void Core::finish() {
-  const Site end{"the end of the kernel", {}};
   while (!idle()) {
     if (launch.stopping()) throw CoreStopped();
     if (advance_any()) continue;

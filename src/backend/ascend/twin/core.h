@@ -17,6 +17,10 @@
 // One core of the chip: its local memories, its pipes and the flags between them. What the AscendC
 // interface (include/) says becomes an Instruction; a core queues it on its pipe, runs it when it
 // may, and checks what it touches.
+namespace AscendC {
+class TPipe;
+}
+
 namespace ridge::backend::ascend::twin {
 
 class Launch;
@@ -170,6 +174,7 @@ class Core {
 
   [[noreturn]] void fail(Finding::Kind kind, const Site& site, const std::string& message);
   void report(Finding::Kind kind, const Site& site, const std::string& message);
+  AscendC::TPipe* tpipe = nullptr;  // the kernel's
   bool unwinding = false;  // objects of the kernel are destroyed because of a fault
 
   LocalMemory& memory(Space space) { return memories_[static_cast<int>(space)]; }

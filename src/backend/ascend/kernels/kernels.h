@@ -1,0 +1,20 @@
+#pragma once
+
+#include "kernel_operator.h"
+
+// All kernels: their entries, and the cores that run them. X(name, cores, parameters).
+#define RIDGE_ASCEND_KERNELS_OF(X, suffix)                                                     \
+  X(ridge_rms_norm_##suffix, AIV_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling)) \
+  X(ridge_add_rms_norm_##suffix, AIV_ONLY,                                                     \
+    (GM_ADDR x, GM_ADDR residual, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))                \
+  X(ridge_gated_activation_##suffix, AIV_ONLY, (GM_ADDR x, GM_ADDR out, GM_ADDR tiling))
+
+#define RIDGE_ASCEND_KERNELS(X)      \
+  RIDGE_ASCEND_KERNELS_OF(X, f16)    \
+  RIDGE_ASCEND_KERNELS_OF(X, bf16)   \
+  RIDGE_ASCEND_KERNELS_OF(X, f32)
+
+#define RIDGE_DECLARE_KERNEL(name, cores, parameters) \
+  extern "C" __global__ __aicore__ void name parameters;
+RIDGE_ASCEND_KERNELS(RIDGE_DECLARE_KERNEL)
+#undef RIDGE_DECLARE_KERNEL

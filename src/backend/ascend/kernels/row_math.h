@@ -1,0 +1,61 @@
+#pragma once
+
+#include "backend/ascend/kernels/read_tiling.h"
+
+// What several vector kernels do to rows of float32 in UB. Rows begin at multiples of 32 bytes.
+namespace ridge::backend::ascend {
+
+inline constexpr uint32_t floats_per_block = 8;    // of 32 bytes
+inline constexpr uint32_t floats_per_repeat = 64;  // of 256 bytes
+
+// Elements from one row's beginning in UB to the next: whole blocks of both T and float.
+template <typename T>
+__aicore__ inline uint32_t row_pitch(uint32_t columns) {
+  return round_up(columns, 32 / sizeof(T) > floats_per_block ? 32 / sizeof(T) : floats_per_block);
+}
+
+// `count` floats of T; T may be float.
+template <typename T>
+__aicore__ inline void widen(const AscendC::LocalTensor<float>& to,
+                             const AscendC::LocalTensor<T>& from, uint32_t count) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    AscendC::Adds(to, from, 0.0f, count);
+  } else {
+    AscendC::Cast(to, from, AscendC::RoundMode::CAST_NONE, count);
+  }
+}
+template <typename T>
+__aicore__ inline void narrow(const AscendC::LocalTensor<T>& to,
+                              const AscendC::LocalTensor<float>& from, uint32_t count) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    AscendC::Adds(to, from, 0.0f, count);
+  } else {
+    AscendC::Cast(to, from, AscendC::RoundMode::CAST_RINT, count);
+  }
+}
+
+enum class ByBlock { multiply, divide };
+
+// to[i] = from[i] (· or /) the one value that fills the 32 bytes of `block`.
+template <ByBlock operation>
+__aicore__ inline void scale_row(const AscendC::LocalTensor<float>& to,
+                                 const AscendC::LocalTensor<float>& from,
+                                 const AscendC::LocalTensor<float>& block, uint32_t columns) {
+  // The second source stays where it is: strides of 0.
+  const AscendC::BinaryRepeatParams stay{1, 1, 0, 8, 8, 0};
+  constexpr uint32_t most_repeats = 255;
+  for (uint32_t done = 0; done < columns;) {
+    const uint32_t left = columns - done;
+    const uint64_t mask = left < floats_per_repeat ? left : floats_per_repeat;
+    const uint8_t repeats =
+        left < floats_per_repeat ? 1 : smaller(left / floats_per_repeat, most_repeats);
+    if constexpr (operation == ByBlock::multiply) {
+      AscendC::Mul(to[done], from[done], block, mask, repeats, stay);
+    } else {
+      AscendC::Div(to[done], from[done], block, mask, repeats, stay);
+    }
+    done += mask * repeats;
+  }
+}
+
+}  // namespace ridge::backend::ascend

@@ -1,0 +1,187 @@
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "backend/ascend/twin/interface/sync.h"
+#include "backend/ascend/twin/interface/tensor.h"
+
+// Buffers of local memory: TPipe hands them out, TBuf holds one, TQue passes several between two
+// pipes and sets and waits for the flags that this needs.
+namespace AscendC {
+
+constexpr twin::Space space_of(TPosition position) {
+  using enum TPosition;
+  switch (position) {
+    case GM: case CO2: return twin::Space::gm;
+    case A1: case B1: case C1: case TSCM: return twin::Space::l1;
+    case A2: return twin::Space::l0a;
+    case B2: return twin::Space::l0b;
+    case C2: return twin::Space::bias_table;
+    case CO1: return twin::Space::l0c;
+    case C2PIPE2GM: return twin::Space::fixpipe;
+    case VECIN: case VECOUT: case VECCALC: return twin::Space::ub;
+  }
+  return twin::Space::gm;
+}
+
+// EnQue of a queue at `position` is a flag from the pipe that fills its buffers to the one that
+// empties them, FreeTensor one back.
+constexpr HardEvent filled_event(TPosition position) {
+  using enum TPosition;
+  switch (position) {
+    case A1: case B1: return HardEvent::MTE2_MTE1;
+    case A2: case B2: return HardEvent::MTE1_M;
+    case CO1: return HardEvent::M_FIX;
+    case VECOUT: return HardEvent::V_MTE3;
+    default: return HardEvent::MTE2_V;
+  }
+}
+
+class BufferQueue {
+ public:
+  explicit BufferQueue(TPosition position, int depth) : position_(position), depth_(depth) {}
+  ~BufferQueue();
+  BufferQueue(const BufferQueue&) = delete;
+  BufferQueue& operator=(const BufferQueue&) = delete;
+
+  void init(uint8_t count, uint32_t bytes, twin::Site site);
+  twin::Operand allocate(twin::Type type, twin::Site site);
+  void enqueue(const twin::Operand& tensor, twin::Site site);
+  twin::Operand dequeue(twin::Type type, twin::Site site);
+  void free(const twin::Operand& tensor, twin::Site site);
+  int enqueued() const { return static_cast<int>(queue_.size()); }
+  bool has_free() const;
+
+ private:
+  enum class State : uint8_t { free, allocated, enqueued, dequeued };
+  struct Buffer {
+    uint64_t begin;
+    uint64_t end;
+    State state = State::free;
+    int flag = -1;  // set by EnQue or FreeTensor and not yet waited for
+    twin::Site last;
+  };
+  Buffer& buffer_of(const twin::Operand& tensor, State wanted, const char* before,
+                    const twin::Site& site);
+  twin::Operand tensor_of(const Buffer& buffer, twin::Type type) const;
+  int set(EventPipes pipes, const twin::Site& site);
+  void wait(EventPipes pipes, int& flag, const twin::Site& site);
+
+  TPosition position_;
+  int depth_;
+  std::vector<Buffer> buffers_;
+  std::deque<size_t> queue_;
+  size_t next_ = 0;
+};
+
+template <TPosition position, int32_t depth, auto mask = 0>
+class TQue {
+  static_assert(position == TPosition::VECIN || position == TPosition::VECOUT ||
+                    position == TPosition::A1 || position == TPosition::B1 ||
+                    position == TPosition::A2 || position == TPosition::B2 ||
+                    position == TPosition::CO1,
+                "the twin has no queue at this position");
+
+ public:
+  template <typename T>
+  LocalTensor<T> AllocTensor(Where where = Where::current()) {
+    return {queue_.allocate(twin::type_of<T>, {"AllocTensor", where}), position};
+  }
+  template <typename T>
+  bool EnQue(const LocalTensor<T>& tensor, Where where = Where::current()) {
+    queue_.enqueue(tensor.operand(), {"EnQue", where});
+    return true;
+  }
+  template <typename T>
+  LocalTensor<T> DeQue(Where where = Where::current()) {
+    return {queue_.dequeue(twin::type_of<T>, {"DeQue", where}), position};
+  }
+  template <typename T>
+  void FreeTensor(LocalTensor<T>& tensor, Where where = Where::current()) {
+    queue_.free(tensor.operand(), {"FreeTensor", where});
+  }
+  int32_t GetTensorCountInQue() { return queue_.enqueued(); }
+  bool HasTensorInQue() { return queue_.enqueued() > 0; }
+  bool VacantInQue() { return queue_.enqueued() < depth; }
+  bool HasIdleBuffer() { return queue_.has_free(); }
+
+ private:
+  friend class TPipe;
+  BufferQueue queue_{position, depth};
+};
+
+template <TPosition position = TPosition::VECCALC>
+class TBuf {
+ public:
+  template <typename T>
+  LocalTensor<T> Get() {
+    return {{space_of(position), twin::type_of<T>, begin_, begin_, end_}, position};
+  }
+  template <typename T>
+  LocalTensor<T> Get(uint32_t count) {
+    LocalTensor<T> tensor = Get<T>();
+    tensor.SetSize(count);
+    return tensor;
+  }
+  template <typename T>
+  LocalTensor<T> GetWithOffset(uint32_t count, uint32_t offset_bytes) {
+    LocalTensor<T> tensor(
+        {space_of(position), twin::type_of<T>, begin_ + offset_bytes, begin_, end_}, position);
+    tensor.SetSize(count);
+    return tensor;
+  }
+
+ private:
+  friend class TPipe;
+  uint64_t begin_ = 0;
+  uint64_t end_ = 0;
+};
+
+class TPipe {
+ public:
+  TPipe();
+  ~TPipe();
+  TPipe(const TPipe&) = delete;
+  TPipe& operator=(const TPipe&) = delete;
+
+  template <TPosition position, int32_t depth, auto mask>
+  bool InitBuffer(TQue<position, depth, mask>& queue, uint8_t count, uint32_t bytes,
+                  Where where = Where::current()) {
+    queue.queue_.init(count, bytes, {"InitBuffer", where});
+    return true;
+  }
+  template <TPosition position>
+  bool InitBuffer(TBuf<position>& buffer, uint32_t bytes, Where where = Where::current()) {
+    buffer.begin_ = twin::Core::current().allocate_buffer(space_of(position), bytes,
+                                                          {"InitBuffer", where});
+    buffer.end_ = buffer.begin_ + (bytes + 31) / 32 * 32;
+    return true;
+  }
+  template <HardEvent event>
+  TEventID AllocEventID(Where where = Where::current()) {
+    return take(pipes_of(event), {"AllocEventID", where});
+  }
+  template <HardEvent event>
+  void ReleaseEventID(TEventID id) {
+    constexpr EventPipes pipes = pipes_of(event);
+    twin::Core::current().release_flag(pipes.from, pipes.to, id);
+  }
+  TEventID FetchEventID(HardEvent event, Where where = Where::current()) {
+    return peek(pipes_of(event), {"FetchEventID", where});
+  }
+  template <HardEvent event>
+  TEventID FetchEventID(Where where = Where::current()) {
+    return peek(pipes_of(event), {"FetchEventID", where});
+  }
+  void Reset() { twin::Core::current().reset_buffers(); }
+
+ private:
+  static TEventID take(EventPipes pipes, const twin::Site& site);
+  static TEventID peek(EventPipes pipes, const twin::Site& site);
+};
+
+// The TPipe that the kernel made.
+TPipe* GetTPipePtr();
+
+}  // namespace AscendC
