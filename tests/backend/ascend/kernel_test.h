@@ -139,7 +139,7 @@ class KernelTest : public testing::TestWithParam<Setting> {
   INSTANTIATE_TEST_SUITE_P(Twin, suite, testing::ValuesIn(settings()),       \
                            [](const auto& info) { return test_name(info.param); })
 
-// Every value within `tolerance` of the largest of its row.
+// Every value within `tolerance` of the largest of its row, or a step of half's smallest numbers.
 inline void expect_close(const std::vector<float>& got, const std::vector<float>& wanted,
                          size_t columns, double tolerance, const std::string& what) {
   ASSERT_EQ(got.size(), wanted.size()) << what;
@@ -149,7 +149,7 @@ inline void expect_close(const std::vector<float>& got, const std::vector<float>
       largest = std::max(largest, std::fabs(wanted[i]));
     }
     for (size_t i = first; i < first + columns; ++i) {
-      ASSERT_NEAR(got[i], wanted[i], tolerance * largest)
+      ASSERT_NEAR(got[i], wanted[i], tolerance * largest + 0x1p-24)
           << what << ", row " << first / columns << ", column " << i - first;
     }
   }

@@ -243,23 +243,16 @@ void Core::set_flag(Pipe from, Pipe to, int id, Site site) {
   ++event.sets_issued;
   event.last_set = site;
   if (from == Pipe::s) {
-    publish_flag(from, to, id, site);
+    publish_flag(from, to, id);
     if (!launch.delayed()) run_eagerly();
     return;
   }
   push(from, {Step::Kind::set_flag, site, {}, to, 0, id, {}, {}, false});
 }
 
-void Core::publish_flag(Pipe from, Pipe to, int id, const Site& site) {
+void Core::publish_flag(Pipe from, Pipe to, int id) {
   PipeState& setter = state(from);
   Flag& event = flag(from, to, id);
-  const int lane = to == Pipe::s ? issue_lane : static_cast<int>(to);
-  if (launch.options.check_order &&
-      (!event.set.empty() || (event.waited && setter.clock.own(lane) < event.wait_time))) {
-    report(Finding::Kind::flag, site,
-           fmt::format("may set {} before {} has seen it set the last time", flag_name(from, to, id),
-                       twin::name(to)));
-  }
   Clock published = setter.clock;
   published.raise_own(static_cast<int>(from), setter.time);
   event.set.push_back(published);
@@ -280,12 +273,8 @@ void Core::wait_flag(Pipe from, Pipe to, int id, Site site) {
     fail(Finding::Kind::deadlock, site,
          fmt::format("waits for {}, which nothing sets", flag_name(from, to, id)));
   }
-  PipeState& scalar = state(Pipe::s);
-  scalar.clock.join(event.set.front());
+  state(Pipe::s).clock.join(event.set.front());
   event.set.pop_front();
-  event.waited = true;
-  event.wait_time = scalar.clock.own(issue_lane) + 1;
-  scalar.clock.raise_own(issue_lane, event.wait_time);
 }
 
 void Core::barrier(Pipe pipe, Site site) {
@@ -451,14 +440,12 @@ void Core::run_front(Pipe pipe) {
       run_instruction(pipe, step);
       break;
     case Step::Kind::set_flag:
-      publish_flag(pipe, step.other, step.id, step.site);
+      publish_flag(pipe, step.other, step.id);
       break;
     case Step::Kind::wait_flag: {
       Flag& event = flag(step.other, pipe, step.id);
       on.clock.join(event.set.front());
       event.set.pop_front();
-      event.waited = true;
-      event.wait_time = on.time;
       break;
     }
     case Step::Kind::barrier:

@@ -206,8 +206,6 @@ class Core {
     std::deque<Clock> set;  // by those that nobody waited for yet
     uint32_t sets_issued = 0;
     uint32_t waits_issued = 0;
-    bool waited = false;
-    uint32_t wait_time = 0;  // of the last wait, by the waiting pipe's count
     Site last_set;
     bool allocated = false;
   };
@@ -236,7 +234,7 @@ class Core {
   void check_defined(const Access& access, const Site& site);
   void check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates);
   void drain(Site site);
-  void publish_flag(Pipe from, Pipe to, int id, const Site& site);
+  void publish_flag(Pipe from, Pipe to, int id);
   std::string blocked_flag() const;
   CacheLine& cache_line(uint64_t line, const Operand& at, const Site& site);
 

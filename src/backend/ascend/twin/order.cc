@@ -7,7 +7,7 @@ namespace ridge::backend::ascend::twin {
 namespace {
 
 void raise(Clock::Lanes& to, const Clock::Lanes& by) {
-  for (int lane = 0; lane < clock_lanes; ++lane) to[lane] = std::max(to[lane], by[lane]);
+  for (int lane = 0; lane < pipe_count; ++lane) to[lane] = std::max(to[lane], by[lane]);
 }
 
 }  // namespace

@@ -11,15 +11,12 @@
 // 32 bytes of memory the accesses that a later one must be ordered after.
 namespace ridge::backend::ascend::twin {
 
-// Each pipe counts what it has run. `issue` counts what the scalar unit has waited for, which it
-// hands on with every instruction that it issues; its stores (Pipe::s) are known only by a flag.
-inline constexpr int issue_lane = pipe_count;
-inline constexpr int clock_lanes = pipe_count + 1;
-
-// Up to which count of each other pipe everything is known to be complete.
+// Up to which count of each pipe everything is known to be complete. Each pipe counts what it has
+// run. What the scalar unit knows goes with every instruction that it issues, but for its own stores:
+// those are known only by a flag.
 class Clock {
  public:
-  using Lanes = std::array<uint32_t, clock_lanes>;
+  using Lanes = std::array<uint32_t, pipe_count>;
 
   uint32_t own(int lane) const { return own_[lane]; }
   void raise_own(int lane, uint32_t count) { own_[lane] = std::max(own_[lane], count); }
