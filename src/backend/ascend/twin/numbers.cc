@@ -46,6 +46,14 @@ double round_to_float(double value, int precision, int smallest, double largest,
   return std::copysign(away ? std::numeric_limits<double>::infinity() : largest, value);
 }
 
+// To nearest by way of float32, which gives the same unless float32 lands in the middle of two of the
+// narrower numbers only because it was itself rounded. `dropped` are the bits that narrowing drops.
+bool rounds_once(double value, float nearest, uint32_t dropped) {
+  const uint32_t low = std::bit_cast<uint32_t>(nearest) & (dropped - 1);
+  const bool normal = std::fabs(nearest) >= 0x1p-14f || dropped == 0x10000;
+  return nearest == value || (normal && low != dropped / 2);
+}
+
 template <typename T>
 void store_saturated(std::byte* data, uint64_t index, double value, RoundMode mode) {
   if (std::isnan(value)) return store<T>(data, index, 0);
@@ -107,10 +115,18 @@ void store_element(Type type, std::byte* data, uint64_t index, double value, Rou
   const bool nearest = mode == RoundMode::CAST_NONE || mode == RoundMode::CAST_RINT;
   switch (type) {
     case Type::f16: {
+      const auto direct = static_cast<float>(value);
+      if (nearest && rounds_once(value, direct, 0x2000)) {
+        return store<uint16_t>(data, index, f32_to_f16(direct));
+      }
       const double rounded = round_to_float(value, 11, -14, 65504, mode);
       return store<uint16_t>(data, index, f32_to_f16(static_cast<float>(rounded)));
     }
     case Type::bf16: {
+      const auto direct = static_cast<float>(value);
+      if (nearest && rounds_once(value, direct, 0x10000)) {
+        return store<uint16_t>(data, index, f32_to_bf16(direct));
+      }
       const double rounded = round_to_float(value, 8, -126, 0x1.fep127, mode);
       return store<uint16_t>(data, index, f32_to_bf16(static_cast<float>(rounded)));
     }
