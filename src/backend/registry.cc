@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
+#include "backend/ascend/acl/examine.h"
 #include "backend/cpu/open.h"
 #include "backend/reference/open.h"
 #include "base/error.h"
@@ -48,6 +51,16 @@ std::vector<std::string> device_isas(std::string_view name) {
 std::vector<std::string> device_emulated_isas(std::string_view name) {
   const Entry& entry = find_entry(name);
   return entry.emulated_isas == nullptr ? std::vector<std::string>{} : entry.emulated_isas();
+}
+
+std::vector<DeviceFinding> examine_devices() {
+  DeviceFinding ascend = ascend::acl::examine();
+  const auto is_ascend = [](const Entry& entry) { return entry.name == "ascend"; };
+  if (ascend.state == DeviceState::ready && std::ranges::none_of(entries, is_ascend)) {
+    ascend.state = DeviceState::lacking;
+    ascend.advice = "nothing yet: this ridge has no back end for it, and computes on the processor";
+  }
+  return {std::move(ascend)};
 }
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/device.h"
+#include "backend/device_finding.h"
 
 namespace ridge::backend {
 
@@ -17,6 +18,9 @@ std::vector<std::string> device_isas(std::string_view name);
 // Likewise those that the device can only imitate here: for tests, with
 // DeviceOptions::allow_emulation.
 std::vector<std::string> device_emulated_isas(std::string_view name);
+
+// What this machine has, or half has, beside its processors, for people to read. May take seconds.
+std::vector<DeviceFinding> examine_devices();
 
 // Opens a device: "auto" is the first of device_names(). Throws not_found naming what there is, or
 // unsupported where the machine lacks what `options` ask for.

@@ -53,6 +53,17 @@ Json look_at_device(const std::string& device_name, const DoctorOptions& options
   return body;
 }
 
+// Beside the processor, which look_at_devices opens.
+std::vector<Check> check_devices() {
+  std::vector<Check> checks;
+  for (const backend::DeviceFinding& finding : backend::examine_devices()) {
+    const bool is_lacking = finding.state == backend::DeviceState::lacking;
+    checks.push_back({finding.subject, is_lacking ? Verdict::look_at : Verdict::ok, finding.found,
+                      finding.advice});
+  }
+  return checks;
+}
+
 Json look_at_devices(const DoctorOptions& options) {
   Json devices = Json::array();
   for (const std::string& name : backend::device_names()) {
@@ -238,6 +249,7 @@ std::string checks_text(const Context& context, const std::vector<Check>& checks
 
 void examine(Context& context, const DoctorOptions& options, std::vector<Check> checks) {
   std::ranges::move(check_set_up(context, options.set_up), std::back_inserter(checks));
+  std::ranges::move(check_devices(), std::back_inserter(checks));
   const auto is_wrong = [](const Check& check) { return check.verdict == Verdict::wrong; };
   if (std::ranges::any_of(checks, is_wrong)) context.exit_code = ExitCode::failure;
   const Machine machine = look_at_machine();

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import pathlib
 import socket
 
 import pytest
@@ -155,3 +156,30 @@ def test_a_running_server_is_asked(ridge_binary, clean_environment, doctor, ridg
     finally:
         server.stop()
     assert ridge("ps", "--check", "--quiet").returncode == 1
+
+
+def test_ascend_devices_are_looked_for(ridge_binary, doctor, tmp_path):
+    twin = ridge_binary.parent / "libascendcl_twin.so"
+    if not twin.is_file():
+        pytest.skip(f"NOT TESTED with the twin: {twin} was not built (target ascendcl_twin)")
+
+    def examine(library, **settings):
+        variables = {f"RIDGE_ASCEND_TWIN_{name.upper()}": value for name, value in settings.items()}
+        code, checks = doctor(env={"RIDGE_ASCEND_LIBRARY": str(library), **variables})
+        assert code == 0, "a machine without Ascend serves as well"
+        return checks["Ascend"]
+
+    verdict, found = examine(twin, soc="910B4", devices="2")
+    assert "0 Ascend910B4, 32.0 of 32.0 GiB free; 1 Ascend910B4" in found and "ACL 1.13.0" in found
+    verdict, found = examine(twin, version="1.8.0")
+    assert verdict == "look at" and "is ACL 1.8.0; ridge needs ACL 1.13" in found
+    verdict, found = examine(twin, fail="aclInit:1=207006")
+    assert verdict == "look at" and "ACL error 207006 (no permission)" in found
+    verdict, found = examine(tmp_path / "libascendcl.so")
+    assert verdict == "look at" and "cannot open shared object file" in found
+
+
+def test_without_ascend_nothing_is_missing(doctor, clean_environment):
+    if clean_environment.get("ASCEND_HOME_PATH") or list(pathlib.Path("/dev").glob("davinci*")):
+        pytest.skip("NOT TESTED: this machine has Ascend devices or CANN")
+    assert doctor()[1]["Ascend"] == ("ok", "no device here: no /dev/davinci*, no CANN")
