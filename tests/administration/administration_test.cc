@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "administration/fields.h"
 #include "base/error.h"
 #include "base/temporary_folder.h"
+#include "platform/throws.h"
 
 namespace ridge::administration {
 namespace {
@@ -325,12 +327,15 @@ TEST_F(AdministrationTest, WritesUsageAsJsonAndCsv) {
   EXPECT_EQ(ask(admin, "DELETE", "/api/v1/usage", {}, "", "before=2026-01-01")["forgotten"], 0);
 }
 
-TEST(DayMs, ReadsDaysOfTheCalendarAlone) {
-  EXPECT_EQ(day_ms("1970-01-02"), 86'400'000);
-  EXPECT_EQ(day_ms("2024-02-29"), 1'709'164'800'000);
-  for (const char* bad : {"", "2026-02-29", "2026-13-01", "2026-1-1", "26-01-01", "2026-01-01 ",
+TEST(Day, MustBeOneOfTheCalendar) {
+  EXPECT_EQ(first_day("from=1970-01-02", "from"), 86'400'000);
+  EXPECT_EQ(first_day("from=2024-02-29", "from"), 1'709'164'800'000);
+  EXPECT_EQ(end_of_day("to=1970-01-01", "to"), 86'400'000);
+  EXPECT_EQ(first_day("to=1970-01-01", "from"), std::nullopt);
+  for (const char* bad : {"2026-02-29", "2026-13-01", "2026-1-1", "26-01-01", "2026-01-01+",
                           "-026-01-01", "2026/01/01"}) {
-    EXPECT_EQ(day_ms(bad), std::nullopt) << bad;
+    EXPECT_ERROR(first_day(std::string("from=") + bad, "from"), invalid_argument,
+                 "must be a day, as 2026-11-28");
   }
 }
 
