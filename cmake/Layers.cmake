@@ -1,6 +1,7 @@
 # The folders of src/, lowest first. tools/tidy checks the include directions.
 set(RIDGE_LAYERS
   base
+  plot
   tensor
   format
   backend
