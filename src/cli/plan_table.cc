@@ -16,7 +16,10 @@ std::string plan_number(double value) {
   return value >= 10 ? fmt::format("{:.1f}", value) : fmt::format("{:.2f}", value);
 }
 
-std::string gigabytes_text(double bytes) { return fmt::format("{:.0f} GB", bytes / 1e9); }
+std::string gigabytes_text(double bytes) {
+  return bytes < 10e9 ? fmt::format("{:.1f} GB", bytes / 1e9)
+                      : fmt::format("{:.0f} GB", bytes / 1e9);
+}
 
 std::string layout_text(const planner::Layout& layout) {
   std::string text = fmt::format("TP{}", layout.tensor_parallel);
