@@ -6,6 +6,7 @@ import xml.etree.ElementTree
 
 import pytest
 
+DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "plan.md"
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "goldens" / "llama-f32.gguf"
 CPU = ["--cpu-gbps", "40", "--cpu-tflops", "0.5", "--cpu-tops", "2", "--cpu-memory-gb", "64"]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -134,6 +135,14 @@ def test_people_get_tables(ridge):
     assert "Huawei Ascend 910C" in devices.stdout
     claim = ridge("plan", "deepseek-r1:671b", "--ratio", "910C/H100", "--claim", "0.6")
     assert claim.returncode == 0 and "regimes have 0.6" in claim.stdout
+
+
+def test_the_document_shows_what_the_program_prints(ridge):
+    """A changed figure or formula is a changed table: make it again with the commands that stand beside it."""
+    document = DOCUMENT.read_text()
+    for words in (["--validate"], ["deepseek-r1:671b", "--ratio", "910C/H100", "--claim", "0.6"]):
+        printed = ridge("plan", *words).stdout
+        assert f"```text\n{printed}```" in document, f"docs/plan.md is not what ridge plan {' '.join(words)} prints"
 
 
 def test_devices_are_listed_with_their_sources(plan):
