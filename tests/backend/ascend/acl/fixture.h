@@ -38,7 +38,7 @@ inline twin::KernelImage host_kernel(std::string name, int arguments,
   return {std::move(name), twin::CoreType::aiv_only, arguments,
           [body = std::move(body)](std::span<const std::byte> bytes) {
             std::vector<uint64_t> slots(bytes.size() / sizeof(uint64_t));
-            std::memcpy(slots.data(), bytes.data(), bytes.size());
+            if (!bytes.empty()) std::memcpy(slots.data(), bytes.data(), bytes.size());
             body(slots);
           }};
 }

@@ -50,6 +50,27 @@ TEST_F(AclRuntime, KeepsADeviceAsLongAsItHasUsers) {
   EXPECT_EQ(back, bytes_of("still here"));
 }
 
+TEST_F(AclRuntime, EntersTheContextOfWhatIsUsed) {
+  set("devices", "2");
+  const auto first = context();
+  const auto second = std::make_shared<acl::Context>(std::make_shared<acl::Device>(runtime(), 1));
+  ::testing::internal::CaptureStderr();
+  {
+    const acl::DeviceMemory here(first, 4096), there(second, 8192);
+    EXPECT_EQ(first->memory().free_bytes, memory_bytes - 4096);
+    EXPECT_EQ(second->memory().free_bytes, memory_bytes - 8192);
+    acl::Stream on_first(first), on_second(second);
+    for (int i = 0; i < 3; ++i) {
+      on_first.fill(here.span(), 1);
+      on_second.fill(there.span(), 2);
+    }
+    on_first.synchronize();
+    on_second.synchronize();
+  }
+  // Nor was anything released in a wrong one, which the log would say.
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(AclRuntime, NamesTheChip) {
   const std::map<std::string, std::string> names = {{"", "Ascend910B2"},
                                                     {"910B2", "Ascend910B2"},

@@ -204,6 +204,9 @@ abi::Status status_of_exception(const char* call) {
   } catch (const std::exception& other) {
     recent_message() = fmt::format("{}: {}", call, other.what());
     return status::internal_error;
+  } catch (...) {  // nothing may leave an entry point
+    recent_message() = fmt::format("{}: something unknown was thrown", call);
+    return status::internal_error;
   }
 }
 
