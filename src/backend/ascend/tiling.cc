@@ -89,4 +89,105 @@ Planned<GatedActivationTiling> plan_gated_activation(const Soc& soc,
   return {tiling, up(runs, tiling.runs_per_core)};
 }
 
+Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
+  EmbedTiling tiling{};
+  tiling.tokens = shape.tokens;
+  tiling.row_bytes = shape.row_bytes;
+  tiling.tokens_per_core = up(shape.tokens, std::min(shape.tokens, soc.vector_cores));
+  // Four buffers.
+  tiling.bytes_per_step = std::min(round_up(shape.row_bytes, 32), 2 * full_speed_bytes);
+  tiling.out_stride_bytes = shape.out_stride_bytes;
+  return {tiling, up(shape.tokens, tiling.tokens_per_core)};
+}
+
+Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
+                                               uint32_t x_stride, uint32_t codes_stride) {
+  const uint32_t pitch = round_up(row.columns, 32);
+  // x and codes twice, values; for each row its scale twice, its divisor and a block.
+  const uint32_t per_row = 2 * pitch * row.element_bytes + 2 * pitch + pitch * 4 + 3 * 4 + 32;
+  // One row, ReduceMax's needs, and what rounding up to 8 rows adds.
+  const uint32_t fixed = pitch * 4 + round_up(pitch / 64 + 1, 8) * 4 + 8 * (3 * 4 + 32);
+  if (fixed + per_row > usable_unified_buffer_bytes) {
+    too_wide("quantize_rows", row.columns, fixed + per_row);
+  }
+  QuantizeRowsTiling tiling{};
+  tiling.rows = row.rows;
+  tiling.columns = row.columns;
+  tiling.rows_per_core = up(row.rows, std::min(row.rows, soc.vector_cores));
+  tiling.rows_per_step =
+      rows_per_step(tiling.rows_per_core, pitch * row.element_bytes, per_row, fixed);
+  tiling.x_stride = x_stride;
+  tiling.codes_stride = codes_stride;
+  return {tiling, up(row.rows, tiling.rows_per_core)};
+}
+
+Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvShape& shape) {
+  RopeStoreKvTiling tiling{};
+  tiling.tokens = shape.tokens;
+  tiling.heads = shape.heads;
+  tiling.kv_heads = shape.kv_heads;
+  tiling.head_dim = shape.head_dim;
+  tiling.rotary_dim = shape.rotary_dim;
+  // A step's transfer is of full speed where there are enough heads, and smaller where that would
+  // leave cores idle.
+  const uint32_t head_bytes = shape.head_dim * shape.element_bytes;
+  const uint32_t most_heads = std::max(shape.heads, shape.kv_heads);
+  const uint32_t all_heads = shape.tokens * (shape.heads + 2 * shape.kv_heads);
+  tiling.heads_per_step =
+      std::max(1u, std::min({most_heads, full_speed_bytes / head_bytes,
+                             up(all_heads, soc.vector_cores)}));
+  const uint32_t units_of_token =
+      up(shape.heads, tiling.heads_per_step) +
+      (shape.stores ? 2 : 1) * up(shape.kv_heads, tiling.heads_per_step);
+  const uint32_t units = shape.tokens * units_of_token;
+  tiling.units_per_core = up(units, std::min(units, soc.vector_cores));
+  tiling.q_stride = shape.q_stride;
+  tiling.k_stride = shape.k_stride;
+  tiling.v_stride = shape.v_stride;
+  tiling.stores = shape.stores ? 1 : 0;
+  tiling.block_tokens = shape.block_tokens;
+  tiling.block_stride = shape.block_stride;
+  tiling.token_stride = shape.token_stride;
+  return {tiling, up(units, tiling.units_per_core)};
+}
+
+Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape) {
+  constexpr uint32_t fractal = 16;
+  constexpr uint32_t element_bytes = 2;
+  // Row strides of a transfer into fractals are 16 bits.
+  constexpr uint32_t most_stride = 65535;
+  const uint32_t n_padded = round_up(shape.n, fractal);
+  if (shape.x_stride > most_stride ||
+      (shape.layout == LinearTiling::nd && shape.k > most_stride) || n_padded > most_stride + 16) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("linear: rows of {} and {} values, {} outputs; an Ascend core copies "
+                            "rows at most {} apart",
+                            shape.x_stride, shape.k, shape.n, most_stride));
+  }
+  LinearTiling tiling{};
+  tiling.m = shape.m;
+  tiling.n = shape.n;
+  tiling.k = shape.k;
+  // 128 · 256 accumulators fill L0C. Few rows leave the columns to share among all cores.
+  tiling.m_tile = std::min(128u, round_up(shape.m, fractal));
+  const uint32_t m_tiles = up(shape.m, tiling.m_tile);
+  const uint32_t cores_for_n = std::max(1u, soc.cube_cores / m_tiles);
+  tiling.n_tile = std::min(256u, round_up(up(shape.n, cores_for_n), fractal));
+  tiling.accumulators = 2 * tiling.m_tile * tiling.n_tile * 4 <= l0c_bytes ? 2 : 1;
+  // Half of L0A and of L0B for each product, so that the next is loaded meanwhile.
+  const uint32_t widest = std::max(tiling.m_tile, tiling.n_tile);
+  tiling.k_l0 =
+      std::min(128u, l0b_bytes / 2 / (widest * element_bytes) / fractal * fractal);
+  const uint32_t room = usable_l1_bytes / 2 / ((tiling.m_tile + tiling.n_tile) * element_bytes);
+  tiling.k_l1 = std::min(room / tiling.k_l0 * tiling.k_l0,
+                         round_up(shape.k, tiling.k_l0));
+  // More in one load than makes it fast gains nothing and delays the first product.
+  tiling.k_l1 = std::min(tiling.k_l1, 1024u);
+  tiling.x_stride = shape.x_stride;
+  tiling.out_stride = shape.out_stride;
+  tiling.layout = shape.layout;
+  tiling.n_padded = n_padded;
+  return {tiling, std::min(soc.cube_cores, m_tiles * up(shape.n, tiling.n_tile))};
+}
+
 }  // namespace ridge::backend::ascend

@@ -44,4 +44,45 @@ struct GatedActivationShape {
 Planned<GatedActivationTiling> plan_gated_activation(const Soc& soc,
                                                      const GatedActivationShape& shape);
 
+// ridge_embed.
+struct EmbedShape {
+  uint32_t tokens;
+  uint32_t row_bytes;
+  uint32_t out_stride_bytes;
+};
+Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape);
+
+// ridge_quantize_rows_*.
+Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
+                                               uint32_t x_stride, uint32_t codes_stride);
+
+// ridge_rope_store_kv_*. Without a cache k is only rotated.
+struct RopeStoreKvShape {
+  uint32_t tokens;
+  uint32_t heads;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+  uint32_t rotary_dim;
+  uint32_t element_bytes;
+  uint32_t q_stride;
+  uint32_t k_stride;
+  uint32_t v_stride;
+  bool stores;
+  uint32_t block_tokens;
+  uint32_t block_stride;
+  uint32_t token_stride;
+};
+Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvShape& shape);
+
+// ridge_linear_*: values of two bytes.
+struct LinearShape {
+  uint32_t m;
+  uint32_t n;
+  uint32_t k;
+  uint32_t x_stride;
+  uint32_t out_stride;
+  LinearTiling::Layout layout;
+};
+Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
+
 }  // namespace ridge::backend::ascend

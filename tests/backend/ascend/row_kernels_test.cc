@@ -1,4 +1,5 @@
 #include "backend/ascend/kernel_test.h"
+#include "backend/ascend/layouts.h"
 #include "backend/ascend/tiling.h"
 #include "backend/reference/ops.h"
 
@@ -101,7 +102,7 @@ TEST_P(RowKernels, GatedActivation) {
     for (const auto& [kind, reference_kind] : kinds) {
       for (const uint32_t columns : widths) {
         for (const uint32_t groups : {1u, 2u}) {
-          const uint32_t rows = columns > 1000 ? 2 : 53;
+          const uint32_t rows = columns > 1000 ? 2 : kind == GatedActivationTiling::silu ? 53 : 5;
           const std::string what = suffix(type) + " kind " + std::to_string(kind) + " " +
                                    std::to_string(columns) + " x " + std::to_string(groups);
           SCOPED_TRACE(what);
@@ -121,6 +122,117 @@ TEST_P(RowKernels, GatedActivation) {
                  device.store(type, x), out, device.store_tiling(plan.tiling));
           expect_close(device.load(type, out, wanted.size()), wanted, narrow, tolerance(type),
                        what);
+          if (HasFatalFailure() || HasNonfatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowKernels, EmbedCopiesRows) {
+  for (const uint32_t columns : {3u, 16u, 576u, 20000u}) {
+    const uint32_t vocabulary = 37, tokens = 70;
+    std::vector<uint16_t> table(vocabulary * columns);
+    for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<uint16_t>(i * 7919);
+    std::vector<int32_t> ids(tokens);
+    for (uint32_t t = 0; t < tokens; ++t) ids[t] = int32_t(t * t % vocabulary);
+    DeviceMemory device;
+    const uint64_t out = device.reserve(tokens * columns * 2);
+    const auto plan = plan_embed(soc(), {tokens, columns * 2, columns * 2});
+    launch(device, "ridge_embed", plan.block_dim, device.store(ids), device.store(table), out,
+           device.store_tiling(plan.tiling));
+    const std::vector<uint16_t> got = device.load<uint16_t>(out, tokens * columns);
+    for (uint32_t t = 0; t < tokens; ++t) {
+      for (uint32_t c = 0; c < columns; ++c) {
+        ASSERT_EQ(got[t * columns + c], table[ids[t] * columns + c]) << t << ", " << c;
+      }
+    }
+  }
+}
+
+TEST_P(RowKernels, QuantizeRows) {
+  for (const ActivationType type : activation_types) {
+    for (const uint32_t columns : widths) {
+      const uint32_t rows = columns > 1000 ? 3 : 61;
+      const std::string what = suffix(type) + " " + std::to_string(columns);
+      SCOPED_TRACE(what);
+      std::vector<float> x = rounded(type, random_floats(random, size_t{rows} * columns));
+      std::fill_n(x.begin() + 2 * columns, columns, 0.0f);  // a row without a scale
+      std::vector<int8_t> wanted(x.size());
+      std::vector<float> scales(rows);
+      reference::quantize_rows(rows_of(x, rows, columns),
+                               {wanted.data(), int(rows), int(columns), int(columns)},
+                               rows_of(scales, rows, 1));
+      DeviceMemory device;
+      const uint64_t codes_address = device.reserve(x.size());
+      const uint64_t scales_address = device.reserve(rows * 4);
+      const auto plan =
+          plan_quantize_rows(soc(), {rows, columns, element_bytes(type)}, columns, columns);
+      launch(device, "ridge_quantize_rows_" + suffix(type), plan.block_dim, device.store(type, x),
+             codes_address, scales_address, device.store_tiling(plan.tiling));
+      // The same float32 divisions and roundings: not one bit may differ.
+      EXPECT_EQ(device.load<float>(scales_address, rows), scales);
+      EXPECT_EQ(device.load<int8_t>(codes_address, x.size()), wanted);
+      if (HasFatalFailure() || HasNonfatalFailure()) return;
+    }
+  }
+}
+
+TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
+  constexpr uint32_t tokens = 9, heads = 3, kv_heads = 2, block_tokens = 4, blocks = 8;
+  for (const ActivationType type : activation_types) {
+    for (const RopePairs pairs : {RopePairs::neox, RopePairs::interleaved}) {
+      for (const uint32_t head_dim : {4u, 64u, 80u, 128u}) {
+        for (const uint32_t rotary_dim : {head_dim, head_dim / 2}) {
+          const std::string what = suffix(type) + " " + std::to_string(head_dim) + " " +
+                                   std::to_string(rotary_dim);
+          SCOPED_TRACE(what);
+          RopeTable table{.magnitude = 1.25f, .pairs = pairs};
+          for (uint32_t i = 0; i < rotary_dim / 2; ++i) {
+            table.inverse_frequencies.push_back(std::pow(10000.0f, -2.0f * i / rotary_dim));
+          }
+          // q, k and v as slices of one row.
+          const uint32_t stride = (heads + 2 * kv_heads) * head_dim;
+          std::vector<float> x = rounded(type, random_floats(random, tokens * stride));
+          std::vector<int32_t> positions(tokens), slots(tokens);
+          for (uint32_t t = 0; t < tokens; ++t) {
+            positions[t] = int32_t(t * t % 50);
+            slots[t] = int32_t(t * 7 % (blocks * block_tokens));
+          }
+          DeviceMemory device;
+          const uint64_t q = device.store(type, x);
+          const uint64_t k = q + heads * head_dim * element_bytes(type);
+          const uint64_t v = k + kv_heads * head_dim * element_bytes(type);
+          const RopeLayout layout = lay_out_rope(table, 50);
+          const uint32_t cache_values = blocks * block_tokens * kv_heads * head_dim;
+          const std::vector<float> empty(cache_values);
+          const uint64_t k_cache = device.store(type, empty), v_cache = device.store(type, empty);
+          const uint32_t token_stride = kv_heads * head_dim;
+          const auto plan = plan_rope_store_kv(
+              soc(), {tokens, heads, kv_heads, head_dim, rotary_dim, element_bytes(type), stride,
+                      stride, stride, true, block_tokens, block_tokens * token_stride,
+                      token_stride});
+          launch(device, "ridge_rope_store_kv_" + suffix(type), plan.block_dim, q, k, v,
+                 device.store(positions), device.store(slots), device.store(layout.rotations),
+                 device.store(layout.partners), k_cache, v_cache,
+                 device.store_tiling(plan.tiling));
+
+          std::vector<float> wanted = x;
+          const reference::Rows32 rotated = {wanted.data(), int(tokens),
+                                             int((heads + kv_heads) * head_dim), int(stride)};
+          reference::rope(rotated, positions, int(head_dim), table);
+          const std::vector<float> got = device.load(type, q, x.size());
+          expect_close(got, wanted, stride, tolerance(type), what);
+          // The cache holds what the row holds, and nothing elsewhere.
+          std::vector<float> keys = empty, values = empty;
+          for (uint32_t t = 0; t < tokens; ++t) {
+            const float* row = got.data() + t * stride + heads * head_dim;
+            std::copy_n(row, token_stride, keys.begin() + slots[t] * token_stride);
+            std::copy_n(row + token_stride, token_stride,
+                        values.begin() + slots[t] * token_stride);
+          }
+          EXPECT_EQ(device.load(type, k_cache, cache_values), keys) << what;
+          EXPECT_EQ(device.load(type, v_cache, cache_values), values) << what;
           if (HasFatalFailure() || HasNonfatalFailure()) return;
         }
       }

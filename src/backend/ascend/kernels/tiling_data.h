@@ -36,4 +36,61 @@ struct GatedActivationTiling {
   uint32_t kind;
 };
 
+// out[t] = table[ids[t]], as bytes.
+struct EmbedTiling {
+  uint32_t tokens;
+  uint32_t row_bytes;
+  uint32_t tokens_per_core;
+  uint32_t bytes_per_step;
+  uint32_t out_stride_bytes;
+};
+
+struct QuantizeRowsTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t rows_per_core;
+  uint32_t rows_per_step;
+  uint32_t x_stride;
+  uint32_t codes_stride;
+};
+
+// Units of work are heads_per_step heads of q, of k (which are rotated) or of v of one token.
+struct RopeStoreKvTiling {
+  uint32_t tokens;
+  uint32_t heads;       // of q; 0: there is no q
+  uint32_t kv_heads;    // of k and v; 0: there are none
+  uint32_t head_dim;
+  uint32_t rotary_dim;  // 0: nothing is rotated
+  uint32_t heads_per_step;
+  uint32_t units_per_core;
+  uint32_t q_stride;
+  uint32_t k_stride;
+  uint32_t v_stride;
+  uint32_t stores;        // 1: k and v go to the cache
+  uint32_t block_tokens;  // of the cache
+  uint32_t block_stride;  // between blocks of the cache, in elements
+  uint32_t token_stride;  // between tokens of a block
+};
+
+// out[m, n] = x[m, k] W[n, k]ᵀ by tiles; a core takes every block_dim-th of them, m first.
+struct LinearTiling {
+  enum Layout : uint32_t {
+    nd,  // rows of W as they are
+    nz,  // [up(k, 16)][n_padded][16]: columns of fractals, behind n and k zeros
+  };
+
+  uint32_t m;
+  uint32_t n;
+  uint32_t k;
+  uint32_t m_tile;
+  uint32_t n_tile;
+  uint32_t k_l1;  // of one load to L1
+  uint32_t k_l0;  // of one product
+  uint32_t accumulators;  // buffers of L0C
+  uint32_t x_stride;
+  uint32_t out_stride;
+  uint32_t layout;
+  uint32_t n_padded;  // nz: n up to a multiple of 16
+};
+
 }  // namespace ridge::backend::ascend

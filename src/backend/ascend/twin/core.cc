@@ -274,7 +274,7 @@ void Core::wait_flag(Pipe from, Pipe to, int id, Site site) {
          fmt::format("waits for {}, which nothing sets", flag_name(from, to, id)));
   }
   state(Pipe::s).clock.join(event.set.front());
-  event.set.pop_front();
+  event.set.erase(event.set.begin());
 }
 
 void Core::barrier(Pipe pipe, Site site) {
@@ -445,7 +445,7 @@ void Core::run_front(Pipe pipe) {
     case Step::Kind::wait_flag: {
       Flag& event = flag(step.other, pipe, step.id);
       on.clock.join(event.set.front());
-      event.set.pop_front();
+      event.set.erase(event.set.begin());
       break;
     }
     case Step::Kind::barrier:

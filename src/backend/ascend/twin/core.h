@@ -203,7 +203,7 @@ class Core {
     bool accumulates = false;
   };
   struct Flag {
-    std::deque<Clock> set;  // by those that nobody waited for yet
+    std::vector<Clock> set;  // in order, by those that nobody waited for yet
     uint32_t sets_issued = 0;
     uint32_t waits_issued = 0;
     Site last_set;

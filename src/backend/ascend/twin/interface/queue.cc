@@ -53,7 +53,7 @@ void BufferQueue::init(uint8_t count, uint32_t bytes, Site site) {
     core.fail(Finding::Kind::parameter, site, "asks for no buffer at all");
   }
   for (int i = 0; i < count; ++i) {
-    const uint64_t begin = core.allocate_buffer(space_of(position_), bytes, site);
+    const uint64_t begin = core.allocate_buffer(space_, bytes, site);
     buffers_.push_back({begin, begin + (bytes + 31) / 32 * 32, State::free, -1, site});
   }
 }
@@ -66,7 +66,7 @@ bool BufferQueue::has_free() const {
 }
 
 Operand BufferQueue::tensor_of(const Buffer& buffer, twin::Type type) const {
-  return {space_of(position_), type, buffer.begin, buffer.begin, buffer.end};
+  return {space_, type, buffer.begin, buffer.begin, buffer.end};
 }
 
 int BufferQueue::set(EventPipes pipes, const Site& site) {
@@ -97,8 +97,7 @@ Operand BufferQueue::allocate(twin::Type type, Site site) {
     Buffer& buffer = buffers_[index];
     if (buffer.state != State::free) continue;
     next_ = (index + 1) % buffers_.size();
-    const EventPipes filled = pipes_of(filled_event(position_));
-    wait({filled.to, filled.from}, buffer.flag, site);
+    wait({filled_.to, filled_.from}, buffer.flag, site);
     buffer.state = State::allocated;
     buffer.last = site;
     return tensor_of(buffer, type);
@@ -111,7 +110,7 @@ Operand BufferQueue::allocate(twin::Type type, Site site) {
 BufferQueue::Buffer& BufferQueue::buffer_of(const Operand& tensor, State wanted,
                                             const char* before, const Site& site) {
   for (Buffer& buffer : buffers_) {
-    if (buffer.begin != tensor.begin || tensor.space != space_of(position_)) continue;
+    if (buffer.begin != tensor.begin || tensor.space != space_) continue;
     if (buffer.state != wanted) {
       Core::current().fail(Finding::Kind::queue, site,
                            fmt::format("takes a tensor that does not come from {}", before));
@@ -127,7 +126,7 @@ void BufferQueue::enqueue(const Operand& tensor, Site site) {
     Core::current().fail(Finding::Kind::queue, site,
                          fmt::format("puts in more than the queue's depth of {}", depth_));
   }
-  buffer.flag = set(pipes_of(filled_event(position_)), site);
+  buffer.flag = set(filled_, site);
   buffer.state = State::enqueued;
   buffer.last = site;
   queue_.push_back(static_cast<size_t>(&buffer - buffers_.data()));
@@ -139,7 +138,7 @@ Operand BufferQueue::dequeue(twin::Type type, Site site) {
   }
   Buffer& buffer = buffers_[queue_.front()];
   queue_.pop_front();
-  wait(pipes_of(filled_event(position_)), buffer.flag, site);
+  wait(filled_, buffer.flag, site);
   buffer.state = State::dequeued;
   buffer.last = site;
   return tensor_of(buffer, type);
@@ -148,13 +147,12 @@ Operand BufferQueue::dequeue(twin::Type type, Site site) {
 void BufferQueue::free(const Operand& tensor, Site site) {
   Buffer* found = nullptr;
   for (Buffer& buffer : buffers_) {
-    if (buffer.begin == tensor.begin && tensor.space == space_of(position_)) found = &buffer;
+    if (buffer.begin == tensor.begin && tensor.space == space_) found = &buffer;
   }
   if (!found || (found->state != State::dequeued && found->state != State::allocated)) {
     Core::current().fail(Finding::Kind::queue, site, "gives back a tensor that is not in use");
   }
-  const EventPipes filled = pipes_of(filled_event(position_));
-  found->flag = set({filled.to, filled.from}, site);
+  found->flag = set({filled_.to, filled_.from}, site);
   found->state = State::free;
   found->last = site;
 }

@@ -40,7 +40,9 @@ constexpr HardEvent filled_event(TPosition position) {
 
 class BufferQueue {
  public:
-  explicit BufferQueue(TPosition position, int depth) : position_(position), depth_(depth) {}
+  // `filled` says which pipe fills the buffers and which empties them.
+  BufferQueue(twin::Space space, EventPipes filled, int depth)
+      : space_(space), filled_(filled), depth_(depth) {}
   ~BufferQueue();
   BufferQueue(const BufferQueue&) = delete;
   BufferQueue& operator=(const BufferQueue&) = delete;
@@ -68,19 +70,27 @@ class BufferQueue {
   int set(EventPipes pipes, const twin::Site& site);
   void wait(EventPipes pipes, int& flag, const twin::Site& site);
 
-  TPosition position_;
-  int depth_;
+  const twin::Space space_;
+  const EventPipes filled_;
+  const int depth_;
   std::vector<Buffer> buffers_;
   std::deque<size_t> queue_;
   size_t next_ = 0;
 };
 
-template <TPosition position, int32_t depth, auto mask = 0>
-class TQue {
-  static_assert(position == TPosition::VECIN || position == TPosition::VECOUT ||
-                    position == TPosition::A1 || position == TPosition::B1 ||
-                    position == TPosition::A2 || position == TPosition::B2 ||
-                    position == TPosition::CO1,
+// Between any two positions of one memory: what comes in at `source` goes out from `target`.
+template <TPosition source, TPosition target, int32_t depth, auto mask = 0>
+class TQueBind {
+  static constexpr bool passes_through =
+      source == TPosition::VECIN && target == TPosition::VECOUT;
+  static constexpr EventPipes filled =
+      pipes_of(passes_through ? HardEvent::MTE2_MTE3 : filled_event(source));
+  static constexpr TPosition position = source;
+  static_assert(passes_through || source == target, "the twin has no queue between these positions");
+  static_assert(source == TPosition::VECIN || source == TPosition::VECOUT ||
+                    source == TPosition::A1 || source == TPosition::B1 ||
+                    source == TPosition::A2 || source == TPosition::B2 ||
+                    source == TPosition::CO1,
                 "the twin has no queue at this position");
 
  public:
@@ -108,8 +118,11 @@ class TQue {
 
  private:
   friend class TPipe;
-  BufferQueue queue_{position, depth};
+  BufferQueue queue_{space_of(source), filled, depth};
 };
+
+template <TPosition position, int32_t depth, auto mask = 0>
+class TQue : public TQueBind<position, position, depth, mask> {};
 
 template <TPosition position = TPosition::VECCALC>
 class TBuf {
@@ -145,8 +158,8 @@ class TPipe {
   TPipe(const TPipe&) = delete;
   TPipe& operator=(const TPipe&) = delete;
 
-  template <TPosition position, int32_t depth, auto mask>
-  bool InitBuffer(TQue<position, depth, mask>& queue, uint8_t count, uint32_t bytes,
+  template <TPosition source, TPosition target, int32_t depth, auto mask>
+  bool InitBuffer(TQueBind<source, target, depth, mask>& queue, uint8_t count, uint32_t bytes,
                   Where where = Where::current()) {
     queue.queue_.init(count, bytes, {"InitBuffer", where});
     return true;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "backend/ascend/twin/core.h"
 #include "backend/ascend/twin/numbers.h"
@@ -31,6 +32,9 @@ namespace AscendC {
 
 namespace twin = ridge::backend::ascend::twin;
 using Where = std::source_location;
+
+template <typename A, typename B>
+struct IsSameType : std::is_same<A, B> {};
 
 void check_core_type(KernelMetaType type, Where where = Where::current());
 bool runs_on_cube_core();

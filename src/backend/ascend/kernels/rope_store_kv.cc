@@ -1,0 +1,203 @@
+#include "backend/ascend/kernels/row_math.h"
+#include "backend/ascend/kernels/tiling_data.h"
+
+// Rotates the heads of q and k in place, and writes k and v of each token to its slot of the paged
+// cache. A rotation is x · cosine + partner · sine for each element: `rotations` has for each
+// position the cosines and the sines (with the sign of the element), `partners` the byte of each
+// element's partner, so that both ways to pair elements are the same to the kernel.
+namespace ridge::backend::ascend {
+
+template <typename T>
+class RopeStoreKv {
+ public:
+  __aicore__ inline RopeStoreKv(AscendC::TPipe& pipe, const RopeStoreKvTiling& tiling)
+      : tiling_(tiling),
+        pitch_(row_pitch<T>(tiling.head_dim)),
+        rotary_pitch_(round_up(tiling.rotary_dim, floats_per_block)) {
+    const uint32_t step = tiling.heads_per_step * pitch_;
+    pipe.InitBuffer(copies_, buffers, step * sizeof(T));
+    if (tiling.rotary_dim == 0) return;
+    pipe.InitBuffer(in_, buffers, step * sizeof(T));
+    pipe.InitBuffer(out_, buffers, step * sizeof(T));
+    pipe.InitBuffer(rotations_, buffers, 2 * rotary_pitch_ * sizeof(float));
+    pipe.InitBuffer(values_, step * sizeof(float));
+    pipe.InitBuffer(partner_, rotary_pitch_ * sizeof(float));
+    pipe.InitBuffer(partners_, rotary_pitch_ * sizeof(uint32_t));
+  }
+
+  __aicore__ inline void run(GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots,
+                             GM_ADDR rotations, GM_ADDR partners, GM_ADDR k_cache,
+                             GM_ADDR v_cache) {
+    q_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(q));
+    k_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(k));
+    v_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(v));
+    k_cache_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(k_cache));
+    v_cache_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(v_cache));
+    positions_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(positions), tiling_.tokens);
+    slots_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(slots), tiling_.tokens);
+    rotations_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(rotations));
+    if (tiling_.rotary_dim > 0) load_partners(partners);
+    const uint32_t q_units = (tiling_.heads + tiling_.heads_per_step - 1) / tiling_.heads_per_step;
+    const uint32_t kv_units =
+        (tiling_.kv_heads + tiling_.heads_per_step - 1) / tiling_.heads_per_step;
+    const uint32_t of_token = q_units + (1 + tiling_.stores) * kv_units;
+    const uint32_t first = AscendC::GetBlockIdx() * tiling_.units_per_core;
+    const uint32_t last = smaller(first + tiling_.units_per_core, tiling_.tokens * of_token);
+    for (uint32_t unit = first; unit < last; ++unit) {
+      const uint32_t token = unit / of_token;
+      const uint32_t part = unit % of_token;
+      if (part < q_units) {
+        do_query(token, part * tiling_.heads_per_step);
+      } else if (part < q_units + kv_units) {
+        do_key(token, (part - q_units) * tiling_.heads_per_step);
+      } else {
+        do_value(token, (part - q_units - kv_units) * tiling_.heads_per_step);
+      }
+    }
+  }
+
+ private:
+  static constexpr uint32_t buffers = 2;
+
+  __aicore__ inline void load_partners(GM_ADDR partners) {
+    AscendC::GlobalTensor<uint32_t> from;
+    from.SetGlobalBuffer(reinterpret_cast<__gm__ uint32_t*>(partners), tiling_.rotary_dim);
+    AscendC::DataCopyPad(partners_.Get<uint32_t>(), from,
+                         AscendC::DataCopyExtParams{1, tiling_.rotary_dim * 4, 0, 0, 0},
+                         AscendC::DataCopyPadExtParams<uint32_t>{false, 0, 0, 0});
+    const auto loaded = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::MTE2_V);
+    AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(loaded);
+    AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(loaded);
+  }
+
+  // Heads lie side by side in global memory and pitch_ apart in UB.
+  __aicore__ inline AscendC::DataCopyExtParams shape_of(uint32_t heads) const {
+    return {static_cast<uint16_t>(heads), static_cast<uint32_t>(tiling_.head_dim * sizeof(T)), 0,
+            blocks_behind(), 0};
+  }
+  __aicore__ inline AscendC::DataCopyExtParams shape_back(uint32_t heads) const {
+    return {static_cast<uint16_t>(heads), static_cast<uint32_t>(tiling_.head_dim * sizeof(T)),
+            blocks_behind(), 0, 0};
+  }
+  __aicore__ inline uint32_t blocks_behind() const {
+    return (pitch_ * sizeof(T) - round_up(tiling_.head_dim * sizeof(T), 32)) / 32;
+  }
+  __aicore__ inline uint64_t cache_place(uint32_t token, uint32_t head) {
+    const uint32_t slot = slots_gm_.GetValue(token);
+    return static_cast<uint64_t>(slot / tiling_.block_tokens) * tiling_.block_stride +
+           static_cast<uint64_t>(slot % tiling_.block_tokens) * tiling_.token_stride +
+           head * tiling_.head_dim;
+  }
+
+  __aicore__ inline void do_query(uint32_t token, uint32_t head) {
+    if (tiling_.rotary_dim == 0) return;
+    const uint32_t heads = smaller(tiling_.heads_per_step, tiling_.heads - head);
+    const uint64_t at =
+        static_cast<uint64_t>(token) * tiling_.q_stride + head * tiling_.head_dim;
+    rotate(q_gm_[at], token, heads);
+    AscendC::LocalTensor<T> out = out_.template DeQue<T>();
+    AscendC::DataCopyPad(q_gm_[at], out, shape_back(heads));
+    out_.FreeTensor(out);
+  }
+
+  __aicore__ inline void do_key(uint32_t token, uint32_t head) {
+    const uint32_t heads = smaller(tiling_.heads_per_step, tiling_.kv_heads - head);
+    const uint64_t at =
+        static_cast<uint64_t>(token) * tiling_.k_stride + head * tiling_.head_dim;
+    if (tiling_.rotary_dim == 0) {
+      if (tiling_.stores) copy(k_cache_gm_[cache_place(token, head)], k_gm_[at], heads);
+      return;
+    }
+    rotate(k_gm_[at], token, heads);
+    AscendC::LocalTensor<T> out = out_.template DeQue<T>();
+    AscendC::DataCopyPad(k_gm_[at], out, shape_back(heads));
+    if (tiling_.stores) {
+      AscendC::DataCopyPad(k_cache_gm_[cache_place(token, head)], out, shape_back(heads));
+    }
+    out_.FreeTensor(out);
+  }
+
+  __aicore__ inline void do_value(uint32_t token, uint32_t head) {
+    const uint32_t heads = smaller(tiling_.heads_per_step, tiling_.kv_heads - head);
+    copy(v_cache_gm_[cache_place(token, head)],
+         v_gm_[static_cast<uint64_t>(token) * tiling_.v_stride + head * tiling_.head_dim], heads);
+  }
+
+  __aicore__ inline void copy(const AscendC::GlobalTensor<T>& to,
+                              const AscendC::GlobalTensor<T>& from, uint32_t heads) {
+    AscendC::LocalTensor<T> row = copies_.template AllocTensor<T>();
+    AscendC::DataCopyPad(row, from, shape_of(heads),
+                         AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
+    copies_.EnQue(row);
+    row = copies_.template DeQue<T>();
+    AscendC::DataCopyPad(to, row, shape_back(heads));
+    copies_.FreeTensor(row);
+  }
+
+  // Leaves the rotated heads in out_.
+  __aicore__ inline void rotate(const AscendC::GlobalTensor<T>& from, uint32_t token,
+                                uint32_t heads) {
+    AscendC::LocalTensor<T> in = in_.template AllocTensor<T>();
+    AscendC::DataCopyPad(in, from, shape_of(heads),
+                         AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
+    in_.EnQue(in);
+    AscendC::LocalTensor<float> rotation = rotations_.template AllocTensor<float>();
+    const uint64_t position = positions_gm_.GetValue(token);
+    const uint32_t bytes = tiling_.rotary_dim * sizeof(float);
+    AscendC::DataCopyPad(rotation, rotations_gm_[position * 2 * tiling_.rotary_dim],
+                         AscendC::DataCopyExtParams{2, bytes, 0, 0, 0},
+                         AscendC::DataCopyPadExtParams<float>{false, 0, 0, 0});
+    rotations_.EnQue(rotation);
+
+    in = in_.template DeQue<T>();
+    rotation = rotations_.template DeQue<float>();
+    AscendC::LocalTensor<T> out = out_.template AllocTensor<T>();
+    AscendC::LocalTensor<float> values = values_.Get<float>();
+    AscendC::LocalTensor<float> partner = partner_.Get<float>();
+    for (uint32_t h = 0; h < heads; ++h) {
+      AscendC::LocalTensor<float> head = values[h * pitch_];
+      widen(head, in[h * pitch_], tiling_.head_dim);
+      AscendC::PipeBarrier<PIPE_V>();
+      AscendC::Gather(partner, head, partners_.Get<uint32_t>(), 0, tiling_.rotary_dim);
+      AscendC::PipeBarrier<PIPE_V>();
+      AscendC::Mul(partner, partner, rotation[rotary_pitch_], tiling_.rotary_dim);
+      AscendC::Mul(head, head, rotation, tiling_.rotary_dim);
+      AscendC::PipeBarrier<PIPE_V>();
+      AscendC::Add(head, head, partner, tiling_.rotary_dim);
+      AscendC::PipeBarrier<PIPE_V>();
+      narrow(out[h * pitch_], head, tiling_.head_dim);
+    }
+    AscendC::PipeBarrier<PIPE_V>();
+    in_.FreeTensor(in);
+    rotations_.FreeTensor(rotation);
+    out_.EnQue(out);
+  }
+
+  const RopeStoreKvTiling tiling_;
+  const uint32_t pitch_;
+  const uint32_t rotary_pitch_;
+  AscendC::GlobalTensor<T> q_gm_, k_gm_, v_gm_, k_cache_gm_, v_cache_gm_;
+  AscendC::GlobalTensor<int32_t> positions_gm_, slots_gm_;
+  AscendC::GlobalTensor<float> rotations_gm_;
+  AscendC::TQueBind<AscendC::TPosition::VECIN, AscendC::TPosition::VECOUT, buffers> copies_;
+  AscendC::TQue<AscendC::TPosition::VECIN, buffers> in_, rotations_;
+  AscendC::TQue<AscendC::TPosition::VECOUT, buffers> out_;
+  AscendC::TBuf<AscendC::TPosition::VECCALC> values_, partner_, partners_;
+};
+
+}  // namespace ridge::backend::ascend
+
+#define RIDGE_ROPE_STORE_KV(suffix, T)                                                          \
+  extern "C" __global__ __aicore__ void ridge_rope_store_kv_##suffix(                           \
+      GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots, GM_ADDR rotations,     \
+      GM_ADDR partners, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR tiling) {                     \
+    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);                                             \
+    using namespace ridge::backend::ascend;                                                     \
+    AscendC::TPipe pipe;                                                                        \
+    RopeStoreKv<T> rope(pipe, read_tiling<RopeStoreKvTiling>(tiling));                          \
+    rope.run(q, k, v, positions, slots, rotations, partners, k_cache, v_cache);                 \
+  }
+
+RIDGE_ROPE_STORE_KV(f16, half)
+RIDGE_ROPE_STORE_KV(bf16, bfloat16_t)
+RIDGE_ROPE_STORE_KV(f32, float)

@@ -1,0 +1,85 @@
+#include "backend/arrays.h"
+#include "backend/ascend/kernel_test.h"
+#include "backend/ascend/layouts.h"
+#include "backend/ascend/tiling.h"
+#include "backend/reference/ops.h"
+
+namespace ridge::backend::ascend {
+
+namespace {
+
+using LinearKernel = KernelTest;
+
+struct LinearCase {
+  uint32_t m, n, k;
+};
+
+// Products are exact and sums float32 in order: each addition rounds once.
+double linear_tolerance(ActivationType type, uint32_t k) {
+  return tolerance(type) + 0x1p-24 * std::sqrt(double(k)) * 4;
+}
+
+class LinearRun {
+ public:
+  LinearRun(ActivationType type, const LinearCase& shape, std::mt19937& random)
+      : type_(type), shape_(shape) {
+    x_ = rounded(type, random_floats(random, size_t{shape.m} * shape.k));
+    weight_ = rounded(type, random_floats(random, size_t{shape.n} * shape.k,
+                                          1 / std::sqrt(float(shape.k))));
+    wanted_.resize(size_t{shape.m} * shape.n);
+    reference::linear(
+        {x_.data(), int(shape.m), int(shape.k), int(shape.k)},
+        reference::weight_over(weight_, Shape{int64_t(shape.n), int64_t(shape.k)}), {},
+        {wanted_.data(), int(shape.m), int(shape.n), int(shape.n)});
+  }
+
+  uint64_t store_weight(DeviceMemory& device, LinearTiling::Layout layout) const {
+    std::vector<uint16_t> bits;
+    for (const float value : weight_) {
+      bits.push_back(type_ == ActivationType::f16 ? f32_to_f16(value) : f32_to_bf16(value));
+    }
+    return device.store(layout == LinearTiling::nz ? pack_nz(bits, shape_.n, shape_.k) : bits);
+  }
+  const std::vector<float>& x() const { return x_; }
+  const std::vector<float>& wanted() const { return wanted_; }
+
+ private:
+  ActivationType type_;
+  LinearCase shape_;
+  std::vector<float> x_, weight_, wanted_;
+};
+
+// Decode of one token and a few, prompts; sizes at and beyond fractals and tiles.
+const std::vector<LinearCase> cases = {{1, 16, 16},    {1, 100, 40},   {1, 576, 576},
+                                       {2, 64, 64},    {5, 300, 200},  {16, 48, 1100},
+                                       {17, 33, 31},   {130, 100, 96}, {70, 530, 150}};
+
+TEST_P(LinearKernel, MultipliesInBothLayouts) {
+  for (const ActivationType type : {ActivationType::f16, ActivationType::bf16}) {
+    for (const LinearCase& shape : cases) {
+      const LinearRun run(type, shape, random);
+      for (const LinearTiling::Layout layout : {LinearTiling::nd, LinearTiling::nz}) {
+        const std::string what = suffix(type) + " " + std::to_string(shape.m) + " x " +
+                                 std::to_string(shape.n) + " x " + std::to_string(shape.k) +
+                                 (layout == LinearTiling::nz ? " nz" : " nd");
+        SCOPED_TRACE(what);
+        DeviceMemory device;
+        const uint64_t out = device.reserve(run.wanted().size() * 2);
+        const auto plan =
+            plan_linear(soc(), {shape.m, shape.n, shape.k, shape.k, shape.n, layout});
+        launch(device, "ridge_linear_" + suffix(type), plan.block_dim,
+               device.store(type, run.x()), run.store_weight(device, layout), out,
+               device.store_tiling(plan.tiling));
+        expect_close(device.load(type, out, run.wanted().size()), run.wanted(), shape.n,
+                     linear_tolerance(type, shape.k), what);
+        if (HasFatalFailure() || HasNonfatalFailure()) return;
+      }
+    }
+  }
+}
+
+INSTANTIATE_FOR_SETTINGS(LinearKernel);
+
+}  // namespace
+
+}  // namespace ridge::backend::ascend
