@@ -190,4 +190,21 @@ Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape) {
   return {tiling, std::min(soc.cube_cores, m_tiles * up(shape.n, tiling.n_tile))};
 }
 
+PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& shape) {
+  constexpr uint32_t group = 32;
+  if (shape.k % group != 0) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("linear: rows of {} quantised values; groups have {}", shape.k, group));
+  }
+  LinearShape in_slots = shape;
+  in_slots.layout = LinearTiling::nz;
+  const Planned<LinearTiling> plan = plan_linear(soc, in_slots);
+  QuantizedLinearTiling tiling{plan.tiling, /*slots=*/3};
+  // Whole groups, and short enough that the cube core does not wait long for the first.
+  tiling.linear.k_l1 = std::max(group, std::min(plan.tiling.k_l1, 256u) / group * group);
+  tiling.linear.k_l0 = std::min(plan.tiling.k_l0, tiling.linear.k_l1);
+  const uint64_t slot_bytes = uint64_t{tiling.linear.n_tile} * tiling.linear.k_l1 * 2;
+  return {tiling, plan.block_dim, plan.block_dim * tiling.slots * slot_bytes};
+}
+
 }  // namespace ridge::backend::ascend

@@ -85,4 +85,12 @@ struct LinearShape {
 };
 Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
 
+// ridge_linear_q8_0 and ridge_linear_q4_0: halves; k is a multiple of 32.
+struct PlannedQuantizedLinear {
+  QuantizedLinearTiling tiling;
+  uint32_t block_dim;
+  uint64_t workspace_bytes;
+};
+PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& shape);
+
 }  // namespace ridge::backend::ascend

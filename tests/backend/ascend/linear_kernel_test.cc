@@ -78,6 +78,56 @@ TEST_P(LinearKernel, MultipliesInBothLayouts) {
   }
 }
 
+// Blocks of a GGUF tensor with scales of both signs and every code.
+std::vector<std::byte> random_blocks(std::mt19937& random, DType dtype, const LinearCase& shape) {
+  const size_t block_bytes = dtype == DType::q8_0 ? 34 : 18;
+  std::vector<std::byte> bytes(size_t{shape.n} * shape.k / 32 * block_bytes);
+  for (std::byte& byte : bytes) byte = std::byte(random());
+  const float size = (dtype == DType::q8_0 ? 1.0f / 73 : 1.0f / 5) / std::sqrt(float(shape.k));
+  std::normal_distribution<float> normal(0, size);
+  for (size_t at = 0; at < bytes.size(); at += block_bytes) {
+    const uint16_t scale = f32_to_f16(normal(random));
+    std::memcpy(bytes.data() + at, &scale, 2);
+  }
+  return bytes;
+}
+
+TEST_P(LinearKernel, MultipliesGroupsOf32) {
+  const std::vector<LinearCase> quantized_cases = {{1, 16, 32},    {1, 100, 64},   {1, 576, 1536},
+                                                   {3, 600, 320},  {17, 40, 96},   {130, 300, 288}};
+  for (const DType dtype : {DType::q8_0, DType::q4_0}) {
+    for (const LinearCase& shape : quantized_cases) {
+      const std::string kernel =
+          std::string("ridge_linear_") + (dtype == DType::q8_0 ? "q8_0" : "q4_0");
+      const std::string what = kernel + " " + std::to_string(shape.m) + " x " +
+                               std::to_string(shape.n) + " x " + std::to_string(shape.k);
+      SCOPED_TRACE(what);
+      std::vector<float> x =
+          rounded(ActivationType::f16, random_floats(random, size_t{shape.m} * shape.k));
+      const std::vector<std::byte> blocks = random_blocks(random, dtype, shape);
+      const reference::ReferenceWeight weight(
+          {.name = "w",
+           .segments = {{dtype, Shape{int64_t(shape.n), int64_t(shape.k)}, blocks}}});
+      std::vector<float> wanted(size_t{shape.m} * shape.n);
+      reference::linear({x.data(), int(shape.m), int(shape.k), int(shape.k)}, weight, {},
+                        {wanted.data(), int(shape.m), int(shape.n), int(shape.n)});
+      const QuantizedNz packed = dtype == DType::q8_0 ? pack_q8_0(blocks, shape.n, shape.k)
+                                                      : pack_q4_0(blocks, shape.n, shape.k);
+      DeviceMemory device;
+      const uint64_t out = device.reserve(wanted.size() * 2);
+      const auto plan = plan_quantized_linear(
+          soc(), {shape.m, shape.n, shape.k, shape.k, shape.n, LinearTiling::nz});
+      launch(device, kernel, plan.block_dim, device.store(ActivationType::f16, x),
+             device.store(packed.codes), device.store(packed.scales), out,
+             device.reserve(plan.workspace_bytes), device.store_tiling(plan.tiling));
+      // Each weight, code times scale, rounds to half once, as does out.
+      expect_close(device.load(ActivationType::f16, out, wanted.size()), wanted, shape.n,
+                   linear_tolerance(ActivationType::f16, shape.k) + 0x1p-11, what);
+      if (HasFatalFailure() || HasNonfatalFailure()) return;
+    }
+  }
+}
+
 INSTANTIATE_FOR_SETTINGS(LinearKernel);
 
 }  // namespace

@@ -17,6 +17,12 @@
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
   X(ridge_linear_f16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))    \
+  X(ridge_linear_q8_0, MIX_AIC_1_2,                                                          \
+    (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,               \
+     GM_ADDR tiling))                                                                        \
+  X(ridge_linear_q4_0, MIX_AIC_1_2,                                                          \
+    (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,               \
+     GM_ADDR tiling))                                                                        \
   X(ridge_linear_bf16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))   \
   RIDGE_ASCEND_KERNELS_OF(X, f16)    \
   RIDGE_ASCEND_KERNELS_OF(X, bf16)   \

@@ -1,81 +1,17 @@
-#include "backend/ascend/kernels/read_tiling.h"
-#include "backend/ascend/kernels/tiling_data.h"
+#include "backend/ascend/kernels/linear_tiles.h"
 
-// out[m, n] = x[m, k] W[n, k]ᵀ on the cube; sums are float32, values T (half or bfloat16_t).
-//
-// A tile of out needs m_tile rows of x and n_tile rows of W. Both come to L1 in columns of fractals
-// (16 rows · 32 bytes), k_l1 elements of k at a time and twice buffered, and from there to L0 by k_l0.
-// W needs no transposition: the columns of a fractal in L0B are the rows of W.
+// out[m, n] = x[m, k] W[n, k]ᵀ with W in 16 bits, as rows or as columns of fractals.
 namespace ridge::backend::ascend {
 
 template <typename T>
-class Linear {
+class StoredWeights {
  public:
-  __aicore__ inline Linear(AscendC::TPipe& pipe, const LinearTiling& tiling) : tiling_(tiling) {
-    pipe.InitBuffer(a1_, 2, tiling.m_tile * tiling.k_l1 * sizeof(T));
-    pipe.InitBuffer(b1_, 2, tiling.n_tile * tiling.k_l1 * sizeof(T));
-    pipe.InitBuffer(a2_, 2, tiling.m_tile * tiling.k_l0 * sizeof(T));
-    pipe.InitBuffer(b2_, 2, tiling.n_tile * tiling.k_l0 * sizeof(T));
-    pipe.InitBuffer(c_, tiling.accumulators, tiling.m_tile * tiling.n_tile * sizeof(float));
+  __aicore__ inline StoredWeights(GM_ADDR weight, const LinearTiling& tiling) : tiling_(tiling) {
+    gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(weight));
   }
 
-  __aicore__ inline void run(GM_ADDR x, GM_ADDR weight, GM_ADDR out) {
-    x_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(x));
-    weight_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(weight));
-    out_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(out));
-    const uint32_t m_tiles = (tiling_.m + tiling_.m_tile - 1) / tiling_.m_tile;
-    const uint32_t n_tiles = (tiling_.n + tiling_.n_tile - 1) / tiling_.n_tile;
-    for (uint32_t tile = AscendC::GetBlockIdx(); tile < m_tiles * n_tiles;
-         tile += AscendC::GetBlockNum()) {
-      compute_tile(tile % m_tiles * tiling_.m_tile, tile / m_tiles * tiling_.n_tile);
-    }
-  }
-
- private:
-  static constexpr uint32_t c0 = 16;                 // elements of a fractal's row
-  static constexpr uint32_t fractal = c0 * c0;       // elements
-  static constexpr uint32_t fractals_at_once = 10;   // fewer need a barrier between sums
-
-  __aicore__ inline void compute_tile(uint32_t m, uint32_t n) {
-    const uint32_t rows = smaller(tiling_.m_tile, tiling_.m - m);
-    const uint32_t columns = smaller(tiling_.n_tile, tiling_.n - n);
-    AscendC::LocalTensor<float> c = c_.template AllocTensor<float>();
-    for (uint32_t k = 0; k < tiling_.k; k += tiling_.k_l1) {
-      const uint32_t depth = smaller(tiling_.k_l1, tiling_.k - k);
-      load_x(m, rows, k, depth);
-      load_weight(n, columns, k, depth);
-      multiply(c, rows, columns, depth, k == 0);
-    }
-    c_.EnQue(c);
-    store(m, rows, n, columns);
-  }
-
-  __aicore__ inline AscendC::Nd2NzParams to_fractals(uint32_t rows, uint32_t columns,
-                                                     uint32_t stride, uint32_t padded_rows) {
-    AscendC::Nd2NzParams params;
-    params.ndNum = 1;
-    params.nValue = rows;
-    params.dValue = columns;
-    params.srcNdMatrixStride = 0;
-    params.srcDValue = stride;
-    params.dstNzC0Stride = padded_rows;
-    params.dstNzNStride = 1;
-    params.dstNzMatrixStride = 0;
-    return params;
-  }
-
-  __aicore__ inline void load_x(uint32_t m, uint32_t rows, uint32_t k, uint32_t depth) {
-    AscendC::LocalTensor<T> a = a1_.template AllocTensor<T>();
-    const auto from = x_gm_[static_cast<uint64_t>(m) * tiling_.x_stride + k];
-    const auto params = to_fractals(rows, depth, tiling_.x_stride, round_up(rows, c0));
-    AscendC::DataCopy(a, from, params);
-    // The cube takes a single row for a vector, in another layout; so there are two of it.
-    if (rows == 1) AscendC::DataCopy(a[c0], from, params);
-    a1_.EnQue(a);
-  }
-
-  __aicore__ inline void load_weight(uint32_t n, uint32_t columns, uint32_t k, uint32_t depth) {
-    AscendC::LocalTensor<T> b = b1_.template AllocTensor<T>();
+  __aicore__ inline void load(const AscendC::LocalTensor<T>& to, uint32_t n, uint32_t columns,
+                              uint32_t k, uint32_t depth) {
     const uint32_t padded = round_up(columns, c0);
     if (tiling_.layout == LinearTiling::nz) {
       AscendC::DataCopyParams params;
@@ -83,83 +19,37 @@ class Linear {
       params.blockLen = padded;
       params.srcStride = tiling_.n_padded - padded;
       params.dstStride = 0;
-      AscendC::DataCopy(
-          b, weight_gm_[static_cast<uint64_t>(k) * tiling_.n_padded + n * c0], params);
+      AscendC::DataCopy(to, gm_[static_cast<uint64_t>(k) * tiling_.n_padded + n * c0], params);
     } else {
-      AscendC::DataCopy(b, weight_gm_[static_cast<uint64_t>(n) * tiling_.k + k],
+      AscendC::DataCopy(to, gm_[static_cast<uint64_t>(n) * tiling_.k + k],
                         to_fractals(columns, depth, tiling_.k, padded));
     }
-    b1_.EnQue(b);
   }
 
-  __aicore__ inline void multiply(const AscendC::LocalTensor<float>& c, uint32_t rows,
-                                  uint32_t columns, uint32_t depth, bool first) {
-    AscendC::LocalTensor<T> a1 = a1_.template DeQue<T>();
-    AscendC::LocalTensor<T> b1 = b1_.template DeQue<T>();
-    const uint32_t row_fractals = (rows + c0 - 1) / c0;
-    const uint32_t column_fractals = (columns + c0 - 1) / c0;
-    for (uint32_t k = 0; k < depth; k += tiling_.k_l0) {
-      const uint32_t part = smaller(tiling_.k_l0, depth - k);
-      const uint32_t k_fractals = (part + c0 - 1) / c0;
-      AscendC::LocalTensor<T> a2 = a2_.template AllocTensor<T>();
-      for (uint32_t r = 0; r < row_fractals; ++r) {
-        AscendC::LoadData(a2[r * k_fractals * fractal], a1,
-                          AscendC::LoadData2DParams(k / c0 * row_fractals + r, k_fractals,
-                                                    row_fractals, 0, 0, false, 0));
-      }
-      a2_.EnQue(a2);
-      AscendC::LocalTensor<T> b2 = b2_.template AllocTensor<T>();
-      AscendC::LoadData(b2, b1,
-                        AscendC::LoadData2DParams(k / c0 * column_fractals,
-                                                  k_fractals * column_fractals, 1, 0, 0, false,
-                                                  0));
-      b2_.EnQue(b2);
-      a2 = a2_.template DeQue<T>();
-      b2 = b2_.template DeQue<T>();
-      AscendC::Mmad(c, a2, b2,
-                    AscendC::MmadParams(rows == 1 ? 2 : rows, columns, part, 0, false,
-                                        first && k == 0));
-      if (row_fractals * column_fractals < fractals_at_once) AscendC::PipeBarrier<PIPE_M>();
-      a2_.FreeTensor(a2);
-      b2_.FreeTensor(b2);
-    }
-    a1_.FreeTensor(a1);
-    b1_.FreeTensor(b1);
-  }
-
-  __aicore__ inline void store(uint32_t m, uint32_t rows, uint32_t n, uint32_t columns) {
-    AscendC::LocalTensor<float> c = c_.template DeQue<float>();
-    AscendC::FixpipeParamsV220 params;
-    params.nSize = columns;
-    params.mSize = rows;
-    params.srcStride = round_up(rows, c0);
-    params.dstStride = tiling_.out_stride;
-    params.quantPre = AscendC::IsSameType<T, half>::value ? F322F16 : F322BF16;
-    AscendC::Fixpipe<T, float, AscendC::CFG_ROW_MAJOR>(
-        out_gm_[static_cast<uint64_t>(m) * tiling_.out_stride + n], c, params);
-    c_.FreeTensor(c);
-  }
-
+ private:
   const LinearTiling tiling_;
-  AscendC::GlobalTensor<T> x_gm_, weight_gm_, out_gm_;
-  AscendC::TQue<AscendC::TPosition::A1, 2> a1_;
-  AscendC::TQue<AscendC::TPosition::B1, 2> b1_;
-  AscendC::TQue<AscendC::TPosition::A2, 2> a2_;
-  AscendC::TQue<AscendC::TPosition::B2, 2> b2_;
-  AscendC::TQue<AscendC::TPosition::CO1, 2> c_;
+  AscendC::GlobalTensor<T> gm_;
 };
+
+template <typename T>
+__aicore__ inline void linear(GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling_address) {
+  AscendC::TPipe pipe;
+  const LinearTiling tiling = read_tiling<LinearTiling>(tiling_address);
+  StoredWeights<T> weights(weight, tiling);
+  Linear<T, StoredWeights<T>> linear(pipe, tiling, weights);
+  linear.run(x, out);
+}
 
 }  // namespace ridge::backend::ascend
 
-#define RIDGE_LINEAR(suffix, T)                                                               \
-  extern "C" __global__ __aicore__ void ridge_linear_##suffix(GM_ADDR x, GM_ADDR weight,      \
-                                                              GM_ADDR out, GM_ADDR tiling) {  \
-    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIC_ONLY);                                           \
-    using namespace ridge::backend::ascend;                                                   \
-    AscendC::TPipe pipe;                                                                      \
-    Linear<T> linear(pipe, read_tiling<LinearTiling>(tiling));                                \
-    linear.run(x, weight, out);                                                               \
-  }
+extern "C" __global__ __aicore__ void ridge_linear_f16(GM_ADDR x, GM_ADDR weight, GM_ADDR out,
+                                                       GM_ADDR tiling) {
+  KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIC_ONLY);
+  ridge::backend::ascend::linear<half>(x, weight, out, tiling);
+}
 
-RIDGE_LINEAR(f16, half)
-RIDGE_LINEAR(bf16, bfloat16_t)
+extern "C" __global__ __aicore__ void ridge_linear_bf16(GM_ADDR x, GM_ADDR weight, GM_ADDR out,
+                                                        GM_ADDR tiling) {
+  KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIC_ONLY);
+  ridge::backend::ascend::linear<bfloat16_t>(x, weight, out, tiling);
+}

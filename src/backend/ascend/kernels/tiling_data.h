@@ -93,4 +93,10 @@ struct LinearTiling {
   uint32_t n_padded;  // nz: n up to a multiple of 16
 };
 
+// With W in groups of 32 along k; each block has `slots` of n_tile · k_l1 halves in the workspace.
+struct QuantizedLinearTiling {
+  LinearTiling linear;
+  uint32_t slots;
+};
+
 }  // namespace ridge::backend::ascend
