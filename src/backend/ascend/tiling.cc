@@ -207,4 +207,31 @@ PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& 
   return {tiling, plan.block_dim, plan.block_dim * tiling.slots * slot_bytes};
 }
 
+PlannedAttention plan_attention(const Soc& soc, const AttentionShape& shape) {
+  const uint32_t group = shape.heads / shape.kv_heads;
+  if (shape.head_dim % 16 != 0 || shape.head_dim > attention_head_dim || group > attention_rows) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("attention: heads of {} values, {} to a KV head; the kernel takes "
+                            "multiples of 16 up to {}, and {} heads",
+                            shape.head_dim, group, attention_head_dim, attention_rows));
+  }
+  AttentionTiling tiling{};
+  tiling.sequences = shape.sequences;
+  tiling.kv_heads = shape.kv_heads;
+  tiling.group = group;
+  tiling.head_dim = shape.head_dim;
+  tiling.q_tokens = std::min(attention_rows / group, std::max(1u, shape.longest_query));
+  tiling.q_stride = shape.q_stride;
+  tiling.out_stride = shape.out_stride;
+  tiling.blocks_per_sequence = shape.blocks_per_sequence;
+  tiling.block_tokens = shape.block_tokens;
+  tiling.block_stride = shape.block_stride;
+  tiling.token_stride = shape.token_stride;
+  tiling.scale = shape.scale;
+  const uint32_t units =
+      shape.sequences * up(shape.longest_query, tiling.q_tokens) * shape.kv_heads;
+  const uint32_t block_dim = std::max(1u, std::min(units, soc.cube_cores));
+  return {tiling, block_dim, uint64_t{block_dim} * attention_workspace_bytes};
+}
+
 }  // namespace ridge::backend::ascend

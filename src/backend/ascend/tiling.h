@@ -93,4 +93,26 @@ struct PlannedQuantizedLinear {
 };
 PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& shape);
 
+// ridge_attention_*: causal, over a paged cache of the same type.
+struct AttentionShape {
+  uint32_t sequences;
+  uint32_t longest_query;  // tokens that a sequence has in this step, at most
+  uint32_t heads;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+  uint32_t q_stride;
+  uint32_t out_stride;
+  uint32_t blocks_per_sequence;
+  uint32_t block_tokens;
+  uint32_t block_stride;
+  uint32_t token_stride;
+  float scale;
+};
+struct PlannedAttention {
+  AttentionTiling tiling;
+  uint32_t block_dim;
+  uint64_t workspace_bytes;
+};
+PlannedAttention plan_attention(const Soc& soc, const AttentionShape& shape);
+
 }  // namespace ridge::backend::ascend

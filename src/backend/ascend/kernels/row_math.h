@@ -34,9 +34,9 @@ __aicore__ inline void narrow(const AscendC::LocalTensor<T>& to,
   }
 }
 
-enum class ByBlock { multiply, divide };
+enum class ByBlock { multiply, divide, subtract };
 
-// to[i] = from[i] (· or /) the one value that fills the 32 bytes of `block`.
+// to[i] = from[i] (·, / or −) the one value that fills the 32 bytes of `block`.
 template <ByBlock operation>
 __aicore__ inline void scale_row(const AscendC::LocalTensor<float>& to,
                                  const AscendC::LocalTensor<float>& from,
@@ -51,8 +51,10 @@ __aicore__ inline void scale_row(const AscendC::LocalTensor<float>& to,
         left < floats_per_repeat ? 1 : smaller(left / floats_per_repeat, most_repeats);
     if constexpr (operation == ByBlock::multiply) {
       AscendC::Mul(to[done], from[done], block, mask, repeats, stay);
-    } else {
+    } else if constexpr (operation == ByBlock::divide) {
       AscendC::Div(to[done], from[done], block, mask, repeats, stay);
+    } else {
+      AscendC::Sub(to[done], from[done], block, mask, repeats, stay);
     }
     done += mask * repeats;
   }

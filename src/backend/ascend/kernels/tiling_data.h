@@ -99,4 +99,31 @@ struct QuantizedLinearTiling {
   uint32_t slots;
 };
 
+// Of ridge_attention_*.
+inline constexpr uint32_t attention_rows = 64;       // query rows of a unit, at most
+inline constexpr uint32_t attention_head_dim = 128;  // at most
+inline constexpr uint32_t attention_key_tile = 128;
+inline constexpr uint32_t attention_slots = 2;  // of scores, probabilities and products
+// Of a block: scores and products in float32, probabilities in 16 bits.
+inline constexpr uint32_t attention_workspace_bytes =
+    attention_slots * attention_rows *
+    (attention_key_tile * 4 + attention_key_tile * 2 + attention_head_dim * 4);
+
+// Units of work are q_tokens tokens of a sequence for one KV head, whose group · q_tokens rows meet
+// its keys, key_tile at a time. A core takes every block_dim-th unit.
+struct AttentionTiling {
+  uint32_t sequences;
+  uint32_t kv_heads;
+  uint32_t group;     // query heads of a KV head
+  uint32_t head_dim;  // a multiple of 16
+  uint32_t q_tokens;
+  uint32_t q_stride;
+  uint32_t out_stride;
+  uint32_t blocks_per_sequence;  // of the block tables
+  uint32_t block_tokens;
+  uint32_t block_stride;
+  uint32_t token_stride;
+  float scale;
+};
+
 }  // namespace ridge::backend::ascend
