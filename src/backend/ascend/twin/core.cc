@@ -354,6 +354,7 @@ void Core::run_front(Pipe pipe) {
 }
 
 void Core::run_instruction(Pipe pipe, const Step& step) {
+  if (launch.options.count_only) return;
   for (const Access& access : step.accesses) {
     if (!access.write && access.undefined == Undefined::report) check_defined(access, step.site);
   }

@@ -118,7 +118,14 @@ LaunchReport Launch::run() {
   }
   const double cycles =
       core_cycles_.empty() ? 0 : *std::max_element(core_cycles_.begin(), core_cycles_.end());
-  report_.microseconds = launch_microseconds(*options.soc, cycles, global_bytes_);
+  GlobalTraffic traffic{moved_bytes_, 0};
+  for (const auto& [range, state] : ranges_) {
+    for (const RangeState::Line line : state.lines) {
+      traffic.hbm_bytes +=
+          line == RangeState::Line::read || line == RangeState::Line::written ? 512 : 0;
+    }
+  }
+  report_.microseconds = launch_microseconds(*options.soc, cycles, traffic);
   return std::move(report_);
 }
 
@@ -236,7 +243,7 @@ void Launch::collect() {
       busiest = std::max(busiest, core.counters[p].cycles);
       const auto pipe = static_cast<Pipe>(p);
       if (pipe == Pipe::mte2 || pipe == Pipe::mte3 || pipe == Pipe::fix) {
-        global_bytes_ += core.counters[p].bytes;
+        moved_bytes_ += core.counters[p].bytes;
       }
     }
     if (core_cycles_.size() <= c) core_cycles_.resize(c + 1);
@@ -284,6 +291,18 @@ uint32_t Launch::site_index(const Site& site) {
 }
 
 // Global memory
+
+void Launch::note_transfer(GlobalRange& range, uint64_t address, uint32_t bytes, bool write) {
+  using Line = RangeState::Line;
+  std::vector<Line>& lines = ranges_[&range].lines;
+  if (lines.empty()) lines.resize(range.bytes() / 512 + 1);
+  const uint64_t first = (address - range.address()) / 512;
+  const uint64_t last = (address - range.address() + std::max(bytes, 1u) - 1) / 512;
+  for (uint64_t l = first; l <= last; ++l) {
+    if (lines[l] == Line::untouched) lines[l] = write ? Line::written : Line::read;
+    if (lines[l] == Line::written && !write) lines[l] = Line::written_and_read;
+  }
+}
 
 void Launch::visit_global(GlobalRange& range, uint64_t address, uint32_t bytes,
                           const Record& record,

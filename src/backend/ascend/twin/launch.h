@@ -83,6 +83,10 @@ struct LaunchOptions {
   // Whether accesses that nothing orders are reported. Without, a missing wait shows only in what
   // the delayed schedule computes.
   bool check_order = true;
+  // Instructions are counted and not carried out: outputs stay as they were, and neither order nor
+  // definedness is looked at. Scalar loads work, so what decides a kernel's course may not be
+  // something that it computes.
+  bool count_only = false;
   int max_findings = 16;  // the launch ends with the last of them
 };
 

@@ -46,6 +46,9 @@ class Launch {
   void visit_global(GlobalRange& range, uint64_t address, uint32_t bytes, const Record& record,
                     const std::function<void(Cell&, uint32_t mask)>& visit);
 
+  // Counts a transfer's lines of 512 bytes.
+  void note_transfer(GlobalRange& range, uint64_t address, uint32_t bytes, bool write);
+
   // Lets other cores run until `ready`; `what` says what the core waits for.
   void wait(Core& core, std::function<bool()> ready, const Site& site, const std::string& what);
 
@@ -80,6 +83,8 @@ class Launch {
     bool written = false;
     std::vector<LoggedRead> reads;
     std::unordered_map<uint64_t, Cell> cells;  // by block
+    enum class Line : uint8_t { untouched, read, written, written_and_read };
+    std::vector<Line> lines;  // of 512 bytes
   };
 
   void run_wave(uint32_t first_block, uint32_t blocks);
@@ -102,7 +107,7 @@ class Launch {
   std::map<std::pair<int, int>, Inbox> inboxes_;  // by core and flag
   std::unordered_map<GlobalRange*, RangeState> ranges_;
   std::vector<double> core_cycles_;  // of the busiest pipe, by physical core
-  uint64_t global_bytes_ = 0;
+  uint64_t moved_bytes_ = 0;  // between global memory and cores
 };
 
 // Memories of cores that have ended, for the next ones.

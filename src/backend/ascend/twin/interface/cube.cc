@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/ascend/twin/cost.h"
+#include "backend/ascend/twin/launch_state.h"
 
 namespace ridge::backend::ascend::twin {
 
@@ -68,7 +69,7 @@ void load_fractals(const Operand& to, const Operand& from, const AscendC::LoadDa
     runs.push_back({read, load.write(to, target, fractal_bytes, Undefined::propagate)});
   }
   load.counters.bytes = uint64_t{params.repeatTimes} * fractal_bytes;
-  const double rate = !from_l1                 ? gm_to_local_rate
+  const double rate = !from_l1                 ? gm_to_l1_rate
                       : to.space == Space::l0a ? l1_to_l0a_rate
                                                : l1_to_l0b_rate;
   load.counters.cycles = (from_l1 ? 4 : copy_start_cycles) + load.counters.bytes / rate;
@@ -115,6 +116,15 @@ void multiply(const Operand& to, const Operand& a, const Operand& b,
   const uint32_t element = bits_of(a.type) / 8;
   const uint32_t k0 = block_bytes / element;
   const uint32_t k_fractals = up(k, k0), n_fractals = up(n, 16), m_fractals = up(m, 16);
+  mmad.accumulates = m_fractals * n_fractals >= 10;
+  mmad.counters.macs = uint64_t{m} * n * k;
+  const double rate = a.type == Type::f32 ? 0.25 : 1;
+  mmad.counters.cycles =
+      cube_start_cycles + double{1} * m_fractals * n_fractals * k_fractals / rate;
+  if (Core::current().launch.options.count_only) {
+    std::move(mmad).issue([] {});
+    return;
+  }
   // With one row the cube takes a as a vector: k elements, one after the other.
   const bool vector = m == 1;
   const auto a_at = [=](uint32_t row, uint32_t kf) -> uint64_t {
@@ -149,11 +159,6 @@ void multiply(const Operand& to, const Operand& a, const Operand& b,
       c_rows.push_back(mmad.write(to, c_at(row, nf * 16), bytes).data);
     }
   }
-  mmad.accumulates = m_fractals * n_fractals >= 10;
-  mmad.counters.macs = uint64_t{m} * n * k;
-  const double rate = a.type == Type::f32 ? 0.25 : 1;
-  mmad.counters.cycles =
-      cube_start_cycles + double{1} * m_fractals * n_fractals * k_fractals / rate;
   std::move(mmad).issue([=, type = a.type, fresh = params.cmatrixInitVal, a_rows = std::move(a_rows),
                          b_columns = std::move(b_columns), c_rows = std::move(c_rows)] {
     if (integers) {

@@ -8,6 +8,7 @@
 
 #include "backend/ascend/twin/cost.h"
 #include "backend/ascend/twin/global_range.h"
+#include "backend/ascend/twin/launch_state.h"
 
 namespace ridge::backend::ascend::twin {
 
@@ -49,9 +50,9 @@ Undefined undefined_between(const Operand& to) {
   return to.space == Space::gm ? Undefined::report : Undefined::propagate;
 }
 
-void count_copy(Instruction& copy, const Operand& from, uint64_t bytes) {
+void count_copy(Instruction& copy, const Operand& to, const Operand& from, uint64_t bytes) {
   copy.counters.bytes = bytes;
-  double rate = gm_to_local_rate;
+  double rate = to.space == Space::l1 ? gm_to_l1_rate : gm_to_ub_rate;
   if (copy.pipe == Pipe::mte3) rate = local_to_gm_rate;
   if (copy.pipe == Pipe::v || copy.pipe == Pipe::mte1) rate = ub_to_ub_rate;
   // Global memory moves in lines of 512 bytes, or parts of them.
@@ -83,7 +84,7 @@ void move_blocks(const Operand& to, const Operand& from, const Strided& shape, S
     if (add) copy.read(to, b * shape.target_step, shape.block_bytes);
     runs.push_back({source, copy.write(to, b * shape.target_step, shape.block_bytes, undefined)});
   }
-  count_copy(copy, from, uint64_t{shape.blocks} * shape.block_bytes);
+  count_copy(copy, to, from, uint64_t{shape.blocks} * shape.block_bytes);
   std::move(copy).issue([runs = std::move(runs), add] {
     for (const Run& run : runs) add ? add_run(run) : copy_run(run);
   });
@@ -121,7 +122,7 @@ void move_padded_in(const Operand& to, const Operand& from,
     target.defined += padding.left_bytes;
     rows.push_back({{source, target}, whole});
   }
-  count_copy(copy, from, uint64_t{shape.blockCount} * shape.blockLen);
+  count_copy(copy, to, from, uint64_t{shape.blockCount} * shape.blockLen);
   std::move(copy).issue([rows = std::move(rows), padding, used] {
     for (const Row& row : rows) {
       std::memset(row.whole.defined, 0, row.whole.bytes);
@@ -161,7 +162,7 @@ void move_padded_out(const Operand& to, const Operand& from,
     if (add) copy.read(to, target, shape.blockLen);
     runs.push_back({source, copy.write(to, target, shape.blockLen)});
   }
-  count_copy(copy, from, uint64_t{shape.blockCount} * shape.blockLen);
+  count_copy(copy, to, from, uint64_t{shape.blockCount} * shape.blockLen);
   std::move(copy).issue([runs = std::move(runs), add] {
     for (const Run& run : runs) add ? add_run(run) : copy_run(run);
   });
@@ -182,7 +183,15 @@ void move_nd_to_nz(const Operand& to, const Operand& from, const AscendC::Nd2NzP
   std::vector<Run> runs;
   for (uint32_t nd = 0; nd < shape.ndNum; ++nd) {
     for (uint32_t n = 0; n < shape.nValue; ++n) {
-      for (uint32_t d = 0; d < shape.dValue; d += c0) {
+      // One transfer of a row is enough to count it.
+      const uint32_t step = Core::current().launch.options.count_only ? shape.dValue : c0;
+      for (uint32_t d = 0; d < shape.dValue; d += step) {
+        if (step != c0) {
+          copy.read(from, (uint64_t{nd} * shape.srcNdMatrixStride + uint64_t{n} * shape.srcDValue) *
+                              element,
+                    shape.dValue * element, Undefined::propagate);
+          continue;
+        }
         const uint32_t bytes = std::min<uint32_t>(c0, shape.dValue - d) * element;
         const uint64_t source =
             (uint64_t{nd} * shape.srcNdMatrixStride + uint64_t{n} * shape.srcDValue + d) * element;
@@ -199,7 +208,7 @@ void move_nd_to_nz(const Operand& to, const Operand& from, const AscendC::Nd2NzP
   const uint64_t bytes = uint64_t{shape.ndNum} * shape.nValue * shape.dValue * element;
   // Each row comes in lines of its own.
   copy.counters.lines_512 = copy.counters.nd_nz_rows * ((shape.dValue * element + 511) / 512);
-  count_copy(copy, from, bytes);
+  count_copy(copy, to, from, bytes);
   std::move(copy).issue([runs = std::move(runs)] {
     for (const Run& run : runs) copy_run(run);
   });
