@@ -10,6 +10,7 @@
 #include "api/model_list.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/commands.h"
 #include "cli/lora_option.h"
 #include "cli/machine.h"
 #include "cli/prepared_weights.h"

@@ -17,6 +17,7 @@
 #include "platform/identity/sessions.h"
 #include "platform/metering/meter.h"
 #include "server/caller.h"
+#include "server/upload_slots.h"
 #include "server_under_test.h"
 #include "shelf.h"
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "platform/metering/ledger_fixture.h"
+#include "platform/metering/usage.h"
 #include "platform/throws.h"
 
 namespace ridge::platform {
