@@ -1,6 +1,7 @@
 #include "server/running_requests.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace ridge::server {
@@ -70,9 +71,11 @@ void RunningRequests::still_known(const platform::Principal& principal, int64_t 
 
 void RunningRequests::cancel(const platform::Principal& principal, const Error& why) {
   const std::lock_guard lock(mutex_);
+  std::set<Generation*> found;  // as one may be listed by two ids
   for (auto& [id, entry] : entries_) {
-    if (entry.principal && is_same(*entry.principal, principal)) entry.generation->cancel(why);
+    if (entry.principal && is_same(*entry.principal, principal)) found.insert(entry.generation);
   }
+  for (Generation* generation : found) generation->cancel(why);
 }
 
 }  // namespace ridge::server

@@ -90,9 +90,7 @@ std::optional<Batch> find_row(soci::session& session, const std::string& project
 
 void record(soci::session& session, int64_t now_ms, std::string_view actor,
             std::string_view action, const Batch& batch) {
-  const Json details = {{"endpoint", batch.endpoint},
-                        {"input_file_id", batch.input_file_id},
-                        {"project", batch.project_id}};
+  const Json details = {{"input_file_id", batch.input_file_id}, {"project", batch.project_id}};
   rows::record_event(session, now_ms, actor, action, batch.id, details.dump());
 }
 

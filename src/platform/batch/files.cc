@@ -56,11 +56,10 @@ Error no_such_file(const std::string& id) {
   return Error(ErrorCode::not_found, fmt::format("there is no file '{}'", id.substr(0, 100)), "id");
 }
 
+// Without the name, which is the project's own affair.
 std::string details_of(const ClientFile& file) {
-  return nlohmann::json({{"name", file.name},
-                         {"purpose", file.purpose},
-                         {"bytes", file.bytes},
-                         {"project", file.project_id}})
+  return nlohmann::json(
+             {{"purpose", file.purpose}, {"bytes", file.bytes}, {"project", file.project_id}})
       .dump();
 }
 
