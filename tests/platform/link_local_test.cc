@@ -1,5 +1,7 @@
 #include "platform/link_local.h"
 
+#include <cstdlib>
+
 #include "platform/http_client.h"
 #include "platform/throws.h"
 
@@ -35,6 +37,7 @@ TEST(HttpClient, GoesToNoLinkLocalAddress) {
 }
 
 TEST(HttpClient, GoesToNoNameThatResolvesToALinkLocalAddress) {
+  setenv("no_proxy", "*", /*overwrite=*/1);  // one would resolve names itself
   HttpLimits limits;
   limits.resolves = {"hub.example:80:169.254.169.254", "other.example:80:127.0.0.1"};
   EXPECT_ERROR(HttpClient(limits).send_for_text(quick("http://hub.example/x"), 100), io,
@@ -46,12 +49,13 @@ TEST(HttpClient, LeavesWhereItGoesToThePersonWhoAsks) {
   HttpRequest request = quick("http://169.254.169.254:1/");
   request.most = std::chrono::milliseconds(200);
   request.refuses_address = nullptr;
+  std::string failure;  // if any: some networks answer there
   try {
     HttpClient().ask(request, 100);
-    FAIL() << "nobody should be there";
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr("link-local")));
+    failure = error.what();
   }
+  EXPECT_THAT(failure, testing::Not(testing::HasSubstr("link-local")));
 }
 
 }  // namespace
