@@ -24,6 +24,13 @@ constexpr FamilyTraits families[] = {
      .pairs = backend::RopePairs::neox,
      .has_qk_norm = true,
      .experts = FamilyTraits::Experts::always},
+    {.architecture = "gemma3",
+     .pairs = backend::RopePairs::neox,
+     .has_qk_norm = true,
+     .has_post_norms = true,
+     .scales_embeddings = true,
+     .activation = backend::Activation::gelu_tanh,
+     .full_layer_every = 6},
     // DeepSeek V2, V3 and R1.
     {.architecture = "deepseek2",
      .pairs = backend::RopePairs::interleaved,
@@ -252,6 +259,25 @@ void read_heads(const Reader& reader, ModelConfig& config) {
                                        head_dim > 0 ? head_dim : config.key_dim, 1, 1024);
 }
 
+// Gemma 3 norms scores by its heads' size, but the largest, of 62 layers, by hidden / heads (its
+// query_pre_attn_scalar, which GGUF files do not state).
+float read_score_scale(const Reader& reader, const ModelConfig& config) {
+  constexpr int layers_of_27b = 62;
+  const bool by_hidden = config.architecture == "gemma3" && config.layers == layers_of_27b;
+  const int size = by_hidden ? std::max(1, config.hidden / config.heads) : config.key_dim;
+  const float usual = 1.0f / std::sqrt(static_cast<float>(size));
+  return reader.number_or("attention.scale", usual, 0.0f, 1e3f);
+}
+
+void read_windows(const Reader& reader, const FamilyTraits& family, ModelConfig& config) {
+  config.full_layer_every = family.full_layer_every;
+  if (family.full_layer_every == 1) return;
+  config.window = reader.integer("attention.sliding_window", 1, 1 << 28);
+  config.window_rope = {.pairs = config.rope.pairs,
+                        .rotary_dim = config.rope.rotary_dim,
+                        .base = reader.number_or("rope.freq_base_swa", 10000.0f, 1.0f, 1e12f)};
+}
+
 }  // namespace
 
 const FamilyTraits& find_family(std::string_view architecture) {
@@ -297,6 +323,12 @@ ModelConfig read_config(const format::GgufFile& file) {
   config.rope = read_rope(file, reader, config.latent ? config.latent->rope_dim : config.key_dim,
                           config.context_tokens);
   config.rope.pairs = family.pairs;
+  config.activation = family.activation;
+  if (family.scales_embeddings) {
+    config.embedding_scale = std::sqrt(static_cast<float>(config.hidden));
+  }
+  config.score_scale = read_score_scale(reader, config);
+  read_windows(reader, family, config);
   config.has_tied_embeddings = file.find("output.weight") == nullptr;
 
   const Shape& table = file.tensor("token_embd.weight").view.shape;

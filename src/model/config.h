@@ -37,6 +37,10 @@ struct FamilyTraits {
   bool needs_qkv_bias = false;  // others may have one
   bool has_qk_norm = false;     // the heads of queries and keys are normed before RoPE
   bool is_latent = false;       // attention is over latents
+  bool has_post_norms = false;  // what attention and feed-forward give is normed before it is added
+  bool scales_embeddings = false;  // by √H
+  backend::Activation activation = backend::Activation::silu;
+  int full_layer_every = 1;  // the last of so many layers sees the whole context, the others a window
   enum class Experts { none, optional, always };
   Experts experts = Experts::none;
 };
@@ -75,12 +79,19 @@ struct ModelConfig {
   int key_dim = 0;                   // of one head, 2 to 1024
   int value_dim = 0;                 // of one head, 1 to 1024
   float rms_epsilon = 0;             // above 0, at most 1
+  float embedding_scale = 1.0f;
+  float score_scale = 0;             // of queries by keys, above 0; latent attention's is in decoder.cc
+  int window = 0;                    // tokens that a layer with a window sees, itself included; 0: all
+  int full_layer_every = 1;          // of so many layers the last has no window, above 0
+  backend::Activation activation = backend::Activation::silu;
   bool has_tied_embeddings = false;  // the file has no output.weight
   std::optional<ExpertConfig> experts;
   std::optional<LatentConfig> latent;
 
   bool has_experts(int layer) const { return experts && layer >= experts->dense_layers; }
+  bool has_window(int layer) const { return window > 0 && (layer + 1) % full_layer_every != 0; }
   RopeConfig rope;
+  RopeConfig window_rope;  // of layers with a window
 };
 
 // Reads and checks the metadata. Throws invalid_file naming the key and its range, unsupported for

@@ -19,6 +19,7 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
       robust_(mixed_precision ? Precision::int8 : Precision::full),
       outside_experts_(config.experts ? delicate_ : robust_),
       rope_(make_rope_table(config.rope)),
+      window_rope_(config.window > 0 ? make_rope_table(config.window_rope) : backend::RopeTable{}),
       owned_(std::move(tensors.owned)) {
   const auto read_each_step = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
@@ -59,7 +60,9 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
                        .k_norm = optional(t.k_norm),
                        .attention_output = read_each_step(t.attention_output),
                        .attention_output_bias = optional(t.attention_output_bias),
+                       .attention_post_norm = optional(t.attention_post_norm),
                        .feed_forward_norm = read_each_step(t.feed_forward_norm),
+                       .feed_forward_post_norm = optional(t.feed_forward_post_norm),
                        .router = optional(t.router),
                        .router_bias = optional(t.router_bias),
                        .shared_gate_up = optional(t.shared_gate_up),
@@ -132,10 +135,13 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, Adapters
     q = ops.rms_norm(q, *w.q_norm, config_.rms_epsilon);
     k = ops.rms_norm(k, *w.k_norm, config_.rms_epsilon);
   }
-  ops.rope(q, k, config_.key_dim, rope_);
+  const bool has_window = config_.has_window(layer);
+  ops.rope(q, k, config_.key_dim, has_window ? window_rope_ : rope_);
   ops.store_kv(k, v, cache, layer);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(config_.key_dim));
-  return ops.attention(q, cache, layer, {.heads = config_.heads, .scale = scale});
+  return ops.attention(q, cache, layer,
+                       {.heads = config_.heads,
+                        .scale = config_.score_scale,
+                        .window = has_window ? config_.window : 0});
 }
 
 Value Decoder::record_experts(Recorder& ops, Value x, int layer) const {
@@ -146,12 +152,12 @@ Value Decoder::record_experts(Recorder& ops, Value x, int layer) const {
   const Recorder::Routed routed = ops.route(logits, router);  // [T, top_k]
   const Value gate_up =
       ops.expert_linear(x, *w.gate_up, routed.ids, {}, robust_);  // [T, top_k · 2F]
-  const Value inner = ops.gated_activation(gate_up, backend::Activation::silu, router.top_k);
+  const Value inner = ops.gated_activation(gate_up, config_.activation, router.top_k);
   const Value out =
       ops.expert_linear(inner, *w.down, routed.ids, routed.weights, robust_);  // [T, H]
   if (!w.shared_gate_up) return out;
   const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, robust_);
-  const Value shared_inner = ops.gated_activation(shared_gate_up, backend::Activation::silu);
+  const Value shared_inner = ops.gated_activation(shared_gate_up, config_.activation);
   return ops.add(out, ops.linear(shared_inner, *w.shared_down, nullptr, robust_));
 }
 
@@ -162,7 +168,7 @@ Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, in
   adapt(ops, adapters, layer, AdaptedLinear::gate, x, gate_up.slice(0, config_.feed_forward));
   adapt(ops, adapters, layer, AdaptedLinear::up, x,
         gate_up.slice(config_.feed_forward, config_.feed_forward));
-  const Value inner = ops.gated_activation(gate_up, backend::Activation::silu);  // [T, F]
+  const Value inner = ops.gated_activation(gate_up, config_.activation);  // [T, F]
   const Value out = ops.linear(inner, *w.down, nullptr, outside_experts_);             // [T, H]
   adapt(ops, adapters, layer, AdaptedLinear::down, inner, out);
   return out;
@@ -170,6 +176,7 @@ Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, in
 
 Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) const {
   Value residual = ops.embed(*embedding_);  // [T, H]
+  if (config_.embedding_scale != 1) residual = ops.scale(residual, config_.embedding_scale);
   Value x = ops.rms_norm(residual, *layers_[0].attention_norm, config_.rms_epsilon);
   for (int layer = 0; layer < config_.layers; ++layer) {
     const Layer& w = layers_[layer];
@@ -182,8 +189,12 @@ Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) c
     x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
                    outside_experts_);  // [T, H]
     adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
+    if (w.attention_post_norm) x = ops.rms_norm(x, *w.attention_post_norm, config_.rms_epsilon);
     x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
     x = record_feed_forward(ops, x, adapters, layer);  // [T, H]
+    if (w.feed_forward_post_norm) {
+      x = ops.rms_norm(x, *w.feed_forward_post_norm, config_.rms_epsilon);
+    }
     const bool is_last = layer + 1 == config_.layers;
     const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
     x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);

@@ -11,8 +11,9 @@
 
 namespace ridge::model {
 
-// A decoder of the Llama, Qwen and DeepSeek kind, its weights on one device: pre-norm, attention of
-// grouped heads or over latents with RoPE, gated feed-forward, dense or of experts.
+// A decoder of the Llama, Qwen, Gemma and DeepSeek kind, its weights on one device: norms before and
+// perhaps behind, attention of grouped heads or over latents with RoPE, gated feed-forward, dense or
+// of experts.
 class Decoder {
  public:
   using Prepare = std::function<std::unique_ptr<backend::Weight>(const backend::WeightSource&)>;
@@ -52,7 +53,9 @@ class Decoder {
     WeightPointer k_norm;
     WeightPointer attention_output;
     WeightPointer attention_output_bias;  // may be null
+    WeightPointer attention_post_norm;    // may be null, as feed_forward_post_norm
     WeightPointer feed_forward_norm;
+    WeightPointer feed_forward_post_norm;
     WeightPointer router;         // null where dense
     WeightPointer router_bias;    // may be null
     WeightPointer shared_gate_up; // may be null, as shared_down
@@ -74,6 +77,7 @@ class Decoder {
   backend::Precision robust_;           // of the others
   backend::Precision outside_experts_;  // of those of the others that no expert has
   backend::RopeTable rope_;
+  backend::RopeTable window_rope_;  // of layers with a window
   std::vector<std::vector<std::byte>> owned_;  // bytes that weights may read
   WeightPointer embedding_;
   std::vector<Layer> layers_;

@@ -217,6 +217,10 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, const FamilyTraits& 
   if (find.contains(blk + "attn_output.bias")) {
     t.attention_output_bias = vector("attn_output.bias", c.hidden);
   }
+  if (family.has_post_norms) {
+    t.attention_post_norm = vector("post_attention_norm.weight", c.hidden);
+    t.feed_forward_post_norm = vector("post_ffw_norm.weight", c.hidden);
+  }
   t.feed_forward_norm = vector("ffn_norm.weight", c.hidden);
   find_feed_forward(find, c, layer, t);
   return t;
@@ -244,8 +248,9 @@ void for_each_source(const DecoderTensors& tensors,
       visit(*each);
     }
     for (const auto* each :
-         {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.attention_output_bias, &t.router, &t.router_bias,
-          &t.shared_gate_up, &t.shared_down}) {
+         {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.attention_output_bias, &t.attention_post_norm,
+          &t.feed_forward_post_norm, &t.router, &t.router_bias, &t.shared_gate_up,
+          &t.shared_down}) {
       if (*each) visit(**each);
     }
   }

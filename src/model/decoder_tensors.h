@@ -33,7 +33,9 @@ struct LayerTensors {
   std::optional<backend::WeightSource> q_norm, k_norm;         // [key_dim]
   backend::WeightSource attention_output;                      // [H, heads · value_dim]
   std::optional<backend::WeightSource> attention_output_bias;  // [H]
+  std::optional<backend::WeightSource> attention_post_norm;    // [H]
   backend::WeightSource feed_forward_norm;                     // [H]
+  std::optional<backend::WeightSource> feed_forward_post_norm; // [H]
   std::optional<backend::WeightSource> router;                 // [E, H], of E experts
   std::optional<backend::WeightSource> router_bias;            // [E]
   std::optional<backend::WeightSource> shared_gate_up;         // [2S, H], of experts all use

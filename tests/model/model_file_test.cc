@@ -183,6 +183,54 @@ TEST(ModelFile, Qwen3NeedsItsNorms) {
               AllOf(HasSubstr("invalid_file"), HasSubstr("blk.0.attn_k_norm.weight")));
 }
 
+TEST(ModelFile, GemmaHasWindowsAndNormsBehind) {
+  TinyModel tiny;
+  tiny.set_gemma();
+  EXPECT_EQ(load_error(tiny), "");
+  for (const char* name : {"post_attention_norm", "post_ffw_norm", "attn_q_norm"}) {
+    TinyModel without = tiny;
+    without.tensors.erase(std::string("blk.0.") + name + ".weight");
+    EXPECT_THAT(load_error(without), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+  }
+  TinyModel without = tiny;
+  without.integers.erase("attention.sliding_window");
+  EXPECT_THAT(load_error(without), HasSubstr("attention.sliding_window"));
+  for (const int window : {0, -1}) {
+    TinyModel wrong = tiny;
+    wrong.integers["attention.sliding_window"] = window;
+    EXPECT_THAT(load_error(wrong),
+                AllOf(HasSubstr("invalid_file"), HasSubstr("attention.sliding_window")));
+  }
+  for (const float wrong_number : {0.0f, -1.0f, std::numeric_limits<float>::quiet_NaN()}) {
+    for (const char* key : {"attention.scale", "rope.freq_base_swa"}) {
+      TinyModel wrong = tiny;
+      wrong.floats[key] = wrong_number;
+      EXPECT_THAT(load_error(wrong), AllOf(HasSubstr("invalid_file"), HasSubstr(key)));
+    }
+  }
+  // A llama has no use for what stands behind.
+  tiny.architecture = "qwen3";
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("unsupported"), HasSubstr("post_")));
+}
+
+// Gemma 3 27B alone norms scores by hidden / heads.
+TEST(ModelFile, ScoreScaleOfGemma) {
+  const auto scale_of = [](const TinyModel& tiny) {
+    const std::vector<std::byte> bytes = tiny.write();
+    return read_config(format::GgufFile::parse(bytes)).score_scale;
+  };
+  TinyModel tiny;
+  tiny.set_gemma();
+  tiny.integers["embedding_length"] = 18;
+  tiny.integers["attention.key_length"] = 4;
+  tiny.tensors.at("token_embd.weight") = Shape{10, 18};
+  EXPECT_FLOAT_EQ(scale_of(tiny), 0.5f);
+  tiny.integers["block_count"] = 62;
+  EXPECT_FLOAT_EQ(scale_of(tiny), 1.0f / 3);
+  tiny.floats["attention.scale"] = 0.25f;
+  EXPECT_FLOAT_EQ(scale_of(tiny), 0.25f);
+}
+
 TEST(ModelFile, ExpertsOfMixtralAndQwen3) {
   for (const char* architecture : {"llama", "qwen3moe"}) {
     TinyModel tiny;

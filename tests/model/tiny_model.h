@@ -34,6 +34,15 @@ struct TinyModel {
     tensors.emplace("blk.0.attn_k_norm.weight", Shape{4});
   }
 
+  // Norms of heads, norms behind, and a window for all layers but each sixth.
+  void set_gemma() {
+    architecture = "gemma3";
+    set_qk_norm();
+    integers["attention.sliding_window"] = 16;
+    tensors.emplace("blk.0.post_attention_norm.weight", Shape{8});
+    tensors.emplace("blk.0.post_ffw_norm.weight", Shape{8});
+  }
+
   // Instead of the dense feed-forward: three experts of 6, of which a token uses two.
   void set_experts() {
     integers["expert_count"] = 3;

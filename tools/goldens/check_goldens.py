@@ -88,6 +88,21 @@ def drop_selection_bias(model) -> None:
             layer.mlp.gate.e_score_correction_bias.zero_()
 
 
+def drop_windows(model) -> None:
+    for layer in model.model.layers:
+        layer.attention_type = "full_attention"
+
+
+def drop_post_norms(model) -> None:
+    for layer in model.model.layers:
+        layer.post_attention_layernorm = layer.post_feedforward_layernorm = torch.nn.Identity()
+
+
+def share_frequencies(model) -> None:
+    """The layers with a window take the others' RoPE."""
+    model.model.rotary_emb_local.inv_freq.copy_(model.model.rotary_emb.inv_freq)
+
+
 def latent_mistakes_of(spec: Spec) -> dict:
     mistakes = {"no shared experts": drop_shared_experts}
     if spec.scaling:
@@ -114,6 +129,11 @@ def mistakes_of(spec: Spec) -> dict:
     mistakes = {"rope pairs": lambda model: reorder(model, wrong_order)}
     if spec.has_qk_norm:
         mistakes["no norms of heads"] = drop_norms
+    if spec.window:
+        mistakes["no windows"] = drop_windows
+        mistakes["one RoPE for all"] = share_frequencies
+        mistakes["no norms behind"] = drop_post_norms
+        mistakes["embeddings as they are"] = lambda model: model.model.embed_tokens.embed_scale.fill_(1)
     if spec.family == "qwen2":
         for role in ("q_proj", "k_proj", "v_proj"):
             mistakes[f"no {role} bias"] = lambda model, role=role: drop_bias(model, role)

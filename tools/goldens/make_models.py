@@ -76,6 +76,11 @@ class ModelWriter:
         if spec.head_dim * spec.heads != spec.hidden:
             out.add_key_length(spec.head_dim)
             out.add_value_length(spec.head_dim)
+        if spec.window:
+            out.add_sliding_window(spec.window)
+        if spec.scaling.get("rope_type") == "linear":
+            out.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            out.add_rope_scaling_factor(spec.scaling["factor"])
         if spec.scaling.get("rope_type") == "yarn":
             out.add_rope_scaling_type(gguf.RopeScalingType.YARN)
             out.add_rope_scaling_factor(spec.scaling["factor"])
@@ -218,6 +223,10 @@ class ModelWriter:
         spec = self.spec
         into, inner = spec.hidden**-0.5, spec.feed_forward**-0.5
         self.add_vector(f"blk.{layer}.ffn_norm.weight", spec.hidden, 1.0, 0.2)
+        if spec.family == "gemma3":
+            for role in ("post_attention_norm", "post_ffw_norm"):
+                # Wider than the stream that begins at √H, so that each layer counts.
+                self.add_vector(f"blk.{layer}.{role}.weight", spec.hidden, 3.0, 0.5)
         if spec.experts and layer >= spec.dense_layers:
             self.add_experts(layer)
             return
@@ -252,7 +261,7 @@ class ModelWriter:
 
 def described_config(spec: Spec):
     """The configuration as transformers would ship it, for what metadata tells in another form."""
-    if not spec.scaling or spec.rank:
+    if not spec.scaling or spec.rank or spec.window:
         return None
     return reference.FAMILIES[spec.family][0](
         vocab_size=spec.vocabulary,

@@ -51,13 +51,14 @@ class Spec:
     rope_dim: int = 0
     value_dim: int = 0
     splits_kv_b: bool = True  # into attn_k_b and attn_v_b, as files of today
+    window: int = 0  # of Gemma 3
     seed: str = ""  # else the name
     # Tokens are such that no router's choice is closer (reference.choice_margins); 0: any.
     choice_margin: float = 0.0
 
     @property
     def has_qk_norm(self) -> bool:
-        return self.family.startswith("qwen3")
+        return self.family.startswith(("qwen3", "gemma3"))
 
     def type_of(self, role: str, layer: int = 0) -> Type:
         kind = self.types.get(role, self.types[""])
@@ -186,6 +187,36 @@ SPECS = [
         experts_used=2,
         expert_feed_forward=256,
         choice_margin=CLEAR_LOGIT,
+    ),
+    # Seven layers, of which the sixth sees all.
+    Spec(
+        "gemma3-f32",
+        FileType.ALL_F32,
+        {"": Type.F32},
+        family="gemma3",
+        pre="qwen2",
+        hidden=48,
+        feed_forward=64,
+        layers=7,
+        heads=2,
+        kv_heads=1,
+        theta=1e6,
+        window=8,
+        tokens=40,
+    ),
+    Spec(
+        "gemma3-q8_0",
+        FileType.MOSTLY_Q8_0,
+        {"": Type.Q8_0},
+        family="gemma3",
+        pre="qwen2",
+        feed_forward=64,
+        layers=7,
+        kv_heads=1,
+        theta=1e6,
+        scaling={"rope_type": "linear", "factor": 8.0},
+        window=8,
+        tokens=40,
     ),
     Spec(
         "deepseek-v2-f32",

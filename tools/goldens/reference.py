@@ -17,6 +17,7 @@ FAMILIES = {
     "mixtral": (transformers.MixtralConfig, transformers.MixtralForCausalLM),
     "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
     "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+    "gemma3": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
     "qwen3moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
     "deepseek_v2": (transformers.DeepseekV2Config, transformers.DeepseekV2ForCausalLM),
     "deepseek_v3": (transformers.DeepseekV3Config, transformers.DeepseekV3ForCausalLM),
@@ -40,6 +41,13 @@ LAYER_TENSORS = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+}
+
+# Where Gemma's names differ: it has two norms around attention and two around the feed-forward.
+GEMMA_TENSORS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
 }
 
 # Of models of experts: the router, and one linear of expert {}.
@@ -149,11 +157,23 @@ def deepseek_options(family: str, meta: Metadata) -> dict:
     return options
 
 
-def expert_options(family: str, meta: Metadata) -> dict:
-    """What the configuration of a family with experts has beside the dense families'."""
+def gemma_options(meta: Metadata) -> dict:
+    layers, heads = meta.own("block_count"), meta.own("attention.head_count")
+    return {
+        "query_pre_attn_scalar": meta.own("attention.key_length", meta.own("embedding_length") // heads),
+        "sliding_window": meta.own("attention.sliding_window"),
+        "layer_types": ["full_attention" if layer % 6 == 5 else "sliding_attention" for layer in range(layers)],
+        "rope_local_base_freq": 10000.0,
+    }
+
+
+def family_options(family: str, meta: Metadata) -> dict:
+    """What the configuration of a family has beside those of all."""
     if family.startswith("deepseek"):
         return deepseek_options(family, meta)
     used = {"num_experts_per_tok": meta.own("expert_used_count")}
+    if family == "gemma3":
+        return gemma_options(meta)
     if family == "mixtral":
         return used | {"num_local_experts": meta.own("expert_count")}
     if family == "qwen3moe":
@@ -202,7 +222,7 @@ def config_of(reader: gguf.GGUFReader):
         max_position_embeddings=meta.own("context_length"),
         tie_word_embeddings="output.weight" not in names,
     )
-    return FAMILIES[family][0](**(options | expert_options(family, meta)))
+    return FAMILIES[family][0](**(options | family_options(family, meta)))
 
 
 def transformers_name(family: str, name: str) -> str | None:
@@ -218,7 +238,7 @@ def transformers_name(family: str, name: str) -> str | None:
     _, layer, role = stem.split(".")
     if role == "exp_probs_b":
         return f"model.layers.{layer}.mlp.gate.e_score_correction_bias"
-    roles = LAYER_TENSORS | EXPERT_TENSORS.get(family, {})
+    roles = LAYER_TENSORS | EXPERT_TENSORS.get(family, {}) | (GEMMA_TENSORS if family == "gemma3" else {})
     return f"model.layers.{layer}.{roles[role]}.{suffix}"
 
 
@@ -254,6 +274,8 @@ def weights_of(reader: gguf.GGUFReader, config) -> dict[str, torch.Tensor]:
         for role, count in heads.items():
             if interleaved and role in name:
                 values = pairs_to_halves(values, count)
+        if family == "gemma3" and name.endswith("_norm.weight"):
+            values = values - 1  # which transformers adds again
         named = {target: values}
         if "{}" in target:
             named = {target.format(expert): each for expert, each in enumerate(values)}
