@@ -27,7 +27,15 @@
 namespace ridge {
 namespace {
 
-// Qwen2 models with an output matrix of their own and a head_dim of hidden / heads.
+// What makes a DeepSeek-V2 of a shape: latent attention and experts.
+struct LatentShape {
+  int rank, nope_dim, rope_dim, value_dim;
+  int experts, used, shared, feed_forward;
+  int dense_layers;
+};
+
+// Qwen2 models with an output matrix of their own and a head_dim of hidden / heads, or DeepSeek-V2
+// models whose queries are one linear.
 struct ModelShape {
   std::string_view name;
   std::string_view title;
@@ -37,13 +45,36 @@ struct ModelShape {
   int heads;
   int kv_heads;
   int vocabulary;  // 0: as many tokens as the vocabulary file has
+  const LatentShape* latent = nullptr;
 };
 
-// Sources: the config.json of DeepSeek-R1-Distill-Qwen-1.5B and -7B. `tiny` is for tests.
+constexpr LatentShape v2_lite = {.rank = 512,
+                                 .nope_dim = 128,
+                                 .rope_dim = 64,
+                                 .value_dim = 128,
+                                 .experts = 64,
+                                 .used = 6,
+                                 .shared = 2,
+                                 .feed_forward = 1408,
+                                 .dense_layers = 1};
+constexpr LatentShape tiny_latent = {.rank = 64,
+                                     .nope_dim = 32,
+                                     .rope_dim = 16,
+                                     .value_dim = 32,
+                                     .experts = 8,
+                                     .used = 3,
+                                     .shared = 1,
+                                     .feed_forward = 256,
+                                     .dense_layers = 1};
+
+// Sources: the config.json of DeepSeek-R1-Distill-Qwen-1.5B and -7B and of DeepSeek-V2-Lite. The tiny
+// ones are for tests.
 constexpr ModelShape shapes[] = {
     {"r1-distill-qwen-1.5b", "R1 Distill Qwen 1.5B shape", 1536, 8960, 28, 12, 2, 151936},
     {"r1-distill-qwen-7b", "R1 Distill Qwen 7B shape", 3584, 18944, 28, 28, 4, 152064},
+    {"deepseek-v2-lite", "DeepSeek V2 Lite shape", 2048, 10944, 27, 16, 16, 102400, &v2_lite},
     {"tiny", "tiny shape", 256, 768, 2, 4, 2, 0},
+    {"tiny-deepseek", "tiny DeepSeek shape", 256, 768, 3, 4, 4, 0, &tiny_latent},
 };
 
 struct Options {
@@ -120,20 +151,45 @@ class RandomModel {
 
  private:
   void add_metadata() {
-    writer_.set_string("general.architecture", "qwen2");
+    const std::string family = shape_.latent == nullptr ? "qwen2" : "deepseek2";
+    const auto key = [&](const char* name) { return family + "." + name; };
+    writer_.set_string("general.architecture", family);
     writer_.set_string("general.type", "model");
     writer_.set_string("general.name", fmt::format("{}, random weights", shape_.title));
     writer_.set_uint32("general.file_type", recipe_.file_type);
     writer_.set_uint32("general.quantization_version", 2);
-    writer_.set_uint32("qwen2.block_count", shape_.layers);
-    writer_.set_uint32("qwen2.context_length", 131072);
-    writer_.set_uint32("qwen2.embedding_length", shape_.hidden);
-    writer_.set_uint32("qwen2.feed_forward_length", shape_.feed_forward);
-    writer_.set_uint32("qwen2.attention.head_count", shape_.heads);
-    writer_.set_uint32("qwen2.attention.head_count_kv", shape_.kv_heads);
-    writer_.set_float32("qwen2.rope.freq_base", 10000.0f);
-    writer_.set_float32("qwen2.attention.layer_norm_rms_epsilon", 1e-6f);
+    writer_.set_uint32(key("block_count"), shape_.layers);
+    writer_.set_uint32(key("context_length"), 131072);
+    writer_.set_uint32(key("embedding_length"), shape_.hidden);
+    writer_.set_uint32(key("feed_forward_length"), shape_.feed_forward);
+    writer_.set_uint32(key("attention.head_count"), shape_.heads);
+    writer_.set_uint32(key("attention.head_count_kv"), shape_.latent == nullptr ? shape_.kv_heads : 1);
+    writer_.set_float32(key("rope.freq_base"), 10000.0f);
+    writer_.set_float32(key("attention.layer_norm_rms_epsilon"), 1e-6f);
+    if (shape_.latent != nullptr) add_latent_metadata(*shape_.latent);
     add_tokenizer();
+  }
+
+  // With YaRN as V2-Lite has it.
+  void add_latent_metadata(const LatentShape& latent) {
+    const auto set = [&](const char* name, int value) {
+      writer_.set_uint32(fmt::format("deepseek2.{}", name), value);
+    };
+    set("attention.kv_lora_rank", latent.rank);
+    set("attention.key_length", latent.rank + latent.rope_dim);
+    set("attention.value_length", latent.rank);
+    set("attention.key_length_mla", latent.nope_dim + latent.rope_dim);
+    set("attention.value_length_mla", latent.value_dim);
+    set("rope.dimension_count", latent.rope_dim);
+    set("leading_dense_block_count", latent.dense_layers);
+    set("expert_count", latent.experts);
+    set("expert_used_count", latent.used);
+    set("expert_shared_count", latent.shared);
+    set("expert_feed_forward_length", latent.feed_forward);
+    writer_.set_string("deepseek2.rope.scaling.type", "yarn");
+    writer_.set_float32("deepseek2.rope.scaling.factor", 40.0f);
+    set("rope.scaling.original_context_length", 4096);
+    writer_.set_float32("deepseek2.rope.scaling.yarn_log_multiplier", 0.0707f);
   }
 
   // The tokens are cut or padded to the shape's number of rows; the models of this family differ in
@@ -162,32 +218,73 @@ class RandomModel {
   // Deviations that keep a row's size through each matrix, and let all layers together add about as
   // much to the residual stream as the embedding brings.
   void add_tensors() {
-    const int head_dim = shape_.hidden / shape_.heads;
-    const int kv = shape_.kv_heads * head_dim;
     const int hidden = shape_.hidden;
-    const int inner = shape_.feed_forward;
     const auto vocabulary = static_cast<int64_t>(tokens_);
-    const float into = 1.0f / std::sqrt(static_cast<float>(hidden));
-    const float branch = 1.0f / std::sqrt(2.0f * static_cast<float>(shape_.layers));
-    const float down = 2.0f * branch / std::sqrt(static_cast<float>(inner));  // SwiGLU halves
     add("token_embd.weight", {vocabulary, hidden}, {0, 1});
     for (int layer = 0; layer < shape_.layers; ++layer) {
-      const auto in_layer = [&](const char* role) { return fmt::format("blk.{}.{}", layer, role); };
-      add(in_layer("attn_norm.weight"), {hidden}, {1, 0.1f});
-      for (const auto& [role, rows] :
-           {std::pair{"attn_q", hidden}, {"attn_k", kv}, {"attn_v", kv}}) {
-        add(in_layer(role) + ".weight", {rows, hidden}, {0, into});
-        add(in_layer(role) + ".bias", {rows}, {0, 0.2f});
+      const std::string blk = fmt::format("blk.{}.", layer);
+      add(blk + "attn_norm.weight", {hidden}, {1, 0.1f});
+      if (shape_.latent == nullptr) {
+        add_attention(blk);
+      } else {
+        add_latent_attention(blk, *shape_.latent);
       }
-      add(in_layer("attn_output.weight"), {hidden, hidden}, {0, branch * into});
-      add(in_layer("ffn_norm.weight"), {hidden}, {1, 0.1f});
-      add(in_layer("ffn_gate.weight"), {inner, hidden}, {0, into});
-      add(in_layer("ffn_up.weight"), {inner, hidden}, {0, into});
-      add(in_layer("ffn_down.weight"), {hidden, inner}, {0, down});
+      add(blk + "ffn_norm.weight", {hidden}, {1, 0.1f});
+      if (shape_.latent == nullptr || layer < shape_.latent->dense_layers) {
+        add_feed_forward(blk, "", shape_.feed_forward);
+      } else {
+        add_experts(blk, *shape_.latent);
+      }
     }
     add("output_norm.weight", {hidden}, {1, 0.1f});
     // Wider, so that some tokens are likelier than others.
-    add("output.weight", {vocabulary, hidden}, {0, 2.5f * into});
+    add("output.weight", {vocabulary, hidden}, {0, 2.5f * keeping(hidden)});
+  }
+
+  static float keeping(int columns) { return 1.0f / std::sqrt(static_cast<float>(columns)); }
+  float branch() const { return 1.0f / std::sqrt(2.0f * static_cast<float>(shape_.layers)); }
+  // SwiGLU halves.
+  float down(int inner) const { return 2.0f * branch() / std::sqrt(static_cast<float>(inner)); }
+
+  void add_attention(const std::string& blk) {
+    const int hidden = shape_.hidden;
+    const int kv = shape_.kv_heads * (hidden / shape_.heads);
+    for (const auto& [role, rows] :
+         {std::pair{"attn_q", hidden}, {"attn_k", kv}, {"attn_v", kv}}) {
+      add(blk + role + ".weight", {rows, hidden}, {0, keeping(hidden)});
+      add(blk + role + ".bias", {rows}, {0, 0.2f});
+    }
+    add(blk + "attn_output.weight", {hidden, hidden}, {0, branch() * keeping(hidden)});
+  }
+
+  void add_latent_attention(const std::string& blk, const LatentShape& l) {
+    const int hidden = shape_.hidden;
+    const int heads = shape_.heads;
+    add(blk + "attn_q.weight", {heads * (l.nope_dim + l.rope_dim), hidden}, {0, keeping(hidden)});
+    add(blk + "attn_kv_a_mqa.weight", {l.rank + l.rope_dim, hidden}, {0, keeping(hidden)});
+    add(blk + "attn_kv_a_norm.weight", {l.rank}, {1, 0.1f});
+    add(blk + "attn_k_b.weight", {heads, l.rank, l.nope_dim}, {0, keeping(l.rank)});
+    add(blk + "attn_v_b.weight", {heads, l.value_dim, l.rank}, {0, keeping(l.rank)});
+    const int values = heads * l.value_dim;
+    add(blk + "attn_output.weight", {hidden, values}, {0, branch() * keeping(values)});
+  }
+
+  // suffix: "_shexp" of shared experts
+  void add_feed_forward(const std::string& blk, const std::string& suffix, int inner) {
+    const int hidden = shape_.hidden;
+    add(blk + "ffn_gate" + suffix + ".weight", {inner, hidden}, {0, keeping(hidden)});
+    add(blk + "ffn_up" + suffix + ".weight", {inner, hidden}, {0, keeping(hidden)});
+    add(blk + "ffn_down" + suffix + ".weight", {hidden, inner}, {0, down(inner)});
+  }
+
+  void add_experts(const std::string& blk, const LatentShape& l) {
+    const int hidden = shape_.hidden;
+    const int inner = l.feed_forward;
+    add(blk + "ffn_gate_inp.weight", {l.experts, hidden}, {0, keeping(hidden)});
+    add(blk + "ffn_gate_exps.weight", {l.experts, inner, hidden}, {0, keeping(hidden)});
+    add(blk + "ffn_up_exps.weight", {l.experts, inner, hidden}, {0, keeping(hidden)});
+    add(blk + "ffn_down_exps.weight", {l.experts, hidden, inner}, {0, down(inner)});
+    add_feed_forward(blk, "_shexp", l.shared * inner);
   }
 
   void add(const std::string& name, const Shape& shape, Distribution wanted) {
