@@ -234,12 +234,23 @@ def test_a_quantised_model_answers_as_the_original_does(ridge):
 
 
 def test_random_models_run_and_are_the_same_for_a_seed(ridge, ridge_binary, tmp_path):
+    check_random_models(ridge, ridge_binary, tmp_path, "tiny", "blk.1.attn_k.bias")
+
+
+def test_random_models_of_experts_and_latents_too(ridge, ridge_binary, tmp_path):
+    check_random_models(ridge, ridge_binary, tmp_path, "tiny-deepseek", "blk.1.ffn_down_exps.weight")
+    tensors, _ = read(tmp_path / "a.gguf")
+    assert Type(tensors["blk.1.ffn_gate_inp.weight"].tensor_type) == Type.F32
+    assert Type(tensors["blk.1.ffn_gate_exps.weight"].tensor_type) == Type.Q4_K
+
+
+def check_random_models(ridge, ridge_binary, tmp_path, shape, has):
     program = ridge_binary.parent / "random_model"
     if not program.is_file():
         pytest.fail(f"{program} does not exist: build the target random_model")
 
     def make(name, *words):
-        command = [program, "--shape", "tiny", "--vocabulary", TINY, *words, name]
+        command = [program, "--shape", shape, "--vocabulary", TINY, *words, name]
         subprocess.run(command, cwd=tmp_path, check=True, timeout=60, stdout=subprocess.DEVNULL)
         return (tmp_path / name).read_bytes()
 
@@ -248,6 +259,6 @@ def test_random_models_run_and_are_the_same_for_a_seed(ridge, ridge_binary, tmp_
     assert first != make("c.gguf", "--type", "q4_k_m", "--seed", "2")
     tensors, _ = read(tmp_path / "a.gguf")
     assert Type(tensors["output.weight"].tensor_type) == Type.Q6_K
-    assert "blk.1.attn_k.bias" in tensors
+    assert has in tensors
     for line in best_tokens(ridge, "a.gguf"):
         assert np.isfinite(line["logprobs"]).all() and line["logprobs"][0] > -4
