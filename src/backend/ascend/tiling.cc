@@ -89,6 +89,30 @@ Planned<GatedActivationTiling> plan_gated_activation(const Soc& soc,
   return {tiling, up(runs, tiling.runs_per_core)};
 }
 
+Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape) {
+  const auto& [rows, columns, element_bytes] = shape.row;
+  // a, b and out twice; one row of each as float32.
+  const uint32_t per_element = 6 * element_bytes;
+  const uint32_t bias_bytes = shape.bias ? 2 * 4 : 0;
+  const uint32_t most_columns =
+      usable_unified_buffer_bytes / (per_element + bias_bytes + 2 * 4) / 64 * 64;
+  AddTiling tiling{};
+  tiling.rows = rows;
+  tiling.columns = columns;
+  tiling.rows_per_core = up(rows, std::min(rows, soc.vector_cores));
+  tiling.columns_per_step = std::min(columns, most_columns);
+  const uint32_t pitch = row_pitch(tiling.columns_per_step, element_bytes);
+  tiling.rows_per_step =
+      tiling.columns_per_step == columns
+          ? rows_per_step(tiling.rows_per_core, pitch * element_bytes, pitch * per_element,
+                          pitch * (2 * 4 + bias_bytes))
+          : 1;
+  tiling.a_stride = shape.a_stride;
+  tiling.b_stride = shape.b_stride;
+  tiling.out_stride = shape.out_stride;
+  return {tiling, up(rows, tiling.rows_per_core)};
+}
+
 Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   EmbedTiling tiling{};
   tiling.tokens = shape.tokens;

@@ -44,6 +44,16 @@ struct GatedActivationShape {
 Planned<GatedActivationTiling> plan_gated_activation(const Soc& soc,
                                                      const GatedActivationShape& shape);
 
+// ridge_add_*, and ridge_add_bias_* with `bias`.
+struct AddShape {
+  RowShape row;
+  uint32_t a_stride;
+  uint32_t b_stride;  // without `bias`
+  uint32_t out_stride;
+  bool bias;
+};
+Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape);
+
 // ridge_embed.
 struct EmbedShape {
   uint32_t tokens;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/ascend/twin/launch.h"
+#include "base/sanitizers.h"
 #include "tensor/float_formats.h"
 
 // What tests of kernels share: device memory with values in it, and launches on every device and
@@ -102,6 +103,9 @@ inline std::vector<Setting> settings() {
   const char* wanted = std::getenv("RIDGE_TWIN_SEEDS");
   const uint64_t seeds = wanted ? std::strtoull(wanted, nullptr, 10) : 3;
   std::vector<Setting> all;
+  if (is_sanitized) {
+    return {{"910B2", twin::Schedule::plain, 0}, {"910B4", twin::Schedule::delayed, 1}};
+  }
   for (const char* soc : {"910B2", "910B4"}) {
     all.push_back({soc, twin::Schedule::plain, 0});
     for (uint64_t seed = 1; seed <= seeds; ++seed) all.push_back({soc, twin::Schedule::delayed, seed});

@@ -129,6 +129,39 @@ TEST_P(RowKernels, GatedActivation) {
   }
 }
 
+TEST_P(RowKernels, AddsRowsAndBiases) {
+  for (const ActivationType type : activation_types) {
+    for (const uint32_t columns : {1u, 7u, 31u, 100u, 4096u, 13000u}) {
+      for (const bool bias : {false, true}) {
+        const uint32_t rows = columns > 1000 ? 2 : 61, stride = columns + 5;
+        const std::string what = suffix(type) + " " + std::to_string(columns) +
+                                 (bias ? " bias" : "");
+        SCOPED_TRACE(what);
+        std::vector<float> a = rounded(type, random_floats(random, size_t{rows} * stride));
+        std::vector<float> b = random_floats(random, bias ? columns : size_t{rows} * columns);
+        if (!bias) b = rounded(type, b);
+        DeviceMemory device;
+        const uint64_t out = device.reserve(size_t{rows} * columns * element_bytes(type));
+        const auto plan = plan_add(
+            soc(), {{rows, columns, element_bytes(type)}, stride, columns, columns, bias});
+        launch(device, (bias ? "ridge_add_bias_" : "ridge_add_") + suffix(type), plan.block_dim,
+               device.store(type, a), bias ? device.store(b) : device.store(type, b), out,
+               device.store_tiling(plan.tiling));
+        std::vector<float> wanted(size_t{rows} * columns);
+        std::vector<float> addends;
+        for (uint32_t r = 0; r < rows; ++r) {
+          const auto from = b.begin() + (bias ? 0 : r * columns);
+          addends.insert(addends.end(), from, from + columns);
+        }
+        reference::add({a.data(), int(rows), int(columns), int(stride)},
+                       rows_of(addends, rows, columns), rows_of(wanted, rows, columns));
+        EXPECT_EQ(device.load(type, out, wanted.size()), rounded(type, wanted));
+        if (HasFatalFailure() || HasNonfatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST_P(RowKernels, EmbedCopiesRows) {
   for (const uint32_t columns : {3u, 16u, 576u, 20000u}) {
     const uint32_t vocabulary = 37, tokens = 70;

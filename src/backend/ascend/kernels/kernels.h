@@ -4,6 +4,8 @@
 
 // All kernels: their entries, and the cores that run them. X(name, cores, parameters).
 #define RIDGE_ASCEND_KERNELS_OF(X, suffix)                                                     \
+  X(ridge_add_##suffix, AIV_ONLY, (GM_ADDR a, GM_ADDR b, GM_ADDR out, GM_ADDR tiling))         \
+  X(ridge_add_bias_##suffix, AIV_ONLY, (GM_ADDR a, GM_ADDR bias, GM_ADDR out, GM_ADDR tiling)) \
   X(ridge_rms_norm_##suffix, AIV_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling)) \
   X(ridge_add_rms_norm_##suffix, AIV_ONLY,                                                     \
     (GM_ADDR x, GM_ADDR residual, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))                \

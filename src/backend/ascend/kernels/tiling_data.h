@@ -36,6 +36,17 @@ struct GatedActivationTiling {
   uint32_t kind;
 };
 
+struct AddTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t rows_per_core;
+  uint32_t rows_per_step;  // 1 where a step has not all columns
+  uint32_t columns_per_step;
+  uint32_t a_stride;
+  uint32_t b_stride;  // of no use to a bias
+  uint32_t out_stride;
+};
+
 // out[t] = table[ids[t]], as bytes.
 struct EmbedTiling {
   uint32_t tokens;
