@@ -389,10 +389,12 @@ void Core::check_order(const Access& access, Pipe pipe, const Site& site, bool a
   record.core = static_cast<uint16_t>(index);
   record.pipe = static_cast<uint8_t>(pipe);
   record.write = access.write;
+  record.adds = access.adds;
   const auto visit = [&](Cell& cell, uint32_t mask) {
     record.mask = mask;
     cell.for_each([&](const Record& old) {
       if ((old.mask & mask) == 0 || (!old.write && !record.write)) return;
+      if (old.adds && record.adds) return;
       const bool same_pipe = old.core == record.core && old.pipe == record.pipe;
       // Instructions of a pipe begin in order; the scalar unit ends each before the next.
       if (same_pipe && (!old.write || pipe == Pipe::s || accumulates)) return;

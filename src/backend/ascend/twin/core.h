@@ -80,6 +80,7 @@ struct Access {
   uint32_t bytes;
   std::byte* data;
   uint8_t* defined;
+  bool adds = false;  // to what is there
 };
 
 // An instruction while it is put together: the pipe, what it reads and writes, what it costs.
@@ -94,6 +95,8 @@ class Instruction {
   // With Undefined::propagate the closure writes `defined` itself.
   Access write(const Operand& to, uint64_t offset, uint32_t bytes,
                Undefined undefined = Undefined::report);
+  // A write that adds to what is there.
+  Access add(const Operand& to, uint64_t offset, uint32_t bytes);
   // Reports an operand whose address is not a multiple of `bytes`.
   void align(const Operand& operand, uint32_t bytes) const;
   void align(const Operand& operand) const { align(operand, alignment_of(operand.space)); }
@@ -112,7 +115,7 @@ class Instruction {
 
  private:
   Access touch(const Operand& operand, uint64_t offset, uint32_t bytes, bool write,
-               Undefined undefined);
+               Undefined undefined, bool adds = false);
 };
 
 // Ends the run of a core: a fault was reported, or another core had one.

@@ -75,8 +75,14 @@ Access Instruction::write(const Operand& to, uint64_t offset, uint32_t bytes, Un
   return touch(to, offset, bytes, /*write=*/true, undefined);
 }
 
+Access Instruction::add(const Operand& to, uint64_t offset, uint32_t bytes) {
+  const Access before = touch(to, offset, bytes, /*write=*/false, Undefined::report, /*adds=*/true);
+  touch(to, offset, bytes, /*write=*/true, Undefined::report, /*adds=*/true);
+  return before;
+}
+
 Access Instruction::touch(const Operand& operand, uint64_t offset, uint32_t bytes, bool write,
-                          Undefined undefined) {
+                          Undefined undefined, bool adds) {
   Core& core = Core::current();
   const uint64_t address = operand.address + offset;
   if (address < operand.begin || address + bytes > operand.end) {
@@ -85,7 +91,7 @@ Access Instruction::touch(const Operand& operand, uint64_t offset, uint32_t byte
                           bytes, static_cast<int64_t>(address - operand.begin),
                           operand.end - operand.begin, name(operand.space)));
   }
-  Access access{operand.space, write, undefined, address, bytes, nullptr, nullptr};
+  Access access{operand.space, write, undefined, address, bytes, nullptr, nullptr, adds};
   if (operand.space == Space::gm) {
     GlobalRange* range = core.launch.options.memory->find(address);
     if (!range || address + bytes > range->address() + range->bytes()) {
@@ -107,7 +113,7 @@ Access Instruction::touch(const Operand& operand, uint64_t offset, uint32_t byte
   // Runs that follow each other are one.
   if (!accesses.empty()) {
     Access& last = accesses.back();
-    if (last.write == write && last.space == access.space && last.undefined == undefined &&
+    if (last.write == write && last.space == access.space && last.undefined == undefined && last.adds == adds &&
         last.address + last.bytes == address && last.data + last.bytes == access.data) {
       last.bytes += bytes;
       return access;

@@ -47,7 +47,7 @@ std::vector<Clock::Lanes> Clock::publish(int core, int cores) const {
 
 void Cell::add(const Record& record) {
   const auto covered = [&](const Record& old) {
-    if ((old.mask & ~record.mask) != 0) return false;
+    if ((old.mask & ~record.mask) != 0 || (old.adds && record.adds)) return false;
     if (record.write) return true;
     return !old.write && old.core == record.core && old.pipe == record.pipe;
   };

@@ -43,6 +43,7 @@ struct Record {
   uint16_t core = 0;
   uint8_t pipe = 0;
   bool write = false;
+  bool adds = false;  // a store that adds to what is there; among themselves they need no order
 };
 
 // The accesses to one block that still matter.

@@ -242,8 +242,9 @@ void fixpipe(const Operand& to, const Operand& from, const AscendC::FixpipeParam
       const uint64_t source = (uint64_t{column / 16} * params.srcStride + row) * 64;
       const Access read = fix.read(from, source, count * 4);
       const uint64_t target = (uint64_t{row} * params.dstStride + column) * element;
-      if (Core::current().atomic_add) fix.read(to, target, count * element);
-      runs.push_back({read.data, fix.write(to, target, count * element).data, count});
+      const Access write = Core::current().atomic_add ? fix.add(to, target, count * element)
+                                                      : fix.write(to, target, count * element);
+      runs.push_back({read.data, write.data, count});
     }
   }
   fix.counters.bytes = uint64_t{params.mSize} * params.nSize * element;

@@ -81,8 +81,9 @@ void move_blocks(const Operand& to, const Operand& from, const Strided& shape, S
   runs.reserve(shape.blocks);
   for (uint32_t b = 0; b < shape.blocks; ++b) {
     const Access source = copy.read(from, b * shape.source_step, shape.block_bytes, undefined);
-    if (add) copy.read(to, b * shape.target_step, shape.block_bytes);
-    runs.push_back({source, copy.write(to, b * shape.target_step, shape.block_bytes, undefined)});
+    const uint64_t target = b * shape.target_step;
+    runs.push_back({source, add ? copy.add(to, target, shape.block_bytes)
+                                : copy.write(to, target, shape.block_bytes, undefined)});
   }
   count_copy(copy, to, from, uint64_t{shape.blocks} * shape.block_bytes);
   std::move(copy).issue([runs = std::move(runs), add] {
@@ -159,8 +160,8 @@ void move_padded_out(const Operand& to, const Operand& from,
         copy.read(from, b * (uint64_t{rounded} + uint64_t{shape.srcStride} * block_bytes),
                   shape.blockLen);
     const uint64_t target = b * (uint64_t{shape.blockLen} + shape.dstStride);
-    if (add) copy.read(to, target, shape.blockLen);
-    runs.push_back({source, copy.write(to, target, shape.blockLen)});
+    runs.push_back({source, add ? copy.add(to, target, shape.blockLen)
+                                : copy.write(to, target, shape.blockLen)});
   }
   count_copy(copy, to, from, uint64_t{shape.blockCount} * shape.blockLen);
   std::move(copy).issue([runs = std::move(runs), add] {
