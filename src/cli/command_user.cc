@@ -58,7 +58,7 @@ void enable(Context& context, const UserOptions& options) {
   change(context, options, {{"disabled", false}});
 }
 
-void unlink(Context& context, const UserOptions& options) {
+void forget_provider(Context& context, const UserOptions& options) {
   change(context, options, {{"oidc", nullptr}});
 }
 
@@ -136,7 +136,7 @@ void add_user_command(CLI::App& app, Context& context) {
   CLI::App* enables = add("enable", "Let a disabled user's keys work again", enable);
   enables->add_option("NAME", options->name, "Its name or id")->required();
   add("unlink", "Forget who a user is at an OIDC provider, for another account of the same name",
-      unlink)
+      forget_provider)
       ->add_option("NAME", options->name, "Its name or id")
       ->required();
   CLI::App* password =

@@ -89,7 +89,10 @@ TEST_F(SigningIn, SetsACookieThatNoScriptAndNoOtherSiteHas) {
   EXPECT_TRUE(answer.has("cache-control", "no-store"));
   const json body = json::parse(answer.body);
   EXPECT_EQ(body.at("user"),
-            json({{"name", "developer"}, {"role", "developer"}, {"project", "default"}, {"projects", {"default"}}}));
+            json({{"name", "developer"},
+                  {"role", "developer"},
+                  {"project", "default"},
+                  {"projects", {"default"}}}));
   EXPECT_EQ(body.at("authentication"), "keys");
   EXPECT_EQ(body.at("set_up_needed"), false);
   EXPECT_EQ(json::parse(ask(*under_, "GET", "/api/v1/session", cookie_of(answer)).body), body);

@@ -52,7 +52,10 @@ class Shelf {
     const auto declare = [this](const platform::Manifest& manifest) -> ModelList {
       if (!cannot_serve.empty()) throw Error(ErrorCode::unsupported, cannot_serve);
       engine = std::make_shared<ScriptedEngine>([waits = waits](ScriptedEngine::Part& part) {
-        if (waits) part.wait_for_go();
+        if (waits) {
+          part.say("Wait. ");
+          part.wait_for_go();
+        }
         part.say("I am new");
       });
       return {api::serve_model(manifest.name, engine, 1)};

@@ -217,12 +217,13 @@ TEST_P(DatabaseOnBoth, GivesFilesOfNobodyToTheDefaultProject) {
   take_step(*raw, "files_without_keys");
   EXPECT_EQ(number("SELECT COUNT(*) FROM projects"), 0);
   for (const std::string id : {"batch_1", "batch_2"}) {  // the second finds a project
-    *raw << "INSERT INTO batches SELECT :id, 'local', '', 0, 'store', '/v1/completions', 'file_1', "
-            "'', '', 0, '', 'completed', '', '', '', 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 0, '', 0",
+    *raw << "INSERT INTO batches VALUES (:id, 'local', '', 0, 'store', '/v1/completions', "
+            "'file_1', '', '', 0, '', 'completed', '', '', '', 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, "
+            "0, '', 0)",
         soci::use(id);
     take_step(*raw, "files_without_keys");
   }
-  *raw << "INSERT INTO files SELECT 'file_1', 'local', 'store', 'in', 'batch', 1, 77, NULL";
+  *raw << "INSERT INTO files VALUES ('file_1', 'local', 'store', 'in', 'batch', 1, 77, NULL)";
   take_step(*raw, "files_without_keys");
   for (const std::string table : {"batches", "files"}) {
     EXPECT_EQ(number("SELECT COUNT(*) FROM " + table +
