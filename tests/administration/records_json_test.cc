@@ -40,12 +40,14 @@ TEST(RecordsJson, ShowsUsersLimitsAndPrices) {
                                    .disabled_at_ms = 7})
                 .dump(),
             R"({"id":"user_1","name":"ann","kind":"person","role":"admin","project":null,)"
-            R"("created_at_ms":5,"disabled_at_ms":7})");
+            R"("created_at_ms":5,"disabled_at_ms":7,"oidc":null})");
+  EXPECT_EQ(json_of(platform::User{.oidc_issuer = "https://a.example", .oidc_subject = "7"})["oidc"],
+            Json::parse(R"({"issuer":"https://a.example","subject":"7"})"));
   platform::NamedLimit limit{.project = "search"};
   limit.limit = {
       .model = "m", .kind = platform::LimitKind::tokens_per_day, .most = 1'000'000'000'000};
   EXPECT_EQ(json_of(limit).dump(),
-            R"({"project":"search","key":null,"model":"m","kind":"tokens_per_day",)"
+            R"({"project":"search","key":null,"user":null,"model":"m","kind":"tokens_per_day",)"
             R"("most":1000000000000})");
   EXPECT_EQ(json_of(platform::ModelPrice{"", {200'000, 50'000, 1}}).dump(),
             R"({"model":"*","prompt":0.2,"cached":0.05,"completion":1e-06})");
