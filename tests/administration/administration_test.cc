@@ -103,6 +103,8 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"completion":-1})", "completion"},
       {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"cached":2,"completion":1})", "cached"},
       {"PUT", "/api/v1/prices", R"({"model":"m","price":3})", "price"},
+      {"PATCH", "/api/v1/users/{id}", R"({"oidc":"x"})", "oidc"},
+      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_day","most":1,"user":"dev","key":"k"})", "user"},
       {"POST", "/api/v1/endpoints", R"({"model":"m"})", "name"},
       {"POST", "/api/v1/endpoints", R"({"name":"e"})", "model"},
       {"POST", "/api/v1/endpoints", R"({"name":"e","model":"m","top_p":0})", "top_p"},
