@@ -118,13 +118,13 @@ def test_every_change_is_in_the_audit_log_with_who_made_it(team):
     team.do("ci", "PUT", "/api/v1/limits", {"project": "search", "kind": "tokens_per_day", "most": 9})
     team.do("adam", "PUT", "/api/v1/prices", {"model": "*", "prompt": 1, "completion": 2})
     team.do("adam", "PUT", "/api/v1/prices", {"model": "*", "price": None})
-    team.do("olga", "DELETE", "/api/v1/usage?before=2020-01-01")  # there is none, so that nothing changes
-    events = team.get("adam", "/api/v1/audit?limit=11")["data"]
+    team.do("olga", "DELETE", "/api/v1/usage?before=2020-01-01")  # there is none, but it was asked
+    events = team.get("adam", "/api/v1/audit?limit=12")["data"]
     assert [(each["actor"], each["action"]) for each in reversed(events)] == [
         ("user:adam", "project.create"), ("user:adam", "project.change"), ("user:olga", "user.create"),
         ("key:ci", "user.change"), ("user:olga", "user.disable"), ("user:dev", "key.create"),
         ("user:dev", "key.rotate"), ("user:dev", "key.revoke"), ("key:ci", "limit.set"),
-        ("user:adam", "price.set"), ("user:adam", "price.remove")]  # fmt: skip
+        ("user:adam", "price.set"), ("user:adam", "price.remove"), ("user:olga", "usage.forget")]  # fmt: skip
     earlier = team.get("adam", f"/api/v1/audit?limit=1&before={events[-1]['number']}")["data"]
     assert (earlier[0]["number"], earlier[0]["action"]) == (events[-1]["number"] - 1, "session.begin")
     text = json.dumps(team.get("adam", "/api/v1/audit?limit=1000"))
