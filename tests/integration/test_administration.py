@@ -420,7 +420,7 @@ def test_the_commands_administer_a_server_elsewhere(team, tmp_path):
     assert ask("endpoint", "enable", "helper")["is_enabled"] is True
     assert ask("endpoint", "moderation", "helper", "none")["moderation_url"] is None
     assert [each["name"] for each in ask("endpoint", "list")["endpoints"]] == ["helper"]
-    refused = ask("endpoint", "create", "other", "--model", "nothing", code=1)
+    refused = ask("endpoint", "create", "other", "--model", "nothing", code=2)
     assert "not served here" in refused["error"]["message"]
     assert ask("endpoint", "remove", "helper") == {"removed": "helper"}
     assert ask("endpoint", "list") == {"endpoints": []}
