@@ -143,7 +143,7 @@ TEST_P(EndpointsTest, RefuseBadNamesAndValues) {
   for (const EndpointVersion& version : wrong) {
     EXPECT_ERROR(endpoints_->add_version("helper", version, "test"), invalid_argument, "");
   }
-  for (const std::string& name : {"none", "", "Helper"}) {
+  for (const std::string name : {"none", "", "Helper"}) {
     EXPECT_ERROR(endpoints_->get(name), not_found, "");
     EXPECT_ERROR(endpoints_->roll_back(name, "test"), not_found, "");
     EXPECT_ERROR(endpoints_->remove(name, "test"), not_found, "");
@@ -252,7 +252,9 @@ TEST(ChooseVersion, StaysTheSameForAConversationAndOnlyGrowsWithTheShare) {
     const std::string beginning = fmt::format("user: question {}", i);
     const int64_t first = choose_version(small, "key_a", beginning).number;
     EXPECT_EQ(choose_version(small, "key_a", beginning).number, first);
-    if (first == 2) EXPECT_EQ(choose_version(large, "key_a", beginning).number, 2);
+    if (first == 2) {
+      EXPECT_EQ(choose_version(large, "key_a", beginning).number, 2);
+    }
   }
 }
 
