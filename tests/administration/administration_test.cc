@@ -303,7 +303,7 @@ TEST_F(AdministrationTest, SetsAndTakesAwayLimitsAndPrices) {
     return ask(admin, "PUT", "/api/v1/limits", object(body));
   };
   EXPECT_EQ(set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":5})").dump(),
-            R"({"project":"p","key":null,"model":"m","kind":"tokens_per_day","most":5})");
+            R"({"project":"p","key":null,"user":null,"model":"m","kind":"tokens_per_day","most":5})");
   EXPECT_EQ(ask(admin, "GET", "/api/v1/limits")["data"].size(), 1u);
   EXPECT_TRUE(
       set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":null})")["most"].is_null());

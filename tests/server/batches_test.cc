@@ -159,7 +159,8 @@ TEST_F(Batches, AnswerEachLineAsARequestIsAnswered) {
     EXPECT_EQ(number("SELECT COUNT(*)" + of_endpoint + " AND request_id = '" + id + "'"), 1);
   }
   EXPECT_EQ(number("SELECT COUNT(*) FROM reservations"), 0);
-  EXPECT_TRUE(std::filesystem::is_empty(folder_ / "files/results"));
+  // Which goes once the batch has ended.
+  EXPECT_TRUE(comes_true([&] { return std::filesystem::is_empty(folder_ / "files/results"); }));
 }
 
 TEST_F(Batches, RunWhileNothingElseDoesAndStandBehindIt) {

@@ -209,7 +209,7 @@ TEST_F(Models, StayWhereSomebodyNeedsThem) {
   refused("m", 400, "was started with it");
   EXPECT_THAT(said("m"), HasSubstr("I was here"));
   refused("none", 404, "no model 'none'");
-  refused("..%2F..%2Fetc%2Fpasswd", 404, "no model");
+  refused("..%2F..%2Fetc%2Fpasswd", 400, "is no name for a model");
   // While it is on its way.
   shelf_.pull = [](const platform::ModelReference&,
                    const platform::DownloadOptions& options) -> platform::PullResult {
