@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "tensor/dequantize.h"
@@ -153,10 +154,12 @@ RopeConfig read_rope(const format::GgufFile& file, const Reader& reader, int key
   rope.beta_slow = reader.number_or("rope.scaling.yarn_beta_slow", 1.0f, 0.0f, 1e6f);
   rope.beta_fast = reader.number_or("rope.scaling.yarn_beta_fast", 32.0f, rope.beta_slow, 1e6f);
   rope.attention_factor = reader.number_or("rope.scaling.attn_factor", 1.0f, 0.0f, 1e3f);
-  rope.log_multiplier =
-      rope.scaling == RopeConfig::Scaling::yarn && reader.contains("rope.scaling.yarn_log_multiplier")
-          ? reader.number_or("rope.scaling.yarn_log_multiplier", 0.0f, 0.0f, 1.0f)
-          : 0.0f;
+  if (rope.scaling == RopeConfig::Scaling::yarn) {
+    // 0 is none, as where it is missing.
+    constexpr float below_none = -std::numeric_limits<float>::denorm_min();
+    rope.log_multiplier =
+        reader.number_or("rope.scaling.yarn_log_multiplier", 0.0f, below_none, 1.0f);
+  }
   rope.frequency_divisors = read_divisors(file, rope.rotary_dim);
   return rope;
 }

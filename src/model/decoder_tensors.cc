@@ -138,6 +138,7 @@ LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string&
   t.kv_norm = vector("attn_kv_a_norm.weight", l.rank);
   const std::string both = blk + "attn_kv_b.weight";
   if (!find.contains(both) || find.contains(blk + "attn_k_b.weight")) {
+    find.leave_out(both);  // the same weights in the older convention, where a file has both
     t.key_up = source(blk + "attn_k_b",
                       {find.matrices(blk + "attn_k_b.weight", c.heads, l.rank, nope)});
     t.value_up = source(blk + "attn_v_b",

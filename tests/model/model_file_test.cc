@@ -321,6 +321,24 @@ TEST(ModelFile, LatentsOfFilesOfBefore) {
                                       HasSubstr("[14, 6]")));
 }
 
+// Some quantisers write both, so that older programs run the file.
+TEST(ModelFile, LatentsInBothConventionsAtOnce) {
+  TinyModel tiny;
+  tiny.set_latent();
+  tiny.tensors.emplace("blk.0.attn_kv_b.weight", Shape{2 * (3 + 4), 6});
+  EXPECT_EQ(load_error(tiny), "");
+}
+
+TEST(ModelFile, ScoresThatDoNotGrowSayZero) {
+  TinyModel tiny;
+  tiny.strings["rope.scaling.type"] = "yarn";
+  tiny.floats["rope.scaling.factor"] = 4.0f;
+  tiny.floats["rope.scaling.yarn_log_multiplier"] = 0.0f;
+  EXPECT_EQ(load_error(tiny), "");
+  tiny.floats["rope.scaling.yarn_log_multiplier"] = -0.1f;
+  EXPECT_THAT(load_error(tiny), AllOf(HasSubstr("invalid_file"), HasSubstr("yarn_log_multiplier")));
+}
+
 TEST(ModelFile, LatentsOutOfRangeNameTheirKey) {
   TinyModel tiny;
   tiny.set_latent();

@@ -15,7 +15,13 @@ constexpr uint32_t full_speed_bytes = 16 * 1024;
 // Blocks of one strided copy.
 constexpr uint32_t most_rows_per_copy = 4095;
 
-uint32_t up(uint32_t value, uint32_t to) { return (value + to - 1) / to; }
+// Between the rows of a transfer into fractals, in elements: 16 bits hold it.
+constexpr uint32_t most_stride = 65535;
+
+uint32_t up(uint32_t value, uint32_t to) {
+  RIDGE_ASSERT(to > 0);
+  return (value + to - 1) / to;
+}
 uint32_t round_up(uint32_t value, uint32_t to) { return up(value, to) * to; }
 
 // As row_pitch in kernels/row_math.h.
@@ -178,8 +184,6 @@ Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvS
 Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape) {
   constexpr uint32_t fractal = 16;
   constexpr uint32_t element_bytes = 2;
-  // Row strides of a transfer into fractals are 16 bits.
-  constexpr uint32_t most_stride = 65535;
   const uint32_t n_padded = round_up(shape.n, fractal);
   if (shape.x_stride > most_stride ||
       (shape.layout == LinearTiling::nd && shape.k > most_stride) || n_padded > most_stride + 16) {
@@ -238,6 +242,12 @@ PlannedAttention plan_attention(const Soc& soc, const AttentionShape& shape) {
                 fmt::format("attention: heads of {} values, {} to a KV head; the kernel takes "
                             "multiples of 16 up to {}, and {} heads",
                             shape.head_dim, group, attention_head_dim, attention_rows));
+  }
+  if (std::max(shape.q_stride, shape.token_stride) > most_stride) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("attention: queries {} and keys {} values apart; an Ascend core copies "
+                            "rows at most {} apart",
+                            shape.q_stride, shape.token_stride, most_stride));
   }
   AttentionTiling tiling{};
   tiling.sequences = shape.sequences;

@@ -6,8 +6,8 @@
 #include "backend/ascend/soc.h"
 
 // How each kernel's work is cut for a device: over its cores, and into steps that fit their local
-// memories. All of it is decided here, on the host. Functions throw unsupported for a shape that a
-// kernel cannot take, saying what it could.
+// memories. All of it is decided here, on the host. There is at least one row, token or sequence.
+// Functions throw unsupported for a shape that a kernel cannot take, saying what it could.
 namespace ridge::backend::ascend {
 
 template <typename Tiling>

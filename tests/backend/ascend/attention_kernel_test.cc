@@ -126,6 +126,9 @@ TEST_P(AttentionKernel, RefusesHeadsThatItCannotTake) {
   EXPECT_THROW(plan_attention(soc(), shape), Error);
   shape.head_dim = 256;
   EXPECT_THROW(plan_attention(soc(), shape), Error);
+  shape.head_dim = 64;
+  shape.token_stride = 65536;
+  EXPECT_THROW(plan_attention(soc(), shape), Error);
 }
 
 INSTANTIATE_FOR_SETTINGS(AttentionKernel);

@@ -18,8 +18,7 @@ enum event_t {
   EVENT_ID0, EVENT_ID1, EVENT_ID2, EVENT_ID3, EVENT_ID4, EVENT_ID5, EVENT_ID6, EVENT_ID7
 };
 // How Fixpipe converts. V: a scale for each column.
-enum QuantMode_t { NoQuant, F322F16, F322BF16, DEQF16, VDEQF16, QF322B8_PRE, VQF322B8_PRE,
-                   REQ8, VREQ8 };
+enum QuantMode_t { NoQuant, F322F16, F322BF16, DEQF16, VDEQF16 };
 
 enum KernelMetaType { KERNEL_TYPE_AIV_ONLY, KERNEL_TYPE_AIC_ONLY, KERNEL_TYPE_MIX_AIC_1_2 };
 // Says on which cores the kernel runs; the twin checks that it is launched so.
@@ -53,8 +52,6 @@ using TEventID = int8_t;
 
 enum class ReduceOrder : uint8_t { ORDER_VALUE_INDEX, ORDER_INDEX_VALUE, ORDER_ONLY_VALUE,
                                    ORDER_ONLY_INDEX };
-enum class CMPMODE : uint8_t { LT, GT, EQ, LE, GE, NE };
-enum class SELMODE : uint8_t { VSEL_CMPMASK_SPR, VSEL_TENSOR_SCALAR_MODE, VSEL_TENSOR_TENSOR_MODE };
 enum class MaskMode : uint8_t { NORMAL, COUNTER };
 enum class CacheMode : uint8_t { CACHE_MODE_DISABLE, CACHE_MODE_NORMAL };
 enum class CacheLine : uint8_t { SINGLE_CACHE_LINE, ENTIRE_DATA_CACHE };
@@ -144,10 +141,7 @@ struct MmadParams {
   bool isBias = false;
   int32_t fmOffset = 0;
   bool enSsparse = false;
-  bool enWinogradA = false;
-  bool enWinogradB = false;
   uint8_t unitFlag = 0;
-  bool kDirectionAlign = false;
   bool cmatrixSource = false;
   bool cmatrixInitVal = true;  // false: add to what the accumulators hold
 };
