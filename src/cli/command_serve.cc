@@ -56,7 +56,7 @@ struct ServeOptions : ModelLoading {
 };
 
 // For each thread of the server that asks the database, one.
-const platform::DatabaseOptions database_options{.connections = 9,
+const platform::DatabaseOptions database_options{.connections = 10,
                                                      .most = std::chrono::seconds(15)};
 
 // What knows who asks, and counts what is used.

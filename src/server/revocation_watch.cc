@@ -28,7 +28,7 @@ void RevocationWatch::look() {
                        Error(ErrorCode::unauthenticated,
                              principal->is_session
                                  ? "you may not ask models any more, so that the answer ends here"
-                                 : "the API key was revoked, so that the answer ends here"));
+                                 : "the API key was revoked or has expired, so that the answer ends here"));
     }
   } catch (const Error& error) {
     log::warning("answers of keys that were revoked go on for now: {}", error.message());

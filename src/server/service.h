@@ -98,6 +98,8 @@ struct Service {
 
   std::unique_ptr<BatchRunner> batch_runner;  // from run() on, where it runs batches
 
+  std::optional<RevocationWatch> revocations;  // from run() on, where keys are asked for
+
   // Destroyed before what its connections use, and after the threads that hand work to it.
   asio::io_context network;
   asio::ip::tcp::acceptor acceptor{network};
@@ -115,7 +117,6 @@ struct Service {
   asio::thread_pool moderation_pool{moderation_threads};
   asio::thread_pool batch_pool{1};  // of results of batches, which wait for the disk
   std::optional<FileSweeper> file_sweeper;  // from run() on, where there are files
-  std::optional<RevocationWatch> revocations;  // from run() on, where keys are asked for
   std::jthread drainer;                     // joined before what it uses goes away
 };
 

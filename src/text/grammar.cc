@@ -212,8 +212,10 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(GrammarKind kind, std::s
   if (auto known = find(key)) return known;  // another request compiled it meanwhile
   tk_grammar_environment* prepared = environment();
   if (checker_) checker_->check(kind_number(kind), source, deadline);
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      deadline - std::chrono::steady_clock::now());
+  // What was tried has shown that it ends, and has to: here it could not be taken back.
+  const auto left = checker_ ? 4 * options_.limit
+                             : std::chrono::duration_cast<std::chrono::milliseconds>(
+                                   deadline - std::chrono::steady_clock::now());
   tk_matcher* fresh = nullptr;
   TextkitBuffer error;
   check_textkit(tk_matcher_new(prepared, kind_number(kind), to_slice(source),

@@ -109,7 +109,8 @@ class GrammarCompiler {
   GrammarCompiler(const GrammarCompiler&) = delete;
   GrammarCompiler& operator=(const GrammarCompiler&) = delete;
 
-  // Blocks at most as long as the limit says: not for a network or an engine thread. Throws
+  // Blocks at most as long as the limit says, and a few times as long for what was tried and passed
+  // (which takes about as long again): not for a network or an engine thread. Throws
   // Error(invalid_argument) for a grammar that is wrong, cannot be enforced or is too complex, and
   // Error(queue_full) where others took all the time there was.
   std::shared_ptr<const Grammar> compile(GrammarKind kind, std::string_view source);

@@ -187,7 +187,10 @@ void GrammarChecker::check(int32_t kind, std::string_view source, TimePoint dead
     if (moved == Moved::all) moved = ask(*process);
   }
   if (moved == Moved::late) refuse("time");
-  if (moved == Moved::ended) refuse("memory");
+  if (moved == Moved::ended) {
+    log::warning("a process that tries grammars has ended, for lack of memory or as it cannot run");
+    refuse("memory");
+  }
 
   std::string_view text = answer;
   const int32_t status = take_number<int32_t>(text);

@@ -32,6 +32,8 @@ const MAX_GRAMMAR_SYMBOLS: usize = 200_000;
 /// Bounds the time that one token of an ambiguous grammar takes, which grows with its square.
 const MAX_ROW_ITEMS: usize = 1_000;
 const COMPILE_BYTES: usize = 64 << 20;
+/// Of a grammar that is only tried: what passes must fit where it is used, too.
+const TRIAL_BYTES: usize = 56 << 20;
 /// Compilations that may be stopped for memory or time; then new grammars are refused. None is where
 /// they were tried in another process first.
 const MAX_STOPPED: u32 = 8;
@@ -56,6 +58,7 @@ pub struct Environment {
     factory: Arc<ParserFactory>,
     vocabulary_size: usize,
     ends: Arc<[TokenId]>,
+    compile_bytes: usize,
     stopped: AtomicU32,
 }
 
@@ -101,7 +104,7 @@ impl Environment {
             });
         }
         let trie = trie_of(&words, ends)?;
-        Self::build(Arc::new(Vocabulary { tokenizer, trie }), ends)
+        Self::build(Arc::new(Vocabulary { tokenizer, trie }), ends, COMPILE_BYTES)
     }
 
     /// From what `words` gave, without the tokenizer: grammars take as much to compile, but text is
@@ -122,7 +125,7 @@ impl Environment {
             bytes = rest;
         }
         let trie = trie_of(&words, &ends)?;
-        Self::build(Arc::new(ApproximateTokEnv::new(trie)), &ends)
+        Self::build(Arc::new(ApproximateTokEnv::new(trie)), &ends, TRIAL_BYTES)
     }
 
     /// The vocabulary: the numbers of words and of ends, the ends, and each word's size and bytes;
@@ -142,7 +145,7 @@ impl Environment {
         bytes
     }
 
-    fn build(environment: TokEnv, ends: &[i32]) -> Outcome<Self> {
+    fn build(environment: TokEnv, ends: &[i32], compile_bytes: usize) -> Outcome<Self> {
         let vocabulary_size = environment.tok_trie().vocab_size();
         let mut factory = ParserFactory::new(
             &environment,
@@ -160,6 +163,7 @@ impl Environment {
             factory: Arc::new(factory),
             vocabulary_size,
             ends: ends.iter().map(|end| *end as TokenId).collect(),
+            compile_bytes,
             stopped: AtomicU32::new(0),
         };
         environment.warm_up();
@@ -196,7 +200,7 @@ impl Environment {
             self.stopped.fetch_add(1, Ordering::Relaxed);
             Err(Failure::new(Status::Exhausted, message))
         };
-        let parser = match budget::run("grammar", COMPILE_BYTES, limit, body) {
+        let parser = match budget::run("grammar", self.compile_bytes, limit, body) {
             Ending::Done(outcome) => outcome?,
             Ending::OutOfMemory => return stopped("the grammar is too complex: out of memory"),
             Ending::OutOfTime => return stopped("the grammar is too complex: out of time"),

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <system_error>
 
 #include "base/error.h"
@@ -62,7 +64,11 @@ HeldResults hold_results(const std::filesystem::path& folder) {
   for (const std::string& name : names_in(folder / Files::results_folder)) {
     const std::filesystem::path path = folder / Files::results_folder / name;
     FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (file) held.emplace(name, std::move(file));
+    if (file) {
+      held.emplace(name, std::move(file));
+    } else if (errno != ENOENT && errno != ELOOP) {  // a batch's end removes it
+      throw DiskError(fmt::format("cannot read {}: {}", path.string(), std::strerror(errno)));
+    }
   }
   return held;
 }

@@ -65,11 +65,12 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
   std::string scopes, models, addresses;
   int64_t expires_at_ms = 0, revoked_at_ms = 0, disabled_at_ms = 0;
   soci::indicator owner_is, user_is, role_is, disabled_is, expires_is, revoked_is, rotated_is;
+  // A server of before that runs on makes keys without an allowance.
   const std::string query =
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
       "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
-      "u.id, u.name, u.role, u.disabled_at_ms, k.allowance_id FROM api_keys k JOIN projects p ON p.id = "
-      "k.project_id LEFT JOIN users u "
+      "u.id, u.name, u.role, u.disabled_at_ms, COALESCE(NULLIF(k.allowance_id, ''), k.id) "
+      "FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
       where + fmt::format(" ORDER BY k.created_at_ms, k.id LIMIT {}", most);
   soci::statement select(session);

@@ -240,21 +240,22 @@ void insert(Session& session, const Asked& asked, const std::string& server,
             const std::string& rates) {
   const Reservation& reservation = asked.reservation;
   const int64_t now_ms = asked.now_us / 1000;
+  const int64_t has_rates = rates == "[]" ? 0 : 1;  // for servers of before
   run_kept(
       session,
       "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, user_id, "
-      "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, "
+      "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, has_rates, "
       "prompt_micros, cached_micros, completion_micros, custom_endpoint, endpoint_version, "
       "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, "
       ":server, :organisation, :project, :key, :user, :request, :model, :endpoint, :at, :day, "
-      ":month, :tokens, :micros, :rates, :prompt, :cached, :completion, :custom, :version, "
+      ":month, :tokens, :micros, :rates, :has_rates, :prompt, :cached, :completion, :custom, :version, "
       ":allowance, 0, 0, 0)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.user_id), soci::use(reservation.request_id), soci::use(reservation.model),
       soci::use(reservation.endpoint), soci::use(now_ms), soci::use(asked.day),
       soci::use(asked.month), soci::use(asked.tokens), soci::use(asked.micros),
-      soci::use(rates), soci::use(asked.price.prompt_micros),
+      soci::use(rates), soci::use(has_rates), soci::use(asked.price.prompt_micros),
       soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros),
       soci::use(reservation.custom_endpoint), soci::use(reservation.endpoint_version),
       soci::use(reservation.allowance_id));

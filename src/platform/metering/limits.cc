@@ -17,7 +17,8 @@ std::string find_key(soci::session& session, const LimitSubject& subject,
                      const std::string& project_id) {
   std::string id;
   session
-      << "SELECT allowance_id FROM api_keys WHERE project_id = :project AND revoked_at_ms IS NULL AND "
+      << "SELECT COALESCE(NULLIF(allowance_id, ''), id) FROM api_keys WHERE project_id = :project AND "
+         "revoked_at_ms IS NULL AND "
          "rotated_to IS NULL AND (id = :key OR name = :key) ORDER BY created_at_ms DESC LIMIT 1",
       soci::use(project_id, "project"), soci::use(subject.key, "key"), soci::into(id);
   if (session.got_data()) return id;

@@ -29,7 +29,8 @@ std::optional<Reserved> returned_by(Session& session, const std::string& stateme
       statement +
           " WHERE id = :id RETURNING organisation_id, project_id, key_id, user_id, request_id, "
           "model, endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
-          "rates, is_abandoned, allowance_id, prompt_micros, cached_micros, completion_micros",
+          "rates, is_abandoned, COALESCE(NULLIF(allowance_id, ''), key_id), prompt_micros, "
+          "cached_micros, completion_micros",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.user), soci::into(reserved.request),
       soci::into(reserved.model), soci::into(reserved.endpoint),

@@ -67,5 +67,17 @@ TEST_P(AllowancesTest, AKeyThatIsRotatedGoesOnWithItsAllowances) {
   EXPECT_EQ(number("SELECT COUNT(*) FROM usage_records WHERE key_id = '" + key_ + "'"), 2);
 }
 
+// Servers of before the step of allowances go on beside newer ones.
+TEST_P(AllowancesTest, AKeyThatAnOlderServerMadeCountsForItself) {
+  database_->write([](soci::session& session) { session << "UPDATE api_keys SET allowance_id = ''"; });
+  EXPECT_EQ(identity_->principal_of(key_)->allowance_id, key_);
+  limit(LimitKind::tokens_per_day, 10, {"default", "k"});
+  EXPECT_EQ(limits_->list().at(0).key, "k");
+  EXPECT_THAT(ask("a", 11, 0).refusal->message, testing::HasSubstr("of this API key"));
+  Reservation other = wish("b", 11, 0);
+  other.key_id = other.allowance_id = second_key_;
+  EXPECT_FALSE(ask(other).refusal);
+}
+
 }  // namespace
 }  // namespace ridge::platform

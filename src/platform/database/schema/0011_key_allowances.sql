@@ -12,5 +12,5 @@ CREATE INDEX reservations_by_allowance ON reservations (allowance_id);
 
 -- The limits a minute from which something was taken at the admission, as JSON: [[subject, model, kind, most], ...].
 -- They alone get back what was not used, at that rate; none of those that were set since.
+-- `has_rates` stays, written for servers of before that run on beside newer ones.
 ALTER TABLE reservations ADD COLUMN rates TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE reservations DROP COLUMN has_rates;
