@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 
+#include "base/error.h"
 #include "cli/plan_report.h"
 #include "plot/panel.h"
 
@@ -62,8 +63,9 @@ DeviceCurves curves_of(const PlanReport& report, const PlanEntry& entry) {
   return curves;
 }
 
-// A logarithmic axis by powers of ten that holds all values.
+// A logarithmic axis by powers of ten that holds all values, which are finite and above 0.
 plot::Axis decades(double least, double most) {
+  RIDGE_ASSERT(least > 0 && most > 0 && std::isfinite(least) && std::isfinite(most));
   std::vector<double> marks;
   const int first = static_cast<int>(std::floor(std::log10(least)));
   const int last = std::max(first + 1, static_cast<int>(std::ceil(std::log10(most))));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace ridge::planner {
@@ -13,6 +14,10 @@ constexpr int most_batch = 1 << 20;
 
 double devices_of(const Layout& layout, const Device& device) {
   return static_cast<double>(layout.ranks()) / device.ranks;
+}
+
+bool stands_alone(const Device& device) {
+  return device.link_gbps.value == 0 && device.network_gbps.value == 0;
 }
 
 Pass prefill_pass(double prompt_tokens, double cached_tokens, double sequences, int replicas) {
@@ -44,13 +49,36 @@ std::vector<Layout> layouts(const Question& question, const Device& device, int 
   return list;
 }
 
+std::string no_links(const Device& device) {
+  if (device.link_gbps.value == 0) return "nothing links these devices";
+  return fmt::format("nothing links more than {} of these devices", device.link_devices);
+}
+
+// Why layouts() has none, which is so only of a tensor_parallel that was asked for.
+std::string why_no_layout(const Question& question, const Device& device, int devices) {
+  const int t = question.tensor_parallel;
+  const int ranks = devices * device.ranks;
+  if (!std::has_single_bit(static_cast<unsigned>(t))) {
+    return fmt::format("{} ranks cannot share a layer: 1, 2, 4, 8, ... are expected", t);
+  }
+  if (t > question.shape->heads) {
+    return fmt::format("{} ranks cannot share {} heads", t, question.shape->heads);
+  }
+  if (t > ranks && stands_alone(device)) return no_links(device);
+  return fmt::format("replicas of {} ranks cannot be made of {}", t, ranks);
+}
+
 class Planner {
  public:
   Planner(const Question& question, const Device& device, Layout layout)
       : question_(question), device_(device), shape_(*question.shape), layout_(layout) {}
 
-  // Nothing where it does not fit, or is too slow.
+  // Nothing where it does not fit, is too slow, or has no way for what ranks send.
   std::optional<Plan> plan(std::string& why_not) const {
+    if (!can_send(layout_, device_)) {
+      why_not = no_links(device_);
+      return std::nullopt;
+    }
     Plan plan;
     plan.devices = static_cast<int>(devices_of(layout_, device_));
     plan.layout = layout_;
@@ -195,7 +223,9 @@ std::optional<Plan> make_plan(const Question& question, const Device& device,
   const int last = question.devices > 0 ? question.devices : most_devices;
   for (int devices = first; devices <= last; devices *= 2) {
     std::optional<Plan> best;
-    for (const Layout& layout : layouts(question, device, devices)) {
+    const std::vector<Layout> list = layouts(question, device, devices);
+    if (list.empty()) why_not = why_no_layout(question, device, devices);
+    for (const Layout& layout : list) {
       const auto plan = Planner(question, device, layout).plan(why_not);
       if (!plan) continue;
       // Of those that are as fast, the one whose replicas have fewer ranks.
@@ -206,7 +236,7 @@ std::optional<Plan> make_plan(const Question& question, const Device& device,
       }
     }
     if (best) return best;
-    if (device.link_gbps.value == 0 && device.network_gbps.value == 0) break;  // stands alone
+    if (stands_alone(device)) break;
   }
   return std::nullopt;
 }

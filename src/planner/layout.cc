@@ -5,6 +5,15 @@
 
 namespace ridge::planner {
 
+bool can_send(const Layout& layout, const Device& device) {
+  const int together = layout.spreads_experts ? layout.ranks() : layout.tensor_parallel;
+  const Rank rank(device);
+  const bool uses_links = std::min(together, rank.link_ranks) > 1;
+  const bool uses_network = together > rank.link_ranks;
+  return (!uses_links || rank.link_bytes_per_second > 0) &&
+         (!uses_network || rank.network_bytes_per_second > 0);
+}
+
 double experts_on_rank(const ExpertShape& experts, const Layout& layout) {
   const double all = experts.count;
   return layout.spreads_experts ? std::max(1.0, all / layout.ranks()) : all;
@@ -45,9 +54,7 @@ MemoryUse memory_use(const ModelShape& shape, const Formats& formats, const Layo
   int cached_layers = shape.layers;
   if (drafts && shape.draft_layers > 0) {
     cached_layers += 1;
-    const double layer = 2.0 * shape.hidden * shape.hidden + shape.attention_weights() +
-                         (shape.experts ? 0.0 : shape.feed_forward_weights());
-    use.weight_bytes += layer * formats.weights.bytes() / t + expert_bytes(1);
+    use.weight_bytes += shape.draft_weights() * formats.weights.bytes() / t + expert_bytes(1);
   }
   use.cache_bytes_per_token = shape.cached_values() * cached_layers / shape.layers *
                               formats.cache.bytes * cache_share(shape, layout);

@@ -26,6 +26,10 @@ struct Layout {
   int ranks() const { return tensor_parallel * replicas; }
 };
 
+// Whether ranks that send each other something can: over links as far as they reach, over the
+// network beyond. step_cost() takes forever where they cannot.
+bool can_send(const Layout& layout, const Device& device);
+
 // What is multiplied and cached, and how often.
 struct Formats {
   WeightFormat weights;

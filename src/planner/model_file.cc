@@ -15,7 +15,8 @@ namespace {
 
 constexpr int64_t most = 1 << 24;
 
-// Values by key, each from 0 (or 1) to `most`, so that products of them stay exact in a double.
+// Values by key, each from 0 (or 1) to `most`: sums of a few fit an int, products do not, and are
+// computed in doubles.
 class GgufKeys {
  public:
   explicit GgufKeys(const format::GgufFile& file)
@@ -40,6 +41,16 @@ class GgufKeys {
   const format::GgufMetadata& metadata_;
   std::string prefix_;
 };
+
+int read_gguf_vocab(const format::GgufFile& file) {
+  const Shape& shape = file.tensor("token_embd.weight").view.shape;  // [vocab, hidden]
+  if (shape.rank() != 2 || shape[0] < 1 || shape[0] > most) {
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{}: token_embd.weight is {}; [1 to {} tokens, hidden] is expected",
+                            file.metadata().source(), to_string(shape), most));
+  }
+  return static_cast<int>(shape[0]);
+}
 
 void read_gguf_latent(const GgufKeys& keys, ModelShape& shape) {
   // Newer files state the heads that are multiplied out as *_mla.
@@ -114,7 +125,7 @@ ModelShape read_gguf_shape(const std::filesystem::path& path) {
   ModelShape shape;
   shape.name = file.metadata().optional_string("general.name").value_or(file.architecture());
   shape.source = path.string();
-  shape.vocab_size = static_cast<int>(file.tensor("token_embd.weight").view.shape[0]);
+  shape.vocab_size = read_gguf_vocab(file);
   shape.hidden = keys.at("embedding_length");
   shape.layers = keys.at("block_count");
   shape.context_tokens = keys.at("context_length");

@@ -56,7 +56,7 @@ double ModelShape::attention_weights() const {
   const double h = hidden;
   const double output = static_cast<double>(heads) * value_dim * h;
   if (!latent) {
-    return h * heads * key_dim + h * kv_heads * (key_dim + value_dim) + output;
+    return h * heads * key_dim + h * kv_heads * (1.0 * key_dim + value_dim) + output;
   }
   const double queries = static_cast<double>(heads) * key_dim;
   const double query = latent->query_rank > 0 ? latent->query_rank * (h + queries) : h * queries;
@@ -79,10 +79,7 @@ double ModelShape::shared_weights() const {
 double ModelShape::head_weights() const { return static_cast<double>(hidden) * vocab_size; }
 
 double ModelShape::draft_weights() const {
-  const double layer =
-      attention_weights() +
-      (experts ? shared_weights() + experts->count * expert_weights() : feed_forward_weights());
-  return 2.0 * hidden * hidden + layer;
+  return 2.0 * hidden * hidden + attention_weights() + (experts ? 0 : feed_forward_weights());
 }
 
 double ModelShape::parameters() const {
@@ -98,8 +95,9 @@ double ModelShape::active_parameters() const {
 }
 
 double ModelShape::cached_values() const {
-  return static_cast<double>(layers) *
-         (latent ? latent->rank + latent->rope_dim : kv_heads * (key_dim + value_dim));
+  const double of_layer = latent ? 1.0 * latent->rank + latent->rope_dim
+                                 : static_cast<double>(kv_heads) * (1.0 * key_dim + value_dim);
+  return layers * of_layer;
 }
 
 double ModelShape::attention_multiplies(bool absorbed) const {
@@ -113,6 +111,15 @@ void check(const ModelShape& shape) {
   const auto refuse = [&](const std::string& message) {
     throw Error(ErrorCode::invalid_file, fmt::format("model {}: {}", shape.name, message));
   };
+  for (const auto& [what, value] : {std::pair{"layers", shape.layers},
+                                    {"hidden", shape.hidden},
+                                    {"feed_forward", shape.feed_forward},
+                                    {"heads", shape.heads},
+                                    {"kv_heads", shape.kv_heads},
+                                    {"key_dim", shape.key_dim},
+                                    {"value_dim", shape.value_dim}}) {
+    if (value < 1) refuse(fmt::format("{} is {}; at least 1 is expected", what, value));
+  }
   if (shape.heads % shape.kv_heads != 0) {
     refuse(fmt::format("{} heads cannot share {} KV heads equally", shape.heads, shape.kv_heads));
   }

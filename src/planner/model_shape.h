@@ -57,8 +57,8 @@ struct ModelShape {
   double expert_weights() const;        // of one expert
   double shared_weights() const;        // of the shared experts and the router
   double head_weights() const;          // of the head, or as much as the embedding
-  // Weights of one module of multi-token prediction, but its head and embedding, which are shared:
-  // eh_proj and one layer.
+  // Weights of one module of multi-token prediction: eh_proj and one layer, but for its experts
+  // with their router, and for head and embedding, which are the model's.
   double draft_weights() const;
   // All, with the embedding, without modules for drafts.
   double parameters() const;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
+
 namespace ridge::planner {
 namespace {
 
@@ -14,10 +16,13 @@ struct Side {
 
 Side side_of(const ModelShape& shape, const Device& device, std::string_view weights, int devices) {
   const int ranks = devices * device.ranks;
-  return {shape,
-          device,
-          {find_weight_format(weights), find_kv_format("bf16")},
-          {.replicas = ranks, .spreads_experts = shape.experts.has_value() && ranks > 1}};
+  const Layout layout{.replicas = ranks, .spreads_experts = shape.experts.has_value() && ranks > 1};
+  if (!can_send(layout, device)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("nothing links {} of {}, as experts on all of them need", devices,
+                            device.name));
+  }
+  return {shape, device, {find_weight_format(weights), find_kv_format("bf16")}, layout};
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ struct RatioRow {
 
 // The same number of each, in layouts where each rank holds sequences of its own, over batches and
 // formats that either can run: what "the first is so much of the second" would have to mean.
-// Models of experts lie on `devices` of each, others on one.
+// Models of experts lie on `devices` of each, others on one. Throws invalid_argument where nothing
+// links so many of a device.
 std::vector<RatioRow> ratios(const ModelShape& shape, const Device& first, const Device& second,
                              int devices, double prompt_tokens);
 

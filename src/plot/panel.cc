@@ -7,6 +7,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "base/error.h"
+
 namespace ridge::plot {
 namespace {
 
@@ -34,6 +36,7 @@ std::string hint(std::string_view words) {
 }  // namespace
 
 std::vector<double> logarithmic_marks(double least, double most) {
+  RIDGE_ASSERT(least > 0 && most > 0 && std::isfinite(least) && std::isfinite(most));
   constexpr double slack = 1 + 1e-9;  // 10^-1 is not exactly a tenth
   int index = 3 * static_cast<int>(std::floor(std::log10(least))) - 1;
   while (mark_of(index + 1) <= least * slack) ++index;
@@ -43,6 +46,7 @@ std::vector<double> logarithmic_marks(double least, double most) {
 }
 
 std::vector<double> linear_marks(double most) {
+  RIDGE_ASSERT(most > 0 && std::isfinite(most));
   constexpr int most_steps = 10;
   int index = 3 * static_cast<int>(std::floor(std::log10(most / most_steps))) - 1;
   while (mark_of(index) * most_steps < most) ++index;

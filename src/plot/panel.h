@@ -7,9 +7,11 @@
 namespace ridge::plot {
 
 // 1, 2 or 5 times a power of ten: the marks of a logarithmic axis that begins at the last one that
-// is at most `least` and ends at the first that is at least `most`; at least two. Above 0 both.
+// is at most `least` and ends at the first that is at least `most`; at least two. Both finite and
+// above 0.
 std::vector<double> logarithmic_marks(double least, double most);
-// From 0 in equal steps of 1, 2 or 5 times a power of ten to at least `most`; 4 to 11 of them.
+// From 0 in equal steps of 1, 2 or 5 times a power of ten to at least `most`, which is finite
+// and above 0; 4 to 11 of them.
 std::vector<double> linear_marks(double most);
 
 // For text between tags and in attributes; control characters become '?'.

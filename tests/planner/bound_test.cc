@@ -54,6 +54,18 @@ TEST(Memory, KvHeadsAreNotCut) {
   EXPECT_EQ(cache_share(shape_of("deepseek-r1:671b"), {.tensor_parallel = 16}), 1);
 }
 
+// The module of drafts of DeepSeek-V3 on one rank, as DraftsCostALayerAndAHead has it, with all 256
+// experts; and its layer's cache.
+TEST(Memory, DraftsTakeALayerOfExperts) {
+  const Question question = question_of(shape_of("deepseek-r1:671b"), "w8a8");
+  const auto use = [&](bool drafts) {
+    return memory_use(*question.shape, question.formats, {}, device_of("H100"), drafts);
+  };
+  EXPECT_EQ(use(true).weight_bytes - use(false).weight_bytes,
+            2.0 * 7168 * 7168 + 187'105'280 + 45'875'200 + 256 * 44'040'192.0);
+  EXPECT_EQ(use(true).cache_bytes_per_token - use(false).cache_bytes_per_token, 2 * 576);
+}
+
 // A token of a prompt of 4,096 on a 910C die in INT8, by hand:
 //   linears 11,413.4 M + 1,189.1 M + 58 (45.88 M + 8 x 44.04 M) = 35,698 M weights,
 //     71.396 GFLOP at 707.8 TOPS                                   0.100870 ms
@@ -115,6 +127,10 @@ TEST(Bound, MixedDevicesShareTheirTimeBetweenPromptsAndAnswers) {
   EXPECT_NEAR(mixed.output_tokens_per_second, 500 / request_s, 1e-6);
   EXPECT_NEAR(mixed.total_tokens_per_second, 2500 / request_s, 1e-6);
   EXPECT_NEAR(mixed.prefill_share, 2000 / mixed.prefill.tokens_per_second / request_s, 1e-9);
+  // All 32 prompts at once.
+  const PrefillBound prefill =
+      prefill_bound(*question.shape, question.formats, {}, device_of("H100"), 2000, 0, 32 * 2000);
+  EXPECT_EQ(mixed.prefill.tokens_per_second, prefill.tokens_per_second);
 }
 
 TEST(MakePlan, TakesTheFewestDevicesThatHoldTheModel) {
@@ -180,10 +196,60 @@ TEST(MakePlan, KeepsToTheCountAndTheRanksThatWereAskedFor) {
   EXPECT_EQ(plan->layout.replicas, 8);  // of 32 dies
 }
 
-// A batch of its own needs a whole machine that nothing links to others.
-TEST(MakePlan, AMachineThatStandsAloneIsNotMultiplied) {
+TEST(MakePlan, SaysWhyRanksCannotShareALayer) {
+  const auto why = [](int tensor_parallel, int devices) {
+    Question question = question_of(shape_of("qwen3:8b"), "bf16");
+    question.tensor_parallel = tensor_parallel;
+    question.devices = devices;
+    std::string why_not;
+    EXPECT_FALSE(make_plan(question, device_of("H100"), why_not));
+    return why_not;
+  };
+  EXPECT_EQ(why(3, 0), "3 ranks cannot share a layer: 1, 2, 4, 8, ... are expected");
+  EXPECT_EQ(why(3, 3), why(3, 0));
+  EXPECT_EQ(why(512, 0), "512 ranks cannot share 32 heads");
+  EXPECT_EQ(why(2, 3), "replicas of 2 ranks cannot be made of 3");
+}
+
+// A machine of 64 GB that nothing links to others.
+Device lone_device() {
   Device alone{.name = "cpu"};
   alone.f16_tflops.value = alone.memory_gbps.value = 10;
+  alone.memory_gb.value = 64;
+  return alone;
+}
+
+TEST(MakePlan, RanksThatSendEachOtherSomethingMustBeLinked) {
+  const auto plan_of = [](const char* model, const Device& device, int devices, int tensor_parallel,
+                          std::string& why_not) {
+    Question question = question_of(shape_of(model), "w8a8");
+    question.devices = devices;
+    question.tensor_parallel = tensor_parallel;
+    return make_plan(question, device, why_not);
+  };
+  std::string why_not;
+  EXPECT_FALSE(plan_of("deepseek-r1:671b", lone_device(), 32, 0, why_not));
+  EXPECT_EQ(why_not, "nothing links these devices");
+  for (const int devices : {0, 8}) {
+    why_not.clear();
+    EXPECT_FALSE(plan_of("qwen3:8b", lone_device(), devices, 8, why_not));
+    EXPECT_EQ(why_not, "nothing links these devices");
+  }
+  // Each with all of a model, they need no links.
+  const auto apart = plan_of("qwen3:8b", lone_device(), 8, 0, why_not);
+  ASSERT_TRUE(apart);
+  EXPECT_EQ(apart->layout.replicas, 8);
+  EXPECT_GT(apart->decode.tokens_per_second, 0);
+  Device node = device_of("H100");
+  node.network_gbps.value = 0;
+  EXPECT_TRUE(plan_of("qwen3:8b", node, 8, 8, why_not));
+  EXPECT_FALSE(plan_of("deepseek-r1:671b", node, 16, 0, why_not));
+  EXPECT_EQ(why_not, "nothing links more than 8 of these devices");
+}
+
+// A batch of its own needs a whole machine that nothing links to others.
+TEST(MakePlan, AMachineThatStandsAloneIsNotMultiplied) {
+  Device alone = lone_device();
   alone.memory_gb.value = 8;
   std::string why_not;
   const Question question = question_of(shape_of("qwen3:8b"), "bf16");

@@ -4,9 +4,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "format/gguf.h"
+#include "format/gguf_writer.h"
 #include "planner/throws.h"
+#include "planner/weight_format.h"
 #include "platform/catalog.h"
 
 namespace ridge::planner {
@@ -79,6 +82,30 @@ TEST(ModelShape, HasTheParametersThatTheCatalogStates) {
   EXPECT_GE(compared, 7);
 }
 
+TEST(ModelShape, EveryNameAndQuantisationOfTheCatalogIsKnown) {
+  const platform::Catalog catalog = platform::Catalog::built_in();
+  const ModelTable models = ModelTable::built_in();
+  for (const platform::CatalogModel& model : catalog.models()) {
+    EXPECT_NE(models.find(model.name), nullptr) << model.name;
+    for (const platform::CatalogQuantization& each : model.quantizations) {
+      EXPECT_EQ(thrown([&] { find_weight_format(each.name); }), "nothing") << model.name;
+    }
+  }
+  // A block of 32 weights in 16 bytes with a half each for scale and minimum.
+  EXPECT_EQ(find_weight_format("Q4_1").bits, (16 + 2 + 2) * 8 / 32.0);
+}
+
+// Dimensions of which each fits an int, and their products do not.
+TEST(ModelShape, LargeDimensionsDoNotOverflow) {
+  ModelShape shape = shape_of("qwen3:8b");
+  shape.layers = 1;
+  shape.hidden = shape.heads = shape.kv_heads = shape.key_dim = shape.value_dim = 1 << 20;
+  const double million = 1 << 20;
+  EXPECT_EQ(shape.cached_values(), 2 * million * million);
+  EXPECT_EQ(shape.attention_weights(), 4 * million * million * million);
+  EXPECT_EQ(shape.attention_multiplies(/*absorbed=*/false), 2 * million * million);
+}
+
 // Published sizes: 30.5B with 3.3B active, 235B with 22B, 15.7B with 2.4B.
 TEST(ModelShape, HasThePublishedSizesOfModelsOfExperts) {
   EXPECT_NEAR(shape_of("qwen3:30b-a3b").parameters(), 30.5e9, 0.1e9);
@@ -96,6 +123,65 @@ TEST(ModelShape, ReadsAGgufFile) {
   EXPECT_EQ(shape.parameters(),
             static_cast<double>(file.parameters()) - shape.hidden * (2.0 * shape.layers + 1));
   EXPECT_EQ(shape.file_bits, 32);
+}
+
+// A llama of one layer as a GGUF file, whose keys and embedding a test may change.
+class GgufShape : public ::testing::Test {
+ protected:
+  GgufShape()
+      : path_(std::filesystem::path(::testing::TempDir()) /
+              (std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) +
+               ".gguf")) {}
+  ~GgufShape() override { std::filesystem::remove(path_); }
+
+  std::string refusal(DType dtype, const Shape& embedding) {
+    format::GgufWriter writer;
+    writer.set_string("general.architecture", "llama");
+    for (const auto& [key, value] : keys_) writer.set_uint32("llama." + key, value);
+    writer.add_streamed_tensor(
+        "token_embd.weight", dtype, embedding, [&](const format::GgufWriter::Sink& sink) {
+          sink(std::vector<std::byte>(row_bytes(dtype, embedding.elements())));
+        });
+    writer.write(path_);
+    return thrown([&] { read_gguf_shape(path_); });
+  }
+
+  std::filesystem::path path_;
+  std::map<std::string, uint32_t> keys_ = {{"embedding_length", 8},
+                                           {"block_count", 2},
+                                           {"context_length", 64},
+                                           {"feed_forward_length", 12},
+                                           {"attention.head_count", 2}};
+};
+
+TEST_F(GgufShape, MustHaveLayersAndDimensions) {
+  EXPECT_EQ(refusal(DType::f16, {10, 8}), "nothing");
+  keys_["attention.head_count"] = 9;  // of a hidden state of 8: no dimension is left for a head
+  EXPECT_THAT(refusal(DType::f16, {10, 8}),
+              HasSubstr("invalid_file: model llama: key_dim is 0; at least 1 is expected"));
+  keys_["attention.head_count"] = 2;
+  keys_.erase("feed_forward_length");
+  EXPECT_THAT(refusal(DType::f16, {10, 8}), HasSubstr("feed_forward is 0; at least 1"));
+}
+
+TEST_F(GgufShape, IsNotAllOfDraftLayers) {
+  keys_["attention.kv_lora_rank"] = 6;
+  keys_["attention.key_length"] = 5;
+  keys_["attention.value_length"] = 3;
+  keys_["rope.dimension_count"] = 2;
+  keys_["nextn_predict_layers"] = 1;
+  EXPECT_EQ(refusal(DType::f16, {10, 8}), "nothing");
+  keys_["nextn_predict_layers"] = 2;
+  EXPECT_THAT(refusal(DType::f16, {10, 8}), HasSubstr("layers is 0; at least 1 is expected"));
+  keys_["nextn_predict_layers"] = 3;
+  EXPECT_THAT(refusal(DType::f16, {10, 8}), HasSubstr("layers is -1; at least 1 is expected"));
+}
+
+TEST_F(GgufShape, HasARowOfTheEmbeddingForEachToken) {
+  EXPECT_THAT(refusal(DType::f16, {80}),
+              HasSubstr("token_embd.weight is [80]; [1 to 16777216 tokens, hidden] is expected"));
+  EXPECT_THAT(refusal(DType::f16, {10, 4, 2}), HasSubstr("token_embd.weight is [10, 4, 2]"));
+  EXPECT_THAT(refusal(DType::f16, {(1 << 24) + 1, 1}), HasSubstr("[16777217, 1]; [1 to"));
 }
 
 class ConfigFile : public ::testing::Test {
@@ -152,6 +238,11 @@ TEST_F(ConfigFile, ThatIsWrongIsNamed) {
                   "intermediate_size": 8})"));
               }),
               HasSubstr("3 heads cannot share 2 KV heads equally"));
+  EXPECT_THAT(thrown([&] {
+                read_config_shape(write(R"({"vocab_size": 10, "hidden_size": 2,
+                  "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 8})"));
+              }),
+              HasSubstr("key_dim is 0; at least 1 is expected"));
 }
 
 TEST(ModelTable, RefusesWhatItDoesNotKnow) {

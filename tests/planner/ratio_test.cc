@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "planner/throws.h"
+
 namespace ridge::planner {
 namespace {
 
@@ -23,6 +25,17 @@ TEST(Ratio, IsThatOfTheFiguresThatLimit) {
   EXPECT_NEAR(row_of(rows, "bf16 / bf16", "prompts of 4096").ratio(), 353.9 / 989.4, 0.005);
   EXPECT_NEAR(row_of(rows, "bf16 / bf16", "decode, 1 a device").ratio(), 1600.0 / 3350, 0.005);
   EXPECT_NEAR(row_of(rows, "bf16 / fp8", "decode, 1 a device").ratio(), 0.5 * 1600.0 / 3350, 0.06);
+}
+
+TEST(Ratio, OfDevicesThatNothingLinksIsRefused) {
+  Device alone = DeviceTable::built_in().get("H100");
+  alone.name = "X1";
+  alone.link_devices = 1;
+  alone.link_gbps.value = alone.network_gbps.value = 0;
+  const ModelTable models = ModelTable::built_in();
+  EXPECT_EQ(thrown([&] { ratios(*models.find("deepseek-r1:671b"), alone, alone, 32, 4096); }),
+            "invalid_argument: nothing links 32 of X1, as experts on all of them need");
+  EXPECT_EQ(thrown([&] { ratios(*models.find("qwen3:8b"), alone, alone, 32, 4096); }), "nothing");
 }
 
 TEST(Ratio, OfADeviceToItselfIsOne) {

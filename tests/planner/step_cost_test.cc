@@ -131,6 +131,36 @@ TEST_F(TinyStep, TensorParallelRanksShareWeightsAndSum) {
                    cost.work_s + 24e-9 + 2e-9);
 }
 
+// can_send() is whether step_cost() finds a rate for all that it moves.
+TEST(StepCost, IsFiniteWhereRanksCanSend) {
+  const Pass pass{.sequences = 4, .rows = 1, .context = 10, .cache_tokens = 10};
+  int answers[2] = {0, 0};
+  for (const double link_gbps : {0.0, 200.0}) {
+    for (const double network_gbps : {0.0, 50.0}) {
+      for (const int link_devices : {1, 8}) {
+        Device device = device_of("H800");
+        device.link_gbps.value = link_gbps;
+        device.network_gbps.value = network_gbps;
+        device.link_devices = link_devices;
+        for (const Layout& layout :
+             {Layout{}, Layout{.tensor_parallel = 4}, Layout{.tensor_parallel = 16},
+              Layout{.tensor_parallel = 4, .replicas = 8}, Layout{.replicas = 8},
+              Layout{.replicas = 8, .spreads_experts = true},
+              Layout{.replicas = 32, .spreads_experts = true},
+              Layout{.tensor_parallel = 4, .replicas = 4, .spreads_experts = true}}) {
+          const StepCost cost = step_cost(deepseek(), formats("fp8"), layout, device, pass);
+          EXPECT_EQ(can_send(layout, device), std::isfinite(cost.seconds))
+              << link_gbps << ' ' << network_gbps << ' ' << link_devices << ' '
+              << layout.tensor_parallel << ' ' << layout.replicas;
+          ++answers[can_send(layout, device) ? 1 : 0];
+        }
+      }
+    }
+  }
+  EXPECT_GT(answers[0], 10);
+  EXPECT_GT(answers[1], 10);
+}
+
 // 32 H800 in 4 nodes, 16,384 tokens of each rank: to 2.6997 other nodes, 7168 values of one byte
 // there and two back, in 58 layers, at 50 GB/s: 0.06734 ms a token.
 TEST(StepCost, TokensTravelToExpertsOverTheNetwork) {

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
+#include <limits>
+
 namespace ridge::plot {
 namespace {
 
@@ -31,6 +34,16 @@ TEST(Panel, MarksOfALinearAxisHoldTheValues) {
     EXPECT_GE(marks.size(), 4u) << most;
     EXPECT_LE(marks.size(), 11u) << most;
   }
+}
+
+TEST(Panel, NoAxisEndsAtInfinityOrBeginsAtNothing) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  EXPECT_DEATH(logarithmic_marks(1, infinity), "isfinite");
+  EXPECT_DEATH(logarithmic_marks(infinity, infinity), "isfinite");
+  EXPECT_DEATH(logarithmic_marks(0, 1), "least > 0");
+  EXPECT_DEATH(logarithmic_marks(std::nan(""), 1), "least > 0");
+  EXPECT_DEATH(linear_marks(infinity), "isfinite");
+  EXPECT_DEATH(linear_marks(0), "most > 0");
 }
 
 TEST(Panel, PutsPointsWhereTheirValuesAre) {
