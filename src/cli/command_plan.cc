@@ -85,7 +85,9 @@ PlanModel find_plan_model(Context& context, const PlanOptions& options) {
   if (reference.kind == platform::ReferenceKind::catalog) {
     if (const auto choice = context.catalog().find(reference.name)) {
       if (const ModelShape* shape = models.find(choice->model->name)) {
-        return with_format(*shape, choice->quantization->name);
+        // A model's own name is of what was published, under whichever name that is found.
+        const bool has_quantization = reference.name.starts_with(choice->model->name + "-");
+        return with_format(*shape, has_quantization ? choice->quantization->name : shape->weights);
       }
     }
     std::string known;

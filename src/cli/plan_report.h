@@ -70,7 +70,6 @@ struct PlanReport {
   std::vector<PlanEntry> entries;
 };
 
-// "file" of a GGUF file whose weights are as they are, else the format's own name.
 void print_plan(const Context& context, const PlanReport& report);
 nlohmann::ordered_json plan_json(const PlanReport& report);
 // Roofs and where decoding and prompts lie under them; speed over the time of a token.

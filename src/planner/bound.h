@@ -52,6 +52,7 @@ struct MixedBound {
   PrefillBound prefill;
 };
 
+// A replica reads the prompts of its whole batch at once.
 MixedBound mixed_bound(const ModelShape& shape, const Formats& formats, const Layout& layout,
                        const Device& device, double batch, double prompt_tokens,
                        double cached_tokens, double output_tokens, const Speculation& speculation);

@@ -25,7 +25,7 @@ bool is_same_name(std::string_view a, std::string_view b) {
 }
 
 // { value = 989.4, source = "..." }, where source is a key of [sources] or a text of its own, and
-// `of` in front of it says what the document's figure was before it was divided or converted.
+// `how`, which follows it in brackets, says what was converted or chosen.
 Figure read_figure(const TomlReader& device, std::string_view key, const Sources& sources,
                    double least, double most) {
   const auto reader = device.table(key);

@@ -72,6 +72,33 @@ def test_names_files_and_configurations_are_models(plan, tmp_path):
     assert by_file["weights"] == "file" and by_file["parameters"] < 1e6
 
 
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("smollm2", "smollm2:135m"),
+        ("deepseek-r1", "deepseek-r1:1.5b"),
+        ("DeepSeek-R1:7B", "deepseek-r1:7b"),
+        ("deepseek-v3", "deepseek-v3:671b"),
+        ("deepseek-v2-lite", "deepseek-v2-lite:16b"),
+        ("qwen3", "qwen3:4b"),
+        ("smollm2:135m-Q4_1", "smollm2:135m-q4_1"),
+    ],
+)
+def test_one_model_has_one_answer_under_all_its_names(plan, name, same):
+    answer = plan(name, "--devices", "H20")
+    assert answer == plan(same, "--devices", "H20")
+    assert answer["weights"] == {"deepseek-v3": "fp8", "smollm2:135m-Q4_1": "q4_1"}.get(name, "bf16")
+
+
+def test_machines_that_nothing_links_share_no_model(plan, tmp_path):
+    picture = tmp_path / "roof.svg"
+    words = ["--devices", "cpu", *CPU, "--svg", picture]
+    for model, layout in (("deepseek-r1:671b", "--count=32"), ("qwen3:8b", "--tensor-parallel=8")):
+        (cpu,) = plan(model, layout, *words)["devices"]
+        assert cpu["lacking"] == "nothing links these devices"
+        assert xml.etree.ElementTree.parse(picture).getroot().tag == f"{SVG}svg"
+
+
 def test_this_machine_is_a_device_too(plan):
     (cpu,) = plan("deepseek-r1:7b-q4_k_m", "--devices", "cpu", *CPU, "--batch", "1")["devices"]
     # 7.6 billion weights of 4.85 bits (the head of 6.56), and what 4,608 tokens left in the cache, at 40 GB/s.
