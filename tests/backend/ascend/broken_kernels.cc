@@ -185,6 +185,28 @@ void broken_overlap(GM_ADDR x, GM_ADDR out) {
   Adds(b.x[16], b.x, half(1), count - 16);  // fault
 }
 
+// Loads are complete when they return; stores need a flag.
+void broken_scalar_in_between(GM_ADDR x, GM_ADDR out) {
+  Buffers b(x, out);
+  DataCopy(b.x, b.from, count);
+  pass<HardEvent::MTE2_V>();
+  Duplicate(b.y, half(0), count);
+  pass<HardEvent::V_S>();
+  const float zero = b.y.GetValue(0);
+  Adds(b.y, b.x, half(zero + 1), count);
+  pass<HardEvent::V_MTE3>();
+  DataCopy(b.to, b.y, count);
+}
+
+void broken_scalar_store_without_flag(GM_ADDR x, GM_ADDR out) {
+  Buffers b(x, out);
+  DataCopy(b.x, b.from, count);
+  pass<HardEvent::MTE2_S>();
+  b.x.SetValue(0, half(1));
+  pass<HardEvent::MTE2_V>();
+  Adds(b.y, b.x, half(1), count);  // fault
+}
+
 void broken_scalar_before_vector(GM_ADDR x, GM_ADDR out) {
   Buffers b(x, out);
   DataCopy(b.x, b.from, count);

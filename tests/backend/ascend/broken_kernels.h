@@ -24,6 +24,8 @@
   X(wrong_type, aiv_only)                           \
   X(overlap, aiv_only)                              \
   X(scalar_before_vector, aiv_only)                 \
+  X(scalar_in_between, aiv_only)                    \
+  X(scalar_store_without_flag, aiv_only)            \
   X(cache_not_cleaned, aiv_only)                    \
   X(two_cores_one_place, aiv_only)                  \
   X(other_cores, aiv_only)                          \

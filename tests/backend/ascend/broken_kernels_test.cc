@@ -85,6 +85,9 @@ TEST_P(BrokenKernels, ThoseThatAreNotBrokenPass) {
   const Ran whole = run("whole", GetParam());
   EXPECT_TRUE(whole.report.ok()) << whole.report.text();
   for (size_t i = 0; i < whole.out.size(); ++i) EXPECT_EQ(whole.out[i], float(i % 50) + 1);
+  const Ran scalar = run("scalar_in_between", GetParam());
+  EXPECT_TRUE(scalar.report.ok()) << scalar.report.text();
+  EXPECT_EQ(scalar.out, whole.out);
   const Ran cores = run("cores_with_flag", GetParam());
   EXPECT_TRUE(cores.report.ok()) << cores.report.text();
 }
@@ -136,6 +139,7 @@ TEST_P(BrokenKernels, Parameters) {
 
 TEST_P(BrokenKernels, TheScalarUnit) {
   expect_caught("scalar_before_vector", Kind::order, "GetValue");
+  expect_caught("scalar_store_without_flag", Kind::order, "SetValue");
   expect_caught("cache_not_cleaned", Kind::coherence, "never reaches memory");
 }
 

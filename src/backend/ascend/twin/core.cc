@@ -382,23 +382,31 @@ void Core::check_defined(const Access& access, const Site& site) {
 }
 
 void Core::check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates) {
-  const PipeState& on = state(pipe);
+  PipeState& on = state(pipe);
   Record record;
-  record.time = on.time;
   record.site = launch.site_index(site);
   record.core = static_cast<uint16_t>(index);
-  record.pipe = static_cast<uint8_t>(pipe);
   record.write = access.write;
   record.adds = access.adds;
+  record.time = on.time;
+  record.lane = static_cast<uint8_t>(pipe);
+  if (pipe == Pipe::s && !access.write) {
+    record.time = on.clock.own(scalar_load_lane) + 1;
+    record.lane = scalar_load_lane;
+    on.clock.raise_own(scalar_load_lane, record.time);
+  }
+  const auto pipe_of = [](const Record& r) {
+    return r.lane == scalar_load_lane ? Pipe::s : static_cast<Pipe>(r.lane);
+  };
   const auto visit = [&](Cell& cell, uint32_t mask) {
     record.mask = mask;
     cell.for_each([&](const Record& old) {
       if ((old.mask & mask) == 0 || (!old.write && !record.write)) return;
       if (old.adds && record.adds) return;
-      const bool same_pipe = old.core == record.core && old.pipe == record.pipe;
+      const bool same_pipe = old.core == record.core && pipe_of(old) == pipe;
       // Instructions of a pipe begin in order; the scalar unit ends each before the next.
       if (same_pipe && (!old.write || pipe == Pipe::s || accumulates)) return;
-      if (on.clock.of(index, old.core, old.pipe) >= old.time) return;
+      if (on.clock.of(index, old.core, old.lane) >= old.time) return;
       const Site& other = launch.site(old.site);
       launch.add_finding(
           Finding::Kind::order, site,
@@ -406,7 +414,7 @@ void Core::check_order(const Access& access, Pipe pipe, const Site& site, bool a
                       "queue orders the two ({})",
                       place(site.where), site.call, twin::name(pipe), verb(record.write),
                       twin::name(access.space), access.address, other.call, place(other.where),
-                      twin::name(static_cast<Pipe>(old.pipe)),
+                      twin::name(pipe_of(old)),
                       old.core == record.core ? "" : " of another core", verb(old.write), name()),
           &other);
     });

@@ -7,7 +7,7 @@ namespace ridge::backend::ascend::twin {
 namespace {
 
 void raise(Clock::Lanes& to, const Clock::Lanes& by) {
-  for (int lane = 0; lane < pipe_count; ++lane) to[lane] = std::max(to[lane], by[lane]);
+  for (int lane = 0; lane < clock_lanes; ++lane) to[lane] = std::max(to[lane], by[lane]);
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ void Cell::add(const Record& record) {
   const auto covered = [&](const Record& old) {
     if ((old.mask & ~record.mask) != 0 || (old.adds && record.adds)) return false;
     if (record.write) return true;
-    return !old.write && old.core == record.core && old.pipe == record.pipe;
+    return !old.write && old.core == record.core && old.lane == record.lane;
   };
   int kept = 0;
   for (int i = 0; i < count_; ++i) {

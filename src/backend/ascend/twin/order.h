@@ -12,11 +12,13 @@
 namespace ridge::backend::ascend::twin {
 
 // Up to which count of each pipe everything is known to be complete. Each pipe counts what it has
-// run. What the scalar unit knows goes with every instruction that it issues, but for its own stores:
-// those are known only by a flag.
+// run. What the scalar unit knows goes with every instruction that it issues. That includes its loads,
+// which are complete when it goes on and count by themselves; its stores are known only by a flag.
+inline constexpr int scalar_load_lane = pipe_count;
+inline constexpr int clock_lanes = pipe_count + 1;
 class Clock {
  public:
-  using Lanes = std::array<uint32_t, pipe_count>;
+  using Lanes = std::array<uint32_t, clock_lanes>;
 
   uint32_t own(int lane) const { return own_[lane]; }
   void raise_own(int lane, uint32_t count) { own_[lane] = std::max(own_[lane], count); }
@@ -41,7 +43,7 @@ struct Record {
   uint32_t time = 0;   // the pipe's count
   uint32_t site = 0;   // index of the call, in the launch
   uint16_t core = 0;
-  uint8_t pipe = 0;
+  uint8_t lane = 0;    // the pipe, or scalar_load_lane
   bool write = false;
   bool adds = false;  // a store that adds to what is there; among themselves they need no order
 };
