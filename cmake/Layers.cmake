@@ -2,6 +2,7 @@
 set(RIDGE_LAYERS
   base
   plot
+  toml
   tensor
   format
   backend

@@ -49,17 +49,12 @@ std::string summary_of(const platform::BackupManifest& manifest) {
                      printable(manifest.ridge_version));
 }
 
-std::filesystem::path files_folder(Context& context, const BackupOptions& options) {
-  if (!options.files_dir.empty()) return options.files_dir;
-  return context.store().root() / "files";
-}
-
 void take(Context& context, const BackupOptions& options) {
   const std::string database = database_location(context, options.database);
   const platform::BackupManifest manifest =
       platform::back_up({.database = database,
                          .spool_folder = context.store().root() / "metering",
-                         .files_folder = options.with_files ? files_folder(context, options)
+                         .files_folder = options.with_files ? files_folder(context, options.files_dir)
                                                             : std::filesystem::path(),
                          .ridge_version = RIDGE_VERSION},
                         options.file, acting_user());
@@ -98,7 +93,7 @@ void restore(Context& context, const BackupOptions& options) {
       options.replace ? platform::InPlace::old_database : platform::InPlace::nothing;
   const platform::Restored restored =
       platform::restore(options.file,
-                        {.database = database, .files_folder = files_folder(context, options)},
+                        {.database = database, .files_folder = files_folder(context, options.files_dir)},
                         in_place, acting_user());
   if (context.json) {
     Json body = json_of(restored.manifest);

@@ -57,8 +57,6 @@ Device plan_cpu(Context& context, const PlanOptions& options) {
   return cpu;
 }
 
-bool plan_is_file(const std::string& text, const char* ending) { return text.ends_with(ending); }
-
 struct PlanModel {
   ModelShape shape;
   planner::WeightFormat weights;
@@ -68,7 +66,6 @@ struct PlanModel {
 // file, by path or of the store.
 PlanModel find_plan_model(Context& context, const PlanOptions& options) {
   const auto with_format = [&](ModelShape shape, const std::string& own) {
-    check(shape);
     if (shape.file_bits > 0 && options.weights.empty()) {
       return PlanModel{shape, planner::file_weight_format(shape.file_bits)};
     }
@@ -78,7 +75,7 @@ PlanModel find_plan_model(Context& context, const PlanOptions& options) {
     return PlanModel{shape, planner::find_weight_format(name)};
   };
   const std::string& text = options.model;
-  if (plan_is_file(text, ".json")) return with_format(planner::read_config_shape(text), "");
+  if (text.ends_with(".json")) return with_format(planner::read_config_shape(text), "");
   const planner::ModelTable models = planner::ModelTable::built_in();
   if (const ModelShape* shape = models.find(text)) return with_format(*shape, shape->weights);
   const auto reference = platform::ModelReference::parse(text);
@@ -235,9 +232,12 @@ void plan(Context& context, const PlanOptions& options) {
   const auto published = planner::PublishedTable::built_in();
   if (!options.stack.empty()) published.stack(options.stack);  // throws for one that is not known
   // Estimates come from the devices that were validated, not from an operator's figures for them.
-  const planner::Validation validation = planner::validate(
-      published, planner::DeviceTable::built_in(), planner::ModelTable::built_in());
+  const auto validated = [&] {
+    return planner::validate(published, planner::DeviceTable::built_in(),
+                             planner::ModelTable::built_in());
+  };
   if (options.validate) {
+    const planner::Validation validation = validated();
     if (context.json) return context.print(validation_json(validation).dump());
     return print_validation(context, validation);
   }
@@ -246,7 +246,7 @@ void plan(Context& context, const PlanOptions& options) {
                 "name a MODEL to plan for, or give --validate or --list-devices");
   }
   if (!options.ratio.empty()) return plan_ratio(context, options, devices);
-  const PlanReport report = make_plan_report(context, options, devices, validation);
+  const PlanReport report = make_plan_report(context, options, devices, validated());
   if (!options.svg.empty()) write_plan_picture(options.svg, plan_svg(report));
   if (context.json) return context.print(plan_json(report).dump());
   print_plan(context, report);

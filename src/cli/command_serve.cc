@@ -106,9 +106,7 @@ std::shared_ptr<IdentityAccess> open_database(Context& context, const ServeOptio
 
 std::shared_ptr<platform::Files> open_files(Context& context, const ServeOptions& options,
                                             std::shared_ptr<IdentityAccess> access) {
-  const std::filesystem::path folder = options.files_dir.empty()
-                                           ? context.store().root() / "files"
-                                           : std::filesystem::path(options.files_dir);
+  const std::filesystem::path folder = files_folder(context, options.files_dir);
   const platform::FileLimits limits{
       .most_file_bytes = int64_t{options.max_file_mib} << 20,
       .most_project_bytes = int64_t{options.max_project_files_mib} << 20};

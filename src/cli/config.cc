@@ -7,13 +7,10 @@
 #include <CLI/Option.hpp>
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 #include <vector>
 
 #include "base/error.h"
+#include "base/read_text.h"
 
 namespace ridge::cli {
 namespace {
@@ -22,17 +19,6 @@ namespace {
                          std::string_view message) {
   throw Error(ErrorCode::invalid_argument,
               fmt::format("{}:{}: {}", file.string(), where.begin.line, message));
-}
-
-std::string read_text(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) {
-    const ErrorCode code = errno == ENOENT ? ErrorCode::not_found : ErrorCode::io;
-    throw Error(code, fmt::format("cannot read {}: {}", file.string(), std::strerror(errno)));
-  }
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
 }
 
 toml::table parse(const std::filesystem::path& file) {

@@ -30,6 +30,10 @@ std::string database_location(Context& context, const DatabaseChoice& choice) {
   return (context.store().root() / "platform.db").string();
 }
 
+std::filesystem::path files_folder(Context& context, const std::string& files_dir) {
+  return files_dir.empty() ? context.store().root() / "files" : std::filesystem::path(files_dir);
+}
+
 std::string acting_user() {
   const passwd* user = getpwuid(getuid());
   return "cli:" + (user != nullptr ? std::string(user->pw_name) : std::to_string(getuid()));

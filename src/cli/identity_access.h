@@ -2,6 +2,7 @@
 
 #include <CLI/App.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,9 @@ void add_database_options(CLI::App& command, DatabaseChoice& choice);
 
 // The database of a command or server. A server may run beside it.
 std::string database_location(Context& context, const DatabaseChoice& choice);
+
+// Where clients' files are, by --files-dir or, where that is empty, in the data folder.
+std::filesystem::path files_folder(Context& context, const std::string& files_dir);
 
 // An open database and what is in it.
 struct IdentityAccess {

@@ -66,7 +66,7 @@ struct PlanEntry {
 
 struct PlanReport {
   planner::ModelShape shape;
-  planner::Question question;  // its shape is the one above
+  planner::Question question;  // without its shape, which is the one above
   std::vector<PlanEntry> entries;
 };
 

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "model/rope.h"
 #include "tensor/dequantize.h"
 
 namespace ridge::model {
@@ -269,7 +270,9 @@ float read_score_scale(const Reader& reader, const ModelConfig& config) {
   const bool by_hidden = config.architecture == "gemma3" && config.layers == layers_of_27b;
   const int size = by_hidden ? std::max(1, config.hidden / config.heads) : config.key_dim;
   const float usual = 1.0f / std::sqrt(static_cast<float>(size));
-  return reader.number_or("attention.scale", usual, 0.0f, 1e3f);
+  const float stated = reader.number_or("attention.scale", usual, 0.0f, 1e3f);
+  return config.latent ? score_magnitude(config.rope) / std::sqrt(static_cast<float>(config.key_dim))
+                       : stated;
 }
 
 void read_windows(const Reader& reader, const FamilyTraits& family, ModelConfig& config) {

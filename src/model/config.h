@@ -80,7 +80,7 @@ struct ModelConfig {
   int value_dim = 0;                 // of one head, 1 to 1024
   float rms_epsilon = 0;             // above 0, at most 1
   float embedding_scale = 1.0f;
-  float score_scale = 0;             // of queries by keys, above 0; latent attention's is in decoder.cc
+  float score_scale = 0;             // of queries by keys, above 0
   int window = 0;                    // tokens that a layer with a window sees, itself included; 0: all
   int full_layer_every = 1;          // of so many layers the last has no window, above 0
   backend::Activation activation = backend::Activation::silu;

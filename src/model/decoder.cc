@@ -28,12 +28,10 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
   };
   const auto read_by_tokens = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
-    if (weight->experts() == 1) {
-      step_weight_bytes_ += weight->size_bytes();
-      return weight;
-    }
-    step_weight_bytes_ += weight->size_bytes() / static_cast<uint64_t>(weight->experts()) *
-                          static_cast<uint64_t>(config.experts->router.top_k);
+    const int experts = weight->experts();
+    const int used = experts == 1 ? 1 : config.experts->router.top_k;
+    step_weight_bytes_ += weight->size_bytes() / static_cast<uint64_t>(experts) *
+                          static_cast<uint64_t>(used);
     return weight;
   };
   const auto optional = [&](const std::optional<backend::WeightSource>& source) {
@@ -110,9 +108,8 @@ Value Decoder::record_latent_attention(Recorder& ops, Value x, KvCache& cache, i
   const Value q_latent = ops.head_linear(q_nope, *w.key_up, delicate_);      // [T, heads, rank]
   ops.rope(q_rope, k_rope, l.rope_dim, rope_);
   ops.store_latent(latent, k_rope, cache, layer);
-  const float scale =
-      score_magnitude(config_.rope) / std::sqrt(static_cast<float>(config_.key_dim));
-  const Value mixed = ops.mla_attention(q_latent, q_rope, cache, layer, config_.heads, scale);
+  const Value mixed =
+      ops.mla_attention(q_latent, q_rope, cache, layer, config_.heads, config_.score_scale);
   return ops.head_linear(mixed, *w.value_up, outside_experts_);              // [T, heads, value]
 }
 

@@ -109,12 +109,16 @@ TensorView gather_heads(const TensorView& view, int heads, int64_t first, int64_
   return {view.dtype, Shape{heads, rows, view.shape.columns()}, owned.back()};
 }
 
+WeightSource find_vector(Finder& find, const std::string& name, int size) {
+  return source(name, {find.vector(name, size)}, WeightUse::vector);
+}
+
 LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string& blk,
                           std::vector<std::vector<std::byte>>& owned) {
   const LatentConfig& l = *c.latent;
   const int nope = c.key_dim - l.rope_dim;
   const auto vector = [&](const std::string& name, int size) {
-    return source(blk + name, {find.vector(blk + name, size)}, WeightUse::vector);
+    return find_vector(find, blk + name, size);
   };
   LatentTensors t;
   std::string query = "attn_q.weight";
@@ -172,8 +176,7 @@ void find_feed_forward(Finder& find, const ModelConfig& c, int layer, LayerTenso
   t.down = source(blk + "ffn_down_exps",
                   {find.matrices(blk + "ffn_down_exps.weight", experts, c.hidden, inner)});
   if (find.contains(blk + "exp_probs_b.bias")) {
-    t.router_bias = source(blk + "exp_probs_b.bias", {find.vector(blk + "exp_probs_b.bias", experts)},
-                           WeightUse::vector);
+    t.router_bias = find_vector(find, blk + "exp_probs_b.bias", experts);
   }
   const int shared = c.experts->shared_feed_forward;
   if (shared == 0) return;
@@ -191,7 +194,7 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, const FamilyTraits& 
   const int k = c.kv_heads * c.key_dim;
   const int v = c.kv_heads * c.value_dim;
   const auto vector = [&](const std::string& name, int size) {
-    return source(blk + name, {find.vector(blk + name, size)}, WeightUse::vector);
+    return find_vector(find, blk + name, size);
   };
   LayerTensors t;
   t.attention_norm = vector("attn_norm.weight", c.hidden);

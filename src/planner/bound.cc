@@ -130,12 +130,12 @@ class Planner {
   void fill(Plan& plan, double batch) const {
     const double cached = question_.cached_share * question_.prompt_tokens;
     plan.batch = batch * layout_.replicas;
-    plan.decode = decode(batch);
     plan.prefill = prefill_bound(shape_, question_.formats, layout_, device_,
                                  question_.prompt_tokens, cached, question_.prefill_batch_tokens);
     plan.mixed =
         mixed_bound(shape_, question_.formats, layout_, device_, batch, question_.prompt_tokens,
                     cached, question_.output_tokens, question_.speculation);
+    plan.decode = plan.mixed.decode;
     plan.ttft_ms =
         ttft_bound_ms(shape_, question_.formats, layout_, device_, question_.prompt_tokens, cached);
   }

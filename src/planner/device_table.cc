@@ -3,15 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
+#include <cctype>
 #include <map>
-#include <sstream>
 
 #include "base/error.h"
+#include "base/read_text.h"
 #include "planner/built_in_data.h"
-#include "planner/toml_reader.h"
+#include "toml/toml_reader.h"
 
 namespace ridge::planner {
 namespace {
@@ -125,14 +123,7 @@ DeviceTable DeviceTable::parse(std::string_view text, std::string_view source) {
 }
 
 void DeviceTable::add_file(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) {
-    throw Error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::io,
-                fmt::format("cannot read the devices {}: {}", path.string(), std::strerror(errno)));
-  }
-  std::ostringstream text;
-  text << stream.rdbuf();
-  const DeviceTable more = parse(text.str(), path.string());
+  const DeviceTable more = parse(read_text(path, "the devices "), path.string());
   for (const Device& device : more.devices_) add(device);
 }
 

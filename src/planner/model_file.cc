@@ -1,12 +1,10 @@
 // Dimensions of a model from its own file: GGUF metadata, or transformers' config.json.
 #include <fmt/format.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/read_text.h"
 #include "format/gguf.h"
 #include "planner/model_shape.h"
 
@@ -159,12 +157,8 @@ ModelShape read_gguf_shape(const std::filesystem::path& path) {
 }
 
 ModelShape read_config_shape(const std::filesystem::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) {
-    throw Error(errno == ENOENT ? ErrorCode::not_found : ErrorCode::io,
-                fmt::format("cannot read {}: {}", path.string(), std::strerror(errno)));
-  }
-  const nlohmann::json body = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json body =
+      nlohmann::json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
   const JsonKeys keys(body, path.string());
   if (!body.is_object()) keys.refuse("is no JSON object; a model's config.json is expected");
   ModelShape shape;

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "planner/built_in_data.h"
-#include "planner/toml_reader.h"
+#include "toml/toml_reader.h"
 
 namespace ridge::planner {
 namespace {

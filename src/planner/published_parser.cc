@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "planner/built_in_data.h"
 #include "planner/published.h"
-#include "planner/toml_reader.h"
+#include "toml/toml_reader.h"
 
 namespace ridge::planner {
 namespace {

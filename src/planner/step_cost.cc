@@ -41,7 +41,6 @@ class KindCosts {
   KindCost drafts(const Pass& pass) const {
     Pass guess = pass;
     guess.rows = guess.logits_rows = 1;
-    guess.drafts = 0;
     const bool has_experts = shape_.experts.has_value();
     std::vector<KindCost> kinds = compute(guess, has_experts ? 0 : 1, has_experts ? 1 : 0);
     const double projection = 2.0 * shape_.hidden * shape_.hidden / layout_.tensor_parallel;

