@@ -55,20 +55,12 @@ class Add {
   __aicore__ inline uint64_t place(uint32_t row, uint32_t stride, uint32_t column) const {
     return static_cast<uint64_t>(row) * stride + column;
   }
-  template <typename V>
-  __aicore__ inline uint32_t blocks_behind(uint32_t columns) const {
-    return (pitch_ * sizeof(V) - round_up(columns * sizeof(V), 32)) / 32;
-  }
 
   template <typename Queue, typename V>
   __aicore__ inline void copy_in(Queue& queue, const AscendC::GlobalTensor<V>& from, uint32_t rows,
                                  uint32_t columns, uint32_t stride) {
     AscendC::LocalTensor<V> to = queue.template AllocTensor<V>();
-    const uint32_t bytes = columns * sizeof(V);
-    const uint32_t gap = (stride - columns) * sizeof(V);
-    AscendC::DataCopyPad(to, from,
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), bytes, gap,
-                                                    blocks_behind<V>(columns), 0},
+    AscendC::DataCopyPad(to, from, rows_in<V>({rows, columns, stride, pitch_}),
                          AscendC::DataCopyPadExtParams<V>{false, 0, 0, 0});
     queue.EnQue(to);
   }
@@ -95,11 +87,8 @@ class Add {
 
   __aicore__ inline void copy_out(uint64_t at, uint32_t rows, uint32_t columns) {
     AscendC::LocalTensor<T> out = out_.template DeQue<T>();
-    const uint32_t bytes = columns * sizeof(T);
-    const uint32_t gap = (tiling_.out_stride - columns) * sizeof(T);
     AscendC::DataCopyPad(out_gm_[at], out,
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), bytes,
-                                                    blocks_behind<T>(columns), gap, 0});
+                         rows_out<T>({rows, columns, tiling_.out_stride, pitch_}));
     out_.FreeTensor(out);
   }
 

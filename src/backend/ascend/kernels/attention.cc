@@ -15,7 +15,7 @@ inline constexpr uint16_t scores_ready = 1;
 inline constexpr uint16_t probabilities_ready = 2;
 inline constexpr uint16_t products_ready = 3;
 
-// Where things are in a block's workspace, and how many tiles it has done.
+// Where things are in a block's workspace.
 class AttentionSlots {
  public:
   __aicore__ inline AttentionSlots(GM_ADDR workspace, uint32_t block)
@@ -363,12 +363,8 @@ class AttentionVector {
     AscendC::GlobalTensor<float> from;
     from.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(slots_.scores(done_ + tile)));
     AscendC::LocalTensor<float> scores = scores_in_.template AllocTensor<float>();
-    const uint32_t bytes = keys * sizeof(float);
-    const uint32_t pitch = attention_key_tile * sizeof(float);
     AscendC::DataCopyPad(scores, from[first * attention_key_tile],
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), bytes,
-                                                    pitch - bytes,
-                                                    (pitch - round_up(bytes, 32)) / 32, 0},
+                         rows_in<float>({rows, keys, attention_key_tile, attention_key_tile}),
                          AscendC::DataCopyPadExtParams<float>{false, 0, 0, 0});
     scores_in_.EnQue(scores);
     return scores_in_.template DeQue<float>();

@@ -45,16 +45,10 @@ class GatedActivation {
   __aicore__ inline uint32_t distance(uint32_t row_stride, uint32_t width) const {
     return tiling_.groups == 1 ? row_stride : width;
   }
-  __aicore__ inline uint32_t blocks_between_rows(uint32_t columns) const {
-    return (pitch_ * sizeof(T) - round_up(columns * sizeof(T), 32)) / 32;
-  }
 
   __aicore__ inline void copy_in(uint32_t run, uint32_t runs, uint32_t column, uint32_t columns) {
-    const uint32_t bytes = columns * sizeof(T);
-    const uint32_t gap =
-        (distance(tiling_.x_stride, 2 * tiling_.columns) - columns) * sizeof(T);
-    const AscendC::DataCopyExtParams shape{static_cast<uint16_t>(runs), bytes, gap,
-                                           blocks_between_rows(columns), 0};
+    const AscendC::DataCopyExtParams shape = rows_in<T>(
+        {runs, columns, distance(tiling_.x_stride, 2 * tiling_.columns), pitch_});
     const AscendC::DataCopyPadExtParams<T> no_padding{false, 0, 0, 0};
     const uint64_t at = place(run, tiling_.x_stride, 2 * tiling_.columns) + column;
     AscendC::LocalTensor<T> gate = gate_in_.template AllocTensor<T>();
@@ -122,11 +116,9 @@ class GatedActivation {
 
   __aicore__ inline void copy_out(uint32_t run, uint32_t runs, uint32_t column, uint32_t columns) {
     AscendC::LocalTensor<T> out = out_.template DeQue<T>();
-    const uint32_t bytes = columns * sizeof(T);
-    const uint32_t gap = (distance(tiling_.out_stride, tiling_.columns) - columns) * sizeof(T);
-    AscendC::DataCopyPad(out_gm_[place(run, tiling_.out_stride, tiling_.columns) + column], out,
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(runs), bytes,
-                                                    blocks_between_rows(columns), gap, 0});
+    AscendC::DataCopyPad(
+        out_gm_[place(run, tiling_.out_stride, tiling_.columns) + column], out,
+        rows_out<T>({runs, columns, distance(tiling_.out_stride, tiling_.columns), pitch_}));
     out_.FreeTensor(out);
   }
 

@@ -41,12 +41,8 @@ class QuantizeRows {
 
   __aicore__ inline void copy_in(uint32_t row, uint32_t rows) {
     AscendC::LocalTensor<T> x = x_in_.template AllocTensor<T>();
-    const uint32_t bytes = tiling_.columns * sizeof(T);
-    const uint32_t gap = (tiling_.x_stride - tiling_.columns) * sizeof(T);
-    const uint32_t behind = (pitch_ * sizeof(T) - round_up(bytes, 32)) / 32;
     AscendC::DataCopyPad(x, x_gm_[static_cast<uint64_t>(row) * tiling_.x_stride],
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), bytes, gap,
-                                                    behind, 0},
+                         rows_in<T>({rows, tiling_.columns, tiling_.x_stride, pitch_}),
                          AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
     x_in_.EnQue(x);
   }
@@ -106,10 +102,8 @@ class QuantizeRows {
                          AscendC::DataCopyExtParams{1, rows * 4, 0, 0, 0});
     scales_out_.FreeTensor(scales);
     AscendC::LocalTensor<int8_t> codes = codes_out_.template DeQue<int8_t>();
-    const uint32_t gap = tiling_.codes_stride - tiling_.columns;
     AscendC::DataCopyPad(codes_gm_[static_cast<uint64_t>(row) * tiling_.codes_stride], codes,
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), tiling_.columns,
-                                                    0, gap, 0});
+                         rows_out<int8_t>({rows, tiling_.columns, tiling_.codes_stride, pitch_}));
     codes_out_.FreeTensor(codes);
   }
 

@@ -60,11 +60,8 @@ class RmsNorm {
   __aicore__ inline void copy_rows_in(Queue& queue, const AscendC::GlobalTensor<T>& from,
                                       uint32_t row, uint32_t rows, uint32_t stride) {
     AscendC::LocalTensor<T> to = queue.template AllocTensor<T>();
-    const uint32_t bytes = tiling_.columns * sizeof(T);
-    const uint32_t gap = (stride - tiling_.columns) * sizeof(T);
     AscendC::DataCopyPad(to, from[static_cast<uint64_t>(row) * stride],
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), bytes, gap,
-                                                    blocks_between_rows(), 0},
+                         rows_in<T>({rows, tiling_.columns, stride, pitch_}),
                          AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
     queue.EnQue(to);
   }
@@ -72,16 +69,9 @@ class RmsNorm {
   __aicore__ inline void copy_rows_out(Queue& queue, const AscendC::GlobalTensor<T>& to,
                                        uint32_t row, uint32_t rows, uint32_t stride) {
     AscendC::LocalTensor<T> from = queue.template DeQue<T>();
-    const uint32_t bytes = tiling_.columns * sizeof(T);
-    const uint32_t gap = (stride - tiling_.columns) * sizeof(T);
     AscendC::DataCopyPad(to[static_cast<uint64_t>(row) * stride], from,
-                         AscendC::DataCopyExtParams{static_cast<uint16_t>(rows), bytes,
-                                                    blocks_between_rows(), gap, 0});
+                         rows_out<T>({rows, tiling_.columns, stride, pitch_}));
     queue.FreeTensor(from);
-  }
-  // Rows lie pitch_ apart in UB; a copy rounds each up to 32 bytes by itself.
-  __aicore__ inline uint32_t blocks_between_rows() const {
-    return (pitch_ * sizeof(T) - round_up(tiling_.columns * sizeof(T), 32)) / 32;
   }
 
   __aicore__ inline void copy_in(uint32_t row, uint32_t rows) {

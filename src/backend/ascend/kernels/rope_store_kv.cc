@@ -70,17 +70,9 @@ class RopeStoreKv {
     AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(loaded);
   }
 
-  // Heads lie side by side in global memory and pitch_ apart in UB.
-  __aicore__ inline AscendC::DataCopyExtParams shape_of(uint32_t heads) const {
-    return {static_cast<uint16_t>(heads), static_cast<uint32_t>(tiling_.head_dim * sizeof(T)), 0,
-            blocks_behind(), 0};
-  }
-  __aicore__ inline AscendC::DataCopyExtParams shape_back(uint32_t heads) const {
-    return {static_cast<uint16_t>(heads), static_cast<uint32_t>(tiling_.head_dim * sizeof(T)),
-            blocks_behind(), 0, 0};
-  }
-  __aicore__ inline uint32_t blocks_behind() const {
-    return (pitch_ * sizeof(T) - round_up(tiling_.head_dim * sizeof(T), 32)) / 32;
+  // Heads lie side by side in global memory.
+  __aicore__ inline RowCopy copy_of(uint32_t heads) const {
+    return {heads, tiling_.head_dim, tiling_.head_dim, pitch_};
   }
   __aicore__ inline uint64_t cache_place(uint32_t token, uint32_t head) {
     const uint32_t slot = slots_gm_.GetValue(token);
@@ -96,7 +88,7 @@ class RopeStoreKv {
         static_cast<uint64_t>(token) * tiling_.q_stride + head * tiling_.head_dim;
     rotate(q_gm_[at], token, heads);
     AscendC::LocalTensor<T> out = out_.template DeQue<T>();
-    AscendC::DataCopyPad(q_gm_[at], out, shape_back(heads));
+    AscendC::DataCopyPad(q_gm_[at], out, rows_out<T>(copy_of(heads)));
     out_.FreeTensor(out);
   }
 
@@ -110,9 +102,9 @@ class RopeStoreKv {
     }
     rotate(k_gm_[at], token, heads);
     AscendC::LocalTensor<T> out = out_.template DeQue<T>();
-    AscendC::DataCopyPad(k_gm_[at], out, shape_back(heads));
+    AscendC::DataCopyPad(k_gm_[at], out, rows_out<T>(copy_of(heads)));
     if (tiling_.stores) {
-      AscendC::DataCopyPad(k_cache_gm_[cache_place(token, head)], out, shape_back(heads));
+      AscendC::DataCopyPad(k_cache_gm_[cache_place(token, head)], out, rows_out<T>(copy_of(heads)));
     }
     out_.FreeTensor(out);
   }
@@ -126,11 +118,11 @@ class RopeStoreKv {
   __aicore__ inline void copy(const AscendC::GlobalTensor<T>& to,
                               const AscendC::GlobalTensor<T>& from, uint32_t heads) {
     AscendC::LocalTensor<T> row = copies_.template AllocTensor<T>();
-    AscendC::DataCopyPad(row, from, shape_of(heads),
+    AscendC::DataCopyPad(row, from, rows_in<T>(copy_of(heads)),
                          AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
     copies_.EnQue(row);
     row = copies_.template DeQue<T>();
-    AscendC::DataCopyPad(to, row, shape_back(heads));
+    AscendC::DataCopyPad(to, row, rows_out<T>(copy_of(heads)));
     copies_.FreeTensor(row);
   }
 
@@ -138,14 +130,13 @@ class RopeStoreKv {
   __aicore__ inline void rotate(const AscendC::GlobalTensor<T>& from, uint32_t token,
                                 uint32_t heads) {
     AscendC::LocalTensor<T> in = in_.template AllocTensor<T>();
-    AscendC::DataCopyPad(in, from, shape_of(heads),
+    AscendC::DataCopyPad(in, from, rows_in<T>(copy_of(heads)),
                          AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
     in_.EnQue(in);
     AscendC::LocalTensor<float> rotation = rotations_.template AllocTensor<float>();
     const uint64_t position = positions_gm_.GetValue(token);
-    const uint32_t bytes = tiling_.rotary_dim * sizeof(float);
     AscendC::DataCopyPad(rotation, rotations_gm_[position * 2 * tiling_.rotary_dim],
-                         AscendC::DataCopyExtParams{2, bytes, 0, 0, 0},
+                         rows_in<float>({2, tiling_.rotary_dim, tiling_.rotary_dim, rotary_pitch_}),
                          AscendC::DataCopyPadExtParams<float>{false, 0, 0, 0});
     rotations_.EnQue(rotation);
 

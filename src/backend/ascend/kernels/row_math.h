@@ -2,7 +2,8 @@
 
 #include "backend/ascend/kernels/read_tiling.h"
 
-// What several vector kernels do to rows of float32 in UB. Rows begin at multiples of 32 bytes.
+// How several vector kernels copy rows to UB and back, and what they do there to rows of float32.
+// In UB rows begin at multiples of 32 bytes.
 namespace ridge::backend::ascend {
 
 inline constexpr uint32_t floats_per_block = 8;    // of 32 bytes
@@ -12,6 +13,33 @@ inline constexpr uint32_t floats_per_repeat = 64;  // of 256 bytes
 template <typename T>
 __aicore__ inline uint32_t row_pitch(uint32_t columns) {
   return round_up(columns, 32 / sizeof(T) > floats_per_block ? 32 / sizeof(T) : floats_per_block);
+}
+
+// Rows of `columns` elements: `stride` elements apart in global memory, `pitch` in UB.
+struct RowCopy {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t stride;
+  uint32_t pitch;
+};
+
+// Whole blocks of UB between the end of a row, which a copy rounds up by itself, and the next row.
+template <typename T>
+__aicore__ inline uint32_t blocks_behind(const RowCopy& copy) {
+  return (copy.pitch * sizeof(T) - round_up(copy.columns * sizeof(T), 32)) / 32;
+}
+// As DataCopyPad takes them, to UB and back.
+template <typename T>
+__aicore__ inline AscendC::DataCopyExtParams rows_in(const RowCopy& copy) {
+  const uint32_t bytes = copy.columns * sizeof(T);
+  const uint32_t gap = (copy.stride - copy.columns) * sizeof(T);
+  return {static_cast<uint16_t>(copy.rows), bytes, gap, blocks_behind<T>(copy), 0};
+}
+template <typename T>
+__aicore__ inline AscendC::DataCopyExtParams rows_out(const RowCopy& copy) {
+  const uint32_t bytes = copy.columns * sizeof(T);
+  const uint32_t gap = (copy.stride - copy.columns) * sizeof(T);
+  return {static_cast<uint16_t>(copy.rows), bytes, blocks_behind<T>(copy), gap, 0};
 }
 
 // `count` floats of T; T may be float.
