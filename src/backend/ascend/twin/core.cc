@@ -17,24 +17,8 @@ constexpr size_t queue_depth = 32;
 
 thread_local Core* current_core = nullptr;
 
-const char* verb(bool write) { return write ? "writes" : "reads"; }
-
 bool overlap(const Access& a, const Access& b) {
   return a.space == b.space && a.address < b.address + b.bytes && b.address < a.address + a.bytes;
-}
-
-template <typename F>
-void for_each_block(uint64_t address, uint32_t bytes, F visit) {
-  const uint64_t end = address + bytes;
-  while (address < end) {
-    const uint64_t block = address / block_bytes;
-    const uint64_t stop = std::min(end, (block + 1) * block_bytes);
-    const auto first = static_cast<uint32_t>(address % block_bytes);
-    const auto count = static_cast<uint32_t>(stop - address);
-    const uint32_t mask = count == block_bytes ? ~0u : ((1u << count) - 1) << first;
-    visit(block, mask);
-    address = stop;
-  }
 }
 
 }  // namespace
@@ -47,11 +31,13 @@ Core::Core(Launch& launch, int index, Kind kind, uint32_t block, uint32_t sub_bl
 Core& Core::current() { return *current_core; }
 void Core::set_current(Core* core) { current_core = core; }
 
+uint32_t Core::block_index() const {
+  const bool mixed = launch.kernel.core_type == CoreType::mix_aic_1_2;
+  return mixed && kind == Kind::vector ? 2 * block + sub_block : block;
+}
+
 std::string Core::name() const {
-  if (kind == Kind::cube) return fmt::format("AIC {}", block);
-  return launch.kernel.core_type == CoreType::mix_aic_1_2
-             ? fmt::format("AIV {}", 2 * block + sub_block)
-             : fmt::format("AIV {}", block);
+  return fmt::format("{} {}", kind == Kind::cube ? "AIC" : "AIV", block_index());
 }
 
 bool Core::has(Space space) const {
@@ -358,10 +344,8 @@ void Core::run_instruction(Pipe pipe, const Step& step) {
   for (const Access& access : step.accesses) {
     if (!access.write && access.undefined == Undefined::report) check_defined(access, step.site);
   }
-  if (launch.options.check_order) {
-    for (const Access& access : step.accesses) {
-      check_order(access, pipe, step.site, step.accumulates);
-    }
+  for (const Access& access : step.accesses) {
+    check_order(access, pipe, step.site, step.accumulates);
   }
   step.run();
   for (const Access& access : step.accesses) {
@@ -382,6 +366,7 @@ void Core::check_defined(const Access& access, const Site& site) {
 }
 
 void Core::check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates) {
+  if (!launch.options.check_order) return;
   PipeState& on = state(pipe);
   Record record;
   record.site = launch.site_index(site);

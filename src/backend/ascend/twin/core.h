@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <deque>
@@ -33,12 +34,28 @@ uint32_t alignment_of(Space space);      // of addresses in bytes; gm: 1
 
 inline constexpr uint32_t block_bytes = 32;
 
+// Calls visit(block, mask) for each block that the bytes touch; the mask says which of its bytes.
+template <typename Visit>
+void for_each_block(uint64_t address, uint32_t bytes, Visit visit) {
+  const uint64_t end = address + bytes;
+  while (address < end) {
+    const uint64_t block = address / block_bytes;
+    const uint64_t stop = std::min(end, (block + 1) * block_bytes);
+    const auto first = static_cast<uint32_t>(address % block_bytes);
+    const auto count = static_cast<uint32_t>(stop - address);
+    const uint32_t mask = count == block_bytes ? ~0u : ((1u << count) - 1) << first;
+    visit(block, mask);
+    address = stop;
+  }
+}
+
 // A call in a kernel.
 struct Site {
   const char* call = "";
   std::source_location where;
 };
 std::string place(const std::source_location& where);  // "rms_norm.cc:57"
+const char* verb(bool write);                          // "writes" or "reads"
 
 // A tensor without its element type: where it begins and the buffer that it may not leave.
 struct Operand {
@@ -138,7 +155,8 @@ class Core {
   const Kind kind;
   const uint32_t block;      // block of the launch
   const uint32_t sub_block;  // 0 or 1: which AIV of the block
-  std::string name() const;  // "AIV 3"
+  uint32_t block_index() const;  // as GetBlockIdx: a mixed kernel's AIVs count by themselves
+  std::string name() const;      // "AIV 3"
 
   // What the scalar unit does.
   void issue(Instruction&& instruction, std::function<void()> run);
@@ -183,9 +201,6 @@ class Core {
   LocalMemory& memory(Space space) { return memories_[static_cast<int>(space)]; }
   bool has(Space space) const;
 
-  // Of the vector unit.
-  bool counter_mode = false;
-  std::array<uint64_t, 2> mask = {~uint64_t{0}, ~uint64_t{0}};
   // Of stores to global memory: add to what is there.
   bool atomic_add = false;
 
@@ -235,18 +250,19 @@ class Core {
   bool reorder(PipeState& pipe);
   void run_instruction(Pipe pipe, const Step& step);
   void check_defined(const Access& access, const Site& site);
+  // Does nothing where the launch does not look at the order.
   void check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates);
   void drain(Site site);
   void publish_flag(Pipe from, Pipe to, int id);
   std::string blocked_flag() const;
-  CacheLine& cache_line(uint64_t line, const Operand& at, const Site& site);
+  void count_scalar();
+  CacheLine& cache_line(uint64_t address);
 
   std::array<PipeState, pipe_count> pipes_;
   std::array<std::array<std::array<Flag, 8>, pipe_count>, pipe_count> flags_;
   std::array<LocalMemory, space_count> memories_;
   std::array<uint32_t, space_count> buffers_end_{};
   std::map<uint64_t, CacheLine> cache_;
-  uint32_t cross_counters_ = 0;
 };
 
 }  // namespace ridge::backend::ascend::twin

@@ -46,11 +46,6 @@ GlobalRange* GlobalMemory::find(uint64_t address) const {
   return address - range.address() < range.bytes() ? &range : nullptr;
 }
 
-bool GlobalMemory::contains(uint64_t address, uint64_t bytes) const {
-  const GlobalRange* range = find(address);
-  return range && bytes <= range->bytes() - (address - range->address());
-}
-
 GlobalRange& GlobalMemory::range_of(uint64_t address, uint64_t bytes) const {
   GlobalRange* range = find(address);
   if (!range || bytes > range->bytes() - (address - range->address())) {

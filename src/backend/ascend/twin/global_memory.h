@@ -35,7 +35,6 @@ class GlobalMemory {
   void fill(uint64_t address, std::byte value, uint64_t bytes);
   void copy(uint64_t to, uint64_t from, uint64_t bytes);  // undefined bytes stay undefined
 
-  bool contains(uint64_t address, uint64_t bytes) const;
   uint64_t capacity_bytes() const { return capacity_bytes_; }
   uint64_t used_bytes() const;
 

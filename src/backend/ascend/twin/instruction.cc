@@ -11,8 +11,6 @@ namespace ridge::backend::ascend::twin {
 
 namespace {
 
-const char* verb(bool write) { return write ? "writes" : "reads"; }
-
 std::string file_of(const std::source_location& where) {
   const std::string_view path = where.file_name();
   const size_t slash = path.rfind('/');
@@ -41,6 +39,8 @@ uint32_t alignment_of(Space space) {
 std::string place(const std::source_location& where) {
   return fmt::format("{}:{}", file_of(where), where.line());
 }
+
+const char* verb(bool write) { return write ? "writes" : "reads"; }
 
 void LocalMemory::reset(uint32_t capacity) {
   if (data.empty()) {

@@ -106,13 +106,11 @@ Launch::Launch(const KernelImage& kernel, uint32_t block_dim, std::span<const st
 Launch::~Launch() = default;
 
 bool Launch::one_wave() const {
-  return block_dim <= (kernel.core_type == CoreType::aiv_only ? options.soc->vector_cores
-                                                              : options.soc->cube_cores);
+  return block_dim <= cores_of(*options.soc, kernel.core_type);
 }
 
 LaunchReport Launch::run() {
-  const uint32_t at_once = kernel.core_type == CoreType::aiv_only ? options.soc->vector_cores
-                                                                  : options.soc->cube_cores;
+  const uint32_t at_once = cores_of(*options.soc, kernel.core_type);
   for (uint32_t first = 0; first < block_dim && !stopping_; first += at_once) {
     run_wave(first, std::min(at_once, block_dim - first));
   }
@@ -312,28 +310,18 @@ void Launch::visit_global(GlobalRange& range, uint64_t address, uint32_t bytes,
     state.reads.push_back({address, bytes, record});
     return;
   }
-  const auto for_each_cell = [&](uint64_t at, uint32_t count, const auto& call) {
-    for (const uint64_t end = at + count; at < end;) {
-      const uint64_t block = at / block_bytes;
-      const uint64_t stop = std::min(end, (block + 1) * block_bytes);
-      const auto length = static_cast<uint32_t>(stop - at);
-      const uint32_t mask =
-          length == block_bytes ? ~0u : ((1u << length) - 1) << (at % block_bytes);
-      call(state.cells[block], mask);
-      at = stop;
-    }
-  };
   if (!state.written) {
     state.written = true;
     for (LoggedRead& read : state.reads) {
-      for_each_cell(read.address, read.bytes, [&](Cell& cell, uint32_t mask) {
+      for_each_block(read.address, read.bytes, [&](uint64_t block, uint32_t mask) {
         read.record.mask = mask;
-        cell.add(read.record);
+        state.cells[block].add(read.record);
       });
     }
     state.reads.clear();
   }
-  for_each_cell(address, bytes, visit);
+  for_each_block(address, bytes,
+                 [&](uint64_t block, uint32_t mask) { visit(state.cells[block], mask); });
 }
 
 // Flags between cores. Mode 0: all cores of a kind; 1: the two vector cores of a block; 2: the cube

@@ -21,6 +21,10 @@ namespace ridge::backend::ascend::twin {
 
 // Which cores run a kernel: KERNEL_TYPE_AIV_ONLY, KERNEL_TYPE_AIC_ONLY, KERNEL_TYPE_MIX_AIC_1_2.
 enum class CoreType : uint8_t { aiv_only, aic_only, mix_aic_1_2 };
+// Blocks of such a kernel that a device runs at the same time.
+constexpr uint32_t cores_of(const Soc& soc, CoreType type) {
+  return type == CoreType::aiv_only ? soc.vector_cores : soc.cube_cores;
+}
 
 // A kernel's arguments as the ABI passes them: one slot of 8 bytes each, in order. Pointers are
 // device addresses.

@@ -9,8 +9,8 @@ namespace ridge::backend::ascend::twin {
 namespace {
 
 constexpr CoreType AIV_ONLY = CoreType::aiv_only;
-[[maybe_unused]] constexpr CoreType AIC_ONLY = CoreType::aic_only;
-[[maybe_unused]] constexpr CoreType MIX_AIC_1_2 = CoreType::mix_aic_1_2;
+constexpr CoreType AIC_ONLY = CoreType::aic_only;
+constexpr CoreType MIX_AIC_1_2 = CoreType::mix_aic_1_2;
 
 const std::vector<KernelImage>& all() {
   static const std::vector<KernelImage> images = {

@@ -7,13 +7,28 @@
 // Loads and stores of the scalar unit: of local memory at once, of global memory by way of its cache.
 namespace ridge::backend::ascend::twin {
 
+namespace {
+
+constexpr uint64_t line_bytes = 64;
+
+// A bit for each byte of a line that an access of at most 8 bytes touches.
+uint64_t bits_of_line(uint64_t address, uint32_t bytes) {
+  return ((uint64_t{1} << bytes) - 1) << address % line_bytes;
+}
+
+}  // namespace
+
+void Core::count_scalar() {
+  ++state(Pipe::s).time;
+  ++counters[static_cast<int>(Pipe::s)].instructions;
+}
+
 void Core::scalar_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site) {
   Instruction load(Pipe::s, site);
   const Access access = load.read(from, offset, bytes);
-  ++state(Pipe::s).time;
-  ++counters[0].instructions;
+  count_scalar();
   check_defined(access, site);
-  if (launch.options.check_order) check_order(access, Pipe::s, site, /*accumulates=*/false);
+  check_order(access, Pipe::s, site, /*accumulates=*/false);
   std::memcpy(to, access.data, bytes);
 }
 
@@ -21,39 +36,37 @@ void Core::scalar_write(const Operand& to, uint64_t offset, uint32_t bytes, cons
                         Site site) {
   Instruction store(Pipe::s, site);
   const Access access = store.write(to, offset, bytes);
-  ++state(Pipe::s).time;
-  ++counters[0].instructions;
-  if (launch.options.check_order) check_order(access, Pipe::s, site, /*accumulates=*/false);
+  count_scalar();
+  check_order(access, Pipe::s, site, /*accumulates=*/false);
   std::memcpy(access.data, from, bytes);
   std::memset(access.defined, 1, bytes);
 }
 
-Core::CacheLine& Core::cache_line(uint64_t line, const Operand& at, const Site& site) {
-  constexpr uint64_t line_bytes = sizeof(CacheLine::bytes);
-  const auto [found, fresh] = cache_.try_emplace(line);
+Core::CacheLine& Core::cache_line(uint64_t address) {
+  const auto [found, fresh] = cache_.try_emplace(address / line_bytes);
+  CacheLine& line = found->second;
+  static_assert(sizeof(line.bytes) == line_bytes);
   if (fresh) {
-    GlobalRange* range = launch.options.memory->find(at.address);
+    GlobalRange* range = launch.options.memory->find(address);
+    const uint64_t first = address / line_bytes * line_bytes;
     for (uint64_t i = 0; i < line_bytes; ++i) {
-      const uint64_t address = line * line_bytes + i;
-      const bool inside = address - range->address() < range->bytes();
-      found->second.bytes[i] = inside ? *range->data_at(address) : poison;
+      const bool inside = first + i - range->address() < range->bytes();
+      line.bytes[i] = inside ? *range->data_at(first + i) : poison;
     }
-    found->second.last_write = site;
   }
-  return found->second;
+  return line;
 }
 
 void Core::cached_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site) {
   Instruction load(Pipe::s, site);
   const Access access = load.read(from, offset, bytes);
-  ++state(Pipe::s).time;
-  ++counters[0].instructions;
-  CacheLine& line = cache_line(access.address / 64, from.at(0), site);
-  const uint64_t first = access.address % 64;
-  const uint64_t bits = (bytes == 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1) << first;
+  count_scalar();
+  const CacheLine& line = cache_line(access.address);
+  const uint64_t first = access.address % line_bytes;
+  const uint64_t bits = bits_of_line(access.address, bytes);
   if ((line.written & bits) != bits) {
     check_defined(access, site);
-    if (launch.options.check_order) check_order(access, Pipe::s, site, /*accumulates=*/false);
+    check_order(access, Pipe::s, site, /*accumulates=*/false);
     if (line.written == 0 && std::memcmp(line.bytes.data() + first, access.data, bytes) != 0) {
       report(Finding::Kind::coherence, site,
              "reads a line of the scalar unit's cache that memory has moved on from; "
@@ -67,12 +80,10 @@ void Core::cached_write(const Operand& to, uint64_t offset, uint32_t bytes, cons
                         Site site) {
   Instruction store(Pipe::s, site);
   const Access access = store.write(to, offset, bytes);
-  ++state(Pipe::s).time;
-  ++counters[0].instructions;
-  CacheLine& line = cache_line(access.address / 64, to.at(0), site);
-  const uint64_t first = access.address % 64;
-  std::memcpy(line.bytes.data() + first, from, bytes);
-  line.written |= (bytes == 64 ? ~uint64_t{0} : (uint64_t{1} << bytes) - 1) << first;
+  count_scalar();
+  CacheLine& line = cache_line(access.address);
+  std::memcpy(line.bytes.data() + access.address % line_bytes, from, bytes);
+  line.written |= bits_of_line(access.address, bytes);
   line.last_write = site;
 }
 
@@ -80,17 +91,15 @@ void Core::clean_cache(const Operand& at, bool whole, Site site) {
   ++state(Pipe::s).time;
   std::erase_if(cache_, [&](auto& entry) {
     auto& [number, line] = entry;
-    if (!whole && number != at.address / 64) return false;
-    for (uint64_t i = 0; i < line.bytes.size(); ++i) {
+    if (!whole && number != at.address / line_bytes) return false;
+    for (uint64_t i = 0; i < line_bytes; ++i) {
       if ((line.written >> i & 1) == 0) continue;
-      const uint64_t address = number * 64 + i;
+      const uint64_t address = number * line_bytes + i;
       GlobalRange* range = launch.options.memory->find(address);
       *range->data_at(address) = line.bytes[i];
       *range->defined_at(address) = 1;
-      if (launch.options.check_order) {
-        check_order({Space::gm, true, Undefined::report, address, 1, nullptr, nullptr}, Pipe::s,
-                    site, /*accumulates=*/false);
-      }
+      check_order({Space::gm, true, Undefined::report, address, 1, nullptr, nullptr}, Pipe::s, site,
+                  /*accumulates=*/false);
     }
     return true;
   });

@@ -19,10 +19,6 @@ twin::KernelImage find_image(const World& all, const char* name, const char* cal
                             all.kernels.size() + twin::kernels().size(), name)};
 }
 
-uint32_t cores_of(const Soc& soc, twin::CoreType type) {
-  return type == twin::CoreType::aiv_only ? soc.vector_cores : soc.cube_cores;
-}
-
 void check_shape(const FunctionState& function, const Soc& soc, uint32_t blocks,
                  const abi::LaunchConfig* config, const char* call) {
   if (blocks == 0) {
@@ -36,7 +32,7 @@ void check_shape(const FunctionState& function, const Soc& soc, uint32_t blocks,
       throw Failure{status::runtime_feature_unsupported,
                     fmt::format("{}: the twin does not know attribute {}", call, attribute.id)};
     }
-    const uint32_t cores = cores_of(soc, function.image.core_type);
+    const uint32_t cores = twin::cores_of(soc, function.image.core_type);
     if (attribute.value.schedule_mode == 1 && blocks > cores) {
       throw Failure{status::runtime_invalid_parameter,
                     fmt::format("{}: {} is to start {} blocks together, and {} has {} cores for it",

@@ -16,7 +16,6 @@ namespace ridge::backend::ascend::twin {
 namespace {
 
 constexpr uint32_t fractal_bytes = 512;
-constexpr uint32_t fractal_rows = 16;
 
 uint32_t up(uint32_t value, uint32_t to) { return (value + to - 1) / to; }
 

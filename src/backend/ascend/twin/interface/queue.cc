@@ -22,18 +22,9 @@ void check_core_type(KernelMetaType type, Where where) {
 
 bool runs_on_cube_core() { return Core::current().kind == Core::Kind::cube; }
 
-int64_t GetBlockIdx() {
-  const Core& core = Core::current();
-  const bool mixed = core.launch.kernel.core_type == twin::CoreType::mix_aic_1_2;
-  return mixed && core.kind == Core::Kind::vector ? 2 * core.block + core.sub_block : core.block;
-}
+int64_t GetBlockIdx() { return Core::current().block_index(); }
 int64_t GetBlockNum() { return Core::current().launch.block_dim; }
 int64_t GetSubBlockIdx() { return Core::current().sub_block; }
-int64_t GetTaskRation() {
-  const Core& core = Core::current();
-  const bool mixed = core.launch.kernel.core_type == twin::CoreType::mix_aic_1_2;
-  return mixed && core.kind == Core::Kind::vector ? 2 : 1;
-}
 
 BufferQueue::~BufferQueue() {
   Core& core = Core::current();
@@ -56,13 +47,6 @@ void BufferQueue::init(uint8_t count, uint32_t bytes, Site site) {
     const uint64_t begin = core.allocate_buffer(space_, bytes, site);
     buffers_.push_back({begin, begin + (bytes + 31) / 32 * 32, State::free, -1, site});
   }
-}
-
-bool BufferQueue::has_free() const {
-  for (const Buffer& buffer : buffers_) {
-    if (buffer.state == State::free) return true;
-  }
-  return false;
 }
 
 Operand BufferQueue::tensor_of(const Buffer& buffer, twin::Type type) const {
@@ -166,15 +150,12 @@ TPipe::~TPipe() { Core::current().tpipe = nullptr; }
 
 TPipe* GetTPipePtr() { return Core::current().tpipe; }
 
-TEventID TPipe::take(EventPipes pipes, const Site& site) {
-  const int id = Core::current().allocate_flag(pipes.from, pipes.to);
-  if (id < 0) Core::current().fail(Finding::Kind::flag, site, "finds no free flag");
-  return static_cast<TEventID>(id);
-}
-
-TEventID TPipe::peek(EventPipes pipes, const Site& site) {
+TEventID TPipe::FetchEventID(HardEvent event, Where where) {
+  const EventPipes pipes = pipes_of(event);
   const int id = Core::current().free_flag(pipes.from, pipes.to);
-  if (id < 0) Core::current().fail(Finding::Kind::flag, site, "finds no free flag");
+  if (id < 0) {
+    Core::current().fail(Finding::Kind::flag, {"FetchEventID", where}, "finds no free flag");
+  }
   return static_cast<TEventID>(id);
 }
 

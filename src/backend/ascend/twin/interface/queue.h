@@ -52,8 +52,6 @@ class BufferQueue {
   void enqueue(const twin::Operand& tensor, twin::Site site);
   twin::Operand dequeue(twin::Type type, twin::Site site);
   void free(const twin::Operand& tensor, twin::Site site);
-  int enqueued() const { return static_cast<int>(queue_.size()); }
-  bool has_free() const;
 
  private:
   enum class State : uint8_t { free, allocated, enqueued, dequeued };
@@ -85,7 +83,6 @@ class TQueBind {
       source == TPosition::VECIN && target == TPosition::VECOUT;
   static constexpr EventPipes filled =
       pipes_of(passes_through ? HardEvent::MTE2_MTE3 : filled_event(source));
-  static constexpr TPosition position = source;
   static_assert(passes_through || source == target, "the twin has no queue between these positions");
   static_assert(source == TPosition::VECIN || source == TPosition::VECOUT ||
                     source == TPosition::A1 || source == TPosition::B1 ||
@@ -96,7 +93,7 @@ class TQueBind {
  public:
   template <typename T>
   LocalTensor<T> AllocTensor(Where where = Where::current()) {
-    return {queue_.allocate(twin::type_of<T>, {"AllocTensor", where}), position};
+    return LocalTensor<T>(queue_.allocate(twin::type_of<T>, {"AllocTensor", where}));
   }
   template <typename T>
   bool EnQue(const LocalTensor<T>& tensor, Where where = Where::current()) {
@@ -105,16 +102,12 @@ class TQueBind {
   }
   template <typename T>
   LocalTensor<T> DeQue(Where where = Where::current()) {
-    return {queue_.dequeue(twin::type_of<T>, {"DeQue", where}), position};
+    return LocalTensor<T>(queue_.dequeue(twin::type_of<T>, {"DeQue", where}));
   }
   template <typename T>
   void FreeTensor(LocalTensor<T>& tensor, Where where = Where::current()) {
     queue_.free(tensor.operand(), {"FreeTensor", where});
   }
-  int32_t GetTensorCountInQue() { return queue_.enqueued(); }
-  bool HasTensorInQue() { return queue_.enqueued() > 0; }
-  bool VacantInQue() { return queue_.enqueued() < depth; }
-  bool HasIdleBuffer() { return queue_.has_free(); }
 
  private:
   friend class TPipe;
@@ -129,20 +122,7 @@ class TBuf {
  public:
   template <typename T>
   LocalTensor<T> Get() {
-    return {{space_of(position), twin::type_of<T>, begin_, begin_, end_}, position};
-  }
-  template <typename T>
-  LocalTensor<T> Get(uint32_t count) {
-    LocalTensor<T> tensor = Get<T>();
-    tensor.SetSize(count);
-    return tensor;
-  }
-  template <typename T>
-  LocalTensor<T> GetWithOffset(uint32_t count, uint32_t offset_bytes) {
-    LocalTensor<T> tensor(
-        {space_of(position), twin::type_of<T>, begin_ + offset_bytes, begin_, end_}, position);
-    tensor.SetSize(count);
-    return tensor;
+    return LocalTensor<T>({space_of(position), twin::type_of<T>, begin_, begin_, end_});
   }
 
  private:
@@ -171,27 +151,7 @@ class TPipe {
     buffer.end_ = buffer.begin_ + (bytes + 31) / 32 * 32;
     return true;
   }
-  template <HardEvent event>
-  TEventID AllocEventID(Where where = Where::current()) {
-    return take(pipes_of(event), {"AllocEventID", where});
-  }
-  template <HardEvent event>
-  void ReleaseEventID(TEventID id) {
-    constexpr EventPipes pipes = pipes_of(event);
-    twin::Core::current().release_flag(pipes.from, pipes.to, id);
-  }
-  TEventID FetchEventID(HardEvent event, Where where = Where::current()) {
-    return peek(pipes_of(event), {"FetchEventID", where});
-  }
-  template <HardEvent event>
-  TEventID FetchEventID(Where where = Where::current()) {
-    return peek(pipes_of(event), {"FetchEventID", where});
-  }
-  void Reset() { twin::Core::current().reset_buffers(); }
-
- private:
-  static TEventID take(EventPipes pipes, const twin::Site& site);
-  static TEventID peek(EventPipes pipes, const twin::Site& site);
+  TEventID FetchEventID(HardEvent event, Where where = Where::current());
 };
 
 // The TPipe that the kernel made.

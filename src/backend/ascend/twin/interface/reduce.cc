@@ -11,6 +11,13 @@ namespace ridge::backend::ascend::twin {
 
 namespace {
 
+// As it is once it was stored.
+double rounded_to(Type type, double value) {
+  std::byte bytes[8];
+  store_element(type, bytes, 0, value);
+  return load_element(type, bytes, 0);
+}
+
 // The documented order of sums: in halves. The upper half of the elements is added to the lower,
 // each sum rounded to the type, until one is left; what has no partner is kept.
 double reduce(Reduce op, Type type, Values values) {
@@ -18,19 +25,16 @@ double reduce(Reduce op, Type type, Values values) {
     const size_t half = (values.size() + 1) / 2;
     for (size_t i = 0; i + half < values.size(); ++i) {
       const double other = values[i + half];
-      values[i] = op == Reduce::sum   ? rounded_to(type, values[i] + other)
-                  : op == Reduce::max ? std::max(values[i], other)
-                                      : std::min(values[i], other);
+      values[i] = op == Reduce::sum ? rounded_to(type, values[i] + other)
+                                    : std::max(values[i], other);
     }
     values.resize(half);
   }
   return values[0];
 }
 
-size_t index_of(Reduce op, const Values& values) {
-  const auto found = op == Reduce::max ? std::max_element(values.begin(), values.end())
-                                       : std::min_element(values.begin(), values.end());
-  return static_cast<size_t>(found - values.begin());
+size_t index_of_largest(const Values& values) {
+  return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
 // An index is stored as the bits of an integer of the element's size.
@@ -40,12 +44,11 @@ void store_index(Type type, std::byte* data, uint64_t at, size_t index) {
 
 }  // namespace
 
-void reduce_repeats(Reduce op, const Operand& to, const Operand& from, const Lanes& lanes,
-                    uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site) {
+void largest_of_repeats(const Operand& to, const Operand& from, const Lanes& lanes,
+                        uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site) {
   using enum AscendC::ReduceOrder;
   VectorInstruction in(site, lanes, from.type);
   require_type(in, from.type, {Type::f16, Type::f32});
-  in.require(!lanes.counted, "has no counter mode in the twin");
   const uint32_t bytes = element_bytes(from.type);
   const bool pair = order == ORDER_VALUE_INDEX || order == ORDER_INDEX_VALUE;
   const uint32_t results = pair ? 2 : 1;
@@ -61,46 +64,12 @@ void reduce_repeats(Reduce op, const Operand& to, const Operand& from, const Lan
     const Values values = load(type, source);
     for (size_t r = 0; r < targets.size(); ++r) {
       const Values of_repeat(values.begin() + r * active, values.begin() + (r + 1) * active);
-      const double value = reduce(op, type, of_repeat);
+      const double value = reduce(Reduce::max, type, of_repeat);
       std::byte* data = targets[r].data;
       const uint64_t value_at = order == ORDER_INDEX_VALUE ? 1 : 0;
       if (order != ORDER_ONLY_INDEX) store_element(type, data, value_at, value);
       if (order != ORDER_ONLY_VALUE) {
-        store_index(type, data, pair ? 1 - value_at : 0, index_of(op, of_repeat));
-      }
-    }
-  });
-}
-
-void reduce_blocks(Reduce op, const Operand& to, const Operand& from, const Lanes& lanes,
-                   uint32_t to_step, Strides strides, Site site) {
-  VectorInstruction in(site, lanes, from.type);
-  require_type(in, from.type, {Type::f16, Type::f32});
-  in.require(!lanes.counted, "has no counter mode in the twin");
-  const uint32_t bytes = element_bytes(from.type);
-  const uint32_t per_block = block_bytes / bytes;
-  in.align(to, 16);
-  Parts source = in.source(from, strides);
-  std::vector<uint32_t> active;  // elements of each block
-  for (uint32_t first = 0; first < in.per_repeat(); first += per_block) {
-    uint32_t count = 0;
-    for (uint32_t lane = first; lane < first + per_block; ++lane) count += in.bit(lane);
-    if (count > 0) active.push_back(count);
-  }
-  // A repeat gives 8 results, side by side; steps of repeats are of 8.
-  const auto results = static_cast<uint32_t>(active.size());
-  std::vector<Access> targets;
-  for (uint32_t r = 0; r < in.repeats(); ++r) {
-    targets.push_back(in.write(to, uint64_t{r} * to_step * 8 * bytes, results * bytes));
-  }
-  in.counters.cycles = vector_start_cycles + in.repeats() * reduce_factor;
-  std::move(in).issue([=, type = from.type] {
-    const Values values = load(type, source);
-    auto next = values.begin();
-    for (const Access& target : targets) {
-      for (uint32_t b = 0; b < results; ++b) {
-        store_element(type, target.data, b, reduce(op, type, Values(next, next + active[b])));
-        next += active[b];
+        store_index(type, data, pair ? 1 - value_at : 0, index_of_largest(of_repeat));
       }
     }
   });
@@ -128,7 +97,7 @@ void reduce_all(Reduce op, const Operand& to, const Operand& from, const Operand
       partial.push_back(reduce(op, type, Values(values.begin() + first, values.begin() + last)));
     }
     store_element(type, target.data, 0, reduce(op, type, partial));
-    if (index) store_index(type, target.data, 1, index_of(op, values));
+    if (index) store_index(type, target.data, 1, index_of_largest(values));
   });
 }
 
@@ -176,7 +145,7 @@ void gather(const Operand& to, const Operand& from, const Operand& offsets, uint
   Parts target = in.target(to, {});
   in.counters.cycles = vector_start_cycles + 2.0 * in.repeats();
   Core* const core = &Core::current();
-  std::move(in).issue([=, type = to.type] {
+  std::move(in).issue([=] {
     const Values at = load(Type::u32, indices);
     size_t next = 0;
     for (const Part& part : target) {
@@ -195,7 +164,6 @@ void gather(const Operand& to, const Operand& from, const Operand& offsets, uint
         std::memcpy(part.access.data + i * bytes, source.data + offset, bytes);
       }
     }
-    (void)type;
   });
 }
 

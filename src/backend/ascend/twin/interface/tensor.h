@@ -8,10 +8,8 @@ namespace AscendC {
 template <typename T>
 class LocalTensor {
  public:
-  using PrimType = T;
   LocalTensor() = default;
-  LocalTensor(const twin::Operand& operand, TPosition position)
-      : operand_(operand), position_(position) {}
+  explicit LocalTensor(const twin::Operand& operand) : operand_(operand) {}
 
   T GetValue(uint32_t index, Where where = Where::current()) const {
     T value;
@@ -25,35 +23,23 @@ class LocalTensor {
     twin::Core::current().scalar_write(operand_, index * sizeof(T), sizeof(T), &stored,
                                        {"SetValue", where});
   }
-  LocalTensor operator[](uint32_t offset) const { return {operand_.at(offset), position_}; }
+  LocalTensor operator[](uint32_t offset) const { return LocalTensor(operand_.at(offset)); }
   template <typename U>
   LocalTensor<U> ReinterpretCast() const {
     twin::Operand other = operand_;
     other.type = twin::type_of<U>;
-    return {other, position_};
+    return LocalTensor<U>(other);
   }
-  // Elements up to the end of the buffer, or what SetSize said.
-  uint32_t GetSize() const {
-    return size_ ? size_
-                 : static_cast<uint32_t>((operand_.end - operand_.address) * 8 /
-                                         twin::bits_of(twin::type_of<T>));
-  }
-  void SetSize(uint32_t size) { size_ = size; }
-  TPosition GetPosition() const { return position_; }
-  uint64_t GetPhyAddr() const { return operand_.address; }
 
   const twin::Operand& operand() const { return operand_; }
 
  private:
   twin::Operand operand_{};
-  TPosition position_ = TPosition::VECCALC;
-  uint32_t size_ = 0;
 };
 
 template <typename T>
 class GlobalTensor {
  public:
-  using PrimType = T;
   void SetGlobalBuffer(__gm__ T* buffer) {
     operand_ = {twin::Space::gm, twin::type_of<T>, reinterpret_cast<uint64_t>(buffer), 0,
                 ~uint64_t{0}};
@@ -62,7 +48,6 @@ class GlobalTensor {
     const auto address = reinterpret_cast<uint64_t>(buffer);
     operand_ = {twin::Space::gm, twin::type_of<T>, address, address,
                 address + twin::bytes_of(twin::type_of<T>, size)};
-    size_ = size;
   }
   GlobalTensor operator[](uint64_t offset) const {
     GlobalTensor moved = *this;
@@ -79,14 +64,11 @@ class GlobalTensor {
     twin::Core::current().cached_write(operand_, offset * sizeof(T), sizeof(T), &value,
                                        {"SetValue", where});
   }
-  uint64_t GetSize() const { return size_; }
-  void SetL2CacheHint(CacheMode) {}
 
   const twin::Operand& operand() const { return operand_; }
 
  private:
   twin::Operand operand_{};
-  uint64_t size_ = 0;
 };
 
 // Writes back and forgets what the scalar unit's cache holds of `at`, or all of it.

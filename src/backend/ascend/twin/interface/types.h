@@ -14,11 +14,8 @@
 using GM_ADDR = __gm__ uint8_t*;
 
 enum pipe_t { PIPE_S, PIPE_V, PIPE_M, PIPE_MTE1, PIPE_MTE2, PIPE_MTE3, PIPE_FIX, PIPE_ALL };
-enum event_t {
-  EVENT_ID0, EVENT_ID1, EVENT_ID2, EVENT_ID3, EVENT_ID4, EVENT_ID5, EVENT_ID6, EVENT_ID7
-};
-// How Fixpipe converts. V: a scale for each column.
-enum QuantMode_t { NoQuant, F322F16, F322BF16, DEQF16, VDEQF16 };
+// How Fixpipe converts.
+enum QuantMode_t { NoQuant, F322F16, F322BF16, DEQF16 };
 
 enum KernelMetaType { KERNEL_TYPE_AIV_ONLY, KERNEL_TYPE_AIC_ONLY, KERNEL_TYPE_MIX_AIC_1_2 };
 // Says on which cores the kernel runs; the twin checks that it is launched so.
@@ -41,7 +38,6 @@ bool runs_on_cube_core();
 enum class TPosition : uint8_t {
   GM, A1, A2, B1, B2, C1, C2, CO1, CO2, VECIN, VECOUT, VECCALC, LCM = VECCALC, TSCM, C2PIPE2GM
 };
-using QuePosition = TPosition;
 
 enum class HardEvent : uint8_t {
   MTE2_MTE1, MTE1_MTE2, MTE1_M, M_MTE1, MTE2_V, V_MTE2, MTE3_V, V_MTE3, M_V, V_M, V_V, MTE3_MTE1,
@@ -52,8 +48,6 @@ using TEventID = int8_t;
 
 enum class ReduceOrder : uint8_t { ORDER_VALUE_INDEX, ORDER_INDEX_VALUE, ORDER_ONLY_VALUE,
                                    ORDER_ONLY_INDEX };
-enum class MaskMode : uint8_t { NORMAL, COUNTER };
-enum class CacheMode : uint8_t { CACHE_MODE_DISABLE, CACHE_MODE_NORMAL };
 enum class CacheLine : uint8_t { SINGLE_CACHE_LINE, ENTIRE_DATA_CACHE };
 enum class DcciDst : uint8_t { CACHELINE_ALL, CACHELINE_UB, CACHELINE_OUT, CACHELINE_ATOMIC };
 enum class CO2Layout : uint8_t { NZ, ROW_MAJOR, COLUMN_MAJOR };
@@ -92,12 +86,6 @@ struct Nd2NzParams {
   uint16_t dstNzMatrixStride = 0;  // in elements
 };
 // In blocks of 32 bytes.
-struct UnaryRepeatParams {
-  uint16_t dstBlkStride = 1;
-  uint16_t srcBlkStride = 1;
-  uint8_t dstRepStride = 8;
-  uint8_t srcRepStride = 8;
-};
 struct BinaryRepeatParams {
   uint8_t dstBlkStride = 1;
   uint8_t src0BlkStride = 1;
@@ -105,12 +93,6 @@ struct BinaryRepeatParams {
   uint8_t dstRepStride = 8;
   uint8_t src0RepStride = 8;
   uint8_t src1RepStride = 8;
-};
-struct CopyRepeatParams {
-  uint16_t dstStride = 1;
-  uint16_t srcStride = 1;
-  uint16_t dstRepeatSize = 8;
-  uint16_t srcRepeatSize = 8;
 };
 struct BrcbRepeatParams {
   uint16_t dstBlkStride = 1;
@@ -148,7 +130,6 @@ struct MmadParams {
 struct FixpipeConfig {
   CO2Layout format;
 };
-inline constexpr FixpipeConfig CFG_NZ = {CO2Layout::NZ};
 inline constexpr FixpipeConfig CFG_ROW_MAJOR = {CO2Layout::ROW_MAJOR};
 struct FixpipeParamsV220 {
   uint16_t nSize = 0;
@@ -158,8 +139,6 @@ struct FixpipeParamsV220 {
   QuantMode_t quantPre = NoQuant;
   uint64_t deqScalar = 0;  // bits of a float
   uint16_t ndNum = 1;
-  uint16_t srcNdStride = 0;
-  uint16_t dstNdStride = 0;
   bool reluEn = false;
   uint8_t unitFlag = 0;
   bool isChannelSplit = false;
@@ -168,6 +147,5 @@ struct FixpipeParamsV220 {
 int64_t GetBlockIdx();
 int64_t GetBlockNum();
 int64_t GetSubBlockIdx();
-int64_t GetTaskRation();
 
 }  // namespace AscendC

@@ -11,21 +11,13 @@ namespace ridge::backend::ascend::twin {
 
 namespace {
 
-double apply(Unary op, Type type, double x, double scalar) {
-  const auto rounded = [&](double value) {
-    return type == Type::f16 ? static_cast<double>(f16_to_f32(f32_to_f16(static_cast<float>(value))))
-                             : static_cast<double>(static_cast<float>(value));
-  };
+double apply(Unary op, double x, double scalar) {
   switch (op) {
     case Unary::exp: return std::exp(x);
-    case Unary::ln: return std::log(x);
     case Unary::sqrt: return std::sqrt(x);
-    case Unary::rsqrt: return 1.0 / std::sqrt(x);
-    case Unary::reciprocal: return 1.0 / x;
     case Unary::abs: return std::fabs(x);
-    case Unary::relu: return std::max(x, 0.0);
-    case Unary::adds: return is_float(type) ? x + rounded(scalar) : x + scalar;
-    case Unary::muls: return is_float(type) ? x * rounded(scalar) : x * scalar;
+    case Unary::adds: return x + scalar;
+    case Unary::muls: return x * scalar;
     case Unary::maxs: return std::max(x, scalar);
     case Unary::mins: return std::min(x, scalar);
   }
@@ -39,8 +31,6 @@ double apply(Binary op, double a, double b) {
     case Binary::mul: return a * b;
     case Binary::div: return a / b;
     case Binary::max: return std::max(a, b);
-    case Binary::min: return std::min(a, b);
-    case Binary::mul_add: break;  // has a third operand
   }
   return 0;
 }
@@ -49,37 +39,28 @@ double apply(Binary op, double a, double b) {
 
 Lanes counted(uint64_t count) { return {true, static_cast<uint32_t>(count), {}, 0}; }
 
-Lanes masked(uint64_t elements, uint32_t repeats, bool set_mask) {
-  const Core& core = Core::current();
-  if (core.counter_mode) return counted(set_mask ? elements : core.mask[0]);
-  if (!set_mask) return {false, 0, core.mask, repeats};
+Lanes masked(uint64_t elements, uint32_t repeats) {
   const auto low = std::min<uint64_t>(elements, 64);
   const auto high = std::min<uint64_t>(elements - low, 64);
   const auto bits = [](uint64_t n) { return n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; };
   return {false, 0, {bits(low), bits(high)}, repeats};
 }
 
-Lanes masked(const uint64_t* bits, uint32_t repeats, bool set_mask) {
-  return set_mask ? Lanes{false, 0, {bits[0], bits[1]}, repeats} : masked(uint64_t{0}, repeats, false);
-}
-
-void vector_unary(Unary op, const Operand& to, const Operand& from, double scalar,
-                  const Lanes& lanes, Strides to_strides, Strides from_strides, Site site) {
-  VectorInstruction in(site, lanes, to.type);
+void vector_unary(Unary op, const Operand& to, const Operand& from, double scalar, uint32_t count,
+                  Site site) {
+  VectorInstruction in(site, counted(count), to.type);
   if (op == Unary::adds || op == Unary::muls || op == Unary::maxs || op == Unary::mins) {
     require_type(in, to.type, {Type::f16, Type::f32, Type::i16, Type::i32});
-  } else if (op == Unary::relu) {
-    require_type(in, to.type, {Type::f16, Type::f32, Type::i32});
   } else {
     require_type(in, to.type, {Type::f16, Type::f32});
   }
-  Parts source = in.source(from, from_strides);
-  Parts target = in.target(to, to_strides);
+  Parts source = in.source(from, {});
+  Parts target = in.target(to, {});
   in.forbid_overlap(to, from);
   in.count_conflicts(to, from, nullptr);
   std::move(in).issue([=, type = to.type] {
     Values values = load(type, source);
-    for (double& value : values) value = apply(op, type, value, scalar);
+    for (double& value : values) value = apply(op, value, scalar);
     store(type, target, values);
   });
 }
@@ -88,54 +69,28 @@ void vector_binary(Binary op, const Operand& to, const Operand& a, const Operand
                    const Lanes& lanes, Strides to_strides, Strides a_strides, Strides b_strides,
                    Site site) {
   VectorInstruction in(site, lanes, to.type);
-  if (op == Binary::div || op == Binary::mul_add) {
+  if (op == Binary::div) {
     require_type(in, to.type, {Type::f16, Type::f32});
   } else {
     require_type(in, to.type, {Type::f16, Type::f32, Type::i16, Type::i32});
   }
   Parts first = in.source(a, a_strides);
   Parts second = in.source(b, b_strides);
-  Parts third = op == Binary::mul_add ? in.source(to, to_strides) : Parts{};
   Parts target = in.target(to, to_strides);
   in.forbid_overlap(to, a.address == to.address ? a : b);
   in.count_conflicts(to, a, &b);
   std::move(in).issue([=, type = to.type] {
     Values x = load(type, first);
     const Values y = load(type, second);
-    if (op == Binary::mul_add) {
-      const Values sum = load(type, third);
-      for (size_t i = 0; i < x.size(); ++i) x[i] = x[i] * y[i] + sum[i];
-    } else {
-      for (size_t i = 0; i < x.size(); ++i) x[i] = apply(op, x[i], y[i]);
-    }
+    for (size_t i = 0; i < x.size(); ++i) x[i] = apply(op, x[i], y[i]);
     store(type, target, x);
   });
 }
 
-void vector_axpy(const Operand& to, const Operand& from, double scalar, const Lanes& lanes,
+void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, uint32_t count,
                  Site site) {
-  VectorInstruction in(site, lanes, to.type);
-  in.require((to.type == from.type && (to.type == Type::f16 || to.type == Type::f32)) ||
-                 (to.type == Type::f32 && from.type == Type::f16),
-             fmt::format("has no form for {} += {}", name(to.type), name(from.type)));
-  Parts source = in.source(from, {});
-  Parts sum = in.source(to, {});
-  Parts target = in.target(to, {});
-  in.count_conflicts(to, from, nullptr);
-  std::move(in).issue([=, type = to.type, from_type = from.type] {
-    Values values = load(type, sum);
-    const Values x = load(from_type, source);
-    for (size_t i = 0; i < x.size(); ++i) {
-      values[i] += rounded_to(type, x[i] * rounded_to(from_type, scalar));
-    }
-    store(type, target, values);
-  });
-}
-
-void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode,
-                 const Lanes& lanes, Strides to_strides, Strides from_strides, Site site) {
   const Type widest = bits_of(to.type) > bits_of(from.type) ? to.type : from.type;
-  VectorInstruction in(site, lanes, widest);
+  VectorInstruction in(site, counted(count), widest);
   using enum AscendC::RoundMode;
   const auto is = [&](Type source, std::initializer_list<Type> targets) {
     return from.type == source &&
@@ -160,12 +115,10 @@ void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode
   in.require(mode != CAST_NONE || widens || (from.type == Type::f32 && to.type == Type::f16) ||
                  (from.type == Type::f16 && bits_of(to.type) <= 8) || from.type == Type::i32,
              fmt::format("needs a rounding mode from {} to {}", name(from.type), name(to.type)));
-  if (lanes.counted) {
-    in.require(lanes.count % 2 == 0 || (from.type != Type::i4 && to.type != Type::i4),
-               "has an odd number of int4b_t");
-  }
-  Parts source = in.source(from, from_strides);
-  Parts target = in.target(to, to_strides);
+  in.require(count % 2 == 0 || (from.type != Type::i4 && to.type != Type::i4),
+             "has an odd number of int4b_t");
+  Parts source = in.source(from, {});
+  Parts target = in.target(to, {});
   in.forbid_overlap(to, from);
   in.count_conflicts(to, from, nullptr);
   std::move(in).issue([=, to_type = to.type, from_type = from.type] {
@@ -182,29 +135,16 @@ void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode
   });
 }
 
-void vector_duplicate(const Operand& to, double scalar, const Lanes& lanes, Strides strides,
-                      Site site) {
-  VectorInstruction in(site, lanes, to.type);
+void vector_duplicate(const Operand& to, double scalar, uint32_t count, Site site) {
+  VectorInstruction in(site, counted(count), to.type);
   in.require(bits_of(to.type) == 16 || bits_of(to.type) == 32,
              fmt::format("has no form for {}", name(to.type)));
-  Parts target = in.target(to, strides);
+  Parts target = in.target(to, {});
   std::move(in).issue([=, type = to.type] {
     for (const Part& part : target) {
       for (uint32_t i = 0; i < part.count; ++i) store_element(type, part.access.data, i, scalar);
     }
   });
-}
-
-void vector_copy(const Operand& to, const Operand& from, const Lanes& lanes, Strides to_strides,
-                 Strides from_strides, Site site) {
-  VectorInstruction in(site, lanes, to.type);
-  in.require(bits_of(to.type) == 16 || bits_of(to.type) == 32,
-             fmt::format("has no form for {}", name(to.type)));
-  Parts source = in.source(from, from_strides);
-  Parts target = in.target(to, to_strides);
-  in.forbid_overlap(to, from);
-  in.count_conflicts(to, from, nullptr);
-  std::move(in).issue([=, type = to.type] { store(type, target, load(type, source)); });
 }
 
 }  // namespace ridge::backend::ascend::twin

@@ -34,15 +34,14 @@ inline Values load(Type type, const Parts& parts) {
   return values;
 }
 
-inline void store(Type type, const Parts& parts, const Values& values,
-           AscendC::RoundMode mode = AscendC::RoundMode::CAST_RINT) {
+inline void store(Type type, const Parts& parts, const Values& values) {
   size_t next = 0;
   for (const Part& part : parts) {
     for (uint32_t i = 0; i < part.count; ++i) {
       // Integer arithmetic wraps; every sum and product of two 32-bit integers fits 64 bits, and
       // double holds those of int16_t and the sums of int32_t exactly.
-      if (is_float(type) || mode != AscendC::RoundMode::CAST_RINT) {
-        store_element(type, part.access.data, i, values[next++], mode);
+      if (is_float(type)) {
+        store_element(type, part.access.data, i, values[next++]);
       } else {
         store_wrapped(type, part.access.data, i, static_cast<int64_t>(values[next++]));
       }
@@ -79,7 +78,6 @@ class VectorInstruction : public Instruction {
   uint32_t repeats() const { return repeats_; }
   uint32_t per_repeat() const { return per_repeat_; }
   uint32_t active() const { return active_; }  // elements of each repeat, with a mask
-  bool bit(uint32_t lane) const { return lanes_.mask[lane / 64] >> (lane % 64) & 1; }
 
   Parts source(const Operand& from, Strides strides) { return parts(from, strides, false); }
   Parts target(const Operand& to, Strides strides) { return parts(to, strides, true); }
@@ -114,6 +112,7 @@ class VectorInstruction : public Instruction {
   }
 
  private:
+  bool bit(uint32_t lane) const { return lanes_.mask[lane / 64] >> (lane % 64) & 1; }
   Parts parts(const Operand& operand, Strides strides, bool write) {
     align(operand);
     Parts found;
@@ -163,13 +162,6 @@ class VectorInstruction : public Instruction {
 inline void require_type(const Instruction& in, Type type, std::initializer_list<Type> legal) {
   in.require(std::find(legal.begin(), legal.end(), type) != legal.end(),
              fmt::format("has no form for {}", name(type)));
-}
-
-// As it is once it was stored.
-inline double rounded_to(Type type, double value) {
-  std::byte bytes[8];
-  store_element(type, bytes, 0, value);
-  return load_element(type, bytes, 0);
 }
 
 }  // namespace ridge::backend::ascend::twin
