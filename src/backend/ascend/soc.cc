@@ -22,8 +22,6 @@ constexpr Soc table[] = {
 
 }  // namespace
 
-std::span<const Soc> socs() { return table; }
-
 const Soc& find_soc(std::string_view name) {
   std::string known;
   for (const Soc& soc : table) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string_view>
 
 namespace ridge::backend::ascend {
@@ -31,7 +30,6 @@ inline constexpr uint32_t reserved_bytes = 256;
 inline constexpr uint32_t usable_unified_buffer_bytes = unified_buffer_bytes - reserved_bytes;
 inline constexpr uint32_t usable_l1_bytes = l1_bytes - reserved_bytes;
 
-std::span<const Soc> socs();
 // By name or short name; throws not_found with the names that there are.
 const Soc& find_soc(std::string_view name);
 

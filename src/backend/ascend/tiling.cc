@@ -54,11 +54,10 @@ Planned<RmsNormTiling> plan_rms_norm(const Soc& soc, const RmsNormShape& shape) 
   const uint32_t per_row = (shape.adds ? 8 : 4) * pitch * element_bytes + pitch * 4 + 4 + 32;
   const uint32_t fixed = 2 * pitch * 4 + round_up(pitch / 64 + 1, 8) * 4 + 8 * 4 + 8 * 32;
   if (fixed + per_row > usable_unified_buffer_bytes) too_wide("rms_norm", columns, fixed + per_row);
-  const uint32_t cores = std::min(rows, soc.vector_cores);
   RmsNormTiling tiling{};
   tiling.rows = rows;
   tiling.columns = columns;
-  tiling.rows_per_core = up(rows, cores);
+  tiling.rows_per_core = up(rows, soc.vector_cores);
   tiling.rows_per_step = rows_per_step(tiling.rows_per_core, pitch * element_bytes, per_row, fixed);
   tiling.x_stride = shape.x_stride;
   tiling.residual_stride = shape.residual_stride;
@@ -80,7 +79,7 @@ Planned<GatedActivationTiling> plan_gated_activation(const Soc& soc,
   tiling.runs = runs;
   tiling.groups = shape.groups;
   tiling.columns = columns;
-  tiling.runs_per_core = up(runs, std::min(runs, soc.vector_cores));
+  tiling.runs_per_core = up(runs, soc.vector_cores);
   tiling.columns_per_step = std::min(columns, most_columns);
   const uint32_t pitch = row_pitch(tiling.columns_per_step, element_bytes);
   const bool even = shape.groups == 1 || (shape.x_stride == shape.groups * 2 * columns &&
@@ -105,7 +104,7 @@ Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape) {
   AddTiling tiling{};
   tiling.rows = rows;
   tiling.columns = columns;
-  tiling.rows_per_core = up(rows, std::min(rows, soc.vector_cores));
+  tiling.rows_per_core = up(rows, soc.vector_cores);
   tiling.columns_per_step = std::min(columns, most_columns);
   const uint32_t pitch = row_pitch(tiling.columns_per_step, element_bytes);
   tiling.rows_per_step =
@@ -123,7 +122,7 @@ Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   EmbedTiling tiling{};
   tiling.tokens = shape.tokens;
   tiling.row_bytes = shape.row_bytes;
-  tiling.tokens_per_core = up(shape.tokens, std::min(shape.tokens, soc.vector_cores));
+  tiling.tokens_per_core = up(shape.tokens, soc.vector_cores);
   // Four buffers.
   tiling.bytes_per_step = std::min(round_up(shape.row_bytes, 32), 2 * full_speed_bytes);
   tiling.out_stride_bytes = shape.out_stride_bytes;
@@ -143,7 +142,7 @@ Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& r
   QuantizeRowsTiling tiling{};
   tiling.rows = row.rows;
   tiling.columns = row.columns;
-  tiling.rows_per_core = up(row.rows, std::min(row.rows, soc.vector_cores));
+  tiling.rows_per_core = up(row.rows, soc.vector_cores);
   tiling.rows_per_step =
       rows_per_step(tiling.rows_per_core, pitch * row.element_bytes, per_row, fixed);
   tiling.x_stride = x_stride;
@@ -170,7 +169,7 @@ Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvS
       up(shape.heads, tiling.heads_per_step) +
       (shape.stores ? 2 : 1) * up(shape.kv_heads, tiling.heads_per_step);
   const uint32_t units = shape.tokens * units_of_token;
-  tiling.units_per_core = up(units, std::min(units, soc.vector_cores));
+  tiling.units_per_core = up(units, soc.vector_cores);
   tiling.q_stride = shape.q_stride;
   tiling.k_stride = shape.k_stride;
   tiling.v_stride = shape.v_stride;
@@ -218,7 +217,7 @@ Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape) {
   return {tiling, std::min(soc.cube_cores, m_tiles * up(shape.n, tiling.n_tile))};
 }
 
-PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& shape) {
+Planned<QuantizedLinearTiling> plan_quantized_linear(const Soc& soc, const LinearShape& shape) {
   constexpr uint32_t group = 32;
   if (shape.k % group != 0) {
     throw Error(ErrorCode::unsupported,
@@ -235,7 +234,7 @@ PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& 
   return {tiling, plan.block_dim, plan.block_dim * tiling.slots * slot_bytes};
 }
 
-PlannedAttention plan_attention(const Soc& soc, const AttentionShape& shape) {
+Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape) {
   const uint32_t group = shape.heads / shape.kv_heads;
   if (shape.head_dim % 16 != 0 || shape.head_dim > attention_head_dim || group > attention_rows) {
     throw Error(ErrorCode::unsupported,

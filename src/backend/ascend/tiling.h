@@ -14,6 +14,7 @@ template <typename Tiling>
 struct Planned {
   Tiling tiling;
   uint32_t block_dim;
+  uint64_t workspace_bytes = 0;  // of device memory that the kernel takes besides
 };
 
 struct RowShape {
@@ -96,12 +97,7 @@ struct LinearShape {
 Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
 
 // ridge_linear_q8_0 and ridge_linear_q4_0: halves; k is a multiple of 32.
-struct PlannedQuantizedLinear {
-  QuantizedLinearTiling tiling;
-  uint32_t block_dim;
-  uint64_t workspace_bytes;
-};
-PlannedQuantizedLinear plan_quantized_linear(const Soc& soc, const LinearShape& shape);
+Planned<QuantizedLinearTiling> plan_quantized_linear(const Soc& soc, const LinearShape& shape);
 
 // ridge_attention_*: causal, over a paged cache of the same type.
 struct AttentionShape {
@@ -118,11 +114,6 @@ struct AttentionShape {
   uint32_t token_stride;
   float scale;
 };
-struct PlannedAttention {
-  AttentionTiling tiling;
-  uint32_t block_dim;
-  uint64_t workspace_bytes;
-};
-PlannedAttention plan_attention(const Soc& soc, const AttentionShape& shape);
+Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape);
 
 }  // namespace ridge::backend::ascend

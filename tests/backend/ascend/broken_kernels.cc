@@ -1,16 +1,15 @@
 #include "backend/ascend/broken_kernels.h"
 
+#include "backend/ascend/kernel_steps.h"
+
 using namespace AscendC;
+using ridge::backend::ascend::pass;
 
 namespace {
 
 constexpr uint32_t count = 256;
 
-GlobalTensor<half> global(GM_ADDR at) {
-  GlobalTensor<half> tensor;
-  tensor.SetGlobalBuffer(reinterpret_cast<__gm__ half*>(at));
-  return tensor;
-}
+GlobalTensor<half> global(GM_ADDR at) { return ridge::backend::ascend::global<half>(at); }
 
 // The steps of a kernel that works, for each broken one to leave out what it likes.
 struct Buffers {
@@ -28,12 +27,6 @@ struct Buffers {
     to = global(out_address);
   }
 };
-
-template <HardEvent event>
-void pass() {
-  SetFlag<event>(0);
-  WaitFlag<event>(0);
-}
 
 }  // namespace
 

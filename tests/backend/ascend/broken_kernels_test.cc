@@ -45,11 +45,7 @@ Ran run(const std::string& name, const Setting& setting, bool check_order = true
   // The cube kernels read more.
   if (image_of(name).core_type == twin::CoreType::aic_only) x.resize(2048);
   const uint64_t out = device.reserve(256 * sizeof(half));
-  twin::LaunchOptions options;
-  options.soc = &find_soc(setting.soc);
-  options.memory = &device.memory();
-  options.schedule = setting.schedule;
-  options.seed = setting.seed;
+  twin::LaunchOptions options = options_of(setting, device);
   options.check_order = check_order;
   Ran ran;
   ran.report =
@@ -158,8 +154,7 @@ TEST_P(BrokenKernels, CoresThatDoNotWaitForEachOther) {
   expect_caught("cores_that_wait", Kind::deadlock, "which never comes");
 }
 
-INSTANTIATE_TEST_SUITE_P(Twin, BrokenKernels, testing::ValuesIn(settings()),
-                         [](const auto& info) { return test_name(info.param); });
+INSTANTIATE_FOR_SETTINGS(BrokenKernels);
 
 // Without looking at the order of accesses, a missing wait shows in what is computed, but only where
 // pipes run late.

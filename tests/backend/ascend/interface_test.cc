@@ -1,24 +1,13 @@
+#include "backend/ascend/kernel_steps.h"
 #include "backend/ascend/kernel_test.h"
-#include "kernel_operator.h"
 
 // What the interface means where our kernels do not reach: masks and strides, indices of reductions,
 // the int8 cube, sums in global memory, barriers of all cores, counters.
 namespace {
 
 using namespace AscendC;
-
-template <typename T>
-GlobalTensor<T> global(GM_ADDR at) {
-  GlobalTensor<T> tensor;
-  tensor.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(at));
-  return tensor;
-}
-
-template <HardEvent event>
-void pass() {
-  SetFlag<event>(0);
-  WaitFlag<event>(0);
-}
+using ridge::backend::ascend::global;
+using ridge::backend::ascend::pass;
 
 // Of 256 floats: 10 elements of each of 2 repeats, the second one 12 blocks on.
 void masked_add(GM_ADDR x, GM_ADDR out) {
@@ -132,13 +121,9 @@ class Interface : public testing::TestWithParam<Setting> {
  protected:
   twin::LaunchReport run(void (*kernel)(GM_ADDR, GM_ADDR), twin::CoreType cores, uint64_t x,
                          uint64_t out, uint32_t block_dim = 1) {
-    twin::LaunchOptions options;
-    options.soc = &find_soc(GetParam().soc);
-    options.memory = &device.memory();
-    options.schedule = GetParam().schedule;
-    options.seed = GetParam().seed;
-    const twin::LaunchReport report = twin::launch(twin::make_kernel("test", cores, kernel),
-                                                   block_dim, twin::pack_arguments(x, out), options);
+    const twin::LaunchReport report =
+        twin::launch(twin::make_kernel("test", cores, kernel), block_dim,
+                     twin::pack_arguments(x, out), options_of(GetParam(), device));
     EXPECT_TRUE(report.ok()) << report.text();
     return report;
   }

@@ -117,6 +117,14 @@ inline std::string test_name(const Setting& setting) {
                             ? "_plain"
                             : "_delayed_" + std::to_string(setting.seed));
 }
+inline twin::LaunchOptions options_of(const Setting& setting, DeviceMemory& device) {
+  twin::LaunchOptions options;
+  options.soc = &find_soc(setting.soc);
+  options.memory = &device.memory();
+  options.schedule = setting.schedule;
+  options.seed = setting.seed;
+  return options;
+}
 inline void PrintTo(const Setting& setting, std::ostream* out) { *out << test_name(setting); }
 
 class KernelTest : public testing::TestWithParam<Setting> {
@@ -129,13 +137,9 @@ class KernelTest : public testing::TestWithParam<Setting> {
                             const Arguments&... arguments) {
     const twin::KernelImage* kernel = twin::find_kernel(name);
     if (!kernel) throw std::runtime_error("there is no kernel " + name);
-    twin::LaunchOptions options;
-    options.soc = &soc();
-    options.memory = &device.memory();
-    options.schedule = GetParam().schedule;
-    options.seed = GetParam().seed;
     const twin::LaunchReport report =
-        twin::launch(*kernel, block_dim, twin::pack_arguments(arguments...), options);
+        twin::launch(*kernel, block_dim, twin::pack_arguments(arguments...),
+                     options_of(GetParam(), device));
     EXPECT_TRUE(report.ok()) << name << "\n" << report.text();
     return report;
   }

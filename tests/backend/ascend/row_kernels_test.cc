@@ -38,7 +38,7 @@ TEST_P(RowKernels, RmsNorm) {
         launch(device, "ridge_rms_norm_" + suffix(type), plan.block_dim, device.store(type, x),
                device.store(weight), out, device.store_tiling(plan.tiling));
         expect_close(device.load(type, out, x.size()), wanted, columns, tolerance(type), what);
-        if (HasFatalFailure() || HasNonfatalFailure()) return;
+        if (HasFailure()) return;
       }
     }
   }
@@ -71,7 +71,7 @@ TEST_P(RowKernels, AddRmsNormUpdatesTheResidual) {
       reference::rms_norm(rows_of(residual, rows, columns), weight, 1e-6f,
                           rows_of(wanted, rows, columns));
       expect_close(device.load(type, out, x.size()), wanted, columns, tolerance(type), what);
-      if (HasFatalFailure() || HasNonfatalFailure()) return;
+      if (HasFailure()) return;
     }
   }
 }
@@ -122,7 +122,7 @@ TEST_P(RowKernels, GatedActivation) {
                  device.store(type, x), out, device.store_tiling(plan.tiling));
           expect_close(device.load(type, out, wanted.size()), wanted, narrow, tolerance(type),
                        what);
-          if (HasFatalFailure() || HasNonfatalFailure()) return;
+          if (HasFailure()) return;
         }
       }
     }
@@ -156,7 +156,7 @@ TEST_P(RowKernels, AddsRowsAndBiases) {
         reference::add({a.data(), int(rows), int(columns), int(stride)},
                        rows_of(addends, rows, columns), rows_of(wanted, rows, columns));
         EXPECT_EQ(device.load(type, out, wanted.size()), rounded(type, wanted));
-        if (HasFatalFailure() || HasNonfatalFailure()) return;
+        if (HasFailure()) return;
       }
     }
   }
@@ -206,7 +206,7 @@ TEST_P(RowKernels, QuantizeRows) {
       // The same float32 divisions and roundings: not one bit may differ.
       EXPECT_EQ(device.load<float>(scales_address, rows), scales);
       EXPECT_EQ(device.load<int8_t>(codes_address, x.size()), wanted);
-      if (HasFatalFailure() || HasNonfatalFailure()) return;
+      if (HasFailure()) return;
     }
   }
 }
@@ -266,7 +266,7 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           }
           EXPECT_EQ(device.load(type, k_cache, cache_values), keys) << what;
           EXPECT_EQ(device.load(type, v_cache, cache_values), values) << what;
-          if (HasFatalFailure() || HasNonfatalFailure()) return;
+          if (HasFailure()) return;
         }
       }
     }

@@ -121,27 +121,28 @@ DeviceFinding examine(const ExaminedPlaces& places) {
   try {
     library = Library::open(places.library);
   } catch (const Error& error) {
+    std::string_view message = error.message();
     // CANN's library needs the driver's.
-    if (const std::string_view message = error.message();
-        message.find("libascend_hal.so: cannot open") != std::string_view::npos) {
+    if (message.find("libascend_hal.so: cannot open") != std::string_view::npos) {
       return lacking(std::string(message),
                      "install the driver, whose libascend_hal.so is in "
                      "/usr/local/Ascend/driver/lib64/driver; a container has to be given that folder, "
                      "and LD_LIBRARY_PATH has to name it");
     }
     const bool is_named = library_candidates(places.library).size() == 1;
-    if (nodes.empty() && !is_named && error.code() == ErrorCode::not_found) {
+    // A library that is there can fail with not_found too.
+    const bool is_missing = message.ends_with(install_advice);
+    if (nodes.empty() && !is_named && is_missing) {
       return {subject, DeviceState::absent,
               fmt::format("no device here: no {}/davinci*, no CANN", places.device_folder), {}};
     }
     const std::string devices =
         nodes.empty() ? "" : fmt::format("{}{}, but ", nodes_text(nodes), driver_text(places));
-    if (error.code() == ErrorCode::not_found) {
-      std::string_view message = error.message();
-      message.remove_suffix(std::min(message.size(), install_advice.size() + 2));
+    if (is_missing) {
+      message.remove_suffix(install_advice.size() + 2);
       return lacking(fmt::format("{}{}", devices, message), std::string(install_advice));
     }
-    return lacking(fmt::format("{}{}", devices, error.message()),
+    return lacking(fmt::format("{}{}", devices, message),
                    "install CANN 8.1 or newer, and see which one ASCEND_HOME_PATH names");
   }
   const std::string versions =

@@ -44,7 +44,7 @@ void launch(Stream& stream, const Kernel& kernel, const KernelArguments& argumen
   const Context& context = stream.context();
   const abi::Functions& functions = context.functions();
   const auto what = [&] { return fmt::format("of kernel {}", kernel.name()); };
-  abi::LaunchAttribute together{.value = {.reserved = {0, 0, 0, 0}}};
+  abi::LaunchAttribute together;
   together.value.schedule_mode = 1;
   abi::LaunchConfig starts_together{&together, 1};
   abi::LaunchConfig* config = shape.starts_together ? &starts_together : nullptr;

@@ -30,7 +30,6 @@ class DeviceMemory {
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
   DeviceSpan span() const { return {reinterpret_cast<uint64_t>(address_), bytes_}; }
-  size_t bytes() const { return bytes_; }
 
  private:
   std::shared_ptr<Context> context_;

@@ -106,6 +106,17 @@ TEST_F(AclExamine, MissesANewerCann) {
   EXPECT_THAT(finding.advice, HasSubstr("ASCEND_HOME_PATH"));
 }
 
+// A status that means not_found is not a library that is not there.
+TEST_F(AclExamine, TellsWhatALibraryThatIsThereFindsMissing) {
+  set("RIDGE_ASCEND_TWIN_FAIL", "aclrtGetVersion:1=107001");
+  const DeviceFinding finding = examine(RIDGE_TWIN_LIBRARY);
+  EXPECT_EQ(finding.state, DeviceState::lacking);
+  EXPECT_THAT(finding.found,
+              ::testing::EndsWith("ACL error 107001 (no such device): aclrtGetVersion: fault injected "
+                                  "by RIDGE_ASCEND_TWIN_FAIL=aclrtGetVersion:1"));
+  EXPECT_THAT(finding.advice, HasSubstr("which one ASCEND_HOME_PATH names"));
+}
+
 TEST_F(AclExamine, MissesDevicesWhereThereIsCann) {
   set("RIDGE_ASCEND_TWIN_DEVICES", "0");
   const DeviceFinding finding = examine(RIDGE_TWIN_LIBRARY);
