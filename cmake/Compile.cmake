@@ -11,6 +11,10 @@ set(CMAKE_C_FLAGS_DEV "-O1 -g1" CACHE STRING "" FORCE)
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1 -DNDEBUG" CACHE STRING "" FORCE)
 
 add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -fno-math-errno)
+if(CMAKE_UNITY_BUILD)
+  # GCC takes a source that another one includes for a header, in which an anonymous namespace would be a mistake.
+  add_compile_options($<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+endif()
 add_compile_definitions(SPDLOG_COMPILED_LIB SPDLOG_FMT_EXTERNAL)
 
 set(RIDGE_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize=")

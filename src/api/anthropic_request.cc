@@ -198,7 +198,7 @@ ToolChoice parse_choice(const Fields& body, ToolFields& tools) {
                "\"auto\", \"any\", \"tool\" or \"none\"");
 }
 
-ToolFields parse_tools(const Fields& body) {
+ToolFields parse_anthropic_tools(const Fields& body) {
   ToolFields fields;
   fields.parameters_path = "input_schema";
   const Json* tools = find_tools(body);
@@ -242,7 +242,7 @@ ChatRequest parse_chat(const Fields& body) {
   chat.generation.stop = parse_stop(body, "stop_sequences");
   chat.generation.stream = body.boolean("stream").value_or(false);
   chat.messages = parse_conversation(body);
-  chat.tools = parse_tools(body);
+  chat.tools = parse_anthropic_tools(body);
   chat.thinking = parse_thinking_fields(body);
   chat.form = parse_form(body, "output_format");
   if (const auto output = body.object("output_config")) {

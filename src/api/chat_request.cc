@@ -15,10 +15,6 @@ namespace {
 constexpr std::array<std::string_view, 5> roles = {"system", "developer", "user", "assistant",
                                                    "tool"};
 
-bool contains(auto const& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
 std::string text_of_part(const Json& part, const std::string& path) {
   const Fields fields(part, path);
   const std::string type = fields.string("type", max_name_bytes).value_or("");
@@ -88,7 +84,7 @@ void refuse_what_is_no_text(const Fields& body) {
 Json parse_message(const Json& value, const std::string& path) {
   const Fields fields(value, path);
   const std::string role = fields.string("role", max_name_bytes).value_or("");
-  if (!contains(roles, role)) {
+  if (std::ranges::find(roles, role) == roles.end()) {
     refuse(fields.path_of("role"),
            fmt::format("'{}' is \"{}\"; it must be one of system, developer, user, assistant, tool",
                        fields.path_of("role"), role.substr(0, 40)));

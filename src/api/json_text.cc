@@ -109,8 +109,6 @@ class BoundedBuilder final : public nlohmann::json_sax<Json> {
   std::vector<Json*> open_;  // outermost first
 };
 
-constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
-
 // Bytes of the well-formed character at the start of `text` (Unicode, table 3-7), or 0.
 std::size_t character_bytes(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };

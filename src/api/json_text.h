@@ -25,6 +25,9 @@ Json parse_json(std::string_view text, const JsonLimits& limits = {});
 // limits.
 std::optional<Json> parse_json_object(std::string_view text);
 
+// U+FFFD, which stands for bytes that form no UTF-8 character.
+inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
+
 // Appends `text` as a JSON string with its quotes.
 // Bytes that form no UTF-8 character become U+FFFD.
 void append_json_string(std::string& out, std::string_view text);

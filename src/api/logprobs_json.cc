@@ -44,8 +44,6 @@ bool is_whole_text(std::string_view bytes) {
   return whole == bytes && !assembler.holds_bytes();
 }
 
-constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
-
 // Takes what a token shows off the front of a text. Where a text begins, a SentencePiece token may
 // have a space that the text lacks; where its bytes form no character, the text has U+FFFD.
 std::string_view take_shown(std::string_view& text, std::string_view bytes, bool at_start) {

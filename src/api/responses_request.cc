@@ -41,7 +41,7 @@ int asked_logprobs(const Fields& body) {
   return is_included || top.value_or(0) > 0 ? static_cast<int>(top.value_or(0)) : -1;
 }
 
-ToolFields parse_tools(const Fields& body) {
+ToolFields parse_function_tools(const Fields& body) {
   ToolFields fields;
   fields.parameters_path = "parameters";
   const Json* tools = find_tools(body);
@@ -160,7 +160,7 @@ ResponsesRequest parse_responses_request(const Json& body, const FindResponse& f
     chat.messages.insert(chat.messages.begin(),
                          Json{{"role", "system"}, {"content", *instructions}});
   }
-  chat.tools = parse_tools(fields);
+  chat.tools = parse_function_tools(fields);
   chat.form = parse_text_format(fields);
   chat.thinking = parse_thinking_fields(fields);
   if (const auto reasoning = fields.object("reasoning")) {

@@ -17,7 +17,7 @@ constexpr std::array<std::string_view, 4> template_variables = {
 constexpr std::array<std::string_view, 7> efforts = {"none", "minimal", "low", "medium",
                                                      "high", "xhigh",   "max"};
 
-bool contains(auto const& names, std::string_view name) {
+bool is_one_of(auto const& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -32,7 +32,7 @@ void add_template_kwargs(const Fields& body, ThinkingFields& thinking) {
   if (!kwargs) return;
   for (const auto& [key, value] :
        body.find("chat_template_kwargs")->get_ref<const Json::object_t&>()) {
-    if (!contains(template_variables, key)) {
+    if (!is_one_of(template_variables, key)) {
       refuse(fmt::format("chat_template_kwargs.{}", key.substr(0, 40)),
              "'chat_template_kwargs' may hold enable_thinking, thinking, reasoning_effort and "
              "thinking_budget only");
@@ -73,7 +73,7 @@ void ThinkingFields::enable(bool on) {
 void read_effort(const Fields& fields, std::string_view name, ThinkingFields& thinking) {
   const Json* value = fields.find(name);
   if (value == nullptr) return;
-  if (!value->is_string() || !contains(efforts, value->get_ref<const std::string&>())) {
+  if (!value->is_string() || !is_one_of(efforts, value->get_ref<const std::string&>())) {
     refuse_field(fields.path_of(name), *value,
                  "one of none, minimal, low, medium, high, xhigh, max");
   }

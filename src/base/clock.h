@@ -14,6 +14,14 @@ class Clock {
   virtual TimePoint now() const = 0;
 };
 
+inline double milliseconds(Clock::Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+inline double seconds(Clock::Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
 class SteadyClock final : public Clock {
  public:
   TimePoint now() const override { return std::chrono::steady_clock::now(); }

@@ -59,14 +59,6 @@ struct StepLoop::ActiveRequest {
   std::vector<std::unique_ptr<Choice>> choices;
 };
 
-inline double milliseconds(Clock::Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
-inline double seconds(Clock::Duration duration) {
-  return std::chrono::duration<double>(duration).count();
-}
-
 // A listener must not throw; one that does loses what it was told, and nobody else is hurt.
 template <typename Callback, typename... Args>
 void tell(const Callback& callback, Args&&... args) {

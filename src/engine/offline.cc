@@ -12,8 +12,6 @@ namespace {
 
 constexpr int block_tokens = 16;
 
-double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());

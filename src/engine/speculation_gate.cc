@@ -6,14 +6,14 @@ namespace ridge::engine {
 
 namespace {
 
-constexpr double decay = 0.9;
+constexpr double right_decay = 0.9;
 constexpr double slow_decay = 0.98;
 
 }  // namespace
 
 void Acceptance::observe(int drafted, int accepted) {
-  right_ = right_ * decay + accepted;
-  wrong_ = wrong_ * decay + (accepted < drafted ? 1 : 0);
+  right_ = right_ * right_decay + accepted;
+  wrong_ = wrong_ * right_decay + (accepted < drafted ? 1 : 0);
 }
 
 void Acceptance::fade() {

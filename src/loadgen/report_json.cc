@@ -5,10 +5,10 @@
 namespace ridge::loadgen {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
-Json to_json(const Summary& summary) {
-  Json body = {{"count", summary.count}};
+OrderedJson to_json(const Summary& summary) {
+  OrderedJson body = {{"count", summary.count}};
   if (summary.count == 0) return body;
   body["mean"] = summary.mean;
   body["p50"] = summary.p50;
@@ -19,12 +19,12 @@ Json to_json(const Summary& summary) {
   return body;
 }
 
-void append(Json& body, const Report& report, const GroupReport& group) {
+void append(OrderedJson& body, const Report& report, const GroupReport& group) {
   body["requests"] = group.requests();
   body["ok"] = group.ok;
   body["failed"] = group.failed;
   body["left"] = group.left;
-  body["failures"] = Json::object();
+  body["failures"] = OrderedJson::object();
   for (const auto& [kind, count] : group.failures) body["failures"][kind] = count;
   body["retries"] = group.retries;
   body["requests_per_second"] = report.per_s(static_cast<int64_t>(group.ok));
@@ -44,15 +44,15 @@ void append(Json& body, const Report& report, const GroupReport& group) {
 
 }  // namespace
 
-Json report_json(const Report& report) {
-  Json body = {{"duration_s", report.duration_s}, {"interrupted", report.interrupted}};
+OrderedJson report_json(const Report& report) {
+  OrderedJson body = {{"duration_s", report.duration_s}, {"interrupted", report.interrupted}};
   append(body, report, report.all);
   if (report.objective.ttft_ms > 0) body["slo_ttft_ms"] = report.objective.ttft_ms;
   if (report.objective.inter_token_ms > 0) body["slo_itl_ms"] = report.objective.inter_token_ms;
   if (report.groups.empty()) return body;
-  body["groups"] = Json::array();
+  body["groups"] = OrderedJson::array();
   for (const GroupReport& group : report.groups) {
-    Json part = {{"name", group.name}};
+    OrderedJson part = {{"name", group.name}};
     append(part, report, group);
     body["groups"].push_back(std::move(part));
   }

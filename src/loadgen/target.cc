@@ -9,7 +9,7 @@
 
 namespace ridge::loadgen {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string Target::url() const {
   return base_url + (endpoint == Endpoint::chat ? "/chat/completions" : "/completions");
@@ -23,9 +23,9 @@ std::string base_url_of(std::string_view url) {
 
 std::string request_body(const Target& target, std::string_view prompt, int output_tokens,
                          Delivery delivery) {
-  Json body = {{"model", target.model}};
+  OrderedJson body = {{"model", target.model}};
   if (target.endpoint == Endpoint::chat) {
-    body["messages"] = Json::array({{{"role", "user"}, {"content", prompt}}});
+    body["messages"] = OrderedJson::array({{{"role", "user"}, {"content", prompt}}});
   } else {
     body["prompt"] = prompt;
   }
@@ -36,22 +36,22 @@ std::string request_body(const Target& target, std::string_view prompt, int outp
     body["stream"] = true;
     body["stream_options"] = {{"include_usage", true}};
   }
-  if (!target.extra_body.empty()) body.update(Json::parse(target.extra_body));
-  return body.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+  if (!target.extra_body.empty()) body.update(OrderedJson::parse(target.extra_body));
+  return body.dump(-1, ' ', /*ensure_ascii=*/false, OrderedJson::error_handler_t::replace);
 }
 
 void check_extra_body(std::string_view text) {
   if (text.empty()) return;
-  if (!Json::parse(text, nullptr, /*allow_exceptions=*/false).is_object()) {
+  if (!OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false).is_object()) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("--extra-body '{}' is no JSON object, such as {{\"top_k\": 1}}", text));
   }
 }
 
 std::string first_model(std::string_view document) {
-  const Json body = Json::parse(document, nullptr, /*allow_exceptions=*/false);
+  const OrderedJson body = OrderedJson::parse(document, nullptr, /*allow_exceptions=*/false);
   if (!body.is_object() || !body.contains("data") || !body["data"].is_array()) return {};
-  for (const Json& model : body["data"]) {
+  for (const OrderedJson& model : body["data"]) {
     if (model.is_object() && model.contains("id") && model["id"].is_string()) return model["id"];
   }
   return {};

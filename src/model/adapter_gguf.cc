@@ -24,7 +24,7 @@ using format::quoted_name;
 }
 
 // "blk.3.attn_q".
-std::optional<AdapterPlace> place_of(std::string_view stem) {
+std::optional<AdapterPlace> place_of_stem(std::string_view stem) {
   if (!stem.starts_with("blk.")) return std::nullopt;
   return adapter_place(stem.substr(4), &name);
 }
@@ -101,7 +101,7 @@ AdapterFile read_gguf_adapter(const std::filesystem::path& path) {
                       "norms and biases of an adapter are not supported",
                       quoted_name(name)));
     }
-    const auto place = place_of(name.substr(0, name.size() - down_ending.size()));
+    const auto place = place_of_stem(name.substr(0, name.size() - down_ending.size()));
     if (!place) {
       refuse(
           ErrorCode::unsupported, adapter,

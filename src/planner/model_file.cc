@@ -11,10 +11,8 @@
 namespace ridge::planner {
 namespace {
 
-constexpr int64_t most = 1 << 24;
-
-// Values by key, each from 0 (or 1) to `most`: sums of a few fit an int, products do not, and are
-// computed in doubles.
+// Values by key, each from 0 (or 1) to `most_dimension`: sums of a few fit an int, products do not,
+// and are computed in doubles.
 class GgufKeys {
  public:
   explicit GgufKeys(const format::GgufFile& file)
@@ -24,10 +22,10 @@ class GgufKeys {
   int at(std::string_view key, int64_t least = 1) const {
     const std::string full = prefix_ + std::string(key);
     const int64_t value = metadata_.int64(full);
-    if (value < least || value > most) {
+    if (value < least || value > most_dimension) {
       throw Error(ErrorCode::invalid_file,
                   fmt::format("{}: {} is {}; {} to {} is expected", metadata_.source(), full, value,
-                              least, most));
+                              least, most_dimension));
     }
     return static_cast<int>(value);
   }
@@ -42,10 +40,10 @@ class GgufKeys {
 
 int read_gguf_vocab(const format::GgufFile& file) {
   const Shape& shape = file.tensor("token_embd.weight").view.shape;  // [vocab, hidden]
-  if (shape.rank() != 2 || shape[0] < 1 || shape[0] > most) {
+  if (shape.rank() != 2 || shape[0] < 1 || shape[0] > most_dimension) {
     throw Error(ErrorCode::invalid_file,
                 fmt::format("{}: token_embd.weight is {}; [1 to {} tokens, hidden] is expected",
-                            file.metadata().source(), to_string(shape), most));
+                            file.metadata().source(), to_string(shape), most_dimension));
   }
   return static_cast<int>(shape[0]);
 }
@@ -74,8 +72,8 @@ class JsonKeys {
   int at(const char* key, int64_t least = 1) const {
     if (!has(key)) refuse(fmt::format("'{}' is missing; is this a config.json?", key));
     const nlohmann::json& value = body_.at(key);
-    if (!value.is_number_integer() || value < least || value > most) {
-      refuse(fmt::format("'{}' must be a whole number from {} to {}", key, least, most));
+    if (!value.is_number_integer() || value < least || value > most_dimension) {
+      refuse(fmt::format("'{}' must be a whole number from {} to {}", key, least, most_dimension));
     }
     return value.get<int>();
   }

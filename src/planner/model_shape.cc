@@ -9,8 +9,6 @@
 namespace ridge::planner {
 namespace {
 
-constexpr int most = 1 << 24;
-
 ModelShape read_model(TomlReader& reader) {
   ModelShape shape;
   shape.name = reader.text("name");
@@ -20,31 +18,32 @@ ModelShape read_model(TomlReader& reader) {
                      "tied_embeddings", "latent", "experts", "draft_layers", "weights"});
   shape.source = reader.text("source");
   shape.weights = reader.text_or("weights", "");
-  shape.vocab_size = reader.integer("vocab_size", 1, most);
-  shape.hidden = reader.integer("hidden", 1, most);
-  shape.layers = reader.integer("layers", 1, most);
-  shape.feed_forward = reader.integer("feed_forward", 1, most);
-  shape.heads = reader.integer("heads", 1, most);
-  shape.kv_heads = reader.integer_or("kv_heads", shape.heads, 1, most);
-  shape.key_dim = reader.integer("key_dim", 1, most);
-  shape.value_dim = reader.integer_or("value_dim", shape.key_dim, 1, most);
+  shape.vocab_size = reader.integer("vocab_size", 1, most_dimension);
+  shape.hidden = reader.integer("hidden", 1, most_dimension);
+  shape.layers = reader.integer("layers", 1, most_dimension);
+  shape.feed_forward = reader.integer("feed_forward", 1, most_dimension);
+  shape.heads = reader.integer("heads", 1, most_dimension);
+  shape.kv_heads = reader.integer_or("kv_heads", shape.heads, 1, most_dimension);
+  shape.key_dim = reader.integer("key_dim", 1, most_dimension);
+  shape.value_dim = reader.integer_or("value_dim", shape.key_dim, 1, most_dimension);
   shape.context_tokens = reader.integer("context_tokens", 1, 1 << 28);
   shape.has_tied_embeddings = reader.flag_or("tied_embeddings", false);
   shape.draft_layers = reader.integer_or("draft_layers", 0, 0, 16);
   if (const auto latent = reader.table("latent")) {
     latent->allow_only({"query_rank", "rank", "rope_dim"});
-    shape.latent = LatentShape{.query_rank = latent->integer_or("query_rank", 0, 0, most),
-                               .rank = latent->integer("rank", 1, most),
-                               .rope_dim = latent->integer("rope_dim", 1, most)};
+    shape.latent = LatentShape{.query_rank = latent->integer_or("query_rank", 0, 0, most_dimension),
+                               .rank = latent->integer("rank", 1, most_dimension),
+                               .rope_dim = latent->integer("rope_dim", 1, most_dimension)};
   }
   if (const auto experts = reader.table("experts")) {
     experts->allow_only({"count", "used", "shared", "feed_forward", "dense_layers", "groups_used"});
-    shape.experts = ExpertShape{.count = experts->integer("count", 1, most),
-                                .used = experts->integer("used", 1, most),
-                                .shared = experts->integer_or("shared", 0, 0, most),
-                                .feed_forward = experts->integer("feed_forward", 1, most),
-                                .dense_layers = experts->integer_or("dense_layers", 0, 0, most),
-                                .groups_used = experts->integer_or("groups_used", 0, 0, most)};
+    shape.experts =
+        ExpertShape{.count = experts->integer("count", 1, most_dimension),
+                    .used = experts->integer("used", 1, most_dimension),
+                    .shared = experts->integer_or("shared", 0, 0, most_dimension),
+                    .feed_forward = experts->integer("feed_forward", 1, most_dimension),
+                    .dense_layers = experts->integer_or("dense_layers", 0, 0, most_dimension),
+                    .groups_used = experts->integer_or("groups_used", 0, 0, most_dimension)};
   }
   check(shape);
   return shape;

@@ -8,6 +8,9 @@
 
 namespace ridge::planner {
 
+// The most that any dimension of a model may be.
+inline constexpr int most_dimension = 1 << 24;
+
 // Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): one latent and one rotary key of
 // each token are cached for all heads.
 struct LatentShape {

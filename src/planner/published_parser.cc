@@ -11,7 +11,7 @@
 namespace ridge::planner {
 namespace {
 
-constexpr double most = 1e9;
+constexpr double most_figure = 1e9;
 
 template <typename Value>
 Value choose(const TomlReader& reader, std::string_view key,
@@ -32,7 +32,7 @@ void read_conditions(const TomlReader& reader, PublishedRow& row) {
       reader, "phase", {{"prefill", prefill}, {"decode", decode}, {"mixed", mixed}});
   row.unit = choose<PublishedRow::Unit>(reader, "unit",
                                         {{"input", input}, {"output", output}, {"total", total}});
-  row.tokens_per_second = reader.number("tokens_per_second", 1e-3, most);
+  row.tokens_per_second = reader.number("tokens_per_second", 1e-3, most_figure);
   row.model = reader.text("model");
   row.weights = reader.text("weights");
   row.cache = reader.text_or("cache", "bf16");
@@ -43,13 +43,13 @@ void read_conditions(const TomlReader& reader, PublishedRow& row) {
   row.shared_apart = reader.flag_or("shared_apart", false);
   row.sends_directly = reader.flag_or("sends_directly", false);
   row.overlaps_transfers = reader.flag_or("overlaps_transfers", true);
-  row.prompt_tokens = reader.number("prompt_tokens", 1, most);
+  row.prompt_tokens = reader.number("prompt_tokens", 1, most_figure);
   row.cached_share = reader.number_or("cached_share", 0, 0, 0.999);
-  row.prefill_batch_tokens = reader.number_or("prefill_batch_tokens", 16384, 1, most);
-  row.output_tokens = reader.number_or("output_tokens", 0, 0, most);
+  row.prefill_batch_tokens = reader.number_or("prefill_batch_tokens", 16384, 1, most_figure);
+  row.output_tokens = reader.number_or("output_tokens", 0, 0, most_figure);
   row.speculation = {.drafts = reader.integer_or("drafts", 0, 0, 16),
                      .accepted = reader.number_or("accepted", 1, 1, 17)};
-  if (row.phase != prefill) row.batch = reader.number("batch", 1e-3, most);
+  if (row.phase != prefill) row.batch = reader.number("batch", 1e-3, most_figure);
   if (row.phase == mixed && row.output_tokens < 1) reader.refuse("'output_tokens' is missing");
   const bool is_right_unit = row.phase == prefill  ? row.unit == input
                              : row.phase == decode ? row.unit == output

@@ -14,7 +14,7 @@
 namespace ridge::platform {
 namespace {
 
-constexpr size_t chunk_bytes = size_t{1} << 20;
+constexpr size_t digest_chunk_bytes = size_t{1} << 20;
 
 std::optional<uint8_t> hex_value(char digit) {
   if (digit >= '0' && digit <= '9') return static_cast<uint8_t>(digit - '0');
@@ -78,10 +78,10 @@ Digest Hasher::finish() {
 
 void hash_file(int descriptor, int64_t size_bytes, Hasher& hasher,
                const std::function<bool(int64_t)>& on_chunk) {
-  std::vector<std::byte> chunk(chunk_bytes);
+  std::vector<std::byte> chunk(digest_chunk_bytes);
   int64_t done_bytes = 0;
   while (done_bytes < size_bytes) {
-    const auto wanted = std::min<int64_t>(size_bytes - done_bytes, chunk_bytes);
+    const auto wanted = std::min<int64_t>(size_bytes - done_bytes, digest_chunk_bytes);
     const ssize_t got = pread(descriptor, chunk.data(), wanted, done_bytes);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw Error(ErrorCode::io, fmt::format("cannot read: {}", std::strerror(errno)));

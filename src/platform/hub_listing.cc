@@ -14,8 +14,6 @@
 namespace ridge::platform {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr int max_parts = 500;
 
 std::string_view base_name(std::string_view path) {
@@ -101,7 +99,7 @@ std::string quantizations_of(const Groups& groups) {
   return text;
 }
 
-std::optional<Digest> digest_at(const Json& json, const char* key) {
+std::optional<Digest> digest_at(const nlohmann::json& json, const char* key) {
   const auto found = json.find(key);
   if (found == json.end() || !found->is_string()) return std::nullopt;
   return Digest::parse(found->get_ref<const std::string&>());
@@ -138,10 +136,10 @@ HubChoice choose_files(const std::vector<HubFile>& listing, std::string_view qua
 
 std::vector<HubFile> read_hugging_face_listing(std::string_view text, std::string& commit) {
   try {
-    const Json json = Json::parse(text);
+    const nlohmann::json json = nlohmann::json::parse(text);
     commit = json.value("sha", "");
     std::vector<HubFile> files;
-    for (const Json& each : json.at("siblings")) {
+    for (const nlohmann::json& each : json.at("siblings")) {
       HubFile file{.path = each.at("rfilename").get<std::string>()};
       if (const auto lfs = each.find("lfs"); lfs != each.end() && lfs->is_object()) {
         file.digest = digest_at(*lfs, "sha256");
@@ -158,13 +156,13 @@ std::vector<HubFile> read_hugging_face_listing(std::string_view text, std::strin
 
 std::vector<HubFile> read_modelscope_listing(std::string_view text) {
   try {
-    const Json json = Json::parse(text);
+    const nlohmann::json json = nlohmann::json::parse(text);
     if (json.value("Code", 200) != 200) {
       throw Error(ErrorCode::not_found,
                   fmt::format("the hub says: {}", json.value("Message", "no message")));
     }
     std::vector<HubFile> files;
-    for (const Json& each : json.at("Data").at("Files")) {
+    for (const nlohmann::json& each : json.at("Data").at("Files")) {
       if (each.value("Type", "blob") != "blob") continue;
       files.push_back({.path = each.at("Path").get<std::string>(),
                        .size_bytes = each.value("Size", int64_t{0}),

@@ -22,9 +22,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr uint64_t page_bytes = 4096;
-constexpr uint64_t chunk_bytes = uint64_t{4} << 20;
+constexpr uint64_t sum_chunk_bytes = uint64_t{4} << 20;
 constexpr uint64_t max_table_bytes = uint64_t{64} << 20;
-constexpr int format_version = 1;
+constexpr int table_version = 1;
 
 struct Header {
   std::array<char, 8> magic;
@@ -46,8 +46,8 @@ uint64_t sum_of(const Header& header) {
 
 std::vector<uint64_t> sums_of(std::span<const std::byte> bytes) {
   std::vector<uint64_t> sums;
-  for (size_t at = 0; at < bytes.size(); at += chunk_bytes) {
-    sums.push_back(xxh64(bytes.subspan(at, std::min<size_t>(chunk_bytes, bytes.size() - at))));
+  for (size_t at = 0; at < bytes.size(); at += sum_chunk_bytes) {
+    sums.push_back(xxh64(bytes.subspan(at, std::min<size_t>(sum_chunk_bytes, bytes.size() - at))));
   }
   return sums;
 }
@@ -85,7 +85,7 @@ Json read_table(int descriptor, const Header& header) {
   read_at(descriptor, header.table_offset, std::as_writable_bytes(std::span(text)));
   if (xxh64(std::as_bytes(std::span(text))) != header.table_sum) refuse("its table is damaged");
   Json table = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!table.is_object() || table.value("version", 0) != format_version) {
+  if (!table.is_object() || table.value("version", 0) != table_version) {
     refuse("its table is of another version");
   }
   return table;
@@ -163,13 +163,13 @@ void PreparedFile::check_ranges(const std::map<std::string, std::vector<uint64_t
   std::vector<Chunk> chunks;
   for (const auto& [key, range] : ranges_) {
     const std::vector<uint64_t>& expected = sums.at(key);
-    if (expected.size() != (range.size() + chunk_bytes - 1) / chunk_bytes) {
+    if (expected.size() != (range.size() + sum_chunk_bytes - 1) / sum_chunk_bytes) {
       refuse(fmt::format("the sums of {} are not complete", key.substr(0, 80)));
     }
     for (size_t i = 0; i < expected.size(); ++i) {
-      const size_t at = i * chunk_bytes;
+      const size_t at = i * sum_chunk_bytes;
       chunks.push_back(
-          {range.subspan(at, std::min<size_t>(chunk_bytes, range.size() - at)), expected[i]});
+          {range.subspan(at, std::min<size_t>(sum_chunk_bytes, range.size() - at)), expected[i]});
     }
   }
   std::atomic<size_t> next{0};
@@ -260,7 +260,7 @@ int64_t PreparedFileWriter::finish() {
                       {"bytes", range.bytes},
                       {"xxh64", range.sums}});
   }
-  const std::string table = Json({{"version", format_version},
+  const std::string table = Json({{"version", table_version},
                                   {"model_sha256", title_.identity.model.to_string()},
                                   {"layout", title_.identity.layout},
                                   {"title", title_.title},

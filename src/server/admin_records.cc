@@ -1,5 +1,5 @@
-// Projects, users, keys, limits, prices, endpoints, usage and the audit log: each route of src/administration,
-// which the command line shares, is one of this server.
+// Projects, users, keys, limits, prices, endpoints, usage and the audit log: each route of
+// src/administration, which the command line shares, is one of this server.
 #include <array>
 #include <utility>
 
@@ -10,31 +10,28 @@
 namespace ridge::server {
 namespace {
 
-using administration::routes;
-
 template <std::size_t at>
 HandlerAnswer answer(HandlerRequest& request) {
   const auto models = request.service.models.list();
   const administration::Serving serving{
-      .models = *models,
-      .endpoint_directory = request.service.platform.endpoint_directory.get()};
-  HandlerAnswer answer = handler_answer(
-      routes[at].operation({request.database(), request.identity(), request.caller,
-                            request.argument, request.query, request.json(), &serving}));
-  if (routes[at].method != "GET") request.service.rights_have_changed();
+      .models = *models, .endpoint_directory = request.service.platform.endpoint_directory.get()};
+  HandlerAnswer answer = handler_answer(administration::routes[at].operation(
+      {request.database(), request.identity(), request.caller, request.argument, request.query,
+       request.json(), &serving}));
+  if (administration::routes[at].method != "GET") request.service.rights_have_changed();
   return answer;
 }
 
 template <std::size_t... at>
 constexpr auto table_of(std::index_sequence<at...>) {
-  return std::array{HandlerRoute{.method = routes[at].method,
-                                 .path = routes[at].path,
-                                 .access = {.least_role = routes[at].least_role},
+  return std::array{HandlerRoute{.method = administration::routes[at].method,
+                                 .path = administration::routes[at].path,
+                                 .access = {.least_role = administration::routes[at].least_role},
                                  .handle = answer<at>,
-                                 .most_body_bytes = routes[at].most_body_bytes}...};
+                                 .most_body_bytes = administration::routes[at].most_body_bytes}...};
 }
 
-constexpr auto table = table_of(std::make_index_sequence<std::size(routes)>());
+constexpr auto table = table_of(std::make_index_sequence<std::size(administration::routes)>());
 
 }  // namespace
 

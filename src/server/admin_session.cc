@@ -32,7 +32,7 @@ namespace {
 
 using api::Json;
 
-constexpr std::size_t most_name_bytes = 100, most_token_bytes = 200;
+constexpr std::size_t most_user_name_bytes = 100, most_token_bytes = 200;
 
 // The projects are those that the user may act for, with the one that this request is of.
 Json json_of_user(std::string_view name, platform::Role role, std::string_view project,
@@ -64,8 +64,8 @@ HandlerAnswer show_session(HandlerRequest& request) {
   const Caller& caller = request.caller;
   const Json user = json_of_user(caller.user_name, caller.role, caller.project_name,
                                  request.sessions().projects_of(caller.user_id, caller.role));
-  return json_answer(json_of_session(request, user,
-                                     platform::Sessions::csrf_token(request.session_token)));
+  return json_answer(
+      json_of_session(request, user, platform::Sessions::csrf_token(request.session_token)));
 }
 
 HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSession& session) {
@@ -105,14 +105,15 @@ HandlerAnswer sign_in(HandlerRequest& request) {
   check_has_sessions(request);
   const Json body = request.json();
   const api::Fields fields(body, "");
-  const std::string name = fields.required_string("name", most_name_bytes);
+  const std::string name = fields.required_string("name", most_user_name_bytes);
   const std::string password = fields.required_string("password", platform::most_password_bytes);
   if (auto refusal = throttle(request, name)) return std::move(*refusal);
   platform::NewSession session;
   try {
     session = request.sessions().sign_in(name, password, request.address);
   } catch (const Error& error) {
-    if (error.code() == ErrorCode::unauthenticated) record_refused_sign_in(request, name, "password");
+    if (error.code() == ErrorCode::unauthenticated)
+      record_refused_sign_in(request, name, "password");
     throw;
   }
   request.service.sign_ins.succeeded(request.address, name);
@@ -133,7 +134,7 @@ HandlerAnswer set_up(HandlerRequest& request) {
   const Json body = request.json();
   const api::Fields fields(body, "");
   const std::string token = fields.required_string("token", most_token_bytes);
-  const std::string name = fields.required_string("name", most_name_bytes);
+  const std::string name = fields.required_string("name", most_user_name_bytes);
   const std::string password = fields.required_string("password", platform::most_password_bytes);
   return begin_session(request, request.sessions().set_up(token, name, password, request.address));
 }
@@ -181,19 +182,19 @@ HandlerAnswer change_password(HandlerRequest& request) {
 
 constexpr Access session_access{.is_open = true, .looks_for_session = true};
 
-constexpr std::size_t most_body_bytes = 16u << 10;
+constexpr std::size_t most_session_bytes = 16u << 10;
 
-constexpr HandlerRoute routes[] = {
+constexpr HandlerRoute session_table[] = {
     {"GET", "/api/v1/session", session_access, show_session},
-    {"POST", "/api/v1/session", open_access, sign_in, most_body_bytes, RunsOn::password_pool},
+    {"POST", "/api/v1/session", open_access, sign_in, most_session_bytes, RunsOn::password_pool},
     {"DELETE", "/api/v1/session", viewer_access, sign_out},
-    {"POST", "/api/v1/set-up", open_access, set_up, most_body_bytes, RunsOn::password_pool},
-    {"PUT", "/api/v1/users/{id}/password", viewer_access, change_password, most_body_bytes,
+    {"POST", "/api/v1/set-up", open_access, set_up, most_session_bytes, RunsOn::password_pool},
+    {"PUT", "/api/v1/users/{id}/password", viewer_access, change_password, most_session_bytes,
      RunsOn::password_pool},
 };
 
 }  // namespace
 
-std::span<const HandlerRoute> session_routes() { return routes; }
+std::span<const HandlerRoute> session_routes() { return session_table; }
 
 }  // namespace ridge::server

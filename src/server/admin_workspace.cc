@@ -18,7 +18,7 @@ using platform::Chats;
 using platform::PromptTemplates;
 
 constexpr std::size_t most_messages = 10'000;
-constexpr std::size_t most_name_bytes = 100;
+constexpr std::size_t most_template_name_bytes = 100;
 // What is kept may be larger in a client's JSON, which escapes more than it has to.
 constexpr std::size_t most_chat_body_bytes = 2 * Chats::most_messages_bytes;
 constexpr std::size_t most_template_body_bytes = 8 * PromptTemplates::most_text_bytes;
@@ -79,8 +79,8 @@ HandlerAnswer put_chat(HandlerRequest& request) {
   const Json body = request.json();
   const api::Fields fields(body, "");
   const std::string title = fields.string("title", Chats::most_title_bytes).value_or("");
-  return json_answer(json_of(
-      Chats(request.database()).put(user, request.argument, title, messages_of(fields))));
+  return json_answer(
+      json_of(Chats(request.database()).put(user, request.argument, title, messages_of(fields))));
 }
 
 HandlerAnswer delete_chat(HandlerRequest& request) {
@@ -109,7 +109,7 @@ HandlerAnswer list_templates(HandlerRequest& request) {
 
 struct TemplateFields {
   explicit TemplateFields(const Json& body)
-      : name(api::Fields(body, "").required_string("name", most_name_bytes)),
+      : name(api::Fields(body, "").required_string("name", most_template_name_bytes)),
         text(api::Fields(body, "").required_string("text", PromptTemplates::most_text_bytes)) {}
   std::string name, text;
 };
@@ -136,7 +136,7 @@ HandlerAnswer delete_template(HandlerRequest& request) {
   return no_content();
 }
 
-constexpr HandlerRoute routes[] = {
+constexpr HandlerRoute workspace_table[] = {
     {"GET", "/api/v1/chats", developer_access, list_chats},
     {"GET", "/api/v1/chats/{id}", developer_access, show_chat},
     {"PUT", "/api/v1/chats/{id}", developer_access, put_chat, most_chat_body_bytes},
@@ -149,6 +149,6 @@ constexpr HandlerRoute routes[] = {
 
 }  // namespace
 
-std::span<const HandlerRoute> workspace_routes() { return routes; }
+std::span<const HandlerRoute> workspace_routes() { return workspace_table; }
 
 }  // namespace ridge::server

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <climits>
 #include <nlohmann/json.hpp>
@@ -9,12 +8,12 @@
 
 #include "api/usage_json.h"
 #include "server/answering.h"
+#include "server/as_result.h"
 #include "server/preparation.h"
 
 namespace ridge::server {
 namespace {
 
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t max_document_bytes = 256u << 20;  // of an answer that is sent in one piece
 
 // Of one HTTP request at a time: many embeddings take turns with others' requests, and find room in
@@ -131,7 +130,7 @@ asio::awaitable<void> Answering::generate(std::string body) {
 
 // From the end of a request on, and before its client learns of that.
 void Answering::keep_loaded(const api::ServedModel& model,
-                             std::optional<Clock::Duration> unused_for) const {
+                            std::optional<Clock::Duration> unused_for) const {
   if (!unused_for) return;
   using engine::WhoAsks;
   model.engine->keep_loaded(*unused_for,
@@ -216,7 +215,7 @@ asio::awaitable<AnswerEnd> Answering::run_wave(Making& making, std::span<engine:
 // What an answer began with was admitted; where others have filled the queue since, the rest waits,
 // or the work on its beginning would be lost.
 asio::awaitable<void> Answering::submit(Generation& generation, const engine::Request& request,
-                                         bool waits_for_room) {
+                                        bool waits_for_room) {
   while (true) {
     engine::Request submitted = request;
     if (request.deadline) submitted.deadline = rest_of_deadline(*request.deadline);

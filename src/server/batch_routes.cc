@@ -22,7 +22,7 @@ using api::or_null;
 constexpr std::string_view endpoints[] = {"/v1/chat/completions", "/v1/completions",
                                           "/v1/embeddings", "/v1/responses"};
 constexpr std::string_view window = "24h";
-constexpr std::size_t most_metadata = 16, most_name_bytes = 64, most_value_bytes = 512;
+constexpr std::size_t most_metadata = 16, most_key_bytes = 64, most_value_bytes = 512;
 constexpr std::size_t most_id_bytes = 100;
 
 Json time_or_null(int64_t at_ms) { return at_ms == 0 ? Json() : Json(at_ms / 1000); }
@@ -80,7 +80,7 @@ std::string metadata_in(const api::Fields& fields) {
   const Json* metadata = fields.find("metadata");
   if (metadata == nullptr) return {};
   const auto is_good = [](const auto& item) {
-    return item.key().size() <= most_name_bytes && item.value().is_string() &&
+    return item.key().size() <= most_key_bytes && item.value().is_string() &&
            item.value().template get_ref<const std::string&>().size() <= most_value_bytes;
   };
   bool is_valid = metadata->is_object() && metadata->size() <= most_metadata;
@@ -91,7 +91,7 @@ std::string metadata_in(const api::Fields& fields) {
     api::refuse("metadata",
                 fmt::format("'metadata' must be an object of at most {} strings, with names of at "
                             "most {} and values of at most {} bytes",
-                            most_metadata, most_name_bytes, most_value_bytes));
+                            most_metadata, most_key_bytes, most_value_bytes));
   }
   return api::to_text(*metadata);
 }
@@ -103,8 +103,8 @@ int64_t lifetime_in(const api::Fields& fields) {
     api::refuse("output_expires_after.anchor",
                 "'output_expires_after.anchor' must be 'created_at'");
   }
-  const auto seconds = after->integer("seconds", platform::least_file_lifetime_s,
-                                      platform::most_file_lifetime_s);
+  const auto seconds =
+      after->integer("seconds", platform::least_file_lifetime_s, platform::most_file_lifetime_s);
   if (!seconds) api::refuse_missing("output_expires_after.seconds");
   return *seconds * 1000;
 }
@@ -144,7 +144,8 @@ HandlerAnswer show_batch(HandlerRequest& request) {
 }
 
 HandlerAnswer cancel_batch(HandlerRequest& request) {
-  const platform::Batch batch = request.batches().cancel(request.project(), request.argument, request.caller.actor);
+  const platform::Batch batch =
+      request.batches().cancel(request.project(), request.argument, request.caller.actor);
   if (auto& runner = request.service.batch_runner) runner->wake();
   return json_answer(json_of(batch));
 }

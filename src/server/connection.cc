@@ -1,7 +1,6 @@
 #include "server/connection.h"
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/buffer_body.hpp>
@@ -14,6 +13,7 @@
 #include "api/error_body.h"
 #include "api/random_id.h"
 #include "base/log.h"
+#include "server/as_result.h"
 #include "server/handler_route.h"
 #include "server/preparation.h"
 
@@ -29,8 +29,6 @@ constexpr std::size_t write_piece_bytes = 64u << 10;
 constexpr std::size_t idle_read_bytes = 4u << 10;
 constexpr std::chrono::milliseconds closing_timeout{2'000};
 constexpr std::size_t closing_bytes = 16u << 20;  // read and thrown away, so that a refusal arrives
-
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 struct Refusal {
   int status = 0;  // 0: nobody is there to be told
@@ -179,8 +177,7 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   } else {
     co_await continue_if_expected(parser);
     arm(service_.options.body_timeout);
-    std::tie(failure, std::ignore) =
-        co_await http::async_read(stream_, buffer_, parser, as_result);
+    std::tie(failure, std::ignore) = co_await http::async_read(stream_, buffer_, parser, as_result);
     disarm();
   }
   if (!failure && exchange_.status == 0) co_return true;
@@ -188,8 +185,8 @@ asio::awaitable<bool> Connection::read_request(Parser& parser) {
   co_return false;
 }
 
-// What is left of the time for a file of which so much has come: all of it has to come at a speed, or
-// few clients could hold every slot for hours.
+// What is left of the time for a file of which so much has come: all of it has to come at a speed,
+// or few clients could hold every slot for hours.
 std::chrono::milliseconds Connection::rest_of_upload(std::size_t received_bytes) const {
   const auto for_bytes = std::chrono::milliseconds(static_cast<int64_t>(received_bytes) * 1000 /
                                                    service_.options.least_upload_bytes_per_s);

@@ -16,22 +16,20 @@ const Histogram::BucketBoundaries first_token_bounds_s = {
 const Histogram::BucketBoundaries output_token_bounds_s = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
                                                            0.3,  0.4,   0.5,  0.75,  1.0, 2.5};
 
-double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-prometheus::Family<Histogram>& family(prometheus::Registry& registry, const char* name,
-                                      const char* help) {
+prometheus::Family<Histogram>& histograms(prometheus::Registry& registry, const char* name,
+                                          const char* help) {
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
 }
 
 }  // namespace
 
 GenAiMetrics::GenAiMetrics()
-    : duration_(family(registry_, "gen_ai_server_request_duration_seconds",
-                       "gen_ai.server.request.duration: from arrival to the end.")),
-      first_token_(family(registry_, "gen_ai_server_time_to_first_token_seconds",
-                          "gen_ai.server.time_to_first_token: of answers that were given.")),
-      output_token_(family(registry_, "gen_ai_server_time_per_output_token_seconds",
-                           "gen_ai.server.time_per_output_token: after the first one.")) {}
+    : duration_(histograms(registry_, "gen_ai_server_request_duration_seconds",
+                           "gen_ai.server.request.duration: from arrival to the end.")),
+      first_token_(histograms(registry_, "gen_ai_server_time_to_first_token_seconds",
+                              "gen_ai.server.time_to_first_token: of answers that were given.")),
+      output_token_(histograms(registry_, "gen_ai_server_time_per_output_token_seconds",
+                               "gen_ai.server.time_per_output_token: after the first one.")) {}
 
 void GenAiMetrics::observe(const api::RequestRecord& record) {
   const api::RequestRecord::Snapshot end = record.snapshot();

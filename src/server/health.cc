@@ -12,8 +12,6 @@
 namespace ridge::server {
 namespace {
 
-double seconds(Clock::Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 constexpr int longest_retry_s = 60;
 constexpr double memory_s = 10;
 

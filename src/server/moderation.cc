@@ -11,8 +11,8 @@ namespace ridge::server {
 namespace {
 
 constexpr int64_t most_answer_bytes = 8 << 20;  // scores of each text may be many
-constexpr platform::HttpLimits limits{.connect = std::chrono::seconds(5),
-                                      .stall = std::chrono::seconds(5)};
+constexpr platform::HttpLimits moderation_limits{.connect = std::chrono::seconds(5),
+                                                 .stall = std::chrono::seconds(5)};
 
 bool read_verdict(const std::string& text) {
   const auto answer = api::parse_json(text);
@@ -42,7 +42,7 @@ Moderation::Client Moderation::take() {
       return client;
     }
   }
-  return std::make_unique<platform::HttpClient>(limits);
+  return std::make_unique<platform::HttpClient>(moderation_limits);
 }
 
 void Moderation::give_back(Client client) {

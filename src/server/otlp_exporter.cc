@@ -19,8 +19,8 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr platform::HttpLimits limits{.connect = std::chrono::seconds(5),
-                                      .stall = std::chrono::seconds(10)};
+constexpr platform::HttpLimits export_limits{.connect = std::chrono::seconds(5),
+                                             .stall = std::chrono::seconds(10)};
 constexpr std::size_t max_answer_bytes = 64 << 10;
 constexpr std::chrono::minutes rejections_told_each{1};
 
@@ -122,7 +122,7 @@ void OtlpExporter::serve() {
 
 // What the collector says.
 std::string OtlpExporter::post(const Batch& batch) {
-  platform::HttpClient client(limits, [this] { return is_over(); });
+  platform::HttpClient client(export_limits, [this] { return is_over(); });
   platform::HttpRequest request;
   request.url = options_.url;
   request.content_type = "application/json";

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
@@ -11,6 +10,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "server/as_result.h"
 #include "server/batch_runner.h"
 #include "server/connection.h"
 #include "server/service.h"
@@ -23,7 +23,6 @@ using tcp = asio::ip::tcp;
 
 namespace {
 
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::milliseconds health_interval{1'000};
 constexpr std::chrono::milliseconds accept_pause{100};  // where descriptors have run out
 constexpr std::chrono::milliseconds farewell_timeout{
@@ -198,9 +197,8 @@ void serve_pulled(Service& service, const platform::Manifest& manifest) {
   try {
     added = service.platform.supply->declare(manifest);
   } catch (const Error& error) {
-    throw Error(error.code(),
-                fmt::format("{} is in the store, but cannot be served: {}", manifest.name,
-                            error.message()));
+    throw Error(error.code(), fmt::format("{} is in the store, but cannot be served: {}",
+                                          manifest.name, error.message()));
   }
   for (api::ServedModel& model : added) model.is_added = true;
   service.models.add(std::move(added));

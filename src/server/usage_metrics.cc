@@ -8,8 +8,8 @@ namespace {
 using prometheus::Counter;
 using prometheus::Labels;
 
-prometheus::Family<Counter>& family(prometheus::Registry& registry, const char* name,
-                                    const char* help) {
+prometheus::Family<Counter>& counters(prometheus::Registry& registry, const char* name,
+                                      const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
 
@@ -36,17 +36,17 @@ const char* name_of(platform::Refusal::Kind kind) {
 }  // namespace
 
 UsageMetrics::UsageMetrics()
-    : requests_(family(registry_, "ridge:usage_requests_total",
-                       "Metered requests that have ended, by project, model and result.")),
-      prompt_tokens_(family(registry_, "ridge:usage_prompt_tokens_total",
-                            "Tokens of their prompts, cached ones among them.")),
-      cached_tokens_(family(registry_, "ridge:usage_cached_tokens_total",
-                            "Tokens of their prompts that the prefix cache had.")),
+    : requests_(counters(registry_, "ridge:usage_requests_total",
+                         "Metered requests that have ended, by project, model and result.")),
+      prompt_tokens_(counters(registry_, "ridge:usage_prompt_tokens_total",
+                              "Tokens of their prompts, cached ones among them.")),
+      cached_tokens_(counters(registry_, "ridge:usage_cached_tokens_total",
+                              "Tokens of their prompts that the prefix cache had.")),
       completion_tokens_(
-          family(registry_, "ridge:usage_completion_tokens_total", "Tokens of their answers.")),
-      refusals_(family(registry_, "ridge:usage_refusals_total",
-                       "Requests that limits refused: rate (429), spent (402), too_large (400), "
-                       "unavailable (503).")) {}
+          counters(registry_, "ridge:usage_completion_tokens_total", "Tokens of their answers.")),
+      refusals_(counters(registry_, "ridge:usage_refusals_total",
+                         "Requests that limits refused: rate (429), spent (402), too_large (400), "
+                         "unavailable (503).")) {}
 
 void UsageMetrics::count(const std::string& project, const std::string& model,
                          const platform::Settlement& settlement) {

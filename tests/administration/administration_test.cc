@@ -14,7 +14,7 @@
 #include "base/temporary_folder.h"
 #include "platform/throws.h"
 
-namespace ridge::administration {
+namespace ridge::administration::administration_test {
 namespace {
 
 using platform::Role;
@@ -104,7 +104,8 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"PUT", "/api/v1/prices", R"({"model":"m","prompt":1,"cached":2,"completion":1})", "cached"},
       {"PUT", "/api/v1/prices", R"({"model":"m","price":3})", "price"},
       {"PATCH", "/api/v1/users/{id}", R"({"oidc":"x"})", "oidc"},
-      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_day","most":1,"user":"dev","key":"k"})", "user"},
+      {"PUT", "/api/v1/limits", R"({"kind":"tokens_per_day","most":1,"user":"dev","key":"k"})",
+       "user"},
       {"POST", "/api/v1/endpoints", R"({"model":"m"})", "name"},
       {"POST", "/api/v1/endpoints", R"({"name":"e"})", "model"},
       {"POST", "/api/v1/endpoints", R"({"name":"e","model":"m","top_p":0})", "top_p"},
@@ -112,7 +113,8 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"PATCH", "/api/v1/endpoints/{id}", R"({"is_enabled":1})", "is_enabled"},
       {"POST", "/api/v1/endpoints/{id}/versions", "{}", "model"},
       {"PUT", "/api/v1/endpoints/{id}/shares", "{}", "shares"},
-      {"PUT", "/api/v1/endpoints/{id}/shares", R"({"shares":[{"version":1}]})", "shares[0].percent"},
+      {"PUT", "/api/v1/endpoints/{id}/shares", R"({"shares":[{"version":1}]})",
+       "shares[0].percent"},
   };
   for (const auto& each : cases) {
     EXPECT_EQ(refusal(owner, each.method, each.path, object(each.body), "dev"),
@@ -164,9 +166,9 @@ TEST_F(AdministrationTest, MakesEndpointsOfModelsThatNobodyServesYet) {
   EXPECT_EQ(answer_to(admin, "DELETE", "/api/v1/endpoints/{id}", "helper", "", {}).status, 204);
   EXPECT_EQ(refusal(admin, "GET", "/api/v1/endpoints/{id}", {}, "helper"), "not_found ");
   EXPECT_EQ(identity_.audit_events(1)[0].actor, "user:adam");
-  EXPECT_EQ(refusal(admin, "POST", "/api/v1/endpoints",
-                    object(R"({"name":"smollm2:135m","model":"m"})")),
-            "already_exists name")
+  EXPECT_EQ(
+      refusal(admin, "POST", "/api/v1/endpoints", object(R"({"name":"smollm2:135m","model":"m"})")),
+      "already_exists name")
       << "a model of the catalog has the name";
 }
 
@@ -302,8 +304,9 @@ TEST_F(AdministrationTest, SetsAndTakesAwayLimitsAndPrices) {
   const auto set = [&](const char* body) {
     return ask(admin, "PUT", "/api/v1/limits", object(body));
   };
-  EXPECT_EQ(set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":5})").dump(),
-            R"({"project":"p","key":null,"user":null,"model":"m","kind":"tokens_per_day","most":5})");
+  EXPECT_EQ(
+      set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":5})").dump(),
+      R"({"project":"p","key":null,"user":null,"model":"m","kind":"tokens_per_day","most":5})");
   EXPECT_EQ(ask(admin, "GET", "/api/v1/limits")["data"].size(), 1u);
   EXPECT_TRUE(
       set(R"({"project":"p","model":"m","kind":"tokens_per_day","most":null})")["most"].is_null());
@@ -342,4 +345,4 @@ TEST(Day, MustBeOneOfTheCalendar) {
 }
 
 }  // namespace
-}  // namespace ridge::administration
+}  // namespace ridge::administration::administration_test

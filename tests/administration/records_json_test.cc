@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace ridge::administration {
+namespace ridge::administration::records_json_test {
 namespace {
 
 using platform::UsageBy;
@@ -41,8 +41,9 @@ TEST(RecordsJson, ShowsUsersLimitsAndPrices) {
                 .dump(),
             R"({"id":"user_1","name":"ann","kind":"person","role":"admin","project":null,)"
             R"("created_at_ms":5,"disabled_at_ms":7,"oidc":null})");
-  EXPECT_EQ(json_of(platform::User{.oidc_issuer = "https://a.example", .oidc_subject = "7"})["oidc"],
-            Json::parse(R"({"issuer":"https://a.example","subject":"7"})"));
+  EXPECT_EQ(
+      json_of(platform::User{.oidc_issuer = "https://a.example", .oidc_subject = "7"})["oidc"],
+      Json::parse(R"({"issuer":"https://a.example","subject":"7"})"));
   platform::NamedLimit limit{.project = "search"};
   limit.limit = {
       .model = "m", .kind = platform::LimitKind::tokens_per_day, .most = 1'000'000'000'000};
@@ -84,4 +85,4 @@ TEST(UsageCsv, HoldsNothingThatASpreadsheetRuns) {
 }
 
 }  // namespace
-}  // namespace ridge::administration
+}  // namespace ridge::administration::records_json_test

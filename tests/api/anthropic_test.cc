@@ -7,7 +7,7 @@
 #include "events.h"
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::anthropic_test {
 namespace {
 
 using engine::Delta;
@@ -356,4 +356,4 @@ TEST(AnthropicError, HasItsOwnForm) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::anthropic_test

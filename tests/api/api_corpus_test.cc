@@ -9,7 +9,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size);
 
-namespace ridge::api {
+namespace ridge::api::api_corpus_test {
 namespace {
 
 // Aborts where a promise of the fuzzer is broken.
@@ -40,4 +40,4 @@ TEST(ApiCorpus, DamagedRequestsAreRefusedOrRead) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::api_corpus_test

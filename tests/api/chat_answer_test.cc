@@ -4,7 +4,7 @@
 #include "api/chat_request.h"
 #include "events.h"
 
-namespace ridge::api {
+namespace ridge::api::chat_answer_test {
 namespace {
 
 using engine::Delta;
@@ -184,4 +184,4 @@ TEST(ChatDocument, HoldsCallsWithoutContent) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::chat_answer_test

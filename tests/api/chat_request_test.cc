@@ -5,7 +5,7 @@
 
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::chat_request_test {
 namespace {
 
 // A body with one message and `more` members, as in R"("n":2)".
@@ -312,4 +312,4 @@ TEST(ChatRequest, AllowsOnlyKnownTemplateVariables) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::chat_request_test

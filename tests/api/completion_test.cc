@@ -6,7 +6,7 @@
 #include "events.h"
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::completion_test {
 namespace {
 
 using engine::Delta;
@@ -191,4 +191,4 @@ TEST(CompletionTokenName, TellsPartsOfCharactersApart) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::completion_test

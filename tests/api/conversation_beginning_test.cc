@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-namespace ridge::api {
+namespace ridge::api::conversation_beginning_test {
 namespace {
 
 std::shared_ptr<const StoredResponse> find_none(const std::string&) { return nullptr; }
@@ -36,8 +36,7 @@ TEST(ConversationBeginning, IsTheSameInEachTurnAndFormat) {
 TEST(ConversationBeginning, GoesOnFromAnEarlierResponse) {
   const auto find = [](const std::string& id) -> std::shared_ptr<const StoredResponse> {
     StoredResponse stored;
-    stored.conversation =
-        R"([{"role":"user","content":"hi"},{"role":"assistant","content":"so"}])";
+    stored.conversation = R"([{"role":"user","content":"hi"},{"role":"assistant","content":"so"}])";
     return id == "resp_1" ? std::make_shared<StoredResponse>(stored) : nullptr;
   };
   const auto next = Json::parse(R"({"input":"and?","previous_response_id":"resp_1"})");
@@ -65,4 +64,4 @@ TEST(ConversationBeginning, TakesWhatIsNotWellFormed) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::conversation_beginning_test

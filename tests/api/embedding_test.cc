@@ -9,7 +9,7 @@
 #include "api/vectors.h"
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::embedding_test {
 namespace {
 
 const AnswerHead head = {.id = "x-1", .created_s = 12, .model = "m", .fingerprint = "fp"};
@@ -166,4 +166,4 @@ TEST(RankingAnswer, ScoresPairsInTheirOrder) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::embedding_test

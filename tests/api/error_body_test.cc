@@ -7,7 +7,7 @@
 #include "api/answer.h"
 #include "api/json_text.h"
 
-namespace ridge::api {
+namespace ridge::api::error_body_test {
 namespace {
 
 TEST(ErrorBody, HasOpenAisShape) {
@@ -47,4 +47,4 @@ TEST(ErrorEvent, IsOneEventAndNoDone) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::error_body_test

@@ -8,7 +8,7 @@
 
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::json_text_test {
 namespace {
 
 std::string refusal(const std::string& text, JsonLimits limits = {}) {
@@ -104,4 +104,4 @@ TEST(AppendJsonNumber, IsAlwaysANumber) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::json_text_test

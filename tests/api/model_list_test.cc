@@ -5,7 +5,7 @@
 #include "api/sampling_defaults.h"
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::model_list_test {
 namespace {
 
 std::vector<ServedModel> models(std::initializer_list<const char*> names) {
@@ -53,4 +53,4 @@ TEST(DefaultSampling, FollowsDeepSeekForR1Only) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::model_list_test

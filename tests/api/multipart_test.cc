@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-namespace ridge::api {
+namespace ridge::api::multipart_test {
 namespace {
 
 constexpr std::string_view type = "multipart/form-data; boundary=b";
@@ -78,8 +78,9 @@ TEST(Multipart, NeverReadsPastTheEnd) {
     failure_of(type, cut);
   }
   const std::string header(type);
-  for (std::size_t size = 0; size < header.size(); ++size) failure_of(header.substr(0, size), whole);
+  for (std::size_t size = 0; size < header.size(); ++size)
+    failure_of(header.substr(0, size), whole);
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::multipart_test

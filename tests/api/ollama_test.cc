@@ -5,7 +5,7 @@
 #include "api/ollama_request.h"
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::ollama_test {
 namespace {
 
 using engine::Delta;
@@ -326,4 +326,4 @@ TEST(OllamaDocument, IsOneAnswer) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::ollama_test

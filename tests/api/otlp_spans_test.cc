@@ -9,7 +9,7 @@
 #include "api/json_text.h"
 #include "recorded.h"
 
-namespace ridge::api {
+namespace ridge::api::otlp_spans_test {
 namespace {
 
 using engine::TraceEvent;
@@ -146,4 +146,4 @@ TEST(OtlpRejection, IsEmptyWhereAllWasKept) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::otlp_spans_test

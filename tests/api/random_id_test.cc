@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-namespace ridge::api {
+namespace ridge::api::random_id_test {
 namespace {
 
 constexpr std::size_t id_letters = 24;
@@ -95,4 +95,4 @@ TEST(RandomHex, HasTheDigitsOfItsBytes) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::random_id_test

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "recorded.h"
 
-namespace ridge::api {
+namespace ridge::api::request_record_test {
 namespace {
 
 using engine::TraceEvent;
@@ -217,25 +217,24 @@ TEST_F(RecordsTest, ForgetsWhatTurnsOutToNeedNoEngine) {
 
 TEST_F(RecordsTest, TellsAdministratorsWhatTheEngineHasAndWhyItWaits) {
   const auto working = [&] { return working_requests(records.unfinished(), at_ms(50)).at("data"); };
-  const auto record = std::make_shared<RequestRecord>(
-      RequestRecord::Origin{.id = "b",
-                            .group = "project_1",
-                            .project = "search",
-                            .key = "ci",
-                            .endpoint = "/v1/chat/completions",
-                            .operation = "chat",
-                            .context = trace_context("", ""),
-                            .arrived = at_ms(10),
-                            .arrived_at = {}});
+  const auto record =
+      std::make_shared<RequestRecord>(RequestRecord::Origin{.id = "b",
+                                                            .group = "project_1",
+                                                            .project = "search",
+                                                            .key = "ci",
+                                                            .endpoint = "/v1/chat/completions",
+                                                            .operation = "chat",
+                                                            .context = trace_context("", ""),
+                                                            .arrived = at_ms(10),
+                                                            .arrived_at = {}});
   records.add(record);
   add("a", "project_2");  // being read, so that no engine has it
   EXPECT_EQ(working(), Json::array());
   record->prepared("tiny", "cmpl-1", {.prompt_tokens = 7});
   const auto trace = record->add_trace();
   trace->add({.kind = engine::TraceEvent::Kind::queued, .at = at_ms(11)});
-  trace->add({.kind = engine::TraceEvent::Kind::waiting,
-              .at = at_ms(12),
-              .wait = engine::Wait::blocks});
+  trace->add(
+      {.kind = engine::TraceEvent::Kind::waiting, .at = at_ms(12), .wait = engine::Wait::blocks});
   EXPECT_EQ(working(), Json::array({{{"id", "b"},
                                      {"project", "search"},
                                      {"key", "ci"},
@@ -262,4 +261,4 @@ TEST_F(RecordsTest, TellsAdministratorsWhatTheEngineHasAndWhyItWaits) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::request_record_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::api {
+namespace ridge::api::response_store_test {
 namespace {
 
 StoredResponse stored(const std::string& id, std::size_t bytes = 0) {
@@ -82,4 +82,4 @@ TEST(ResponseStore, BoundsEachOwner) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::response_store_test

@@ -7,7 +7,7 @@
 #include "events.h"
 #include "refusal.h"
 
-namespace ridge::api {
+namespace ridge::api::responses_test {
 namespace {
 
 using engine::Delta;
@@ -409,4 +409,4 @@ TEST(ResponsesDocument, HoldsItsOutput) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::responses_test

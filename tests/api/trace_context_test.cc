@@ -4,7 +4,7 @@
 
 #include <set>
 
-namespace ridge::api {
+namespace ridge::api::trace_context_test {
 namespace {
 
 // The examples and rules of https://www.w3.org/TR/trace-context/#traceparent-header.
@@ -74,4 +74,4 @@ TEST(TraceContext, NeverGivesAnIdTwice) {
 }
 
 }  // namespace
-}  // namespace ridge::api
+}  // namespace ridge::api::trace_context_test

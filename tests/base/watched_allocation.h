@@ -7,7 +7,8 @@
 // defines and which may throw std::bad_alloc. For one file of a test program of its own.
 void before_allocation(size_t size_bytes);
 
-inline void* watched_allocation(size_t size_bytes) {
+// Not inline: GCC warns of free() where it sees both it and the operator.
+[[gnu::noinline]] static void* watched_allocation(size_t size_bytes) {
   before_allocation(size_bytes);
   if (void* memory = std::malloc(size_bytes)) return memory;
   throw std::bad_alloc();

@@ -6,7 +6,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
-namespace ridge::cli {
+namespace ridge::cli::completion_test {
 namespace {
 
 TEST(Completion, NamesEachCommandAndOptionOfTheTree) {
@@ -30,4 +30,4 @@ TEST(Completion, NamesEachCommandAndOptionOfTheTree) {
 }
 
 }  // namespace
-}  // namespace ridge::cli
+}  // namespace ridge::cli::completion_test

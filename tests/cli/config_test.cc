@@ -9,7 +9,7 @@
 #include "base/temporary_folder.h"
 #include "platform/throws.h"
 
-namespace ridge::cli {
+namespace ridge::cli::config_test {
 namespace {
 
 // A command like `serve`: settings, a list of models, a file.
@@ -101,4 +101,4 @@ TEST(EnvironmentName, IsTheFlagInCapitals) {
 }
 
 }  // namespace
-}  // namespace ridge::cli
+}  // namespace ridge::cli::config_test

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-namespace ridge::cli {
+namespace ridge::cli::lora_option_test {
 namespace {
 
 TEST(LoraOption, ReadsNamePathAndSettings) {
@@ -53,4 +53,4 @@ TEST(LoraOption, TakesTheOnlyModelAsBaseAndNamesOnce) {
 }
 
 }  // namespace
-}  // namespace ridge::cli
+}  // namespace ridge::cli::lora_option_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::cli {
+namespace ridge::cli::terminal_test {
 namespace {
 
 TEST(Printable, LeavesNoByteThatDrivesATerminal) {
@@ -40,4 +40,4 @@ TEST(Table, AlignsColumnsByWhatIsSeen) {
 }
 
 }  // namespace
-}  // namespace ridge::cli
+}  // namespace ridge::cli::terminal_test

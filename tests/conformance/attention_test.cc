@@ -6,7 +6,7 @@
 
 // store_kv with attention, store_latent with mla_attention, copy_blocks and spilled blocks: what is
 // stored can be seen only by attending to it.
-namespace ridge::conformance {
+namespace ridge::conformance::attention_test {
 
 namespace {
 
@@ -332,10 +332,15 @@ TEST_P(AttentionOps, Mla) {
     int heads, latent, rope;
   };
   const MlaShape shapes[] = {{2, 64, 16}, {16, 512, 64}, {3, 128, 32}, {5, 24, 6}};
-  for (const auto& [s, dtype] :
-       {std::pair{shapes[0], DType::f16}, {shapes[1], DType::f16}, {shapes[2], DType::f16},
-        {shapes[3], DType::f16}, {shapes[1], DType::bf16}, {shapes[3], DType::bf16},
-        {shapes[1], DType::i8}, {shapes[3], DType::i8}, {shapes[1], DType::f32}}) {
+  for (const auto& [s, dtype] : {std::pair{shapes[0], DType::f16},
+                                 {shapes[1], DType::f16},
+                                 {shapes[2], DType::f16},
+                                 {shapes[3], DType::f16},
+                                 {shapes[1], DType::bf16},
+                                 {shapes[3], DType::bf16},
+                                 {shapes[1], DType::i8},
+                                 {shapes[3], DType::i8},
+                                 {shapes[1], DType::f32}}) {
     StepPlanner planner;
     Case c;
     c.name = fmt::format("mla_attention {} heads of {} + {}, {}", s.heads, s.latent, s.rope,
@@ -373,4 +378,4 @@ INSTANTIATE_FOR_DEVICES(SpilledBlocks);
 
 }  // namespace
 
-}  // namespace ridge::conformance
+}  // namespace ridge::conformance::attention_test

@@ -6,7 +6,7 @@
 #include "conformance/harness.h"
 
 // Weights of rank 3 and choices between weights: head_linear, lora_linear, route, expert_linear.
-namespace ridge::conformance {
+namespace ridge::conformance::experts_test {
 
 namespace {
 
@@ -305,4 +305,4 @@ INSTANTIATE_FOR(device_choices_with_emulated, ExpertLinears);
 
 }  // namespace
 
-}  // namespace ridge::conformance
+}  // namespace ridge::conformance::experts_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::conformance {
+namespace ridge::conformance::lacks_test {
 
 namespace {
 
@@ -29,4 +29,4 @@ TEST(Lacks, MustGoOnceTheCaseWorks) {
 
 }  // namespace
 
-}  // namespace ridge::conformance
+}  // namespace ridge::conformance::lacks_test

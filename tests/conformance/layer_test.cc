@@ -5,7 +5,7 @@
 #include "conformance/harness.h"
 
 // Whole layers, as families record them: here a back end's fusions meet every token count.
-namespace ridge::conformance {
+namespace ridge::conformance::layer_test {
 
 namespace {
 
@@ -152,4 +152,4 @@ INSTANTIATE_FOR(device_choices_with_emulated, Layers);
 
 }  // namespace
 
-}  // namespace ridge::conformance
+}  // namespace ridge::conformance::layer_test

@@ -6,7 +6,7 @@
 
 // linear in all its forms: every dtype, merged and tied weights, shards, transposition, slices,
 // bias.
-namespace ridge::conformance {
+namespace ridge::conformance::linear_test {
 
 namespace {
 
@@ -236,4 +236,4 @@ INSTANTIATE_FOR(device_choices_with_emulated, LinearMerged);
 
 }  // namespace
 
-}  // namespace ridge::conformance
+}  // namespace ridge::conformance::linear_test

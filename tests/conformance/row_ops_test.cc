@@ -4,7 +4,7 @@
 
 // Ops that treat each row alone: embed, the norms, quantize_rows, gated_activation, rope, add,
 // scale, gather_rows, top_k, sample, communicate.
-namespace ridge::conformance {
+namespace ridge::conformance::row_ops_test {
 
 namespace {
 
@@ -221,4 +221,4 @@ INSTANTIATE_FOR_DEVICES(RowOps);
 
 }  // namespace
 
-}  // namespace ridge::conformance
+}  // namespace ridge::conformance::row_ops_test

@@ -15,7 +15,7 @@
 #include "engine/residency.h"
 #include "format/gguf.h"
 
-namespace ridge::engine {
+namespace ridge::engine::adapter_serving_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -235,4 +235,4 @@ TEST(AdapterServing, AnAdapterThatDoesNotFitIsRefusedBeforeTheModelIsLoaded) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::adapter_serving_test

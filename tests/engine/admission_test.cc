@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::engine {
+namespace ridge::engine::admission_test {
 namespace {
 
 TEST(Admission, AnyGroupMayWaitUntilTheQueueIsFull) {
@@ -29,4 +29,4 @@ TEST(Admission, TheQueueIsBoundedForAnyNumberOfGroups) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::admission_test

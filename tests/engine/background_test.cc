@@ -5,7 +5,7 @@
 
 #include "engine/scheduler_fixture.h"
 
-namespace ridge::engine {
+namespace ridge::engine::background_test {
 namespace {
 
 using State = Sequence::State;
@@ -98,4 +98,4 @@ TEST(Background, TakesTurnsByGroupAmongItself) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::background_test

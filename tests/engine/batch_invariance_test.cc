@@ -17,7 +17,7 @@
 #include "engine/step_runner.h"
 #include "kvcache/block_pool.h"
 
-namespace ridge::engine {
+namespace ridge::engine::batch_invariance_test {
 namespace {
 
 // Enough for a decoding row's context to be split, where it may be.
@@ -213,4 +213,4 @@ INSTANTIATE_TEST_SUITE_P(, BatchInvariance, testing::ValuesIn(cases()),
                          [](const auto& info) { return name_of(info.param); });
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::batch_invariance_test

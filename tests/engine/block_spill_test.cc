@@ -9,7 +9,7 @@
 #include "base/temporary_folder.h"
 #include "engine/fake_runner.h"
 
-namespace ridge::engine {
+namespace ridge::engine::block_spill_test {
 namespace {
 
 constexpr RunnerLimits limits = {
@@ -80,4 +80,4 @@ TEST(BlockSpillFile, AFolderThatDoesNotExistIsAClearError) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::block_spill_test

@@ -22,7 +22,7 @@
 #include "engine/recorded_request.h"
 #include "engine/step_loop.h"
 
-namespace ridge::engine {
+namespace ridge::engine::crossing_test {
 namespace {
 
 constexpr int context_tokens = 384;
@@ -409,4 +409,4 @@ TEST(CrossingWishes, HaveAnswersThatEndInManyWays) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::crossing_test

@@ -6,7 +6,7 @@
 
 #include "engine/fake_runner.h"
 
-namespace ridge::engine {
+namespace ridge::engine::draft_model_test {
 namespace {
 
 using Tokens = std::vector<int32_t>;
@@ -108,4 +108,4 @@ TEST_F(DraftModelTest, WithoutRoomThereAreNoGuesses) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::draft_model_test

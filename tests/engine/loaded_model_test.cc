@@ -13,7 +13,7 @@
 #include "engine/offline.h"
 #include "sampling/logits.h"
 
-namespace ridge::engine {
+namespace ridge::engine::loaded_model_test {
 namespace {
 
 std::string golden(const std::string& name) {
@@ -211,4 +211,4 @@ TEST(EngineStart, RefusesWhatCannotWork) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::loaded_model_test

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-namespace ridge::engine {
+namespace ridge::engine::memory_budget_test {
 namespace {
 
 class AvailableMemory : public testing::Test {
@@ -130,4 +130,4 @@ TEST(KvPlan, KeepsToAGivenSize) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::memory_budget_test

@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace ridge::engine {
+namespace ridge::engine::model_cost_test {
 namespace {
 
 // By hand for llama-f32: hidden 128, feed-forward 96, 2 layers, 4 heads of 32 over 2 KV heads, 320
@@ -28,8 +28,8 @@ TEST(ModelCost, CountsWhatAStepMustDo) {
   EXPECT_DOUBLE_EQ(cost.prefill_flops(10, 5), 2.0 * (10.0 * 2 * layer + 512.0 * 105 + 320 * 128));
 }
 
-// By hand for qwen3moe-f32: hidden 64, 2 layers, 7 experts of 40, of which a token uses 3, 4 heads of
-// 16 over 2 KV heads.
+// By hand for qwen3moe-f32: hidden 64, 2 layers, 7 experts of 40, of which a token uses 3, 4 heads
+// of 16 over 2 KV heads.
 TEST(ModelCost, CountsTheExpertsThatTokensUse) {
   const auto file =
       format::GgufFile::open(std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/qwen3moe-f32.gguf");
@@ -45,4 +45,4 @@ TEST(ModelCost, CountsTheExpertsThatTokensUse) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::model_cost_test

@@ -6,7 +6,7 @@
 
 #include "engine/fake_runner.h"
 
-namespace ridge::engine {
+namespace ridge::engine::offline_test {
 namespace {
 
 // The sum of the context: shows which tokens the model saw.
@@ -72,4 +72,4 @@ TEST(MeasureThroughput, LeavesOutWhatTheWorkloadLacks) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::offline_test

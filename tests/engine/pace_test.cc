@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::engine {
+namespace ridge::engine::pace_test {
 namespace {
 
 // A machine on which a decoding step takes 20 ms and 2 ms a row, and a prompt token 1.5 ms.
@@ -52,4 +52,4 @@ TEST(Pace, LetsInWhatFitsTheTarget) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::pace_test

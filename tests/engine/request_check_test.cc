@@ -4,7 +4,7 @@
 
 #include <functional>
 
-namespace ridge::engine {
+namespace ridge::engine::request_check_test {
 namespace {
 
 Request good() {
@@ -69,4 +69,4 @@ TEST(RequestCheck, NamesTheFieldAtFault) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::request_check_test

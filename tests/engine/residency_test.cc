@@ -6,7 +6,7 @@
 #include <atomic>
 #include <future>
 
-namespace ridge::engine {
+namespace ridge::engine::residency_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -55,4 +55,4 @@ TEST(Residency, ReadsEachLastUseOnceWhileItSorts) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::residency_test

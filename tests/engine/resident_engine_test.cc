@@ -12,7 +12,7 @@
 #include "engine/request_trace.h"
 #include "engine/serving_engine.h"
 
-namespace ridge::engine {
+namespace ridge::engine::resident_engine_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -293,4 +293,4 @@ TEST_F(ResidentEngineTest, ManyModelsTakeTurnsUnderLoadWithoutLosingARequest) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::resident_engine_test

@@ -9,7 +9,7 @@
 #include "base/sanitizers.h"
 #include "engine/scheduler_fixture.h"
 
-namespace ridge::engine {
+namespace ridge::engine::scheduler_random_test {
 namespace {
 
 class RandomRun {
@@ -250,4 +250,4 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::scheduler_random_test

@@ -7,7 +7,7 @@
 
 #include "engine/scheduler_fixture.h"
 
-namespace ridge::engine {
+namespace ridge::engine::scheduler_test {
 namespace {
 
 using State = Sequence::State;
@@ -312,4 +312,4 @@ TEST(Scheduler, APromptThatIsScoredGetsLogitsForEveryTokenInChunksOfTheRows) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::scheduler_test

@@ -8,7 +8,7 @@
 
 #include "engine/loop_fixture.h"
 
-namespace ridge::engine {
+namespace ridge::engine::serving_engine_test {
 namespace {
 
 constexpr RunnerLimits limits = {.tokens = 32,
@@ -215,4 +215,4 @@ TEST_F(ServingEngineTest, SleepsWhenIdle) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::serving_engine_test

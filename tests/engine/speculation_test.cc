@@ -6,7 +6,7 @@
 #include "engine/speculation_gate.h"
 #include "engine/suffix_drafter.h"
 
-namespace ridge::engine {
+namespace ridge::engine::speculation_test {
 namespace {
 
 using Tokens = std::vector<int32_t>;
@@ -91,4 +91,4 @@ TEST(SpeculationGate, LearnsFromWhatWasRightAndForgets) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::speculation_test

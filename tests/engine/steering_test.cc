@@ -9,7 +9,7 @@
 #include "text/grammar.h"
 #include "text/tool_grammar.h"
 
-namespace ridge::engine {
+namespace ridge::engine::steering_test {
 namespace {
 
 using testing::HasSubstr;
@@ -283,4 +283,4 @@ TEST(Steering, GuessesMeetGrammarsBudgetsAndCalls) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::steering_test

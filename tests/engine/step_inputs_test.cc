@@ -2,7 +2,7 @@
 
 #include "engine/step_runner.h"
 
-namespace ridge::engine {
+namespace ridge::engine::step_inputs_test {
 namespace {
 
 using Ints = std::vector<int32_t>;
@@ -34,4 +34,4 @@ TEST(StepInputs, LayOutSeveralSequencesRowByRow) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::step_inputs_test

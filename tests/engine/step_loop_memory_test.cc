@@ -21,7 +21,7 @@ void before_allocation(size_t) {
   if (allocations_left > 0) --allocations_left;
 }
 
-namespace ridge::engine {
+namespace ridge::engine::step_loop_memory_test {
 
 namespace {
 
@@ -64,4 +64,4 @@ TEST(StepLoopMemory, ARequestThatFindsNoneEndsAloneAsFailed) {
 
 }  // namespace
 
-}  // namespace ridge::engine
+}  // namespace ridge::engine::step_loop_memory_test

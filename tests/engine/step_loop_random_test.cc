@@ -12,7 +12,7 @@
 #include "engine/fake_runner.h"
 #include "engine/loop_fixture.h"
 
-namespace ridge::engine {
+namespace ridge::engine::step_loop_random_test {
 namespace {
 
 // The next token of the fake model: sometimes the end, one in eight pseudo-random in the whole
@@ -292,4 +292,4 @@ TEST(StepLoopRandom, EveryRequestEndsOnceWithTheAnswerItWouldHaveAlone) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::step_loop_random_test

@@ -7,7 +7,7 @@
 
 #include "engine/loop_fixture.h"
 
-namespace ridge::engine {
+namespace ridge::engine::step_loop_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -369,4 +369,4 @@ TEST(StepLoop, OnlyThePromptIsScoredWhereNoTokenIsAskedFor) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::step_loop_test

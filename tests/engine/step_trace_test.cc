@@ -8,7 +8,7 @@
 #include "engine/loop_fixture.h"
 #include "engine/request_trace.h"
 
-namespace ridge::engine {
+namespace ridge::engine::step_trace_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -231,4 +231,4 @@ TEST(RequestTrace, CountsWhatItHasNoRoomForAndKeepsTheEnd) {
 }
 
 }  // namespace
-}  // namespace ridge::engine
+}  // namespace ridge::engine::step_trace_test

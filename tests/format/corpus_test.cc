@@ -9,7 +9,7 @@
 #include "fuzz/gguf_exercise.h"
 #include "fuzz/safetensors_exercise.h"
 
-namespace ridge::format {
+namespace ridge::format::corpus_test {
 
 namespace {
 
@@ -43,4 +43,4 @@ TEST(SafetensorsCorpus, EveryFileEndsWellOrInAnError) {
   expect_corpus("safetensors", exercise_safetensors);
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::corpus_test

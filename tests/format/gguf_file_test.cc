@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "format/gguf_bytes.h"
 
-namespace ridge::format {
+namespace ridge::format::gguf_file_test {
 
 namespace {
 
@@ -201,4 +201,4 @@ TEST(GgufMetadata, TellsMissingKeysFromKeysOfAnotherType) {
               AllOf(HasSubstr("\"absent\""), HasSubstr("string"), HasSubstr("missing")));
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::gguf_file_test

@@ -13,7 +13,7 @@
 #include "format/gguf_parser.h"
 #include "fuzz/gguf_exercise.h"
 
-namespace ridge::format {
+namespace ridge::format::gguf_hostile_test {
 
 namespace {
 
@@ -309,4 +309,4 @@ TEST(GgufFile, RefusesMoreStringsThanAnyVocabulary) {
   expect_refused(file, "\"key\"", "more than 4194304 strings");
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::gguf_hostile_test

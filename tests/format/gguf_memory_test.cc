@@ -25,7 +25,7 @@ void before_allocation(size_t size_bytes) {
   }
 }
 
-namespace ridge::format {
+namespace ridge::format::gguf_memory_test {
 
 namespace {
 
@@ -85,4 +85,4 @@ TEST(GgufMemory, StaysWithinASmallMultipleOfTheFile) {
   EXPECT_LT(allocated_by_parsing(tensors).total_bytes, 10 * tensors.bytes().size());
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::gguf_memory_test

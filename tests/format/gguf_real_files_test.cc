@@ -8,7 +8,7 @@
 #include "format/gguf.h"
 #include "tensor/dequantize.h"
 
-namespace ridge::format {
+namespace ridge::format::gguf_real_files_test {
 
 namespace {
 
@@ -77,4 +77,4 @@ TEST(GgufRealFiles, SeesTheMixedTypesOfAKQuantModel) {
   EXPECT_GT(q6_k, 0);
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::gguf_real_files_test

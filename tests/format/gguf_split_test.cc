@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/temporary_folder.h"
 #include "format/gguf.h"
 #include "format/gguf_writer.h"
-#include "base/temporary_folder.h"
 
-namespace ridge::format {
+namespace ridge::format::gguf_split_test {
 
 namespace {
 
@@ -141,4 +141,4 @@ TEST(GgufOpen, TellsAMissingFileFromAFolder) {
   }
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::gguf_split_test

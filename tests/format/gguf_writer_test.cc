@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "base/error.h"
-#include "format/gguf.h"
 #include "base/temporary_folder.h"
+#include "format/gguf.h"
 
-namespace ridge::format {
+namespace ridge::format::gguf_writer_test {
 
 namespace {
 
@@ -149,4 +149,4 @@ TEST(GgufWriter, SaysWhenTheDiskIsFull) {
   EXPECT_EQ(code_of([&] { writer.write(full); }), ErrorCode::io);
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::gguf_writer_test

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/temporary_folder.h"
 
-namespace ridge::format {
+namespace ridge::format::mapped_file_test {
 
 namespace {
 
@@ -71,4 +71,4 @@ TEST(MappedFile, AdviceChangesNoByte) {
   }
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::mapped_file_test

@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace ridge::format {
+namespace ridge::format::quantization_recipe_test {
 
 namespace {
 
@@ -127,4 +127,4 @@ TEST(QuantizationRecipe, ListsTheTypesWhereOneIsNotKnown) {
   }
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::quantization_recipe_test

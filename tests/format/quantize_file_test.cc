@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/temporary_folder.h"
 #include "format/gguf.h"
 #include "format/gguf_writer.h"
-#include "base/temporary_folder.h"
 #include "tensor/dequantize.h"
 #include "tensor/float_formats.h"
 
-namespace ridge::format {
+namespace ridge::format::quantize_file_test {
 
 namespace {
 
@@ -368,4 +368,4 @@ TEST_F(QuantizeFile, LooksForTheSpaceBeforeItStarts) {
   expect_nothing_written();
 }
 
-}  // namespace ridge::format
+}  // namespace ridge::format::quantize_file_test

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/temporary_folder.h"
 
-namespace ridge::format {
+namespace ridge::format::safetensors_test {
 
 namespace {
 
@@ -121,4 +121,4 @@ TEST(Safetensors, EndsInAnErrorWhereverItIsCutShort) {
 
 }  // namespace
 
-}  // namespace ridge::format
+}  // namespace ridge::format::safetensors_test

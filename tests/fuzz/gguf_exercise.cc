@@ -14,7 +14,7 @@ namespace ridge::format {
 namespace {
 
 // A row is read only up to here: one claim of a large row is not worth the fuzzer's time.
-constexpr int64_t row_elements_max = 1 << 16;
+constexpr int64_t longest_gguf_row = 1 << 16;
 
 // Keeps the compiler from dropping reads whose result nobody wants.
 volatile uint64_t sink = 0;
@@ -66,7 +66,7 @@ void touch(const GgufFile& file, std::span<const std::byte> bytes) {
                                           row_bytes(view.dtype, view.shape.columns()));
     total += view.bytes.size();
     sink = sink + static_cast<uint64_t>(view.bytes.back());
-    if (view.shape.columns() > row_elements_max) continue;
+    if (view.shape.columns() > longest_gguf_row) continue;
     std::vector<float> row(static_cast<size_t>(view.shape.columns()));
     dequantize_row(view.dtype, view.row(0), row);
   }

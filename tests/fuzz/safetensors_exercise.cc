@@ -13,7 +13,7 @@ namespace ridge::format {
 namespace {
 
 // A row is read only up to here: one claim of a large row is not worth the fuzzer's time.
-constexpr int64_t row_elements_max = 1 << 16;
+constexpr int64_t longest_safetensors_row = 1 << 16;
 
 void touch(const SafetensorsFile& file, std::span<const std::byte> bytes) {
   uint64_t total = 0;
@@ -25,7 +25,7 @@ void touch(const SafetensorsFile& file, std::span<const std::byte> bytes) {
     RIDGE_ASSERT(view.bytes.size() ==
                  static_cast<size_t>(view.shape.elements()) * row_bytes(view.dtype, 1));
     total += view.bytes.size();
-    if (view.shape.elements() == 0 || view.shape.columns() > row_elements_max) continue;
+    if (view.shape.elements() == 0 || view.shape.columns() > longest_safetensors_row) continue;
     std::vector<float> row(static_cast<size_t>(view.shape.columns()));
     dequantize_row(view.dtype, view.row(0), row);
   }

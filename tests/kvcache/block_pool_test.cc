@@ -7,7 +7,7 @@
 #include <set>
 #include <vector>
 
-namespace ridge::kvcache {
+namespace ridge::kvcache::block_pool_test {
 
 TEST(BlockPool, GivesEachBlockOnceAndThenNone) {
   BlockPool pool(5);
@@ -93,4 +93,4 @@ TEST(BlockPool, CountsStayRightUnderRandomUse) {
   }
 }
 
-}  // namespace ridge::kvcache
+}  // namespace ridge::kvcache::block_pool_test

@@ -5,7 +5,7 @@
 #include <set>
 #include <utility>
 
-namespace ridge::kvcache {
+namespace ridge::kvcache::block_table_test {
 
 TEST(BlockTable, ReservesWholeBlocksForTokens) {
   BlockPool pool(4);
@@ -81,4 +81,4 @@ TEST(BlockTable, SharedBlocksOutliveTheirFirstHolder) {
   EXPECT_EQ(pool.blocks_free(), 6);
 }
 
-}  // namespace ridge::kvcache
+}  // namespace ridge::kvcache::block_table_test

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace ridge::kvcache {
+namespace ridge::kvcache::prefix_cache_test {
 namespace {
 
 using Tokens = std::vector<int32_t>;
@@ -288,4 +288,4 @@ TEST(PrefixCache, EveryBlockHoldsWhatItsSequenceExpectsUnderRandomUse) {
 }
 
 }  // namespace
-}  // namespace ridge::kvcache
+}  // namespace ridge::kvcache::prefix_cache_test

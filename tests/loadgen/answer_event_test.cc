@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::answer_event_test {
 namespace {
 
 TEST(AnswerEvent, TextIsContentReasoningCallsAndCompletions) {
@@ -64,4 +64,4 @@ TEST(AnswerEvent, RefusesWhatIsNoObject) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::answer_event_test

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::event_stream_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -50,4 +50,4 @@ TEST(EventStream, RefusesAnEventWithoutEnd) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::event_stream_test

@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::plot_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -49,4 +49,4 @@ TEST(Plot, ARunWithoutAnswersIsAnEmptyPicture) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::plot_test

@@ -6,7 +6,7 @@
 
 #include "loadgen/report_json.h"
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::report_test {
 namespace {
 
 using Outcome = RequestRecord::Outcome;
@@ -97,4 +97,4 @@ TEST(Report, JsonHasTheSameFigures) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::report_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::summary_test {
 namespace {
 
 // Expected values: numpy.percentile([15, 20, 35, 40, 50], p).
@@ -36,4 +36,4 @@ TEST(Summary, OneValueIsEveryPercentile) {
 TEST(Summary, NothingIsAllZero) { EXPECT_EQ(summarize({}).count, 0u); }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::summary_test

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::target_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -57,4 +57,4 @@ TEST(Target, TakesTheFirstModelOfAList) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::target_test

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::trace_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -59,4 +59,4 @@ TEST(Trace, AnEmptyOrAbsentFileIsRefused) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::trace_test

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "loadgen/summary.h"
 
-namespace ridge::loadgen {
+namespace ridge::loadgen::workload_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -232,4 +232,4 @@ TEST(Group, RefusesWhatItDoesNotUnderstand) {
 }
 
 }  // namespace
-}  // namespace ridge::loadgen
+}  // namespace ridge::loadgen::workload_test

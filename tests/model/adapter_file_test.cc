@@ -14,7 +14,7 @@
 #include "model/tiny_model.h"
 #include "tensor/dequantize.h"
 
-namespace ridge::model {
+namespace ridge::model::adapter_file_test {
 
 namespace {
 
@@ -348,4 +348,4 @@ TEST(AdapterFile, IsNoModel) {
 
 }  // namespace
 
-}  // namespace ridge::model
+}  // namespace ridge::model::adapter_file_test

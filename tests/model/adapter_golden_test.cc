@@ -9,7 +9,7 @@
 #include "model/model.h"
 #include "model/stepper.h"
 
-namespace ridge::model {
+namespace ridge::model::adapter_golden_test {
 
 namespace {
 
@@ -143,4 +143,4 @@ TEST(AdapterGoldens, EachSequenceOfOneBatchGetsItsOwnAdapter) {
 
 }  // namespace
 
-}  // namespace ridge::model
+}  // namespace ridge::model::adapter_golden_test

@@ -12,7 +12,7 @@
 #include "model/model.h"
 #include "model/stepper.h"
 
-namespace ridge::model {
+namespace ridge::model::golden_test {
 
 namespace {
 
@@ -100,9 +100,9 @@ void expect_close(const Golden& golden, const std::vector<std::vector<float>>& l
       << "at position " << largest - each.begin();
 }
 
-// A rounding may turn a choice of experts that is all but a tie, and then a token's answer is another
-// model's. It must turn no other: so in goldens of experts whose inputs are rounded no choice is
-// close, and the bounds hold at every position (docs/adr/0033).
+// A rounding may turn a choice of experts that is all but a tie, and then a token's answer is
+// another model's. It must turn no other: so in goldens of experts whose inputs are rounded no
+// choice is close, and the bounds hold at every position (docs/adr/0033).
 TEST(Goldens, OfRoundedExpertsChooseThemClearly) {
   int models = 0;
   for (const std::string& name : golden_names()) {
@@ -113,8 +113,7 @@ TEST(Goldens, OfRoundedExpertsChooseThemClearly) {
     });
     if (!is_rounded) continue;
     const Golden golden(name);
-    const bool is_sigmoid =
-        config.experts->router.scoring == backend::Router::Scoring::sigmoid;
+    const bool is_sigmoid = config.experts->router.scoring == backend::Router::Scoring::sigmoid;
     EXPECT_GE(golden.truth.metadata().optional_float32("golden.choice_margin").value_or(0),
               is_sigmoid ? clear_score : clear_logit)
         << name;
@@ -137,8 +136,8 @@ TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
       for (const bool mixed : {false, true}) {
         const auto model = Model::load(file, *device, {.mixed_precision = mixed});
         for (const size_t chunk_tokens : chunks) {
-          SCOPED_TRACE(fmt::format("{} precision, in chunks of {}", mixed ? "mixed" : "full",
-                                   chunk_tokens));
+          SCOPED_TRACE(
+              fmt::format("{} precision, in chunks of {}", mixed ? "mixed" : "full", chunk_tokens));
           expect_close(golden, logits_in_chunks(golden, *model, *device, chunk_tokens), mixed);
         }
       }
@@ -148,4 +147,4 @@ TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
 
 }  // namespace
 
-}  // namespace ridge::model
+}  // namespace ridge::model::golden_test

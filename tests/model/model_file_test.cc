@@ -8,7 +8,7 @@
 #include "model/model.h"
 #include "model/tiny_model.h"
 
-namespace ridge::model {
+namespace ridge::model::model_file_test {
 
 namespace {
 
@@ -458,4 +458,4 @@ TEST(ModelFile, RopeDivisorsMustBePositive) {
 
 }  // namespace
 
-}  // namespace ridge::model
+}  // namespace ridge::model::model_file_test

@@ -4,7 +4,7 @@
 
 #include "model/rope.h"
 
-namespace ridge::model {
+namespace ridge::model::rope_test {
 
 namespace {
 
@@ -96,4 +96,4 @@ TEST(RopeTable, ExtremesStayFinite) {
 
 }  // namespace
 
-}  // namespace ridge::model
+}  // namespace ridge::model::rope_test

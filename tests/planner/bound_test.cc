@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-namespace ridge::planner {
+namespace ridge::planner::bound_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -258,4 +258,4 @@ TEST(MakePlan, AMachineThatStandsAloneIsNotMultiplied) {
 }
 
 }  // namespace
-}  // namespace ridge::planner
+}  // namespace ridge::planner::bound_test

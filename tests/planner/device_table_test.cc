@@ -7,7 +7,7 @@
 #include "base/temporary_folder.h"
 #include "planner/throws.h"
 
-namespace ridge::planner {
+namespace ridge::planner::device_table_test {
 namespace {
 
 using ::testing::AllOf;
@@ -115,4 +115,4 @@ TEST(DeviceTable, RefusesFilesThatBreakTheForm) {
 }
 
 }  // namespace
-}  // namespace ridge::planner
+}  // namespace ridge::planner::device_table_test

@@ -12,7 +12,7 @@
 #include "planner/weight_format.h"
 #include "platform/catalog.h"
 
-namespace ridge::planner {
+namespace ridge::planner::model_shape_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -181,7 +181,9 @@ TEST_F(GgufShape, HasARowOfTheEmbeddingForEachToken) {
 
 class ConfigFile : public ::testing::Test {
  protected:
-  std::filesystem::path write(const std::string& text) { return folder_.write("config.json", text); }
+  std::filesystem::path write(const std::string& text) {
+    return folder_.write("config.json", text);
+  }
 
   TemporaryFolder folder_;
 };
@@ -212,7 +214,8 @@ TEST_F(ConfigFile, OfQwenGivesTheSameShapeAsTheTable) {
 }
 
 TEST_F(ConfigFile, ThatIsWrongIsNamed) {
-  EXPECT_THAT(thrown([&] { read_config_shape(folder_ / "missing.json"); }), HasSubstr("not_found: cannot read"));
+  EXPECT_THAT(thrown([&] { read_config_shape(folder_ / "missing.json"); }),
+              HasSubstr("not_found: cannot read"));
   EXPECT_THAT(thrown([&] { read_config_shape(write("no json")); }), HasSubstr("no JSON object"));
   EXPECT_THAT(thrown([&] { read_config_shape(write("{}")); }),
               HasSubstr("'vocab_size' is missing; is this a config.json?"));
@@ -239,4 +242,4 @@ TEST(ModelTable, RefusesWhatItDoesNotKnow) {
 }
 
 }  // namespace
-}  // namespace ridge::planner
+}  // namespace ridge::planner::model_shape_test

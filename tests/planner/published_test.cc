@@ -6,7 +6,7 @@
 
 #include "planner/throws.h"
 
-namespace ridge::planner {
+namespace ridge::planner::published_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -147,4 +147,4 @@ devices = 1
 }
 
 }  // namespace
-}  // namespace ridge::planner
+}  // namespace ridge::planner::published_test

@@ -4,7 +4,7 @@
 
 #include "planner/throws.h"
 
-namespace ridge::planner {
+namespace ridge::planner::ratio_test {
 namespace {
 
 const RatioRow& row_of(const std::vector<RatioRow>& rows, std::string_view weights,
@@ -49,4 +49,4 @@ TEST(Ratio, OfADeviceToItselfIsOne) {
 }
 
 }  // namespace
-}  // namespace ridge::planner
+}  // namespace ridge::planner::ratio_test

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-namespace ridge::planner {
+namespace ridge::planner::step_cost_test {
 namespace {
 
 const ModelShape& deepseek() {
@@ -226,4 +226,4 @@ TEST(StepCost, SharedExpertsApartAreNotReadByAllRanks) {
 }
 
 }  // namespace
-}  // namespace ridge::planner
+}  // namespace ridge::planner::step_cost_test

@@ -2,7 +2,7 @@
 
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::catalog_test {
 namespace {
 
 constexpr const char* head = R"(
@@ -38,10 +38,10 @@ std::string changed(const std::string& from, const std::string& to) {
 
 TEST(BuiltInCatalog, HoldsTheDefaultModelAndDeepSeeks) {
   const Catalog catalog = Catalog::built_in();
-  for (const char* name : {"smollm2:135m", "deepseek-r1:1.5b", "deepseek-r1:7b", "deepseek-r1:8b",
-                           "deepseek-r1:14b", "deepseek-r1:32b", "deepseek-r1:70b",
-                           "deepseek-r1:671b", "deepseek-v3", "deepseek-v2-lite",
-                           "deepseek-r1:0528-qwen3-8b", "qwen3:0.6b", "qwen3:30b-a3b"}) {
+  for (const char* name :
+       {"smollm2:135m", "deepseek-r1:1.5b", "deepseek-r1:7b", "deepseek-r1:8b", "deepseek-r1:14b",
+        "deepseek-r1:32b", "deepseek-r1:70b", "deepseek-r1:671b", "deepseek-v3", "deepseek-v2-lite",
+        "deepseek-r1:0528-qwen3-8b", "qwen3:0.6b", "qwen3:30b-a3b"}) {
     const auto choice = catalog.find(name);
     ASSERT_TRUE(choice) << name;
     EXPECT_FALSE(choice->model->license.empty());
@@ -118,4 +118,4 @@ quantization = "Q4_K_M"
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::catalog_test

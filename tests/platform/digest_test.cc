@@ -2,11 +2,11 @@
 
 #include <fcntl.h>
 
-#include "platform/folder.h"
 #include "base/temporary_folder.h"
+#include "platform/folder.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::digest_test {
 namespace {
 
 // Test vectors of FIPS 180-4.
@@ -63,4 +63,4 @@ TEST(HashFile, ReadsFromTheStartAndCanBeStopped) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::digest_test

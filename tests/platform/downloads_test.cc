@@ -4,7 +4,7 @@
 
 #include "throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::downloads_test {
 namespace {
 
 // A hub that does what each test says, once for each pull.
@@ -125,4 +125,4 @@ TEST_F(DownloadsTest, AreBoundedAndNamedByReferences) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::downloads_test

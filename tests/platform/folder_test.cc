@@ -5,7 +5,7 @@
 #include "base/temporary_folder.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::folder_test {
 namespace {
 
 TEST(FileName, IsOneHarmlessWord) {
@@ -58,4 +58,4 @@ TEST(ReadAll, RefusesMoreThanItsLimit) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::folder_test

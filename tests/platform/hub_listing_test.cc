@@ -2,7 +2,7 @@
 
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::hub_listing_test {
 namespace {
 
 std::vector<HubFile> files(std::initializer_list<const char*> paths) {
@@ -75,4 +75,4 @@ TEST(Listings, OfModelScopeLeaveFoldersOut) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::hub_listing_test

@@ -5,19 +5,18 @@
 #include "platform/http_client.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::link_local_test {
 namespace {
 
 TEST(LinkLocal, AreTheAddressesThatCloudsKeepTheirSecretsAt) {
-  for (const char* address :
-       {"169.254.0.0", "169.254.169.254", "169.254.255.255", "fe80::1", "fe80::1%eth0", "febf::1",
-        "[fe80::1]", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254",
-        "100.100.100.200"}) {
+  for (const char* address : {"169.254.0.0", "169.254.169.254", "169.254.255.255", "fe80::1",
+                              "fe80::1%eth0", "febf::1", "[fe80::1]", "::ffff:169.254.169.254",
+                              "64:ff9b::a9fe:a9fe", "fd00:ec2::254", "100.100.100.200"}) {
     EXPECT_TRUE(is_link_local(address)) << address;
   }
-  for (const char* address : {"127.0.0.1", "10.0.0.1", "169.253.255.255", "169.255.0.1", "::1",
-                              "fd00::1", "fec0::1", "::ffff:10.0.0.1", "100.100.100.201",
-                              "example.org", ""}) {
+  for (const char* address :
+       {"127.0.0.1", "10.0.0.1", "169.253.255.255", "169.255.0.1", "::1", "fd00::1", "fec0::1",
+        "::ffff:10.0.0.1", "100.100.100.201", "example.org", ""}) {
     EXPECT_FALSE(is_link_local(address)) << address;
   }
 }
@@ -29,8 +28,9 @@ HttpRequest quick(const std::string& url) {
 }
 
 TEST(HttpClient, GoesToNoLinkLocalAddress) {
-  for (const char* url : {"http://169.254.169.254/latest/meta-data", "http://[fe80::1]/",
-                          "http://2852039166/", "http://0xa9fea9fe/", "http://[::ffff:a9fe:a9fe]/"}) {
+  for (const char* url :
+       {"http://169.254.169.254/latest/meta-data", "http://[fe80::1]/", "http://2852039166/",
+        "http://0xa9fea9fe/", "http://[::ffff:a9fe:a9fe]/"}) {
     EXPECT_ERROR(HttpClient().send_for_text(quick(url), 100), io, "link-local");
     EXPECT_ERROR(HttpClient().ask(quick(url), 100), io, "link-local");
   }
@@ -59,4 +59,4 @@ TEST(HttpClient, LeavesWhereItGoesToThePersonWhoAsks) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::link_local_test

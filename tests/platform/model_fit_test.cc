@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace ridge::platform {
+namespace ridge::platform::model_fit_test {
 namespace {
 
 constexpr int64_t gib = int64_t{1} << 30;
@@ -18,7 +18,8 @@ TEST(ModelFit, IsYesWhereItsNeedIsFreeNow) {
 }
 
 TEST(ModelFit, IsTightWhereOthersHoldTheMemory) {
-  const ModelFit fit = fit_of(8 * gib, /*is_here=*/false, room);  // and something beside the weights
+  const ModelFit fit =
+      fit_of(8 * gib, /*is_here=*/false, room);  // and something beside the weights
   EXPECT_EQ(fit.fit, Fit::tight);
   EXPECT_FALSE(fit.fits_memory_now);
   EXPECT_THAT(fit.why, testing::HasSubstr("9.2 GiB of memory, of which 8.0 GiB are free"));
@@ -40,4 +41,4 @@ TEST(ModelFit, AsksForDiskOnlyWhereTheFileIsNotHere) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::model_fit_test

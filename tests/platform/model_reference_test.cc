@@ -1,10 +1,10 @@
 #include "platform/model_reference.h"
 
-#include "platform/quantization.h"
 #include "base/temporary_folder.h"
+#include "platform/quantization.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::model_reference_test {
 namespace {
 
 TEST(ModelReference, CatalogNamesAreInLowerCase) {
@@ -97,4 +97,4 @@ TEST(PartName, OnlyTheFullFormIsAPart) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::model_reference_test

@@ -15,7 +15,7 @@
 #include "base/temporary_folder.h"
 #include "throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::prepared_cache_test {
 namespace {
 
 using Weights = std::map<std::string, std::vector<std::byte>>;
@@ -300,4 +300,4 @@ TEST_F(DigestOfFileTest, CanBeStopped) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::prepared_cache_test

@@ -7,7 +7,7 @@
 
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::retries_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -73,4 +73,4 @@ TEST(Retries, EndWhenTheyAreCancelled) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::retries_test

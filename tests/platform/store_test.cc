@@ -5,12 +5,12 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/temporary_folder.h"
 #include "platform/manifest_file.h"
 #include "platform/resolve.h"
-#include "base/temporary_folder.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::store_test {
 namespace {
 
 class StoreTest : public testing::Test {
@@ -170,4 +170,4 @@ TEST(StoreRoot, FollowsTheEnvironment) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::store_test

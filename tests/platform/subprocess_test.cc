@@ -7,7 +7,7 @@
 #include "base/temporary_folder.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::subprocess_test {
 namespace {
 
 TEST(RunProcess, PassesWordsAsTheyAre) {
@@ -54,4 +54,4 @@ TEST(RunProcess, EndsTheProgramWhenCancelled) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::subprocess_test

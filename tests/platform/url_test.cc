@@ -2,7 +2,7 @@
 
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::url_test {
 namespace {
 
 TEST(Url, TheOriginHoldsSchemeHostAndPort) {
@@ -54,4 +54,4 @@ TEST(Url, KnowsThisMachineByItsOwnNamesAlone) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::url_test

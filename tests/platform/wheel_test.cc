@@ -11,7 +11,7 @@
 #include "platform/throws.h"
 #include "platform/zip_file.h"
 
-namespace ridge::platform {
+namespace ridge::platform::wheel_test {
 namespace {
 
 class ZipTest : public testing::Test {
@@ -65,4 +65,4 @@ TEST_F(ZipTest, RefusesWhatIsDamaged) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::wheel_test

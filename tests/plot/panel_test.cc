@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-namespace ridge::plot {
+namespace ridge::plot::panel_test {
 namespace {
 
 using ::testing::DoubleNear;
@@ -75,4 +75,4 @@ TEST(Panel, ColoursBothKindsOfPages) {
 }
 
 }  // namespace
-}  // namespace ridge::plot
+}  // namespace ridge::plot::panel_test

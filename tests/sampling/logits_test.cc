@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace ridge::sampling {
+namespace ridge::sampling::logits_test {
 namespace {
 
 std::vector<float> random_logits(size_t size, uint32_t seed, int distinct_values) {
@@ -108,4 +108,4 @@ TEST(CheckFinite, NamesTheFirstBadToken) {
 }
 
 }  // namespace
-}  // namespace ridge::sampling
+}  // namespace ridge::sampling::logits_test

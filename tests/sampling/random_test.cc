@@ -5,7 +5,7 @@
 #include <array>
 #include <bit>
 
-namespace ridge::sampling {
+namespace ridge::sampling::random_test {
 
 using Words4 = std::array<uint32_t, 4>;
 
@@ -47,4 +47,4 @@ TEST(ScaleTo, CoversTheWholeRangeAndNoMore) {
   EXPECT_EQ(scale_to(~uint64_t{0}, uint64_t{1} << 62), (uint64_t{1} << 62) - 1);
 }
 
-}  // namespace ridge::sampling
+}  // namespace ridge::sampling::random_test

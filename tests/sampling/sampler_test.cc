@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-namespace ridge::sampling {
+namespace ridge::sampling::sampler_test {
 namespace {
 
 class SamplerTest : public testing::Test {
@@ -226,4 +226,4 @@ TEST_F(SamplerTest, LogprobsAreOfTheRawLogits) {
 }
 
 }  // namespace
-}  // namespace ridge::sampling
+}  // namespace ridge::sampling::sampler_test

@@ -8,7 +8,7 @@
 
 #include "sampling/sampler.h"
 
-namespace ridge::sampling {
+namespace ridge::sampling::sampling_distribution_test {
 namespace {
 
 std::vector<double> expected_probabilities(const SamplingParams& params,
@@ -161,4 +161,4 @@ TEST(SamplingCuts, KeepTheRightSetOnRandomLogitsWithTies) {
 }
 
 }  // namespace
-}  // namespace ridge::sampling
+}  // namespace ridge::sampling::sampling_distribution_test

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-namespace ridge::sampling {
+namespace ridge::sampling::sampling_params_test {
 namespace {
 
 constexpr float nan = std::numeric_limits<float>::quiet_NaN();
@@ -87,4 +87,4 @@ TEST(Validate, AcceptsTheEndsOfTheRanges) {
 }
 
 }  // namespace
-}  // namespace ridge::sampling
+}  // namespace ridge::sampling::sampling_params_test

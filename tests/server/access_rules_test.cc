@@ -4,7 +4,7 @@
 
 #include "server/route.h"
 
-namespace ridge::server {
+namespace ridge::server::access_rules_test {
 namespace {
 
 TEST(AccessRules, ALoopbackServerAnswersToItsOwnNamesOnly) {
@@ -73,4 +73,4 @@ TEST(Route, FindsWhatThereIs) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::access_rules_test

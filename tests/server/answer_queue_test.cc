@@ -8,7 +8,7 @@
 #include "api/chat_request.h"
 #include "api/events.h"
 
-namespace ridge::server {
+namespace ridge::server::answer_queue_test {
 namespace {
 
 using engine::Delta;
@@ -241,4 +241,4 @@ TEST(AnswerQueue, NeverLosesAFailure) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::answer_queue_test

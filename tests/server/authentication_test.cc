@@ -13,7 +13,7 @@
 #include "server/caller.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::authentication_test {
 namespace {
 
 using platform::Scope;
@@ -402,4 +402,4 @@ TEST(RouteScopes, AreForAdministratorsUnlessSaid) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::authentication_test

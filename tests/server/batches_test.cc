@@ -21,7 +21,7 @@
 #include "server/batch_input.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::batches_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -32,7 +32,8 @@ constexpr const char* completions = "/v1/completions";
 
 std::string line(const std::string& id, const std::string& body,
                  const std::string& url = completions) {
-  return fmt::format(R"({{"custom_id":"{}","method":"POST","url":"{}","body":{}}})", id, url, body) +
+  return fmt::format(R"({{"custom_id":"{}","method":"POST","url":"{}","body":{}}})", id, url,
+                     body) +
          "\n";
 }
 
@@ -42,7 +43,8 @@ std::string ask(const std::string& prompt, int max_tokens = 9) {
 
 class Batches : public testing::Test {
  protected:
-  std::unique_ptr<ServerUnderTest> serve(ScriptedEngine::Script script, ServerOptions options = {}) {
+  std::unique_ptr<ServerUnderTest> serve(ScriptedEngine::Script script,
+                                         ServerOptions options = {}) {
     return std::make_unique<ServerUnderTest>(
         std::move(script), options, authenticator_, meter_,
         PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
@@ -191,18 +193,24 @@ TEST_F(Batches, RunWhileNothingElseDoesAndStandBehindIt) {
 
 TEST_F(Batches, AreRefusedWithTheLinesThatAreWrong) {
   const auto under = serve([](ScriptedEngine::Part& part) { part.say("yes"); });
-  const auto batch = end_of(create(
-      line("one", ask("a")) + "{\n" + line("one", ask("a")) + line("x", ask("a"), "/v1/embeddings") +
-      R"({"custom_id":"y","method":"GET","url":"/v1/completions","body":{}})" "\n" +
-      line("z", R"({"stream":true})") + R"({"custom_id":7})" "\n" + std::string(9 << 20, 'x') + "\n"));
+  const auto batch =
+      end_of(create(line("one", ask("a")) + "{\n" + line("one", ask("a")) +
+                    line("x", ask("a"), "/v1/embeddings") +
+                    R"({"custom_id":"y","method":"GET","url":"/v1/completions","body":{}})"
+                    "\n" +
+                    line("z", R"({"stream":true})") +
+                    R"({"custom_id":7})"
+                    "\n" +
+                    std::string(9 << 20, 'x') + "\n"));
   EXPECT_EQ(batch.status, BatchStatus::failed);
   std::vector<std::pair<int64_t, std::string>> errors;
   for (const auto& error : batch.errors) errors.emplace_back(error.line, error.code);
-  EXPECT_THAT(errors, testing::ElementsAre(
-                          testing::Pair(2, "invalid_json_line"), testing::Pair(3, "duplicate_custom_id"),
-                          testing::Pair(4, "mismatched_url"), testing::Pair(5, "invalid_method"),
-                          testing::Pair(6, "invalid_body"), testing::Pair(7, "invalid_custom_id"),
-                          testing::Pair(8, "line_too_long")));
+  EXPECT_THAT(errors,
+              testing::ElementsAre(
+                  testing::Pair(2, "invalid_json_line"), testing::Pair(3, "duplicate_custom_id"),
+                  testing::Pair(4, "mismatched_url"), testing::Pair(5, "invalid_method"),
+                  testing::Pair(6, "invalid_body"), testing::Pair(7, "invalid_custom_id"),
+                  testing::Pair(8, "line_too_long")));
   const auto empty = end_of(create("\n \r\n"));
   ASSERT_EQ(empty.errors.size(), 1u);
   EXPECT_EQ(empty.errors[0].code, "empty_file");
@@ -212,11 +220,14 @@ TEST_F(Batches, AreRefusedWithTheLinesThatAreWrong) {
 TEST_F(Batches, KeepWhatIsDoneWhenTheyAreCancelled) {
   ServerOptions options;
   options.batch_lines = 1;
-  const auto under = serve([](ScriptedEngine::Part& part) {
-    part.say("yes");
-    if (part.request().max_tokens == 2) part.wait_for_cancel();
-  }, options);
-  const auto batch = create(line("one", ask("a")) + line("two", ask("a", 2)) + line("three", ask("a")));
+  const auto under = serve(
+      [](ScriptedEngine::Part& part) {
+        part.say("yes");
+        if (part.request().max_tokens == 2) part.wait_for_cancel();
+      },
+      options);
+  const auto batch =
+      create(line("one", ask("a")) + line("two", ask("a", 2)) + line("three", ask("a")));
   ASSERT_TRUE(comes_true([&] { return under->engine->submitted() == 2; }));
   batches_->cancel(project_, batch.id);
   const auto ended = end_of(batch);
@@ -236,13 +247,16 @@ TEST_F(Batches, KeepWhatIsDoneWhenTheyAreCancelled) {
 TEST_F(Batches, ExpireWithWhatIsDone) {
   ServerOptions options;
   options.batch_lines = 1;
-  const auto under = serve([](ScriptedEngine::Part& part) {
-    part.say("yes");
-    if (part.request().max_tokens == 2) part.wait_for_cancel();
-  }, options);
+  const auto under = serve(
+      [](ScriptedEngine::Part& part) {
+        part.say("yes");
+        if (part.request().max_tokens == 2) part.wait_for_cancel();
+      },
+      options);
   const auto batch = create(line("one", ask("a")) + line("two", ask("a", 2)));
   ASSERT_TRUE(comes_true([&] { return under->engine->submitted() == 2; }));
-  database_.write([](soci::session& session) { session << "UPDATE batches SET expires_at_ms = 1"; });
+  database_.write(
+      [](soci::session& session) { session << "UPDATE batches SET expires_at_ms = 1"; });
   const auto ended = end_of(batch);
   EXPECT_EQ(ended.status, BatchStatus::expired);
   EXPECT_GT(ended.expired_at_ms, 0);
@@ -252,7 +266,8 @@ TEST_F(Batches, ExpireWithWhatIsDone) {
 
 TEST_F(Batches, WaitWhereAnAllowanceIsSpentAndSaySo) {
   const auto under = serve([](ScriptedEngine::Part& part) { part.say("yes"); });
-  limit(platform::LimitKind::tokens_per_day, 25);  // two lines of at most ten, and what is left of one
+  limit(platform::LimitKind::tokens_per_day,
+        25);  // two lines of at most ten, and what is left of one
   std::string input;
   for (int i = 0; i < 30; ++i) input += line(std::to_string(i), ask("a"));
   const auto batch = create(input);
@@ -260,9 +275,10 @@ TEST_F(Batches, WaitWhereAnAllowanceIsSpentAndSaySo) {
   EXPECT_THAT(now(batch).waits_message, HasSubstr("is used up"));
   EXPECT_EQ(now(batch).status, BatchStatus::in_progress);
   EXPECT_EQ(now(batch).failed, 0);
-  EXPECT_LE(number("SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens), 0) AS BIGINT) FROM "
-                   "usage_records"),
-            25);
+  EXPECT_LE(
+      number("SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens), 0) AS BIGINT) FROM "
+             "usage_records"),
+      25);
   limit(platform::LimitKind::tokens_per_day, std::nullopt);
   const auto ended = end_of(batch);
   EXPECT_EQ(ended.completed, 30);
@@ -310,10 +326,12 @@ TEST_F(Batches, GoOnAfterARestartAndAnswerEachLineOnce) {
   ServerOptions options;
   options.batch_lines = 4;
   options.drain_timeout = std::chrono::milliseconds(100);
-  auto under = serve([](ScriptedEngine::Part& part) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    part.say("yes");
-  }, options);
+  auto under = serve(
+      [](ScriptedEngine::Part& part) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        part.say("yes");
+      },
+      options);
   const auto batch = create(input);
   ASSERT_TRUE(comes_true([&] { return now(batch).completed >= 5; }));
   under->stop();
@@ -330,10 +348,10 @@ TEST_F(Batches, GoOnAfterARestartAndAnswerEachLineOnce) {
 }
 
 TEST_F(Batches, RunWithoutKeysWhereNobodyIsAsked) {
-  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("yes"); }, {}, nullptr, nullptr,
-                        PlatformAccess{.identity = {std::shared_ptr<void>(), &identity_},
-                                       .files = files_,
-                                       .batches = batches_});
+  ServerUnderTest under(
+      [](ScriptedEngine::Part& part) { part.say("yes"); }, {}, nullptr, nullptr,
+      PlatformAccess{
+          .identity = {std::shared_ptr<void>(), &identity_}, .files = files_, .batches = batches_});
   const auto not_ours = create(line("one", ask("a")));
   key_.key.id.clear();
   const auto ended = end_of(create(line("one", ask("a")) + line("two", "{}")));
@@ -346,9 +364,8 @@ TEST_F(Batches, RunWithoutKeysWhereNobodyIsAsked) {
   EXPECT_EQ(client.ask(get("/v1/batches/" + ended.id)).status, 200)
       << "the project is the default one";
   const auto tells = [&](const std::string& line) {
-    return comes_true([&] {
-      return client.ask(get("/metrics")).body.find(line + "\n") != std::string::npos;
-    });
+    return comes_true(
+        [&] { return client.ask(get("/metrics")).body.find(line + "\n") != std::string::npos; });
   };
   EXPECT_TRUE(tells("ridge:batch_jobs_total{status=\"completed\"} 1"));
   EXPECT_TRUE(tells("ridge:batch_jobs_total{status=\"expired\"} 0"));
@@ -392,9 +409,10 @@ TEST_F(Batches, AreMadeAndSeenOverHttp) {
   refuse(R"({"input_file_id":"f","endpoint":"/v1/completions","completion_window":"1h"})", "24h");
   refuse("{" + good + R"(,"metadata":{"a":1}})", "metadata");
   refuse("{" + good + R"(,"output_expires_after":{"anchor":"created_at","seconds":1}})", "seconds");
-  EXPECT_EQ(ask_for(R"({"input_file_id":"f","endpoint":"/v1/completions","completion_window":"24h"})")
-                .status,
-            404);
+  EXPECT_EQ(
+      ask_for(R"({"input_file_id":"f","endpoint":"/v1/completions","completion_window":"24h"})")
+          .status,
+      404);
 }
 
 TEST(InputLines, AreReadWithLittleMemoryWhateverTheirLength) {
@@ -421,4 +439,4 @@ TEST(InputLines, AreReadWithLittleMemoryWhateverTheirLength) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::batches_test

@@ -10,7 +10,7 @@
 #include "server/page_request.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::console_test {
 namespace {
 
 using testing::HasSubstr;
@@ -120,4 +120,4 @@ TEST_F(Console, SaysWhereItIsAbsent) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::console_test

@@ -7,7 +7,7 @@
 #include "platform/metering/limits.h"
 #include "platform/metering/usage.h"
 
-namespace ridge::server {
+namespace ridge::server::endpoints_test {
 namespace {
 
 using nlohmann::json;
@@ -213,8 +213,7 @@ TEST_F(EndpointsServed, VectorsOfAKeyAreAlwaysOfOneVersion) {
     ask("/v1/embeddings", {{"model", "helper"}, {"input", std::to_string(i)}});
   }
   meter_->wait_idle();
-  const auto rows =
-      platform::usage(database_, {.by = {platform::UsageBy::endpoint_version}});
+  const auto rows = platform::usage(database_, {.by = {platform::UsageBy::endpoint_version}});
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows.front().requests, 20);
 }
@@ -270,8 +269,8 @@ TEST_F(EndpointsServed, AreTwoTenantsOwnInWhatTheyKeep) {
 
 TEST_F(EndpointsServed, TheirRoutesRefuseWhatIsWrong) {
   administer("POST", "", helper, 201);
-  const auto refuse = [&](std::string_view method, const std::string& path,
-                          const std::string& body, int status, const std::string& text) {
+  const auto refuse = [&](std::string_view method, const std::string& path, const std::string& body,
+                          int status, const std::string& text) {
     EXPECT_THAT(administer(method, path, body, status).dump(), HasSubstr(text)) << body;
   };
   refuse("POST", "", helper, 409, "'helper' already");
@@ -298,4 +297,4 @@ TEST_F(EndpointsServed, TheirRoutesRefuseWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::endpoints_test

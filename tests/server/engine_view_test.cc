@@ -8,7 +8,7 @@
 #include "server_under_test.h"
 #include "still_engine.h"
 
-namespace ridge::server {
+namespace ridge::server::engine_view_test {
 namespace {
 
 using nlohmann::json;
@@ -104,4 +104,4 @@ TEST(EngineView, TellsWhatTheEngineHasWithoutWhatWasSaid) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::engine_view_test

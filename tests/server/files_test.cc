@@ -10,7 +10,7 @@
 #include "base/temporary_folder.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::files_test {
 namespace {
 
 using Json = nlohmann::json;
@@ -43,11 +43,9 @@ class FileRoutes : public testing::Test {
                                          ServerOptions options = {}) {
     files_ = std::make_shared<platform::Files>(database_, folder_ / "files", limits);
     options.max_body_bytes = 64 << 10;
-    return std::make_unique<ServerUnderTest>([](ScriptedEngine::Part& part) { part.say("yes"); },
-                                             options, nullptr, nullptr,
-                                             PlatformAccess{
-                                                 .identity = {std::shared_ptr<void>(), &identity_},
-                                                 .files = files_});
+    return std::make_unique<ServerUnderTest>(
+        [](ScriptedEngine::Part& part) { part.say("yes"); }, options, nullptr, nullptr,
+        PlatformAccess{.identity = {std::shared_ptr<void>(), &identity_}, .files = files_});
   }
 
   TemporaryFolder folder_;
@@ -190,4 +188,4 @@ TEST_F(FileRoutes, WithoutAFolderAreUnavailable) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::files_test

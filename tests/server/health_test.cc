@@ -6,7 +6,7 @@
 
 #include "server/still_engine.h"
 
-namespace ridge::server {
+namespace ridge::server::health_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -70,4 +70,4 @@ TEST(Health, TellsWhenToComeBackFromTheMeasuredRate) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::health_test

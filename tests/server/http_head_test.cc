@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace ridge::server {
+namespace ridge::server::http_head_test {
 namespace {
 
 TEST(ResponseHead, CannotBeSplitByAValue) {
@@ -48,4 +48,4 @@ TEST(HttpHead, FindsTheKeyInEitherHeader) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::http_head_test

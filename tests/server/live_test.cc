@@ -14,7 +14,7 @@
 #include "server/server.h"
 #include "text/chat_template.h"
 
-namespace ridge::server {
+namespace ridge::server::live_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -78,4 +78,4 @@ TEST(Live, FollowsTheStepLoopsHeartbeat) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::live_test

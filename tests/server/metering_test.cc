@@ -13,7 +13,7 @@
 #include "server/rate_headers.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::metering_test {
 namespace {
 
 using platform::LimitKind;
@@ -234,4 +234,4 @@ TEST(RateHeaders, WriteTimesAsAnthropicDoes) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::metering_test

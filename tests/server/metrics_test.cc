@@ -8,7 +8,7 @@
 
 #include "server/still_engine.h"
 
-namespace ridge::server {
+namespace ridge::server::metrics_test {
 namespace {
 
 // Each sample of the text: `name{labels}` → value.
@@ -91,4 +91,4 @@ TEST(Metrics, EachNameIsDescribedOnceOverAllModels) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::metrics_test

@@ -9,7 +9,7 @@
 #include "server_under_test.h"
 #include "shelf.h"
 
-namespace ridge::server {
+namespace ridge::server::models_test {
 namespace {
 
 using nlohmann::json;
@@ -36,8 +36,7 @@ class Models : public testing::Test {
     return json::object();
   }
   json start(const std::string& model) {
-    const RawResponse answer =
-        ask("POST", "/api/v1/downloads", json({{"model", model}}).dump());
+    const RawResponse answer = ask("POST", "/api/v1/downloads", json({{"model", model}}).dump());
     EXPECT_EQ(answer.status, 201) << answer.body;
     return json::parse(answer.body);
   }
@@ -50,8 +49,8 @@ class Models : public testing::Test {
     }
   }
   std::string said(const std::string& model) {
-    const json request = model.empty() ? json({{"prompt", "a"}})
-                                       : json({{"model", model}, {"prompt", "a"}});
+    const json request =
+        model.empty() ? json({{"prompt", "a"}}) : json({{"model", model}, {"prompt", "a"}});
     return ask("POST", "/v1/completions", request.dump()).body;
   }
 
@@ -274,4 +273,4 @@ TEST_F(Models, AreServedByARestartAloneWhereThereIsNoStore) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::models_test

@@ -8,7 +8,7 @@
 #include "endpoints_fixture.h"
 #include "scripted_collector.h"
 
-namespace ridge::server {
+namespace ridge::server::moderation_test {
 namespace {
 
 using nlohmann::json;
@@ -43,8 +43,8 @@ TEST_F(Judged, WhatIsCleanIsAnsweredAfterAllOfItWasSent) {
   json body = chat("helper", "what of it?");
   const json system = {{"role", "system"}, {"content", "be vile"}};
   body["messages"].insert(body["messages"].begin(), system);
-  body["tools"] = json::parse(
-      R"([{"type":"function","function":{"name":"f","description":"vile tool"}}])");
+  body["tools"] =
+      json::parse(R"([{"type":"function","function":{"name":"f","description":"vile tool"}}])");
   EXPECT_EQ(ask("/v1/chat/completions", body).status, 200);
   const std::string post = service.wait_for_posts(1).at(0);
   EXPECT_THAT(post, AllOf(HasSubstr("POST /judge?key=hush HTTP/1.1"),
@@ -88,9 +88,9 @@ TEST_F(Judged, WhatCannotBeJudgedIsNotAnswered) {
     int status;
     const char* answer;
   };
-  for (const Case& each : {Case{500, clean}, Case{302, clean}, Case{404, "{}"}, Case{200, "{}"},
-                           Case{200, "no json"}, Case{200, R"({"results":[]})"},
-                           Case{200, R"({"results":[{"flagged":"no"}]})"}}) {
+  for (const Case& each :
+       {Case{500, clean}, Case{302, clean}, Case{404, "{}"}, Case{200, "{}"}, Case{200, "no json"},
+        Case{200, R"({"results":[]})"}, Case{200, R"({"results":[{"flagged":"no"}]})"}}) {
     ScriptedCollector service([&](int) { return each.status; }, each.answer);
     judge_by(service.url());
     const RawResponse refused = ask("/v1/chat/completions", chat("helper"));
@@ -136,4 +136,4 @@ TEST_F(Judged, AServiceThatIsSilentIsWaitedForFiveSecondsAndHoldsUpNobodyElse) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::moderation_test

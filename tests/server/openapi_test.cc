@@ -9,7 +9,7 @@
 
 #include "server/route.h"
 
-namespace ridge::server {
+namespace ridge::server::openapi_test {
 namespace {
 
 std::string in_openapi(std::string_view allowed) {
@@ -65,4 +65,4 @@ TEST(Route, MatchesEachOfItsPaths) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::openapi_test

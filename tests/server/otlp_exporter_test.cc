@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "scripted_collector.h"
 
-namespace ridge::server {
+namespace ridge::server::otlp_exporter_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -130,4 +130,4 @@ TEST(OtlpExporter, RefusesWhatIsNoUrl) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::otlp_exporter_test

@@ -6,7 +6,7 @@
 
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::protocol_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -249,7 +249,8 @@ TEST(Protocol, ReadsNoBodyForOtherNames) {
   for (const char* names :
        {"Host: evil.example\r\n", "Host: localhost\r\nOrigin: http://evil.example\r\n"}) {
     RawClient client(under.port());
-    client.send(fmt::format("POST /v1/completions HTTP/1.1\r\n{}Content-Length: 1000\r\n\r\n", names));
+    client.send(
+        fmt::format("POST /v1/completions HTTP/1.1\r\n{}Content-Length: 1000\r\n\r\n", names));
     EXPECT_EQ(client.read().status, 403) << names;  // though none of it comes
   }
 }
@@ -330,4 +331,4 @@ TEST(Protocol, SaysWhatIsWrongWithAnAddress) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::protocol_test

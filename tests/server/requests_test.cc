@@ -7,7 +7,7 @@
 #include "engine/request_trace.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::requests_test {
 namespace {
 
 using api::Json;
@@ -163,4 +163,4 @@ TEST(Requests, AreCountedUnderOpenTelemetrysNames) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::requests_test

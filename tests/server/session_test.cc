@@ -16,7 +16,7 @@
 #include "server/sign_in_throttle.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::session_test {
 namespace {
 
 using nlohmann::json;
@@ -88,11 +88,10 @@ TEST_F(SigningIn, SetsACookieThatNoScriptAndNoOtherSiteHas) {
                                     "HttpOnly; SameSite=Strict"));
   EXPECT_TRUE(answer.has("cache-control", "no-store"));
   const json body = json::parse(answer.body);
-  EXPECT_EQ(body.at("user"),
-            json({{"name", "developer"},
-                  {"role", "developer"},
-                  {"project", "default"},
-                  {"projects", {"default"}}}));
+  EXPECT_EQ(body.at("user"), json({{"name", "developer"},
+                                   {"role", "developer"},
+                                   {"project", "default"},
+                                   {"projects", {"default"}}}));
   EXPECT_EQ(body.at("authentication"), "keys");
   EXPECT_EQ(body.at("set_up_needed"), false);
   EXPECT_EQ(json::parse(ask(*under_, "GET", "/api/v1/session", cookie_of(answer)).body), body);
@@ -371,4 +370,4 @@ TEST_F(Throttle, KeepsABoundedNumber) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::session_test

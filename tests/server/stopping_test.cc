@@ -5,7 +5,7 @@
 #include "api/events.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::stopping_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -72,4 +72,4 @@ TEST(Stopping, ReturnsAtOnceWhereNothingRuns) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::stopping_test

@@ -7,7 +7,7 @@
 #include "api/events.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::streaming_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -407,4 +407,4 @@ TEST(Streaming, EndsEachOfManyRequestsOnce) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::streaming_test

@@ -21,7 +21,7 @@
 #include "server_under_test.h"
 #include "shelf.h"
 
-namespace ridge::server {
+namespace ridge::server::tenants_test {
 namespace {
 
 using platform::Role;
@@ -121,9 +121,8 @@ class Tenants : public testing::Test {
   platform::Endpoints endpoints_{database_};
   std::shared_ptr<platform::EndpointDirectory> directory_ =
       std::make_shared<platform::EndpointDirectory>(endpoints_);
-  std::shared_ptr<platform::Files> files_ =
-      std::make_shared<platform::Files>(database_, folder_ / "files",
-                                        platform::FileLimits{.most_project_bytes = 1 << 20});
+  std::shared_ptr<platform::Files> files_ = std::make_shared<platform::Files>(
+      database_, folder_ / "files", platform::FileLimits{.most_project_bytes = 1 << 20});
   std::shared_ptr<platform::Batches> batches_ =
       std::make_shared<platform::Batches>(database_, *files_);
   SteadyClock clock_;
@@ -406,8 +405,8 @@ TEST_F(Revoking, EndsAKeyAndItsAnswersAtOnceOnThisServer) {
 
 TEST_F(Revoking, EndsTheAnswersOfAUserWhoIsDisabled) {
   const std::string admin = bearer(ours_[1].key);
-  ASSERT_EQ(
-      ask("PATCH", "/api/v1/users/ours-developer", admin, R"({"disabled":true})").status, 200);
+  ASSERT_EQ(ask("PATCH", "/api/v1/users/ours-developer", admin, R"({"disabled":true})").status,
+            200);
   EXPECT_EQ(status_of_key(), 401);
   EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
 }
@@ -422,9 +421,8 @@ TEST_F(Revoking, LeavesTheAnswersOfOthers) {
   const platform::CreatedKey other = identity_.create_key({.name = "other"}, "test");
   ASSERT_EQ(ask("DELETE", "/api/v1/keys/" + other.key.id, admin).status, 200);
   under_.engine->go();
-  EXPECT_THAT(client_.read().body,
-              testing::AllOf(testing::HasSubstr("secret answer"),
-                             testing::Not(testing::HasSubstr("revoked"))));
+  EXPECT_THAT(client_.read().body, testing::AllOf(testing::HasSubstr("secret answer"),
+                                                  testing::Not(testing::HasSubstr("revoked"))));
 }
 
 TEST_F(Tenants, AreToldOfNamesThatAreNoText) {
@@ -469,4 +467,4 @@ TEST_F(Tenants, EndTheThinkingOfModelsThatTheirKeyMayUse) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::tenants_test

@@ -12,7 +12,7 @@
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
-namespace ridge::server {
+namespace ridge::server::text_endpoints_test {
 namespace {
 
 using api::Json;
@@ -336,4 +336,4 @@ TEST(TextEndpoints, DescribeThemselves) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::text_endpoints_test

@@ -17,7 +17,7 @@
 #include "server/tls.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::tls_test {
 namespace {
 
 struct KeyPair {
@@ -122,4 +122,4 @@ TEST_F(TlsFiles, EndWhoSaysNothingOrNoTls) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::tls_test

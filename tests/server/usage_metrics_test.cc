@@ -9,7 +9,7 @@
 
 #include "server/metrics.h"
 
-namespace ridge::server {
+namespace ridge::server::usage_metrics_test {
 namespace {
 
 // Each sample as `name{labels}` and its value.
@@ -28,18 +28,19 @@ TEST(UsageMetrics, AddsUpByProjectAndModel) {
   metrics.count("ci", "m", {.finish_reason = "failed", .is_void = true});
   metrics.count_refusal("ci", platform::Refusal::Kind::spent);
   const std::string text = text_of(metrics);
-  for (const char* line : {
-           "ridge:usage_requests_total{model_name=\"m\",project=\"search\",result=\"answered\"} 2\n",
-           "ridge:usage_requests_total{model_name=\"m\",project=\"search\",result=\"cancelled\"} "
-           "1\n",
-           "ridge:usage_prompt_tokens_total{model_name=\"m\",project=\"search\"} 21\n",
-           "ridge:usage_cached_tokens_total{model_name=\"m\",project=\"search\"} 8\n",
-           "ridge:usage_completion_tokens_total{model_name=\"m\",project=\"search\"} 6\n",
-           "ridge:usage_refusals_total{project=\"ci\",reason=\"spent\"} 1\n",
-           "ridge:usage_waits_for_database 0\n"}) {
+  for (const char* line :
+       {"ridge:usage_requests_total{model_name=\"m\",project=\"search\",result=\"answered\"} 2\n",
+        "ridge:usage_requests_total{model_name=\"m\",project=\"search\",result=\"cancelled\"} "
+        "1\n",
+        "ridge:usage_prompt_tokens_total{model_name=\"m\",project=\"search\"} 21\n",
+        "ridge:usage_cached_tokens_total{model_name=\"m\",project=\"search\"} 8\n",
+        "ridge:usage_completion_tokens_total{model_name=\"m\",project=\"search\"} 6\n",
+        "ridge:usage_refusals_total{project=\"ci\",reason=\"spent\"} 1\n",
+        "ridge:usage_waits_for_database 0\n"}) {
     EXPECT_THAT(text, testing::HasSubstr(line));
   }
-  EXPECT_THAT(text, testing::Not(testing::HasSubstr("requests_total{model_name=\"m\",project=\"ci\"")))
+  EXPECT_THAT(text,
+              testing::Not(testing::HasSubstr("requests_total{model_name=\"m\",project=\"ci\"")))
       << "what is void was never asked";
 }
 
@@ -70,4 +71,4 @@ TEST(UsageMetrics, TellsOnlySoManyProjectsApart) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::usage_metrics_test

@@ -5,7 +5,7 @@
 
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::wire_formats_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -206,4 +206,4 @@ TEST(WireFormats, KeepsNoMoreResponsesThanItMay) {
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::wire_formats_test

@@ -12,7 +12,7 @@
 #include "platform/identity/sessions.h"
 #include "server_under_test.h"
 
-namespace ridge::server {
+namespace ridge::server::workspace_test {
 namespace {
 
 using nlohmann::json;
@@ -39,18 +39,16 @@ class Workspace : public testing::Test {
     return signed_in(sessions_->sign_in(name, "correct horse").token);
   }
   std::string admin_key(const std::string& user) {
-    const platform::NewKey wanted{.name = "of " + user,
-                                  .user = user,
-                                  .rights = {.scopes = {platform::Scope::admin}}};
+    const platform::NewKey wanted{
+        .name = "of " + user, .user = user, .rights = {.scopes = {platform::Scope::admin}}};
     return "x-api-key: " + identity_.create_key(wanted, "test").text.text() + "\r\n";
   }
 
   RawResponse ask(std::string_view method, std::string_view path, const std::string& headers,
                   std::string_view body = "") {
     RawClient client(under_.port());
-    client.send(
-        fmt::format("{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}Content-Length: {}\r\n\r\n{}", method,
-                    path, headers, body.size(), body));
+    client.send(fmt::format("{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}Content-Length: {}\r\n\r\n{}",
+                            method, path, headers, body.size(), body));
     return client.read();
   }
   json data(std::string_view path, const std::string& headers) {
@@ -165,11 +163,11 @@ TEST_F(Workspace, SharesTemplatesWithinAProject) {
 TEST_F(Workspace, HasTheDefaultProjectsTemplatesWhereNobodyIsAsked) {
   const ServerUnderTest open([](ScriptedEngine::Part& part) { part.say("yes"); }, ServerOptions{},
                              nullptr, nullptr, access_);
-  const RawResponse made = RawClient(open.port())
-                               .ask(post("/api/v1/templates", R"({"name":"a","text":"b"})"));
+  const RawResponse made =
+      RawClient(open.port()).ask(post("/api/v1/templates", R"({"name":"a","text":"b"})"));
   EXPECT_EQ(made.status, 201) << made.body;
   EXPECT_EQ(data("/api/v1/templates", person("ann")).size(), 1u);
 }
 
 }  // namespace
-}  // namespace ridge::server
+}  // namespace ridge::server::workspace_test

@@ -12,7 +12,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size);
 
-namespace ridge::text {
+namespace ridge::text::answer_parts_corpus_test {
 namespace {
 
 // Aborts where a promise of the fuzzer is broken.
@@ -57,4 +57,4 @@ TEST(AnswerPartsCorpus, PartsDoNotDependOnTheCuts) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::answer_parts_corpus_test

@@ -12,7 +12,7 @@
 #include "base/sanitizers.h"
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::chat_template_test {
 namespace {
 
 using nlohmann::ordered_json;
@@ -152,4 +152,4 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::chat_template_test

@@ -9,7 +9,7 @@
 
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::detokenizer_test {
 namespace {
 
 bool is_utf8(std::string_view text) {
@@ -88,4 +88,4 @@ TEST(Detokenizer, AnUnfinishedCharacterEndsAsAReplacement) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::detokenizer_test

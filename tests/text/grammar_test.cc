@@ -17,7 +17,7 @@
 #include "base/error.h"
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::grammar_test {
 namespace {
 
 using testing::HasSubstr;
@@ -146,7 +146,8 @@ class CheckedGrammarTest : public GrammarTest {
   static std::size_t threads() {
     return std::ranges::distance(std::filesystem::directory_iterator("/proc/self/task"));
   }
-  std::string checked_refusal(GrammarCompiler& compiler, GrammarKind kind, const std::string& source) {
+  std::string checked_refusal(GrammarCompiler& compiler, GrammarKind kind,
+                              const std::string& source) {
     try {
       compiler.compile(kind, source);
     } catch (const Error& error) {
@@ -159,28 +160,34 @@ class CheckedGrammarTest : public GrammarTest {
 
 // One more than this program could stand itself.
 TEST_F(CheckedGrammarTest, HostileGrammarsCostOthersNothing) {
-  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
+  GrammarCompiler compiler(*tokenizer_,
+                           {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
   EXPECT_NE(compiler.compile(GrammarKind::regex, "fine"), nullptr);
   const std::size_t before = threads();
   for (int i = 0; i < 9; ++i) {
-    const std::string schema = fmt::format(R"({{"type": "integer", "multipleOf": {}}})", 1000003 + 2 * i);
-    EXPECT_THAT(checked_refusal(compiler, GrammarKind::json_schema, schema), HasSubstr("too complex: out of memory"));
+    const std::string schema =
+        fmt::format(R"({{"type": "integer", "multipleOf": {}}})", 1000003 + 2 * i);
+    EXPECT_THAT(checked_refusal(compiler, GrammarKind::json_schema, schema),
+                HasSubstr("too complex: out of memory"));
   }
   EXPECT_EQ(threads(), before);
   EXPECT_NE(compiler.compile(GrammarKind::regex, "also fine"), nullptr);
 }
 
 TEST_F(CheckedGrammarTest, WhatTheProcessRefusesIsSaidInItsWords) {
-  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
+  GrammarCompiler compiler(*tokenizer_,
+                           {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
   EXPECT_EQ(checked_refusal(compiler, GrammarKind::regex, "a("), refusal(GrammarKind::regex, "a("));
   const std::string schema = R"({"type": "array", "uniqueItems": true})";
-  EXPECT_EQ(checked_refusal(compiler, GrammarKind::json_schema, schema), refusal(GrammarKind::json_schema, schema));
+  EXPECT_EQ(checked_refusal(compiler, GrammarKind::json_schema, schema),
+            refusal(GrammarKind::json_schema, schema));
 }
 
 TEST_F(CheckedGrammarTest, AProcessThatEndsOrNeverAnswersIsReplacedOrRefuses) {
   GrammarCompiler ends(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {"/bin/true"}});
   EXPECT_THAT(checked_refusal(ends, GrammarKind::regex, "a"), HasSubstr("out of memory"));
-  GrammarCompiler silent(*tokenizer_, {.limit = std::chrono::seconds(2), .checker = {"/bin/sleep", "1000"}});
+  GrammarCompiler silent(*tokenizer_,
+                         {.limit = std::chrono::seconds(2), .checker = {"/bin/sleep", "1000"}});
   EXPECT_THAT(checked_refusal(silent, GrammarKind::regex, "a"), HasSubstr("out of time"));
   GrammarCompiler missing(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {"/nowhere"}});
   EXPECT_NE(missing.compile(GrammarKind::regex, "a"), nullptr);
@@ -188,8 +195,9 @@ TEST_F(CheckedGrammarTest, AProcessThatEndsOrNeverAnswersIsReplacedOrRefuses) {
 
 // Each has a process while it needs one.
 TEST_F(CheckedGrammarTest, ManyAtOnceAreCheckedEach) {
-  GrammarCompiler compiler(*tokenizer_,
-                           {.limit = std::chrono::minutes(2), .max_running = 4, .checker = {RIDGE_GRAMMAR_CHECKER}});
+  GrammarCompiler compiler(
+      *tokenizer_,
+      {.limit = std::chrono::minutes(2), .max_running = 4, .checker = {RIDGE_GRAMMAR_CHECKER}});
   std::vector<std::jthread> threads;
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&, i] {
@@ -210,4 +218,4 @@ TEST_F(GrammarTest, NobodyWaitsLongerThanTheLimit) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::grammar_test

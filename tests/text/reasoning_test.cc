@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace ridge::text {
+namespace ridge::text::reasoning_test {
 namespace {
 
 struct Parts {
@@ -80,4 +80,4 @@ TEST(ReasoningSplitter, GivesTextOutAsSoonAsItCannotBeATag) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::reasoning_test

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace ridge::text {
+namespace ridge::text::stop_sequences_test {
 namespace {
 
 struct Case {
@@ -66,4 +66,4 @@ TEST(StopMatcher, IncludesTheStopWhereAsked) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::stop_sequences_test

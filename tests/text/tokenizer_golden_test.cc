@@ -9,7 +9,7 @@
 
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::tokenizer_golden_test {
 namespace {
 
 using Ids = std::vector<int32_t>;
@@ -58,4 +58,4 @@ INSTANTIATE_TEST_SUITE_P(All, PreTokenizerGolden,
                          });
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::tokenizer_golden_test

@@ -12,7 +12,7 @@
 #include "base/sanitizers.h"
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::tokenizer_test {
 namespace {
 
 using testing::ElementsAre;
@@ -149,4 +149,4 @@ TEST(Tokenizer, TheLastOfEqualTokensCounts) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::tokenizer_test

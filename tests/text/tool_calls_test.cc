@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace ridge::text {
+namespace ridge::text::tool_calls_test {
 namespace {
 
 struct Call {
@@ -310,4 +310,4 @@ TEST(ToolCallParser, LosesNothingOfRandomText) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::tool_calls_test

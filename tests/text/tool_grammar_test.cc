@@ -11,7 +11,7 @@
 #include "text/tool_prompt.h"
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::tool_grammar_test {
 namespace {
 
 using nlohmann::ordered_json;
@@ -171,4 +171,4 @@ TEST(ToolSupport, IsFoundByRendering) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::tool_grammar_test

@@ -5,7 +5,7 @@
 
 #include "text/detokenizer.h"
 
-namespace ridge::text {
+namespace ridge::text::utf8_assembler_test {
 namespace {
 
 std::string assemble(std::string_view bytes, std::size_t bytes_per_push) {
@@ -60,4 +60,4 @@ TEST(Utf8Assembler, WaitsForACharacterThatMayStillBeCompleted) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::utf8_assembler_test

@@ -32,7 +32,7 @@ namespace {
 using backup::WorkFolder;
 
 // For what another process has locked; a statement may take as long as it needs.
-constexpr DatabasePatience patience{.wait = std::chrono::seconds(10), .most_statement = {}};
+constexpr DatabasePatience backup_patience{.wait = std::chrono::seconds(10), .most_statement = {}};
 
 // Of what the database has now. Without Database, which would bring the schema forward.
 std::unique_ptr<soci::session> open_source(const DatabaseLocation& location) {
@@ -40,7 +40,7 @@ std::unique_ptr<soci::session> open_source(const DatabaseLocation& location) {
     throw Error(ErrorCode::not_found, fmt::format("there is no database {}", location.name));
   }
   auto session = connect(location);
-  set_up(*session, location, patience);
+  set_up(*session, location, backup_patience);
   return session;
 }
 
@@ -158,9 +158,9 @@ BackupManifest back_up(const BackupSource& source, const std::filesystem::path& 
     if (!source.files_folder.empty()) {
       add(backup::copy_client_files(source.files_folder, std::move(results), work));
     }
-    entries.insert(entries.begin(), {.member = backup::manifest_member,
-                                     .path = {},
-                                     .text = backup::manifest_text(manifest)});
+    entries.insert(
+        entries.begin(),
+        {.member = backup::manifest_member, .path = {}, .text = backup::manifest_text(manifest)});
     const std::filesystem::path draft = work / "archive";
     write_zip(draft, entries);
     publish(draft, file);
@@ -186,18 +186,16 @@ BackupManifest backup::unpack(const std::filesystem::path& file, const TakeFile&
       const std::filesystem::path target = target_of(each);
       FileDescriptor out;
       if (!target.empty()) {
-        out = FileDescriptor(
-            ::open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+        out = FileDescriptor(::open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         if (!out) {
           throw DiskError(fmt::format("cannot make {}: {}", target.string(), std::strerror(errno)));
         }
       }
       Hasher hasher;
-      read_zip_member(archive.get(), each.member, each.bytes,
-                      [&](std::span<const std::byte> part) {
-                        hasher.update(part);
-                        if (out) write_all(out.get(), part, target.string());
-                      });
+      read_zip_member(archive.get(), each.member, each.bytes, [&](std::span<const std::byte> part) {
+        hasher.update(part);
+        if (out) write_all(out.get(), part, target.string());
+      });
       if (const Digest found = hasher.finish(); found != each.digest) {
         throw Error(ErrorCode::invalid_file,
                     fmt::format("{} has the digest {} and not {}, as is stated: it was changed or "

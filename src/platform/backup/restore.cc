@@ -31,7 +31,7 @@ namespace {
 
 using backup::WorkFolder;
 
-constexpr DatabasePatience patience{.wait = std::chrono::seconds(5), .most_statement = {}};
+constexpr DatabasePatience restore_patience{.wait = std::chrono::seconds(5), .most_statement = {}};
 
 // As on a machine that has taken the place of another.
 void make_folder_of(const std::filesystem::path& file) {
@@ -132,7 +132,7 @@ class Claim {
   explicit Claim(const DatabaseLocation& location) : session_(connect(location)) {
     try {
       int64_t set_ms = 0;
-      *session_ << fmt::format("PRAGMA busy_timeout = {}", patience.wait.count()),
+      *session_ << fmt::format("PRAGMA busy_timeout = {}", restore_patience.wait.count()),
           soci::into(set_ms);
       // Which also puts all of the log into the file, and needs it alone.
       std::string mode;
@@ -141,9 +141,9 @@ class Claim {
     } catch (const soci::sqlite3_soci_error& failure) {
       const DatabaseError error = database_error(failure, location);
       if (error.code() != ErrorCode::unavailable) throw error;
-      throw Error(ErrorCode::unavailable,
-                  fmt::format("the database {} is in use; stop the servers on it first",
-                              location.name));
+      throw Error(
+          ErrorCode::unavailable,
+          fmt::format("the database {} is in use; stop the servers on it first", location.name));
     }
   }
 
@@ -188,8 +188,8 @@ void give_to_owner(const std::filesystem::path& file, const std::filesystem::pat
   const std::filesystem::path folder = std::filesystem::absolute(place).parent_path();
   if (::stat(place.c_str(), &owner) != 0 && ::stat(folder.c_str(), &owner) != 0) return;
   if (::chown(file.c_str(), owner.st_uid, owner.st_gid) != 0) {
-    throw DiskError(fmt::format("cannot give {} to its owner: {}", place.string(),
-                                std::strerror(errno)));
+    throw DiskError(
+        fmt::format("cannot give {} to its owner: {}", place.string(), std::strerror(errno)));
   }
 }
 
@@ -243,7 +243,7 @@ void check_place(const DatabaseLocation& location, InPlace in_place) {
                             location.name));
   }
   const auto session = connect(location);
-  set_up(*session, location, patience);
+  set_up(*session, location, restore_patience);
   if (schema_version(*session, location.kind) == 0) return;
   throw Error(ErrorCode::already_exists,
               fmt::format("the database {} is not empty; make a new one (createdb), restore into "

@@ -28,7 +28,7 @@ constexpr BatchStatus statuses[] = {BatchStatus::validating, BatchStatus::in_pro
 constexpr std::string_view open_ones =
     "status IN ('validating', 'in_progress', 'finalizing', 'cancelling')";
 
-constexpr std::string_view columns =
+constexpr std::string_view batch_columns =
     "SELECT id, project_id, key_id, is_person, endpoint, input_file_id, output_file_id, "
     "error_file_id, output_lifetime_ms, metadata, status, errors, waits_code, waits_message, "
     "total, completed, failed, created_at_ms, expires_at_ms, in_progress_at_ms, finalizing_at_ms, "
@@ -40,26 +40,26 @@ Error no_such_batch(const std::string& id) {
                "id");
 }
 
-// Binds what `columns` selects.
-struct Row {
+// Binds what `batch_columns` selects.
+struct BatchRow {
   Batch batch;
   int64_t is_person = 0, lease_ends_at_ms = 0;
   std::string status, errors, runner;
 
   template <typename Statement>
   auto bind(Statement&& statement) {
-    return (std::forward<Statement>(statement), soci::into(batch.id),
-            soci::into(batch.project_id), soci::into(batch.key_id), soci::into(is_person),
-            soci::into(batch.endpoint), soci::into(batch.input_file_id),
-            soci::into(batch.output_file_id), soci::into(batch.error_file_id),
-            soci::into(batch.output_lifetime_ms), soci::into(batch.metadata), soci::into(status),
-            soci::into(errors), soci::into(batch.waits_code), soci::into(batch.waits_message),
-            soci::into(batch.total), soci::into(batch.completed), soci::into(batch.failed),
-            soci::into(batch.created_at_ms), soci::into(batch.expires_at_ms),
-            soci::into(batch.in_progress_at_ms), soci::into(batch.finalizing_at_ms),
-            soci::into(batch.completed_at_ms), soci::into(batch.failed_at_ms),
-            soci::into(batch.expired_at_ms), soci::into(batch.cancelling_at_ms),
-            soci::into(batch.cancelled_at_ms), soci::into(runner), soci::into(lease_ends_at_ms));
+    return (std::forward<Statement>(statement), soci::into(batch.id), soci::into(batch.project_id),
+            soci::into(batch.key_id), soci::into(is_person), soci::into(batch.endpoint),
+            soci::into(batch.input_file_id), soci::into(batch.output_file_id),
+            soci::into(batch.error_file_id), soci::into(batch.output_lifetime_ms),
+            soci::into(batch.metadata), soci::into(status), soci::into(errors),
+            soci::into(batch.waits_code), soci::into(batch.waits_message), soci::into(batch.total),
+            soci::into(batch.completed), soci::into(batch.failed), soci::into(batch.created_at_ms),
+            soci::into(batch.expires_at_ms), soci::into(batch.in_progress_at_ms),
+            soci::into(batch.finalizing_at_ms), soci::into(batch.completed_at_ms),
+            soci::into(batch.failed_at_ms), soci::into(batch.expired_at_ms),
+            soci::into(batch.cancelling_at_ms), soci::into(batch.cancelled_at_ms),
+            soci::into(runner), soci::into(lease_ends_at_ms));
   }
 
   Batch take() const {
@@ -75,21 +75,21 @@ struct Row {
   }
 };
 
-std::optional<Batch> find_row(soci::session& session, const std::string& id) {
-  Row row;
-  row.bind((session << columns << "WHERE id = :id", soci::use(id)));
+std::optional<Batch> find_batch(soci::session& session, const std::string& id) {
+  BatchRow row;
+  row.bind((session << batch_columns << "WHERE id = :id", soci::use(id)));
   return session.got_data() ? std::optional(row.take()) : std::nullopt;
 }
 
-std::optional<Batch> find_row(soci::session& session, const std::string& project,
-                              const std::string& id) {
-  auto found = find_row(session, id);
+std::optional<Batch> find_batch(soci::session& session, const std::string& project,
+                                const std::string& id) {
+  auto found = find_batch(session, id);
   if (found && found->project_id != project) found.reset();
   return found;
 }
 
-void record(soci::session& session, int64_t now_ms, std::string_view actor,
-            std::string_view action, const Batch& batch) {
+void record(soci::session& session, int64_t now_ms, std::string_view actor, std::string_view action,
+            const Batch& batch) {
   const Json details = {{"input_file_id", batch.input_file_id}, {"project", batch.project_id}};
   rows::record_event(session, now_ms, actor, action, batch.id, details.dump());
 }
@@ -197,8 +197,8 @@ Batch Batches::create(Batch wanted, std::string_view actor) {
 }
 
 Batch Batches::find(const std::string& project_id, const std::string& id) {
-  auto found = database_.read(
-      [&](soci::session& session) { return find_row(session, project_id, id); });
+  auto found =
+      database_.read([&](soci::session& session) { return find_batch(session, project_id, id); });
   if (!found) throw no_such_batch(id);
   return std::move(*found);
 }
@@ -209,18 +209,17 @@ BatchPage Batches::list(const std::string& project_id, const std::string& after,
     BatchPage page;
     int64_t after_ms = 0;
     if (!after.empty()) {
-      const auto last = find_row(session, project_id, after);
+      const auto last = find_batch(session, project_id, after);
       if (!last) throw no_such_batch(after);
       after_ms = last->created_at_ms;
     }
-    Row row;
+    BatchRow row;
     const std::string text = fmt::format(
         "{}WHERE project_id = :project AND ('' = :after OR (created_at_ms, id) < (:after_ms, "
         ":after)) ORDER BY created_at_ms DESC, id DESC LIMIT {}",
-        columns, limit + 1);
-    soci::statement select =
-        row.bind((session.prepare << text, soci::use(project_id, "project"),
-                  soci::use(after, "after"), soci::use(after_ms, "after_ms")));
+        batch_columns, limit + 1);
+    soci::statement select = row.bind((session.prepare << text, soci::use(project_id, "project"),
+                                       soci::use(after, "after"), soci::use(after_ms, "after_ms")));
     select.execute();
     while (select.fetch()) page.batches.push_back(row.take());
     page.has_more = page.batches.size() > limit;
@@ -233,7 +232,7 @@ Batch Batches::cancel(const std::string& project_id, const std::string& id,
                       std::string_view actor) {
   const int64_t now_ms = now_ms_();
   return database_.write([&](soci::session& session) {
-    auto found = find_row(session, project_id, id);
+    auto found = find_batch(session, project_id, id);
     if (!found) throw no_such_batch(id);
     if (found->status == BatchStatus::cancelling) return std::move(*found);
     if (found->status != BatchStatus::validating && found->status != BatchStatus::in_progress) {
@@ -255,10 +254,10 @@ std::vector<Batch> Batches::claim(const std::string& server, std::size_t most) {
   std::vector<Batch> held, free;
   bool renews = false;
   database_.read([&](soci::session& session) {
-    Row row;
+    BatchRow row;
     soci::statement select = row.bind(
         (session.prepare << fmt::format("{}WHERE store = :store AND {} ORDER BY created_at_ms, id",
-                                        columns, open_ones),
+                                        batch_columns, open_ones),
          soci::use(files_.store())));
     select.execute();
     while (select.fetch()) {
@@ -274,9 +273,10 @@ std::vector<Batch> Batches::claim(const std::string& server, std::size_t most) {
   if (free.empty() && !renews) return held;
   const int64_t ends_at_ms = now_ms + lease_ms;
   database_.write([&](soci::session& session) {
-    session << fmt::format("UPDATE batches SET lease_ends_at_ms = :ends WHERE runner = :server AND "
-                           "{}",
-                           open_ones),
+    session << fmt::format(
+        "UPDATE batches SET lease_ends_at_ms = :ends WHERE runner = :server AND "
+        "{}",
+        open_ones),
         soci::use(ends_at_ms), soci::use(server);
     for (Batch& batch : free) {
       session << fmt::format(
@@ -287,7 +287,7 @@ std::vector<Batch> Batches::claim(const std::string& server, std::size_t most) {
       int64_t is_ours = 0;
       session << "SELECT COUNT(*) FROM batches WHERE id = :id AND runner = :server",
           soci::use(batch.id), soci::use(server), soci::into(is_ours);
-      if (is_ours > 0) held.push_back(*find_row(session, batch.id));
+      if (is_ours > 0) held.push_back(*find_batch(session, batch.id));
     }
   });
   return held;
@@ -307,12 +307,12 @@ void Batches::begin(const std::string& id, int64_t total) {
 
 void Batches::fail(const std::string& id, const std::vector<BatchError>& errors) {
   const int64_t now_ms = now_ms_();
-  const std::string text =
-      Json(errors).dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = Json(errors).dump(-1, ' ', false, Json::error_handler_t::replace);
   database_.write([&](soci::session& session) {
-    session << fmt::format("UPDATE batches SET status = 'failed', failed_at_ms = :at, errors = "
-                           ":errors, waits_code = '', waits_message = '' WHERE id = :id AND {}",
-                           open_ones),
+    session << fmt::format(
+        "UPDATE batches SET status = 'failed', failed_at_ms = :at, errors = "
+        ":errors, waits_code = '', waits_message = '' WHERE id = :id AND {}",
+        open_ones),
         soci::use(now_ms), soci::use(text), soci::use(id);
     session << "DELETE FROM batch_lines WHERE batch_id = :id", soci::use(id);
   });
@@ -356,10 +356,11 @@ Batch Batches::begin_finalizing(const std::string& id) {
     session << "UPDATE batches SET output_file_id = :output, error_file_id = :error WHERE id = :id "
                "AND output_file_id = ''",
         soci::use(output), soci::use(error), soci::use(id);
-    session << "UPDATE batches SET status = 'finalizing', finalizing_at_ms = :at WHERE id = :id AND "
-               "status = 'in_progress'",
+    session
+        << "UPDATE batches SET status = 'finalizing', finalizing_at_ms = :at WHERE id = :id AND "
+           "status = 'in_progress'",
         soci::use(now_ms), soci::use(id);
-    auto found = find_row(session, id);
+    auto found = find_batch(session, id);
     if (!found) throw no_such_batch(id);
     return std::move(*found);
   });
@@ -373,7 +374,7 @@ void Batches::finish(const Batch& batch, BatchStatus status, int64_t output_byte
                                                                  : "cancelled_at_ms";
   const std::string text(name(status));
   database_.write([&](soci::session& session) {
-    auto now = find_row(session, batch.id);
+    auto now = find_batch(session, batch.id);
     if (!now || has_ended(now->status)) return;
     const auto record = [&](const std::string& id, std::string_view kind, int64_t bytes) {
       if (bytes == 0) return std::string();
@@ -389,10 +390,11 @@ void Batches::finish(const Batch& batch, BatchStatus status, int64_t output_byte
     };
     const std::string output = record(batch.output_file_id, "output", output_bytes);
     const std::string error = record(batch.error_file_id, "error", error_bytes);
-    session << fmt::format("UPDATE batches SET status = :status, {} = :at, output_file_id = "
-                           ":output, error_file_id = :error, waits_code = '', waits_message = '' "
-                           "WHERE id = :id",
-                           time),
+    session << fmt::format(
+        "UPDATE batches SET status = :status, {} = :at, output_file_id = "
+        ":output, error_file_id = :error, waits_code = '', waits_message = '' "
+        "WHERE id = :id",
+        time),
         soci::use(text), soci::use(now_ms), soci::use(output), soci::use(error),
         soci::use(batch.id);
     session << "DELETE FROM batch_lines WHERE batch_id = :id", soci::use(batch.id);
@@ -401,8 +403,8 @@ void Batches::finish(const Batch& batch, BatchStatus status, int64_t output_byte
 
 int Batches::sweep() {
   const int64_t before_ms = least_now_ms_() - kept_ms;
-  const std::string query = fmt::format("FROM batches WHERE created_at_ms < :before AND NOT ({})",
-                                        open_ones);
+  const std::string query =
+      fmt::format("FROM batches WHERE created_at_ms < :before AND NOT ({})", open_ones);
   const auto count = [&](soci::session& session) {
     int64_t old = 0;
     session << "SELECT COUNT(*) " << query, soci::use(before_ms), soci::into(old);

@@ -27,7 +27,7 @@ constexpr std::size_t most_name_bytes = 255;
 constexpr std::string_view open_batches =
     "status IN ('validating', 'in_progress', 'finalizing', 'cancelling')";
 
-constexpr std::string_view columns =
+constexpr std::string_view file_columns =
     "SELECT id, project_id, store, name, purpose, bytes, created_at_ms, expires_at_ms FROM files ";
 
 // The id that servers of one folder share; whoever is first makes it.
@@ -76,8 +76,8 @@ void check(const NewFile& wanted) {
               "file");
 }
 
-// Binds what `columns` selects to a file.
-struct Row {
+// Binds what `file_columns` selects to a file.
+struct FileRow {
   ClientFile file;
   int64_t expires_at_ms = 0;
   soci::indicator expires = soci::i_null;
@@ -96,10 +96,10 @@ struct Row {
   }
 };
 
-std::optional<ClientFile> find_row(soci::session& session, const std::string& project,
-                                   const std::string& id, int64_t now_ms) {
-  Row row;
-  row.bind((session << columns
+std::optional<ClientFile> find_file(soci::session& session, const std::string& project,
+                                    const std::string& id, int64_t now_ms) {
+  FileRow row;
+  row.bind((session << file_columns
                     << "WHERE id = :id AND project_id = :project AND (expires_at_ms IS NULL OR "
                        "expires_at_ms > :now)",
             soci::use(id), soci::use(project), soci::use(now_ms)));
@@ -278,16 +278,16 @@ FilePage Files::list(const FileQuery& query) {
     FilePage page;
     int64_t after_ms = 0;
     if (!query.after.empty()) {
-      const auto after = find_row(session, query.project_id, query.after, now_ms);
+      const auto after = find_file(session, query.project_id, query.after, now_ms);
       if (!after) throw no_such_file(query.after);
       after_ms = after->created_at_ms;
     }
-    Row row;
+    FileRow row;
     const std::string text = fmt::format(
         "{}WHERE project_id = :project AND (expires_at_ms IS NULL OR expires_at_ms > :now) AND "
         "('' = :purpose OR purpose = :purpose) AND ('' = :after OR (created_at_ms, id) {} "
         "(:after_ms, :after)) ORDER BY created_at_ms {}, id {} LIMIT {}",
-        columns, query.oldest_first ? ">" : "<", order, order, query.limit + 1);
+        file_columns, query.oldest_first ? ">" : "<", order, order, query.limit + 1);
     soci::statement select =
         row.bind((session.prepare << text, soci::use(query.project_id, "project"),
                   soci::use(now_ms, "now"), soci::use(query.purpose, "purpose"),
@@ -303,7 +303,7 @@ FilePage Files::list(const FileQuery& query) {
 ClientFile Files::find(const std::string& project_id, const std::string& id) {
   const int64_t now_ms = now_ms_();
   auto found = database_.read(
-      [&](soci::session& session) { return find_row(session, project_id, id, now_ms); });
+      [&](soci::session& session) { return find_file(session, project_id, id, now_ms); });
   if (!found) throw no_such_file(id);
   return std::move(*found);
 }
@@ -321,7 +321,7 @@ FileDescriptor Files::open(const ClientFile& file) const {
 void Files::remove(const std::string& project_id, const std::string& id, std::string_view actor) {
   const int64_t now_ms = now_ms_();
   const ClientFile file = database_.write([&](soci::session& session) {
-    auto found = find_row(session, project_id, id, now_ms);
+    auto found = find_file(session, project_id, id, now_ms);
     if (!found) throw no_such_file(id);
     std::string batch;
     session << fmt::format("SELECT id FROM batches WHERE input_file_id = :id AND {} LIMIT 1",
@@ -399,9 +399,9 @@ int Files::remove_orphans() {
       return !status || status->mtime_ns >= before_ns;
     });
     const std::string query =
-        folder == &kept_ ? "SELECT COUNT(*) FROM files WHERE id = :id"
-                         : fmt::format("SELECT COUNT(*) FROM batches WHERE id = :id AND {}",
-                                       open_batches);
+        folder == &kept_
+            ? "SELECT COUNT(*) FROM files WHERE id = :id"
+            : fmt::format("SELECT COUNT(*) FROM batches WHERE id = :id AND {}", open_batches);
     if (folder != &incoming_ && !old.empty()) {
       database_.read([&](soci::session& session) {
         std::erase_if(old, [&](const std::string& name) {

@@ -20,7 +20,7 @@
 #include "platform/throws.h"
 #include "platform/zip_file.h"
 
-namespace ridge::platform {
+namespace ridge::platform::backup_test {
 namespace {
 
 class BackupTest : public IdentityFixture {
@@ -170,10 +170,8 @@ TEST_P(BackupTest, WhatRanIsSettledByItsSpoolOrAsFailed) {
   });
   std::filesystem::create_directories(folder_ / "metering");
   Spool(folder_ / "metering/server-0.spool", 1 << 20)
-      .append({.id = "spooled",
-               .prompt_tokens = 10,
-               .completion_tokens = 7,
-               .finish_reason = "stop"});
+      .append(
+          {.id = "spooled", .prompt_tokens = 10, .completion_tokens = 7, .finish_reason = "stop"});
   EXPECT_EQ(take().files.size(), 2U);
 
   const std::string place = empty_place();
@@ -184,8 +182,7 @@ TEST_P(BackupTest, WhatRanIsSettledByItsSpoolOrAsFailed) {
   EXPECT_EQ(reason_of(database, "req_spooled"), "stop");
   EXPECT_EQ(reason_of(database, "req_cut off"), "failed");
   expect_consistent(database);
-  EXPECT_EQ(number(database,
-                   "SELECT CAST(SUM(completion_tokens) AS BIGINT) FROM usage_records"),
+  EXPECT_EQ(number(database, "SELECT CAST(SUM(completion_tokens) AS BIGINT) FROM usage_records"),
             10);
 
   // Its server, on another machine, had it in a spool of its own.
@@ -234,7 +231,9 @@ TEST_P(BackupTest, KeepsTheFilesThatWereThereAndRefusesWithoutAWord) {
   std::filesystem::create_directories(folder_ / "new files/kept");
   const std::string place = empty_place();
   EXPECT_ERROR(restore_to(place), already_exists, "there are files in");
-  if (is_sqlite()) EXPECT_FALSE(std::filesystem::exists(place)) << "nothing has changed";
+  if (is_sqlite()) {
+    EXPECT_FALSE(std::filesystem::exists(place)) << "nothing has changed";
+  }
   const Restored restored = restore_to(place, InPlace::old_database);
   ASSERT_TRUE(restored.kept_files);
   EXPECT_TRUE(std::filesystem::exists(*restored.kept_files / "kept"));
@@ -268,15 +267,13 @@ TEST_P(BackupTest, TakesOneMomentOfAServerAtWork) {
       meter.reserve(wish(id), [&](const Admission& admission) {
         EXPECT_FALSE(admission.refusal);
         if (i % 7 == 0) return done.set_value();  // stays open
-        meter.settle({.id = id,
-                      .prompt_tokens = 10,
-                      .completion_tokens = i % 50,
-                      .finish_reason = "stop"},
-                     [&](const std::optional<Error>& error) {
-                       EXPECT_FALSE(error);
-                       ++settled;
-                       done.set_value();
-                     });
+        meter.settle(
+            {.id = id, .prompt_tokens = 10, .completion_tokens = i % 50, .finish_reason = "stop"},
+            [&](const std::optional<Error>& error) {
+              EXPECT_FALSE(error);
+              ++settled;
+              done.set_value();
+            });
       });
       done.get_future().wait();
     }
@@ -380,20 +377,18 @@ TEST_P(BackupTest, TheOtherKindOfDatabaseIsRefused) {
   manifest.kind = is_sqlite() ? DatabaseKind::postgresql : DatabaseKind::sqlite;
   const std::string member = backup::database_member(manifest.kind), bytes = "x";
   manifest.files = {{member, 1, Digest::of(bytes)}};
-  write_zip(archive(), {{backup::manifest_member, {}, backup::manifest_text(manifest)},
-                        {member, {}, bytes}});
+  write_zip(archive(),
+            {{backup::manifest_member, {}, backup::manifest_text(manifest)}, {member, {}, bytes}});
   const std::string place = empty_place();
   EXPECT_ERROR(restore_to(place), invalid_argument, "is a backup of");
 }
 
 TEST_P(BackupTest, WhereNothingIsThereIsNothingToKeep) {
   const std::string place = empty_place();
-  EXPECT_ERROR(back_up({.database = place,
-                        .spool_folder = {},
-                        .files_folder = {},
-                        .ridge_version = ""},
-                       folder_ / "none", "test"),
-               not_found, "");
+  EXPECT_ERROR(
+      back_up({.database = place, .spool_folder = {}, .files_folder = {}, .ridge_version = ""},
+              folder_ / "none", "test"),
+      not_found, "");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
   if (is_sqlite()) {
     EXPECT_FALSE(std::filesystem::exists(place));
@@ -436,4 +431,4 @@ TEST(PostgresqlTools, TakesThePasswordOutOfTheUrl) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::backup_test

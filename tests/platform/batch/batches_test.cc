@@ -12,7 +12,7 @@
 #include "platform/metering/meter.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::batches_test {
 namespace {
 
 class BatchesTest : public IdentityFixture {
@@ -110,9 +110,8 @@ TEST_P(BatchesTest, AreOneProjectsAlone) {
   EXPECT_ERROR(batches_->cancel("theirs", batch.id), not_found, batch.id);
   EXPECT_THAT(batches_->list("theirs", "", 9).batches, testing::IsEmpty());
   EXPECT_ERROR(batches_->list("theirs", batch.id, 9), not_found, batch.id);
-  Batch wanted{.project_id = "theirs",
-               .endpoint = "/v1/completions",
-               .input_file_id = batch.input_file_id};
+  Batch wanted{
+      .project_id = "theirs", .endpoint = "/v1/completions", .input_file_id = batch.input_file_id};
   EXPECT_ERROR(batches_->create(wanted), not_found, batch.input_file_id);
 }
 
@@ -302,13 +301,16 @@ TEST_P(BatchMarksTest, WaitInTheSpoolWhileTheDatabaseIsAway) {
   // One of a program that knew no batches.
   folder_.write("spool", R"({"id":"c","prompt_tokens":1,"cached_tokens":0,"completion_tokens":2,)"
                          R"("reasoning_tokens":0,"ttft_ms":0.0,"duration_ms":0.0,)"
-                         R"("finish_reason":"stop","is_void":false})" "\n");
+                         R"("finish_reason":"stop","is_void":false})"
+                         "\n");
   EXPECT_EQ(Spool(folder_ / "spool", 1 << 20).read().size(), 1u);
 }
 
 TEST_P(BatchesTest, AreInTheAuditLogWithTheirFiles) {
   const std::string file =
-      files_->add({.project_id = "ours", .name = "a.jsonl", .purpose = "batch", .actor = "key:ci"}, "x")
+      files_
+          ->add({.project_id = "ours", .name = "a.jsonl", .purpose = "batch", .actor = "key:ci"},
+                "x")
           .id;
   const Batch batch = batches_->create(
       {.project_id = "ours", .endpoint = "/v1/completions", .input_file_id = file}, "key:ci");
@@ -321,11 +323,10 @@ TEST_P(BatchesTest, AreInTheAuditLogWithTheirFiles) {
   for (const AuditEvent& event : identity_->audit_events(4)) {
     told.push_back(event.actor + " " + event.action + " " + event.subject);
   }
-  EXPECT_THAT(told, testing::ElementsAre("user:ann file.delete " + file,
-                                         "user:ann batch.cancel " + batch.id,
-                                         "key:ci batch.create " + batch.id,
-                                         "key:ci file.create " + file));
+  EXPECT_THAT(told, testing::ElementsAre(
+                        "user:ann file.delete " + file, "user:ann batch.cancel " + batch.id,
+                        "key:ci batch.create " + batch.id, "key:ci file.create " + file));
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::batches_test

@@ -15,7 +15,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::files_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -127,7 +127,8 @@ TEST_P(FilesTest, ExpireWhenTheirTimeHasPassed) {
 }
 
 TEST_P(FilesTest, KeepToTheirLimits) {
-  files_ = open("files", {.most_file_bytes = 10, .most_project_bytes = 25, .most_project_files = 3});
+  files_ =
+      open("files", {.most_file_bytes = 10, .most_project_bytes = 25, .most_project_files = 3});
   EXPECT_ERROR(add("12345678901"), payload_too_large, "11 bytes, and a file may have 10");
   add("1234567890");
   add("1234567890");
@@ -205,4 +206,4 @@ TEST_P(FilesTest, AnUploadHasNoName) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::files_test

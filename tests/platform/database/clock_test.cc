@@ -12,7 +12,7 @@
 #include "platform/identity/sessions.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::clock_test {
 namespace {
 
 using std::chrono::hours;
@@ -65,7 +65,8 @@ TEST_P(ClockTest, EndsAndRemovesNothingBecauseItIsPut) {
   Batches batches(*database_, files);
   FakeClock steady;
   Authenticator authenticator(identity, steady, {.most_wait = std::chrono::minutes(1)});
-  const NewKey wanted{.name = "k", .rights = {.scopes = {Scope::inference}}, .lifetime_ms = hour_ms};
+  const NewKey wanted{
+      .name = "k", .rights = {.scopes = {Scope::inference}}, .lifetime_ms = hour_ms};
   const std::string key = identity.create_key(wanted, "test").text.text();
   identity.create_user("ann", UserKind::person, Role::owner, "", "test");
   sessions.set_password("ann", "correct horse", "", "test");
@@ -105,4 +106,4 @@ TEST_P(ClockTest, RemovesNothingBecauseAServersIsAhead) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::clock_test

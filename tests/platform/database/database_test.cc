@@ -20,7 +20,7 @@
 #include "platform/identity/identity.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::database_test {
 namespace {
 
 using DatabaseOnBoth = DatabaseTest;
@@ -262,8 +262,9 @@ TEST_P(DatabaseOnBoth, KeepsStatementsOfAConnectionAndBindsThemAnew) {
     EXPECT_FALSE(run_kept(session, find, soci::use(none), soci::into(found)));
     std::vector<int64_t> all;
     for (int times = 0; times < 2; ++times) {
-      each_kept(session, "SELECT value FROM t ORDER BY value", [&] { all.push_back(found); },
-                soci::into(found));
+      each_kept(
+          session, "SELECT value FROM t ORDER BY value", [&] { all.push_back(found); },
+          soci::into(found));
     }
     EXPECT_EQ(all, std::vector<int64_t>({1, 2, 1, 2}));
     if (is_sqlite()) return;
@@ -271,7 +272,8 @@ TEST_P(DatabaseOnBoth, KeepsStatementsOfAConnectionAndBindsThemAnew) {
     EXPECT_EQ(found, 4) << "each text once, and this one";
   });
   // What fails leaves it of use.
-  database.write([](soci::session& session) { session << "CREATE UNIQUE INDEX names ON t (name)"; });
+  database.write(
+      [](soci::session& session) { session << "CREATE UNIQUE INDEX names ON t (name)"; });
   EXPECT_THROW(write("a", 3), Error);
   write("c", 3);
   EXPECT_EQ(count(database), 3);
@@ -303,7 +305,7 @@ TEST_P(DatabaseOnBoth, KeepsWhatWasWrittenEarlyThroughASync) {
     database.write([](soci::session& session) { insert(session, "a", 1); }, Durability::after_sync);
     EXPECT_EQ(count(database), 1);  // others see it at once
     database.sync();
-    database.sync();  // of nothing
+    database.sync();                                          // of nothing
     database.read([&](soci::session&) { database.sync(); });  // by a new connection
   }
   Database again(location());
@@ -412,7 +414,8 @@ TEST(DatabaseFile, WhatIsSaidToBeOnTheDiskIsThereThoughASyncFailedBefore) {
   // Whoever closes the last connection moves the log into the database, which would be another way.
   const Database beside((folder / "platform.db").string());
   const auto insert_early = [&](const std::string& name) {
-    database.write([&](soci::session& session) { insert(session, name, 1); }, Durability::after_sync);
+    database.write([&](soci::session& session) { insert(session, name, 1); },
+                   Durability::after_sync);
   };
   insert_early("first");
   disk.fail_syncs_of_logs(1);
@@ -424,7 +427,8 @@ TEST(DatabaseFile, WhatIsSaidToBeOnTheDiskIsThereThoughASyncFailedBefore) {
 
   insert_early("third");
   disk.fail_syncs_of_logs(1);
-  EXPECT_ERROR(database.write([](soci::session& session) { insert(session, "refused", 1); }), io, "");
+  EXPECT_ERROR(database.write([](soci::session& session) { insert(session, "refused", 1); }), io,
+               "");
   database.write([](soci::session& session) { insert(session, "fourth", 1); });
   disk.lose_power(folder / "platform.db", folder / "after_commit.db");
   EXPECT_EQ(count(*std::make_unique<Database>((folder / "after_commit.db").string())), 4);
@@ -440,7 +444,8 @@ TEST(DatabaseFile, WhatTheDiskDoesNotTakeInPassingIsWrittenAnewToo) {
   const std::string text(8'000, 'x');
   int64_t rows = 0;
   for (; !disk.has_failed_all() && rows < 10'000; ++rows) {
-    database.write([&](soci::session& session) { insert(session, text, rows); }, Durability::after_sync);
+    database.write([&](soci::session& session) { insert(session, text, rows); },
+                   Durability::after_sync);
   }
   ASSERT_TRUE(disk.has_failed_all());
   database.sync();
@@ -449,4 +454,4 @@ TEST(DatabaseFile, WhatTheDiskDoesNotTakeInPassingIsWrittenAnewToo) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::database_test

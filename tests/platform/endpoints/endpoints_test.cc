@@ -15,7 +15,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::endpoints_test {
 namespace {
 
 using Shares = std::vector<EndpointShare>;
@@ -89,7 +89,8 @@ TEST_P(EndpointsTest, GoBackToTheSharesBeforeEachChange) {
   endpoints_->add_version("helper", {.model = "m"}, "test");
   EXPECT_EQ(endpoints_->set_shares("helper", {{2, 10}, {1, 90}}, "test").shares,
             (Shares{{1, 90}, {2, 10}}));
-  EXPECT_EQ(endpoints_->set_shares("helper", {{1, 0}, {2, 100}}, "test").shares, (Shares{{2, 100}}));
+  EXPECT_EQ(endpoints_->set_shares("helper", {{1, 0}, {2, 100}}, "test").shares,
+            (Shares{{2, 100}}));
   endpoints_->set_shares("helper", {{2, 100}}, "test");  // which changes nothing
   EXPECT_EQ(endpoints_->set_shares("helper", {{2, 50}, {3, 50}}, "test").shares,
             (Shares{{2, 50}, {3, 50}}));
@@ -283,4 +284,4 @@ TEST(ModerationUrl, IsHttpsOrThisMachineAndNeverLinkLocal) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::endpoints_test

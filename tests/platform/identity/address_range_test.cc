@@ -2,7 +2,7 @@
 
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::address_range_test {
 namespace {
 
 TEST(AddressRange, HoldsWhatBeginsAlike) {
@@ -37,4 +37,4 @@ TEST(AddressRange, RefusesWhatIsNone) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::address_range_test

@@ -4,7 +4,7 @@
 
 #include <set>
 
-namespace ridge::platform {
+namespace ridge::platform::api_key_text_test {
 namespace {
 
 TEST(ApiKeyText, IsReadAsItWasWritten) {
@@ -44,4 +44,4 @@ TEST(ApiKeyText, IsRefusedWithOneLetterWrongOrMissing) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::api_key_text_test

@@ -9,7 +9,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::authenticator_test {
 namespace {
 
 using std::chrono::milliseconds;
@@ -205,4 +205,4 @@ TEST_P(AuthenticatorTest, LosesNoRevocationAmongManyThreads) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::authenticator_test

@@ -7,7 +7,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::identity_test {
 namespace {
 
 constexpr int64_t day_ms = 24 * 3600 * 1000;
@@ -278,4 +278,4 @@ TEST_P(IdentityTest, RecordsEveryChangeOnceAndCountsIt) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::identity_test

@@ -9,7 +9,7 @@
 #include "platform/identity/password.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::sessions_test {
 namespace {
 
 const std::string right = "correct horse", wrong = "battery staple";
@@ -211,7 +211,8 @@ TEST_P(SessionsTest, KnowAPersonOfAProviderByTheSubject) {
   // Whoever gets the name is somebody else, also at another provider.
   EXPECT_ERROR(sessions_->sign_in_as({a, "2", "ann"}, Role::admin), unauthenticated,
                "ridge user unlink ann");
-  EXPECT_ERROR(sessions_->sign_in_as({b, "1", "ann"}, Role::admin), unauthenticated, "somebody else");
+  EXPECT_ERROR(sessions_->sign_in_as({b, "1", "ann"}, Role::admin), unauthenticated,
+               "somebody else");
   EXPECT_EQ(identity_->audit_events({.action = "user.link"}).size(), 1u);
   // Until an admin says so.
   EXPECT_TRUE(is_in(token));
@@ -282,4 +283,4 @@ TEST_P(SessionsTest, SetUpAnOwnerWhoHadNoPassword) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::sessions_test

@@ -3,7 +3,7 @@
 
 #include "platform/metering/ledger_fixture.h"
 
-namespace ridge::platform {
+namespace ridge::platform::allowances_test {
 namespace {
 
 using AllowancesTest = LedgerFixture;
@@ -69,7 +69,8 @@ TEST_P(AllowancesTest, AKeyThatIsRotatedGoesOnWithItsAllowances) {
 
 // Servers of before the step of allowances go on beside newer ones.
 TEST_P(AllowancesTest, AKeyThatAnOlderServerMadeCountsForItself) {
-  database_->write([](soci::session& session) { session << "UPDATE api_keys SET allowance_id = ''"; });
+  database_->write(
+      [](soci::session& session) { session << "UPDATE api_keys SET allowance_id = ''"; });
   EXPECT_EQ(identity_->principal_of(key_)->allowance_id, key_);
   limit(LimitKind::tokens_per_day, 10, {"default", "k"});
   EXPECT_EQ(limits_->list().at(0).key, "k");
@@ -80,4 +81,4 @@ TEST_P(AllowancesTest, AKeyThatAnOlderServerMadeCountsForItself) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::allowances_test

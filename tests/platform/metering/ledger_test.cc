@@ -10,7 +10,7 @@
 #include "platform/metering/usage.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::ledger_test {
 namespace {
 
 using LedgerTest = LedgerFixture;
@@ -317,4 +317,4 @@ TEST_P(LedgerTest, ManyClientsOfTwoServersNeverOvershoot) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::ledger_test

@@ -10,7 +10,7 @@
 #include "platform/metering/usage.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::limits_test {
 namespace {
 
 using LimitsTest = LedgerFixture;
@@ -127,8 +127,8 @@ TEST_P(LimitsTest, APriceOfAnEndpointGoesBeforeItsModels) {
   EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'a'"), 20);
   EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'b'"), 30);
   EXPECT_EQ(number("SELECT micros FROM usage_records WHERE id = 'c'"), 20);
-  const auto rows = usage(*database_, {.by = {UsageBy::custom_endpoint, UsageBy::endpoint_version,
-                                              UsageBy::model}});
+  const auto rows = usage(
+      *database_, {.by = {UsageBy::custom_endpoint, UsageBy::endpoint_version, UsageBy::model}});
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].custom_endpoint + rows[0].endpoint_version + rows[0].model, "0m");
   EXPECT_EQ(rows[1].custom_endpoint + rows[1].endpoint_version + rows[1].model, "helper3m");
@@ -147,10 +147,9 @@ TEST_P(LimitsTest, LimitsAreListedWithNamesAndChangesAreRecorded) {
     lines.push_back(each.project + each.user + "/" + each.key + "/" + each.limit.model + " " +
                     std::string(name(each.limit.kind)) + " " + std::to_string(each.limit.most));
   }
-  EXPECT_THAT(lines, testing::UnorderedElementsAre("default/k/m tokens_per_day 7",
-                                                   "default// requests_per_minute 6",
-                                                   "// micros_per_month 8",
-                                                   "ann// concurrent_requests 9"));
+  EXPECT_THAT(lines, testing::UnorderedElementsAre(
+                         "default/k/m tokens_per_day 7", "default// requests_per_minute 6",
+                         "// micros_per_month 8", "ann// concurrent_requests 9"));
   EXPECT_EQ(identity_->audit_events(1).front().action, "limit.set");
   EXPECT_ERROR(limit(LimitKind::tokens_per_day, -1), invalid_argument, "from 0");
   EXPECT_ERROR(limit(LimitKind::tokens_per_day, 1, {"none"}), not_found, "none");
@@ -163,4 +162,4 @@ TEST_P(LimitsTest, LimitsAreListedWithNamesAndChangesAreRecorded) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::limits_test

@@ -13,7 +13,7 @@
 #include "platform/metering/usage.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::meter_test {
 namespace {
 
 class MeterTest : public IdentityFixture {
@@ -321,4 +321,4 @@ TEST(ServerSlotTest, FindsPlacesThatTheDeadHaveLeft) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::meter_test

@@ -12,7 +12,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/metering/usage.h"
 
-namespace ridge::platform {
+namespace ridge::platform::retention_test {
 namespace {
 
 constexpr int64_t day_ms = 86'400'000;
@@ -23,15 +23,15 @@ class RetentionTest : public IdentityFixture {
   void record(int64_t at_ms, int many = 1) {
     const std::string period = "2026-11";
     database_->write([&](soci::session& session) {
-      session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
-                 "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
-                 "completion_tokens, ttft_ms, duration_ms, finish_reason, micros) "
-                 "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE "
-                 "n + 1 < "
-              << many << ") SELECT '" << next_++
-              << "-' || CAST(n AS TEXT), " << at_ms
-              << " + n, 'org', 'p', 'k', 'r', 'm', '/v1/completions', 1, 0, 0, 1, 1, 1, 'stop', 0 "
-                 "FROM numbers";
+      session
+          << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
+             "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
+             "completion_tokens, ttft_ms, duration_ms, finish_reason, micros) "
+             "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE "
+             "n + 1 < "
+          << many << ") SELECT '" << next_++ << "-' || CAST(n AS TEXT), " << at_ms
+          << " + n, 'org', 'p', 'k', 'r', 'm', '/v1/completions', 1, 0, 0, 1, 1, 1, 'stop', 0 "
+             "FROM numbers";
       session << "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES "
                  "('org', 'm', :period, 1, 2, 0) ON CONFLICT (subject, model, period) DO UPDATE "
                  "SET tokens = usage_sums.tokens + 2",
@@ -68,8 +68,9 @@ TEST_P(RetentionTest, RemovesWholeDaysThatAreOlderAndNoLimit) {
   EXPECT_EQ(number("SELECT at_ms FROM usage_records"), today_ms - 7 * day_ms);
   EXPECT_EQ(number("SELECT CAST(SUM(tokens) AS BIGINT) FROM usage_sums"), tokens);
   EXPECT_TRUE(comes_true([&] {
-    return number("SELECT COUNT(*) FROM audit_events WHERE action = 'usage.forget' AND actor = "
-                  "'retention'") == 1;
+    return number(
+               "SELECT COUNT(*) FROM audit_events WHERE action = 'usage.forget' AND actor = "
+               "'retention'") == 1;
   }));
 }
 
@@ -129,4 +130,4 @@ TEST_P(RetentionTest, StopsWithItsServer) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::retention_test

@@ -6,7 +6,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::chats_test {
 namespace {
 
 class ChatsTest : public IdentityFixture {
@@ -126,4 +126,4 @@ TEST_P(ChatsTest, RefuseBadIdsAndTitles) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::chats_test

@@ -6,7 +6,7 @@
 #include "platform/identity/identity_fixture.h"
 #include "platform/throws.h"
 
-namespace ridge::platform {
+namespace ridge::platform::prompt_templates_test {
 namespace {
 
 using testing::ElementsAre;
@@ -20,8 +20,8 @@ TEST(PromptTemplate, NamesItsPlacesOnceAndInOrder) {
   EXPECT_THAT(variables("{{b}} and {{ a }}, {{b}} {{_c3}}"), ElementsAre("b", "a", "_c3"));
   EXPECT_THAT(variables("{{{{name}}}}"), ElementsAre("name"));
   EXPECT_THAT(variables("a {{first}} {{ second"), ElementsAre("first"));
-  for (const char* text : {"", "{{}}", "{{ }}", "{{3a}}", "{{a b}}", "{{a-b}}", "{ {a}}", "{{a}",
-                           "}}{{", "{{ä}}"}) {
+  for (const char* text :
+       {"", "{{}}", "{{ }}", "{{3a}}", "{{a b}}", "{{a-b}}", "{ {a}}", "{{a}", "}}{{", "{{ä}}"}) {
     EXPECT_THAT(variables(text), IsEmpty()) << text;
   }
   EXPECT_THAT(variables("{{" + std::string(65, 'a') + "}}"), IsEmpty());
@@ -111,4 +111,4 @@ TEST_P(PromptTemplatesTest, AreBounded) {
 }
 
 }  // namespace
-}  // namespace ridge::platform
+}  // namespace ridge::platform::prompt_templates_test
