@@ -118,10 +118,56 @@ Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape) {
   return {tiling, up(rows, tiling.rows_per_core)};
 }
 
+Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& shape) {
+  // x and out twice; one row of float32, and the bias twice.
+  const uint32_t per_element = 2 * (shape.x_bytes + shape.out_bytes);
+  const uint32_t per_column = 4 + (shape.has_bias ? 2 * 4 : 0);
+  const uint32_t most_columns =
+      usable_unified_buffer_bytes / (per_element + per_column) / 64 * 64;
+  // Few rows are cut into columns for the cores that would else have none.
+  constexpr uint32_t fewest_columns = 1024;
+  const uint32_t cores_of_row = std::max(1u, soc.vector_cores / shape.rows);
+  const uint32_t share = round_up(up(shape.columns, cores_of_row), 64);
+  ScaleRowsTiling tiling{};
+  tiling.rows = shape.rows;
+  tiling.columns = shape.columns;
+  tiling.columns_per_step =
+      std::min({shape.columns, most_columns, std::max(share, fewest_columns)});
+  const uint32_t pitch =
+      row_pitch(tiling.columns_per_step, std::min(shape.x_bytes, shape.out_bytes));
+  tiling.rows_per_step = rows_per_step(up(shape.rows, soc.vector_cores),
+                                       pitch * std::max(shape.x_bytes, shape.out_bytes),
+                                       pitch * per_element, pitch * per_column);
+  const uint32_t units =
+      up(shape.rows, tiling.rows_per_step) * up(shape.columns, tiling.columns_per_step);
+  tiling.units_per_core = up(units, soc.vector_cores);
+  tiling.x_stride = shape.x_stride;
+  tiling.out_stride = shape.out_stride;
+  tiling.factor = shape.factor;
+  tiling.has_scales = shape.has_scales ? 1 : 0;
+  tiling.has_bias = shape.has_bias ? 1 : 0;
+  return {tiling, up(units, tiling.units_per_core)};
+}
+
+Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t columns,
+                                         uint32_t x_stride, uint32_t out_stride) {
+  // x twice and once more as it is made smaller, halves twice: 16 bytes each, of 192 KB.
+  constexpr uint32_t most_columns = 8192;
+  HalveRowsTiling tiling{};
+  tiling.rows = rows;
+  tiling.columns = columns;
+  tiling.rows_per_core = up(rows, soc.vector_cores);
+  tiling.columns_per_step = std::min(columns, most_columns);
+  tiling.x_stride = x_stride;
+  tiling.out_stride = out_stride;
+  return {tiling, up(rows, tiling.rows_per_core)};
+}
+
 Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   EmbedTiling tiling{};
   tiling.tokens = shape.tokens;
   tiling.row_bytes = shape.row_bytes;
+  tiling.table_stride_bytes = shape.table_stride_bytes;
   tiling.tokens_per_core = up(shape.tokens, soc.vector_cores);
   // Four buffers.
   tiling.bytes_per_step = std::min(round_up(shape.row_bytes, 32), 2 * full_speed_bytes);
@@ -214,6 +260,7 @@ Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape) {
   tiling.out_stride = shape.out_stride;
   tiling.layout = shape.layout;
   tiling.n_padded = n_padded;
+  tiling.out_floats = shape.out_floats ? 1 : 0;
   return {tiling, std::min(soc.cube_cores, m_tiles * up(shape.n, tiling.n_tile))};
 }
 

@@ -55,10 +55,29 @@ struct AddShape {
 };
 Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape);
 
+// ridge_scale_rows_*; strides in elements of each side's type.
+struct ScaleRowsShape {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t x_bytes;  // of an element
+  uint32_t out_bytes;
+  uint32_t x_stride;
+  uint32_t out_stride;
+  float factor = 1;
+  bool has_scales = false;
+  bool has_bias = false;
+};
+Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& shape);
+
+// ridge_halve_rows.
+Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t columns,
+                                         uint32_t x_stride, uint32_t out_stride);
+
 // ridge_embed.
 struct EmbedShape {
   uint32_t tokens;
   uint32_t row_bytes;
+  uint32_t table_stride_bytes;
   uint32_t out_stride_bytes;
 };
 Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape);
@@ -93,6 +112,7 @@ struct LinearShape {
   uint32_t x_stride;
   uint32_t out_stride;
   LinearTiling::Layout layout;
+  bool out_floats = false;  // out is float32
 };
 Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
 

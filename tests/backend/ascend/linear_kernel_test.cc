@@ -78,6 +78,22 @@ TEST_P(LinearKernel, MultipliesInBothLayouts) {
   }
 }
 
+TEST_P(LinearKernel, LeavesSumsAsFloats) {
+  for (const LinearCase& shape : {LinearCase{1, 100, 40}, {17, 33, 31}, {70, 530, 150}}) {
+    const LinearRun run(ActivationType::f16, shape, random);
+    SCOPED_TRACE(shape.m);
+    DeviceMemory device;
+    const uint64_t out = device.reserve(run.wanted().size() * 4);
+    const auto plan = plan_linear(
+        soc(), {shape.m, shape.n, shape.k, shape.k, shape.n, LinearTiling::nz, true});
+    launch(device, "ridge_linear_f16", plan.block_dim, device.store(ActivationType::f16, run.x()),
+           run.store_weight(device, LinearTiling::nz), out, device.store_tiling(plan.tiling));
+    expect_close(device.load<float>(out, run.wanted().size()), run.wanted(), shape.n,
+                 linear_tolerance(ActivationType::f32, shape.k), "sums");
+    if (HasFailure()) return;
+  }
+}
+
 // Blocks of a GGUF tensor with scales of both signs and every code.
 std::vector<std::byte> random_blocks(std::mt19937& random, DType dtype, const LinearCase& shape) {
   const size_t block_bytes = dtype == DType::q8_0 ? 34 : 18;

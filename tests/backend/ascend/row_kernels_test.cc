@@ -162,22 +162,101 @@ TEST_P(RowKernels, AddsRowsAndBiases) {
   }
 }
 
+TEST_P(RowKernels, ScaleRows) {
+  const std::pair<ActivationType, ActivationType> types[] = {
+      {ActivationType::f32, ActivationType::f32}, {ActivationType::f32, ActivationType::f16},
+      {ActivationType::f32, ActivationType::bf16}, {ActivationType::f16, ActivationType::f32},
+      {ActivationType::bf16, ActivationType::f32}};
+  for (const auto& [from, to] : types) {
+    for (const auto& [rows, columns] :
+         {std::pair{1u, 1u}, {61u, 7u}, {3u, 100u}, {1u, 9000u}, {200u, 576u}}) {
+      for (const bool more : {false, true}) {
+        const uint32_t x_stride = columns + 5, out_stride = columns + 3;
+        SCOPED_TRACE(suffix(from) + " to " + suffix(to) + " " + std::to_string(rows) + " x " +
+                     std::to_string(columns) + (more ? " scales and bias" : ""));
+        const std::vector<float> x =
+            rounded(from, random_floats(random, size_t{rows} * x_stride));
+        const std::vector<float> scales = random_floats(random, rows);
+        const std::vector<float> bias = random_floats(random, columns);
+        const float factor = more ? 0.5f : -1.7f;
+        DeviceMemory device;
+        const std::vector<float> before(size_t{rows} * out_stride, 9.0f);
+        const uint64_t out = device.store(to, before);
+        const auto plan =
+            plan_scale_rows(soc(), {rows, columns, element_bytes(from), element_bytes(to),
+                                    x_stride, out_stride, factor, more, more});
+        launch(device, "ridge_scale_rows_" + suffix(from) + "_" + suffix(to), plan.block_dim,
+               device.store(from, x), device.store(scales), device.store(bias), out,
+               device.store_tiling(plan.tiling));
+        std::vector<float> wanted = before;
+        for (uint32_t r = 0; r < rows; ++r) {
+          for (uint32_t c = 0; c < columns; ++c) {
+            float value = x[r * x_stride + c];
+            if (more) value *= scales[r];
+            value *= factor;
+            if (more) value += bias[c];
+            wanted[r * out_stride + c] = rounded(to, value);
+          }
+        }
+        EXPECT_EQ(device.load(to, out, wanted.size()), wanted);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(RowKernels, HalveRows) {
+  for (const uint32_t columns : {1u, 7u, 100u, 576u, 20000u}) {
+    const uint32_t rows = columns > 1000 ? 3 : 61;
+    const uint32_t x_stride = columns + 5, out_stride = (columns + 15) / 16 * 16;
+    SCOPED_TRACE(columns);
+    std::vector<float> x = random_floats(random, size_t{rows} * x_stride);
+    // Of sizes far beyond what a half holds, both ways, and nothing at all.
+    const float sizes[] = {1e30f, 1e-30f, 0.0f};
+    for (uint32_t r = 0; r < 3; ++r) {
+      for (uint32_t c = 0; c < columns; ++c) x[r * x_stride + c] *= sizes[r];
+    }
+    DeviceMemory device;
+    const uint64_t out = device.reserve(size_t{rows} * out_stride * 2);
+    const uint64_t scales_address = device.reserve(rows * 4);
+    const auto plan = plan_halve_rows(soc(), rows, columns, x_stride, out_stride);
+    launch(device, "ridge_halve_rows", plan.block_dim, device.store(x), out, scales_address,
+           device.store_tiling(plan.tiling));
+    const std::vector<float> scales = device.load<float>(scales_address, rows);
+    const std::vector<float> halves = device.load(ActivationType::f16, out, rows * out_stride);
+    for (uint32_t r = 0; r < rows; ++r) {
+      const float* row = x.data() + size_t{r} * x_stride;
+      float largest = 0;
+      for (uint32_t c = 0; c < columns; ++c) largest = std::max(largest, std::fabs(row[c]));
+      EXPECT_NEAR(scales[r], largest / 16384, 1e-6 * largest / 16384 + 1.2e-38f) << r;
+      for (uint32_t c = 0; c < columns; ++c) {
+        const float value = halves[size_t{r} * out_stride + c] * scales[r];
+        // Half a unit in the last place, or of the smallest halves.
+        ASSERT_NEAR(value, row[c], std::fabs(row[c]) * 0x1.1p-11 + largest * 0x1p-38) << r << "," << c;
+      }
+    }
+    if (HasFailure()) return;
+  }
+}
+
 TEST_P(RowKernels, EmbedCopiesRows) {
-  for (const uint32_t columns : {3u, 16u, 576u, 20000u}) {
+  // 20000 are a part of the table's rows.
+  for (const auto& [columns, table_columns] :
+       {std::pair{3u, 3u}, {16u, 16u}, {576u, 576u}, {20000u, 20007u}}) {
     const uint32_t vocabulary = 37, tokens = 70;
-    std::vector<uint16_t> table(vocabulary * columns);
+    std::vector<uint16_t> table(vocabulary * table_columns);
     for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<uint16_t>(i * 7919);
     std::vector<int32_t> ids(tokens);
     for (uint32_t t = 0; t < tokens; ++t) ids[t] = int32_t(t * t % vocabulary);
     DeviceMemory device;
     const uint64_t out = device.reserve(tokens * columns * 2);
-    const auto plan = plan_embed(soc(), {tokens, columns * 2, columns * 2});
+    const auto plan = plan_embed(soc(), {tokens, columns * 2, table_columns * 2, columns * 2});
     launch(device, "ridge_embed", plan.block_dim, device.store(ids), device.store(table), out,
            device.store_tiling(plan.tiling));
     const std::vector<uint16_t> got = device.load<uint16_t>(out, tokens * columns);
     for (uint32_t t = 0; t < tokens; ++t) {
       for (uint32_t c = 0; c < columns; ++c) {
-        ASSERT_EQ(got[t * columns + c], table[ids[t] * columns + c]) << t << ", " << c;
+        ASSERT_EQ(got[t * columns + c], table[ids[t] * table_columns + c]) << t << ", " << c;
       }
     }
   }

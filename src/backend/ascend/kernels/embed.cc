@@ -1,7 +1,7 @@
 #include "backend/ascend/kernels/read_tiling.h"
 #include "backend/ascend/kernels/tiling_data.h"
 
-// out[t] = table[ids[t]]: rows of bytes, of whatever type the table is.
+// out[t] = table[ids[t]]: rows of bytes, of whatever type the table is, or a part of its rows.
 namespace ridge::backend::ascend {
 
 class Embed {
@@ -18,7 +18,7 @@ class Embed {
     const uint32_t first = AscendC::GetBlockIdx() * tiling_.tokens_per_core;
     const uint32_t last = smaller(first + tiling_.tokens_per_core, tiling_.tokens);
     for (uint32_t token = first; token < last; ++token) {
-      const uint64_t from = static_cast<uint64_t>(ids_gm.GetValue(token)) * tiling_.row_bytes;
+      const uint64_t from = static_cast<uint64_t>(ids_gm.GetValue(token)) * tiling_.table_stride_bytes;
       const uint64_t to = static_cast<uint64_t>(token) * tiling_.out_stride_bytes;
       for (uint32_t done = 0; done < tiling_.row_bytes; done += tiling_.bytes_per_step) {
         copy(to + done, from + done, smaller(tiling_.bytes_per_step, tiling_.row_bytes - done));

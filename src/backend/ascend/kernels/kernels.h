@@ -16,6 +16,11 @@
     (GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots, GM_ADDR rotations,     \
      GM_ADDR partners, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR tiling))
 
+// Of one type into another.
+#define RIDGE_ASCEND_SCALE_ROWS(X, suffix)          \
+  X(ridge_scale_rows_##suffix, AIV_ONLY,            \
+    (GM_ADDR x, GM_ADDR scales, GM_ADDR bias, GM_ADDR out, GM_ADDR tiling))
+
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
   X(ridge_linear_f16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))    \
@@ -34,6 +39,12 @@
     (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,               \
      GM_ADDR tiling))                                                                        \
   X(ridge_linear_bf16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))   \
+  X(ridge_halve_rows, AIV_ONLY, (GM_ADDR x, GM_ADDR out, GM_ADDR scales, GM_ADDR tiling))    \
+  RIDGE_ASCEND_SCALE_ROWS(X, f32_f32)                                                        \
+  RIDGE_ASCEND_SCALE_ROWS(X, f32_f16)                                                        \
+  RIDGE_ASCEND_SCALE_ROWS(X, f32_bf16)                                                       \
+  RIDGE_ASCEND_SCALE_ROWS(X, f16_f32)                                                        \
+  RIDGE_ASCEND_SCALE_ROWS(X, bf16_f32)                                                       \
   RIDGE_ASCEND_KERNELS_OF(X, f16)    \
   RIDGE_ASCEND_KERNELS_OF(X, bf16)   \
   RIDGE_ASCEND_KERNELS_OF(X, f32)

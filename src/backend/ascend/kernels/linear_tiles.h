@@ -3,8 +3,8 @@
 #include "backend/ascend/kernels/read_tiling.h"
 #include "backend/ascend/kernels/tiling_data.h"
 
-// out[m, n] = x[m, k] W[n, k]ᵀ on the cube; sums are float32, values T (half or bfloat16_t). Where the
-// rows of W come from is the business of `Weights`.
+// out[m, n] = x[m, k] W[n, k]ᵀ on the cube; sums are float32, values T (half or bfloat16_t), and out T
+// too or, as the tiling says, float32. Where the rows of W come from is the business of `Weights`.
 //
 // A tile of out needs m_tile rows of x and n_tile rows of W. Both come to L1 in columns of fractals
 // (16 rows · 32 bytes), k_l1 elements of k at a time and twice buffered, and from there to L0 by k_l0.
@@ -70,6 +70,7 @@ class Linear {
   __aicore__ inline void run(GM_ADDR x, GM_ADDR out) {
     x_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(x));
     out_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(out));
+    sums_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(out));
     for (LinearTiles tile(tiling_, AscendC::GetBlockIdx()); !tile.done(); tile.next()) {
       compute_tile(tile.m(), tile.rows(), tile.n(), tile.columns());
     }
@@ -144,15 +145,21 @@ class Linear {
     params.mSize = rows;
     params.srcStride = round_up(rows, c0);
     params.dstStride = tiling_.out_stride;
-    params.quantPre = AscendC::IsSameType<T, half>::value ? F322F16 : F322BF16;
-    AscendC::Fixpipe<T, float, AscendC::CFG_ROW_MAJOR>(
-        out_gm_[static_cast<uint64_t>(m) * tiling_.out_stride + n], c, params);
+    const uint64_t at = static_cast<uint64_t>(m) * tiling_.out_stride + n;
+    if (tiling_.out_floats) {
+      params.quantPre = NoQuant;
+      AscendC::Fixpipe<float, float, AscendC::CFG_ROW_MAJOR>(sums_gm_[at], c, params);
+    } else {
+      params.quantPre = AscendC::IsSameType<T, half>::value ? F322F16 : F322BF16;
+      AscendC::Fixpipe<T, float, AscendC::CFG_ROW_MAJOR>(out_gm_[at], c, params);
+    }
     c_.FreeTensor(c);
   }
 
   const LinearTiling tiling_;
   Weights& weights_;
   AscendC::GlobalTensor<T> x_gm_, out_gm_;
+  AscendC::GlobalTensor<float> sums_gm_;  // out where it is float32
   AscendC::TQue<AscendC::TPosition::A1, 2> a1_;
   AscendC::TQue<AscendC::TPosition::B1, 2> b1_;
   AscendC::TQue<AscendC::TPosition::A2, 2> a2_;

@@ -47,10 +47,35 @@ struct AddTiling {
   uint32_t out_stride;
 };
 
+// out = x · factor (· scales[row]) (+ bias). Units of work are rows_per_step rows of
+// columns_per_step columns.
+struct ScaleRowsTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t rows_per_step;
+  uint32_t columns_per_step;
+  uint32_t units_per_core;
+  uint32_t x_stride;
+  uint32_t out_stride;
+  float factor;
+  uint32_t has_scales;
+  uint32_t has_bias;
+};
+
+struct HalveRowsTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t rows_per_core;
+  uint32_t columns_per_step;
+  uint32_t x_stride;
+  uint32_t out_stride;
+};
+
 // out[t] = table[ids[t]], as bytes.
 struct EmbedTiling {
   uint32_t tokens;
   uint32_t row_bytes;
+  uint32_t table_stride_bytes;
   uint32_t tokens_per_core;
   uint32_t bytes_per_step;
   uint32_t out_stride_bytes;
@@ -101,7 +126,8 @@ struct LinearTiling {
   uint32_t x_stride;
   uint32_t out_stride;
   uint32_t layout;
-  uint32_t n_padded;  // nz: n up to a multiple of 16
+  uint32_t n_padded;    // nz: n up to a multiple of 16
+  uint32_t out_floats;  // 1: out is float32, whatever the type of x
 };
 
 // With W in groups of 32 along k; each block has `slots` of n_tile · k_l1 halves in the workspace.
