@@ -44,6 +44,39 @@ uint32_t rows_per_step(uint32_t rows_per_core, uint32_t row_bytes, uint32_t byte
                                 most_rows_per_copy}));
 }
 
+// What both kinds of attention share, once the tiling says where keys and values are.
+Planned<AttentionTiling> cut_attention(const Soc& soc, AttentionTiling tiling,
+                                       uint32_t longest_query) {
+  const uint32_t key_dim = tiling.keys[0].dim + tiling.keys[1].dim;
+  if (tiling.keys[0].dim % 16 != 0 || tiling.keys[1].dim % 16 != 0 || tiling.value_dim % 16 != 0 ||
+      key_dim > attention_key_dim || tiling.value_dim > attention_value_dim) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("attention: keys of {} values, values of {}; the Ascend kernel takes "
+                            "multiples of 16 up to {} and {}",
+                            key_dim, tiling.value_dim, attention_key_dim, attention_value_dim));
+  }
+  const uint32_t parts = up(tiling.group, attention_rows);
+  tiling.heads_per_unit = up(tiling.group, parts);
+  tiling.q_tokens =
+      std::min(attention_rows / tiling.heads_per_unit, std::max(1u, longest_query));
+  uint32_t widest = tiling.value_token_stride;
+  for (const AttentionKeys& keys : tiling.keys) {
+    widest = std::max({widest, keys.token_stride, tiling.q_tokens > 1 ? keys.q_stride : 0});
+  }
+  if (widest > most_stride) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("attention: queries or keys {} values apart; an Ascend core copies rows "
+                            "at most {} apart",
+                            widest, most_stride));
+  }
+  const uint32_t units =
+      tiling.sequences * up(longest_query, tiling.q_tokens) * tiling.kv_heads * parts;
+  const uint32_t block_dim = std::max(1u, std::min(units, soc.cube_cores));
+  const uint64_t slot_bytes =
+      attention_rows * (attention_key_tile * (4 + 2) + uint64_t{tiling.value_dim} * 4);
+  return {tiling, block_dim, block_dim * attention_slots * slot_bytes};
+}
+
 }  // namespace
 
 Planned<RmsNormTiling> plan_rms_norm(const Soc& soc, const RmsNormShape& shape) {
@@ -282,36 +315,41 @@ Planned<QuantizedLinearTiling> plan_quantized_linear(const Soc& soc, const Linea
 }
 
 Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape) {
-  const uint32_t group = shape.heads / shape.kv_heads;
-  if (shape.head_dim % 16 != 0 || shape.head_dim > attention_head_dim || group > attention_rows) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("attention: heads of {} values, {} to a KV head; the kernel takes "
-                            "multiples of 16 up to {}, and {} heads",
-                            shape.head_dim, group, attention_head_dim, attention_rows));
-  }
-  if (std::max(shape.q_stride, shape.token_stride) > most_stride) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("attention: queries {} and keys {} values apart; an Ascend core copies "
-                            "rows at most {} apart",
-                            shape.q_stride, shape.token_stride, most_stride));
-  }
   AttentionTiling tiling{};
   tiling.sequences = shape.sequences;
   tiling.kv_heads = shape.kv_heads;
-  tiling.group = group;
-  tiling.head_dim = shape.head_dim;
-  tiling.q_tokens = std::min(attention_rows / group, std::max(1u, shape.longest_query));
-  tiling.q_stride = shape.q_stride;
+  tiling.group = shape.heads / shape.kv_heads;
+  tiling.keys[0] = {shape.key_dim, shape.q_stride, shape.k_block_stride, shape.k_token_stride};
+  tiling.value_dim = shape.value_dim;
+  tiling.value_block_stride = shape.v_block_stride;
+  tiling.value_token_stride = shape.v_token_stride;
   tiling.out_stride = shape.out_stride;
   tiling.blocks_per_sequence = shape.blocks_per_sequence;
   tiling.block_tokens = shape.block_tokens;
-  tiling.block_stride = shape.block_stride;
-  tiling.token_stride = shape.token_stride;
+  tiling.window = shape.window;
+  tiling.has_sinks = shape.has_sinks ? 1 : 0;
   tiling.scale = shape.scale;
-  const uint32_t units =
-      shape.sequences * up(shape.longest_query, tiling.q_tokens) * shape.kv_heads;
-  const uint32_t block_dim = std::max(1u, std::min(units, soc.cube_cores));
-  return {tiling, block_dim, uint64_t{block_dim} * attention_workspace_bytes};
+  tiling.soft_cap = shape.soft_cap;
+  return cut_attention(soc, tiling, shape.longest_query);
+}
+
+Planned<AttentionTiling> plan_mla_attention(const Soc& soc, const MlaAttentionShape& shape) {
+  AttentionTiling tiling{};
+  tiling.sequences = shape.sequences;
+  tiling.kv_heads = 1;
+  tiling.group = shape.heads;
+  tiling.keys[0] = {shape.latent_dim, shape.q_latent_stride, shape.latent_block_stride,
+                    shape.latent_token_stride};
+  tiling.keys[1] = {shape.rotary_dim, shape.q_rope_stride, shape.rotary_block_stride,
+                    shape.rotary_token_stride};
+  tiling.value_dim = shape.latent_dim;
+  tiling.value_block_stride = shape.latent_block_stride;
+  tiling.value_token_stride = shape.latent_token_stride;
+  tiling.out_stride = shape.out_stride;
+  tiling.blocks_per_sequence = shape.blocks_per_sequence;
+  tiling.block_tokens = shape.block_tokens;
+  tiling.scale = shape.scale;
+  return cut_attention(soc, tiling, shape.longest_query);
 }
 
 }  // namespace ridge::backend::ascend

@@ -119,21 +119,49 @@ Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
 // ridge_linear_q8_0 and ridge_linear_q4_0: halves; k is a multiple of 32.
 Planned<QuantizedLinearTiling> plan_quantized_linear(const Soc& soc, const LinearShape& shape);
 
-// ridge_attention_*: causal, over a paged cache of the same type.
+// ridge_attention_*: causal, over a paged cache of the same type. Heads are multiples of 16 values
+// up to 512.
 struct AttentionShape {
   uint32_t sequences;
   uint32_t longest_query;  // tokens that a sequence has in this step, at most
   uint32_t heads;
   uint32_t kv_heads;
-  uint32_t head_dim;
+  uint32_t key_dim;
+  uint32_t value_dim;
   uint32_t q_stride;
   uint32_t out_stride;
   uint32_t blocks_per_sequence;
   uint32_t block_tokens;
-  uint32_t block_stride;
-  uint32_t token_stride;
+  uint32_t k_block_stride;
+  uint32_t k_token_stride;
+  uint32_t v_block_stride;
+  uint32_t v_token_stride;
   float scale;
+  uint32_t window = 0;    // as in ops.h
+  float soft_cap = 0;
+  bool has_sinks = false;
 };
 Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape);
+
+// ridge_mla_attention_*: all heads see the one latent (which is the value too) and rotary key of a
+// token; multiples of 16 values, the latent up to 512, both together up to 576.
+struct MlaAttentionShape {
+  uint32_t sequences;
+  uint32_t longest_query;
+  uint32_t heads;
+  uint32_t latent_dim;
+  uint32_t rotary_dim;
+  uint32_t q_latent_stride;
+  uint32_t q_rope_stride;
+  uint32_t out_stride;
+  uint32_t blocks_per_sequence;
+  uint32_t block_tokens;
+  uint32_t latent_block_stride;
+  uint32_t latent_token_stride;
+  uint32_t rotary_block_stride;
+  uint32_t rotary_token_stride;
+  float scale;
+};
+Planned<AttentionTiling> plan_mla_attention(const Soc& soc, const MlaAttentionShape& shape);
 
 }  // namespace ridge::backend::ascend

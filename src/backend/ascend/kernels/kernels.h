@@ -21,17 +21,21 @@
   X(ridge_scale_rows_##suffix, AIV_ONLY,            \
     (GM_ADDR x, GM_ADDR scales, GM_ADDR bias, GM_ADDR out, GM_ADDR tiling))
 
+#define RIDGE_ASCEND_CUBE_KERNELS_OF(X, suffix)                                                 \
+  X(ridge_attention_##suffix, MIX_AIC_1_2,                                                     \
+    (GM_ADDR q, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR query_starts,                        \
+     GM_ADDR context_lengths, GM_ADDR block_tables, GM_ADDR sinks, GM_ADDR out,                \
+     GM_ADDR workspace, GM_ADDR tiling))                                                       \
+  X(ridge_mla_attention_##suffix, MIX_AIC_1_2,                                                 \
+    (GM_ADDR q_latent, GM_ADDR q_rope, GM_ADDR latents, GM_ADDR rotary_keys,                   \
+     GM_ADDR query_starts, GM_ADDR context_lengths, GM_ADDR block_tables, GM_ADDR out,         \
+     GM_ADDR workspace, GM_ADDR tiling))
+
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
   X(ridge_linear_f16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))    \
-  X(ridge_attention_f16, MIX_AIC_1_2,                                                        \
-    (GM_ADDR q, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR query_starts,                      \
-     GM_ADDR context_lengths, GM_ADDR block_tables, GM_ADDR out, GM_ADDR workspace,          \
-     GM_ADDR tiling))                                                                        \
-  X(ridge_attention_bf16, MIX_AIC_1_2,                                                       \
-    (GM_ADDR q, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR query_starts,                      \
-     GM_ADDR context_lengths, GM_ADDR block_tables, GM_ADDR out, GM_ADDR workspace,          \
-     GM_ADDR tiling))                                                                        \
+  RIDGE_ASCEND_CUBE_KERNELS_OF(X, f16)                                                       \
+  RIDGE_ASCEND_CUBE_KERNELS_OF(X, bf16)                                                      \
   X(ridge_linear_q8_0, MIX_AIC_1_2,                                                          \
     (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,               \
      GM_ADDR tiling))                                                                        \

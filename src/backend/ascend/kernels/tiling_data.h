@@ -136,31 +136,42 @@ struct QuantizedLinearTiling {
   uint32_t slots;
 };
 
-// Of ridge_attention_*.
-inline constexpr uint32_t attention_rows = 64;       // query rows of a unit, at most
-inline constexpr uint32_t attention_head_dim = 128;  // at most
-inline constexpr uint32_t attention_key_tile = 128;
-inline constexpr uint32_t attention_slots = 2;  // of scores, probabilities and products
-// Of a block: scores and products in float32, probabilities in 16 bits.
-inline constexpr uint32_t attention_workspace_bytes =
-    attention_slots * attention_rows *
-    (attention_key_tile * 4 + attention_key_tile * 2 + attention_head_dim * 4);
+// Of ridge_attention_* and ridge_mla_attention_*.
+inline constexpr uint32_t attention_rows = 64;        // query rows of a unit, at most
+inline constexpr uint32_t attention_value_dim = 512;  // at most
+inline constexpr uint32_t attention_key_dim = 576;    // of all parts of a key, at most
+inline constexpr uint32_t attention_key_tile = 128;   // keys
+inline constexpr uint32_t attention_chunk = 128;      // columns of keys or values at a time
+inline constexpr uint32_t attention_slots = 2;        // of scores, probabilities and products
 
-// Units of work are q_tokens tokens of a sequence for one KV head, whose group · q_tokens rows meet
-// its keys, key_tile at a time. A core takes every block_dim-th unit.
+// Where one part of queries and keys is: heads have one, those of MLA a latent and a rotary part.
+struct AttentionKeys {
+  uint32_t dim;       // a multiple of 16; 0: there is no such part
+  uint32_t q_stride;  // between tokens; heads lie side by side
+  uint32_t block_stride;
+  uint32_t token_stride;
+};
+
+// Units of work are q_tokens tokens of a sequence for heads_per_unit query heads of one KV head; their
+// rows (token by token, head by head) meet its keys, attention_key_tile at a time. A core takes every
+// block_dim-th unit.
 struct AttentionTiling {
   uint32_t sequences;
   uint32_t kv_heads;
-  uint32_t group;     // query heads of a KV head
-  uint32_t head_dim;  // a multiple of 16
+  uint32_t group;           // query heads of a KV head
+  uint32_t heads_per_unit;
   uint32_t q_tokens;
-  uint32_t q_stride;
+  AttentionKeys keys[2];
+  uint32_t value_dim;       // a multiple of 16
+  uint32_t value_block_stride;
+  uint32_t value_token_stride;
   uint32_t out_stride;
   uint32_t blocks_per_sequence;  // of the block tables
   uint32_t block_tokens;
-  uint32_t block_stride;
-  uint32_t token_stride;
+  uint32_t window;    // keys that a token sees, itself included; 0: all
+  uint32_t has_sinks;
   float scale;
+  float soft_cap;     // 0: none
 };
 
 }  // namespace ridge::backend::ascend

@@ -135,11 +135,12 @@ void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode
   });
 }
 
-void vector_duplicate(const Operand& to, double scalar, uint32_t count, Site site) {
-  VectorInstruction in(site, counted(count), to.type);
+void vector_duplicate(const Operand& to, double scalar, const Lanes& lanes, Strides strides,
+                      Site site) {
+  VectorInstruction in(site, lanes, to.type);
   in.require(bits_of(to.type) == 16 || bits_of(to.type) == 32,
              fmt::format("has no form for {}", name(to.type)));
-  Parts target = in.target(to, {});
+  Parts target = in.target(to, strides);
   std::move(in).issue([=, type = to.type] {
     for (const Part& part : target) {
       for (uint32_t i = 0; i < part.count; ++i) store_element(type, part.access.data, i, scalar);

@@ -25,6 +25,9 @@ struct Strides {
 
 Lanes counted(uint64_t count);
 Lanes masked(uint64_t elements, uint32_t repeats);
+inline Lanes masked(const uint64_t (&mask)[2], uint32_t repeats) {
+  return {false, 0, {mask[0], mask[1]}, repeats};
+}
 
 // `scalar` is a value of the operands' type.
 void vector_unary(Unary op, const Operand& to, const Operand& from, double scalar, uint32_t count,
@@ -34,7 +37,8 @@ void vector_binary(Binary op, const Operand& to, const Operand& a, const Operand
                    Site site);
 void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, uint32_t count,
                  Site site);
-void vector_duplicate(const Operand& to, double scalar, uint32_t count, Site site);
+void vector_duplicate(const Operand& to, double scalar, const Lanes& lanes, Strides strides,
+                      Site site);
 // The largest of each repeat; with an index, value and index side by side in `order`.
 void largest_of_repeats(const Operand& to, const Operand& from, const Lanes& lanes,
                         uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site);
@@ -107,7 +111,15 @@ void Cast(const LocalTensor<To>& to, const LocalTensor<From>& from, const RoundM
 template <typename T>
 void Duplicate(const LocalTensor<T>& to, const T& scalar, const int32_t& count,
                Where where = Where::current()) {
-  twin::vector_duplicate(to.operand(), static_cast<double>(scalar), count, {"Duplicate", where});
+  twin::vector_duplicate(to.operand(), static_cast<double>(scalar), twin::counted(count), {},
+                         {"Duplicate", where});
+}
+// Of the elements whose bits are set in the mask.
+template <typename T>
+void Duplicate(const LocalTensor<T>& to, const T& scalar, uint64_t (&mask)[2], uint8_t repeats,
+               uint16_t block_stride, uint8_t repeat_stride, Where where = Where::current()) {
+  twin::vector_duplicate(to.operand(), static_cast<double>(scalar), twin::masked(mask, repeats),
+                         {block_stride, repeat_stride}, {"Duplicate", where});
 }
 
 template <typename T>
