@@ -196,6 +196,37 @@ Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t
   return {tiling, up(rows, tiling.rows_per_core)};
 }
 
+Planned<CopyBlocksTiling> plan_copy_blocks(const Soc& soc, const CopyBlocksShape& shape) {
+  constexpr uint32_t unit_bytes = 32;
+  if (shape.block_bytes % unit_bytes != 0) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("copy_blocks: blocks of {} bytes; the Ascend kernel copies multiples of {}",
+                            shape.block_bytes, unit_bytes));
+  }
+  CopyBlocksTiling tiling{};
+  tiling.pairs = shape.pairs;
+  tiling.planes = shape.planes;
+  tiling.units = shape.block_bytes / unit_bytes;
+  tiling.plane_blocks = shape.plane_blocks;
+  const uint32_t units = tiling.planes * tiling.units;
+  tiling.units_per_core = up(units, soc.vector_cores);
+  // Four buffers.
+  tiling.units_per_step = std::min(tiling.units_per_core, 2 * full_speed_bytes / unit_bytes);
+  return {tiling, up(units, tiling.units_per_core)};
+}
+
+Planned<TopKTiling> plan_top_k(const Soc& soc, const TopKShape& shape) {
+  const auto& [rows, columns, element_bytes] = shape.row;
+  if (shape.k == 0 || shape.k > most_top_k || shape.k > columns) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("top_k: the {} largest of {}; the Ascend kernel gives 1 to {}", shape.k,
+                            columns, most_top_k));
+  }
+  // Logits twice and as float32, with what ReduceMax needs, take 12 KiB for each thousand.
+  TopKTiling tiling{rows, columns, shape.k, std::min(columns, 8192u), shape.stride};
+  return {tiling, std::min(rows, soc.vector_cores)};
+}
+
 Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   EmbedTiling tiling{};
   tiling.tokens = shape.tokens;
@@ -235,10 +266,11 @@ Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvS
   tiling.heads = shape.heads;
   tiling.kv_heads = shape.kv_heads;
   tiling.head_dim = shape.head_dim;
+  tiling.value_dim = shape.stores ? shape.value_dim : shape.head_dim;
   tiling.rotary_dim = shape.rotary_dim;
   // A step's transfer is of full speed where there are enough heads, and smaller where that would
   // leave cores idle.
-  const uint32_t head_bytes = shape.head_dim * shape.element_bytes;
+  const uint32_t head_bytes = std::max(tiling.head_dim, tiling.value_dim) * shape.element_bytes;
   const uint32_t most_heads = std::max(shape.heads, shape.kv_heads);
   const uint32_t all_heads = shape.tokens * (shape.heads + 2 * shape.kv_heads);
   tiling.heads_per_step =
@@ -254,8 +286,10 @@ Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvS
   tiling.v_stride = shape.v_stride;
   tiling.stores = shape.stores ? 1 : 0;
   tiling.block_tokens = shape.block_tokens;
-  tiling.block_stride = shape.block_stride;
-  tiling.token_stride = shape.token_stride;
+  tiling.k_block_stride = shape.k_block_stride;
+  tiling.k_token_stride = shape.k_token_stride;
+  tiling.v_block_stride = shape.v_block_stride;
+  tiling.v_token_stride = shape.v_token_stride;
   return {tiling, up(units, tiling.units_per_core)};
 }
 

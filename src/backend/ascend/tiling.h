@@ -72,6 +72,24 @@ Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& s
 // ridge_halve_rows.
 Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t columns,
                                          uint32_t x_stride, uint32_t out_stride);
+// ridge_copy_blocks: `pairs` of int32 block numbers (from, to), done in order in each of `planes`
+// arrays of `plane_blocks` blocks that follow each other. block_bytes is a multiple of 32.
+struct CopyBlocksShape {
+  uint32_t pairs;
+  uint32_t planes;
+  uint32_t plane_blocks;
+  uint32_t block_bytes;
+};
+Planned<CopyBlocksTiling> plan_copy_blocks(const Soc& soc, const CopyBlocksShape& shape);
+
+// ridge_top_k_*: k is at most 128 and not more than there are columns; values [rows, k] of the logits'
+// type and ids [rows, k] of int32 are contiguous. ridge_sample_* with k = 1.
+struct TopKShape {
+  RowShape row;
+  uint32_t k;
+  uint32_t stride;
+};
+Planned<TopKTiling> plan_top_k(const Soc& soc, const TopKShape& shape);
 
 // ridge_embed.
 struct EmbedShape {
@@ -86,12 +104,14 @@ Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape);
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
                                                uint32_t x_stride, uint32_t codes_stride);
 
-// ridge_rope_store_kv_*. Without a cache k is only rotated.
+// ridge_rope_store_kv_*. Without a cache k is only rotated. MLA's rotary key is a k and its latent a v
+// of one head, with or without rotation.
 struct RopeStoreKvShape {
   uint32_t tokens;
   uint32_t heads;
   uint32_t kv_heads;
   uint32_t head_dim;
+  uint32_t value_dim;  // of v, where it is stored
   uint32_t rotary_dim;
   uint32_t element_bytes;
   uint32_t q_stride;
@@ -99,8 +119,10 @@ struct RopeStoreKvShape {
   uint32_t v_stride;
   bool stores;
   uint32_t block_tokens;
-  uint32_t block_stride;
-  uint32_t token_stride;
+  uint32_t k_block_stride;
+  uint32_t k_token_stride;
+  uint32_t v_block_stride;
+  uint32_t v_token_stride;
 };
 Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvShape& shape);
 

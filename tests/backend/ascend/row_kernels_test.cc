@@ -292,10 +292,13 @@ TEST_P(RowKernels, QuantizeRows) {
 
 TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
   constexpr uint32_t tokens = 9, heads = 3, kv_heads = 2, block_tokens = 4, blocks = 8;
+  const auto cache_of = [](uint32_t head_dim) { return blocks * block_tokens * kv_heads * head_dim; };
   for (const ActivationType type : activation_types) {
     for (const RopePairs pairs : {RopePairs::neox, RopePairs::interleaved}) {
       for (const uint32_t head_dim : {4u, 64u, 80u, 128u}) {
         for (const uint32_t rotary_dim : {head_dim, head_dim / 2}) {
+          // As with MLA's latent, values may be wider than keys.
+          const uint32_t value_dim = head_dim == 64 ? 3 * head_dim : head_dim;
           const std::string what = suffix(type) + " " + std::to_string(head_dim) + " " +
                                    std::to_string(rotary_dim);
           SCOPED_TRACE(what);
@@ -304,7 +307,7 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
             table.inverse_frequencies.push_back(std::pow(10000.0f, -2.0f * i / rotary_dim));
           }
           // q, k and v as slices of one row.
-          const uint32_t stride = (heads + 2 * kv_heads) * head_dim;
+          const uint32_t stride = (heads + kv_heads) * head_dim + kv_heads * value_dim;
           std::vector<float> x = rounded(type, random_floats(random, tokens * stride));
           std::vector<int32_t> positions(tokens), slots(tokens);
           for (uint32_t t = 0; t < tokens; ++t) {
@@ -316,14 +319,26 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           const uint64_t k = q + heads * head_dim * element_bytes(type);
           const uint64_t v = k + kv_heads * head_dim * element_bytes(type);
           const RopeLayout layout = lay_out_rope(table, 50);
-          const uint32_t cache_values = blocks * block_tokens * kv_heads * head_dim;
-          const std::vector<float> empty(cache_values);
-          const uint64_t k_cache = device.store(type, empty), v_cache = device.store(type, empty);
-          const uint32_t token_stride = kv_heads * head_dim;
-          const auto plan = plan_rope_store_kv(
-              soc(), {tokens, heads, kv_heads, head_dim, rotary_dim, element_bytes(type), stride,
-                      stride, stride, true, block_tokens, block_tokens * token_stride,
-                      token_stride});
+          const std::vector<float> no_keys(cache_of(head_dim)), no_values(cache_of(value_dim));
+          const uint64_t k_cache = device.store(type, no_keys);
+          const uint64_t v_cache = device.store(type, no_values);
+          const uint32_t key_row = kv_heads * head_dim, value_row = kv_heads * value_dim;
+          const auto plan = plan_rope_store_kv(soc(), {.tokens = tokens,
+                                                       .heads = heads,
+                                                       .kv_heads = kv_heads,
+                                                       .head_dim = head_dim,
+                                                       .value_dim = value_dim,
+                                                       .rotary_dim = rotary_dim,
+                                                       .element_bytes = element_bytes(type),
+                                                       .q_stride = stride,
+                                                       .k_stride = stride,
+                                                       .v_stride = stride,
+                                                       .stores = true,
+                                                       .block_tokens = block_tokens,
+                                                       .k_block_stride = block_tokens * key_row,
+                                                       .k_token_stride = key_row,
+                                                       .v_block_stride = block_tokens * value_row,
+                                                       .v_token_stride = value_row});
           launch(device, "ridge_rope_store_kv_" + suffix(type), plan.block_dim, q, k, v,
                  device.store(positions), device.store(slots), device.store(layout.rotations),
                  device.store(layout.partners), k_cache, v_cache,
@@ -336,18 +351,93 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           const std::vector<float> got = device.load(type, q, x.size());
           expect_close(got, wanted, stride, tolerance(type), what);
           // The cache holds what the row holds, and nothing elsewhere.
-          std::vector<float> keys = empty, values = empty;
+          std::vector<float> keys = no_keys, values = no_values;
           for (uint32_t t = 0; t < tokens; ++t) {
             const float* row = got.data() + t * stride + heads * head_dim;
-            std::copy_n(row, token_stride, keys.begin() + slots[t] * token_stride);
-            std::copy_n(row + token_stride, token_stride,
-                        values.begin() + slots[t] * token_stride);
+            std::copy_n(row, key_row, keys.begin() + slots[t] * key_row);
+            std::copy_n(row + key_row, value_row, values.begin() + slots[t] * value_row);
           }
-          EXPECT_EQ(device.load(type, k_cache, cache_values), keys) << what;
-          EXPECT_EQ(device.load(type, v_cache, cache_values), values) << what;
+          EXPECT_EQ(device.load(type, k_cache, keys.size()), keys) << what;
+          EXPECT_EQ(device.load(type, v_cache, values.size()), values) << what;
           if (HasFailure()) return;
         }
       }
+    }
+  }
+}
+
+TEST_P(RowKernels, CopyBlocksInOrder) {
+  constexpr uint32_t planes = 3, blocks = 7;
+  for (const uint32_t block_bytes : {32u, 4096u, 99904u}) {
+    SCOPED_TRACE(block_bytes);
+    std::vector<uint32_t> cache(size_t{planes} * blocks * block_bytes / 4);
+    for (uint32_t& word : cache) word = random();
+    // The second copies what the first wrote, the last writes over what it was copied from.
+    const std::vector<int32_t> pairs = {0, 5, 5, 2, 6, 1, 2, 0};
+    DeviceMemory device;
+    const uint64_t address = device.store(cache);
+    const auto plan = plan_copy_blocks(soc(), {4, planes, blocks, block_bytes});
+    launch(device, "ridge_copy_blocks", plan.block_dim, device.store(pairs), address,
+           device.store_tiling(plan.tiling));
+    const size_t words = block_bytes / 4;
+    for (size_t pair = 0; pair < pairs.size(); pair += 2) {
+      for (size_t plane = 0; plane < planes; ++plane) {
+        const auto block = [&](int32_t number) {
+          return cache.begin() + (plane * blocks + size_t(number)) * words;
+        };
+        std::copy_n(block(pairs[pair]), words, block(pairs[pair + 1]));
+      }
+    }
+    EXPECT_EQ(device.load<uint32_t>(address, cache.size()), cache);
+  }
+}
+
+// Few different values, so that many are equal; some masked out.
+std::vector<float> logits_with_ties(std::mt19937& random, size_t count) {
+  std::vector<float> logits = random_floats(random, count, 3.0f);
+  for (float& value : logits) {
+    value = value < -5 ? -INFINITY : std::round(value * 8) / 8;
+  }
+  return logits;
+}
+
+TEST_P(RowKernels, TopKAndTheGreedyChoice) {
+  struct Case {
+    uint32_t rows, columns, k;
+  };
+  for (const ActivationType type : activation_types) {
+    for (const Case& c : {Case{1, 1, 1}, Case{3, 100, 20}, Case{60, 37, 5}, Case{2, 20000, 40}}) {
+      const std::string what = suffix(type) + " " + std::to_string(c.k) + " of " +
+                               std::to_string(c.columns);
+      SCOPED_TRACE(what);
+      std::vector<float> logits = logits_with_ties(random, size_t{c.rows} * c.columns);
+      // A row that is masked but for less than k.
+      if (c.rows > 1) std::fill_n(logits.begin() + 3, c.columns - 3, -INFINITY);
+      std::vector<float> wanted(size_t{c.rows} * c.k);
+      std::vector<int32_t> wanted_ids(wanted.size()), greedy(c.rows);
+      const reference::Rows32 rows = rows_of(logits, int(c.rows), int(c.columns));
+      reference::top_k(rows, rows_of(wanted, int(c.rows), int(c.k)),
+                       {wanted_ids.data(), int(c.rows), int(c.k), int(c.k)});
+      reference::sample(rows, {greedy.data(), int(c.rows), 1, 1});
+
+      DeviceMemory device;
+      const uint64_t address = device.store(type, logits);
+      const uint64_t values = device.reserve(wanted.size() * element_bytes(type));
+      const uint64_t ids = device.reserve(wanted.size() * 4);
+      const auto plan =
+          plan_top_k(soc(), {{c.rows, c.columns, element_bytes(type)}, c.k, c.columns});
+      launch(device, "ridge_top_k_" + suffix(type), plan.block_dim, address, values, ids,
+             device.store_tiling(plan.tiling));
+      EXPECT_EQ(device.load(type, values, wanted.size()), wanted) << what;
+      EXPECT_EQ(device.load<int32_t>(ids, wanted.size()), wanted_ids) << what;
+
+      const uint64_t choice = device.reserve(c.rows * 4);
+      const auto one =
+          plan_top_k(soc(), {{c.rows, c.columns, element_bytes(type)}, 1, c.columns});
+      launch(device, "ridge_sample_" + suffix(type), one.block_dim, address, choice,
+             device.store_tiling(one.tiling));
+      EXPECT_EQ(device.load<int32_t>(choice, c.rows), greedy) << what;
+      if (HasFailure()) return;
     }
   }
 }

@@ -12,6 +12,9 @@
   X(ridge_gated_activation_##suffix, AIV_ONLY, (GM_ADDR x, GM_ADDR out, GM_ADDR tiling))      \
   X(ridge_quantize_rows_##suffix, AIV_ONLY,                                                    \
     (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR tiling))                                \
+  X(ridge_top_k_##suffix, AIV_ONLY,                                                            \
+    (GM_ADDR logits, GM_ADDR values, GM_ADDR ids, GM_ADDR tiling))                             \
+  X(ridge_sample_##suffix, AIV_ONLY, (GM_ADDR logits, GM_ADDR ids, GM_ADDR tiling))            \
   X(ridge_rope_store_kv_##suffix, AIV_ONLY,                                                    \
     (GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots, GM_ADDR rotations,     \
      GM_ADDR partners, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR tiling))
@@ -32,6 +35,7 @@
      GM_ADDR workspace, GM_ADDR tiling))
 
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
+  X(ridge_copy_blocks, AIV_ONLY, (GM_ADDR pairs, GM_ADDR cache, GM_ADDR tiling))             \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
   X(ridge_linear_f16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))    \
   RIDGE_ASCEND_CUBE_KERNELS_OF(X, f16)                                                       \

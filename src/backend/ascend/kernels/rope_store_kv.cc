@@ -2,7 +2,7 @@
 #include "backend/ascend/kernels/tiling_data.h"
 
 // Rotates the heads of q and k in place, and writes k and v of each token to its slot of the paged
-// cache. A rotation is x · cosine + partner · sine for each element: `rotations` has for each
+// cache; of MLA, the rotary key and the latent, which are one k and one v. A rotation is x · cosine + partner · sine for each element: `rotations` has for each
 // position the cosines and the sines (with the sign of the element), `partners` the byte of each
 // element's partner, so that both ways to pair elements are the same to the kernel.
 namespace ridge::backend::ascend {
@@ -13,9 +13,11 @@ class RopeStoreKv {
   __aicore__ inline RopeStoreKv(AscendC::TPipe& pipe, const RopeStoreKvTiling& tiling)
       : tiling_(tiling),
         pitch_(row_pitch<T>(tiling.head_dim)),
+        value_pitch_(row_pitch<T>(tiling.value_dim)),
         rotary_pitch_(round_up(tiling.rotary_dim, floats_per_block)) {
     const uint32_t step = tiling.heads_per_step * pitch_;
-    pipe.InitBuffer(copies_, buffers, step * sizeof(T));
+    const uint32_t widest = pitch_ > value_pitch_ ? pitch_ : value_pitch_;
+    pipe.InitBuffer(copies_, buffers, tiling.heads_per_step * widest * sizeof(T));
     if (tiling.rotary_dim == 0) return;
     pipe.InitBuffer(in_, buffers, step * sizeof(T));
     pipe.InitBuffer(out_, buffers, step * sizeof(T));
@@ -74,11 +76,18 @@ class RopeStoreKv {
   __aicore__ inline RowCopy copy_of(uint32_t heads) const {
     return {heads, tiling_.head_dim, tiling_.head_dim, pitch_};
   }
-  __aicore__ inline uint64_t cache_place(uint32_t token, uint32_t head) {
+  __aicore__ inline RowCopy values_of(uint32_t heads) const {
+    return {heads, tiling_.value_dim, tiling_.value_dim, value_pitch_};
+  }
+  __aicore__ inline uint64_t cache_place(uint32_t token, uint32_t head, uint32_t head_dim,
+                                         uint32_t block_stride, uint32_t token_stride) {
     const uint32_t slot = slots_gm_.GetValue(token);
-    return static_cast<uint64_t>(slot / tiling_.block_tokens) * tiling_.block_stride +
-           static_cast<uint64_t>(slot % tiling_.block_tokens) * tiling_.token_stride +
-           head * tiling_.head_dim;
+    return static_cast<uint64_t>(slot / tiling_.block_tokens) * block_stride +
+           static_cast<uint64_t>(slot % tiling_.block_tokens) * token_stride + head * head_dim;
+  }
+  __aicore__ inline uint64_t key_place(uint32_t token, uint32_t head) {
+    return cache_place(token, head, tiling_.head_dim, tiling_.k_block_stride,
+                       tiling_.k_token_stride);
   }
 
   __aicore__ inline void do_query(uint32_t token, uint32_t head) {
@@ -97,32 +106,35 @@ class RopeStoreKv {
     const uint64_t at =
         static_cast<uint64_t>(token) * tiling_.k_stride + head * tiling_.head_dim;
     if (tiling_.rotary_dim == 0) {
-      if (tiling_.stores) copy(k_cache_gm_[cache_place(token, head)], k_gm_[at], heads);
+      if (tiling_.stores) copy(k_cache_gm_[key_place(token, head)], k_gm_[at], copy_of(heads));
       return;
     }
     rotate(k_gm_[at], token, heads);
     AscendC::LocalTensor<T> out = out_.template DeQue<T>();
     AscendC::DataCopyPad(k_gm_[at], out, rows_out<T>(copy_of(heads)));
     if (tiling_.stores) {
-      AscendC::DataCopyPad(k_cache_gm_[cache_place(token, head)], out, rows_out<T>(copy_of(heads)));
+      AscendC::DataCopyPad(k_cache_gm_[key_place(token, head)], out, rows_out<T>(copy_of(heads)));
     }
     out_.FreeTensor(out);
   }
 
   __aicore__ inline void do_value(uint32_t token, uint32_t head) {
     const uint32_t heads = smaller(tiling_.heads_per_step, tiling_.kv_heads - head);
-    copy(v_cache_gm_[cache_place(token, head)],
-         v_gm_[static_cast<uint64_t>(token) * tiling_.v_stride + head * tiling_.head_dim], heads);
+    const uint64_t to = cache_place(token, head, tiling_.value_dim, tiling_.v_block_stride,
+                                    tiling_.v_token_stride);
+    copy(v_cache_gm_[to],
+         v_gm_[static_cast<uint64_t>(token) * tiling_.v_stride + head * tiling_.value_dim],
+         values_of(heads));
   }
 
   __aicore__ inline void copy(const AscendC::GlobalTensor<T>& to,
-                              const AscendC::GlobalTensor<T>& from, uint32_t heads) {
+                              const AscendC::GlobalTensor<T>& from, const RowCopy& heads) {
     AscendC::LocalTensor<T> row = copies_.template AllocTensor<T>();
-    AscendC::DataCopyPad(row, from, rows_in<T>(copy_of(heads)),
+    AscendC::DataCopyPad(row, from, rows_in<T>(heads),
                          AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
     copies_.EnQue(row);
     row = copies_.template DeQue<T>();
-    AscendC::DataCopyPad(to, row, rows_out<T>(copy_of(heads)));
+    AscendC::DataCopyPad(to, row, rows_out<T>(heads));
     copies_.FreeTensor(row);
   }
 
@@ -165,7 +177,8 @@ class RopeStoreKv {
   }
 
   const RopeStoreKvTiling tiling_;
-  const uint32_t pitch_;
+  const uint32_t pitch_;        // of q and k
+  const uint32_t value_pitch_;  // of v
   const uint32_t rotary_pitch_;
   AscendC::GlobalTensor<T> q_gm_, k_gm_, v_gm_, k_cache_gm_, v_cache_gm_;
   AscendC::GlobalTensor<int32_t> positions_gm_, slots_gm_;

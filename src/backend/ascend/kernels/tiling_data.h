@@ -71,6 +71,27 @@ struct HalveRowsTiling {
   uint32_t out_stride;
 };
 
+// Blocks of `units` · 32 bytes, `planes` of them for each block number. A core copies units_per_core of
+// all planes' units, of every pair.
+struct CopyBlocksTiling {
+  uint32_t pairs;
+  uint32_t planes;
+  uint32_t units;         // of 32 bytes, of a block
+  uint32_t plane_blocks;  // from one plane to the next
+  uint32_t units_per_core;
+  uint32_t units_per_step;
+};
+
+// The k largest of each row; a core takes every block_dim-th row.
+struct TopKTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t k;
+  uint32_t columns_per_step;
+  uint32_t stride;
+};
+inline constexpr uint32_t most_top_k = 128;
+
 // out[t] = table[ids[t]], as bytes.
 struct EmbedTiling {
   uint32_t tokens;
@@ -95,7 +116,8 @@ struct RopeStoreKvTiling {
   uint32_t tokens;
   uint32_t heads;       // of q; 0: there is no q
   uint32_t kv_heads;    // of k and v; 0: there are none
-  uint32_t head_dim;
+  uint32_t head_dim;    // of q and k
+  uint32_t value_dim;   // of v
   uint32_t rotary_dim;  // 0: nothing is rotated
   uint32_t heads_per_step;
   uint32_t units_per_core;
@@ -104,8 +126,10 @@ struct RopeStoreKvTiling {
   uint32_t v_stride;
   uint32_t stores;        // 1: k and v go to the cache
   uint32_t block_tokens;  // of the cache
-  uint32_t block_stride;  // between blocks of the cache, in elements
-  uint32_t token_stride;  // between tokens of a block
+  uint32_t k_block_stride;  // between blocks of the cache, in elements
+  uint32_t k_token_stride;  // between tokens of a block
+  uint32_t v_block_stride;
+  uint32_t v_token_stride;
 };
 
 // out[m, n] = x[m, k] W[n, k]ᵀ by tiles; a core takes every block_dim-th of them, m first.
