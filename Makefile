@@ -82,7 +82,7 @@ build/venv/.installed: tests/integration/requirements.txt
 
 test-integration: build/venv/.installed
 	@RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "integration tests" \
-	  $(VENV_PYTHON) -m pytest -rs tests/integration
+	  $(VENV_PYTHON) -m pytest -rs -n $(JOBS) --maxprocesses 4 --dist loadfile tests/integration
 
 test-console: ## the console's types, and its tests in Chromium against build/release/ridge
 	@tools/stage --closing "$(CONSOLE_CLOSING)" "console's types" tools/console npm run check

@@ -191,10 +191,11 @@ def test_times_are_those_of_the_events(load):
     with scripted(answer) as server:
         report = load(server.url, *QUICKLY, "--api-key", "secret")
         assert server.keys == ["Bearer secret"]
-    # The role came 100 ms before the first text; then two gaps and a rest of 300 ms. A busy machine makes each longer.
+    # The role came 100 ms before the first text; then two gaps and a rest of 300 ms. A busy machine makes each longer, and
+    # a gap shorter by as much as what it begins with came late.
     ttft, gap, whole = (report[name]["p50"] for name in ("ttft_ms", "inter_token_ms", "end_to_end_ms"))
     assert report["inter_token_ms"]["count"] == 2
-    assert ttft >= 100 and gap >= 100 and whole >= 600
+    assert ttft >= 100 and gap >= 80 and whole >= 600
     assert ttft + gap < whole
     assert (report["prompt_tokens"], report["output_tokens"]) == (9, 3)
 
