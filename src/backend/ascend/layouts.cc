@@ -1,52 +1,26 @@
 #include "backend/ascend/layouts.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <string>
+
+#include "base/error.h"
+#include "tensor/blocks.h"
 
 namespace ridge::backend::ascend {
 
-std::vector<uint16_t> pack_nz(std::span<const uint16_t> weight, uint32_t n, uint32_t k) {
-  constexpr uint32_t fractal = 16;
-  const uint32_t padded = (n + fractal - 1) / fractal * fractal;
-  const uint32_t columns = (k + fractal - 1) / fractal;
-  std::vector<uint16_t> packed(size_t{columns} * padded * fractal);
-  for (uint32_t row = 0; row < n; ++row) {
-    for (uint32_t i = 0; i < k; ++i) {
-      packed[(size_t{i / fractal} * padded + row) * fractal + i % fractal] =
-          weight[size_t{row} * k + i];
-    }
-  }
-  return packed;
-}
-
 namespace {
 
-constexpr uint32_t group = 32;
-
-// `code_of` gives code i of a block's bytes behind its scale.
-template <typename CodeOf>
-QuantizedNz pack_groups(std::span<const std::byte> blocks, uint32_t n, uint32_t k,
-                        uint32_t code_bits, CodeOf code_of) {
-  constexpr uint32_t fractal = 16;
-  const uint32_t padded = (n + fractal - 1) / fractal * fractal;
-  const uint32_t block_bytes = 2 + group * code_bits / 8;
-  QuantizedNz packed;
-  packed.codes.resize(size_t{k} * padded * code_bits / 8);
-  packed.scales.resize(size_t{k / group} * padded);
+template <typename T>
+std::vector<T> columns_of_fractals(std::span<const T> weight, uint32_t n, uint32_t k) {
+  constexpr uint32_t c0 = 32 / sizeof(T);
+  const uint32_t padded = (n + 15) / 16 * 16;
+  std::vector<T> packed(size_t{(k + c0 - 1) / c0} * padded * c0);
   for (uint32_t row = 0; row < n; ++row) {
-    for (uint32_t g = 0; g < k / group; ++g) {
-      const std::byte* block = blocks.data() + (size_t{row} * (k / group) + g) * block_bytes;
-      std::memcpy(&packed.scales[size_t{g} * padded + row], block, 2);
-      for (uint32_t i = 0; i < group; ++i) {
-        const uint32_t column = g * group + i;
-        const size_t at = (size_t{column / fractal} * padded + row) * fractal + column % fractal;
-        const uint32_t code = code_of(block + 2, i);
-        if (code_bits == 8) {
-          packed.codes[at] = static_cast<uint8_t>(code);
-        } else {
-          packed.codes[at / 2] |= static_cast<uint8_t>((code & 0xf) << (at % 2 * 4));
-        }
-      }
+    for (uint32_t i = 0; i < k; ++i) {
+      packed[(size_t{i / c0} * padded + row) * c0 + i % c0] = weight[size_t{row} * k + i];
     }
   }
   return packed;
@@ -54,18 +28,212 @@ QuantizedNz pack_groups(std::span<const std::byte> blocks, uint32_t n, uint32_t 
 
 }  // namespace
 
-QuantizedNz pack_q8_0(std::span<const std::byte> blocks, uint32_t n, uint32_t k) {
-  return pack_groups(blocks, n, k, 8, [](const std::byte* codes, uint32_t i) {
-    return std::to_integer<uint32_t>(codes[i]);
-  });
+std::vector<uint16_t> pack_nz(std::span<const uint16_t> weight, uint32_t n, uint32_t k) {
+  return columns_of_fractals(weight, n, k);
 }
 
-QuantizedNz pack_q4_0(std::span<const std::byte> blocks, uint32_t n, uint32_t k) {
-  // The first half of a group is in the lower nibbles; 8 stands for 0.
-  return pack_groups(blocks, n, k, 4, [](const std::byte* codes, uint32_t i) {
-    const auto byte = std::to_integer<uint32_t>(codes[i % (group / 2)]);
-    return (i < group / 2 ? byte & 0xf : byte >> 4) - 8;
-  });
+std::vector<int8_t> pack_nz(std::span<const int8_t> weight, uint32_t n, uint32_t k) {
+  return columns_of_fractals(weight, n, k);
+}
+
+namespace {
+
+// A block as numbers, codes about zero so that their products with scales round less: value i = d · sc[g] · (codes[i] + offset) + dm · mc[g], g = i / group.
+struct OpenBlock {
+  f16_bits d = 0;
+  f16_bits dm = 0;
+  std::array<int8_t, super_block_elements> codes{};
+  std::array<int8_t, 16> sc{};
+  std::array<int8_t, 16> mc{};
+};
+
+f16_bits negated(f16_bits bits) { return bits ^ 0x8000; }
+
+// Element i of 32, low nibbles first.
+int nibble_of(const uint8_t* codes, int i) { return i < 16 ? codes[i] & 15 : codes[i - 16] >> 4; }
+int fifth_bit(const uint8_t* high, int i) { return (high[i / 8] >> (i % 8)) & 1; }
+
+void open_block(const BlockQ4_0& in, OpenBlock& out) {
+  out.d = in.d;
+  for (int i = 0; i < block_elements; ++i) out.codes[i] = int8_t(nibble_of(in.codes, i) - 8);
+}
+void open_block(const BlockQ4_1& in, OpenBlock& out) {
+  out.d = in.d;
+  out.dm = in.m;
+  for (int i = 0; i < block_elements; ++i) out.codes[i] = int8_t(nibble_of(in.codes, i) - 8);
+}
+void open_block(const BlockQ5_0& in, OpenBlock& out) {
+  out.d = in.d;
+  for (int i = 0; i < block_elements; ++i) {
+    out.codes[i] = int8_t((nibble_of(in.codes, i) | fifth_bit(in.high, i) << 4) - 16);
+  }
+}
+void open_block(const BlockQ5_1& in, OpenBlock& out) {
+  out.d = in.d;
+  out.dm = in.m;
+  for (int i = 0; i < block_elements; ++i) {
+    out.codes[i] = int8_t((nibble_of(in.codes, i) | fifth_bit(in.high, i) << 4) - 16);
+  }
+}
+void open_block(const BlockQ8_0& in, OpenBlock& out) {
+  out.d = in.d;
+  std::copy(std::begin(in.codes), std::end(in.codes), out.codes.begin());
+}
+void open_block(const BlockIQ4_NL& in, OpenBlock& out) {
+  out.d = in.d;
+  for (int i = 0; i < block_elements; ++i) out.codes[i] = iq4_codebook[nibble_of(in.codes, i)];
+}
+// Two bits of element i, as Q2_K and Q3_K have them.
+int pair_of(const uint8_t* codes, int i) {
+  return (codes[i / 128 * 32 + i % 32] >> (2 * (i % 128 / 32))) & 3;
+}
+void open_block(const BlockQ2_K& in, OpenBlock& out) {
+  out.d = in.d;
+  out.dm = negated(in.dmin);
+  for (int g = 0; g < 16; ++g) {
+    out.sc[g] = int8_t(in.scales[g] & 15);
+    out.mc[g] = int8_t(in.scales[g] >> 4);
+  }
+  for (int i = 0; i < super_block_elements; ++i) out.codes[i] = int8_t(pair_of(in.codes, i) - 2);
+}
+void open_block(const BlockQ3_K& in, OpenBlock& out) {
+  out.d = in.d;
+  for (int g = 0; g < 16; ++g) out.sc[g] = int8_t(unpack_q3_scale(in.scales, g));
+  for (int i = 0; i < super_block_elements; ++i) {
+    const int bit = (in.high[i % 32] >> (i / 32)) & 1;
+    out.codes[i] = int8_t(pair_of(in.codes, i) - 4 * (1 - bit));
+  }
+}
+// Scales, minima and the low four bits of Q4_K and Q5_K.
+template <typename Block>
+void open_quarters(const Block& in, OpenBlock& out) {
+  out.d = in.d;
+  out.dm = negated(in.dmin);
+  const SuperBlockScales scales = unpack_k_scales(in.scales);
+  for (int g = 0; g < 8; ++g) {
+    out.sc[g] = int8_t(scales.scale[g]);
+    out.mc[g] = int8_t(scales.minimum[g]);
+  }
+  for (int i = 0; i < super_block_elements; ++i) {
+    const uint8_t byte = in.codes[i / 64 * 32 + i % 32];
+    out.codes[i] = int8_t(i % 64 < 32 ? byte & 15 : byte >> 4);
+  }
+}
+void open_block(const BlockQ4_K& in, OpenBlock& out) {
+  open_quarters(in, out);
+  for (int i = 0; i < super_block_elements; ++i) out.codes[i] -= 8;
+}
+void open_block(const BlockQ5_K& in, OpenBlock& out) {
+  open_quarters(in, out);
+  for (int i = 0; i < super_block_elements; ++i) {
+    const int bit = (in.high[i % 32] >> (i / 32)) & 1;
+    out.codes[i] = int8_t((out.codes[i] | bit << 4) - 16);
+  }
+}
+void open_block(const BlockQ6_K& in, OpenBlock& out) {
+  out.d = in.d;
+  std::copy(std::begin(in.scales), std::end(in.scales), out.sc.begin());
+  for (int i = 0; i < super_block_elements; ++i) {
+    const int half = i / 128, quarter = i % 128 / 32, j = i % 32;
+    const uint8_t low = in.codes[64 * half + 32 * (quarter % 2) + j];
+    const int high = (in.high[32 * half + j] >> (2 * quarter)) & 3;
+    out.codes[i] = int8_t(((quarter < 2 ? low & 15 : low >> 4) | high << 4) - 32);
+  }
+}
+void open_block(const BlockIQ4_XS& in, OpenBlock& out) {
+  out.d = in.d;
+  for (int g = 0; g < 8; ++g) out.sc[g] = int8_t(unpack_iq4_xs_scale(in, g));
+  for (int i = 0; i < super_block_elements; ++i) {
+    out.codes[i] = iq4_codebook[nibble_of(in.codes + i / 32 * 16, i % 32)];
+  }
+}
+
+using OpenBlockFunction = void (*)(const std::byte*, OpenBlock&);
+template <typename Block>
+void open_bytes(const std::byte* bytes, OpenBlock& out) {
+  Block block;
+  std::memcpy(&block, bytes, sizeof(block));
+  open_block(block, out);
+}
+
+struct QuantizedType {
+  DType dtype;
+  QuantizedFormat format;  // code_bits, group, span, has_scales, has_minimum, offset
+  OpenBlockFunction open;
+};
+constexpr QuantizedType quantized_types[] = {
+    {DType::q4_0, {4, 32, 32, 0, 0, 0}, open_bytes<BlockQ4_0>},
+    {DType::q4_1, {4, 32, 32, 0, 1, 8}, open_bytes<BlockQ4_1>},
+    {DType::q5_0, {8, 32, 32, 0, 0, 0}, open_bytes<BlockQ5_0>},
+    {DType::q5_1, {8, 32, 32, 0, 1, 16}, open_bytes<BlockQ5_1>},
+    {DType::q8_0, {8, 32, 32, 0, 0, 0}, open_bytes<BlockQ8_0>},
+    {DType::q2_k, {4, 16, 256, 1, 1, 2}, open_bytes<BlockQ2_K>},
+    {DType::q3_k, {4, 16, 256, 1, 0, 0}, open_bytes<BlockQ3_K>},
+    {DType::q4_k, {4, 32, 256, 1, 1, 8}, open_bytes<BlockQ4_K>},
+    {DType::q5_k, {8, 32, 256, 1, 1, 16}, open_bytes<BlockQ5_K>},
+    {DType::q6_k, {8, 16, 256, 1, 0, 0}, open_bytes<BlockQ6_K>},
+    {DType::iq4_nl, {8, 32, 32, 0, 0, 0}, open_bytes<BlockIQ4_NL>},
+    {DType::iq4_xs, {8, 32, 256, 1, 0, 0}, open_bytes<BlockIQ4_XS>},
+};
+
+const QuantizedType& quantized_type(DType dtype) {
+  for (const QuantizedType& type : quantized_types) {
+    if (type.dtype == dtype) return type;
+  }
+  throw Error(ErrorCode::unsupported,
+              "weights of " + std::string(name(dtype)) + " are not quantised blocks");
+}
+
+uint32_t rounded_up(uint32_t value, uint32_t to) { return (value + to - 1) / to * to; }
+
+}  // namespace
+
+QuantizedFormat quantized_format(DType dtype) { return quantized_type(dtype).format; }
+
+QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint32_t n,
+                           uint32_t k) {
+  const auto& [_, format, open] = quantized_type(dtype);
+  const auto block_k = static_cast<uint32_t>(traits(dtype).block_elements);
+  const auto block_bytes = static_cast<uint32_t>(traits(dtype).block_bytes);
+  const uint32_t fractal_k = 256 / format.code_bits;
+  const uint32_t n_padded = rounded_up(n, quantized_columns);
+  const uint32_t k_padded = rounded_up(k, fractal_k);
+  const size_t halves = size_t{k_padded / format.span} * n_padded;
+  const size_t group_codes = size_t{k_padded / format.group} * n_padded;
+  const size_t parts = format.has_minimum ? 2 : 1;
+  QuantizedNz packed;
+  packed.codes.resize(size_t{k_padded} * n_padded * format.code_bits / 8);
+  packed.scales.resize(parts * (halves * 2 + (format.has_scales ? group_codes : 0)));
+  std::byte* const d = packed.scales.data();
+  std::byte* const dm = d + halves * 2;
+  std::byte* const sc = d + parts * halves * 2;
+  std::byte* const mc = sc + group_codes;
+  OpenBlock block;
+  for (uint32_t row = 0; row < n; ++row) {
+    for (uint32_t b = 0; b < k / block_k; ++b) {
+      open(blocks.data() + (size_t{row} * (k / block_k) + b) * block_bytes, block);
+      const size_t half_at = (size_t{b} * n_padded + row) * 2;
+      std::memcpy(d + half_at, &block.d, 2);
+      if (format.has_minimum) std::memcpy(dm + half_at, &block.dm, 2);
+      for (uint32_t g = 0; format.has_scales && g < block_k / format.group; ++g) {
+        const size_t at = size_t{b * (block_k / format.group) + g} * n_padded + row;
+        sc[at] = static_cast<std::byte>(block.sc[g]);
+        if (format.has_minimum) mc[at] = static_cast<std::byte>(block.mc[g]);
+      }
+      for (uint32_t i = 0; i < block_k; ++i) {
+        const uint32_t column = b * block_k + i;
+        const size_t at = (size_t{column / fractal_k} * n_padded + row) * fractal_k +
+                          column % fractal_k;
+        const auto code = static_cast<uint8_t>(block.codes[i]);
+        if (format.code_bits == 8) {
+          packed.codes[at] = std::byte(code);
+        } else {
+          packed.codes[at / 2] |= std::byte((code & 15) << (at % 2 * 4));
+        }
+      }
+    }
+  }
+  return packed;
 }
 
 RopeLayout lay_out_rope(const RopeTable& table, uint32_t positions) {

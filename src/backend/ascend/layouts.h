@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/ascend/kernels/tiling_data.h"
 #include "backend/ops.h"
 
 // What the host lays out for kernels once, at load.
@@ -14,15 +15,20 @@ namespace ridge::backend::ascend {
 // and k. Values are 16 bits of any type.
 std::vector<uint16_t> pack_nz(std::span<const uint16_t> weight, uint32_t n, uint32_t k);
 
-// A weight of groups of 32 as ridge_linear_q8_0 and ridge_linear_q4_0 want it: codes in the order of
-// pack_nz, scales as [k / 32][n up to a multiple of 16]. Nothing is rounded.
+// The same of int8 for ridge_linear_w8a8: [up(k, 32)][n up to a multiple of 16][32].
+std::vector<int8_t> pack_nz(std::span<const int8_t> weight, uint32_t n, uint32_t k);
+
+// How ridge_linear_i4 and _i8 and their forms for few rows take the blocks of a quantised GGUF type: four
+// bits of code where the type has no more and its levels are even, else eight. Throws unsupported for
+// types that are not quantised.
+QuantizedFormat quantized_format(DType dtype);
+
+// A weight of blocks [n, k] in that format; nothing is rounded.
 struct QuantizedNz {
-  std::vector<uint8_t> codes;     // int8, or two int4 a byte
-  std::vector<uint16_t> scales;   // half
+  std::vector<std::byte> codes;
+  std::vector<std::byte> scales;
 };
-// From the blocks of a GGUF tensor [n, k] of type Q8_0 (34 bytes each) or Q4_0 (18 bytes).
-QuantizedNz pack_q8_0(std::span<const std::byte> blocks, uint32_t n, uint32_t k);
-QuantizedNz pack_q4_0(std::span<const std::byte> blocks, uint32_t n, uint32_t k);
+QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint32_t n, uint32_t k);
 
 // What ridge_rope_store_kv reads of a RopeTable. rotary_dim is twice its frequencies.
 struct RopeLayout {

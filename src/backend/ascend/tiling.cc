@@ -4,29 +4,16 @@
 
 #include <algorithm>
 
+#include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 
 namespace ridge::backend::ascend {
 
 namespace {
 
-// One transfer moves at full speed from about this size on (measured; see docs/ascend.md).
-constexpr uint32_t full_speed_bytes = 16 * 1024;
-// Blocks of one strided copy.
-constexpr uint32_t most_rows_per_copy = 4095;
-
-// Between the rows of a transfer into fractals, in elements: 16 bits hold it.
-constexpr uint32_t most_stride = 65535;
-
-uint32_t up(uint32_t value, uint32_t to) {
-  RIDGE_ASSERT(to > 0);
-  return (value + to - 1) / to;
-}
-uint32_t round_up(uint32_t value, uint32_t to) { return up(value, to) * to; }
-
 // As row_pitch in kernels/row_math.h.
 uint32_t row_pitch(uint32_t columns, uint32_t element_bytes) {
-  return round_up(columns, std::max(32 / element_bytes, 8u));
+  return up_to(columns, std::max(32 / element_bytes, 8u));
 }
 
 [[noreturn]] void too_wide(const char* kernel, uint32_t columns, uint32_t bytes) {
@@ -85,7 +72,7 @@ Planned<RmsNormTiling> plan_rms_norm(const Soc& soc, const RmsNormShape& shape) 
   // As the kernel's buffers: two of x and out each, and of the residual both ways; values of a step,
   // the weight, the squares and ReduceSum's needs of one row. Sums take a block for each row.
   const uint32_t per_row = (shape.adds ? 8 : 4) * pitch * element_bytes + pitch * 4 + 4 + 32;
-  const uint32_t fixed = 2 * pitch * 4 + round_up(pitch / 64 + 1, 8) * 4 + 8 * 4 + 8 * 32;
+  const uint32_t fixed = 2 * pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * 4 + 8 * 32;
   if (fixed + per_row > usable_unified_buffer_bytes) too_wide("rms_norm", columns, fixed + per_row);
   RmsNormTiling tiling{};
   tiling.rows = rows;
@@ -160,7 +147,7 @@ Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& s
   // Few rows are cut into columns for the cores that would else have none.
   constexpr uint32_t fewest_columns = 1024;
   const uint32_t cores_of_row = std::max(1u, soc.vector_cores / shape.rows);
-  const uint32_t share = round_up(up(shape.columns, cores_of_row), 64);
+  const uint32_t share = up_to(up(shape.columns, cores_of_row), 64);
   ScaleRowsTiling tiling{};
   tiling.rows = shape.rows;
   tiling.columns = shape.columns;
@@ -227,6 +214,60 @@ Planned<TopKTiling> plan_top_k(const Soc& soc, const TopKShape& shape) {
   return {tiling, std::min(rows, soc.vector_cores)};
 }
 
+Planned<RouteTiling> plan_route(const Soc& soc, const RouteShape& shape) {
+  const auto& [rows, experts, element_bytes] = shape.row;
+  constexpr uint32_t most_experts = 4096;
+  if (experts > most_experts || shape.top_k > experts || experts % shape.groups != 0) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("route: {} of {} experts in {} groups; the Ascend kernel takes up to {} "
+                            "experts, in groups of one size",
+                            shape.top_k, experts, shape.groups, most_experts));
+  }
+  RouteTiling tiling{};
+  tiling.rows = rows;
+  tiling.experts = experts;
+  tiling.top_k = shape.top_k;
+  tiling.groups = shape.groups;
+  tiling.top_groups = shape.top_groups;
+  tiling.scoring = shape.scoring;
+  tiling.normalizes = shape.normalizes ? 1 : 0;
+  tiling.has_bias = shape.has_bias ? 1 : 0;
+  tiling.scale = shape.scale;
+  tiling.logits_stride = shape.logits_stride;
+  tiling.ids_stride = shape.ids_stride;
+  tiling.weights_stride = shape.weights_stride;
+  return {tiling, std::min(rows, soc.vector_cores)};
+}
+
+Planned<SortExpertsTiling> plan_sort_experts(uint32_t experts, uint32_t choices,
+                                             uint32_t choices_of_row) {
+  if (choices > most_sorted_choices) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("experts: {} choices in a step; an Ascend core sorts up to {}", choices,
+                            most_sorted_choices));
+  }
+  return {{experts, choices, choices_of_row}, 1};
+}
+
+Planned<CombineExpertsTiling> plan_combine_experts(const Soc& soc,
+                                                   const CombineExpertsShape& shape) {
+  const auto& [rows, columns, element_bytes] = shape.row;
+  // Values in and out twice, two rows of float32. Few rows are cut for the cores that would have none.
+  const uint32_t most_columns =
+      usable_unified_buffer_bytes / (4 * element_bytes + 2 * 4) / 64 * 64;
+  constexpr uint32_t fewest_columns = 512;
+  const uint32_t share = up_to(up(columns, std::max(1u, soc.vector_cores / rows)), 64);
+  CombineExpertsTiling tiling{};
+  tiling.rows = rows;
+  tiling.columns = columns;
+  tiling.top_k = shape.top_k;
+  tiling.columns_per_step = std::min({columns, most_columns, std::max(share, fewest_columns)});
+  tiling.weights_stride = shape.weights_stride;
+  tiling.y_stride = shape.y_stride;
+  tiling.out_stride = shape.out_stride;
+  return {tiling, std::min(rows * up(columns, tiling.columns_per_step), soc.vector_cores)};
+}
+
 Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   EmbedTiling tiling{};
   tiling.tokens = shape.tokens;
@@ -234,18 +275,18 @@ Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   tiling.table_stride_bytes = shape.table_stride_bytes;
   tiling.tokens_per_core = up(shape.tokens, soc.vector_cores);
   // Four buffers.
-  tiling.bytes_per_step = std::min(round_up(shape.row_bytes, 32), 2 * full_speed_bytes);
+  tiling.bytes_per_step = std::min(up_to(shape.row_bytes, 32), 2 * full_speed_bytes);
   tiling.out_stride_bytes = shape.out_stride_bytes;
   return {tiling, up(shape.tokens, tiling.tokens_per_core)};
 }
 
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
                                                uint32_t x_stride, uint32_t codes_stride) {
-  const uint32_t pitch = round_up(row.columns, 32);
+  const uint32_t pitch = up_to(row.columns, 32);
   // x and codes twice, values; for each row its scale twice, its divisor and a block.
   const uint32_t per_row = 2 * pitch * row.element_bytes + 2 * pitch + pitch * 4 + 3 * 4 + 32;
   // One row, ReduceMax's needs, and what rounding up to 8 rows adds.
-  const uint32_t fixed = pitch * 4 + round_up(pitch / 64 + 1, 8) * 4 + 8 * (3 * 4 + 32);
+  const uint32_t fixed = pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * (3 * 4 + 32);
   if (fixed + per_row > usable_unified_buffer_bytes) {
     too_wide("quantize_rows", row.columns, fixed + per_row);
   }
@@ -293,59 +334,20 @@ Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvS
   return {tiling, up(units, tiling.units_per_core)};
 }
 
-Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape) {
-  constexpr uint32_t fractal = 16;
-  constexpr uint32_t element_bytes = 2;
-  const uint32_t n_padded = round_up(shape.n, fractal);
-  if (shape.x_stride > most_stride ||
-      (shape.layout == LinearTiling::nd && shape.k > most_stride) || n_padded > most_stride + 16) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("linear: rows of {} and {} values, {} outputs; an Ascend core copies "
-                            "rows at most {} apart",
-                            shape.x_stride, shape.k, shape.n, most_stride));
-  }
-  LinearTiling tiling{};
-  tiling.m = shape.m;
-  tiling.n = shape.n;
-  tiling.k = shape.k;
-  // 128 · 256 accumulators fill L0C. Few rows leave the columns to share among all cores.
-  tiling.m_tile = std::min(128u, round_up(shape.m, fractal));
-  const uint32_t m_tiles = up(shape.m, tiling.m_tile);
-  const uint32_t cores_for_n = std::max(1u, soc.cube_cores / m_tiles);
-  tiling.n_tile = std::min(256u, round_up(up(shape.n, cores_for_n), fractal));
-  tiling.accumulators = 2 * tiling.m_tile * tiling.n_tile * 4 <= l0c_bytes ? 2 : 1;
-  // Half of L0A and of L0B for each product, so that the next is loaded meanwhile.
-  const uint32_t widest = std::max(tiling.m_tile, tiling.n_tile);
-  tiling.k_l0 =
-      std::min(128u, l0b_bytes / 2 / (widest * element_bytes) / fractal * fractal);
-  const uint32_t room = usable_l1_bytes / 2 / ((tiling.m_tile + tiling.n_tile) * element_bytes);
-  tiling.k_l1 = std::min(room / tiling.k_l0 * tiling.k_l0,
-                         round_up(shape.k, tiling.k_l0));
-  // More in one load than makes it fast gains nothing and delays the first product.
-  tiling.k_l1 = std::min(tiling.k_l1, 1024u);
-  tiling.x_stride = shape.x_stride;
+Planned<ScaleProductsTiling> plan_scale_products(const Soc& soc, const ScaleProductsShape& shape) {
+  const auto& [rows, columns, element_bytes] = shape.row;
+  ScaleProductsTiling tiling{};
+  tiling.rows = rows;
+  tiling.columns = columns;
+  // Few rows are cut into columns for the cores that would else have none; 8192 columns take 160 KB.
+  const uint32_t cores_of_row = std::max(1u, soc.vector_cores / rows);
+  tiling.columns_per_step =
+      std::min({columns, 8192u, std::max(1024u, up_to(up(columns, cores_of_row), 64))});
+  tiling.rows_per_step = up(rows, soc.vector_cores);
+  tiling.sums_stride = shape.sums_stride;
   tiling.out_stride = shape.out_stride;
-  tiling.layout = shape.layout;
-  tiling.n_padded = n_padded;
-  tiling.out_floats = shape.out_floats ? 1 : 0;
-  return {tiling, std::min(soc.cube_cores, m_tiles * up(shape.n, tiling.n_tile))};
-}
-
-Planned<QuantizedLinearTiling> plan_quantized_linear(const Soc& soc, const LinearShape& shape) {
-  constexpr uint32_t group = 32;
-  if (shape.k % group != 0) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("linear: rows of {} quantised values; groups have {}", shape.k, group));
-  }
-  LinearShape in_slots = shape;
-  in_slots.layout = LinearTiling::nz;
-  const Planned<LinearTiling> plan = plan_linear(soc, in_slots);
-  QuantizedLinearTiling tiling{plan.tiling, /*slots=*/3};
-  // Whole groups, and short enough that the cube core does not wait long for the first.
-  tiling.linear.k_l1 = std::max(group, std::min(plan.tiling.k_l1, 256u) / group * group);
-  tiling.linear.k_l0 = std::min(plan.tiling.k_l0, tiling.linear.k_l1);
-  const uint64_t slot_bytes = uint64_t{tiling.linear.n_tile} * tiling.linear.k_l1 * 2;
-  return {tiling, plan.block_dim, plan.block_dim * tiling.slots * slot_bytes};
+  const uint32_t units = up(rows, tiling.rows_per_step) * up(columns, tiling.columns_per_step);
+  return {tiling, std::min(units, soc.vector_cores)};
 }
 
 Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape) {

@@ -91,6 +91,37 @@ struct TopKShape {
 };
 Planned<TopKTiling> plan_top_k(const Soc& soc, const TopKShape& shape);
 
+// ridge_route_*: ids [rows, top_k] of int32 and weights [rows, top_k] of float32.
+struct RouteShape {
+  RowShape row;  // columns are experts
+  uint32_t top_k;
+  uint32_t groups;
+  uint32_t top_groups;
+  RouteTiling::Scoring scoring;
+  bool normalizes;
+  bool has_bias;
+  float scale;
+  uint32_t logits_stride;
+  uint32_t ids_stride;
+  uint32_t weights_stride;
+};
+Planned<RouteTiling> plan_route(const Soc& soc, const RouteShape& shape);
+
+// ridge_sort_experts: of `choices` ids, contiguous, of which a row of x has choices_of_row, or 1.
+Planned<SortExpertsTiling> plan_sort_experts(uint32_t experts, uint32_t choices,
+                                             uint32_t choices_of_row);
+
+// ridge_combine_experts_*.
+struct CombineExpertsShape {
+  RowShape row;
+  uint32_t top_k;
+  uint32_t weights_stride;
+  uint32_t y_stride;
+  uint32_t out_stride;
+};
+Planned<CombineExpertsTiling> plan_combine_experts(const Soc& soc,
+                                                   const CombineExpertsShape& shape);
+
 // ridge_embed.
 struct EmbedShape {
   uint32_t tokens;
@@ -135,11 +166,28 @@ struct LinearShape {
   uint32_t out_stride;
   LinearTiling::Layout layout;
   bool out_floats = false;  // out is float32
+  // Several W, one after the other. By rows (ridge_expert_linear_*): group g has rows starts[g] to
+  // starts[g + 1] of x and out, m are all of them. By columns (ridge_linear_*): columns g · k on of x
+  // and g · n on of out.
+  uint32_t groups = 1;
+  LinearTiling::Grouping grouping = LinearTiling::by_rows;
 };
 Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
+// ridge_linear_w8a8: x and W are int8, out is int32, which ridge_scale_products_* turns into numbers.
+Planned<LinearTiling> plan_linear_w8a8(const Soc& soc, const LinearShape& shape);
+struct ScaleProductsShape {
+  RowShape row;  // element_bytes of out
+  uint32_t sums_stride;
+  uint32_t out_stride;
+};
+Planned<ScaleProductsTiling> plan_scale_products(const Soc& soc, const ScaleProductsShape& shape);
 
-// ridge_linear_q8_0 and ridge_linear_q4_0: halves; k is a multiple of 32.
-Planned<QuantizedLinearTiling> plan_quantized_linear(const Soc& soc, const LinearShape& shape);
+// Linears with a quantised weight: `kernel` says which; it has `starts` where groups are of rows. x is half, k a multiple of the type's blocks.
+struct QuantizedLinearPlan : Planned<QuantizedLinearTiling> {
+  const char* kernel;
+};
+QuantizedLinearPlan plan_quantized_linear(const Soc& soc, const LinearShape& shape,
+                                          const QuantizedFormat& format);
 
 // ridge_attention_*: causal, over a paged cache of the same type. Heads are multiples of 16 values
 // up to 512.

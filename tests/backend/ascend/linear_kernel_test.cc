@@ -94,57 +94,150 @@ TEST_P(LinearKernel, LeavesSumsAsFloats) {
   }
 }
 
-// Blocks of a GGUF tensor with scales of both signs and every code.
-std::vector<std::byte> random_blocks(std::mt19937& random, DType dtype, const LinearCase& shape) {
-  const size_t block_bytes = dtype == DType::q8_0 ? 34 : 18;
-  std::vector<std::byte> bytes(size_t{shape.n} * shape.k / 32 * block_bytes);
+// Codes of both with a scale for each row of x and of W; the sums of products are exact.
+TEST_P(LinearKernel, MultipliesIntegersOfEightBits) {
+  for (const LinearCase& shape : {LinearCase{1, 100, 40}, LinearCase{5, 300, 700},
+                                  LinearCase{17, 33, 31}, LinearCase{130, 530, 160}}) {
+    const std::string what = std::to_string(shape.m) + " x " + std::to_string(shape.n) + " x " +
+                             std::to_string(shape.k);
+    SCOPED_TRACE(what);
+    const auto codes = [&](size_t count) {
+      std::vector<int8_t> values(count);
+      for (int8_t& value : values) value = int8_t(int(random() % 255) - 127);
+      return values;
+    };
+    const std::vector<int8_t> x = codes(size_t{shape.m} * shape.k);
+    const std::vector<int8_t> weight = codes(size_t{shape.n} * shape.k);
+    const std::vector<float> x_scales = random_floats(random, shape.m, 0.01f);
+    const std::vector<float> scales = random_floats(random, shape.n, 0.01f);
+    std::vector<float> wanted(size_t{shape.m} * shape.n);
+    for (uint32_t r = 0; r < shape.m; ++r) {
+      for (uint32_t c = 0; c < shape.n; ++c) {
+        int64_t sum = 0;
+        for (uint32_t i = 0; i < shape.k; ++i) {
+          sum += int64_t(x[r * shape.k + i]) * weight[c * shape.k + i];
+        }
+        wanted[r * shape.n + c] = float(double(sum) * x_scales[r] * scales[c]);
+      }
+    }
+    DeviceMemory device;
+    const uint64_t sums = device.reserve(wanted.size() * 4);
+    const auto plan = plan_linear_w8a8(
+        soc(), {shape.m, shape.n, shape.k, shape.k, shape.n, LinearTiling::nz});
+    launch(device, "ridge_linear_w8a8", plan.block_dim, device.store(x),
+           device.store(pack_nz(std::span<const int8_t>(weight), shape.n, shape.k)), sums,
+           device.store_tiling(plan.tiling));
+    for (const ActivationType type : activation_types) {
+      const uint64_t out = device.reserve(wanted.size() * element_bytes(type));
+      const auto scale = plan_scale_products(
+          soc(), {{shape.m, shape.n, element_bytes(type)}, shape.n, shape.n});
+      launch(device, "ridge_scale_products_" + suffix(type), scale.block_dim, sums,
+             device.store(x_scales), device.store(scales), out, device.store_tiling(scale.tiling));
+      expect_close(device.load(type, out, wanted.size()), wanted, shape.n, tolerance(type), what);
+    }
+    if (HasFailure()) return;
+  }
+}
+
+struct QuantizedCase {
+  DType dtype;
+  int d_at;        // byte of a block's half scale
+  int minimum_at;  // and of that of its minima; -1: it has none
+  float size;      // of codes times scales, about
+  float centre;    // of the codes, where there are minima: what these take away, in d
+};
+const std::vector<QuantizedCase> quantized_types = {
+    {DType::q4_0, 0, -1, 5, 0},      {DType::q4_1, 0, 2, 5, -8},
+    {DType::q5_0, 0, -1, 9, 0},      {DType::q5_1, 0, 2, 9, -16},
+    {DType::q8_0, 0, -1, 73, 0},     {DType::q2_k, 80, 82, 14, 1.5f},
+    {DType::q3_k, 108, -1, 40, 0},   {DType::q4_k, 0, 2, 280, 8},
+    {DType::q5_k, 0, 2, 560, 16},    {DType::q6_k, 208, -1, 1400, 0},
+    {DType::iq4_nl, 0, -1, 65, 0},   {DType::iq4_xs, 0, -1, 1200, 0}};
+
+class QuantizedLinear : public KernelTest {
+ protected:
+  void check(const QuantizedCase& type, const LinearCase& shape, bool out_floats);
+};
+
+// Blocks of a GGUF tensor with scales of both signs, every code and every scale of groups.
+std::vector<std::byte> random_blocks(std::mt19937& random, const QuantizedCase& type,
+                                     const LinearCase& shape) {
+  std::vector<std::byte> bytes(shape.n * row_bytes(type.dtype, shape.k));
   for (std::byte& byte : bytes) byte = std::byte(random());
-  const float size = (dtype == DType::q8_0 ? 1.0f / 73 : 1.0f / 5) / std::sqrt(float(shape.k));
-  std::normal_distribution<float> normal(0, size);
+  std::normal_distribution<float> normal(0, 1 / std::sqrt(float(shape.k)) / type.size);
+  const int block_bytes = traits(type.dtype).block_bytes;
   for (size_t at = 0; at < bytes.size(); at += block_bytes) {
-    const uint16_t scale = f32_to_f16(normal(random));
-    std::memcpy(bytes.data() + at, &scale, 2);
+    const float d = normal(random);
+    const uint16_t scale = f32_to_f16(d);
+    std::memcpy(bytes.data() + at + type.d_at, &scale, 2);
+    if (type.minimum_at < 0) continue;
+    const uint16_t minimum = f32_to_f16(type.centre * (d + 0.5f * normal(random)));
+    std::memcpy(bytes.data() + at + type.minimum_at, &minimum, 2);
   }
   return bytes;
 }
 
-TEST_P(LinearKernel, MultipliesGroupsOf32) {
-  const std::vector<LinearCase> quantized_cases = {{1, 16, 32},    {1, 100, 64},   {1, 576, 1536},
-                                                   {3, 600, 320},  {17, 40, 96},   {130, 300, 288}};
-  for (const DType dtype : {DType::q8_0, DType::q4_0}) {
-    for (const LinearCase& shape : quantized_cases) {
-      const std::string kernel =
-          std::string("ridge_linear_") + (dtype == DType::q8_0 ? "q8_0" : "q4_0");
-      const std::string what = kernel + " " + std::to_string(shape.m) + " x " +
-                               std::to_string(shape.n) + " x " + std::to_string(shape.k);
-      SCOPED_TRACE(what);
-      std::vector<float> x =
-          rounded(ActivationType::f16, random_floats(random, size_t{shape.m} * shape.k));
-      const std::vector<std::byte> blocks = random_blocks(random, dtype, shape);
-      const reference::ReferenceWeight weight(
-          {.name = "w",
-           .segments = {{dtype, Shape{int64_t(shape.n), int64_t(shape.k)}, blocks}}});
-      std::vector<float> wanted(size_t{shape.m} * shape.n);
-      reference::linear({x.data(), int(shape.m), int(shape.k), int(shape.k)}, weight, {},
-                        {wanted.data(), int(shape.m), int(shape.n), int(shape.n)});
-      const QuantizedNz packed = dtype == DType::q8_0 ? pack_q8_0(blocks, shape.n, shape.k)
-                                                      : pack_q4_0(blocks, shape.n, shape.k);
-      DeviceMemory device;
-      const uint64_t out = device.reserve(wanted.size() * 2);
-      const auto plan = plan_quantized_linear(
-          soc(), {shape.m, shape.n, shape.k, shape.k, shape.n, LinearTiling::nz});
-      launch(device, kernel, plan.block_dim, device.store(ActivationType::f16, x),
-             device.store(packed.codes), device.store(packed.scales), out,
-             device.reserve(plan.workspace_bytes), device.store_tiling(plan.tiling));
-      // Each weight, code times scale, rounds to half once, as does out.
-      expect_close(device.load(ActivationType::f16, out, wanted.size()), wanted, shape.n,
-                   linear_tolerance(ActivationType::f16, shape.k) + 0x1p-11, what);
+void QuantizedLinear::check(const QuantizedCase& type, const LinearCase& shape, bool out_floats) {
+  const std::string what = std::string(name(type.dtype)) + " " + std::to_string(shape.m) + " x " +
+                           std::to_string(shape.n) + " x " + std::to_string(shape.k);
+  SCOPED_TRACE(what);
+  std::vector<float> x =
+      rounded(ActivationType::f16, random_floats(random, size_t{shape.m} * shape.k));
+  // Now and then one value is much larger than its neighbours, as models have them.
+  for (size_t i = 7; i < x.size(); i += 97) x[i] = rounded(ActivationType::f16, x[i] * 30);
+  const std::vector<std::byte> blocks = random_blocks(random, type, shape);
+  const reference::ReferenceWeight weight(
+      {.name = "w",
+       .segments = {{type.dtype, Shape{int64_t(shape.n), int64_t(shape.k)}, blocks}}});
+  std::vector<float> wanted(size_t{shape.m} * shape.n);
+  reference::linear({x.data(), int(shape.m), int(shape.k), int(shape.k)}, weight, {},
+                    {wanted.data(), int(shape.m), int(shape.n), int(shape.n)});
+  const QuantizedNz packed = pack_quantized(type.dtype, blocks, shape.n, shape.k);
+  DeviceMemory device;
+  const ActivationType out_type = out_floats ? ActivationType::f32 : ActivationType::f16;
+  const uint64_t out = device.reserve(wanted.size() * element_bytes(out_type));
+  const QuantizedLinearPlan plan = plan_quantized_linear(
+      soc(), {shape.m, shape.n, shape.k, shape.k, shape.n, LinearTiling::nz, out_floats},
+      quantized_format(type.dtype));
+  launch(device, plan.kernel, plan.block_dim, device.store(ActivationType::f16, x),
+         device.store(packed.codes), device.store(packed.scales), out,
+         device.reserve(plan.workspace_bytes), device.store_tiling(plan.tiling));
+  // For few rows x is rounded to 2^-16 of its group's largest. For many, values round to half; where
+  // scales have two levels or there are minima, these did so before.
+  const bool few = std::string(plan.kernel).ends_with("few_rows");
+  const double of_weight = few                                      ? 0x1p-13
+                           : quantized_format(type.dtype).has_scales ? 0x1p-10
+                           : type.minimum_at >= 0                    ? 0x1p-10
+                                                                     : 0x1p-11;
+  expect_close(device.load(out_type, out, wanted.size()), wanted, shape.n,
+               linear_tolerance(out_type, shape.k) + of_weight, what);
+}
+
+TEST_P(QuantizedLinear, MultipliesEveryQuantisedType) {
+  for (const QuantizedCase& type : quantized_types) {
+    const bool is_super = traits(type.dtype).block_elements == 256;
+    const std::vector<LinearCase> shapes =
+        is_super ? std::vector<LinearCase>{{1, 16, 256}, {2, 200, 768}, {3, 100, 256}, {17, 40, 512}}
+                 : std::vector<LinearCase>{{1, 16, 32}, {1, 100, 96}, {4, 200, 1088}, {5, 300, 352}};
+    for (const LinearCase& shape : shapes) {
+      check(type, shape, /*out_floats=*/shape.m != 1);
       if (HasFailure()) return;
     }
   }
 }
 
+// Several tiles for each core, and rings of slots that go round.
+TEST_P(QuantizedLinear, MultipliesMatricesOfManyTiles) {
+  const std::vector<std::pair<int, LinearCase>> shapes = {
+      {0, {1, 6700, 1312}}, {4, {2, 1700, 1312}}, {0, {130, 300, 288}}, {7, {130, 300, 512}}};
+  for (const auto& [type, shape] : shapes) {
+    check(quantized_types[size_t(type)], shape, /*out_floats=*/true);
+    if (HasFailure()) return;
+  }
+}
+
 INSTANTIATE_FOR_SETTINGS(LinearKernel);
+INSTANTIATE_FOR_SETTINGS(QuantizedLinear);
 
 }  // namespace
 

@@ -12,6 +12,12 @@
   X(ridge_gated_activation_##suffix, AIV_ONLY, (GM_ADDR x, GM_ADDR out, GM_ADDR tiling))      \
   X(ridge_quantize_rows_##suffix, AIV_ONLY,                                                    \
     (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR tiling))                                \
+  X(ridge_route_##suffix, AIV_ONLY,                                                            \
+    (GM_ADDR logits, GM_ADDR bias, GM_ADDR ids, GM_ADDR weights, GM_ADDR tiling))              \
+  X(ridge_combine_experts_##suffix, AIV_ONLY,                                                  \
+    (GM_ADDR y, GM_ADDR places, GM_ADDR weights, GM_ADDR out, GM_ADDR tiling))                 \
+  X(ridge_scale_products_##suffix, AIV_ONLY,                                                   \
+    (GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR out, GM_ADDR tiling))    \
   X(ridge_top_k_##suffix, AIV_ONLY,                                                            \
     (GM_ADDR logits, GM_ADDR values, GM_ADDR ids, GM_ADDR tiling))                             \
   X(ridge_sample_##suffix, AIV_ONLY, (GM_ADDR logits, GM_ADDR ids, GM_ADDR tiling))            \
@@ -32,21 +38,38 @@
   X(ridge_mla_attention_##suffix, MIX_AIC_1_2,                                                 \
     (GM_ADDR q_latent, GM_ADDR q_rope, GM_ADDR latents, GM_ADDR rotary_keys,                   \
      GM_ADDR query_starts, GM_ADDR context_lengths, GM_ADDR block_tables, GM_ADDR out,         \
+     GM_ADDR workspace, GM_ADDR tiling))                                                       \
+  X(ridge_linear_##suffix, AIC_ONLY,                                                           \
+    (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))                                  \
+  X(ridge_expert_linear_##suffix, AIC_ONLY,                                                    \
+    (GM_ADDR x, GM_ADDR weight, GM_ADDR starts, GM_ADDR out, GM_ADDR tiling))
+
+#define RIDGE_ASCEND_QUANTIZED(X, suffix)                                                       \
+  X(ridge_linear_##suffix, MIX_AIC_1_2,                                                        \
+    (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,                 \
+     GM_ADDR tiling))
+
+#define RIDGE_ASCEND_QUANTIZED_EXPERTS(X, suffix)                                               \
+  X(ridge_expert_linear_##suffix, MIX_AIC_1_2,                                                 \
+    (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR starts, GM_ADDR out,                    \
      GM_ADDR workspace, GM_ADDR tiling))
 
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
   X(ridge_copy_blocks, AIV_ONLY, (GM_ADDR pairs, GM_ADDR cache, GM_ADDR tiling))             \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
-  X(ridge_linear_f16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))    \
   RIDGE_ASCEND_CUBE_KERNELS_OF(X, f16)                                                       \
   RIDGE_ASCEND_CUBE_KERNELS_OF(X, bf16)                                                      \
-  X(ridge_linear_q8_0, MIX_AIC_1_2,                                                          \
-    (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,               \
-     GM_ADDR tiling))                                                                        \
-  X(ridge_linear_q4_0, MIX_AIC_1_2,                                                          \
-    (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR out, GM_ADDR workspace,               \
-     GM_ADDR tiling))                                                                        \
-  X(ridge_linear_bf16, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))   \
+  RIDGE_ASCEND_QUANTIZED(X, i4)                                                              \
+  RIDGE_ASCEND_QUANTIZED(X, i8)                                                              \
+  RIDGE_ASCEND_QUANTIZED_EXPERTS(X, i4)                                                      \
+  RIDGE_ASCEND_QUANTIZED_EXPERTS(X, i8)                                                      \
+  X(ridge_linear_w8a8, AIC_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))   \
+  X(ridge_expert_linear_w8a8, AIC_ONLY,                                                      \
+    (GM_ADDR x, GM_ADDR weight, GM_ADDR starts, GM_ADDR out, GM_ADDR tiling))                \
+  X(ridge_sort_experts, AIV_ONLY,                                                            \
+    (GM_ADDR ids, GM_ADDR starts, GM_ADDR rows, GM_ADDR places, GM_ADDR tiling))             \
+  RIDGE_ASCEND_QUANTIZED(X, i4_few_rows)                                                     \
+  RIDGE_ASCEND_QUANTIZED(X, i8_few_rows)                                                     \
   X(ridge_halve_rows, AIV_ONLY, (GM_ADDR x, GM_ADDR out, GM_ADDR scales, GM_ADDR tiling))    \
   RIDGE_ASCEND_SCALE_ROWS(X, f32_f32)                                                        \
   RIDGE_ASCEND_SCALE_ROWS(X, f32_f16)                                                        \

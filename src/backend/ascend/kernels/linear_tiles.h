@@ -4,7 +4,8 @@
 #include "backend/ascend/kernels/tiling_data.h"
 
 // out[m, n] = x[m, k] W[n, k]ᵀ on the cube; sums are float32, values T (half or bfloat16_t), and out T
-// too or, as the tiling says, float32. Where the rows of W come from is the business of `Weights`.
+// too or, as the tiling says, float32. Of int8_t sums and out are int32. Where the rows of W come from is
+// the business of `Weights`.
 //
 // A tile of out needs m_tile rows of x and n_tile rows of W. Both come to L1 in columns of fractals
 // (16 rows · 32 bytes), k_l1 elements of k at a time and twice buffered, and from there to L0 by k_l0.
@@ -14,26 +15,59 @@ namespace ridge::backend::ascend {
 inline constexpr uint32_t c0 = 16;            // elements of a fractal's row
 inline constexpr uint32_t fractal = c0 * c0;  // elements
 
-// A core's tiles, in the order in which it computes them.
+// A core's tiles, in the order in which it computes them. `starts` are the first rows of each group,
+// [groups + 1], where groups are of rows.
 class LinearTiles {
  public:
-  __aicore__ inline LinearTiles(const LinearTiling& tiling, uint32_t block)
-      : m_tiles_((tiling.m + tiling.m_tile - 1) / tiling.m_tile),
-        tiles_(m_tiles_ * ((tiling.n + tiling.n_tile - 1) / tiling.n_tile)),
-        tiling_(tiling),
-        tile_(block) {}
-  __aicore__ inline bool done() const { return tile_ >= tiles_; }
-  __aicore__ inline void next() { tile_ += AscendC::GetBlockNum(); }
-  __aicore__ inline uint32_t m() const { return tile_ % m_tiles_ * tiling_.m_tile; }
+  __aicore__ inline LinearTiles(const LinearTiling& tiling, uint32_t block,
+                                GM_ADDR starts = nullptr)
+      : tiling_(tiling), tile_(block) {
+    starts_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(starts));
+    by_rows_ = tiling.groups > 1 && tiling.grouping == LinearTiling::by_rows;
+    enter_group();
+    find_group();
+  }
+  __aicore__ inline bool done() const { return group_ >= tiling_.groups; }
+  __aicore__ inline void next() {
+    tile_ += AscendC::GetBlockNum();
+    find_group();
+  }
+  __aicore__ inline uint32_t group() const { return group_; }
+  // Of x and out.
+  __aicore__ inline uint32_t m() const { return first_row_ + m_of_group(); }
+  __aicore__ inline uint32_t rows() const {
+    return smaller(tiling_.m_tile, rows_of_group_ - m_of_group());
+  }
+  // Of the group's W.
   __aicore__ inline uint32_t n() const { return tile_ / m_tiles_ * tiling_.n_tile; }
-  __aicore__ inline uint32_t rows() const { return smaller(tiling_.m_tile, tiling_.m - m()); }
   __aicore__ inline uint32_t columns() const { return smaller(tiling_.n_tile, tiling_.n - n()); }
+  // The group's first columns of x and out.
+  __aicore__ inline uint32_t x_column() const { return by_rows_ ? 0 : group_ * tiling_.k; }
+  __aicore__ inline uint32_t out_column() const { return by_rows_ ? 0 : group_ * tiling_.n; }
 
  private:
-  const uint32_t m_tiles_;
-  const uint32_t tiles_;
+  __aicore__ inline uint32_t m_of_group() const { return tile_ % m_tiles_ * tiling_.m_tile; }
+  __aicore__ inline void enter_group() {
+    first_row_ = by_rows_ ? starts_.GetValue(group_) : 0;
+    rows_of_group_ = by_rows_ ? starts_.GetValue(group_ + 1) - first_row_ : tiling_.m;
+    m_tiles_ = (rows_of_group_ + tiling_.m_tile - 1) / tiling_.m_tile;
+  }
+  __aicore__ inline void find_group() {
+    const uint32_t n_tiles = (tiling_.n + tiling_.n_tile - 1) / tiling_.n_tile;
+    while (group_ < tiling_.groups && tile_ >= m_tiles_ * n_tiles) {
+      tile_ -= m_tiles_ * n_tiles;
+      if (++group_ < tiling_.groups) enter_group();
+    }
+  }
+
   const LinearTiling& tiling_;
-  uint32_t tile_;
+  AscendC::GlobalTensor<int32_t> starts_;
+  bool by_rows_ = false;
+  uint32_t group_ = 0;
+  uint32_t first_row_ = 0;
+  uint32_t rows_of_group_ = 0;
+  uint32_t m_tiles_ = 0;
+  uint32_t tile_;  // within the group
 };
 
 // A matrix in global memory into columns of fractals of L1.
@@ -51,12 +85,24 @@ __aicore__ inline AscendC::Nd2NzParams to_fractals(uint32_t rows, uint32_t colum
   return params;
 }
 
+template <typename T>
+struct SumOf {
+  using type = float;
+};
+template <>
+struct SumOf<int8_t> {
+  using type = int32_t;
+};
+
 // `Weights` fills L1 with [depth up to 16][columns up to 16] of W in columns of fractals:
-//   void load(const AscendC::LocalTensor<T>& to, uint32_t n, uint32_t columns, uint32_t k,
-//             uint32_t depth);
+//   void load(const AscendC::LocalTensor<T>& to, uint32_t group, uint32_t n, uint32_t columns,
+//             uint32_t k, uint32_t depth);
 // by instructions of MTE2; calls come in the order of LinearTiles, k ascending.
 template <typename T, typename Weights>
 class Linear {
+  using Sum = typename SumOf<T>::type;
+  static constexpr uint32_t k0 = 32 / sizeof(T);  // elements of a fractal's row
+
  public:
   __aicore__ inline Linear(AscendC::TPipe& pipe, const LinearTiling& tiling, Weights& weights)
       : tiling_(tiling), weights_(weights) {
@@ -67,30 +113,30 @@ class Linear {
     pipe.InitBuffer(c_, tiling.accumulators, tiling.m_tile * tiling.n_tile * sizeof(float));
   }
 
-  __aicore__ inline void run(GM_ADDR x, GM_ADDR out) {
+  __aicore__ inline void run(GM_ADDR x, GM_ADDR out, GM_ADDR starts = nullptr) {
     x_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(x));
     out_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(out));
-    sums_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(out));
-    for (LinearTiles tile(tiling_, AscendC::GetBlockIdx()); !tile.done(); tile.next()) {
-      compute_tile(tile.m(), tile.rows(), tile.n(), tile.columns());
+    sums_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ Sum*>(out));
+    for (LinearTiles tile(tiling_, AscendC::GetBlockIdx(), starts); !tile.done(); tile.next()) {
+      compute_tile(tile);
     }
   }
 
  private:
   static constexpr uint32_t fractals_at_once = 10;   // fewer need a barrier between sums
 
-  __aicore__ inline void compute_tile(uint32_t m, uint32_t rows, uint32_t n, uint32_t columns) {
-    AscendC::LocalTensor<float> c = c_.template AllocTensor<float>();
+  __aicore__ inline void compute_tile(const LinearTiles& tile) {
+    AscendC::LocalTensor<Sum> c = c_.template AllocTensor<Sum>();
     for (uint32_t k = 0; k < tiling_.k; k += tiling_.k_l1) {
       const uint32_t depth = smaller(tiling_.k_l1, tiling_.k - k);
-      load_x(m, rows, k, depth);
+      load_x(tile.m(), tile.rows(), tile.x_column() + k, depth);
       AscendC::LocalTensor<T> b = b1_.template AllocTensor<T>();
-      weights_.load(b, n, columns, k, depth);
+      weights_.load(b, tile.group(), tile.n(), tile.columns(), k, depth);
       b1_.EnQue(b);
-      multiply(c, rows, columns, depth, k == 0);
+      multiply(c, tile.rows(), tile.columns(), depth, k == 0);
     }
     c_.EnQue(c);
-    store(m, rows, n, columns);
+    store(tile.m(), tile.rows(), tile.out_column() + tile.n(), tile.columns());
   }
 
   __aicore__ inline void load_x(uint32_t m, uint32_t rows, uint32_t k, uint32_t depth) {
@@ -99,11 +145,11 @@ class Linear {
     const auto params = to_fractals(rows, depth, tiling_.x_stride, round_up(rows, c0));
     AscendC::DataCopy(a, from, params);
     // The cube takes a single row for a vector, in another layout; so there are two of it.
-    if (rows == 1) AscendC::DataCopy(a[c0], from, params);
+    if (rows == 1) AscendC::DataCopy(a[k0], from, params);
     a1_.EnQue(a);
   }
 
-  __aicore__ inline void multiply(const AscendC::LocalTensor<float>& c, uint32_t rows,
+  __aicore__ inline void multiply(const AscendC::LocalTensor<Sum>& c, uint32_t rows,
                                   uint32_t columns, uint32_t depth, bool first) {
     AscendC::LocalTensor<T> a1 = a1_.template DeQue<T>();
     AscendC::LocalTensor<T> b1 = b1_.template DeQue<T>();
@@ -111,17 +157,17 @@ class Linear {
     const uint32_t column_fractals = (columns + c0 - 1) / c0;
     for (uint32_t k = 0; k < depth; k += tiling_.k_l0) {
       const uint32_t part = smaller(tiling_.k_l0, depth - k);
-      const uint32_t k_fractals = (part + c0 - 1) / c0;
+      const uint32_t k_fractals = (part + k0 - 1) / k0;
       AscendC::LocalTensor<T> a2 = a2_.template AllocTensor<T>();
       for (uint32_t r = 0; r < row_fractals; ++r) {
-        AscendC::LoadData(a2[r * k_fractals * fractal], a1,
-                          AscendC::LoadData2DParams(k / c0 * row_fractals + r, k_fractals,
+        AscendC::LoadData(a2[r * k_fractals * c0 * k0], a1,
+                          AscendC::LoadData2DParams(k / k0 * row_fractals + r, k_fractals,
                                                     row_fractals, 0, 0, false, 0));
       }
       a2_.EnQue(a2);
       AscendC::LocalTensor<T> b2 = b2_.template AllocTensor<T>();
       AscendC::LoadData(b2, b1,
-                        AscendC::LoadData2DParams(k / c0 * column_fractals,
+                        AscendC::LoadData2DParams(k / k0 * column_fractals,
                                                   k_fractals * column_fractals, 1, 0, 0, false,
                                                   0));
       b2_.EnQue(b2);
@@ -139,17 +185,17 @@ class Linear {
   }
 
   __aicore__ inline void store(uint32_t m, uint32_t rows, uint32_t n, uint32_t columns) {
-    AscendC::LocalTensor<float> c = c_.template DeQue<float>();
+    AscendC::LocalTensor<Sum> c = c_.template DeQue<Sum>();
     AscendC::FixpipeParamsV220 params;
     params.nSize = columns;
     params.mSize = rows;
     params.srcStride = round_up(rows, c0);
     params.dstStride = tiling_.out_stride;
     const uint64_t at = static_cast<uint64_t>(m) * tiling_.out_stride + n;
-    if (tiling_.out_floats) {
+    if (AscendC::IsSameType<T, int8_t>::value || tiling_.out_floats) {
       params.quantPre = NoQuant;
-      AscendC::Fixpipe<float, float, AscendC::CFG_ROW_MAJOR>(sums_gm_[at], c, params);
-    } else {
+      AscendC::Fixpipe<Sum, Sum, AscendC::CFG_ROW_MAJOR>(sums_gm_[at], c, params);
+    } else if constexpr (!AscendC::IsSameType<T, int8_t>::value) {
       params.quantPre = AscendC::IsSameType<T, half>::value ? F322F16 : F322BF16;
       AscendC::Fixpipe<T, float, AscendC::CFG_ROW_MAJOR>(out_gm_[at], c, params);
     }
@@ -159,7 +205,7 @@ class Linear {
   const LinearTiling tiling_;
   Weights& weights_;
   AscendC::GlobalTensor<T> x_gm_, out_gm_;
-  AscendC::GlobalTensor<float> sums_gm_;  // out where it is float32
+  AscendC::GlobalTensor<Sum> sums_gm_;  // out where it is of sums
   AscendC::TQue<AscendC::TPosition::A1, 2> a1_;
   AscendC::TQue<AscendC::TPosition::B1, 2> b1_;
   AscendC::TQue<AscendC::TPosition::A2, 2> a2_;

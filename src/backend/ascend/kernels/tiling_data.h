@@ -92,6 +92,53 @@ struct TopKTiling {
 };
 inline constexpr uint32_t most_top_k = 128;
 
+// out = sums · row's scale · column's scale. Units of work are rows_per_step rows of columns_per_step
+// columns; a core takes every block_dim-th.
+struct ScaleProductsTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t rows_per_step;
+  uint32_t columns_per_step;
+  uint32_t sums_stride;
+  uint32_t out_stride;
+};
+
+struct RouteTiling {
+  enum Scoring : uint32_t { softmax, sigmoid };
+
+  uint32_t rows;
+  uint32_t experts;
+  uint32_t top_k;
+  uint32_t groups;
+  uint32_t top_groups;
+  uint32_t scoring;
+  uint32_t normalizes;
+  uint32_t has_bias;
+  float scale;
+  uint32_t logits_stride;
+  uint32_t ids_stride;
+  uint32_t weights_stride;
+};
+
+struct SortExpertsTiling {
+  uint32_t experts;
+  uint32_t choices;
+  uint32_t choices_of_row;  // of x: 1 where each choice has a row of its own
+};
+inline constexpr uint32_t sort_experts_step = 2048;
+inline constexpr uint32_t most_sorted_choices = 40000;
+
+// Units of work are columns_per_step columns of a row; a core takes every block_dim-th.
+struct CombineExpertsTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t top_k;
+  uint32_t columns_per_step;
+  uint32_t weights_stride;
+  uint32_t y_stride;
+  uint32_t out_stride;
+};
+
 // out[t] = table[ids[t]], as bytes.
 struct EmbedTiling {
   uint32_t tokens;
@@ -132,8 +179,13 @@ struct RopeStoreKvTiling {
   uint32_t v_token_stride;
 };
 
-// out[m, n] = x[m, k] W[n, k]ᵀ by tiles; a core takes every block_dim-th of them, m first.
+// out[m, n] = x[m, k] W[n, k]ᵀ by tiles; a core takes every block_dim-th of them, m first. With several
+// groups there are as many W, one after the other, and each group multiplies its part of x: some
+// of its rows (experts; the kernel is given where each begins), or k of its columns and gives n of out
+// (heads).
 struct LinearTiling {
+  enum Grouping : uint32_t { by_rows, by_columns };
+
   enum Layout : uint32_t {
     nd,  // rows of W as they are
     nz,  // [up(k, 16)][n_padded][16]: columns of fractals, behind n and k zeros
@@ -152,13 +204,45 @@ struct LinearTiling {
   uint32_t layout;
   uint32_t n_padded;    // nz: n up to a multiple of 16
   uint32_t out_floats;  // 1: out is float32, whatever the type of x
+  uint32_t groups;      // 1: none
+  uint32_t grouping;
 };
 
-// With W in groups of 32 along k; each block has `slots` of n_tile · k_l1 halves in the workspace.
+// How a quantised W is stored: value = d · sc · (code + offset) + dm · mc, for each group of k. Codes are
+// [up(k, 256 / code_bits)][n_padded][256 / code_bits] (a fractal's row is 32 bytes), zeros behind n and
+// k. Scales are, one after the other:
+//   d   half [up(k) / span][n_padded]
+//   dm  half, the same, with has_minimum
+//   sc  int8 [up(k) / group][n_padded], with has_scales; else they are 1 and span is group
+//   mc  int8, the same, with both
+// n_padded is a multiple of 64, up(k) of 256 / code_bits.
+struct QuantizedFormat {
+  uint32_t code_bits;  // 4: int4b_t, or 8: int8_t
+  uint32_t group;      // 16 or 32
+  uint32_t span;       // 256 where there are sc, else group
+  uint32_t has_scales;
+  uint32_t has_minimum;
+  float offset;        // 0 without has_minimum
+};
+
+// With W quantised; `slots` are what a block's cube and vector cores pass each other in the workspace.
+// For many rows they hold n_tile · k_l1 halves of W. For few rows, whose products for each group
+// are scaled afterwards, a block has digit_bytes for the digits of x, two times statistic_bytes for
+// scales and sums of its groups, and slots of slot_bytes for products.
 struct QuantizedLinearTiling {
   LinearTiling linear;
+  QuantizedFormat format;
   uint32_t slots;
+  // For few rows:
+  uint32_t chunk;           // of k, in a slot; 512 or, with groups of 16, 256
+  uint32_t piece;           // of x, whose digits are made at a time
+  uint32_t digit_rows;      // digits · m · groups of a fractal
+  uint32_t step_fractals;   // columns of fractals that the cube core multiplies at a time
+  uint32_t digit_bytes;
+  uint32_t statistic_bytes;
+  uint32_t slot_bytes;
 };
+inline constexpr uint32_t quantized_columns = 64;  // tiles are multiples
 
 // Of ridge_attention_* and ridge_mla_attention_*.
 inline constexpr uint32_t attention_rows = 64;        // query rows of a unit, at most

@@ -44,14 +44,12 @@ float load_float(Type type, const std::byte* data, uint64_t index) {
 
 void load_fractals(const Operand& to, const Operand& from, const AscendC::LoadData2DParams& params,
                    Site site) {
-  const bool from_l1 = from.space == Space::l1;
-  Instruction load(from_l1 ? Pipe::mte1 : Pipe::mte2, site);
-  const bool to_l0 = to.space == Space::l0a || to.space == Space::l0b;
-  load.require((from_l1 && to_l0) || (from.space == Space::gm && (to_l0 || to.space == Space::l1)),
+  Instruction load(Pipe::mte1, site);
+  load.require(from.space == Space::l1 && (to.space == Space::l0a || to.space == Space::l0b),
                fmt::format("has no way from {} to {}", name(from.space), name(to.space)));
   load.require(params.repeatTimes > 0, "repeats 0 times, which does nothing");
-  load.require(!params.ifTranspose || (from_l1 && bits_of(to.type) == 16),
-               "transposes only fractals of 16-bit elements from L1");
+  load.require(!params.ifTranspose || bits_of(to.type) == 16,
+               "transposes only fractals of 16-bit elements");
   load.require(params.addrMode == 0, "has an addrMode that the twin lacks: 0 goes upwards");
   load.align(to);
   load.align(from);
@@ -68,10 +66,8 @@ void load_fractals(const Operand& to, const Operand& from, const AscendC::LoadDa
     runs.push_back({read, load.write(to, target, fractal_bytes, Undefined::propagate)});
   }
   load.counters.bytes = uint64_t{params.repeatTimes} * fractal_bytes;
-  const double rate = !from_l1                 ? gm_to_l1_rate
-                      : to.space == Space::l0a ? l1_to_l0a_rate
-                                               : l1_to_l0b_rate;
-  load.counters.cycles = (from_l1 ? 4 : copy_start_cycles) + load.counters.bytes / rate;
+  const double rate = to.space == Space::l0a ? l1_to_l0a_rate : l1_to_l0b_rate;
+  load.counters.cycles = load_start_cycles + load.counters.bytes / rate;
   std::move(load).issue([runs = std::move(runs), transpose = params.ifTranspose] {
     for (const Run& run : runs) {
       if (!transpose) {
@@ -96,7 +92,8 @@ void load_fractals(const Operand& to, const Operand& from, const AscendC::LoadDa
 void multiply(const Operand& to, const Operand& a, const Operand& b,
               const AscendC::MmadParams& params, Site site) {
   Instruction mmad(Pipe::m, site);
-  const bool integers = a.type == Type::i8 && b.type == Type::i8 && to.type == Type::i32;
+  const bool integers = (a.type == Type::i8 || a.type == Type::i4) && b.type == a.type &&
+                        to.type == Type::i32;
   mmad.require(integers || (a.type == b.type && to.type == Type::f32 && is_float(a.type)),
                fmt::format("does not multiply {} by {} into {}", name(a.type), name(b.type),
                            name(to.type)));
@@ -112,8 +109,7 @@ void multiply(const Operand& to, const Operand& a, const Operand& b,
   mmad.align(to);
   mmad.align(a);
   mmad.align(b);
-  const uint32_t element = bits_of(a.type) / 8;
-  const uint32_t k0 = block_bytes / element;
+  const uint32_t k0 = block_bytes * 8 / bits_of(a.type);
   const uint32_t k_fractals = up(k, k0), n_fractals = up(n, 16), m_fractals = up(m, 16);
   mmad.accumulates = m_fractals * n_fractals >= 10;
   mmad.counters.macs = uint64_t{m} * n * k;
@@ -140,13 +136,13 @@ void multiply(const Operand& to, const Operand& a, const Operand& b,
   std::vector<const std::byte*> a_rows, b_columns;
   for (uint32_t row = 0; row < m; ++row) {
     for (uint32_t kf = 0; kf < k_fractals; ++kf) {
-      const uint32_t bytes = std::min(k0, k - kf * k0) * element;
+      const uint32_t bytes = (std::min(k0, k - kf * k0) * bits_of(a.type) + 7) / 8;
       a_rows.push_back(mmad.read(a, a_at(row, kf), bytes).data);
     }
   }
   for (uint32_t kf = 0; kf < k_fractals; ++kf) {
     for (uint32_t column = 0; column < n; ++column) {
-      const uint32_t bytes = std::min(k0, k - kf * k0) * element;
+      const uint32_t bytes = (std::min(k0, k - kf * k0) * bits_of(a.type) + 7) / 8;
       b_columns.push_back(mmad.read(b, b_at(column, kf), bytes).data);
     }
   }
@@ -161,17 +157,30 @@ void multiply(const Operand& to, const Operand& a, const Operand& b,
   std::move(mmad).issue([=, type = a.type, fresh = params.cmatrixInitVal, a_rows = std::move(a_rows),
                          b_columns = std::move(b_columns), c_rows = std::move(c_rows)] {
     if (integers) {
+      std::vector<int32_t> right(size_t{k} * n);
+      for (uint32_t i = 0; i < k; ++i) {
+        for (uint32_t column = 0; column < n; ++column) {
+          right[size_t{i} * n + column] = static_cast<int32_t>(
+              load_integer(type, b_columns[size_t{i / k0} * n + column], i % k0));
+        }
+      }
+      std::vector<uint32_t> sums(n);
       for (uint32_t row = 0; row < m; ++row) {
         for (uint32_t column = 0; column < n; ++column) {
-          std::byte* at = c_rows[column / 16 * m + row];
-          auto sum = fresh ? 0u : static_cast<uint32_t>(load_integer(Type::i32, at, column % 16));
-          for (uint32_t i = 0; i < k; ++i) {
-            const int64_t product =
-                load_integer(type, a_rows[row * k_fractals + i / k0], i % k0) *
-                load_integer(type, b_columns[i / k0 * n + column], i % k0);
-            sum += static_cast<uint32_t>(product);
+          const std::byte* at = c_rows[size_t{column / 16} * m + row];
+          sums[column] = fresh ? 0 : static_cast<uint32_t>(load_integer(Type::i32, at, column % 16));
+        }
+        for (uint32_t i = 0; i < k; ++i) {
+          const auto x = static_cast<int32_t>(
+              load_integer(type, a_rows[size_t{row} * k_fractals + i / k0], i % k0));
+          const int32_t* y = right.data() + size_t{i} * n;
+          for (uint32_t column = 0; column < n; ++column) {
+            sums[column] += static_cast<uint32_t>(x * y[column]);
           }
-          store_wrapped(Type::i32, at, column % 16, static_cast<int32_t>(sum));
+        }
+        for (uint32_t column = 0; column < n; ++column) {
+          store_wrapped(Type::i32, c_rows[size_t{column / 16} * m + row], column % 16,
+                        static_cast<int32_t>(sums[column]));
         }
       }
       return;

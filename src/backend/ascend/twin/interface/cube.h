@@ -17,14 +17,9 @@ void fixpipe(const Operand& to, const Operand& from, const AscendC::FixpipeParam
 
 namespace AscendC {
 
-// L1 to L0A or L0B, or global memory to any of them, by fractals of 512 bytes.
+// L1 to L0A or L0B by fractals of 512 bytes.
 template <typename T>
 void LoadData(const LocalTensor<T>& to, const LocalTensor<T>& from, const LoadData2DParams& params,
-              Where where = Where::current()) {
-  twin::load_fractals(to.operand(), from.operand(), params, {"LoadData", where});
-}
-template <typename T>
-void LoadData(const LocalTensor<T>& to, const GlobalTensor<T>& from, const LoadData2DParams& params,
               Where where = Where::current()) {
   twin::load_fractals(to.operand(), from.operand(), params, {"LoadData", where});
 }

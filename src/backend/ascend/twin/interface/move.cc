@@ -38,9 +38,6 @@ Pipe pipe_between(const Operand& to, const Operand& from, const Site& site) {
   };
   if (is(Space::gm, Space::ub) || is(Space::gm, Space::l1)) return Pipe::mte2;
   if (is(Space::ub, Space::gm) || is(Space::l1, Space::gm)) return Pipe::mte3;
-  if (is(Space::ub, Space::ub)) return Pipe::v;
-  if (is(Space::l1, Space::bias_table)) return Pipe::mte1;
-  if (is(Space::l1, Space::fixpipe)) return Pipe::fix;
   Core::current().fail(Finding::Kind::parameter, site,
                        fmt::format("has no way from {} to {}", name(from.space), name(to.space)));
 }
@@ -54,7 +51,6 @@ void count_copy(Instruction& copy, const Operand& to, const Operand& from, uint6
   copy.counters.bytes = bytes;
   double rate = to.space == Space::l1 ? gm_to_l1_rate : gm_to_ub_rate;
   if (copy.pipe == Pipe::mte3) rate = local_to_gm_rate;
-  if (copy.pipe == Pipe::v || copy.pipe == Pipe::mte1) rate = ub_to_ub_rate;
   // Global memory moves in lines of 512 bytes, or parts of them.
   const uint64_t moved = from.space == Space::gm ? std::max(bytes, copy.counters.lines_512 * 128)
                                                  : bytes;

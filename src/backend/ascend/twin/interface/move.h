@@ -3,7 +3,7 @@
 #include "backend/ascend/twin/interface/queue.h"
 
 // Moves between memories. Which pipe makes them follows from the two ends: MTE2 from global memory,
-// MTE3 to it, MTE1 from L1 to L0, V within UB.
+// MTE3 to it, MTE1 from L1 to L0.
 namespace ridge::backend::ascend::twin {
 
 // Blocks at equal distances, all in bytes.
@@ -56,24 +56,9 @@ void DataCopy(const GlobalTensor<T>& to, const LocalTensor<T>& from, uint32_t co
               Where where = Where::current()) {
   twin::move_blocks(to.operand(), from.operand(), contiguous<T>(count), {"DataCopy", where});
 }
-template <typename T>
-void DataCopy(const LocalTensor<T>& to, const LocalTensor<T>& from, uint32_t count,
-              Where where = Where::current()) {
-  twin::move_blocks(to.operand(), from.operand(), contiguous<T>(count), {"DataCopy", where});
-}
 // Blocks of 32 bytes with gaps.
 template <typename T>
 void DataCopy(const LocalTensor<T>& to, const GlobalTensor<T>& from, const DataCopyParams& params,
-              Where where = Where::current()) {
-  twin::move_blocks(to.operand(), from.operand(), strided(params), {"DataCopy", where});
-}
-template <typename T>
-void DataCopy(const GlobalTensor<T>& to, const LocalTensor<T>& from, const DataCopyParams& params,
-              Where where = Where::current()) {
-  twin::move_blocks(to.operand(), from.operand(), strided(params), {"DataCopy", where});
-}
-template <typename T>
-void DataCopy(const LocalTensor<T>& to, const LocalTensor<T>& from, const DataCopyParams& params,
               Where where = Where::current()) {
   twin::move_blocks(to.operand(), from.operand(), strided(params), {"DataCopy", where});
 }

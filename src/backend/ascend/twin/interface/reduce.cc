@@ -44,8 +44,8 @@ void store_index(Type type, std::byte* data, uint64_t at, size_t index) {
 
 }  // namespace
 
-void largest_of_repeats(const Operand& to, const Operand& from, const Lanes& lanes,
-                        uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site) {
+void reduce_repeats(Reduce op, const Operand& to, const Operand& from, const Lanes& lanes,
+                    uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site) {
   using enum AscendC::ReduceOrder;
   VectorInstruction in(site, lanes, from.type);
   require_type(in, from.type, {Type::f16, Type::f32});
@@ -64,7 +64,7 @@ void largest_of_repeats(const Operand& to, const Operand& from, const Lanes& lan
     const Values values = load(type, source);
     for (size_t r = 0; r < targets.size(); ++r) {
       const Values of_repeat(values.begin() + r * active, values.begin() + (r + 1) * active);
-      const double value = reduce(Reduce::max, type, of_repeat);
+      const double value = reduce(op, type, of_repeat);
       std::byte* data = targets[r].data;
       const uint64_t value_at = order == ORDER_INDEX_VALUE ? 1 : 0;
       if (order != ORDER_ONLY_INDEX) store_element(type, data, value_at, value);

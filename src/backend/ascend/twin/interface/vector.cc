@@ -31,6 +31,8 @@ double apply(Binary op, double a, double b) {
     case Binary::mul: return a * b;
     case Binary::div: return a / b;
     case Binary::max: return std::max(a, b);
+    case Binary::bit_and:
+      return static_cast<double>(static_cast<int64_t>(a) & static_cast<int64_t>(b));
   }
   return 0;
 }
@@ -71,6 +73,8 @@ void vector_binary(Binary op, const Operand& to, const Operand& a, const Operand
   VectorInstruction in(site, lanes, to.type);
   if (op == Binary::div) {
     require_type(in, to.type, {Type::f16, Type::f32});
+  } else if (op == Binary::bit_and) {
+    require_type(in, to.type, {Type::i16, Type::u16});
   } else {
     require_type(in, to.type, {Type::f16, Type::f32, Type::i16, Type::i32});
   }
@@ -84,6 +88,26 @@ void vector_binary(Binary op, const Operand& to, const Operand& a, const Operand
     const Values y = load(type, second);
     for (size_t i = 0; i < x.size(); ++i) x[i] = apply(op, x[i], y[i]);
     store(type, target, x);
+  });
+}
+
+void vector_axpy(const Operand& to, const Operand& from, double scalar, uint32_t count,
+                 Site site) {
+  VectorInstruction in(site, counted(count), to.type);
+  require_type(in, to.type, {Type::f16, Type::f32});
+  // Not in ascending order, which would make one access of two operands that lie side by side.
+  Parts source, sum;
+  if (from.address > to.address) source = in.source(from, {});
+  sum = in.source(to, {});
+  if (from.address <= to.address) source = in.source(from, {});
+  Parts target = in.target(to, {});
+  in.forbid_overlap(to, from);
+  in.count_conflicts(to, from, &to);
+  std::move(in).issue([=, type = to.type] {
+    const Values x = load(type, source);
+    Values values = load(type, sum);
+    for (size_t i = 0; i < values.size(); ++i) values[i] += scalar * x[i];
+    store(type, target, values);
   });
 }
 

@@ -7,7 +7,7 @@
 namespace ridge::backend::ascend::twin {
 
 enum class Unary : uint8_t { exp, sqrt, abs, adds, muls, maxs, mins };
-enum class Binary : uint8_t { add, sub, mul, div, max };
+enum class Binary : uint8_t { add, sub, mul, div, max, bit_and };
 enum class Reduce : uint8_t { sum, max };
 
 // Which elements an instruction works on.
@@ -35,13 +35,14 @@ void vector_unary(Unary op, const Operand& to, const Operand& from, double scala
 void vector_binary(Binary op, const Operand& to, const Operand& a, const Operand& b,
                    const Lanes& lanes, Strides to_strides, Strides a_strides, Strides b_strides,
                    Site site);
+void vector_axpy(const Operand& to, const Operand& from, double scalar, uint32_t count, Site site);
 void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, uint32_t count,
                  Site site);
 void vector_duplicate(const Operand& to, double scalar, const Lanes& lanes, Strides strides,
                       Site site);
-// The largest of each repeat; with an index, value and index side by side in `order`.
-void largest_of_repeats(const Operand& to, const Operand& from, const Lanes& lanes,
-                        uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site);
+// Of each repeat; of the largest with an index, value and index side by side in `order`.
+void reduce_repeats(Reduce op, const Operand& to, const Operand& from, const Lanes& lanes,
+                    uint32_t to_step, Strides strides, AscendC::ReduceOrder order, Site site);
 // Of `count` contiguous elements. `work` holds what the repeats give.
 void reduce_all(Reduce op, const Operand& to, const Operand& from, const Operand& work,
                 uint32_t count, bool index, Site site);
@@ -76,6 +77,7 @@ RIDGE_TWIN_BINARY(Sub, sub)
 RIDGE_TWIN_BINARY(Mul, mul)
 RIDGE_TWIN_BINARY(Div, div)
 RIDGE_TWIN_BINARY(Max, max)
+RIDGE_TWIN_BINARY(And, bit_and)
 #undef RIDGE_TWIN_BINARY
 
 #define RIDGE_TWIN_UNARY(Name, op)                                                                \
@@ -102,6 +104,14 @@ RIDGE_TWIN_SCALAR(Maxs, maxs)
 RIDGE_TWIN_SCALAR(Mins, mins)
 #undef RIDGE_TWIN_SCALAR
 
+// to += scalar · from, rounded once.
+template <typename T>
+void Axpy(const LocalTensor<T>& to, const LocalTensor<T>& from, const T& scalar,
+          const int32_t& count, Where where = Where::current()) {
+  twin::vector_axpy(to.operand(), from.operand(), static_cast<double>(scalar), count,
+                    {"Axpy", where});
+}
+
 template <typename To, typename From>
 void Cast(const LocalTensor<To>& to, const LocalTensor<From>& from, const RoundMode& mode,
           uint32_t count, Where where = Where::current()) {
@@ -127,9 +137,19 @@ void WholeReduceMax(const LocalTensor<T>& to, const LocalTensor<T>& from, int32_
                     int32_t repeats, int32_t to_step, int32_t block_stride, int32_t repeat_stride,
                     ReduceOrder order = ReduceOrder::ORDER_VALUE_INDEX,
                     Where where = Where::current()) {
-  twin::largest_of_repeats(to.operand(), from.operand(), twin::masked(uint64_t(mask), repeats),
-                           to_step, {uint32_t(block_stride), uint32_t(repeat_stride)}, order,
-                           {"WholeReduceMax", where});
+  twin::reduce_repeats(twin::Reduce::max, to.operand(), from.operand(),
+                       twin::masked(uint64_t(mask), repeats), to_step,
+                       {uint32_t(block_stride), uint32_t(repeat_stride)}, order,
+                       {"WholeReduceMax", where});
+}
+template <typename T>
+void WholeReduceSum(const LocalTensor<T>& to, const LocalTensor<T>& from, int32_t mask,
+                    int32_t repeats, int32_t to_step, int32_t block_stride, int32_t repeat_stride,
+                    Where where = Where::current()) {
+  twin::reduce_repeats(twin::Reduce::sum, to.operand(), from.operand(),
+                       twin::masked(uint64_t(mask), repeats), to_step,
+                       {uint32_t(block_stride), uint32_t(repeat_stride)},
+                       ReduceOrder::ORDER_ONLY_VALUE, {"WholeReduceSum", where});
 }
 
 template <typename T>

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/error.h"
+
+// What tilings are computed with.
+namespace ridge::backend::ascend {
+
+// One transfer moves at full speed from about this size on (measured; see docs/ascend.md).
+inline constexpr uint32_t full_speed_bytes = 16 * 1024;
+// Blocks of one strided copy.
+inline constexpr uint32_t most_rows_per_copy = 4095;
+
+// Between the rows of a transfer into fractals, in elements: 16 bits hold it.
+inline constexpr uint32_t most_stride = 65535;
+
+inline uint32_t up(uint32_t value, uint32_t to) {
+  RIDGE_ASSERT(to > 0);
+  return (value + to - 1) / to;
+}
+inline uint32_t up_to(uint32_t value, uint32_t to) { return up(value, to) * to; }
+
+}  // namespace ridge::backend::ascend
