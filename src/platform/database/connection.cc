@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <soci/postgresql/soci-postgresql.h>
 #include <soci/soci.h>
 #include <soci/sqlite3/soci-sqlite3.h>
@@ -15,6 +16,7 @@
 #include <thread>
 
 #include "base/file_descriptor.h"
+#include "platform/database/kept_statement.h"
 
 namespace ridge::platform {
 namespace {
@@ -201,6 +203,12 @@ void set_up(soci::session& session, const DatabaseLocation& location, DatabasePa
   }
 }
 
+void set_up_beside(soci::session& session) {
+  session << "SET synchronous_commit = off";
+  session << "SET enable_seqscan = off";
+  session << "SET plan_cache_mode = force_generic_plan";
+}
+
 int socket_of(soci::session& session, DatabaseKind kind) {
   if (kind != DatabaseKind::postgresql) return -1;
   static const auto pq_socket = [] {
@@ -210,6 +218,11 @@ int socket_of(soci::session& session, DatabaseKind kind) {
   }();
   const auto* backend = static_cast<soci::postgresql_session_backend*>(session.get_backend());
   return pq_socket != nullptr ? pq_socket(backend->conn_) : -1;
+}
+
+bool has_news(soci::session& session, DatabaseKind kind) {
+  pollfd news{.fd = socket_of(session, kind), .events = POLLIN, .revents = 0};
+  return news.fd >= 0 && ::poll(&news, 1, /*timeout=*/0) != 0;
 }
 
 void begin_read(soci::session& session, DatabaseKind kind) {
@@ -235,11 +248,12 @@ void begin_write(soci::session& session, DatabaseKind kind, Durability durabilit
       soci::into(nothing);
 }
 
-void sync_log(soci::session& session, DatabaseKind kind) {
+void sync_log(Session& session, DatabaseKind kind) {
   if (kind == DatabaseKind::postgresql) {
     // What commits waits for its own place in the log, and with it for all before; if it has one.
     std::string place;
-    session << "SELECT CAST(pg_logical_emit_message(true, 'ridge', '') AS TEXT)", soci::into(place);
+    run_kept(session, "SELECT CAST(pg_logical_emit_message(true, 'ridge', '') AS TEXT)",
+             soci::into(place));
     return;
   }
   sqlite_api::sqlite3_file* log = nullptr;

@@ -36,14 +36,20 @@ std::unique_ptr<soci::session> connect(const DatabaseLocation& location);
 // Sets what each of ours needs. Throws as Database.
 void set_up(soci::session& session, const DatabaseLocation& location, DatabasePatience patience);
 
+// PostgreSQL, for single statements that each request needs: nobody waits for the disk, and they find
+// their rows by indices, also in tables that were empty when they were planned, once.
+void set_up_beside(soci::session& session);
+
 // On which a PostgreSQL server answers; below 0 for a file.
 int socket_of(soci::session& session, DatabaseKind kind);
+// Whether the server has said something although it was not asked, as when it ends the connection.
+bool has_news(soci::session& session, DatabaseKind kind);
 
 // BEGIN, so that writers take turns from here on.
 void begin_read(soci::session& session, DatabaseKind kind);
 void begin_write(soci::session& session, DatabaseKind kind, Durability durability);
 // Outside a transaction: returns once all that was committed before is on the disk.
-void sync_log(soci::session& session, DatabaseKind kind);
+void sync_log(Session& session, DatabaseKind kind);
 
 // SQLite. A disk that did not take the log is told so once: the system then counts what it could not
 // write as written, and the next sync succeeds without it. Whoever saw a sync fail therefore has to

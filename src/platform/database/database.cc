@@ -46,6 +46,11 @@ struct Database::State {
   std::condition_variable freed;
   int taken = 0;
   std::vector<std::unique_ptr<Session>> idle;
+  std::vector<std::unique_ptr<Session>> idle_beside;  // set up for write_beside()
+
+  std::vector<std::unique_ptr<Session>>& idle_for(Access access) {
+    return access == Access::write_beside ? idle_beside : idle;
+  }
 
   // Since the machine's start, sleep included.
   int64_t own_us() const { return read_us(CLOCK_BOOTTIME); }
@@ -54,7 +59,7 @@ struct Database::State {
   }
 
   // Empty where one has to be opened.
-  std::unique_ptr<Session> take() {
+  std::unique_ptr<Session> take(Access access) {
     std::unique_lock lock(mutex);
     const auto is_free = [&] { return taken < options.connections; };
     if (!freed.wait_for(lock, options.wait, is_free)) {
@@ -63,17 +68,18 @@ struct Database::State {
                                       options.connections, location.name));
     }
     ++taken;
-    if (idle.empty()) return {};
-    std::unique_ptr<Session> session = std::move(idle.back());
-    idle.pop_back();
+    auto& sessions = idle_for(access);
+    if (sessions.empty()) return {};
+    std::unique_ptr<Session> session = std::move(sessions.back());
+    sessions.pop_back();
     return session;
   }
 
-  void give_back(std::unique_ptr<Session> session) {
+  void give_back(Access access, std::unique_ptr<Session> session) {
     {
       const std::lock_guard lock(mutex);
       --taken;
-      if (session) idle.push_back(std::move(session));
+      if (session) idle_for(access).push_back(std::move(session));
     }
     freed.notify_one();
   }
@@ -121,6 +127,10 @@ void Database::ask_time(soci::session& session) const {
   state_->ask_time_at_us = own_us + time_holds_us;
 }
 
+bool Database::can_write_beside() const {
+  return state_->location.kind == DatabaseKind::postgresql;
+}
+
 void Database::sync() {
   run(Access::sync, [](soci::session&) {});
 }
@@ -135,16 +145,19 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
                    std::chrono::milliseconds most) {
   struct Lease {
     State& state;
+    Access access;
     std::unique_ptr<Session> session;
-    ~Lease() { state.give_back(std::move(session)); }
+    ~Lease() { state.give_back(access, std::move(session)); }
   };
-  Lease lease{*state_, state_->take()};
+  Lease lease{*state_, access, state_->take(access)};
   std::unique_ptr<Session>& session = lease.session;
   std::optional<Deadlines::Watch> watch;  // of the session's socket, and gone before it
   const DatabaseLocation& location = state_->location;
   const bool is_sqlite = location.kind == DatabaseKind::sqlite;
   // What waits for the disk. SQLite's early writes do not.
   const bool syncs = is_sqlite && (access == Access::write || access == Access::sync);
+  // Within one, which ends with `work`.
+  const bool is_transaction = access != Access::sync && access != Access::write_beside;
   const auto close = [&] {
     watch.reset();
     session.reset();
@@ -158,6 +171,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
     watch_socket();
     try {
       set_up(*session, location, {state_->options.wait, state_->options.most});
+      if (access == Access::write_beside) set_up_beside(*session);
       if (is_sqlite) watch_checkpoints(*session, state_->failed_syncs);
     } catch (...) {
       close();
@@ -165,6 +179,8 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
     }
   };
   const auto begin = [&] {
+    // With no BEGIN that would find it out before anything is done.
+    if (access == Access::write_beside && session && has_news(*session, location.kind)) close();
     session ? watch_socket() : open();
     if (const int64_t failed = state_->failed_syncs; syncs && failed != state_->made_good) {
       write_log_anew(*session);
@@ -177,6 +193,8 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
         return begin_write(*session, location.kind, Durability::on_return);
       case Access::write_early:
         return begin_write(*session, location.kind, Durability::after_sync);
+      case Access::write_beside:
+        return;
       case Access::sync:
         return sync_log(*session, location.kind);
     }
@@ -188,7 +206,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
   const auto has_hung = [&] { return watch && watch->has_passed(); };
   const auto roll_back = [&] {
     if (!session) return;
-    if (access == Access::sync) return close();  // there is no transaction
+    if (!is_transaction) return close();
     try {
       execute("ROLLBACK");
     } catch (const soci::soci_error&) {
@@ -208,7 +226,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
     }
     if (access != Access::sync) ask_time(*session);
     work(*session);
-    if (access != Access::sync) execute("COMMIT");
+    if (is_transaction) execute("COMMIT");
   } catch (const soci::soci_error& failure) {
     const DatabaseError error =
         has_hung() ? DatabaseError(ErrorCode::unavailable,

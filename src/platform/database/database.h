@@ -60,6 +60,15 @@ class Database {
     return result_of(waits ? Access::write : Access::write_early, std::move(work));
   }
 
+  // PostgreSQL alone: each statement of `work` is a transaction of its own that does not take its
+  // turn with other writers, and is on the disk from the next sync() on. It has to be right whatever
+  // they do meanwhile. What was done before `work` throws stays.
+  template <typename Work>
+  auto write_beside(Work work) {
+    return result_of(Access::write_beside, std::move(work));
+  }
+  bool can_write_beside() const;
+
   // Returns once all that was committed before is on the disk. Holds up no writer meanwhile.
   void sync();
 
@@ -81,7 +90,7 @@ class Database {
  private:
   void ask_time(soci::session& session) const;
 
-  enum class Access { read, write, write_early, sync };
+  enum class Access { read, write, write_early, write_beside, sync };
   struct State;
 
   void run(Access access, const std::function<void(Session&)>& work);

@@ -16,18 +16,20 @@ struct Asked {
   int64_t now_us = 0;
   std::string day, month;
   Price price;
-  int64_t tokens = 0, micros = 0;
-};
-
-// What requests that have not ended may still use.
-struct Open {
-  int64_t requests = 0, day_tokens = 0, month_tokens = 0, month_micros = 0;
+  std::string free_model;  // whose free tokens there are; empty: none
+  int64_t tokens = 0, free_tokens = 0, micros = 0;
 };
 
 // What holds for a request.
 struct Terms {
+  struct Standing {
+    Limit limit;
+    int64_t full_at_us = 0;  // of a limit a minute, as the database has it
+  };
+
   Price price;
-  std::vector<Limit> limits;
+  std::string priced_model;  // whose price that is; empty where it is of all models
+  std::vector<Standing> limits;
 };
 
 // In one query, as each is a way to the database and back.
@@ -37,6 +39,7 @@ Terms terms_of(Session& session, const Reservation& reservation) {
   Limit row;
   std::string kind;
   Price price;
+  int64_t full_at_us = 0;
   int price_rank = -1;  // the endpoint's goes before the model's, and that before that of all
   const std::string& endpoint = reservation.custom_endpoint;
   const auto rank_of = [&](const std::string& model) {
@@ -48,63 +51,80 @@ Terms terms_of(Session& session, const Reservation& reservation) {
     if (is_limit == 0) {
       if (const int rank = rank_of(row.model); rank > price_rank) {
         terms.price = price;
+        terms.priced_model = row.model;
         price_rank = rank;
       }
     } else if (known) {
       row.kind = *known;
-      terms.limits.push_back(row);
+      terms.limits.push_back({row, full_at_us});
     }
   };
   each_kept(session,
-            "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros FROM "
-            "prices WHERE model IN ('', :model, :custom) UNION ALL SELECT 1, subject, model, "
-            "kind, most, 0, 0, 0 FROM limits WHERE subject IN (:organisation, :project, :key, "
-            ":user) AND model IN ('', :model, :custom) ORDER BY 1, 2, 3, 4",
+            "SELECT 0, '', model, '', 0, prompt_micros, cached_micros, completion_micros, "
+            "free_tokens, 0 FROM prices WHERE model IN ('', :model, :custom) UNION ALL SELECT 1, "
+            "l.subject, l.model, l.kind, l.most, 0, 0, 0, 0, COALESCE(r.full_at_us, 0) FROM limits "
+            "l LEFT JOIN rate_levels r ON r.subject = l.subject AND r.model = l.model AND r.kind = "
+            "l.kind WHERE l.subject IN (:organisation, :project, :key, :user) AND l.model IN ('', "
+            ":model, :custom) ORDER BY 1, 2, 3, 4",
             take, soci::use(reservation.model, "model"), soci::use(endpoint, "custom"),
             soci::use(reservation.organisation_id, "organisation"),
             soci::use(reservation.project_id, "project"), soci::use(reservation.allowance_id, "key"),
             soci::use(reservation.user_id, "user"), soci::into(is_limit), soci::into(row.subject),
             soci::into(row.model), soci::into(kind), soci::into(row.most),
             soci::into(price.prompt_micros),
-            soci::into(price.cached_micros), soci::into(price.completion_micros));
+            soci::into(price.cached_micros), soci::into(price.completion_micros),
+            soci::into(price.free_tokens), soci::into(full_at_us));
   return terms;
 }
 
-Open open_of(Session& session, const Limit& limit, const Asked& asked) {
-  const Reservation& reservation = asked.reservation;
-  std::string_view column = "organisation_id";
-  if (limit.subject == reservation.project_id) column = "project_id";
-  if (limit.subject == reservation.allowance_id) column = "allowance_id";
-  if (limit.subject == reservation.user_id) column = "user_id";  // whose sessions have it as a key
+// Of reservations, whose a limit is.
+std::string_view column_of(const Limit& limit, const Reservation& reservation) {
+  if (limit.subject == reservation.user_id) return "user_id";  // whose sessions have it as a key
+  if (limit.subject == reservation.allowance_id) return "allowance_id";
+  if (limit.subject == reservation.project_id) return "project_id";
+  return "organisation_id";
+}
+
+int64_t open_requests(Session& session, const Limit& limit, const Asked& asked) {
   const std::string query = fmt::format(
-      "SELECT COUNT(*), "
-      "CAST(COALESCE(SUM(CASE WHEN day = :day THEN tokens ELSE 0 END), 0) AS BIGINT), "
-      "CAST(COALESCE(SUM(CASE WHEN month = :month THEN tokens ELSE 0 END), 0) AS BIGINT), "
-      "CAST(COALESCE(SUM(CASE WHEN month = :month THEN micros ELSE 0 END), 0) AS BIGINT) "
-      "FROM reservations WHERE {} = :subject AND (model = :model OR custom_endpoint = :model OR "
-      "'' = :model) AND is_abandoned = 0",
-      column);
-  Open open;
-  run_kept(session, query, soci::use(asked.day, "day"), soci::use(asked.month, "month"),
-           soci::use(limit.subject, "subject"), soci::use(limit.model, "model"),
-           soci::into(open.requests), soci::into(open.day_tokens), soci::into(open.month_tokens),
-           soci::into(open.month_micros));
+      "SELECT COUNT(*) FROM reservations WHERE {} = :subject AND (model = :model OR "
+      "custom_endpoint = :model OR '' = :model) AND is_abandoned = 0",
+      column_of(limit, asked.reservation));
+  int64_t open = 0;
+  run_kept(session, query, soci::use(limit.subject, "subject"), soci::use(limit.model, "model"),
+           soci::into(open));
   return open;
 }
 
-struct Sum {
-  int64_t tokens = 0, micros = 0;
-};
+// What was used of an allowance, and what requests that have not ended may still use. In one query,
+// which sees each of them either as open or as ended: they end also beside this transaction.
+int64_t taken_of(Session& session, const Limit& limit, const Asked& asked) {
+  const bool is_day = limit.kind == LimitKind::tokens_per_day;
+  const std::string_view unit = limit.kind == LimitKind::micros_per_month ? "micros" : "tokens";
+  const std::string query = fmt::format(
+      "SELECT COALESCE((SELECT {0} FROM usage_sums WHERE subject = :subject AND model = :model AND "
+      "period = :period), 0) + (SELECT CAST(COALESCE(SUM({0}), 0) AS BIGINT) FROM reservations "
+      "WHERE {1} = :subject AND (model = :model OR custom_endpoint = :model OR '' = :model) AND "
+      "{2} = :period AND is_abandoned = 0)",
+      unit, column_of(limit, asked.reservation), is_day ? "day" : "month");
+  int64_t taken = 0;
+  run_kept(session, query, soci::use(limit.subject, "subject"), soci::use(limit.model, "model"),
+           soci::use(is_day ? asked.day : asked.month, "period"), soci::into(taken));
+  return taken;
+}
 
-Sum sum_of(Session& session, const Limit& limit, const std::string& period) {
-  Sum sum;
-  const bool is_known = run_kept(
-      session,
-      "SELECT tokens, micros FROM usage_sums WHERE subject = :subject AND model = :model AND "
-      "period = :period",
-      soci::use(limit.subject), soci::use(limit.model), soci::use(period), soci::into(sum.tokens),
-      soci::into(sum.micros));
-  return is_known ? sum : Sum{};
+// The same of the month's free tokens.
+int64_t free_tokens_taken(Session& session, const Asked& asked) {
+  int64_t taken = 0;
+  run_kept(session,
+           "SELECT COALESCE((SELECT free_tokens FROM usage_sums WHERE subject = :project AND model "
+           "= :model AND period = :month), 0) + (SELECT CAST(COALESCE(SUM(free_tokens), 0) AS "
+           "BIGINT) FROM reservations WHERE project_id = :project AND free_model = :model AND month "
+           "= :month AND is_abandoned = 0)",
+           soci::use(asked.reservation.project_id, "project"),
+           soci::use(asked.free_model, "model"), soci::use(asked.month, "month"),
+           soci::into(taken));
+  return taken;
 }
 
 std::string whose(const Limit& limit, const Reservation& reservation) {
@@ -126,6 +146,10 @@ std::string amount(LimitKind kind, int64_t most) {
       return fmt::format("{} request{} a minute", most, plural);
     case LimitKind::tokens_per_minute:
       return fmt::format("{} token{} a minute", most, plural);
+    case LimitKind::input_tokens_per_minute:
+      return fmt::format("{} input token{} a minute", most, plural);
+    case LimitKind::output_tokens_per_minute:
+      return fmt::format("{} output token{} a minute", most, plural);
     case LimitKind::concurrent_requests:
       return fmt::format("{} request{} at once", most, plural);
     case LimitKind::tokens_per_day:
@@ -139,12 +163,23 @@ std::string amount(LimitKind kind, int64_t most) {
 }
 
 Refusal refuse_for_good(const Limit& limit, const Asked& asked) {
-  return {
-      Refusal::Kind::too_large,
-      fmt::format("this request may take {} tokens, its prompt and its answer's longest, which "
-                  "is more than the limit {} of {} ever allows; lower max_tokens, or shorten "
-                  "the prompt",
-                  asked.tokens, whose(limit, asked.reservation), amount(limit.kind, limit.most))};
+  const Reservation& reservation = asked.reservation;
+  const std::string bound = fmt::format("which is more than the limit {} of {} ever allows",
+                                        whose(limit, reservation), amount(limit.kind, limit.most));
+  std::string message;
+  if (limit.kind == LimitKind::input_tokens_per_minute) {
+    message = fmt::format("the prompt of this request has {} tokens, {}; shorten it",
+                          reservation.prompt_tokens, bound);
+  } else if (limit.kind == LimitKind::output_tokens_per_minute) {
+    message = fmt::format("the answer of this request may take {} tokens, {}; lower max_tokens",
+                          reservation.most_completion_tokens, bound);
+  } else {
+    message = fmt::format(
+        "this request may take {} tokens, its prompt and its answer's longest, {}; lower "
+        "max_tokens, or shorten the prompt",
+        asked.tokens, bound);
+  }
+  return {Refusal::Kind::too_large, std::move(message)};
 }
 
 Refusal refuse_spent(const Limit& limit, const Asked& asked, int64_t left) {
@@ -179,7 +214,16 @@ Refusal refuse_for_now(const Limit& limit, const Asked& asked, int64_t retry_aft
 }
 
 int64_t units_of(const Limit& limit, const Asked& asked) {
-  return limit.kind == LimitKind::requests_per_minute ? 1 : asked.tokens;
+  switch (limit.kind) {
+    case LimitKind::requests_per_minute:
+      return 1;
+    case LimitKind::input_tokens_per_minute:
+      return asked.reservation.prompt_tokens;
+    case LimitKind::output_tokens_per_minute:
+      return asked.reservation.most_completion_tokens;
+    default:
+      return asked.tokens;
+  }
 }
 
 std::optional<Refusal> check_rate(const Limit& limit, const Asked& asked, int64_t full_at) {
@@ -193,20 +237,13 @@ std::optional<Refusal> check_rate(const Limit& limit, const Asked& asked, int64_
 
 std::optional<Refusal> check_allowance(Session& session, const Limit& limit,
                                        const Asked& asked) {
-  const Open open = open_of(session, limit, asked);
   if (limit.kind == LimitKind::concurrent_requests) {
-    if (open.requests < limit.most) return std::nullopt;
+    if (open_requests(session, limit, asked) < limit.most) return std::nullopt;
     return refuse_for_now(limit, asked, concurrency_retry_ms);
   }
-  int64_t left = limit.most, wanted = asked.tokens;
-  if (limit.kind == LimitKind::tokens_per_day) {
-    left -= sum_of(session, limit, asked.day).tokens + open.day_tokens;
-  } else if (limit.kind == LimitKind::tokens_per_month) {
-    left -= sum_of(session, limit, asked.month).tokens + open.month_tokens;
-  } else {
-    left -= sum_of(session, limit, asked.month).micros + open.month_micros;
-    wanted = asked.micros;
-  }
+  const int64_t left = limit.most - taken_of(session, limit, asked);
+  const bool is_money = limit.kind == LimitKind::micros_per_month;
+  const int64_t wanted = is_money ? asked.micros : asked.tokens;
   if (wanted <= left) return std::nullopt;
   return refuse_spent(limit, asked, left);
 }
@@ -231,9 +268,11 @@ void note_standing(const Limit& limit, int64_t full_at, int64_t now_us, Admissio
   standing.remaining = static_cast<int64_t>(
       static_cast<__int128>(rate_window_us - (full_at - now_us)) * limit.most / rate_window_us);
   standing.reset_ms = (full_at - now_us + 999) / 1000;
-  auto& tightest =
-      limit.kind == LimitKind::requests_per_minute ? admission.requests : admission.tokens;
-  if (!tightest || standing.remaining < tightest->remaining) tightest = standing;
+  auto* tightest = &admission.tokens;
+  if (limit.kind == LimitKind::requests_per_minute) tightest = &admission.requests;
+  if (limit.kind == LimitKind::input_tokens_per_minute) tightest = &admission.input_tokens;
+  if (limit.kind == LimitKind::output_tokens_per_minute) tightest = &admission.output_tokens;
+  if (!*tightest || standing.remaining < (*tightest)->remaining) *tightest = standing;
 }
 
 void insert(Session& session, const Asked& asked, const std::string& server,
@@ -246,10 +285,11 @@ void insert(Session& session, const Asked& asked, const std::string& server,
       "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, user_id, "
       "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, has_rates, "
       "prompt_micros, cached_micros, completion_micros, custom_endpoint, endpoint_version, "
-      "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned) VALUES (:id, "
+      "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned, free_tokens, "
+      "free_model) VALUES (:id, "
       ":server, :organisation, :project, :key, :user, :request, :model, :endpoint, :at, :day, "
       ":month, :tokens, :micros, :rates, :has_rates, :prompt, :cached, :completion, :custom, :version, "
-      ":allowance, 0, 0, 0)",
+      ":allowance, 0, 0, 0, :free, :free_model)",
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.user_id), soci::use(reservation.request_id), soci::use(reservation.model),
@@ -258,7 +298,8 @@ void insert(Session& session, const Asked& asked, const std::string& server,
       soci::use(rates), soci::use(has_rates), soci::use(asked.price.prompt_micros),
       soci::use(asked.price.cached_micros), soci::use(asked.price.completion_micros),
       soci::use(reservation.custom_endpoint), soci::use(reservation.endpoint_version),
-      soci::use(reservation.allowance_id));
+      soci::use(reservation.allowance_id), soci::use(asked.free_tokens),
+      soci::use(asked.free_model));
 }
 
 }  // namespace
@@ -266,34 +307,42 @@ void insert(Session& session, const Asked& asked, const std::string& server,
 Admission admit(Session& session, const Reservation& reservation, const std::string& server,
                 int64_t now_us) {
   const Terms terms = terms_of(session, reservation);
-  const std::vector<Limit>& limits = terms.limits;
   Asked asked{.reservation = reservation,
               .now_us = now_us,
               .day = day_of(now_us),
               .month = month_of(now_us),
               .price = terms.price,
               .tokens = reservation.prompt_tokens + reservation.most_completion_tokens};
-  asked.micros =
-      cost_micros(asked.price, reservation.prompt_tokens, 0, reservation.most_completion_tokens);
-  Admission admission;
-  std::vector<int64_t> full_at;  // of limits; 0 of those that are no rates
-  for (const Limit& limit : limits) {
-    full_at.push_back(is_rate(limit.kind) ? full_at_us(session, limit, now_us) : 0);
-    auto refusal = check(session, limit, asked, full_at.back());
+  if (const int64_t free = terms.price.free_tokens; free > 0) {
+    asked.free_model = terms.priced_model.empty() ? reservation.model : terms.priced_model;
+    asked.free_tokens = std::clamp<int64_t>(free - free_tokens_taken(session, asked), 0, asked.tokens);
+  }
+  asked.micros = cost_micros(asked.price, reservation.prompt_tokens, 0,
+                             reservation.most_completion_tokens, asked.free_tokens);
+  Admission admission{.is_limited = !terms.limits.empty() || !asked.free_model.empty()};
+  std::vector<RateTaken> rates;
+  std::vector<int64_t> full_at;  // of these
+  for (const auto& [limit, known_full_at] : terms.limits) {
+    int64_t at = 0;
+    if (is_rate(limit.kind)) {
+      at = full_at_us(session, limit, known_full_at, now_us);
+      rates.push_back({limit, units_of(limit, asked)});
+      full_at.push_back(at);
+    }
+    auto refusal = check(session, limit, asked, at);
     if (refusal && (!admission.refusal || is_worse(*refusal, *admission.refusal))) {
       admission.refusal = std::move(refusal);
     }
   }
-  for (std::size_t i = 0; i < limits.size(); ++i) {
-    const Limit& limit = limits[i];
-    if (!is_rate(limit.kind)) continue;
+  for (std::size_t i = 0; i < rates.size(); ++i) {
+    const Limit& limit = rates[i].limit;
     if (!admission.refusal) {
-      full_at[i] += limit.most > 0 ? rate_cost_us(units_of(limit, asked), limit.most) : 0;
+      full_at[i] += limit.most > 0 ? rate_cost_us(*rates[i].units, limit.most) : 0;
       set_full_at_us(session, limit, full_at[i]);
     }
     note_standing(limit, full_at[i], now_us, admission);
   }
-  if (!admission.refusal) insert(session, asked, server, text_of_rates(limits));
+  if (!admission.refusal) insert(session, asked, server, text_of_rates(rates));
   return admission;
 }
 

@@ -1,7 +1,14 @@
 #include "platform/metering/ledger.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <mutex>
+
 #include "platform/database/kept_statement.h"
 #include "platform/metering/rows.h"
+#include "platform/metering/unlimited.h"
 
 namespace ridge::platform {
 namespace {
@@ -26,31 +33,93 @@ int end_all_of(Session& session, const std::string& server, int64_t now_us, Sett
   return static_cast<int>(left.size());
 }
 
+// By whom and for what a request comes, as limits see it.
+std::string kind_of(const Reservation& reservation) {
+  return fmt::format("{}\n{}\n{}\n{}\n{}\n{}", reservation.organisation_id, reservation.project_id,
+                     reservation.allowance_id, reservation.user_id, reservation.model,
+                     reservation.custom_endpoint);
+}
+
 }  // namespace
+
+struct Ledger::Known {
+  static constexpr std::size_t most_kinds = 4096;
+
+  std::mutex mutex;
+  std::set<std::string> unlimited;      // reservations of this run that nothing limits
+  std::set<std::string> limited_kinds;  // of requests that something limited when they last came
+};
 
 Ledger::Ledger(Database& database, std::string server, NowUs now_us)
     : database_(database),
       server_(std::move(server)),
       now_us_(now_us ? std::move(now_us)
-                     : [&database](soci::session& session) { return database.now_us(session); }) {}
+                     : [&database](soci::session& session) { return database.now_us(session); }),
+      known_(std::make_unique<Known>()) {}
+
+Ledger::Ledger(Ledger&&) noexcept = default;
+Ledger::~Ledger() = default;
+
+Ledger::Done Ledger::commit_unlimited(std::span<const Settlement> settlements,
+                                      std::span<const Reservation> reservations) {
+  std::vector<Settlement> ended;
+  std::vector<Reservation> asked;
+  {
+    const std::lock_guard lock(known_->mutex);
+    std::ranges::copy_if(settlements, std::back_inserter(ended), [&](const Settlement& each) {
+      return !each.is_void && each.mark.batch_id.empty() && known_->unlimited.contains(each.id);
+    });
+    std::ranges::copy_if(reservations, std::back_inserter(asked), [&](const Reservation& each) {
+      return !known_->limited_kinds.contains(kind_of(each));
+    });
+  }
+  Done done;
+  if (ended.empty() && asked.empty()) return done;
+  database_.write_beside([&](Session& session) {
+    if (!ended.empty()) done.settled = metering::settle_unlimited(session, ended);
+    if (asked.empty()) return;
+    done.admitted = metering::admit_unlimited(session, asked, server_, now_us_(session));
+  });
+  const std::lock_guard lock(known_->mutex);
+  known_->unlimited.insert(done.admitted.begin(), done.admitted.end());
+  if (known_->limited_kinds.size() > Known::most_kinds) known_->limited_kinds.clear();
+  for (const Reservation& each : asked) {
+    if (!done.admitted.contains(each.id)) known_->limited_kinds.insert(kind_of(each));
+  }
+  return done;
+}
 
 std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
                                       std::span<const Reservation> reservations) {
+  Done done;
+  if (database_.can_write_beside()) done = commit_unlimited(settlements, reservations);
+  std::vector<Admission> admissions(reservations.size());
+  std::vector<std::string> unlimited_kinds;
+  const bool is_all_done = done.settled.size() == settlements.size() &&
+                           done.admitted.size() == reservations.size();
   const auto work = [&](Session& session) {
     const int64_t now_us = now_us_(session);
     metering::Sums sums;
     for (const Settlement& settlement : settlements) {
+      if (done.settled.contains(settlement.id)) continue;
       metering::settle(session, settlement, sums, now_us);
       if (!settlement.mark.batch_id.empty()) insert_mark(session, settlement.mark);
     }
     sums.write(session);
-    std::vector<Admission> admissions;
-    for (const Reservation& reservation : reservations) {
-      admissions.push_back(metering::admit(session, reservation, server_, now_us));
+    for (std::size_t i = 0; i < reservations.size(); ++i) {
+      if (done.admitted.contains(reservations[i].id)) continue;
+      admissions[i] = metering::admit(session, reservations[i], server_, now_us);
+      if (!admissions[i].is_limited) unlimited_kinds.push_back(kind_of(reservations[i]));
     }
-    return admissions;
   };
-  return database_.write(work, Durability::after_sync);
+  // Also with nothing to do, where somebody asks whether the database is there.
+  if (!is_all_done || (settlements.empty() && reservations.empty())) {
+    database_.write(work, Durability::after_sync);
+  }
+  const std::lock_guard lock(known_->mutex);
+  for (const Settlement& settlement : settlements) known_->unlimited.erase(settlement.id);
+  for (const std::string& kind : unlimited_kinds) known_->limited_kinds.erase(kind);
+  return admissions;
 }
 
 void Ledger::sync() { database_.sync(); }

@@ -3,7 +3,9 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -53,7 +55,9 @@ struct RateStanding {
 
 struct Admission {
   std::optional<Refusal> refusal;
-  std::optional<RateStanding> requests, tokens;  // the tightest; of limits that there are
+  // The tightest of each; of limits that there are.
+  std::optional<RateStanding> requests, tokens, input_tokens, output_tokens;
+  bool is_limited = false;  // by anything, or has free tokens
 };
 
 // What a request has used, once it has ended in whatever way.
@@ -77,8 +81,9 @@ struct RequestProgress {
   int64_t completion_tokens = 0;
 };
 
-// What may begin and what was used, in the database that all servers share. Each call is one
-// transaction, and throws as Database. (ADR 0024)
+// What may begin and what was used, in the database that all servers share. Each call throws as
+// Database, and is one transaction, but for what nothing limits (unlimited.h). From any thread.
+// (ADR 0024)
 class Ledger {
  public:
   // Of the database that `session` is of; tests pass one of their own.
@@ -90,10 +95,13 @@ class Ledger {
 
   // `server` names this one among those of the database, also after it was started again.
   Ledger(Database& database, std::string server, NowUs now_us = {});
+  Ledger(Ledger&&) noexcept;
+  ~Ledger();
 
   // Settles first, then admits one after the other; the admissions are in the order of the
   // reservations. A settlement whose reservation is gone was made before, and does nothing. All of
-  // it outlives this program, and the machine from the next sync() on.
+  // it outlives this program, and the machine from the next sync() on. Where it throws, some of it
+  // may have been done: what is settled again does no harm.
   std::vector<Admission> commit(std::span<const Settlement> settlements,
                                 std::span<const Reservation> reservations);
 
@@ -114,9 +122,20 @@ class Ledger {
   int settle_all_as_abandoned();
 
  private:
+  // What was done of a commit() beside other writers, and needs no turn among them.
+  struct Done {
+    std::set<std::string> settled, admitted;
+  };
+  Done commit_unlimited(std::span<const Settlement> settlements,
+                        std::span<const Reservation> reservations);
+
+  // What is known of requests that may be limited or not: it saves statements, and decides nothing.
+  struct Known;
+
   Database& database_;
   const std::string server_;
   const NowUs now_us_;
+  std::unique_ptr<Known> known_;
 };
 
 }  // namespace ridge::platform

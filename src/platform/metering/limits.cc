@@ -68,6 +68,10 @@ std::string_view name(LimitKind kind) {
       return "requests_per_minute";
     case LimitKind::tokens_per_minute:
       return "tokens_per_minute";
+    case LimitKind::input_tokens_per_minute:
+      return "input_tokens_per_minute";
+    case LimitKind::output_tokens_per_minute:
+      return "output_tokens_per_minute";
     case LimitKind::concurrent_requests:
       return "concurrent_requests";
     case LimitKind::tokens_per_day:
@@ -96,7 +100,19 @@ std::string limit_kind_names() {
 }
 
 bool is_rate(LimitKind kind) {
-  return kind == LimitKind::requests_per_minute || kind == LimitKind::tokens_per_minute;
+  switch (kind) {
+    case LimitKind::requests_per_minute:
+    case LimitKind::tokens_per_minute:
+    case LimitKind::input_tokens_per_minute:
+    case LimitKind::output_tokens_per_minute:
+      return true;
+    case LimitKind::concurrent_requests:
+    case LimitKind::tokens_per_day:
+    case LimitKind::tokens_per_month:
+    case LimitKind::micros_per_month:
+      break;
+  }
+  return false;
 }
 
 Limits::Limits(Database& database, Identity::NowMs now_ms)
@@ -173,19 +189,25 @@ void Limits::set_price(const std::string& model, const std::optional<Price>& pri
                   "cached prompt tokens cannot cost more than others, or what was reserved for a "
                   "prompt would not do");
     }
+    if (price->free_tokens < 0 || price->free_tokens > largest_limit) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{} tokens a month are free; it must be from 0 to {}",
+                              price->free_tokens, largest_limit));
+    }
   }
   database_.write([&](soci::session& session) {
     Json details = {{"model", model}};
     session << "DELETE FROM prices WHERE model = :model", soci::use(model);
     if (price) {
-      session << "INSERT INTO prices (model, prompt_micros, cached_micros, completion_micros) "
-                 "VALUES (:model, :prompt, :cached, :completion)",
+      session << "INSERT INTO prices (model, prompt_micros, cached_micros, completion_micros, "
+                 "free_tokens) VALUES (:model, :prompt, :cached, :completion, :free)",
           soci::use(model), soci::use(price->prompt_micros), soci::use(price->cached_micros),
-          soci::use(price->completion_micros);
+          soci::use(price->completion_micros), soci::use(price->free_tokens);
       check_room(session, "prices");
       details["prompt_micros"] = price->prompt_micros;
       details["cached_micros"] = price->cached_micros;
       details["completion_micros"] = price->completion_micros;
+      if (price->free_tokens > 0) details["free_tokens"] = price->free_tokens;
     }
     rows::record_change(session, now_ms_(), actor, price ? "price.set" : "price.remove", model,
                         details.dump());
@@ -197,10 +219,11 @@ std::vector<ModelPrice> Limits::prices() {
     std::vector<ModelPrice> prices;
     ModelPrice row;
     soci::statement select =
-        (session.prepare << "SELECT model, prompt_micros, cached_micros, completion_micros FROM "
-                            "prices ORDER BY model",
+        (session.prepare << "SELECT model, prompt_micros, cached_micros, completion_micros, "
+                            "free_tokens FROM prices ORDER BY model",
          soci::into(row.model), soci::into(row.price.prompt_micros),
-         soci::into(row.price.cached_micros), soci::into(row.price.completion_micros));
+         soci::into(row.price.cached_micros), soci::into(row.price.completion_micros),
+         soci::into(row.price.free_tokens));
     select.execute();
     while (select.fetch()) prices.push_back(row);
     return prices;

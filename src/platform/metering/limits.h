@@ -16,14 +16,18 @@ namespace ridge::platform {
 enum class LimitKind {
   requests_per_minute,
   tokens_per_minute,  // prompt and answer together, here and below
+  input_tokens_per_minute,   // prompts alone
+  output_tokens_per_minute,  // answers alone
   concurrent_requests,
   tokens_per_day,
   tokens_per_month,
   micros_per_month,  // money, in millionths of the operator's currency
 };
 inline constexpr LimitKind limit_kinds[] = {
-    LimitKind::requests_per_minute, LimitKind::tokens_per_minute, LimitKind::concurrent_requests,
-    LimitKind::tokens_per_day,      LimitKind::tokens_per_month,  LimitKind::micros_per_month};
+    LimitKind::requests_per_minute,     LimitKind::tokens_per_minute,
+    LimitKind::input_tokens_per_minute, LimitKind::output_tokens_per_minute,
+    LimitKind::concurrent_requests,     LimitKind::tokens_per_day,
+    LimitKind::tokens_per_month,        LimitKind::micros_per_month};
 
 std::string_view name(LimitKind kind);
 std::optional<LimitKind> limit_kind_named(std::string_view name);
@@ -58,6 +62,10 @@ struct Price {
   int64_t prompt_micros = 0;
   int64_t cached_micros = 0;  // of prompt tokens that the prefix cache had; at most prompt_micros
   int64_t completion_micros = 0;
+  // Of each project and month, the first so many cost nothing: of each model for itself, also where
+  // this is the price of several. A request gets what is left of them when it begins, in the order
+  // of its tokens, the prompt's first, and what it has not used of them comes back when it ends.
+  int64_t free_tokens = 0;
 };
 
 struct ModelPrice {

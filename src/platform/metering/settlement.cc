@@ -14,9 +14,9 @@ namespace {
 
 struct Reserved {
   std::string organisation, project, key, allowance, user, request, model, endpoint, custom_endpoint,
-      day, month, rates;
+      day, month, rates, free_model;
   int64_t endpoint_version = 0;
-  int64_t admitted_at_ms = 0, tokens = 0, is_abandoned = 0;
+  int64_t admitted_at_ms = 0, tokens = 0, free_tokens = 0, is_abandoned = 0;
   Price price;
 };
 
@@ -30,7 +30,7 @@ std::optional<Reserved> returned_by(Session& session, const std::string& stateme
           " WHERE id = :id RETURNING organisation_id, project_id, key_id, user_id, request_id, "
           "model, endpoint, custom_endpoint, endpoint_version, day, month, admitted_at_ms, tokens, "
           "rates, is_abandoned, COALESCE(NULLIF(allowance_id, ''), key_id), prompt_micros, "
-          "cached_micros, completion_micros",
+          "cached_micros, completion_micros, free_tokens, free_model",
       soci::use(id), soci::into(reserved.organisation), soci::into(reserved.project),
       soci::into(reserved.key), soci::into(reserved.user), soci::into(reserved.request),
       soci::into(reserved.model), soci::into(reserved.endpoint),
@@ -39,18 +39,28 @@ std::optional<Reserved> returned_by(Session& session, const std::string& stateme
       soci::into(reserved.admitted_at_ms), soci::into(reserved.tokens),
       soci::into(reserved.rates), soci::into(reserved.is_abandoned), soci::into(reserved.allowance),
       soci::into(reserved.price.prompt_micros), soci::into(reserved.price.cached_micros),
-      soci::into(reserved.price.completion_micros));
+      soci::into(reserved.price.completion_micros),
+      soci::into(reserved.free_tokens), soci::into(reserved.free_model));
   return is_there ? std::optional(std::move(reserved)) : std::nullopt;
 }
 
 // Gives back what was reserved of a minute's limits and not used: to those of the admission, as they
 // were then, as nothing was taken from others.
-void give_back(Session& session, const Reserved& reserved, int64_t used_tokens, bool is_void,
+void give_back(Session& session, const Reserved& reserved, const Settlement& settlement,
                int64_t now_us) {
-  for (const Limit& limit : rates_of_text(reserved.rates)) {
+  const int64_t prompt = settlement.is_void ? 0 : settlement.prompt_tokens;
+  const int64_t completion = settlement.is_void ? 0 : settlement.completion_tokens;
+  const auto used_of = [&](LimitKind kind) -> int64_t {
+    if (kind == LimitKind::requests_per_minute) return settlement.is_void ? 0 : 1;
+    if (kind == LimitKind::input_tokens_per_minute) return prompt;
+    if (kind == LimitKind::output_tokens_per_minute) return completion;
+    return prompt + completion;
+  };
+  for (const auto& [limit, units] : rates_of_text(reserved.rates)) {
     if (limit.most == 0) continue;
-    const bool is_tokens = limit.kind == LimitKind::tokens_per_minute;
-    const int64_t unused = is_tokens ? reserved.tokens - used_tokens : is_void ? 1 : 0;
+    const bool is_requests = limit.kind == LimitKind::requests_per_minute;
+    const int64_t unused =
+        units.value_or(is_requests ? 1 : reserved.tokens) - used_of(limit.kind);
     if (unused <= 0) continue;
     // Rounded down, as what was taken was rounded up: never more than that.
     const auto back_us =
@@ -66,22 +76,26 @@ std::optional<Sums::Used> take_record(Session& session, const std::string& id) {
   Sums::Used used{.requests = 1};
   const bool is_there = run_kept(
       session,
-      "SELECT prompt_tokens + completion_tokens, micros FROM usage_records WHERE id = :id",
-      soci::use(id), soci::into(used.tokens), soci::into(used.micros));
+      "SELECT prompt_tokens + completion_tokens, micros, free_tokens FROM usage_records WHERE id = "
+      ":id",
+      soci::use(id), soci::into(used.tokens), soci::into(used.micros),
+      soci::into(used.free_tokens));
   if (!is_there) return std::nullopt;
   run_kept(session, "DELETE FROM usage_records WHERE id = :id", soci::use(id));
   return used;
 }
 
 void insert(Session& session, const Settlement& settlement, const Reserved& reserved,
-            int64_t micros) {
+            int64_t micros, int64_t free_tokens) {
   run_kept(
       session,
       "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, request_id, "
       "model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, completion_tokens, "
-      "ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, endpoint_version) VALUES "
+      "ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, endpoint_version, "
+      "free_tokens) VALUES "
       "(:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, :cached, "
-      ":reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, :version)",
+      ":reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, :version, "
+      ":free)",
       soci::use(settlement.id), soci::use(reserved.admitted_at_ms),
       soci::use(reserved.organisation), soci::use(reserved.project),
       soci::use(reserved.key), soci::use(reserved.request), soci::use(reserved.model),
@@ -90,18 +104,24 @@ void insert(Session& session, const Settlement& settlement, const Reserved& rese
       soci::use(settlement.reasoning_tokens), soci::use(settlement.completion_tokens),
       soci::use(settlement.ttft_ms), soci::use(settlement.duration_ms),
       soci::use(settlement.finish_reason), soci::use(micros), soci::use(reserved.custom_endpoint),
-      soci::use(reserved.endpoint_version));
+      soci::use(reserved.endpoint_version), soci::use(free_tokens));
+}
+
+int64_t free_tokens_of(const Settlement& settlement, const Reserved& reserved) {
+  return std::min(reserved.free_tokens, settlement.prompt_tokens + settlement.completion_tokens);
 }
 
 // Counts what was used beyond what the sums have of it.
 void record(Session& session, const Settlement& settlement, const Reserved& reserved,
             const Sums::Used& before, Sums& sums, int64_t now_us) {
-  const int64_t tokens = settlement.prompt_tokens + settlement.completion_tokens;
-  give_back(session, reserved, settlement.is_void ? 0 : tokens, settlement.is_void, now_us);
+  give_back(session, reserved, settlement, now_us);
   if (settlement.is_void) return;
-  const int64_t micros = cost_micros(reserved.price, settlement.prompt_tokens,
-                                     settlement.cached_tokens, settlement.completion_tokens);
-  insert(session, settlement, reserved, micros);
+  const int64_t tokens = settlement.prompt_tokens + settlement.completion_tokens;
+  const int64_t free_tokens = free_tokens_of(settlement, reserved);
+  const int64_t micros =
+      cost_micros(reserved.price, settlement.prompt_tokens, settlement.cached_tokens,
+                  settlement.completion_tokens, free_tokens);
+  insert(session, settlement, reserved, micros, free_tokens);
   const Sums::Used more{1 - before.requests, tokens - before.tokens, micros - before.micros};
   std::vector<std::string> models = {std::string(), reserved.model};
   if (!reserved.custom_endpoint.empty()) models.push_back(reserved.custom_endpoint);
@@ -112,7 +132,11 @@ void record(Session& session, const Settlement& settlement, const Reserved& rese
   for (const std::string& subject : subjects) {
     for (const std::string& model : models) {
       sums.add(subject, model, reserved.day, more);
-      sums.add(subject, model, reserved.month, more);
+      Sums::Used of_month = more;
+      // Where the next admission looks for what was used of the project's free tokens.
+      const bool has_free = subject == reserved.project && model == reserved.free_model;
+      if (has_free && !model.empty()) of_month.free_tokens = free_tokens - before.free_tokens;
+      sums.add(subject, model, reserved.month, of_month);
     }
   }
 }
@@ -125,28 +149,28 @@ void Sums::add(const std::string& subject, const std::string& model, const std::
   used.requests += more.requests;
   used.tokens += more.tokens;
   used.micros += more.micros;
+  used.free_tokens += more.free_tokens;
 }
 
-void Sums::write(soci::session& session) const {
+void Sums::write(Session& session) const {
   constexpr std::size_t most_rows = 100;  // of one statement, as databases bound its values
   for (auto next = used_.begin(); next != used_.end();) {
     soci::statement add(session);
     std::string rows;
     for (std::size_t i = 0; i < most_rows && next != used_.end(); ++i, ++next) {
       const auto& [subject, model, period] = next->first;
-      rows += fmt::format("{}(:s{}, :m{}, :p{}, {}, {}, {})", i == 0 ? "" : ", ", i, i, i,
-                          next->second.requests, next->second.tokens, next->second.micros);
+      rows += fmt::format("{}(:s{}, :m{}, :p{}, {}, {}, {}, {})", i == 0 ? "" : ", ", i, i, i,
+                          next->second.requests, next->second.tokens, next->second.micros,
+                          next->second.free_tokens);
       add.exchange(soci::use(subject));
       add.exchange(soci::use(model));
       add.exchange(soci::use(period));
     }
     add.alloc();
-    add.prepare(
-        "INSERT INTO usage_sums (subject, model, period, requests, tokens, micros) VALUES " + rows +
-            " ON CONFLICT (subject, model, period) DO UPDATE SET requests = usage_sums.requests + "
-            "excluded.requests, tokens = usage_sums.tokens + excluded.tokens, micros = "
-            "usage_sums.micros + excluded.micros",
-        soci::details::st_one_time_query);
+    add.prepare("INSERT INTO usage_sums (subject, model, period, requests, tokens, micros, "
+                "free_tokens) VALUES " +
+                    rows + std::string(add_to_sums),
+                soci::details::st_one_time_query);
     add.define_and_bind();
     add.execute(true);
   }
@@ -167,8 +191,13 @@ void abandon(Session& session, const Settlement& settlement, Sums& sums, int64_t
   const auto reserved = returned_by(
       session, "UPDATE reservations SET is_abandoned = is_abandoned + 1", settlement.id);
   if (!reserved || reserved->is_abandoned > 1) return;
-  run_kept(session, "UPDATE reservations SET tokens = 0, micros = 0 WHERE id = :id",
-           soci::use(settlement.id));
+  // It holds nothing any more. Of free tokens it has those that it is known to have used, as others
+  // may get the rest.
+  const int64_t free_tokens = free_tokens_of(settlement, *reserved);
+  run_kept(session,
+           "UPDATE reservations SET tokens = 0, micros = 0, rates = '[]', free_tokens = :free WHERE "
+           "id = :id",
+           soci::use(free_tokens), soci::use(settlement.id));
   record(session, settlement, *reserved, {}, sums, now_us);
 }
 

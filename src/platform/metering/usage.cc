@@ -112,14 +112,14 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
     return fmt::format("CAST(COALESCE(SUM({}), 0) AS BIGINT), ", of);
   };
   const std::string query = fmt::format(
-      "SELECT {}COUNT(*), {}{}{}{}{}{}CAST(COALESCE(AVG(u.ttft_ms), 0) AS DOUBLE PRECISION) FROM "
+      "SELECT {}COUNT(*), {}{}{}{}{}{}{}CAST(COALESCE(AVG(u.ttft_ms), 0) AS DOUBLE PRECISION) FROM "
       "usage_records u JOIN projects p ON p.id = u.project_id LEFT JOIN api_keys k ON k.id = "
       "u.key_id LEFT JOIN users w ON w.id = u.key_id "
       "WHERE u.at_ms >= :from AND u.at_ms < :until AND ('' = :project OR p.name = :project){}{} "
       "LIMIT {}",
       columns, sum("CASE WHEN u.finish_reason IN ('failed', 'cancelled') THEN 1 ELSE 0 END"),
       sum("u.prompt_tokens"), sum("u.cached_tokens"), sum("u.completion_tokens"),
-      sum("u.reasoning_tokens"), sum("u.micros"), groups,
+      sum("u.reasoning_tokens"), sum("u.free_tokens"), sum("u.micros"), groups,
       groups.empty() ? "" : " ORDER BY" + groups.substr(sizeof(" GROUP BY") - 1),
       wanted.most_rows + 1);
   return database.read([&](soci::session& session) {
@@ -134,7 +134,7 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
          soci::into(row.endpoint_version), soci::into(row.requests), soci::into(row.failures),
          soci::into(row.prompt_tokens), soci::into(row.cached_tokens),
          soci::into(row.completion_tokens), soci::into(row.reasoning_tokens),
-         soci::into(row.micros), soci::into(row.ttft_ms));
+         soci::into(row.free_tokens), soci::into(row.micros), soci::into(row.ttft_ms));
     select.execute();
     while (select.fetch()) {
       UsageRow next = row;
@@ -147,6 +147,52 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
                               wanted.most_rows));
     }
     return rows;
+  });
+}
+
+std::vector<UsageRecord> usage_records(Database& database, const UsageRecordQuery& query) {
+  return database.read([&](soci::session& session) {
+    int64_t from_ms = query.from_ms, after_ms = -1;
+    if (!query.after.empty()) {
+      session << "SELECT u.at_ms FROM usage_records u JOIN projects p ON p.id = u.project_id WHERE "
+                 "u.id = :id AND ('' = :project OR p.name = :project)",
+          soci::use(query.after, "id"), soci::use(query.project, "project"), soci::into(after_ms);
+      if (!session.got_data()) {
+        throw Error(ErrorCode::invalid_argument,
+                    "'after' must be the id of a record of these; that one is not there, or not any "
+                    "more",
+                    "after");
+      }
+      from_ms = std::max(from_ms, after_ms);
+    }
+    std::vector<UsageRecord> records;
+    UsageRecord row;
+    const int64_t most = query.most;
+    soci::statement select =
+        (session.prepare
+             << "SELECT u.id, u.request_id, u.at_ms, p.name, COALESCE(k.name, w.name, ''), u.model, "
+                "u.endpoint, u.custom_endpoint, u.endpoint_version, u.prompt_tokens, "
+                "u.cached_tokens, u.completion_tokens, u.reasoning_tokens, u.free_tokens, "
+                "u.ttft_ms, u.duration_ms, u.finish_reason, u.micros FROM usage_records u JOIN "
+                "projects p ON p.id = u.project_id LEFT JOIN api_keys k ON k.id = u.key_id LEFT "
+                "JOIN users w ON w.id = u.key_id WHERE u.at_ms >= :from AND u.at_ms < :until AND "
+                "(u.at_ms > :after_ms OR u.id > :after) AND ('' = :project OR p.name = :project) "
+                "AND ('' = :key OR u.key_id = :key OR k.name = :key OR w.name = :key) AND ('' = "
+                ":model OR u.model = :model) ORDER BY u.at_ms, u.id LIMIT :most",
+         soci::use(from_ms, "from"), soci::use(query.until_ms, "until"),
+         soci::use(after_ms, "after_ms"), soci::use(query.after, "after"),
+         soci::use(query.project, "project"), soci::use(query.key, "key"),
+         soci::use(query.model, "model"), soci::use(most, "most"), soci::into(row.id),
+         soci::into(row.request_id), soci::into(row.at_ms), soci::into(row.project),
+         soci::into(row.key), soci::into(row.model), soci::into(row.endpoint),
+         soci::into(row.custom_endpoint), soci::into(row.endpoint_version),
+         soci::into(row.prompt_tokens), soci::into(row.cached_tokens),
+         soci::into(row.completion_tokens), soci::into(row.reasoning_tokens),
+         soci::into(row.free_tokens), soci::into(row.ttft_ms), soci::into(row.duration_ms),
+         soci::into(row.finish_reason), soci::into(row.micros));
+    select.execute();
+    while (select.fetch()) records.push_back(row);
+    return records;
   });
 }
 

@@ -131,6 +131,31 @@ TEST_P(LedgerTest, TokensAMinuteThatWereReservedInVainComeBack) {
   EXPECT_EQ(kind(ask("d", 1, 0)), Kind::rate);
 }
 
+TEST_P(LedgerTest, InputAndOutputTokensAMinuteAreCountedApart) {
+  limit(LimitKind::input_tokens_per_minute, 60);
+  limit(LimitKind::output_tokens_per_minute, 600);
+  const Admission first = ask("a", 50, 500);
+  EXPECT_FALSE(first.tokens);
+  ASSERT_TRUE(first.input_tokens && first.output_tokens);
+  EXPECT_EQ(first.input_tokens->remaining, 10);
+  EXPECT_EQ(first.output_tokens->remaining, 100);
+  const Admission too_much_input = ask("b", 20, 1);
+  EXPECT_EQ(kind(too_much_input), Kind::rate);
+  EXPECT_EQ(too_much_input.refusal->retry_after_ms, 10'000);  // 10 of 60
+  EXPECT_THAT(too_much_input.refusal->message, testing::HasSubstr("60 input tokens a minute"));
+  EXPECT_EQ(kind(ask("c", 1, 101)), Kind::rate);
+  end(used("a", 50, 100));  // 400 of the answer's come back, and none of the prompt's
+  const Admission next = ask("d", 10, 500);
+  EXPECT_FALSE(next.refusal);
+  EXPECT_EQ(next.input_tokens->remaining, 0);
+  EXPECT_EQ(next.output_tokens->remaining, 0);
+  end({.id = "d", .is_void = true});
+  EXPECT_FALSE(ask("e", 10, 500).refusal);
+  EXPECT_THAT(ask("f", 61, 0).refusal->message, testing::HasSubstr("shorten it"));
+  EXPECT_THAT(ask("g", 0, 601).refusal->message, testing::HasSubstr("lower max_tokens"));
+  EXPECT_EQ(kind(ask("h", 61, 0)), Kind::too_large);
+}
+
 TEST_P(LedgerTest, WhatCouldNeverPassIsToldFromWhatHasToWait) {
   limit(LimitKind::tokens_per_minute, 100);
   const Admission never = ask("a", 51, 50);
