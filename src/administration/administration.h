@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -44,6 +45,9 @@ struct Answer {
   int status = 200;
   std::string body;
   std::string_view content_type = "application/json";
+  // What comes behind the body, one piece at a time up to an empty one, of an answer that may be
+  // long; empty where that is all. Uses the call's database, and waits and throws as the operation.
+  std::function<std::string()> more = {};
 };
 
 struct Route {
@@ -84,6 +88,7 @@ Answer set_endpoint_shares(const Call& call);
 Answer roll_back_endpoint(const Call& call);
 // usage.cc
 Answer read_usage(const Call& call);
+Answer read_usage_records(const Call& call);
 Answer forget_usage(const Call& call);
 // audit.cc
 Answer read_audit(const Call& call);
@@ -118,6 +123,7 @@ inline constexpr Route routes[] = {
     {"POST", "/api/v1/endpoints/{id}/rollback", platform::Role::admin, roll_back_endpoint},
     {"GET", "/api/v1/usage", platform::Role::viewer, read_usage},
     {"DELETE", "/api/v1/usage", platform::Role::admin, forget_usage},
+    {"GET", "/api/v1/usage/records", platform::Role::viewer, read_usage_records},
     {"GET", "/api/v1/audit", platform::Role::admin, read_audit},
 };
 

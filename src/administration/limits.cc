@@ -51,6 +51,8 @@ std::optional<platform::Price> price_of(const Json& body, const api::Fields& fie
   platform::Price price{.prompt_micros = required_micros(fields, "prompt"),
                         .completion_micros = required_micros(fields, "completion")};
   price.cached_micros = micros_of(fields, "cached").value_or(price.prompt_micros);
+  price.free_tokens =
+      fields.integer("free_tokens_per_month", 0, platform::Limits::largest_limit).value_or(0);
   if (price.cached_micros > price.prompt_micros) {
     api::refuse("cached",
                 "'cached' is above 'prompt'; cached prompt tokens cannot cost more than others, or "

@@ -1,13 +1,25 @@
 #include "administration/records_json.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 #include <utility>
+
+#include "base/utc_time.h"
 
 namespace ridge::administration {
 namespace {
 
 using api::or_null;
 using platform::UsageBy;
+
+// Of CSV, in this order.
+constexpr const char* record_columns[] = {
+    "time",          "project",           "key",               "model",
+    "endpoint",      "custom_endpoint",   "endpoint_version",  "prompt_tokens",
+    "cached_tokens", "completion_tokens", "reasoning_tokens",  "total_tokens",
+    "free_tokens",   "ttft_ms",           "duration_ms",       "finish_reason",
+    "cost",          "request_id",        "id",                "at_ms"};
 
 double money(int64_t micros) { return static_cast<double>(micros) / 1e6; }
 
@@ -102,7 +114,8 @@ Json json_of(const platform::ModelPrice& each) {
   return {{"model", each.model.empty() ? any_model : std::string_view(each.model)},
           {"prompt", money(each.price.prompt_micros)},
           {"cached", money(each.price.cached_micros)},
-          {"completion", money(each.price.completion_micros)}};
+          {"completion", money(each.price.completion_micros)},
+          {"free_tokens_per_month", each.price.free_tokens}};
 }
 
 Json json_of(const platform::Endpoint& endpoint, EndpointView view) {
@@ -150,9 +163,33 @@ Json json_of(const platform::UsageRow& row, const std::vector<UsageBy>& by) {
                {"completion_tokens", row.completion_tokens},
                {"reasoning_tokens", row.reasoning_tokens},
                {"total_tokens", row.prompt_tokens + row.completion_tokens},
+               {"free_tokens", row.free_tokens},
                {"cost", money(row.micros)},
                {"mean_ttft_ms", row.ttft_ms}});
   return json;
+}
+
+Json json_of(const platform::UsageRecord& record) {
+  return {{"id", record.id},
+          {"request_id", record.request_id},
+          {"time", utc_time(record.at_ms / 1000)},
+          {"at_ms", record.at_ms},
+          {"project", record.project},
+          {"key", record.key},
+          {"model", record.model},
+          {"endpoint", record.endpoint},
+          {"custom_endpoint", record.custom_endpoint},
+          {"endpoint_version", record.endpoint_version},
+          {"prompt_tokens", record.prompt_tokens},
+          {"cached_tokens", record.cached_tokens},
+          {"completion_tokens", record.completion_tokens},
+          {"reasoning_tokens", record.reasoning_tokens},
+          {"total_tokens", record.prompt_tokens + record.completion_tokens},
+          {"free_tokens", record.free_tokens},
+          {"ttft_ms", record.ttft_ms},
+          {"duration_ms", record.duration_ms},
+          {"finish_reason", record.finish_reason},
+          {"cost", money(record.micros)}};
 }
 
 std::string usage_csv(const std::vector<platform::UsageRow>& rows, const std::vector<UsageBy>& by) {
@@ -167,6 +204,26 @@ std::string usage_csv(const std::vector<platform::UsageRow>& rows, const std::ve
     const Json fields = json_of(row, by);
     for (const auto& [name, value] : fields.get_ref<const Json::object_t&>()) {
       text += (std::exchange(is_first, false) ? "" : ",") + csv_field(value);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+std::string usage_record_titles() {
+  std::string text;
+  for (const char* column : record_columns) text += fmt::format("{}{}", text.empty() ? "" : ",", column);
+  return text + "\n";
+}
+
+std::string usage_record_lines(const Json& records) {
+  std::string text;
+  for (const Json& record : records) {
+    bool is_first = true;
+    for (const char* column : record_columns) {
+      const auto field = record.find(column);
+      if (!std::exchange(is_first, false)) text += ',';
+      if (field != record.end()) text += csv_field(*field);  // an older server may not have it
     }
     text += '\n';
   }

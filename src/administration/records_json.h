@@ -28,6 +28,8 @@ enum class EndpointView {
 Json json_of(const platform::Endpoint& endpoint, EndpointView view);
 Json json_of(const platform::AuditEvent& event);
 Json json_of(const platform::UsageRow& row, const std::vector<platform::UsageBy>& by);
+// With its time as "2026-11-28T12:00:00Z" too.
+Json json_of(const platform::UsageRecord& record);
 
 // Names the price of models without one of their own.
 inline constexpr std::string_view any_model = "*";
@@ -36,5 +38,8 @@ inline constexpr std::string_view any_model = "*";
 // lines end in \n). Texts that a spreadsheet would take for a formula begin with an apostrophe.
 std::string usage_csv(const std::vector<platform::UsageRow>& rows,
                       const std::vector<platform::UsageBy>& by);
+// Likewise of records as json_of() has them, and their line of titles apart.
+std::string usage_record_titles();
+std::string usage_record_lines(const Json& records);
 
 }  // namespace ridge::administration

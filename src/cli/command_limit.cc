@@ -28,6 +28,7 @@ struct PriceOptions {
   std::string model;
   double prompt = 0, completion = 0;
   std::optional<double> cached;
+  int64_t free_tokens = 0;
 };
 
 bool is_money(LimitKind kind) { return kind == LimitKind::micros_per_month; }
@@ -108,6 +109,7 @@ void set_price(Context& context, const PriceOptions& options) {
   Json price = {
       {"model", options.model}, {"prompt", options.prompt}, {"completion", options.completion}};
   if (options.cached) price["cached"] = *options.cached;
+  if (options.free_tokens > 0) price["free_tokens_per_month"] = options.free_tokens;
   const Json answer =
       AdminClient(context, options.admin).ask("PUT", "/api/v1/prices", {.body = price});
   if (context.json) context.print(answer.dump());
@@ -127,10 +129,12 @@ void list_prices(Context& context, const PriceOptions& options) {
   Table table({{"MODEL"},
                {"PROMPT", Alignment::right},
                {"CACHED", Alignment::right},
-               {"COMPLETION", Alignment::right}});
+               {"COMPLETION", Alignment::right},
+               {"FREE A MONTH", Alignment::right}});
   for (const Json& price : prices) {
     table.add_row({printable(text_of(price, "model")), text_of(price, "prompt"),
-                   text_of(price, "cached"), text_of(price, "completion")});
+                   text_of(price, "cached"), text_of(price, "completion"),
+                   std::to_string(number_of(price, "free_tokens_per_month"))});
   }
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
@@ -182,6 +186,7 @@ void add_price_command(CLI::App& app, Context& context) {
       "begin after it.\n"
       "\n"
       "  ridge price set deepseek-r1:7b --prompt 0.2 --cached 0.05 --completion 0.8\n"
+      "  ridge price set deepseek-r1:7b --prompt 0.2 --completion 0.8 --free-tokens 1000000\n"
       "  ridge price set '*' --prompt 1 --completion 2                models without a price");
   auto options = std::make_shared<PriceOptions>();
   const auto add = [&](const char* name, const char* description,
@@ -195,6 +200,10 @@ void add_price_command(CLI::App& app, Context& context) {
   sets->add_option("--cached", options->cached,
                    "Of prompt tokens that were computed before (as --prompt)");
   sets->add_option("--completion", options->completion, "Of the answer's tokens")->required();
+  sets->add_option("--free-tokens", options->free_tokens,
+                   "So many of each model cost nothing, for each project and month")
+      ->check(CLI::Range(int64_t{0}, platform::Limits::largest_limit))
+      ->type_name("N");
   CLI::App* removes = add("remove", "Take the price of a model away", remove_price);
   removes->add_option("NAME", options->model, "As clients name it, or '*'")->required();
   add("list", "Show the prices", list_prices);

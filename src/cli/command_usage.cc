@@ -3,6 +3,7 @@
 #include <cctype>
 #include <memory>
 
+#include "administration/records_json.h"
 #include "cli/admin_client.h"
 #include "cli/commands.h"
 
@@ -15,6 +16,8 @@ struct UsageOptions {
   AdminChoice admin;
   std::vector<std::string> by = {"project", "key", "model"};
   std::string from, to, project, before;
+  std::string key, model;  // of records
+  bool records = false;
   bool csv = false;
 };
 
@@ -71,6 +74,72 @@ void show(Context& context, const UsageOptions& options) {
   }
 }
 
+void print_record_table(const Context& context, const Json& records) {
+  Table table({{"TIME"},
+               {"PROJECT"},
+               {"KEY"},
+               {"MODEL"},
+               {"ENDPOINT"},
+               {"PROMPT", Alignment::right},
+               {"CACHED", Alignment::right},
+               {"COMPLETION", Alignment::right},
+               {"REASONING", Alignment::right},
+               {"TTFT", Alignment::right},
+               {"DURATION", Alignment::right},
+               {"END"},
+               {"COST", Alignment::right}});
+  for (const Json& record : records) {
+    std::vector<std::string> cells;
+    for (const char* text : {"time", "project", "key", "model", "endpoint"}) {
+      cells.push_back(printable(text_of(record, text)));
+    }
+    for (const char* number :
+         {"prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"}) {
+      cells.push_back(text_of(record, number));
+    }
+    for (const char* duration : {"ttft_ms", "duration_ms"}) {
+      cells.push_back(fmt::format("{:.0f} ms", record.value(duration, 0.0)));
+    }
+    cells.push_back(printable(text_of(record, "finish_reason")));
+    cells.push_back(fmt::format("{:.6f}", record.value("cost", 0.0)));
+    table.add_row(cells);
+  }
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+// A page at a time, however many there are.
+void show_records(Context& context, const UsageOptions& options) {
+  AdminClient client(context, options.admin);
+  const bool wants_csv = options.csv && !context.json;
+  if (context.json) context.print("{\"records\": [");
+  if (wants_csv) fmt::print("{}", administration::usage_record_titles());
+  AdminRequest request{.query = {{"from", options.from},
+                                 {"to", options.to},
+                                 {"project", options.project},
+                                 {"key", options.key},
+                                 {"model", options.model},
+                                 {"after", ""}}};
+  std::size_t shown = 0;
+  for (bool has_more = true; has_more;) {
+    const Json page = client.ask("GET", "/api/v1/usage/records", request);
+    const Json& records = page.at("data");
+    has_more = page.value("has_more", false) && !records.empty();
+    if (has_more) request.query.back().second = records.back().value("id", "");
+    if (wants_csv) {
+      fmt::print("{}", administration::usage_record_lines(records));
+    } else if (context.json) {
+      for (const Json& record : records) {
+        fmt::print("{}{}", shown++ == 0 ? "" : ",\n", record.dump());
+      }
+    } else if (records.empty()) {
+      context.note("There are no such records.");
+    } else {
+      print_record_table(context, records);
+    }
+  }
+  if (context.json) context.print("\n]}");
+}
+
 void forget(Context& context, const UsageOptions& options) {
   const Json answer = AdminClient(context, options.admin)
                           .ask("DELETE", "/api/v1/usage", {.query = {{"before", options.before}}});
@@ -90,23 +159,31 @@ void add_usage_command(CLI::App& app, Context& context) {
       "\n"
       "  ridge usage --by day,model --from 2026-11-01\n"
       "  ridge usage --by key --csv > usage.csv\n"
+      "  ridge usage --records --from 2026-11-01 --key ci --csv > records.csv      each request\n"
       "  ridge usage forget 2026-01-01      the records before that day");
   auto options = std::make_shared<UsageOptions>();
   add_admin_options(*command, options->admin);
-  command->add_option("--by", options->by, "Any of day, project, key, model, endpoint (the path), "
+  CLI::Option* by = command->add_option("--by", options->by, "Any of day, project, key, model, endpoint (the path), "
                                               "custom_endpoint, endpoint_version")
       ->delimiter(',')
       ->allow_extra_args(false);
   command->add_option("--from", options->from, "The first day")->type_name("DATE");
   command->add_option("--to", options->to, "The last day")->type_name("DATE");
   command->add_option("--project", options->project, "Of this project alone");
+  CLI::Option* records =
+      command->add_flag("--records", options->records, "Each request by itself, in order of time")
+          ->excludes(by);
+  command->add_option("--key", options->key, "With --records: of this key, by name or id")
+      ->needs(records);
+  command->add_option("--model", options->model, "With --records: of this model")->needs(records);
   command->add_flag("--csv", options->csv, "For a spreadsheet");
   CLI::App* forgets = command->add_subcommand("forget", "Remove old records");
   forgets->add_option("DATE", options->before, "What is older than this day")->required();
   add_admin_options(*forgets, options->admin);
   forgets->callback([&context, options] { forget(context, *options); });
   command->callback([&context, options, forgets] {
-    if (!forgets->parsed()) show(context, *options);
+    if (forgets->parsed()) return;
+    options->records ? show_records(context, *options) : show(context, *options);
   });
 }
 

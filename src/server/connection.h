@@ -70,6 +70,7 @@ class Connection final : public Answering {
                              std::string_view content_type = "application/json",
                              HeaderFields headers = {}) override;
   asio::awaitable<void> send_file(HandlerAnswer answer);
+  asio::awaitable<void> send_pieces(HandlerAnswer answer);
   asio::awaitable<void> send_failure(int status, std::string_view body, int64_t retry_after_ms,
                                      bool has_timed_out) override;
   asio::awaitable<AnswerEnd> stream_answer(AnswerQueue& queue, Making& making) override;

@@ -60,6 +60,8 @@ asio::awaitable<void> Connection::answer_by_handler(const HandlerRoute& route, s
   }
   if (answer.file) {
     co_await send_file(std::move(answer));
+  } else if (answer.more) {
+    co_await send_pieces(std::move(answer));
   } else {
     co_await send(answer.status, answer.body, answer.content_type, std::move(answer.headers));
   }
@@ -81,6 +83,34 @@ asio::awaitable<void> Connection::send_file(HandlerAnswer answer) {
     });
     is_there = co_await write(piece);
   }
+}
+
+// No more of it is held than a piece. What fails in the middle ends it short of its last chunk.
+asio::awaitable<void> Connection::send_pieces(HandlerAnswer answer) {
+  exchange_.status = answer.status;
+  if (exchange_.is_http_1_0) exchange_.keep_alive = false;
+  ResponseHead head = head_of(answer.status);
+  std::ranges::move(answer.headers, std::back_inserter(head.headers));
+  head.content_type = answer.content_type;
+  std::string bytes = to_bytes(head);
+  if (exchange_.method == "HEAD") {
+    co_await write(bytes);
+    co_return;
+  }
+  std::string piece = std::move(answer.body);
+  for (bool is_last = false; !is_last;) {
+    if (exchange_.is_http_1_0) {
+      bytes += piece;
+    } else {
+      append_chunk(bytes, piece);
+    }
+    if (!co_await write(bytes)) co_return;
+    bytes.clear();
+    piece = co_await on_pool(service_.handler_pool, service_.handler_jobs, INT_MAX,
+                             [&] { return answer.more(); });
+    is_last = piece.empty();
+  }
+  if (!exchange_.is_http_1_0) co_await write(last_chunk);
 }
 
 }  // namespace ridge::server

@@ -74,7 +74,8 @@ std::string HandlerRequest::project() const {
 HandlerAnswer handler_answer(administration::Answer answer) {
   return {.status = answer.status,
           .body = std::move(answer.body),
-          .content_type = std::string(answer.content_type)};
+          .content_type = std::string(answer.content_type),
+          .more = std::move(answer.more)};
 }
 
 HandlerAnswer json_answer(const api::Json& document, int status) {

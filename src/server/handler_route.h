@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -70,6 +71,8 @@ struct HandlerAnswer {
   // Where it is open: sent in place of the body, from its beginning on.
   FileDescriptor file = {};
   std::size_t file_bytes = 0;
+  // Where it is there: pieces behind the body, up to an empty one. Runs where the handler did.
+  std::function<std::string()> more = {};
 };
 
 // That somebody could not sign in, as `name` or as nobody knows whom, goes into the audit log, as far

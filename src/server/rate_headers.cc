@@ -21,6 +21,12 @@ constexpr Names anthropic_requests = {"anthropic-ratelimit-requests-limit",
 constexpr Names anthropic_tokens = {"anthropic-ratelimit-tokens-limit",
                                     "anthropic-ratelimit-tokens-remaining",
                                     "anthropic-ratelimit-tokens-reset"};
+constexpr Names anthropic_input = {"anthropic-ratelimit-input-tokens-limit",
+                                   "anthropic-ratelimit-input-tokens-remaining",
+                                   "anthropic-ratelimit-input-tokens-reset"};
+constexpr Names anthropic_output = {"anthropic-ratelimit-output-tokens-limit",
+                                    "anthropic-ratelimit-output-tokens-remaining",
+                                    "anthropic-ratelimit-output-tokens-reset"};
 
 // The second in which it has come, not the one before.
 std::string time_text(std::chrono::system_clock::time_point time) {
@@ -52,6 +58,10 @@ HeaderFields rate_headers(const platform::Admission& admission, api::ErrorStyle 
   };
   add(admission.requests, is_anthropic ? anthropic_requests : openai_requests);
   add(admission.tokens, is_anthropic ? anthropic_tokens : openai_tokens);
+  if (is_anthropic) {  // OpenAI has no such
+    add(admission.input_tokens, anthropic_input);
+    add(admission.output_tokens, anthropic_output);
+  }
   return headers;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <soci/soci.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -133,6 +134,11 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"GET", "/api/v1/usage", "to=2026-02-30", "to"},
       {"GET", "/api/v1/usage", "format=xml", "format"},
       {"GET", "/api/v1/usage", "by=%zz", "by"},
+      {"GET", "/api/v1/usage/records", "from=yesterday", "from"},
+      {"GET", "/api/v1/usage/records", "format=xml", "format"},
+      {"GET", "/api/v1/usage/records", "limit=1001", "limit"},
+      {"GET", "/api/v1/usage/records", "after=none", "after"},
+      {"GET", "/api/v1/usage/records", "project=%FF", "project"},
       {"DELETE", "/api/v1/usage", "", "before"},
       {"DELETE", "/api/v1/usage", "before=", "before"},
       {"GET", "/api/v1/audit", "limit=100000", "limit"},
@@ -318,7 +324,10 @@ TEST_F(AdministrationTest, SetsAndTakesAwayLimitsAndPrices) {
     return ask(admin, "PUT", "/api/v1/prices", object(body));
   };
   EXPECT_EQ(price(R"({"model":"*","prompt":0.2,"completion":0.8})").dump(),
-            R"({"model":"*","prompt":0.2,"cached":0.2,"completion":0.8})");
+            R"({"model":"*","prompt":0.2,"cached":0.2,"completion":0.8,"free_tokens_per_month":0})");
+  EXPECT_EQ(price(R"({"model":"*","prompt":0,"completion":1,"free_tokens_per_month":7})")
+                ["free_tokens_per_month"],
+            7);
   EXPECT_EQ(ask(admin, "GET", "/api/v1/prices")["data"][0]["model"], "*");
   EXPECT_TRUE(price(R"({"model":"*","price":null})")["price"].is_null());
   EXPECT_TRUE(ask(admin, "GET", "/api/v1/prices")["data"].empty());
@@ -330,6 +339,69 @@ TEST_F(AdministrationTest, WritesUsageAsJsonAndCsv) {
   EXPECT_EQ(csv.content_type, "text/csv; charset=utf-8");
   EXPECT_TRUE(csv.body.starts_with("day,key,requests,")) << csv.body;
   EXPECT_EQ(ask(admin, "DELETE", "/api/v1/usage", {}, "", "before=2026-01-01")["forgotten"], 0);
+}
+
+// As many, in the project, of the key "k", which no day is asked for.
+void record(platform::Database& database, const std::string& project, const std::string& prefix,
+            int many) {
+  database.write([&](soci::session& session) {
+    for (int i = 0; i < many; ++i) {
+      const std::string id = fmt::format("{}{:05}", prefix, i);
+      session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
+                 "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
+                 "completion_tokens, ttft_ms, duration_ms, finish_reason, micros) VALUES (:id, "
+                 "1793880000123, 'org', :project, 'k', '=1+1', 'm', '/v1/completions', 3, 1, 2, 4, "
+                 "1.5, 9.25, 'stop', 1500000)",
+          soci::use(id), soci::use(project);
+    }
+  });
+}
+
+TEST_F(AdministrationTest, WritesEachRecordOfUsage) {
+  const std::string project = identity_.create_project("ours", 1, "test").id;
+  record(database_, project, "a", 2);
+  const Json page = ask(admin, "GET", "/api/v1/usage/records", {}, "", "limit=1");
+  EXPECT_EQ(page["has_more"], true);
+  EXPECT_EQ(page["data"].dump(),
+            R"([{"id":"a00000","request_id":"=1+1","time":"2026-11-05T12:00:00Z","at_ms":1793880000123,)"
+            R"("project":"ours","key":"","model":"m","endpoint":"/v1/completions","custom_endpoint":"",)"
+            R"("endpoint_version":0,"prompt_tokens":3,"cached_tokens":1,"completion_tokens":4,)"
+            R"("reasoning_tokens":2,"total_tokens":7,"free_tokens":0,"ttft_ms":1.5,"duration_ms":9.25,)"
+            R"("finish_reason":"stop","cost":1.5}])");
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/usage/records", {}, "", "after=a00000")["has_more"], false);
+  const Answer csv =
+      answer_to(admin, "GET", "/api/v1/usage/records", "", "format=csv&limit=1", {});
+  EXPECT_EQ(csv.content_type, "text/csv; charset=utf-8");
+  EXPECT_EQ(csv.body,
+            "time,project,key,model,endpoint,custom_endpoint,endpoint_version,prompt_tokens,"
+            "cached_tokens,completion_tokens,reasoning_tokens,total_tokens,free_tokens,ttft_ms,"
+            "duration_ms,finish_reason,cost,request_id,id,at_ms\n"
+            "\"2026-11-05T12:00:00Z\",\"ours\",\"\",\"m\",\"/v1/completions\",\"\",0,3,1,4,2,7,0,"
+            "1.5,9.25,\"stop\",1.5,\"'=1+1\",\"a00000\",1793880000123\n");
+  EXPECT_FALSE(csv.more) << "a page was asked for";
+}
+
+TEST_F(AdministrationTest, WritesAllRecordsOfAProjectAPieceAtATime) {
+  const std::string ours = identity_.create_project("ours", 1, "test").id;
+  const std::string theirs = identity_.create_project("theirs", 1, "test").id;
+  record(database_, ours, "a", 2500);
+  record(database_, theirs, "b", 3);
+  const Caller caller = by(Role::viewer, "vera", "ours");
+  const Answer csv = answer_to(caller, "GET", "/api/v1/usage/records", "", "format=csv", {});
+  ASSERT_TRUE(csv.more);
+  std::vector<std::string> pieces = {csv.body};
+  while (!pieces.back().empty()) pieces.push_back(csv.more());
+  EXPECT_EQ(pieces.size(), 4u);
+  std::string text;
+  for (const std::string& piece : pieces) text += piece;
+  EXPECT_EQ(std::ranges::count(text, '\n'), 1 + 2500);
+  EXPECT_EQ(text.find("theirs"), text.npos);
+  for (const char* query : {"project=theirs", "project=none"}) {
+    EXPECT_EQ(refusal(caller, "GET", "/api/v1/usage/records", {}, "", query), "not_found project");
+  }
+  EXPECT_EQ(refusal(caller, "GET", "/api/v1/usage/records", {}, "", "after=b00000"),
+            "invalid_argument after");
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/usage/records", {}, "", "project=theirs")["data"].size(), 3u);
 }
 
 TEST(Day, MustBeOneOfTheCalendar) {

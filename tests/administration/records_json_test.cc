@@ -50,8 +50,9 @@ TEST(RecordsJson, ShowsUsersLimitsAndPrices) {
   EXPECT_EQ(json_of(limit).dump(),
             R"({"project":"search","key":null,"user":null,"model":"m","kind":"tokens_per_day",)"
             R"("most":1000000000000})");
-  EXPECT_EQ(json_of(platform::ModelPrice{"", {200'000, 50'000, 1}}).dump(),
-            R"({"model":"*","prompt":0.2,"cached":0.05,"completion":1e-06})");
+  EXPECT_EQ(json_of(platform::ModelPrice{"", {200'000, 50'000, 1, 7}}).dump(),
+            R"({"model":"*","prompt":0.2,"cached":0.05,"completion":1e-06,)"
+            R"("free_tokens_per_month":7})");
 }
 
 TEST(RecordsJson, TakesDetailsOfTheAuditLogForAnObject) {
@@ -68,12 +69,13 @@ TEST(UsageCsv, HasTheColumnsThatTheJsonHas) {
                                .requests = 3,
                                .prompt_tokens = 20,
                                .completion_tokens = 10,
+                               .free_tokens = 4,
                                .micros = 1'500'000,
                                .ttft_ms = 2.5};
   EXPECT_EQ(usage_csv({row}, by),
             "key,day,requests,failures,prompt_tokens,cached_tokens,completion_tokens,"
-            "reasoning_tokens,total_tokens,cost,mean_ttft_ms\n"
-            "\"a \"\"b\"\", c\",\"2026-11-28\",3,0,20,0,10,0,30,1.5,2.5\n");
+            "reasoning_tokens,total_tokens,free_tokens,cost,mean_ttft_ms\n"
+            "\"a \"\"b\"\", c\",\"2026-11-28\",3,0,20,0,10,0,30,4,1.5,2.5\n");
   EXPECT_EQ(json_of(row, by)["total_tokens"], 30);
 }
 

@@ -33,6 +33,9 @@ class Metered:
         self.servers.append(server)
         return server
 
+    def admin_key(self):
+        return self.run("key", "create", "admin", "--scopes", "admin")["key"]
+
     def client(self, server, key):
         return openai.OpenAI(base_url=server.url + "/v1", api_key=key, max_retries=0, timeout=60)
 
@@ -80,7 +83,31 @@ def test_what_a_key_uses_is_seen_with_its_price(metered):
     table = subprocess.run([metered.binary, "usage", "--csv"], env=metered.environment, text=True, capture_output=True)
     assert table.stdout.splitlines()[0].startswith("project,key,model,requests,")
     assert '"default","laptop"' in table.stdout.splitlines()[1]
-    assert metered.run("price", "list")["prices"] == [{"model": model, "prompt": 1.0, "cached": 1.0, "completion": 10.0}]
+    assert metered.run("price", "list")["prices"] == [
+        {"model": model, "prompt": 1.0, "cached": 1.0, "completion": 10.0, "free_tokens_per_month": 0}]
+    first, second = metered.run("usage", "--records", "--key", "laptop")["records"]
+    assert first["at_ms"] <= second["at_ms"] and first["total_tokens"] == answer.usage.total_tokens
+    assert first["finish_reason"] == "length" and first["duration_ms"] >= first["ttft_ms"] > 0
+    assert metered.run("usage", "--records", "--model", "none")["records"] == []
+    table = subprocess.run([metered.binary, "usage", "--records", "--csv"], env=metered.environment, text=True,
+                           capture_output=True)
+    status, headers, text = server.request("GET", "/api/v1/usage/records?format=csv", None,
+                                           {"Authorization": f"Bearer {metered.admin_key()}"})
+    assert status == 200 and headers["content-type"].startswith("text/csv")
+    assert text.decode() == table.stdout and len(table.stdout.splitlines()) == 3
+
+
+def test_free_tokens_come_before_the_price(metered):
+    key = metered.run("key", "create", "laptop")["key"]
+    client = metered.client(metered.serve(), key)
+    model = client.models.list().data[0].id
+    prompt = complete(client).usage.prompt_tokens
+    metered.run("price", "set", model, "--prompt", "1", "--completion", "10", "--free-tokens", str(prompt + 5 + 3))
+    complete(client)
+    complete(client)
+    costs = [record["cost"] * 1e6 for record in metered.run("usage", "--records")["records"]]
+    assert costs == [0, 0, pytest.approx(max(0, prompt - 3) + 10 * (5 - max(0, 3 - prompt)))], "before there was a price"
+    assert metered.run("usage")["rows"][0]["free_tokens"] == prompt + 8
 
 
 def test_limits_are_told_apart_by_real_clients(metered):
@@ -163,6 +190,9 @@ def test_what_is_wrong_is_said(ridge):
         (["usage", "--to", "2026-02-30"], "'to' is '2026-02-30'"),
         (["usage", "forget", "soon"], "'before' is 'soon'"),
         (["price", "set", "m", "--prompt", "-1", "--completion", "1"], "'prompt'"),
+        (["price", "set", "m", "--prompt", "1", "--completion", "1", "--free-tokens", "-1"], "--free-tokens"),
+        (["usage", "--records", "--by", "day"], "--by"),
+        (["usage", "--key", "k"], "--records"),
     ]:
         result = ridge(*words)
         assert result.returncode == 2 and text in result.stderr, (words, result.stderr)

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <soci/soci.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -126,6 +127,63 @@ TEST_F(Metering, ASpentAllowanceIs402AndAReachedRate429InEachFormat) {
               testing::ContainsRegex("anthropic-ratelimit-requests-reset: 20..-..-"));
   EXPECT_EQ(used().requests, 1);
   EXPECT_EQ(under->engine->submitted(), 1);  // no work before
+}
+
+TEST_F(Metering, ALongTableOfRecordsComesInPieces) {
+  ServerUnderTest under(say_three, ServerOptions{}, authenticator_, meter_,
+                        PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
+                                       .identity = {std::shared_ptr<void>(), &identity_}});
+  const std::string project = identity_.projects().front().id;
+  database_.write([&](soci::session& session) {
+    session << "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
+               "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
+               "completion_tokens, ttft_ms, duration_ms, finish_reason, micros) WITH RECURSIVE "
+               "numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2999) SELECT "
+               "CAST(n AS TEXT), 1793880000000 + n, 'org', :project, 'k', 'r', 'm', "
+               "'/v1/completions', 1, 0, 0, 1, 1, 1, 'stop', 0 FROM numbers",
+        soci::use(project);
+  });
+  const platform::NewKey wanted{.name = "a", .rights = {.scopes = {platform::Scope::admin}}};
+  const std::string admin = identity_.create_key(wanted, "test").text.text();
+  const auto get = [&](std::string_view method, std::string_view more, std::string_view version) {
+    RawClient client(under.port());
+    client.send(fmt::format("{} /api/v1/usage/records?format=csv{} HTTP/{}\r\nHost: 127.0.0.1\r\n"
+                            "x-api-key: {}\r\n\r\n",
+                            method, more, version, admin));
+    return client.read(method != "HEAD");
+  };
+  const RawResponse answer = get("GET", "", "1.1");
+  EXPECT_TRUE(answer.has("transfer-encoding", "chunked")) << answer.head;
+  EXPECT_TRUE(answer.has("content-type", "text/csv; charset=utf-8")) << answer.head;
+  EXPECT_TRUE(answer.is_whole);
+  EXPECT_EQ(std::ranges::count(answer.body, '\n'), 3001);
+  EXPECT_EQ(get("HEAD", "", "1.1").status, 200);
+  EXPECT_EQ(get("GET", "", "1.0").body, answer.body);
+  const RawResponse page = get("GET", "&limit=1000&after=999", "1.1");
+  EXPECT_FALSE(page.has("transfer-encoding", "chunked")) << page.head;
+  EXPECT_EQ(std::ranges::count(page.body, '\n'), 1001);
+}
+
+TEST_F(Metering, TellsOfInputAndOutputTokensApart) {
+  const auto under = serve(say_three);
+  limit(LimitKind::input_tokens_per_minute, 100);
+  limit(LimitKind::output_tokens_per_minute, 10);
+  const std::string_view message =
+      R"({"model":"m","max_tokens":9,"messages":[{"role":"user","content":"a"}]})";
+  RawResponse response = ask(*under, message, "/v1/messages");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.has("anthropic-ratelimit-input-tokens-limit", "100")) << response.head;
+  EXPECT_TRUE(response.has("anthropic-ratelimit-output-tokens-limit", "10")) << response.head;
+  EXPECT_TRUE(response.has("anthropic-ratelimit-output-tokens-remaining", "1")) << response.head;
+  EXPECT_FALSE(response.headers.contains("anthropic-ratelimit-tokens-limit")) << response.head;
+  response = ask(*under, message, "/v1/messages");  // three were used, and six came back
+  EXPECT_EQ(response.status, 429);
+  EXPECT_THAT(response.body, testing::HasSubstr("10 output tokens a minute"));
+  EXPECT_THAT(response.head, testing::ContainsRegex("Retry-After: (12|11|10)\r"));
+  response = ask(*under, R"({"model":"m","prompt":"a","max_tokens":7})");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_THAT(response.head, testing::Not(testing::HasSubstr("ratelimit")));
+  EXPECT_EQ(ask(*under, R"({"model":"m","prompt":"a","max_tokens":11})").status, 400);
 }
 
 TEST_F(Metering, WithoutMaxTokensTheLongestAnswerIsReserved) {

@@ -169,7 +169,8 @@ bool ends_session(const RoutePath& route, std::string_view method) {
 
 // Administrators are the organisation's, and may know who keeps the engines busy.
 bool sees_all_projects(const RoutePath& route, const Holder& holder) {
-  return route.path == "/api/v1/requests" && holder.may(admin_access);
+  const bool is_of_all = route.path == "/api/v1/requests" || route.path == "/api/v1/usage/records";
+  return is_of_all && holder.may(admin_access);
 }
 
 TEST_F(Tenants, GetWhatTheirRoleMayInEachFormOfHeader) {
@@ -326,6 +327,31 @@ TEST_F(Tenants, SeeInMetricsWhatTheirProjectUsesAloneUnlessTheyAdminister) {
                                 .user = "theirs-admin",
                                 .rights = {.scopes = {Scope::metrics}}};
   EXPECT_THAT(metrics(bearer(identity_.create_key(wanted, "test").text.text())), tells_of_ours);
+}
+
+TEST_F(Tenants, SeeRecordsOfTheirProjectAloneUnlessTheyAdminister) {
+  id_ = "asked-by-ours";
+  const std::string body = R"({"model":"m","input":"a"})";
+  ASSERT_EQ(ask("POST", "/v1/responses", bearer(ours_.front().key), body).status, 200);
+  id_ = "any";
+  for (const std::string format : {"json", "csv"}) {
+    const std::string path = "/api/v1/usage/records?format=" + format;
+    for (const Holder& person : people_) {
+      const std::string header = person.headers().front();
+      const std::string own = ask("GET", path, header + "x-ridge-project: ours\r\n").body;
+      EXPECT_THAT(own, testing::HasSubstr("asked-by-ours")) << person.who << format;
+      const RawResponse others = ask("GET", path, header);
+      EXPECT_EQ(others.status, 200) << person.who << format;
+      EXPECT_EQ(others.body.find("asked-by-ours") != std::string::npos, person.may(admin_access))
+          << person.who << format;
+      if (person.may(admin_access)) continue;
+      EXPECT_EQ(ask("GET", path + "&project=ours", header).status, 404) << person.who << format;
+    }
+    for (const Holder& holder : theirs_) {
+      if (holder.may(admin_access)) continue;
+      EXPECT_EQ(ask("GET", path, holder.headers().front()).status, 403) << holder.who << format;
+    }
+  }
 }
 
 TEST_F(Tenants, SeeTheSecretsOfEndpointsOnlyWhereTheyMayChangeThem) {

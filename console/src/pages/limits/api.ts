@@ -4,6 +4,8 @@ import { list, nothing } from "../../lib/api";
 export const kinds = [
   "requests_per_minute",
   "tokens_per_minute",
+  "input_tokens_per_minute",
+  "output_tokens_per_minute",
   "concurrent_requests",
   "tokens_per_day",
   "tokens_per_month",
@@ -25,6 +27,7 @@ export interface Price {
   prompt: number; // In the operator's currency, for a million tokens; here and below.
   cached: number;
   completion: number;
+  free_tokens_per_month: number; // Of each model, that cost nothing, for each project.
 }
 
 export const limits = (): Promise<Limit[]> => list<Limit>("/api/v1/limits");

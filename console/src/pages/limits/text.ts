@@ -48,6 +48,11 @@ export const t = dictionary({
   prompt: ["Prompt", "输入"],
   cached: ["Prompt from the cache", "缓存命中的输入"],
   completion: ["Answer", "输出"],
+  freeTokens: ["Free tokens a month", "每月免费令牌数"],
+  freeTokensHint: [
+    "For each project, so many tokens of each model cost nothing before the price begins.",
+    "每个项目在计价开始前，可免费使用每个模型的这些令牌。",
+  ],
   priceOf: ["Change the price of {name}", "修改 {name} 的价格"],
   removePriceOf: ["Remove the price of {name}", "移除 {name} 的价格"],
   cachedTooHigh: ["Not above the price of the prompt.", "不能高于输入价格。"],
@@ -61,6 +66,8 @@ export function nameOf(limit: Limit): string {
 export const kindName = wordsOf({
   requests_per_minute: ["Requests a minute", "每分钟请求数"],
   tokens_per_minute: ["Tokens a minute", "每分钟令牌数"],
+  input_tokens_per_minute: ["Input tokens a minute", "每分钟输入令牌数"],
+  output_tokens_per_minute: ["Output tokens a minute", "每分钟输出令牌数"],
   concurrent_requests: ["Requests at once", "并发请求数"],
   tokens_per_day: ["Tokens a day", "每日令牌数"],
   tokens_per_month: ["Tokens a month", "每月令牌数"],
@@ -72,6 +79,8 @@ const spent = ["402: spent until the next one", "402：用尽，等待下一周�
 export const beyond = wordsOf({
   requests_per_minute: rate,
   tokens_per_minute: rate,
+  input_tokens_per_minute: rate,
+  output_tokens_per_minute: rate,
   concurrent_requests: ["429: until one ends", "429：等待其他请求结束"],
   tokens_per_day: spent,
   tokens_per_month: spent,

@@ -21,6 +21,11 @@ export function usagePath(by: readonly UsageBy[], from: string, to: string, form
   return `/api/v1/usage?${words}`;
 }
 
+/** Each request of those days by itself, for a spreadsheet. */
+export function recordsPath(from: string, to: string): string {
+  return `/api/v1/usage/records?${new URLSearchParams({ from, to, format: "csv" })}`;
+}
+
 export async function usageRows(by: readonly UsageBy[], from: string, to: string): Promise<UsageRow[]> {
   return (await json<{ rows: UsageRow[] }>("GET", usagePath(by, from, to))).rows;
 }

@@ -45,6 +45,7 @@ export const t = dictionary({
   day: ["Day", "日期"],
   total: ["Total", "合计"],
   csv: ["Download CSV", "下载 CSV"],
+  recordsCsv: ["Download each request", "下载每个请求"],
   empty: ["Nothing was used in this time", "此时间段没有用量"],
   emptyNext: [
     "Ask a model something in the chat, or send a request with a key; it shows here as soon as its answer has ended.",
