@@ -8,6 +8,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "platform/database/connection.h"
@@ -39,17 +40,43 @@ struct Database::State {
   // SQLite: how often the disk did not take the log, and after how many of these it was written anew
   // (see write_log_anew).
   std::atomic<int64_t> failed_syncs = 0, made_good = 0;
+  std::mutex log_mutex;  // of who writes it anew
   // How far the wall clock was ahead of that when the database was opened.
   int64_t even_ahead_us = 0;
 
   std::mutex mutex;
   std::condition_variable freed;
   int taken = 0;
-  std::vector<std::unique_ptr<Session>> idle;
-  std::vector<std::unique_ptr<Session>> idle_beside;  // set up for write_beside()
+  struct Connection {
+    std::unique_ptr<Session> session;
+    int64_t failed_syncs = 0;  // when it was opened
+  };
+  std::vector<Connection> idle;
+  std::vector<Connection> idle_beside;  // set up for write_beside()
 
-  std::vector<std::unique_ptr<Session>>& idle_for(Access access) {
+  std::vector<Connection>& idle_for(Access access) {
     return access == Access::write_beside ? idle_beside : idle;
+  }
+
+  // For those who are about to wait for the disk.
+  void make_good(Session& session) {
+    if (failed_syncs == made_good) return;
+    const std::lock_guard lock(log_mutex);
+    const auto until = std::chrono::steady_clock::now() + options.wait;
+    while (true) {
+      const int64_t failed = failed_syncs;
+      if (failed == made_good) return;  // another one has
+      try {
+        write_log_anew(session);
+        made_good = failed;
+        return;
+      } catch (const DatabaseError& error) {
+        // SQLite waits for readers, but not for another who moves the log.
+        const bool may_pass = error.code() == ErrorCode::unavailable;
+        if (!may_pass || std::chrono::steady_clock::now() > until) throw;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
   }
 
   // Since the machine's start, sleep included.
@@ -58,8 +85,10 @@ struct Database::State {
     return options.read_clock_us ? options.read_clock_us(clock) : read_clock_us(clock);
   }
 
-  // Empty where one has to be opened.
-  std::unique_ptr<Session> take(Access access) {
+  // Empty where one has to be opened. After a failed sync that is each: Linux tells of the failure
+  // once at every file that was open then, also where all has been written anew since.
+  Connection take(Access access) {
+    std::vector<Connection> outdated;  // closed behind the lock, as that may take a while
     std::unique_lock lock(mutex);
     const auto is_free = [&] { return taken < options.connections; };
     if (!freed.wait_for(lock, options.wait, is_free)) {
@@ -68,18 +97,22 @@ struct Database::State {
                                       options.connections, location.name));
     }
     ++taken;
-    auto& sessions = idle_for(access);
-    if (sessions.empty()) return {};
-    std::unique_ptr<Session> session = std::move(sessions.back());
-    sessions.pop_back();
-    return session;
+    const int64_t failed = failed_syncs;
+    auto& connections = idle_for(access);
+    while (!connections.empty()) {
+      Connection connection = std::move(connections.back());
+      connections.pop_back();
+      if (connection.failed_syncs == failed) return connection;
+      outdated.push_back(std::move(connection));
+    }
+    return {};
   }
 
-  void give_back(Access access, std::unique_ptr<Session> session) {
+  void give_back(Access access, Connection connection) {
     {
       const std::lock_guard lock(mutex);
       --taken;
-      if (session) idle_for(access).push_back(std::move(session));
+      if (connection.session) idle_for(access).push_back(std::move(connection));
     }
     freed.notify_one();
   }
@@ -146,11 +179,11 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
   struct Lease {
     State& state;
     Access access;
-    std::unique_ptr<Session> session;
-    ~Lease() { state.give_back(access, std::move(session)); }
+    State::Connection connection;
+    ~Lease() { state.give_back(access, std::move(connection)); }
   };
   Lease lease{*state_, access, state_->take(access)};
-  std::unique_ptr<Session>& session = lease.session;
+  std::unique_ptr<Session>& session = lease.connection.session;
   std::optional<Deadlines::Watch> watch;  // of the session's socket, and gone before it
   const DatabaseLocation& location = state_->location;
   const bool is_sqlite = location.kind == DatabaseKind::sqlite;
@@ -167,6 +200,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
     if (socket >= 0) watch.emplace(state_->deadlines, socket, most + most / 4);
   };
   const auto open = [&] {
+    lease.connection.failed_syncs = state_->failed_syncs;
     session = std::make_unique<Session>(connect(location), location.kind);
     watch_socket();
     try {
@@ -182,10 +216,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
     // With no BEGIN that would find it out before anything is done.
     if (access == Access::write_beside && session && has_news(*session, location.kind)) close();
     session ? watch_socket() : open();
-    if (const int64_t failed = state_->failed_syncs; syncs && failed != state_->made_good) {
-      write_log_anew(*session);
-      state_->made_good = failed;
-    }
+    if (syncs) state_->make_good(*session);
     switch (access) {
       case Access::read:
         return begin_read(*session, location.kind);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <thread>
 #include <vector>
 
@@ -432,6 +433,38 @@ TEST(DatabaseFile, WhatIsSaidToBeOnTheDiskIsThereThoughASyncFailedBefore) {
   database.write([](soci::session& session) { insert(session, "fourth", 1); });
   disk.lose_power(folder / "platform.db", folder / "after_commit.db");
   EXPECT_EQ(count(*std::make_unique<Database>((folder / "after_commit.db").string())), 4);
+}
+
+// Of the connections that were open at a failure, each would be told of it once.
+TEST(DatabaseFile, IsToldOnceOfAFailureThatAllConnectionsHear) {
+  const TemporaryFolder folder;
+  FailingDisk disk;
+  constexpr int connections = 4;
+  Database database((folder / "platform.db").string(), {.connections = connections});
+  make_table(database);
+  const Database beside((folder / "platform.db").string());
+  const auto with_all_connections = [&](const auto& work) {
+    std::barrier all(connections);
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < connections; ++i) {
+      threads.emplace_back([&, i] {
+        // So that nobody has a connection of another.
+        database.read([&](soci::session&) { all.arrive_and_wait(); });
+        EXPECT_NO_THROW(work(i)) << i;
+      });
+    }
+  };
+  with_all_connections([](int) {});
+  database.write([&](soci::session& session) { insert(session, "first", 1); },
+                 Durability::after_sync);
+  disk.fail_once_at_each_open_log();
+  EXPECT_ERROR(database.sync(), io, "cannot be written");
+  with_all_connections([&](int i) {
+    database.write([&](soci::session& session) { insert(session, std::to_string(i), 1); });
+  });
+  database.sync();
+  disk.lose_power(folder / "platform.db", folder / "left.db");
+  EXPECT_EQ(count(*std::make_unique<Database>((folder / "left.db").string())), 1 + connections);
 }
 
 TEST(DatabaseFile, WhatTheDiskDoesNotTakeInPassingIsWrittenAnewToo) {

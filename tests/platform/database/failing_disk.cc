@@ -6,8 +6,10 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ridge::platform {
@@ -47,6 +49,8 @@ std::map<sqlite3_file*, Open> opened;
 // What SQLite has for a kind of file, and ours in its place.
 std::map<const sqlite3_io_methods*, sqlite3_io_methods> methods;
 int failures = 0;
+std::set<const sqlite3_file*> untold;  // logs that were open at a failure of which they tell yet
+bool loses_written = false;            // at the first of these
 sqlite3_vfs disk;
 
 int write(sqlite3_file* file, const void* bytes, int size, sqlite3_int64 at) {
@@ -72,6 +76,11 @@ int sync(sqlite3_file* file, int) {
     known.pending.clear();
     return SQLITE_IOERR_FSYNC;
   }
+  if (untold.erase(file) > 0) {
+    if (std::exchange(loses_written, false)) known.pending.clear();
+    known.sync();
+    return SQLITE_IOERR_FSYNC;
+  }
   known.sync();
   return SQLITE_OK;  // the tests lose no real power
 }
@@ -80,6 +89,7 @@ int close(sqlite3_file* file) {
   const std::lock_guard lock(mutex);
   const Open open = opened.at(file);
   opened.erase(file);
+  untold.erase(file);
   return open.real->xClose(file);
 }
 
@@ -119,6 +129,7 @@ FailingDisk::FailingDisk() {
   disk.xOpen = open;
   files.clear();
   failures = 0;
+  untold.clear();
   sqlite3_vfs_register(&disk, /*makeDflt=*/1);
 }
 
@@ -131,6 +142,14 @@ FailingDisk::~FailingDisk() {
 void FailingDisk::fail_syncs_of_logs(int count) {
   const std::lock_guard lock(mutex);
   failures = count;
+}
+
+void FailingDisk::fail_once_at_each_open_log() {
+  const std::lock_guard lock(mutex);
+  loses_written = true;
+  for (const auto& [file, open] : opened) {
+    if (open.path.ends_with("-wal")) untold.insert(file);
+  }
 }
 
 bool FailingDisk::has_failed_all() const {

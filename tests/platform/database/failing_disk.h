@@ -18,6 +18,9 @@ class FailingDisk {
   // The next `count` syncs of a log fail.
   void fail_syncs_of_logs(int count);
   bool has_failed_all() const;
+  // As Linux tells of one failure: the next sync of each log that is open now fails, and what was
+  // written before the first of these is lost.
+  void fail_once_at_each_open_log();
   // Writes what would be left of the database at `from`, and of its log, to `to`.
   void lose_power(const std::filesystem::path& from, const std::filesystem::path& to) const;
 };
