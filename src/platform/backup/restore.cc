@@ -67,7 +67,9 @@ class NewFiles {
   std::filesystem::path place_of(const BackupFile& file) const {
     return backup::place_of_client_file(file.member, *work_ / "files");
   }
-  // Where the folder is that was there, if there was one.
+  // All that may take long or fail for want of room; what is there stays.
+  void prepare() const;
+  // Behind it. Where the folder is that was there, if there was one.
   std::optional<std::filesystem::path> put_in_place() const;
 
  private:
@@ -193,13 +195,17 @@ void give_to_owner(const std::filesystem::path& file, const std::filesystem::pat
   }
 }
 
-std::optional<std::filesystem::path> NewFiles::put_in_place() const {
+void NewFiles::prepare() const {
   const std::filesystem::path files = *work_ / "files";
   give_to_owner(files, place_);
   for (const auto& entry : std::filesystem::recursive_directory_iterator(files)) {
     give_to_owner(entry.path(), place_);
     if (entry.is_regular_file()) backup::sync_file(entry.path());
   }
+}
+
+std::optional<std::filesystem::path> NewFiles::put_in_place() const {
+  const std::filesystem::path files = *work_ / "files";
   std::optional<std::filesystem::path> kept;
   if (!is_empty_or_missing(place_)) {
     kept = fmt::format("{}.before-{}", place_.string(), stamp());
@@ -220,6 +226,7 @@ void restore_sqlite(const DatabaseLocation& location, const Unpacked& unpacked, 
   Claim(DatabaseLocation::parse(unpacked.database.string()));  // all in one file
   give_to_owner(unpacked.database, location.text);
   backup::sync_file(unpacked.database);
+  if (unpacked.files) unpacked.files->prepare();
   std::unique_ptr<Claim> old;
   restored.kept = keep_old(location, old);
   if (unpacked.files) restored.kept_files = unpacked.files->put_in_place();
@@ -229,10 +236,19 @@ void restore_sqlite(const DatabaseLocation& location, const Unpacked& unpacked, 
 
 void restore_postgresql(const DatabaseLocation& location, const Unpacked& unpacked,
                         Restored& restored, std::string_view actor) {
-  if (unpacked.files) restored.kept_files = unpacked.files->put_in_place();
+  if (unpacked.files) unpacked.files->prepare();
   backup::load_postgresql(location, unpacked.database);
   Database database(location.text);
   settle(database, unpacked, restored, actor);
+  // Last, so that where the database was not restored, nothing is.
+  try {
+    if (unpacked.files) restored.kept_files = unpacked.files->put_in_place();
+  } catch (const Error& failure) {
+    throw Error(failure.code(),
+                fmt::format("{}; the database {} is restored without its files: make it anew, and "
+                            "restore again",
+                            failure.message(), location.name));
+  }
 }
 
 void check_place(const DatabaseLocation& location, InPlace in_place) {

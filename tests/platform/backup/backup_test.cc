@@ -240,6 +240,23 @@ TEST_P(BackupTest, KeepsTheFilesThatWereThereAndRefusesWithoutAWord) {
   EXPECT_TRUE(std::filesystem::exists(folder_ / "new files/store.id"));
 }
 
+TEST_P(BackupTest, LeavesTheFilesWhereTheDatabaseIsNotRestored) {
+  if (is_sqlite()) GTEST_SKIP() << "a file takes its place in one step";
+  files_ = folder_ / "files";
+  { Files(*database_, files_).add({project_, "in.jsonl", "batch", {}}, "a line"); }
+  take();
+  const std::string place = empty_place();
+  *raw_session() << "CREATE TABLE projects (id TEXT)";  // of something else
+  std::filesystem::create_directories(folder_ / "new files/kept");
+  EXPECT_ERROR(restore_to(place, InPlace::old_database), io, "pg_restore failed");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "new files/store.id"));
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
+    EXPECT_THAT(entry.path().filename().string(), testing::Not(testing::HasSubstr("before-")));
+  }
+  *raw_session() << "DROP TABLE projects";
+  EXPECT_TRUE(restore_to(place, InPlace::old_database).kept_files) << "and then it can be";
+}
+
 TEST_P(BackupTest, NobodyIsSignedInAfterwards) {
   const User user = identity_->create_user("ann", UserKind::person, Role::owner, "", "test");
   database_->write([&](soci::session& session) {
