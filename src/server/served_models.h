@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <string_view>
@@ -39,13 +40,32 @@ class ServedModels {
   void remove(std::string_view name) {
     std::lock_guard lock(mutex_);
     ModelList changed = *list_;
+    std::erase_if(removed_, [](const auto& engine) { return engine.expired(); });
+    for (const api::ServedModel& model : changed) {
+      if (model.name == name) removed_.push_back(model.engine);
+    }
     std::erase_if(changed, [&](const api::ServedModel& model) { return model.name == name; });
     list_ = std::make_shared<const ModelList>(std::move(changed));
+  }
+
+  // Engines that may be answering, each once: those of the list, and of models that were removed
+  // while somebody held the list.
+  std::vector<std::shared_ptr<engine::Engine>> engines() const {
+    std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<engine::Engine>> all;
+    const auto add = [&](const std::shared_ptr<engine::Engine>& engine) {
+      const bool is_new = engine && std::ranges::find(all, engine) == all.end();
+      if (is_new) all.push_back(engine);
+    };
+    for (const api::ServedModel& model : *list_) add(model.engine);
+    for (const auto& removed : removed_) add(removed.lock());
+    return all;
   }
 
  private:
   mutable std::mutex mutex_;
   std::shared_ptr<const ModelList> list_;
+  std::vector<std::weak_ptr<engine::Engine>> removed_;
 };
 
 }  // namespace ridge::server

@@ -174,11 +174,10 @@ asio::awaitable<void> observe_health(Service& service) {
 
 // Every engine at once, each on a thread, since `drain` waits.
 void drain_engines(const Service& service) {
-  const auto models = service.models.list();
+  const auto engines = service.models.engines();
   std::vector<std::jthread> threads;
-  for (const api::ServedModel& model : *models) {
-    if (model.is_adapter()) continue;  // its engine is the model's
-    threads.emplace_back([&] { model.engine->drain(service.options.drain_timeout); });
+  for (const auto& engine : engines) {
+    threads.emplace_back([&] { engine->drain(service.options.drain_timeout); });
   }
 }
 

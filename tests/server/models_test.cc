@@ -263,6 +263,26 @@ TEST_F(Models, StayWhereAnEndpointSendsRequestsToThemAndTheLogHasWhoRemovesThem)
   under_.reset();  // before what it uses
 }
 
+TEST_F(Models, ThatAreGoneEndTheirAnswersInOrderWhenTheServerStops) {
+  ServerOptions options;
+  options.drain_timeout = std::chrono::milliseconds(100);
+  under_.emplace([](ScriptedEngine::Part& part) { part.say("a"); }, options, nullptr, nullptr,
+                 PlatformAccess{.supply = shelf_.supply()});
+  shelf_.waits = true;
+  ended(start("tiny:1b").at("id"));
+  shelf_.engine->hold_text_work(true);
+  RawClient running(under_->port());
+  running.send(post("/v1/completions", R"({"model":"tiny:1b","prompt":"a","stream":true})"));
+  ASSERT_TRUE(shelf_.engine->wait_until_held());
+  EXPECT_EQ(ask("DELETE", "/api/v1/models/tiny:1b").status, 200) << "no engine works on it yet";
+  shelf_.engine->hold_text_work(false);
+  ASSERT_TRUE(running.wait_for("Wait."));
+  under_->stop();
+  const RawResponse cut = running.read();
+  EXPECT_TRUE(cut.is_whole);
+  EXPECT_THAT(cut.body, HasSubstr("the server is shutting down"));
+}
+
 TEST_F(Models, AreServedByARestartAloneWhereThereIsNoStore) {
   ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("a"); });
   RawClient client(under.port());
