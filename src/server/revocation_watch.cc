@@ -24,11 +24,8 @@ void RevocationWatch::look() {
         continue;
       }
       log::info("answers for '{}' end, as it may ask no more", principal->key_id);
-      requests_.cancel(*principal,
-                       Error(ErrorCode::unauthenticated,
-                             principal->is_session
-                                 ? "you may not ask models any more, so that the answer ends here"
-                                 : "the API key was revoked or has expired, so that the answer ends here"));
+      requests_.cancel(*principal, Error(ErrorCode::unauthenticated,
+                                         why_not(*principal) + ", so that the answer ends here"));
     }
   } catch (const Error& error) {
     log::warning("answers of keys that were revoked go on for now: {}", error.message());
@@ -41,6 +38,15 @@ bool RevocationWatch::may_still_ask(const platform::Principal& principal) const 
                        ? sessions_->principal_of(principal.user_id, principal.project_id)
                        : identity_->principal_of(principal.key_id);
   return now && now->rights.has(platform::Scope::inference);
+}
+
+std::string RevocationWatch::why_not(const platform::Principal& principal) const {
+  if (principal.is_session) return "you may not ask models any more";
+  const auto key = identity_->find_key(principal.key_id);
+  if (!key || key->revoked_at_ms) return "the API key was revoked";
+  if (!key->is_valid_at(identity_->now_ms())) return "the API key has expired";
+  // What is left is what became of its owner.
+  return "the user of the API key may not ask models any more";
 }
 
 void RevocationWatch::run(const std::stop_token& stop) {

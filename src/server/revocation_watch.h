@@ -28,6 +28,8 @@ class RevocationWatch {
 
  private:
   bool may_still_ask(const platform::Principal& principal) const;
+  // Of one that may not; who is cut off is told.
+  std::string why_not(const platform::Principal& principal) const;
   void run(const std::stop_token& stop);
 
   const std::shared_ptr<platform::Identity> identity_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <soci/soci.h>
 
 #include <algorithm>
 #include <memory>
@@ -434,7 +435,18 @@ TEST_F(Revoking, EndsTheAnswersOfAUserWhoIsDisabled) {
   ASSERT_EQ(ask("PATCH", "/api/v1/users/ours-developer", admin, R"({"disabled":true})").status,
             200);
   EXPECT_EQ(status_of_key(), 401);
-  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
+  EXPECT_THAT(client_.read().body,
+              testing::HasSubstr("the user of the API key may not ask models any more"));
+}
+
+TEST_F(Revoking, SaysWhereAKeyHasExpired) {
+  database_.write([&](soci::session& session) {
+    session << "UPDATE api_keys SET expires_at_ms = 1 WHERE id = :id", soci::use(key_.key.id);
+    session << "UPDATE identity_revision SET revision = revision + 1";
+  });
+  EXPECT_THAT(client_.read().body,
+              testing::AllOf(testing::HasSubstr("the API key has expired, so that the answer ends"),
+                             testing::Not(testing::HasSubstr("revoked"))));
 }
 
 TEST_F(Revoking, EndsAnswersOfAKeyThatIsRevokedElsewhere) {
