@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -12,13 +13,24 @@ namespace {
 
 constexpr int64_t usual = 100, most = 1'000;
 
+constexpr std::size_t most_characters = 100, most_bytes_of_character = 4;
+
+std::size_t characters_in(std::string_view utf8) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(utf8, [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
 // What databases take for a text; empty where the parameter is not there.
 std::string text_of(std::string_view query, const std::string& name) {
   std::string text = api::query_value(query, name).value_or("");
-  if (text.empty() || platform::Identity::is_name(text)) return text;
-  api::refuse(name, fmt::format("'{}' must be at most 100 bytes of UTF-8 without control "
-                                "characters, and without a space at either end",
-                                name));
+  const bool is_good =
+      platform::Identity::is_name(text, most_characters * most_bytes_of_character) &&
+      characters_in(text) <= most_characters;
+  if (text.empty() || is_good) return text;
+  api::refuse(name,
+              fmt::format("'{}' must be at most {} characters of UTF-8, none of them a control "
+                          "character, and without a space at either end",
+                          name, most_characters));
 }
 
 }  // namespace

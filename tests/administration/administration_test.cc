@@ -156,6 +156,20 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
   EXPECT_TRUE(identity_.keys().empty());
 }
 
+// As a field of 100 characters has it, in whatever script.
+TEST_F(AdministrationTest, FindsInTheAuditLogByAHundredCharacters) {
+  std::string text;
+  for (int i = 0; i < 100; ++i) text += "\xE6\xB1\x89";
+  identity_.record_event("user:" + text, "test.search", "");
+  const auto found = [&](const std::string& query) {
+    return ask(owner, "GET", "/api/v1/audit", Json::object(), "", query)["data"].size();
+  };
+  EXPECT_EQ(found("q=" + text), 1u);
+  EXPECT_EQ(refusal(owner, "GET", "/api/v1/audit", Json::object(), "", "q=" + text + "a"),
+            "invalid_argument q");
+  EXPECT_EQ(found("q=" + std::string(100, 'x')), 0u);
+}
+
 TEST_F(AdministrationTest, MakesEndpointsOfModelsThatNobodyServesYet) {
   const auto endpoint = [&](const char* method, const char* path, const char* body = "{}") {
     return ask(admin, method, path, object(body), "helper");

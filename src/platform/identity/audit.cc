@@ -11,8 +11,6 @@
 namespace ridge::platform {
 namespace {
 
-constexpr std::size_t most_name_bytes = 100;
-
 bool has_control(std::string_view text) {
   for (const char c : text) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return true;
@@ -41,9 +39,9 @@ bool rows::is_utf8(std::string_view text) {
   }
 }
 
-bool Identity::is_name(std::string_view text) {
+bool Identity::is_name(std::string_view text, std::size_t most_bytes) {
   const bool is_padded = text.starts_with(' ') || text.ends_with(' ');
-  return !text.empty() && text.size() <= most_name_bytes && !is_padded && !has_control(text) &&
+  return !text.empty() && text.size() <= most_bytes && !is_padded && !has_control(text) &&
          rows::is_utf8(text);
 }
 

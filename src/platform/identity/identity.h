@@ -79,6 +79,7 @@ class Identity {
   static NowMs clock_of(const Database& database, NowMs now_ms);
   explicit Identity(Database& database, NowMs now_ms = {});
 
+  static constexpr std::size_t most_name_bytes = 100;
   static constexpr double least_weight = 0.01, most_weight = 100;
 
   Project create_project(const std::string& name, double weight, std::string_view actor);
@@ -129,7 +130,7 @@ class Identity {
   int64_t now_ms() const { return now_ms_(); }
   static int64_t wall_clock_ms();
   // Whether it may be the name of a project, user, key or model.
-  static bool is_name(std::string_view text);
+  static bool is_name(std::string_view text, std::size_t most_bytes = most_name_bytes);
 
  private:
   Database& database_;
