@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """What keys, reservations and the ledger cost: a server that checks and counts beside one that does not.
 
-    python3 benchmarks/platform/cost.py [--model FILE] [--database postgresql] [--rounds 5]
+    python3 benchmarks/platform/cost.py [--model FILE] [--database postgresql] [--rounds 5] [--keep-prompts]
+
+With --keep-prompts: what a project that keeps prompts and answers costs beside one that does not, on one server.
 
 Both servers run at once, and are loaded in turns (A B A B), so that what the machine does meanwhile meets both. Prints the
 median of the rounds' figures as one JSON object: the time to the first token of one client, and the speed of 32.
@@ -65,31 +67,45 @@ def main():
     parser.add_argument("--output", type=int, default=16)
     parser.add_argument("--few", type=int, default=200, help="requests of one client")
     parser.add_argument("--many", type=int, default=640, help="requests of 32 clients")
+    parser.add_argument("--keep-prompts", action="store_true", help="measure these instead")
     options = parser.parse_args()
     binary = os.environ.get("RIDGE_BINARY", str(ROOT / "build/release/ridge"))
     with tempfile.TemporaryDirectory() as folder, database(options.database) as settings:
         environment = {**os.environ, "RIDGE_HOME": folder, **settings}
-        created = subprocess.run([binary, "key", "create", "bench", "--json"], env=environment, check=True, text=True,
-                                 capture_output=True)
-        key = json.loads(created.stdout)["key"]
-        plain = RidgeServer(binary, environment, options.model)
+
+        def ridge(*words):
+            done = subprocess.run([binary, *words, "--json"], env=environment, check=True, text=True,
+                                  capture_output=True)
+            return json.loads(done.stdout)
+
+        key = ridge("key", "create", "bench")["key"]
         metered = RidgeServer(binary, environment, options.model, asks_for_keys=True)
+        servers = [metered]
+        if options.keep_prompts:
+            ridge("project", "create", "kept")
+            ridge("project", "change", "kept", "--keep-prompts", "1")
+            kept_key = ridge("key", "create", "bench", "--project", "kept")["key"]
+            sides = {"metered": (metered, key), "kept": (metered, kept_key)}
+        else:
+            plain = RidgeServer(binary, environment, options.model)
+            servers.append(plain)
+            sides = {"plain": (plain, key), "metered": (metered, key)}
         try:
-            rounds = {(kind, load): [] for kind in ("plain", "metered") for load in LOADS}
+            rounds = {(kind, load): [] for kind in sides for load in LOADS}
             for number in range(options.rounds):
                 for load in LOADS:
-                    for kind, server in (("plain", plain), ("metered", metered)):
-                        rounds[kind, load].append(figures_of(measure(binary, server, key, load, options)))
+                    for kind, (server, side_key) in sides.items():
+                        rounds[kind, load].append(figures_of(measure(binary, server, side_key, load, options)))
         finally:
-            plain.stop()
-            metered.stop()
+            for server in servers:
+                server.stop()
+    first, second = sides
     result = {}
     for load in LOADS:
         for figure in ("ttft_ms", "tokens_per_second"):
-            plain_median, metered_median = (
-                statistics.median(each[figure] for each in rounds[kind, load]) for kind in ("plain", "metered"))
-            result[f"{load}: {figure}"] = {"plain": round(plain_median, 3), "metered": round(metered_median, 3),
-                                           "change_percent": round(100 * (metered_median / plain_median - 1), 2)}
+            one, other = (statistics.median(each[figure] for each in rounds[kind, load]) for kind in sides)
+            result[f"{load}: {figure}"] = {first: round(one, 3), second: round(other, 3),
+                                           "change_percent": round(100 * (other / one - 1), 2)}
     print(json.dumps(result, indent=2))
 
 

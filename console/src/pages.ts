@@ -9,6 +9,7 @@ import { t as catalog } from "./pages/catalog/text";
 import { t as chat } from "./pages/chat/text";
 import { t as endpoints } from "./pages/endpoints/text";
 import { t as engine } from "./pages/engine/text";
+import { t as kept } from "./pages/kept/text";
 import { t as keys } from "./pages/keys/text";
 import { t as limits } from "./pages/limits/text";
 import { t as playground } from "./pages/playground/text";
@@ -44,6 +45,7 @@ export const pages: readonly Page[] = [
   { name: "endpoints", least: "viewer", group: "models", icon: "endpoints", title: () => endpoints("title"), load: () => import("./pages/endpoints/Page.svelte") },
   { name: "engine", least: "viewer", group: "watch", icon: "engine", title: () => engine("title"), load: () => import("./pages/engine/Page.svelte") },
   { name: "requests", least: "viewer", group: "watch", icon: "requests", title: () => requests("title"), load: () => import("./pages/requests/Page.svelte") },
+  { name: "kept", least: "developer", group: "watch", icon: "audit", title: () => kept("title"), load: () => import("./pages/kept/Page.svelte") },
   { name: "usage", least: "viewer", group: "watch", icon: "usage", title: () => usage("title"), load: () => import("./pages/usage/Page.svelte") },
   { name: "keys", least: "developer", group: "administer", icon: "key", title: () => keys("title"), load: () => import("./pages/keys/Page.svelte") },
   { name: "users", least: "admin", group: "administer", icon: "users", title: () => users("title"), load: () => import("./pages/users/Page.svelte") },

@@ -306,3 +306,59 @@ test("projects are made and weighted", async ({ page, server }) => {
   await row.getByRole("link", { name: "Limits of search" }).click();
   await expect(page.getByText("Only search")).toBeVisible();
 });
+
+test("a project keeps prompts and answers, which are read and removed", async ({ page, server }) => {
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/kept`);
+  await expect(page.getByRole("heading", { name: "Nothing is kept" })).toBeVisible();
+  const key = await createKey(page, server, "program");
+  expect((await ask(server, key)).status).toBe(200);
+
+  await page.goto(`${server.url}/#/projects`);
+  const row = page.getByRole("row", { name: /default/ });
+  await expect(row).toContainText("not kept");
+  await row.getByRole("button", { name: "Keep prompts and answers of default" }).click();
+  const dialog = page.getByRole("dialog", { name: "Keep prompts and answers of default" });
+  await dialog.getByLabel("Keep what is asked and answered").check();
+  await expect(dialog.getByText("Tell those who use it")).toBeVisible();
+  await dialog.getByLabel("For how many days").fill("0");
+  await expect(dialog.getByRole("button", { name: "Save" })).toBeDisabled();
+  await dialog.getByLabel("For how many days").fill("7");
+  await expectAccessible(page);
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(row).toContainText("7 days");
+
+  // A server knows of the choice within a second.
+  const list = page.getByRole("region", { name: "Requests, the latest first" });
+  await expect(async () => {
+    expect((await ask(server, key)).status).toBe(200);
+    await page.goto(`${server.url}/#/kept`);
+    await page.reload();
+    await expect(list).toBeVisible({ timeout: 2000 });
+  }).toPass();
+  await expect(list.getByRole("row").nth(1)).toContainText("program");
+  await expectFits(page);
+  await list.getByRole("button", { name: /Read request/ }).first().click();
+  const read = page.getByRole("dialog", { name: /Read request/ });
+  await expect(read.locator("pre").first()).toHaveText("Hello");
+  await expectAccessible(page);
+  await read.getByRole("button", { name: "Close" }).last().click();
+  await page.getByLabel("Key or person").fill("nobody");
+  await expect(page.getByText("No request matches")).toBeVisible();
+  await page.goto(`${server.url}/#/chat`);
+  await page.reload();
+  await expect(page.getByText("The project default keeps what you write")).toBeVisible();
+
+  await page.goto(`${server.url}/#/audit`);
+  await page.getByLabel("Find").fill("kept.read");
+  await expect(page.getByRole("region", { name: "Events" }).getByRole("row").nth(1)).toContainText("user:ann");
+
+  await page.goto(`${server.url}/#/projects`);
+  await row.getByRole("button", { name: "Keep prompts and answers of default" }).click();
+  await dialog.getByLabel("Keep what is asked and answered").uncheck();
+  await expect(dialog.getByRole("alert")).toContainText("removed at once");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(row).toContainText("not kept");
+  await page.goto(`${server.url}/#/kept`);
+  await expect(page.getByRole("heading", { name: "Nothing is kept" })).toBeVisible();
+});

@@ -90,6 +90,9 @@ Answer roll_back_endpoint(const Call& call);
 Answer read_usage(const Call& call);
 Answer read_usage_records(const Call& call);
 Answer forget_usage(const Call& call);
+// kept_requests.cc
+Answer list_kept_requests(const Call& call);
+Answer read_kept_request(const Call& call);
 // audit.cc
 Answer read_audit(const Call& call);
 
@@ -124,6 +127,8 @@ inline constexpr Route routes[] = {
     {"GET", "/api/v1/usage", platform::Role::viewer, read_usage},
     {"DELETE", "/api/v1/usage", platform::Role::admin, forget_usage},
     {"GET", "/api/v1/usage/records", platform::Role::viewer, read_usage_records},
+    {"GET", "/api/v1/requests/kept", platform::Role::developer, list_kept_requests},
+    {"GET", "/api/v1/requests/kept/{id}", platform::Role::developer, read_kept_request},
     {"GET", "/api/v1/audit", platform::Role::admin, read_audit},
 };
 

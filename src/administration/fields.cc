@@ -88,6 +88,23 @@ std::optional<int64_t> end_of_day(std::string_view query, const std::string& nam
   return day ? std::optional(*day + ms_of_day) : std::nullopt;
 }
 
+std::string asked_project(const Call& call) {
+  const Caller& caller = call.caller;
+  const bool sees_all = caller.is_at_least(platform::Role::admin);
+  const std::string wanted = api::query_value(call.query, "project").value_or("");
+  if (wanted.empty()) return sees_all ? "" : caller.project_name;
+  const auto projects = call.identity.projects();
+  const bool is_there =
+      std::ranges::find(projects, wanted, &platform::Project::name) != projects.end();
+  if (is_there && (sees_all || wanted == caller.project_name)) return wanted;
+  throw Error(
+      ErrorCode::not_found,
+      fmt::format(
+          "there is no project '{}' of yours; x-ridge-project names the one that you act for",
+          wanted.substr(0, most_shown_bytes)),
+      "project");
+}
+
 void refuse_choice(const std::string& member, std::string_view text, std::string_view names) {
   api::refuse(member, fmt::format("'{}' is '{}'; it must be one of {}", member, text.substr(0, 100),
                                   names));

@@ -31,6 +31,10 @@ std::optional<platform::Role> role_field(const api::Fields& fields, std::string_
 std::optional<int64_t> first_day(std::string_view query, const std::string& name);
 std::optional<int64_t> end_of_day(std::string_view query, const std::string& name);
 
+// The project that a parameter of the address names; "" is all, for admins. Others have the one
+// that they act for. Throws not_found for another.
+std::string asked_project(const Call& call);
+
 // "'MEMBER' is TEXT; it must be one of NAMES".
 [[noreturn]] void refuse_choice(const std::string& member, std::string_view text,
                                 std::string_view names);

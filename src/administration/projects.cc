@@ -3,6 +3,7 @@
 #include "administration/fields.h"
 #include "administration/pages.h"
 #include "administration/records_json.h"
+#include "platform/kept/kept_requests.h"
 
 namespace ridge::administration {
 namespace {
@@ -29,10 +30,24 @@ Answer create_project(const Call& call) {
 }
 
 Answer change_project(const Call& call) {
-  const auto weight = weight_of(api::Fields(call.body, ""));
-  if (!weight) api::refuse_missing("weight");
-  const auto project = named_or_id(call.identity.projects(), call.argument, "project");
-  return json_answer(json_of(call.identity.set_weight(project.name, *weight, call.caller.actor)));
+  const api::Fields fields(call.body, "");
+  const auto weight = weight_of(fields);
+  const auto keep_days = fields.integer("keep_days", 0, platform::Identity::most_keep_days);
+  if (!weight && !keep_days) {
+    api::refuse("weight", "there is nothing to change: give 'weight' or 'keep_days'");
+  }
+  auto project = named_or_id(call.identity.projects(), call.argument, "project");
+  const std::string& actor = call.caller.actor;
+  if (weight) project = call.identity.set_weight(project.name, *weight, actor);
+  if (keep_days) {
+    const auto days = static_cast<int>(*keep_days);
+    project = call.identity.set_keep_days(project.name, days, actor);
+    // What it does not keep any more goes at once, and not when somebody looks the next time.
+    if (platform::KeptRequests(call.database).forget_unkept(project.id, actor) > 0) {
+      project = named_or_id(call.identity.projects(), project.id, "project");
+    }
+  }
+  return json_answer(json_of(project));
 }
 
 }  // namespace ridge::administration

@@ -66,7 +66,9 @@ Json json_of(const platform::Project& project) {
   return {{"id", project.id},
           {"name", project.name},
           {"weight", project.weight},
-          {"created_at_ms", project.created_at_ms}};
+          {"created_at_ms", project.created_at_ms},
+          {"keep_days", project.keep_days},
+          {"kept_bytes", project.kept_bytes}};
 }
 
 Json json_of(const platform::User& user) {
@@ -151,6 +153,29 @@ Json json_of(const platform::AuditEvent& event) {
   if (!details.is_object()) details = Json::object();
   return {{"number", event.number}, {"at_ms", event.at_ms},     {"actor", event.actor},
           {"action", event.action}, {"subject", event.subject}, {"details", std::move(details)}};
+}
+
+Json json_of(const platform::KeptRequest& request, KeptView view) {
+  Json document = {{"number", request.number},
+                   {"request_id", request.request_id},
+                   {"project", request.project},
+                   {"key", request.key},
+                   {"model", request.model},
+                   {"endpoint", request.endpoint},
+                   {"at_ms", request.at_ms},
+                   {"finish_reason", request.finish_reason},
+                   {"bytes", request.bytes},
+                   {"prompt_is_cut", request.prompt_is_cut},
+                   {"answer_is_cut", request.answer_is_cut}};
+  if (view == KeptView::outline) return document;
+  Json prompt = request.prompt;  // of one that is cut: text that is no JSON any more
+  if (!request.prompt_is_cut) {
+    Json parsed = Json::parse(request.prompt, nullptr, /*allow_exceptions=*/false);
+    if (!parsed.is_discarded()) prompt = std::move(parsed);
+  }
+  document["prompt"] = std::move(prompt);
+  document["answer"] = Json::parse(request.answer, nullptr, /*allow_exceptions=*/false);
+  return document;
 }
 
 Json json_of(const platform::UsageRow& row, const std::vector<UsageBy>& by) {

@@ -6,6 +6,7 @@
 #include "api/json_text.h"
 #include "platform/endpoints/endpoint.h"
 #include "platform/identity/records.h"
+#include "platform/kept/kept_requests.h"
 #include "platform/metering/limits.h"
 #include "platform/metering/usage.h"
 
@@ -27,6 +28,11 @@ enum class EndpointView {
 };
 Json json_of(const platform::Endpoint& endpoint, EndpointView view);
 Json json_of(const platform::AuditEvent& event);
+enum class KeptView {
+  whole,
+  outline,  // without what was asked and answered
+};
+Json json_of(const platform::KeptRequest& request, KeptView view);
 Json json_of(const platform::UsageRow& row, const std::vector<platform::UsageBy>& by);
 // With its time as "2026-11-28T12:00:00Z" too.
 Json json_of(const platform::UsageRecord& record);

@@ -1,7 +1,5 @@
 #include "platform/metering/usage.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -29,25 +27,6 @@ std::vector<UsageBy> by_of(std::string_view query) {
   return by;
 }
 
-// The project whose usage is asked for; "" is all, for admins. Others see what the project that
-// they act for has used.
-std::string project_of(const Call& call) {
-  const Caller& caller = call.caller;
-  const bool sees_all = caller.is_at_least(platform::Role::admin);
-  const std::string wanted = api::query_value(call.query, "project").value_or("");
-  if (wanted.empty()) return sees_all ? "" : caller.project_name;
-  const auto projects = call.identity.projects();
-  const bool is_there =
-      std::ranges::find(projects, wanted, &platform::Project::name) != projects.end();
-  if (is_there && (sees_all || wanted == caller.project_name)) return wanted;
-  throw Error(
-      ErrorCode::not_found,
-      fmt::format(
-          "there is no project '{}' of yours; x-ridge-project names the one that you act for",
-          wanted.substr(0, most_shown_bytes)),
-      "project");
-}
-
 Json json_of_all(const std::vector<platform::UsageRecord>& records) {
   Json data = Json::array();
   for (const platform::UsageRecord& record : records) data.push_back(json_of(record));
@@ -57,7 +36,7 @@ Json json_of_all(const std::vector<platform::UsageRecord>& records) {
 }  // namespace
 
 Answer read_usage(const Call& call) {
-  platform::UsageQuery query{.by = by_of(call.query), .project = project_of(call)};
+  platform::UsageQuery query{.by = by_of(call.query), .project = asked_project(call)};
   if (const auto from = first_day(call.query, "from")) query.from_ms = *from;
   if (const auto until = end_of_day(call.query, "to")) query.until_ms = *until;
   const std::string format = api::query_value(call.query, "format").value_or("json");
@@ -75,7 +54,7 @@ Answer read_usage_records(const Call& call) {
   const std::string format = api::query_value(call.query, "format").value_or("json");
   if (format != "json" && format != "csv") refuse_choice("format", format, "json, csv");
   const Page page = page_of(call.query);
-  platform::UsageRecordQuery query{.project = project_of(call),
+  platform::UsageRecordQuery query{.project = asked_project(call),
                                    .key = api::query_value(call.query, "key").value_or(""),
                                    .model = api::query_value(call.query, "model").value_or(""),
                                    .after = page.after,

@@ -20,6 +20,7 @@
 #include "platform/batch/files.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
+#include "platform/kept/request_keeper.h"
 #include "platform/metering/meter.h"
 #include "platform/metering/retention.h"
 #include "platform/metering/server_slot.h"
@@ -53,6 +54,7 @@ struct ServeOptions : ModelLoading {
   int max_project_files_mib = 10 * 1024;
   int drain_s = 30;
   int usage_retention_days = 0;
+  int max_project_kept_mib = 1024;
 };
 
 // For each thread of the server that asks the database, one.
@@ -61,22 +63,28 @@ const platform::DatabaseOptions database_options{.connections = 10,
 
 // What knows who asks, and counts what is used.
 struct KeyCheck {
-  KeyCheck(Context& context, IdentityAccess& access, const Clock& clock, int usage_retention_days)
+  KeyCheck(Context& context, IdentityAccess& access, const Clock& clock,
+           const ServeOptions& options)
       : authenticator(access.identity, clock),
         slot(context.store().root() / "metering"),
-        meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}) {
+        meter(platform::Ledger(access.database, slot.server_id()), {.spool = slot.spool_path()}),
+        keeper(
+            platform::KeptRequests(access.database, int64_t{options.max_project_kept_mib} << 20)) {
     for (const auto& dead :
          platform::ServerSlot::left_behind(context.store().root() / "metering")) {
       // Its beginning ends what was left, and there is nothing else to do.
       platform::Meter(platform::Ledger(access.database, dead.server_id()),
                       {.spool = dead.spool_path()});
     }
-    if (usage_retention_days > 0) retention.emplace(access.database, usage_retention_days);
+    if (options.usage_retention_days > 0) {
+      retention.emplace(access.database, options.usage_retention_days);
+    }
   }
 
   platform::Authenticator authenticator;
   platform::ServerSlot slot;
   platform::Meter meter;
+  platform::RequestKeeper keeper;
   std::optional<platform::UsageRetention> retention;
 };
 
@@ -209,10 +217,11 @@ void serve(Context& context, ServeOptions& options) {
   std::shared_ptr<platform::Authenticator> authenticator;
   std::shared_ptr<platform::Meter> meter;
   if (!options.server.no_auth) {
-    const auto check = std::make_shared<KeyCheck>(context, *access, clock, options.usage_retention_days);
+    const auto check = std::make_shared<KeyCheck>(context, *access, clock, options);
     warn_without_keys(*access);
     authenticator = {check, &check->authenticator};
     meter = {check, &check->meter};
+    platform.keeper = {check, &check->keeper};
   }
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}, authenticator); }
@@ -364,6 +373,10 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
   add_setting(command, "usage-retention-days", options.usage_retention_days,
               "Remove the ledger's records that are older; 0 keeps them. Limits do not change")
       ->check(CLI::Range(0, 36500));
+  add_setting(
+      command, "max-project-kept-mib", options.max_project_kept_mib,
+      "What a project that keeps prompts and answers may keep together; the oldest go first")
+      ->check(CLI::Range(1, 1 << 30));
   add_setting(command, "drain-s", options.drain_s,
               "Seconds for running requests once asked to stop")
       ->check(CLI::Range(0, 86400));

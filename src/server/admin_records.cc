@@ -1,5 +1,5 @@
-// Projects, users, keys, limits, prices, endpoints, usage and the audit log: each route of
-// src/administration, which the command line shares, is one of this server.
+// Projects, users, keys, limits, prices, endpoints, usage, kept prompts and the audit log: each
+// route of src/administration, which the command line shares, is one of this server.
 #include <array>
 #include <utility>
 

@@ -36,11 +36,29 @@ constexpr std::size_t most_user_name_bytes = 100, most_token_bytes = 200;
 
 // The projects are those that the user may act for, with the one that this request is of.
 Json json_of_user(std::string_view name, platform::Role role, std::string_view project,
-                  Json projects) {
+                  Json projects, Json keeping) {
   return {{"name", name},
           {"role", platform::name(role)},
           {"project", project},
-          {"projects", std::move(projects)}};
+          {"projects", std::move(projects)},
+          {"keeping", std::move(keeping)}};
+}
+
+// Who writes to models is told where that is kept: {"search": 30}, in days.
+Json keeping_among(const HandlerRequest& request, const std::vector<std::string>& projects) {
+  Json keeping = Json::object();
+  if (request.service.platform.keeper == nullptr) return keeping;
+  for (const platform::Project& project : request.identity().projects()) {
+    const bool is_among = std::ranges::find(projects, project.name) != projects.end();
+    if (project.keep_days > 0 && is_among) keeping[project.name] = project.keep_days;
+  }
+  return keeping;
+}
+
+Json json_of_user(const HandlerRequest& request, const std::string& id, const std::string& name,
+                  platform::Role role, std::string_view project) {
+  const auto projects = request.sessions().projects_of(id, role);
+  return json_of_user(name, role, project, projects, keeping_among(request, projects));
 }
 
 Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) {
@@ -57,13 +75,13 @@ Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) 
 HandlerAnswer show_session(HandlerRequest& request) {
   if (request.service.authenticator == nullptr) {
     const Json user = json_of_user("local", platform::Role::owner, platform::default_project,
-                                   {platform::default_project});
+                                   {platform::default_project}, Json::object());
     return json_answer(json_of_session(request, user, nullptr));
   }
   if (!request.caller.is_session) return json_answer(json_of_session(request, nullptr, nullptr));
   const Caller& caller = request.caller;
-  const Json user = json_of_user(caller.user_name, caller.role, caller.project_name,
-                                 request.sessions().projects_of(caller.user_id, caller.role));
+  const Json user =
+      json_of_user(request, caller.user_id, caller.user_name, caller.role, caller.project_name);
   return json_answer(
       json_of_session(request, user, platform::Sessions::csrf_token(request.session_token)));
 }
@@ -73,9 +91,8 @@ HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSe
   if (!request.session_token.empty()) {
     request.sessions().sign_out(request.session_token, request.address);
   }
-  const Json user =
-      json_of_user(session.user.name, session.user.role, platform::default_project,
-                   request.sessions().projects_of(session.user.id, session.user.role));
+  const Json user = json_of_user(request, session.user.id, session.user.name, session.user.role,
+                                 platform::default_project);
   HandlerAnswer answer =
       json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
   answer.headers.emplace_back("Set-Cookie",

@@ -17,6 +17,7 @@
 #include "server/callable_models.h"
 #include "server/generation.h"
 #include "server/http_head.h"
+#include "server/kept_exchange.h"
 #include "server/metered_request.h"
 #include "server/page_request.h"
 #include "server/preparation.h"
@@ -75,6 +76,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
     std::chrono::system_clock::time_point started_at_wall;
     // Where usage is counted: from the admission on.
     std::unique_ptr<MeteredRequest> metered;
+    // Where the project keeps what is asked and answered: from the reading of the body on.
+    std::unique_ptr<KeptExchange> kept;
     // Of a line of a batch: where its result stands, and that this was settled with it.
     platform::BatchMark mark;
     bool is_marked = false;
@@ -133,6 +136,10 @@ class Answering : public std::enable_shared_from_this<Answering> {
   asio::awaitable<void> send_refusal(const platform::Refusal& refusal);
   // Before a client learns that its answer has ended; an error where that cannot be recorded.
   asio::awaitable<std::optional<Error>> settle(const AnswerEnd& end);
+
+  // answering_keeping.cc: what its project keeps of it.
+  void begin_keeping(const api::ServedModel& model, std::string body);
+  void keep(std::string finish_reason);
 
   // answering_moderation.cc: whether what is asked may be answered.
   asio::awaitable<bool> moderate(Prepared& prepared);  // false: refused, and told so

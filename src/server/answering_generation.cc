@@ -36,9 +36,10 @@ asio::awaitable<void> shape(Service& service, std::size_t bytes, Work work) {
 }
 
 // Returns the tokens that it was told of.
-int add_news(AnswerQueue& queue, api::Answer& answer, std::string& out) {
+int add_news(AnswerQueue& queue, api::Answer& answer, KeptExchange* kept, std::string& out) {
   int tokens = 0;
   for (AnswerEvent& event : queue.take()) {
+    if (kept != nullptr) kept->add(event);
     switch (event.kind) {
       case AnswerEvent::Kind::text:
         answer.add(event.choice, event.delta, out);
@@ -93,6 +94,7 @@ asio::awaitable<void> Answering::generate(std::string body) {
     };
     Prepared prepared = co_await on_text_pool(service_, work);
     model = prepared.model;
+    if (!prepared.document) begin_keeping(*model, std::move(body));
     std::string().swap(body);  // it may be large, and the answer may take long
     if (prepared.rest) {
       const auto keep_loaded = prepared.keep_loaded;
@@ -116,6 +118,7 @@ asio::awaitable<void> Answering::generate(std::string body) {
   }
   on_news_ = nullptr;
   exchange_.metered.reset();  // which settles what came to no end
+  keep("failed");             // the same
   co_await stop_watch();
   if (!failure) co_return;
   if (exchange_.status != 0) std::rethrow_exception(failure);
@@ -197,6 +200,7 @@ asio::awaitable<AnswerEnd> Answering::run_wave(Making& making, std::span<engine:
     making.choices += request.choices;
     making.prompt_tokens += static_cast<int64_t>(request.prompt_tokens.size());
     if (exchange_.metered) exchange_.metered->begin();
+    if (exchange_.kept) exchange_.kept->begin();
   }
   const RunningRequests::Listing listing(service_.running_requests, exchange_.id, making.id,
                                          exchange_.group, making.model.name,
@@ -261,7 +265,9 @@ asio::awaitable<bool> Answering::wait_for_news(std::chrono::milliseconds at_most
 }
 
 asio::awaitable<void> Answering::take_news(AnswerQueue& queue, Making& making, std::string& out) {
-  const auto add = [&] { making.told_tokens += add_news(queue, making.answer, out); };
+  const auto add = [&] {
+    making.told_tokens += add_news(queue, making.answer, exchange_.kept.get(), out);
+  };
   co_await shape(service_, queue.bytes(), add);
   if (exchange_.metered) exchange_.metered->note(making.prompt_tokens, making.told_tokens);
 }
@@ -269,7 +275,7 @@ asio::awaitable<void> Answering::take_news(AnswerQueue& queue, Making& making, s
 asio::awaitable<AnswerEnd> Answering::collect_document(AnswerQueue& queue, Making& making) {
   while (!queue.has_ended()) co_await wait_for_news(service_.options.heartbeat);
   making.bytes += queue.bytes();
-  const auto add = [&] { add_news(queue, making.answer, making.document); };
+  const auto add = [&] { add_news(queue, making.answer, exchange_.kept.get(), making.document); };
   co_await shape(service_, queue.bytes(), add);
   AnswerEnd end = *queue.end();
   if (end.error || end.cancelled) end.error = failure_of(end, queue);

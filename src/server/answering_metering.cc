@@ -102,6 +102,8 @@ asio::awaitable<void> Answering::send_refusal(const platform::Refusal& refusal) 
 }
 
 asio::awaitable<std::optional<Error>> Answering::settle(const AnswerEnd& end) {
+  const std::string reason = client_gone_ ? "cancelled" : finish_reason(end);
+  keep(reason);
   if (!exchange_.metered || !exchange_.metered->has_begun()) co_return std::nullopt;
   platform::Settlement settlement{.prompt_tokens = end.usage.prompt_tokens,
                                   .cached_tokens = end.usage.cached_tokens,
@@ -109,7 +111,7 @@ asio::awaitable<std::optional<Error>> Answering::settle(const AnswerEnd& end) {
                                   .reasoning_tokens = end.usage.reasoning_tokens,
                                   .ttft_ms = end.usage.ttft_ms,
                                   .duration_ms = end.usage.duration_ms,
-                                  .finish_reason = client_gone_ ? "cancelled" : finish_reason(end),
+                                  .finish_reason = reason,
                                   .mark = exchange_.mark};
   const auto start = [this, &settlement](platform::Meter::OnSettled done) {
     exchange_.metered->settle(settlement, std::move(done));

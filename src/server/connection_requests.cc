@@ -54,9 +54,9 @@ bool Connection::may_see(const api::RequestRecord& record) const {
 asio::awaitable<void> Connection::send_metrics() {
   ServerFigures figures{.connections = service_.connections,
                         .by_request = service_.gen_ai_metrics.collect()};
+  const platform::Principal* const who = exchange_.principal.get();
+  const bool sees_all = who == nullptr || who->sees_all_projects;
   if (service_.meter) {
-    const platform::Principal* const who = exchange_.principal.get();
-    const bool sees_all = who == nullptr || who->sees_all_projects;
     const auto project = sees_all ? std::nullopt : std::optional(who->project_name);
     std::ranges::move(service_.usage_metrics.collect(project),
                       std::back_inserter(figures.by_request));
@@ -66,6 +66,7 @@ asio::awaitable<void> Connection::send_metrics() {
     std::ranges::move(service_.batch_runner->metrics().collect(),
                       std::back_inserter(figures.by_request));
   }
+  if (service_.platform.keeper && sees_all) figures.kept = service_.platform.keeper->counts();
   if (service_.exporter) figures.exports = service_.exporter->counts();
   co_await send(200, metrics_text(*service_.models.list(), figures), metrics_content_type);
 }

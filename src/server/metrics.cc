@@ -163,6 +163,17 @@ std::string metrics_text(std::span<const api::ServedModel> models, const ServerF
                   "1 while the database is away: nothing new is admitted, and usage is spooled.",
                   *figures.usage_waits ? 1 : 0, {});
   }
+  if (figures.kept) {
+    constexpr const char* help =
+        "Requests whose prompts and answers were kept for their project, or dropped as the "
+        "database was behind.";
+    const auto add = [&](const char* result, int64_t value) {
+      metrics.counter("ridge:kept_requests_total", help, static_cast<uint64_t>(value),
+                      {label("result", result)});
+    };
+    add("kept", figures.kept->kept);
+    add("dropped", figures.kept->dropped);
+  }
   if (figures.exports) add_exports(metrics, *figures.exports);
   for (const api::ServedModel& model : models) {
     if (model.is_adapter()) continue;  // its engine is the model's

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "api/served_model.h"
+#include "platform/kept/request_keeper.h"
 #include "server/otlp_exporter.h"
 
 namespace ridge::server {
@@ -17,6 +18,7 @@ namespace ridge::server {
 struct ServerFigures {
   int connections = 0;
   std::optional<OtlpExporter::Counts> exports;       // where traces are exported
+  std::optional<platform::RequestKeeper::Counts> kept;  // where prompts and answers may be
   std::optional<bool> usage_waits;                   // for the database; where it is metered
   std::vector<prometheus::MetricFamily> by_request;  // as GenAiMetrics and UsageMetrics have them
 };

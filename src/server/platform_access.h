@@ -9,6 +9,7 @@
 #include "platform/identity/identity.h"
 #include "platform/identity/oidc.h"
 #include "platform/identity/sessions.h"
+#include "platform/kept/request_keeper.h"
 #include "server/model_supply.h"
 
 namespace ridge::server {
@@ -23,6 +24,8 @@ struct PlatformAccess {
   std::shared_ptr<platform::EndpointDirectory> endpoint_directory;
   std::shared_ptr<platform::Files> files;        // of clients
   std::shared_ptr<platform::Batches> batches;    // with files
+  // Null: nothing is kept of what is asked and answered. With the database, and keys.
+  std::shared_ptr<platform::RequestKeeper> keeper;
 };
 
 }  // namespace ridge::server

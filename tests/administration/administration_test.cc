@@ -13,6 +13,7 @@
 #include "administration/fields.h"
 #include "base/error.h"
 #include "base/temporary_folder.h"
+#include "platform/kept/kept_requests.h"
 #include "platform/throws.h"
 
 namespace ridge::administration::administration_test {
@@ -76,6 +77,9 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"POST", "/api/v1/projects", R"({"name":"a","weight":0})", "weight"},
       {"POST", "/api/v1/projects", R"({"name":"a","weight":"1"})", "weight"},
       {"PATCH", "/api/v1/projects/{id}", "{}", "weight"},
+      {"PATCH", "/api/v1/projects/{id}", R"({"keep_days":-1})", "keep_days"},
+      {"PATCH", "/api/v1/projects/{id}", R"({"keep_days":3651})", "keep_days"},
+      {"PATCH", "/api/v1/projects/{id}", R"({"keep_days":"off"})", "keep_days"},
       {"POST", "/api/v1/users", R"({"name":"a\nb"})", "name"},
       {"POST", "/api/v1/users", R"({"name":"a","role":"king"})", "role"},
       {"POST", "/api/v1/users", R"({"name":"a","kind":"cat"})", "kind"},
@@ -147,6 +151,11 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"GET", "/api/v1/audit", "q=%00", "q"},
       {"GET", "/api/v1/audit", "action=%0a", "action"},
       {"GET", "/api/v1/audit", "from=monday", "from"},
+      {"GET", "/api/v1/requests/kept", "limit=1001", "limit"},
+      {"GET", "/api/v1/requests/kept", "content=true&limit=21", "limit"},
+      {"GET", "/api/v1/requests/kept", "content=yes", "content"},
+      {"GET", "/api/v1/requests/kept", "before=0", "before"},
+      {"GET", "/api/v1/requests/kept", "from=x", "from"},
   };
   for (const auto& each : queries) {
     EXPECT_EQ(refusal(owner, each.method, each.path, Json::object(), "", each.query),
@@ -168,6 +177,30 @@ TEST_F(AdministrationTest, FindsInTheAuditLogByAHundredCharacters) {
   EXPECT_EQ(refusal(owner, "GET", "/api/v1/audit", Json::object(), "", "q=" + text + "a"),
             "invalid_argument q");
   EXPECT_EQ(found("q=" + std::string(100, 'x')), 0u);
+}
+
+TEST_F(AdministrationTest, KeepsPromptsAndAnswersOfAProjectAndRemovesThem) {
+  identity_.create_project("p", 1, "test");
+  const auto change = [&](const char* body) {
+    return ask(admin, "PATCH", "/api/v1/projects/{id}", object(body), "p");
+  };
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/projects")["data"][0]["keep_days"], 0);
+  const Json kept = change(R"({"keep_days":30,"weight":2})");
+  EXPECT_EQ(kept["keep_days"], 30);
+  EXPECT_EQ(kept["weight"], 2);
+  const platform::KeptRequest request{.project_id = kept["id"],
+                                      .at_ms = database_.now_ms(),
+                                      .prompt = R"({"prompt":"a"})",
+                                      .answer = "[]"};
+  platform::KeptRequests(database_).add(std::span(&request, 1));
+  EXPECT_GT(change(R"({"keep_days":10})")["kept_bytes"], 0);
+  EXPECT_EQ(change(R"({"weight":1})")["keep_days"], 10) << "what is not named stays";
+  const Json off = change(R"({"keep_days":0})");
+  EXPECT_EQ(off["kept_bytes"], 0);
+  const auto events = identity_.audit_events(2);
+  EXPECT_EQ(events[0].action, "kept.forget");
+  EXPECT_EQ(events[0].actor, "user:adam");
+  EXPECT_EQ(events[1].action, "project.change");
 }
 
 TEST_F(AdministrationTest, MakesEndpointsOfModelsThatNobodyServesYet) {

@@ -42,7 +42,7 @@ EXAMPLES = [
 ]
 READ = ["/health", "/v1/health/live", "/v1/health/ready", "/v1/models", f"/v1/models/{MODEL}", "/tokenizer_info",
         "/api/tags", "/api/version", "/api/v1/models", "/api/v1/downloads",
-        "/api/v1/engine", "/api/v1/requests", "/api/v1/templates"]  # fmt: skip
+        "/api/v1/engine", "/api/v1/requests", "/api/v1/requests/kept", "/api/v1/templates"]  # fmt: skip
 
 
 def closed(part):

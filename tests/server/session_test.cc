@@ -91,7 +91,8 @@ TEST_F(SigningIn, SetsACookieThatNoScriptAndNoOtherSiteHas) {
   EXPECT_EQ(body.at("user"), json({{"name", "developer"},
                                    {"role", "developer"},
                                    {"project", "default"},
-                                   {"projects", {"default"}}}));
+                                   {"projects", {"default"}},
+                                   {"keeping", json::object()}}));
   EXPECT_EQ(body.at("authentication"), "keys");
   EXPECT_EQ(body.at("set_up_needed"), false);
   EXPECT_EQ(json::parse(ask(*under_, "GET", "/api/v1/session", cookie_of(answer)).body), body);

@@ -16,6 +16,7 @@
 #include "base/temporary_folder.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
+#include "platform/kept/request_keeper.h"
 #include "platform/metering/meter.h"
 #include "server/caller.h"
 #include "server/upload_slots.h"
@@ -128,6 +129,8 @@ class Tenants : public testing::Test {
       std::make_shared<platform::Batches>(database_, *files_);
   SteadyClock clock_;
   const std::vector<Holder> ours_, theirs_, people_;
+  std::shared_ptr<platform::RequestKeeper> keeper_ =
+      std::make_shared<platform::RequestKeeper>(platform::KeptRequests(database_));
   std::string id_ = "any";
   Shelf shelf_;
   std::shared_ptr<platform::Meter> meter_ = std::make_shared<platform::Meter>(
@@ -146,7 +149,8 @@ class Tenants : public testing::Test {
                                         .supply = shelf_.supply(),
                                         .endpoint_directory = directory_,
                                         .files = files_,
-                                        .batches = batches_}};
+                                        .batches = batches_,
+                                        .keeper = keeper_}};
 };
 
 std::string path_with(const RoutePath& route, const std::string& id) {
@@ -170,8 +174,12 @@ bool ends_session(const RoutePath& route, std::string_view method) {
 
 // Administrators are the organisation's, and may know who keeps the engines busy.
 bool sees_all_projects(const RoutePath& route, const Holder& holder) {
-  const bool is_of_all = route.path == "/api/v1/requests" || route.path == "/api/v1/usage/records";
-  return is_of_all && holder.may(admin_access);
+  constexpr std::string_view of_all[] = {"/api/v1/requests", "/api/v1/requests/kept",
+                                         "/api/v1/usage/records"};
+  return std::ranges::find(of_all, route.path) != std::end(of_all) && holder.may(admin_access);
+}
+bool reads_all_projects(const RoutePath& route, const Holder& holder) {
+  return route.path == "/api/v1/requests/kept/{id}" && holder.may(admin_access);
 }
 
 TEST_F(Tenants, GetWhatTheirRoleMayInEachFormOfHeader) {
@@ -228,6 +236,7 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   const std::string own = bearer(ours_.front().key);
   const std::string body = R"({"model":"m","input":"secret prompt"})";
   id_ = "secret-request";
+  identity_.set_keep_days("ours", 30, "test");
   const RawResponse made = ask("POST", "/v1/responses", own, body);
   ASSERT_EQ(made.status, 200);
   const std::string stored = nlohmann::json::parse(made.body).at("id");
@@ -235,6 +244,10 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   const std::string file = files_->add({ours, "secret name", "batch", {}}, "secret prompt").id;
   const std::string batch =
       batches_->create({.project_id = ours, .endpoint = "secret", .input_file_id = file}).id;
+  keeper_->wait_idle();
+  const auto kept = platform::KeptRequests(database_).list({});
+  ASSERT_EQ(kept.size(), 1u);
+  const std::string number = std::to_string(kept[0].number);
   // One that runs meanwhile.
   id_ = "secret-running";
   RawClient running(under_.port());
@@ -248,8 +261,8 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
   std::vector<Holder> strangers = theirs_;
   strangers.insert(strangers.end(), people_.begin(), people_.end());
   for (const RoutePath& route : route_paths()) {
-    for (const std::string& id :
-         {stored, file, batch, std::string("secret-request"), std::string("secret-running")}) {
+    for (const std::string& id : {stored, file, batch, number, std::string("secret-request"),
+                                  std::string("secret-running")}) {
       const bool has_id = route.path.find("{id}") != std::string_view::npos;
       for (const std::string& method : methods_of(route)) {
         if (access_of(match_route(route.path), method).is_open) continue;
@@ -257,7 +270,9 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
           if (ends_session(route, method)) continue;
           const RawResponse answer = ask(method, path_with(route, id), holder.headers().front());
           const std::string what = fmt::format("{} {} for {}", method, route.path, holder.who);
-          if (sees_all_projects(route, holder)) {
+          if (reads_all_projects(route, holder) && id == number) {
+            EXPECT_EQ(answer.status, 200) << what;
+          } else if (sees_all_projects(route, holder)) {
             EXPECT_THAT(answer.body, testing::Not(testing::HasSubstr("secret p"))) << what;
           } else if (has_id) {  // which comes back in the refusal
             // 400: "{}" is no body of those that want one.
@@ -271,6 +286,7 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
       }
     }
   }
+  EXPECT_FALSE(identity_.audit_events({.action = "kept.read"}).empty()) << "admins read it";
   under_.engine->go();
   EXPECT_EQ(running.read().status, 200);
   EXPECT_EQ(ask("GET", "/v1/responses/" + stored, own).status, 200);  // it was there to be seen
@@ -426,7 +442,7 @@ TEST_F(Revoking, EndsAKeyAndItsAnswersAtOnceOnThisServer) {
   const std::string admin = bearer(ours_[1].key);
   ASSERT_EQ(ask("DELETE", "/api/v1/keys/" + key_.key.id, admin).status, 200);
   EXPECT_EQ(status_of_key(), 401);
-  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
+  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked, so"));
   EXPECT_EQ(under_.engine->cancelled(), 1);
 }
 

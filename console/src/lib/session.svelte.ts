@@ -7,7 +7,13 @@ export interface Session {
   authentication: "none" | "keys";
   set_up_needed: boolean;
   oidc: boolean;
-  user: { name: string; role: Role; project: string; projects: string[] } | null;
+  user: {
+    name: string;
+    role: Role;
+    project: string;
+    projects: string[];
+    keeping: Record<string, number>; // Of these, who keep what is asked and answered, and for how many days.
+  } | null;
   csrf_token: string | null;
   version: string;
 }
@@ -91,6 +97,11 @@ class SessionState {
   /** Nobody is asked who they are: `ridge serve --no-auth`. */
   get isOpen(): boolean {
     return this.current?.authentication === "none";
+  }
+
+  /** For how many days the project keeps what is asked and answered; 0: it does not. */
+  get keepDays(): number {
+    return this.current?.user?.keeping[this.project] ?? 0;
   }
 
   /** Null for who has not signed in. */

@@ -81,9 +81,13 @@ class Identity {
 
   static constexpr std::size_t most_name_bytes = 100;
   static constexpr double least_weight = 0.01, most_weight = 100;
+  static constexpr int most_keep_days = 3'650;
 
   Project create_project(const std::string& name, double weight, std::string_view actor);
   Project set_weight(const std::string& project, double weight, std::string_view actor);
+  // For how many days prompts and answers are kept of its requests from now on; 0: they are not.
+  // What is kept already, KeptRequests::forget_unkept takes away.
+  Project set_keep_days(const std::string& project, int days, std::string_view actor);
   std::vector<Project> projects();  // by name
   std::string default_project_id();
 

@@ -44,6 +44,7 @@ struct KeyRow {
   ApiKey key;
   std::string project_id, organisation_id, allowance_id;
   double project_weight = 1;
+  int64_t keep_days = 0;
   std::string owner_id, owner_role;  // empty where a project owns it
   bool owner_is_disabled = false;
 };
@@ -69,6 +70,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
   const std::string query =
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
       "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
+      "p.keep_days, "
       "u.id, u.name, u.role, u.disabled_at_ms, COALESCE(NULLIF(k.allowance_id, ''), k.id) "
       "FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
       "ON u.id = k.user_id " +
@@ -90,6 +92,7 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
   into(row.organisation_id);
   into(row.key.project);
   into(row.project_weight);
+  into(row.keep_days);
   into(row.owner_id, owner_is);
   into(row.key.user, user_is);
   into(row.owner_role, role_is);
@@ -230,6 +233,7 @@ Principal principal_in(KeyRow row) {
                       .project_name = row.key.project,
                       .organisation_id = row.organisation_id,
                       .project_weight = row.project_weight,
+                      .keeps_requests = row.keep_days > 0,
                       .rights = std::move(row.key.rights),
                       .expires_at_ms = row.key.expires_at_ms};
   principal.is_revoked = row.key.revoked_at_ms.has_value() || row.owner_is_disabled;

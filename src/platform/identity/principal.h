@@ -22,6 +22,7 @@ struct Principal {
   std::string project_name;
   std::string organisation_id;
   double project_weight = 1;
+  bool keeps_requests = false;  // the project does: prompts and answers
   KeyRights rights;  // without what the owner's role does not allow
   std::optional<int64_t> expires_at_ms;
   bool is_revoked = false;  // the key, or its owner disabled

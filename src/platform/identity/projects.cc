@@ -40,12 +40,17 @@ Project insert_project(soci::session& session, const std::string& name, double w
 std::vector<Project> all_projects(soci::session& session) {
   std::vector<Project> projects;
   Project row;
+  int64_t keep_days = 0;
   soci::statement select =
-      (session.prepare << "SELECT id, name, weight, created_at_ms FROM projects ORDER BY name",
+      (session.prepare << "SELECT id, name, weight, created_at_ms, keep_days, kept_bytes FROM "
+                          "projects ORDER BY name",
        soci::into(row.id), soci::into(row.name), soci::into(row.weight),
-       soci::into(row.created_at_ms));
+       soci::into(row.created_at_ms), soci::into(keep_days), soci::into(row.kept_bytes));
   select.execute();
-  while (select.fetch()) projects.push_back(row);
+  while (select.fetch()) {
+    row.keep_days = static_cast<int>(keep_days);
+    projects.push_back(row);
+  }
   return projects;
 }
 
@@ -89,6 +94,24 @@ Project Identity::set_weight(const std::string& name, double weight, std::string
         soci::use(id);
     rows::record_change(session, now_ms, actor, "project.change", id,
                         nlohmann::json({{"name", name}, {"weight", weight}}).dump());
+    const std::vector<Project> all = all_projects(session);
+    return *std::ranges::find(all, id, &Project::id);
+  });
+}
+
+Project Identity::set_keep_days(const std::string& name, int days, std::string_view actor) {
+  if (days < 0 || days > most_keep_days) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("prompts and answers are kept for 0 to {} days", most_keep_days),
+                "keep_days");
+  }
+  return database_.write([&](soci::session& session) {
+    const int64_t now_ms = now_ms_(), wanted = days;
+    const std::string id = rows::project_id(session, name, now_ms);
+    session << "UPDATE projects SET keep_days = :days WHERE id = :id", soci::use(wanted),
+        soci::use(id);
+    rows::record_change(session, now_ms, actor, "project.change", id,
+                        nlohmann::json({{"name", name}, {"keep_days", days}}).dump());
     const std::vector<Project> all = all_projects(session);
     return *std::ranges::find(all, id, &Project::id);
   });

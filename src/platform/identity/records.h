@@ -18,6 +18,8 @@ struct Project {
   std::string name;
   double weight = 1;  // its share of the machine against other projects'
   int64_t created_at_ms = 0;
+  int keep_days = 0;       // prompts and answers are kept for; 0: they are not
+  int64_t kept_bytes = 0;  // what is kept of them
 };
 
 enum class UserKind { person, service };

@@ -84,10 +84,12 @@ void enter_project(soci::session& session, const std::string& name, int64_t now_
   const std::string wanted = name.empty() ? std::string(default_project) : name;
   bool is_there = Identity::is_name(wanted);  // or PostgreSQL would not read it
   if (is_there) {
-    session << "SELECT id, organisation_id, weight FROM projects WHERE name = :name",
+    int64_t keep_days = 0;
+    session << "SELECT id, organisation_id, weight, keep_days FROM projects WHERE name = :name",
         soci::use(wanted), soci::into(user.project_id), soci::into(user.organisation_id),
-        soci::into(user.project_weight);
+        soci::into(user.project_weight), soci::into(keep_days);
     is_there = session.got_data();
+    user.keeps_requests = keep_days > 0;
   }
   if (!is_there ||
       (wanted != default_project && !is_members(session, user, user.project_id, now_ms))) {

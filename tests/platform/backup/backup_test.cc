@@ -15,6 +15,7 @@
 #include "platform/backup/postgresql_tools.h"
 #include "platform/batch/files.h"
 #include "platform/identity/identity_fixture.h"
+#include "platform/kept/kept_requests.h"
 #include "platform/metering/meter.h"
 #include "platform/metering/usage.h"
 #include "platform/throws.h"
@@ -255,6 +256,24 @@ TEST_P(BackupTest, LeavesTheFilesWhereTheDatabaseIsNotRestored) {
   }
   *raw_session() << "DROP TABLE projects";
   EXPECT_TRUE(restore_to(place, InPlace::old_database).kept_files) << "and then it can be";
+}
+
+// What is kept of requests is of the database, and so of its backup.
+TEST_P(BackupTest, BringsBackPromptsAndAnswersThatAreKept) {
+  identity_->set_keep_days("default", 30, "test");
+  const KeptRequest kept{.request_id = "req",
+                         .project_id = project_,
+                         .at_ms = database_->now_ms(),
+                         .prompt = R"({"prompt":"a"})",
+                         .answer = "[]"};
+  KeptRequests(*database_).add(std::span(&kept, 1));
+  take();
+  const std::string place = empty_place();
+  restore_to(place);
+  Database restored(place);
+  const auto read = KeptRequests(restored).read({}, "test");
+  ASSERT_EQ(read.size(), 1u);
+  EXPECT_EQ(read[0].prompt, kept.prompt);
 }
 
 TEST_P(BackupTest, NobodyIsSignedInAfterwards) {

@@ -76,4 +76,8 @@ export const t = dictionary({
   waiting: ["Waiting for the model…", "等待模型…"],
   writing: ["The model is writing.", "模型正在回答。"],
   written: ["The answer is complete.", "回答已完成。"],
+  isKept: [
+    "The project {project} keeps what you write and what is answered for {count} day; its admins can read it. | The project {project} keeps what you write and what is answered for {count} days; its admins can read it.",
+    "项目 {project} 会将您的输入和回答保留 {count} 天；管理员可以查看。",
+  ],
 });

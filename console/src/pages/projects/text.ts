@@ -20,4 +20,17 @@ export const t = dictionary({
   created: ["Created", "创建时间"],
   limits: ["Limits", "限额"],
   limitsOf: ["Limits of {name}", "{name} 的限额"],
+  prompts: ["Prompts", "提示与回答"],
+  promptsOf: ["Keep prompts and answers of {name}", "保留 {name} 的提示与回答"],
+  notKept: ["not kept", "不保留"],
+  keptFor: ["{count} day, {size} | {count} days, {size}", "{count} 天，{size}"],
+  keeps: ["Keep what is asked and answered", "保留提问与回答"],
+  keepsWarning: [
+    "Everything that anybody asks for this project, and every answer, is then stored here, personal data and secrets in it as well. All admins read it; the project's developers read what programs and they themselves have asked. Tell those who use it. Each reading is in the audit log.",
+    "此后，任何人以本项目名义的所有提问和回答都将存储在此，其中的个人数据和机密也不例外。所有管理员均可查看；项目的开发者可查看程序及其本人的提问。请告知使用者。每次查看都会记入审计。",
+  ],
+  days: ["For how many days", "保留天数"],
+  daysHint: ["Then it is removed by itself. 1 to 3650.", "到期自动删除。1 至 3650。"],
+  removesAll: ["What is kept until now, {size}, is removed at once and for ever.", "目前保留的 {size} 将立即永久删除。"],
+  removesOlder: ["What is older than this is removed at once and for ever.", "早于此期限的内容将立即永久删除。"],
 } satisfies Record<string, Pair>);
