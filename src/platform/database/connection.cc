@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <system_error>
 #include <thread>
 
 #include "base/file_descriptor.h"
@@ -143,6 +144,14 @@ ErrorCode code_of_sqlite(int result) {
     default:
       return ErrorCode::internal;
   }
+}
+
+// SQLite calls it an error of the disk where there is no room for the smaller of its files.
+bool has_no_room(const std::filesystem::path& file) {
+  constexpr std::uintmax_t needed_bytes = 64u << 10;
+  std::error_code failure;
+  const auto space = std::filesystem::space(std::filesystem::absolute(file).parent_path(), failure);
+  return !failure && space.available < needed_bytes;
 }
 
 ErrorCode code_of(const soci::soci_error& failure) {
@@ -293,8 +302,12 @@ void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures) {
 }
 
 DatabaseError database_error(const soci::soci_error& failure, const DatabaseLocation& location) {
-  return {code_of(failure), fmt::format("the database {}: {}", location.name,
-                                        without_values(failure.get_error_message()))};
+  const ErrorCode code = code_of(failure);
+  const bool is_full = location.kind == DatabaseKind::sqlite && code == ErrorCode::io &&
+                       has_no_room(location.text);
+  return {code, fmt::format("the database {}: {}{}", location.name,
+                            without_values(failure.get_error_message()),
+                            is_full ? "; its disk is full" : "")};
 }
 
 }  // namespace ridge::platform
