@@ -61,7 +61,7 @@ Planned<LinearTiling> cut_linear(const Soc& soc, const LinearShape& shape, uint3
 // work to make halves of the weight.
 std::optional<Planned<QuantizedLinearTiling>> cut_few_rows(const Soc& soc, const LinearShape& shape,
                                                            const QuantizedFormat& format) {
-  constexpr uint32_t most_rows = 4;
+  constexpr uint32_t most_rows = 2;  // of more, the vector cores' work for each is the limit
   constexpr uint32_t most_digit_rows = 32;
   constexpr uint32_t most_statistic_bytes = 24 * 1024;
   constexpr uint32_t fractal_row_bytes = 32;
