@@ -225,7 +225,7 @@ void add_bench_command(CLI::App& app, Context& context) {
   engine::Workload& workload = options->workload;
   CLI::Option* model = command->add_option(
       "MODEL", options->model,
-      "A catalog name, hf:... or a path to a GGUF file; with --serve, the server's name for it");
+      "A catalog name, hf:... or a path to a GGUF file or model folder; with --serve, the server's name for it");
   CLI::Option* serve =
       command
           ->add_option(

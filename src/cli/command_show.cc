@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/machine.h"
 #include "format/gguf.h"
+#include "format/model_folder.h"
 #include "model/adapter_file.h"
 #include "platform/resolve.h"
 
@@ -39,7 +40,7 @@ std::optional<uint64_t> number(const format::GgufMetadata& metadata, const std::
 
 // What the file itself says.
 Json describe_file(const std::filesystem::path& path) {
-  const format::GgufFile file = format::GgufFile::open(path);
+  const format::GgufFile file = format::open_model(path);
   const format::GgufMetadata& metadata = file.metadata();
   const std::string architecture(file.architecture());
   Json body = {{"architecture", architecture},
@@ -234,7 +235,7 @@ void add_show_command(CLI::App& app, Context& context) {
   auto name = std::make_shared<std::string>();
   command
       ->add_option("MODEL", *name,
-                   "A catalog name, hf:... or a path to a GGUF file or a LoRA adapter")
+                   "A catalog name, hf:... or a path to a GGUF file, a model folder or a LoRA adapter")
       ->required();
   command->callback([&context, name] {
     const Json body = describe(context, *name);

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "format/gguf.h"
+#include "format/model_folder.h"
 #include "platform/resolve.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -37,7 +38,7 @@ void tokenize(Context& context, const TokenizeOptions& options) {
   const auto reference = platform::ModelReference::parse(options.model);
   const platform::ResolvedModel model =
       platform::resolve(reference, context.catalog(), context.store());
-  const format::GgufFile file = format::GgufFile::open(model.path);
+  const format::GgufFile file = format::open_model(model.path);
   const auto tokenizer = text::Tokenizer::from_gguf(file);
   const std::string text = read_text(options.text);
   const std::vector<int32_t> ids =
@@ -57,7 +58,7 @@ void add_tokenize_command(CLI::App& app, Context& context) {
       "written in\n"
       "the text are recognised, and BOS is added where the model asks for it.");
   auto options = std::make_shared<TokenizeOptions>();
-  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file")
+  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file or model folder")
       ->required();
   command->add_option("TEXT", options->text, "The text, or - for standard input")->required();
   CLI::Option* chat = command->add_flag(

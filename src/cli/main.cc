@@ -26,7 +26,7 @@ constexpr const char* main_footer =
     "\n"
     "A MODEL is a catalog name (deepseek-r1:1.5b, deepseek-r1:1.5b-q8_0), "
     "hf:organisation/repository\n"
-    "[:quantisation], or a path to a GGUF file.\n"
+    "[:quantisation], or a path to a GGUF file or model folder.\n"
     "\n"
     "Environment:\n"
     "  RIDGE_HOME           where models are kept (else XDG_DATA_HOME/ridge, else "
@@ -73,6 +73,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_show_command(app, context);
   add_verify_command(app, context);
   add_rm_command(app, context);
+  add_convert_command(app, context);
   add_quantize_command(app, context);
   add_tokenize_command(app, context);
   add_bench_command(app, context);

@@ -21,11 +21,13 @@
 namespace ridge::cli {
 namespace {
 
-// "smollm2:135m" as it is; for a path, the file's name without folder and ending.
+// "smollm2:135m" as it is; for a path, the file's name without folder and ending, or the folder's.
 std::string served_name(const platform::ModelReference& reference,
                         const platform::ResolvedModel& resolved) {
   if (reference.kind != platform::ReferenceKind::path) return resolved.name;
-  return std::filesystem::path(resolved.path).stem().string();
+  if (!platform::is_model_folder(resolved.path)) return resolved.path.stem().string();
+  const auto folder = std::filesystem::absolute(resolved.path).lexically_normal();
+  return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
 }
 
 int64_t modified_at_s(const std::filesystem::path& path) {

@@ -159,7 +159,8 @@ class PreparedWeights final : public backend::PreparedStore {
 std::shared_ptr<backend::PreparedStore> prepared_store(Context& context,
                                                        const platform::ResolvedModel& model,
                                                        bool wanted, int threads, NoteKept note) {
-  if (!wanted) return nullptr;
+  // Of a folder, weights are made as they are prepared, of files that the cache does not watch.
+  if (!wanted || platform::is_model_folder(model.path)) return nullptr;
   try {
     return std::make_shared<PreparedWeights>(context, model, threads, note);
   } catch (const platform::DiskError& error) {

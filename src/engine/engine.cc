@@ -8,6 +8,7 @@
 #include "engine/memory_budget.h"
 #include "engine/resident_engine.h"
 #include "engine/serving_engine.h"
+#include "format/model_folder.h"
 #include "format/quantization_recipe.h"
 
 namespace ridge::engine {
@@ -164,7 +165,7 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
                                           bool is_pinned) {
   static const SteadyClock clock;
   check_options(options);
-  const format::GgufFile file = format::GgufFile::open(path);
+  const format::GgufFile file = format::open_model(path);
   const model::ModelConfig config = model::read_config(file);
   EngineOptions loading = options;
   loading.context_tokens = served_context_tokens(config, options.context_tokens);

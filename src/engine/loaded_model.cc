@@ -9,6 +9,7 @@
 #include "backend/registry.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "format/model_folder.h"
 
 namespace ridge::engine {
 
@@ -16,7 +17,7 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
                                                const LoadOptions& options) {
   const SteadyClock clock;
   const auto start = clock.now();
-  std::unique_ptr<LoadedModel> loaded(new LoadedModel(format::GgufFile::open(path)));
+  std::unique_ptr<LoadedModel> loaded(new LoadedModel(format::open_model(path)));
   loaded->prepared_ = options.prepared;
   // Beside the weights: a vocabulary takes as long as weights that need no preparing.
   const std::shared_future<void> text = std::async(std::launch::async, [&loaded] {

@@ -3,10 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
 #include <numeric>
 #include <optional>
+#include <thread>
 
 #include "base/checked.h"
+#include "base/cpu_count.h"
 #include "base/error.h"
 #include "format/gguf_parser.h"
 #include "format/gguf_types.h"
@@ -72,6 +77,39 @@ std::optional<std::filesystem::path> part_path(const std::filesystem::path& any,
   return any.parent_path() / fmt::format("{}-{:05}{}", stem, part, ending);
 }
 
+// What is made at once by one thread: less is not worth a thread, more would not share well.
+constexpr uint64_t share_bytes_least = 1 << 20;
+
+// Calls work(first, rows) for shares of [0, rows), by as many threads as the machine has. The first
+// exception of a share is thrown on.
+template <typename Work>
+void for_each_share(int64_t rows, uint64_t bytes, const Work& work) {
+  const int64_t shares = std::clamp<int64_t>(static_cast<int64_t>(bytes / share_bytes_least), 1, rows);
+  const int threads = static_cast<int>(std::min<int64_t>(shares, available_cpus()));
+  if (threads == 1) return work(0, rows);
+  std::atomic<int64_t> next = 0;
+  std::exception_ptr failure;
+  std::mutex guard;
+  const auto run = [&] {
+    try {
+      for (int64_t share; (share = next.fetch_add(1)) < shares;) {
+        const int64_t first = share * rows / shares;
+        work(first, (share + 1) * rows / shares - first);
+      }
+    } catch (...) {
+      next = shares;  // the others need not go on
+      const std::lock_guard lock(guard);
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back(run);
+    run();
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace
 
 GgufFile GgufFile::open(const std::filesystem::path& path) {
@@ -88,6 +126,37 @@ GgufFile GgufFile::parse(std::span<const std::byte> bytes, std::string source) {
   GgufFile file;
   file.source_ = std::move(source);
   file.metadata_ = file.add_part(bytes, file.source_);
+  file.index_tensors();
+  return file;
+}
+
+GgufFile GgufFile::of_parts(GgufParts parts) {
+  GgufFile file;
+  file.source_ = std::move(parts.source);
+  file.header_ = std::move(parts.header);
+  GgufHeader header = parse_header(file.header_, file.source_);
+  RIDGE_ASSERT(header.tensors.empty());
+  file.version_ = header.version;
+  file.metadata_ = std::move(header.metadata);
+  file.file_bytes_ = parts.file_bytes;
+  file.advise_ = std::move(parts.advise);
+  for (GgufPart& part : parts.tensors) {
+    const uint64_t size =
+        static_cast<uint64_t>(part.shape.rows()) * row_bytes(part.dtype, part.shape.columns());
+    file.parameters_ += static_cast<uint64_t>(part.shape.elements());
+    file.tensor_bytes_ += size;
+    TensorView view{part.dtype, part.shape, part.bytes};
+    if (part.make) {
+      ReservedMemory memory(size);
+      view.bytes = memory.bytes();
+      file.tensors_.push_back({part.name, view});
+      file.made_.push_back({std::move(memory), std::move(part)});
+    } else {
+      RIDGE_ASSERT(part.bytes.size() == size);
+      file.tensors_.push_back({std::move(part.name), view});
+    }
+  }
+  std::ranges::sort(file.made_, {}, [](const Made& made) { return made.memory.bytes().data(); });
   file.index_tensors();
   return file;
 }
@@ -212,7 +281,46 @@ const GgufTensor& GgufFile::tensor(std::string_view name) const {
   return *tensor;
 }
 
+const GgufFile::Made* GgufFile::find_made(const TensorView& view) const {
+  const auto begin_of = [](const Made& made) -> const std::byte* {
+    return made.memory.bytes().data();
+  };
+  const auto after = std::ranges::upper_bound(made_, view.bytes.data(), {}, begin_of);
+  if (after == made_.begin()) return nullptr;
+  const Made& made = *std::prev(after);
+  const std::span<const std::byte> whole = made.memory.bytes();
+  const bool is_inside =
+      view.bytes.data() + view.bytes.size() <= whole.data() + whole.size();
+  return is_inside ? &made : nullptr;
+}
+
+void GgufFile::ready(const TensorView& view) const {
+  if (view.bytes.empty()) return;
+  const Made* made = find_made(view);
+  if (made == nullptr) return;
+  const std::span<std::byte> whole = made->memory.bytes();
+  const size_t bytes_of_row = row_bytes(made->part.dtype, made->part.shape.columns());
+  const auto begin = static_cast<size_t>(view.bytes.data() - whole.data());
+  const auto first = static_cast<int64_t>(begin / bytes_of_row);
+  const auto end =
+      static_cast<int64_t>((begin + view.bytes.size() + bytes_of_row - 1) / bytes_of_row);
+  for_each_share(end - first, view.bytes.size(), [&](int64_t from, int64_t rows) {
+    made->part.make(first + from, rows,
+                    whole.subspan(static_cast<size_t>(first + from) * bytes_of_row,
+                                  static_cast<size_t>(rows) * bytes_of_row));
+  });
+}
+
 void GgufFile::advise(const TensorView& view, Access access) const {
+  if (view.bytes.empty()) return;
+  if (const Made* made = find_made(view)) {
+    if (access != Access::done) return;
+    const auto begin = static_cast<size_t>(view.bytes.data() - made->memory.bytes().data());
+    made->memory.forget(begin, begin + view.bytes.size());
+    if (made->part.release) made->part.release();
+    return;
+  }
+  if (advise_) return advise_(view, access);
   for (const MappedFile& part : parts_) {
     const auto whole = part.bytes();
     if (view.bytes.data() >= whole.data() && view.bytes.data() < whole.data() + whole.size()) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <system_error>
 
 #include "base/error.h"
@@ -9,6 +10,7 @@
 #include "format/gguf.h"
 #include "format/gguf_types.h"
 #include "format/gguf_writer.h"
+#include "format/model_folder.h"
 #include "format/tensor_quantizer.h"
 #include "tensor/dequantize.h"
 
@@ -44,7 +46,8 @@ bool is_integer(DType dtype) { return dtype == DType::i8 || dtype == DType::i32;
 // One run: what is read, where it goes, and how far it is.
 class FileQuantizer {
  public:
-  FileQuantizer(const GgufFile& file, const QuantizationRecipe& recipe,
+  // recipe: nullptr to keep each type.
+  FileQuantizer(const GgufFile& file, const QuantizationRecipe* recipe,
                 const QuantizeOptions& options)
       : file_(file),
         recipe_(recipe),
@@ -81,8 +84,8 @@ class FileQuantizer {
     const GgufMetadata& metadata = file_.metadata();
     for (const GgufEntry& entry : metadata.entries()) {
       if (entry.key.starts_with("split.")) continue;
-      if (entry.key == file_type_key) {
-        writer_.set_uint32(file_type_key, recipe_.file_type);
+      if (entry.key == file_type_key && recipe_ != nullptr) {
+        writer_.set_uint32(file_type_key, recipe_->file_type);
       } else if (entry.key == quantization_version_key) {
         writer_.set_uint32(quantization_version_key, quantization_version);
       } else if (entry.key != "general.alignment" ||
@@ -91,7 +94,9 @@ class FileQuantizer {
         writer_.set_value(entry.key, entry.value);
       }
     }
-    if (!metadata.contains(file_type_key)) writer_.set_uint32(file_type_key, recipe_.file_type);
+    if (!metadata.contains(file_type_key) && recipe_ != nullptr) {
+      writer_.set_uint32(file_type_key, recipe_->file_type);
+    }
     if (!metadata.contains(quantization_version_key)) {
       writer_.set_uint32(quantization_version_key, quantization_version);
     }
@@ -99,7 +104,8 @@ class FileQuantizer {
 
   DType type_for(const GgufTensor& tensor) {
     const DType from = tensor.view.dtype;
-    const auto choice = choose_type(recipe_, outline_, tensor.name, tensor.view.shape);
+    if (recipe_ == nullptr) return from;
+    const auto choice = choose_type(*recipe_, outline_, tensor.name, tensor.view.shape);
     if (is_integer(from) || (!choice && tensor.view.shape.rank() > 1)) return from;
     if (!choice) return DType::f32;
     if (choice->dtype == from) return from;
@@ -124,8 +130,7 @@ class FileQuantizer {
                                 [this, &tensor, dtype](const GgufWriter::Sink& sink) {
                                   file_.advise(tensor.view, Access::sequential);
                                   if (dtype == tensor.view.dtype && is_kept_whole(dtype)) {
-                                    sink(tensor.view.bytes);
-                                    count(tensor.view.bytes.size());
+                                    copy(tensor, sink);
                                   } else {
                                     convert(tensor, dtype, sink);
                                   }
@@ -136,6 +141,27 @@ class FileQuantizer {
   // Floats pass through the check for values that are not finite.
   static bool is_kept_whole(DType dtype) { return is_quantized(dtype) || is_integer(dtype); }
 
+  // Some megabytes at a time, since a tensor may have to be made.
+  void copy(const GgufTensor& tensor, const GgufWriter::Sink& sink) {
+    constexpr int64_t bytes_at_once = 16 << 20;
+    const TensorView& view = tensor.view;
+    const auto bytes_of_row = static_cast<int64_t>(row_bytes(view.dtype, view.shape.columns()));
+    const int64_t at_once = std::max<int64_t>(1, bytes_at_once / bytes_of_row);
+    for (int64_t first = 0; first < view.shape.rows(); first += at_once) {
+      const TensorView slab = rows_of(view, first, std::min(at_once, view.shape.rows() - first));
+      file_.ready(slab);
+      sink(slab.bytes);
+      file_.advise(slab, Access::done);
+      count(static_cast<int64_t>(slab.bytes.size()));
+    }
+  }
+
+  static TensorView rows_of(const TensorView& view, int64_t first, int64_t rows) {
+    const size_t size = row_bytes(view.dtype, view.shape.columns());
+    return {view.dtype, Shape{rows, view.shape.columns()},
+            view.bytes.subspan(static_cast<size_t>(first) * size, static_cast<size_t>(rows) * size)};
+  }
+
   void convert(const GgufTensor& tensor, DType dtype, const GgufWriter::Sink& sink) {
     const TensorView& view = tensor.view;
     const auto bytes_of_row = static_cast<int64_t>(row_bytes(view.dtype, view.shape.columns()));
@@ -145,7 +171,12 @@ class FileQuantizer {
         [&view](int64_t row, std::span<float> out) {
           dequantize_row(view.dtype, view.row(row), out);
         },
-        sink, [&](int64_t elements) { count(elements / view.shape.columns() * bytes_of_row); });
+        sink, [&](int64_t elements) { count(elements / view.shape.columns() * bytes_of_row); },
+        {.before = [&](int64_t first, int64_t rows) { file_.ready(rows_of(view, first, rows)); },
+         .after =
+             [&](int64_t first, int64_t rows) {
+               file_.advise(rows_of(view, first, rows), Access::done);
+             }});
   }
 
   void count(int64_t bytes) {
@@ -157,7 +188,7 @@ class FileQuantizer {
   }
 
   const GgufFile& file_;
-  const QuantizationRecipe& recipe_;
+  const QuantizationRecipe* recipe_;
   const QuantizeOptions& options_;
   const ModelOutline outline_;
   ThreadTeam team_;
@@ -185,9 +216,16 @@ void check_free_space(const std::filesystem::path& path, uint64_t needed_bytes) 
 QuantizeReport quantize_file(const std::filesystem::path& input,
                              const std::filesystem::path& output, const QuantizationRecipe& recipe,
                              const QuantizeOptions& options) {
-  const GgufFile file = GgufFile::open(input);
+  const GgufFile file = open_model(input);
   check_output(input, output, options.overwrite);
-  return FileQuantizer(file, recipe, options).run(output);
+  return FileQuantizer(file, &recipe, options).run(output);
+}
+
+QuantizeReport copy_as_gguf(const std::filesystem::path& input,
+                            const std::filesystem::path& output, const QuantizeOptions& options) {
+  const GgufFile file = open_model(input);
+  check_output(input, output, options.overwrite);
+  return FileQuantizer(file, /*recipe=*/nullptr, options).run(output);
 }
 
 }  // namespace ridge::format

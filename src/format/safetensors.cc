@@ -172,16 +172,20 @@ void SafetensorsFile::read(std::span<const std::byte> bytes) {
     const FileType* type = find_type(record.dtype);
     const uint64_t size = record.end - record.begin;
     if (type != nullptr) check_size(record, *type, source_);
-    if (type == nullptr || !type->dtype) {
-      unsupported_.push_back({std::move(record.name), std::move(record.dtype), size});
-    } else if (record.extents.size() > Shape::max_rank) {
+    const auto bytes_of_tensor = data.subspan(record.begin, size);
+    if (record.extents.size() > Shape::max_rank) {
       unsupported_.push_back({std::move(record.name),
-                              fmt::format("{} of {} extents", type->name, record.extents.size()),
-                              size});
+                              fmt::format("{} of {} extents", record.dtype, record.extents.size()),
+                              size, std::nullopt, bytes_of_tensor});
+    } else if (type == nullptr || !type->dtype) {
+      // Extents of an unknown type are not held against its bytes, and may be any number.
+      const auto shape = type == nullptr ? std::nullopt : std::optional(shape_of(record.extents));
+      unsupported_.push_back(
+          {std::move(record.name), std::move(record.dtype), size, shape, bytes_of_tensor});
     } else {
       tensors_.push_back(
           {std::move(record.name),
-           {*type->dtype, shape_of(record.extents), data.subspan(record.begin, size)}});
+           {*type->dtype, shape_of(record.extents), bytes_of_tensor}});
     }
   }
 }
@@ -189,6 +193,12 @@ void SafetensorsFile::read(std::span<const std::byte> bytes) {
 const SafetensorsTensor* SafetensorsFile::find(std::string_view name) const {
   const auto at = std::ranges::lower_bound(tensors_, name, {}, &SafetensorsTensor::name);
   return at == tensors_.end() || at->name != name ? nullptr : &*at;
+}
+
+bool SafetensorsFile::contains(const TensorView& view) const {
+  const auto whole = mapped_.bytes();
+  return !view.bytes.empty() && view.bytes.data() >= whole.data() &&
+         view.bytes.data() + view.bytes.size() <= whole.data() + whole.size();
 }
 
 void SafetensorsFile::advise(const TensorView& view, Access access) const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,11 +27,14 @@ struct SafetensorsTensor {
   TensorView view;
 };
 
-// A tensor that this build cannot read, kept so that a file is still read for its others.
+// A tensor that is no plain matrix of floats: one that this build cannot read, kept so that a file is
+// still read for its others, or a part of a quantised weight, which whoever knows the scheme reads.
 struct SafetensorsUnsupportedTensor {
   std::string name;
   std::string type;  // "I64", or "F32 of 5 extents"
   uint64_t bytes;
+  std::optional<Shape> shape;       // outermost extent first; nullopt above Shape::max_rank extents
+  std::span<const std::byte> data;  // at any alignment
 };
 
 // A safetensors file (source: the format's description in huggingface/safetensors, README.md):
@@ -55,6 +59,8 @@ class SafetensorsFile {
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
   uint64_t file_bytes() const { return file_bytes_; }
 
+  // Whether the view's bytes lie in the mapped file.
+  bool contains(const TensorView& view) const;
   // As GgufFile::advise.
   void advise(const TensorView& view, Access access) const;
 

@@ -57,7 +57,7 @@ void note_fault(std::span<const float> values, int64_t row, float limit, Fault& 
 
 void TensorQuantizer::write(const std::string& label, DType dtype, const Shape& shape,
                             const RowSource& source, const GgufWriter::Sink& sink,
-                            const Progress& progress) const {
+                            const Progress& progress, const Slabs& slabs) const {
   const int64_t columns = shape.columns();
   const int64_t rows = shape.rows();
   if (shape.elements() == 0) return;
@@ -71,6 +71,7 @@ void TensorQuantizer::write(const std::string& label, DType dtype, const Shape& 
   std::vector<Fault> faults(team_.size());
   for (int64_t first = 0; first < rows; first += slab_rows) {
     const int64_t end = std::min(first + slab_rows, rows);
+    if (slabs.before) slabs.before(first, end - first);
     std::atomic<int64_t> next = first;
     team_.run([&](int member) {
       for (int64_t share; (share = next.fetch_add(share_rows)) < end;) {
@@ -89,6 +90,7 @@ void TensorQuantizer::write(const std::string& label, DType dtype, const Shape& 
     const Fault& fault = *std::ranges::min_element(faults, {}, &Fault::row);
     if (fault.row < end) refuse(label, dtype, fault);
     sink(std::span(slab).first(static_cast<size_t>(end - first) * bytes_of_row));
+    if (slabs.after) slabs.after(first, end - first);
     progress((end - first) * columns);
   }
 }

@@ -19,6 +19,12 @@ class TensorQuantizer {
   // Fills out[columns] with row `row` of the tensor seen as [rows, columns]. Members call it at the
   // same time; it must not throw.
   using RowSource = std::function<void(int64_t row, std::span<float> out)>;
+  // Called on the caller's thread before rows [first, first + rows) are asked for, and after; both may
+  // be empty, and may throw.
+  struct Slabs {
+    std::function<void(int64_t first, int64_t rows)> before;
+    std::function<void(int64_t first, int64_t rows)> after;
+  };
   // Called on the caller's thread with the elements written since the last call; it may throw.
   using Progress = std::function<void(int64_t elements)>;
 
@@ -27,7 +33,7 @@ class TensorQuantizer {
   // `label` names the tensor in messages. Throws invalid_file for a value that is not finite, or
   // that is above quantizable_max where `dtype` keeps F16 numbers.
   void write(const std::string& label, DType dtype, const Shape& shape, const RowSource& source,
-             const GgufWriter::Sink& sink, const Progress& progress) const;
+             const GgufWriter::Sink& sink, const Progress& progress, const Slabs& slabs = {}) const;
 
  private:
   ThreadTeam& team_;

@@ -122,6 +122,7 @@ std::vector<float> read_divisors(const format::GgufFile& file, int rotary_dim) {
                             ridge::name(view.dtype), to_string(view.shape), rotary_dim / 2));
   }
   std::vector<float> divisors(rotary_dim / 2);
+  file.ready(view);
   dequantize_row(view.dtype, view.bytes, divisors);
   for (float divisor : divisors) {
     if (!(divisor > 0 && std::isfinite(divisor))) {

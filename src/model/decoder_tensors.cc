@@ -42,6 +42,7 @@ class Finder {
   void leave_out(const std::string& prefix) { left_out_.push_back(prefix); }
 
   bool contains(const std::string& name) const { return file_.find(name) != nullptr; }
+  void ready(const TensorView& view) const { file_.ready(view); }
 
   uint64_t bytes() const { return bytes_; }
 
@@ -150,6 +151,7 @@ LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string&
     return t;
   }
   const TensorView kv = find.matrix(both, int64_t{c.heads} * (nope + c.value_dim), l.rank);
+  find.ready(kv);
   t.key_up = source(blk + "attn_k_b", {gather_heads(kv, c.heads, 0, nope, owned)});
   t.key_up.transposed = true;
   t.value_up = source(blk + "attn_v_b", {gather_heads(kv, c.heads, nope, c.value_dim, owned)});

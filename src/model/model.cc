@@ -31,6 +31,7 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   int64_t done_bytes = 0;
   const auto total_bytes = static_cast<int64_t>(tensors.bytes);
   const auto prepare = [&](const backend::WeightSource& source) {
+    for (const TensorView& segment : source.segments) file.ready(segment);
     std::unique_ptr<backend::Weight> weight = device.prepare_weight(source, store);
     for (const TensorView& segment : source.segments) {
       // The device has its own copy now; the file's pages would only crowd the page cache.

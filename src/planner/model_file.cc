@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/read_text.h"
 #include "format/gguf.h"
+#include "format/model_folder.h"
 #include "planner/model_shape.h"
 
 namespace ridge::planner {
@@ -116,7 +117,7 @@ void read_json_experts(const JsonKeys& keys, ModelShape& shape) {
 }  // namespace
 
 ModelShape read_gguf_shape(const std::filesystem::path& path) {
-  const format::GgufFile file = format::GgufFile::open(path);
+  const format::GgufFile file = format::open_model(path);
   const GgufKeys keys(file);
   ModelShape shape;
   shape.name = file.metadata().optional_string("general.name").value_or(file.architecture());

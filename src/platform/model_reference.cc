@@ -34,7 +34,8 @@ bool looks_like_path(std::string_view text) {
     return true;
   }
   std::error_code failure;
-  return std::filesystem::is_regular_file(std::filesystem::path(text), failure);
+  return std::filesystem::is_regular_file(std::filesystem::path(text), failure) ||
+         is_model_folder(std::filesystem::path(text));
 }
 
 ModelReference parse_hugging_face(std::string_view text) {
@@ -53,6 +54,11 @@ ModelReference parse_hugging_face(std::string_view text) {
 }
 
 }  // namespace
+
+bool is_model_folder(const std::filesystem::path& path) {
+  std::error_code failure;
+  return std::filesystem::is_regular_file(path / "config.json", failure);
+}
 
 bool is_repository_name(std::string_view text) {
   const size_t slash = text.find('/');
@@ -75,7 +81,8 @@ ModelReference ModelReference::parse(std::string_view text) {
   if (!valid) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("'{}' is no model: write a catalog name (deepseek-r1:1.5b), "
-                            "hf:organisation/repository[:quantisation] or a path to a GGUF file",
+                            "hf:organisation/repository[:quantisation] or a path to a GGUF file or "
+                            "a model folder",
                             text.substr(0, 200)));
   }
   return {.kind = ReferenceKind::catalog, .name = std::move(name)};

@@ -48,10 +48,15 @@ ResolvedModel resolve(const ModelReference& reference, const Catalog& catalog, c
     return {std::move(name), std::move(path), std::move(digests)};
   }
   std::error_code failure;
-  if (!std::filesystem::is_regular_file(reference.path, failure)) {
+  if (!std::filesystem::is_regular_file(reference.path, failure) &&
+      !is_model_folder(reference.path)) {
     const bool exists = std::filesystem::exists(reference.path, failure);
-    throw Error(ErrorCode::not_found, fmt::format("{} {}", reference.path.string(),
-                                                  exists ? "is no file" : "does not exist"));
+    const bool is_folder = std::filesystem::is_directory(reference.path, failure);
+    throw Error(ErrorCode::not_found,
+                fmt::format("{} {}", reference.path.string(),
+                            is_folder ? "is a folder without a config.json, as a model's has one"
+                            : exists  ? "is no file"
+                                      : "does not exist"));
   }
   return {reference.path.string(), reference.path, {}};
 }

@@ -12,7 +12,7 @@ namespace ridge::platform {
 
 struct ResolvedModel {
   std::string name;            // the model's name in the store, or the path as it was given
-  std::filesystem::path path;  // what format::GgufFile::open takes
+  std::filesystem::path path;  // what format::open_model takes: a file, or a model folder
   std::vector<Digest> digests;  // of its parts; empty for a path
 };
 
@@ -22,8 +22,8 @@ struct ResolvedModel {
 std::string stored_name(const ModelReference& reference, const Catalog& catalog,
                         const Store& store);
 
-// The file of a model: a path as it is, a name through the store (Store::open_checked). Throws
-// not_found for a path where no file is.
+// The file of a model: a path as it is, which may be a model folder, a name through the store
+// (Store::open_checked). Throws not_found for a path where neither is.
 ResolvedModel resolve(const ModelReference& reference, const Catalog& catalog, const Store& store);
 
 }  // namespace ridge::platform

@@ -138,8 +138,8 @@ def sentencepiece(vocabulary):
     from transformers.convert_slow_tokenizer import generate_merges
 
     vocab = {text: index for index, text in enumerate(vocabulary.tokens)}
-    skipped = [t for t, kind in zip(vocabulary.tokens, vocabulary.types) if kind != NORMAL]
-    merges = generate_merges(vocab, dict(zip(vocabulary.tokens, vocabulary.scores)), skipped)
+    scored = zip(vocabulary.tokens, vocabulary.scores, vocabulary.types)
+    merges = generate_merges(vocab, {text: score for text, score, kind in scored if kind == NORMAL})
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]

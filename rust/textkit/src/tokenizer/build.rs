@@ -159,14 +159,39 @@ fn build_sentencepiece(specification: &Specification) -> Outcome<Tokenizer> {
                 ))
             })?],
             TokenType::Normal => text.replace(sentencepiece::SPACE, " ").into_bytes(),
+            // Where merges are listed, as Hugging Face decodes what they may make.
+            TokenType::UserDefined if !specification.merges.is_empty() => {
+                text.replace(sentencepiece::SPACE, " ").into_bytes()
+            }
             _ => text.as_bytes().to_vec(),
         });
     }
     let unknown = specification.unknown.unwrap_or(0);
     check_id("unknown_token_id", Some(unknown), count)?;
     let unknown_text = checked.texts[unknown as usize].to_owned();
+    let (mut model_ids, merges) = if specification.merges.is_empty() {
+        scored_merges(specification, &mut checked)?
+    } else {
+        listed_merges(specification, &mut checked)?
+    };
+    model_ids.insert(unknown_text.clone(), unknown as u32);
+    let bpe = BPE::builder()
+        .vocab_and_merges(model_ids, merges)
+        .unk_token(unknown_text)
+        .fuse_unk(true)
+        .byte_fallback(true)
+        .build()
+        .map_err(|error| Failure::file(format!("tokenizer.ggml.tokens: {error}")))?;
+    let parts = sentencepiece_parts(specification.add_space_prefix.unwrap_or(true))?;
+    assemble(specification, checked, bpe, parts, &bytes)
+}
+
+type IdsAndMerges = (AHashMap<String, u32>, Vec<(String, String)>);
+
+/// The merges that the scores of a file stand for.
+fn scored_merges(specification: &Specification, checked: &mut Checked) -> Outcome<IdsAndMerges> {
     // Gemma's files write runs of spaces as such, where the text that meets them has U+2581.
-    let spelled: Vec<(String, u32, f32)> = (0..count)
+    let spelled: Vec<(String, u32, f32)> = (0..checked.texts.len())
         .filter(|id| checked.types[*id] == TokenType::Normal)
         .map(|id| {
             let text = checked.texts[id].replace(' ', "▁");
@@ -180,16 +205,16 @@ fn build_sentencepiece(specification: &Specification) -> Outcome<Tokenizer> {
     let merges = sentencepiece::merges(&pieces, &mergeable)?;
     let mut model_ids = std::mem::take(&mut checked.model_ids);
     model_ids.extend(mergeable);
-    model_ids.insert(unknown_text.clone(), unknown as u32);
-    let bpe = BPE::builder()
-        .vocab_and_merges(model_ids, merges)
-        .unk_token(unknown_text)
-        .fuse_unk(true)
-        .byte_fallback(true)
-        .build()
-        .map_err(|error| Failure::file(format!("tokenizer.ggml.tokens: {error}")))?;
-    let parts = sentencepiece_parts(specification.add_space_prefix.unwrap_or(true))?;
-    assemble(specification, checked, bpe, parts, &bytes)
+    Ok((model_ids, merges))
+}
+
+/// The merges that a file lists although its model has scores: those of a tokenizer.json, which
+/// scores do not always give.
+fn listed_merges(specification: &Specification, checked: &mut Checked) -> Outcome<IdsAndMerges> {
+    let merges = split_merges(specification)?;
+    admit_merged(&merges, checked)?;
+    let owned = merges.iter().map(|(left, right)| ((*left).to_owned(), (*right).to_owned()));
+    Ok((std::mem::take(&mut checked.model_ids), owned.collect()))
 }
 
 /// As Hugging Face's LlamaConverter for `legacy` tokenizers, whose rule is also llama.cpp's: each
