@@ -326,6 +326,10 @@ class FolderPlan {
     const auto may_stay = [&](std::string_view name) {
       if (name == "lm_head.weight") return model_.has_tied_embeddings;
       if (name.ends_with(".rotary_emb.inv_freq")) return true;  // which config.json says again
+      // Of activations and caches, which are not quantised by these scales here.
+      for (const char* scale : {".input_scale", ".k_scale", ".v_scale"}) {
+        if (name.ends_with(scale)) return true;
+      }
       for (int layer = 0; layer < model_.guessing_layers; ++layer) {
         if (name.starts_with(hf(model_.layers + layer, ""))) return true;
       }

@@ -84,9 +84,20 @@ const FolderTensor& FolderTensors::take(const std::string& name,
 std::shared_ptr<const StoredMatrix> FolderTensors::matrix(const std::string& module, int64_t rows,
                                                           int64_t columns,
                                                           const StoredScheme& scheme) {
+  using enum StoredScheme::Kind;
   const FolderTensor* weight = find(module + ".weight");
-  if (weight != nullptr) return stored_plain(*this, *weight, rows, columns);
-  static_cast<void>(scheme);
+  if (weight != nullptr) {
+    if (scheme.kind == fp8 && weight->type == "F8_E4M3") {
+      return stored_fp8(*this, module, rows, columns, scheme);
+    }
+    if (scheme.kind == integers && weight->type == "I8") {
+      return stored_integers(*this, module, rows, columns, scheme);
+    }
+    return stored_plain(*this, *weight, rows, columns);
+  }
+  if (scheme.kind == awq) return stored_awq(*this, module, rows, columns, scheme);
+  if (scheme.kind == gptq) return stored_gptq(*this, module, rows, columns, scheme);
+  if (scheme.kind == packed) return stored_packed(*this, module, rows, columns, scheme);
   throw Error(ErrorCode::invalid_file,
               fmt::format("tensor {} is missing; a matrix of shape {} is expected",
                           quoted_name(module + ".weight"), to_string(Shape{rows, columns})));
