@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "fuzz/gguf_exercise.h"
+#include "fuzz/model_folder_exercise.h"
 #include "fuzz/safetensors_exercise.h"
 
 namespace ridge::format::corpus_test {
@@ -41,6 +42,10 @@ TEST(GgufCorpus, EveryFileEndsWellOrInAnError) { expect_corpus("gguf", exercise_
 
 TEST(SafetensorsCorpus, EveryFileEndsWellOrInAnError) {
   expect_corpus("safetensors", exercise_safetensors);
+}
+
+TEST(ModelFolderCorpus, EveryFolderEndsWellOrInAnError) {
+  expect_corpus("model_folder", exercise_model_folder);
 }
 
 }  // namespace ridge::format::corpus_test
