@@ -6,6 +6,7 @@ import shutil
 
 import gguf
 import numpy as np
+import openai
 import pytest
 
 from ridge_process import RidgeServer
@@ -72,11 +73,14 @@ def test_a_folder_is_shown_planned_and_tokenized(ridge):
 def test_a_folder_is_served_under_its_name(ridge_binary, clean_environment, tmp_path):
     folder = tmp_path / "tiny-1.5b"
     shutil.copytree(FOLDERS / "qwen2-yarn", folder)
-    with RidgeServer(ridge_binary, clean_environment, model=str(folder) + "/") as server:
-        client = server.client()
+    server = RidgeServer(ridge_binary, clean_environment, str(folder) + "/")
+    try:
+        client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0, timeout=120)
         assert [model.id for model in client.models.list()] == ["tiny-1.5b"]
         answer = client.completions.create(model="tiny-1.5b", prompt="The path", max_tokens=4)
         assert answer.usage.completion_tokens > 0
+    finally:
+        server.stop()
 
 
 def test_a_broken_folder_is_an_error_that_names_the_tensor(ridge, tmp_path):
