@@ -36,7 +36,7 @@ constexpr std::string_view deepseek_letters =
     "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉ"
     "ⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
 
-struct Kind {
+struct PreTokenizerKind {
   std::string_view name;
   bool composes;  // Unicode NFC
   bool ignores_merges;
@@ -44,9 +44,9 @@ struct Kind {
 };
 
 // The steps before the last cut at expressions; the last spells bytes.
-const std::vector<Kind>& kinds() {
+const std::vector<PreTokenizerKind>& all_kinds() {
   const auto split = [](std::string_view expression) { return std::string(expression); };
-  static const std::vector<Kind> all = {
+  static const std::vector<PreTokenizerKind> all = {
       {"gpt-2", false, false, {"bytes by words"}},
       {"llama-bpe", false, true, {split(llama3_split), "bytes"}},
       {"smaug-bpe", false, false, {split(llama3_split), "bytes"}},
@@ -72,29 +72,29 @@ const std::vector<Kind>& kinds() {
   return all;
 }
 
-std::string type_of(const json& value) {
+std::string step_type(const json& value) {
   const auto type = value.is_object() ? value.find("type") : value.end();
   return value.is_object() && type != value.end() && type->is_string() ? type->get<std::string>()
                                                                        : std::string();
 }
 
-bool flag_of(const json& value, const char* key, bool fallback) {
+bool step_flag(const json& value, const char* key, bool fallback) {
   const auto at = value.find(key);
   return at != value.end() && at->is_boolean() ? at->get<bool>() : fallback;
 }
 
 // nullopt where a step is none that any kind has.
 std::optional<std::string> step_of(const json& step) {
-  const std::string type = type_of(step);
+  const std::string type = step_type(step);
   if (type == "Digits") {
-    if (!flag_of(step, "individual_digits", false)) return std::nullopt;
+    if (!step_flag(step, "individual_digits", false)) return std::nullopt;
     return "digits";
   }
   if (type == "ByteLevel") {
-    if (flag_of(step, "add_prefix_space", true)) return std::nullopt;
-    return flag_of(step, "use_regex", true) ? "bytes by words" : "bytes";
+    if (step_flag(step, "add_prefix_space", true)) return std::nullopt;
+    return step_flag(step, "use_regex", true) ? "bytes by words" : "bytes";
   }
-  if (type != "Split" || flag_of(step, "invert", false)) return std::nullopt;
+  if (type != "Split" || step_flag(step, "invert", false)) return std::nullopt;
   const auto behavior = step.find("behavior");
   const auto pattern = step.find("pattern");
   if (behavior == step.end() || *behavior != "Isolated" || pattern == step.end() ||
@@ -107,9 +107,9 @@ std::optional<std::string> step_of(const json& step) {
 }
 
 // The parts of a Sequence, or the one that stands there; none where null.
-std::vector<const json*> parts_of(const json& value, const char* list) {
+std::vector<const json*> sequence_parts(const json& value, const char* list) {
   if (value.is_null()) return {};
-  if (type_of(value) != "Sequence") return {&value};
+  if (step_type(value) != "Sequence") return {&value};
   std::vector<const json*> parts;
   const auto at = value.find(list);
   if (at == value.end() || !at->is_array()) return {&value};
@@ -122,16 +122,16 @@ std::vector<const json*> parts_of(const json& value, const char* list) {
 std::optional<std::string_view> pre_tokenizer_kind(const json& normalizer,
                                                    const json& pre_tokenizer,
                                                    bool ignores_merges) {
-  const auto normalizers = parts_of(normalizer, "normalizers");
-  const bool composes = normalizers.size() == 1 && type_of(*normalizers[0]) == "NFC";
+  const auto normalizers = sequence_parts(normalizer, "normalizers");
+  const bool composes = normalizers.size() == 1 && step_type(*normalizers[0]) == "NFC";
   if (!normalizers.empty() && !composes) return std::nullopt;
   std::vector<std::string> steps;
-  for (const json* part : parts_of(pre_tokenizer, "pretokenizers")) {
+  for (const json* part : sequence_parts(pre_tokenizer, "pretokenizers")) {
     const auto step = step_of(*part);
     if (!step) return std::nullopt;
     steps.push_back(*step);
   }
-  for (const Kind& kind : kinds()) {
+  for (const PreTokenizerKind& kind : all_kinds()) {
     if (kind.composes == composes && kind.ignores_merges == ignores_merges && kind.steps == steps) {
       return kind.name;
     }

@@ -8,7 +8,7 @@ namespace ridge::format {
 
 namespace {
 
-using Kind = StoredScheme::Kind;
+using SchemeKind = StoredScheme::Kind;
 
 void require_bits(const FolderJson& scheme, const char* key, std::initializer_list<int> known) {
   const int bits = scheme.integer(key, 1, 64);
@@ -40,7 +40,7 @@ void read_blocks(const FolderJson& scheme, const char* key, StoredScheme& read) 
 }
 
 StoredScheme read_fp8(const FolderJson& scheme) {
-  StoredScheme read{.kind = Kind::fp8};
+  StoredScheme read{.kind = SchemeKind::fp8};
   const std::string form = scheme.text_or("fmt", "e4m3");
   if (form != "e4m3") {
     scheme.unsupported(fmt::format("'fmt' is '{}'; this build reads e4m3", form.substr(0, 40)));
@@ -57,7 +57,7 @@ StoredScheme read_awq(const FolderJson& scheme) {
   if (version != "gemm" || !scheme.flag_or("zero_point", true)) {
     scheme.unsupported("this build reads AWQ of the version 'gemm' with zero points");
   }
-  return {.kind = Kind::awq, .group = read_group(scheme), .is_symmetric = false};
+  return {.kind = SchemeKind::awq, .group = read_group(scheme), .is_symmetric = false};
 }
 
 StoredScheme read_gptq(const FolderJson& scheme) {
@@ -67,7 +67,7 @@ StoredScheme read_gptq(const FolderJson& scheme) {
     scheme.unsupported(fmt::format("'checkpoint_format' is '{}'; this build reads gptq and gptq_v2",
                                    form.substr(0, 40)));
   }
-  return {.kind = Kind::gptq,
+  return {.kind = SchemeKind::gptq,
           .group = read_group(scheme),
           .is_symmetric = scheme.flag_or("sym", true),
           .zero_offset = form == "gptq" ? 1 : 0};
@@ -100,7 +100,7 @@ StoredScheme read_compressed(const FolderJson& scheme) {
   }
   if (form == "float-quantized") {
     require_bits(weights, "num_bits", {8});
-    read.kind = Kind::fp8;
+    read.kind = SchemeKind::fp8;
     if (strategy == "group") weights.unsupported("'strategy' is 'group' for floats");
     if (strategy == "block") read_blocks(weights, "block_structure", read);
     return read;
@@ -112,7 +112,7 @@ StoredScheme read_compressed(const FolderJson& scheme) {
                                    form.substr(0, 40)));
   }
   if (strategy == "block") weights.unsupported("'strategy' is 'block' for integers");
-  read.kind = is_packed ? Kind::packed : Kind::integers;
+  read.kind = is_packed ? SchemeKind::packed : SchemeKind::integers;
   if (is_packed) {
     require_bits(weights, "num_bits", {4, 8});
   } else {

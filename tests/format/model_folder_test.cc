@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "format/tiny_folder.h"
 
-namespace ridge::format {
+namespace ridge::format::model_folder_test {
 
 namespace {
 
@@ -227,4 +227,4 @@ TEST(ModelFolder, SaysWhatAFolderLacks) {
 
 }  // namespace
 
-}  // namespace ridge::format
+}  // namespace ridge::format::model_folder_test

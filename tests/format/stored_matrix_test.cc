@@ -17,7 +17,7 @@
 #include "tensor/dequantize.h"
 #include "tensor/float_formats.h"
 
-namespace ridge::format {
+namespace ridge::format::stored_matrix_test {
 
 namespace {
 
@@ -274,4 +274,4 @@ TEST(StoredScheme, RefusesWhatItDoesNotKnow) {
 
 }  // namespace
 
-}  // namespace ridge::format
+}  // namespace ridge::format::stored_matrix_test

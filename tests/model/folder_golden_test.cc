@@ -14,7 +14,7 @@
 #include "model/stepper.h"
 #include "tensor/dequantize.h"
 
-namespace ridge::model {
+namespace ridge::model::folder_golden_test {
 
 namespace {
 
@@ -133,4 +133,4 @@ INSTANTIATE_TEST_SUITE_P(Folders, FolderGolden, testing::ValuesIn(folder_names()
 
 }  // namespace
 
-}  // namespace ridge::model
+}  // namespace ridge::model::folder_golden_test

@@ -15,7 +15,7 @@
 #include "text/chat_template.h"
 #include "vocabularies.h"
 
-namespace ridge::text {
+namespace ridge::text::folder_tokenizer_test {
 namespace {
 
 using nlohmann::json;
@@ -192,4 +192,4 @@ TEST(FolderTokenizer, SaysWhatIsMissing) {
 }
 
 }  // namespace
-}  // namespace ridge::text
+}  // namespace ridge::text::folder_tokenizer_test
