@@ -36,7 +36,7 @@ const FileType* find_type(std::string_view name) {
   return found == std::end(file_types) ? nullptr : found;
 }
 
-[[noreturn]] void refuse(const std::string& source, std::string_view tensor,
+[[noreturn]] void refuse_entry(const std::string& source, std::string_view tensor,
                          const std::string& reason) {
   throw Error(ErrorCode::invalid_file,
               fmt::format("{}: tensor {}: {}", source, quoted_name(tensor), reason));
@@ -60,10 +60,10 @@ std::optional<uint64_t> elements_of(const std::vector<uint64_t>& extents) {
 void check_size(const SafetensorsRecord& record, const FileType& type, const std::string& source) {
   const auto elements = elements_of(record.extents);
   const auto bits = elements ? checked_mul<uint64_t>(*elements, type.bits) : std::nullopt;
-  if (!bits) refuse(source, record.name, "its shape has more elements than 64 bits can count");
+  if (!bits) refuse_entry(source, record.name, "its shape has more elements than 64 bits can count");
   const uint64_t bytes = record.end - record.begin;
   if (*bits % 8 != 0 || *bits / 8 != bytes) {
-    refuse(source, record.name,
+    refuse_entry(source, record.name,
            fmt::format("its data_offsets hold {} bytes, but its shape [{}] of {} takes {}", bytes,
                        fmt::join(record.extents, ", "), type.name, (*bits + 7) / 8));
   }
@@ -75,12 +75,12 @@ void check_extents(const std::vector<SafetensorsRecord>& records, uint64_t data_
   std::vector<const SafetensorsRecord*> in_order;
   for (const SafetensorsRecord& record : records) {
     if (record.begin > record.end) {
-      refuse(source, record.name,
+      refuse_entry(source, record.name,
              fmt::format("its data_offsets end at {}, before they begin at {}", record.end,
                          record.begin));
     }
     if (record.end > data_bytes) {
-      refuse(source, record.name,
+      refuse_entry(source, record.name,
              fmt::format("its data_offsets end at {}, past the end of the {} bytes of data; the "
                          "file is cut short or damaged",
                          record.end, data_bytes));
@@ -94,11 +94,11 @@ void check_extents(const std::vector<SafetensorsRecord>& records, uint64_t data_
   const SafetensorsRecord* before = nullptr;
   for (const SafetensorsRecord* record : in_order) {
     if (record->begin < covered) {
-      refuse(source, record->name,
+      refuse_entry(source, record->name,
              fmt::format("its bytes overlap those of tensor {}", quoted_name(before->name)));
     }
     if (record->begin > covered) {
-      refuse(source, record->name,
+      refuse_entry(source, record->name,
              fmt::format("it begins at {}, but the tensors before it end at {}", record->begin,
                          covered));
     }
