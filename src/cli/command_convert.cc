@@ -41,8 +41,9 @@ void convert(Context& context, const ConvertCommand& command) {
                             "models; 'ridge quantize' reads GGUF files",
                             command.folder));
   }
-  const std::filesystem::path output =
-      command.output.empty() ? default_output(command.folder) : std::filesystem::path(command.output);
+  const std::filesystem::path output = command.output.empty()
+                                           ? default_output(command.folder)
+                                           : std::filesystem::path(command.output);
   const InterruptScope interrupt;
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   format::QuantizeOptions options;
@@ -71,12 +72,9 @@ void convert(Context& context, const ConvertCommand& command) {
     mix += fmt::format("{}{} {}", mix.empty() ? "" : ", ", count, name(dtype));
   }
   if (context.json) {
-    const Json body = {{"path", output.string()},
-                       {"parameters", report.parameters},
-                       {"input_bytes", report.input_bytes},
-                       {"size_bytes", report.output_bytes},
-                       {"tensors_by_type", types},
-                       {"elapsed_s", elapsed.count()}};
+    const Json body = {{"path", output.string()},           {"parameters", report.parameters},
+                       {"input_bytes", report.input_bytes}, {"size_bytes", report.output_bytes},
+                       {"tensors_by_type", types},          {"elapsed_s", elapsed.count()}};
     return context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
   }
   context.note(fmt::format("{}: {} of {}, tensors: {}, in {:.1f} s", printable(output.string()),

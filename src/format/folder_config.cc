@@ -102,8 +102,9 @@ FolderExperts read_folder_experts(const FolderJson& config, FolderFamily family)
   }
   if (family == FolderFamily::deepseek_v2 || family == FolderFamily::deepseek_v3) {
     if (config.integer_or("moe_layer_freq", 1, 0, 1 << 20) != 1) {
-      config.unsupported("'moe_layer_freq' is not 1: every layer behind the dense ones must have "
-                         "experts");
+      config.unsupported(
+          "'moe_layer_freq' is not 1: every layer behind the dense ones must have "
+          "experts");
     }
     experts.shared = config.integer_or("n_shared_experts", 0, 0, 64);
     experts.dense_layers = config.integer_or("first_k_dense_replace", 0, 0, 1024);
@@ -121,8 +122,8 @@ FolderLatent read_folder_latent(const FolderJson& config) {
   return latent;
 }
 
-// What positions do, whichever of its two forms the folder has: `rope_theta` with `rope_scaling`, or
-// `rope_parameters` with both.
+// What positions do, whichever of its two forms the folder has: `rope_theta` with `rope_scaling`,
+// or `rope_parameters` with both.
 struct FolderRope {
   FolderJson fields;
   double theta;
@@ -176,7 +177,9 @@ class Keys {
   void number(std::string_view key, double value) {
     out_.set_float32(prefix_ + std::string(key), static_cast<float>(value));
   }
-  void flag(std::string_view key, bool value) { out_.set_boolean(prefix_ + std::string(key), value); }
+  void flag(std::string_view key, bool value) {
+    out_.set_boolean(prefix_ + std::string(key), value);
+  }
   void text(std::string_view key, std::string_view value) {
     out_.set_string(prefix_ + std::string(key), value);
   }
@@ -188,7 +191,8 @@ class Keys {
 
 // How scores and rotations grow under YaRN (transformers, modeling_rope_utils.py and
 // modeling_deepseek_v3.py). With m(a) = 0.1 · a · ln(factor) + 1, rotations are by m(1), or by the
-// ratio m(mscale) / m(mscale_all_dim), or by what the file says; DeepSeek's scores by m(mscale_all_dim)².
+// ratio m(mscale) / m(mscale_all_dim), or by what the file says; DeepSeek's scores by
+// m(mscale_all_dim)².
 void write_yarn(Keys& keys, const FolderJson& config, const FolderRope& rope, bool is_latent) {
   const FolderJson& fields = rope.fields;
   const double factor = fields.number("factor", 0, 1e6);
@@ -197,9 +201,10 @@ void write_yarn(Keys& keys, const FolderJson& config, const FolderRope& rope, bo
   }
   keys.text("rope.scaling.type", "yarn");
   keys.number("rope.scaling.factor", factor);
-  keys.integer("rope.scaling.original_context_length",
-               fields.integer_or("original_max_position_embeddings",
-                                 config.integer("max_position_embeddings", 1, 1 << 28), 1, 1 << 28));
+  keys.integer(
+      "rope.scaling.original_context_length",
+      fields.integer_or("original_max_position_embeddings",
+                        config.integer("max_position_embeddings", 1, 1 << 28), 1, 1 << 28));
   const double slow = fields.number_or("beta_slow", 1, 0, 1e6);
   const double fast = fields.number_or("beta_fast", 32, slow, 1e6);
   if (slow != 1) keys.number("rope.scaling.yarn_beta_slow", slow);
@@ -246,11 +251,13 @@ void check_gemma_layers(const FolderJson& config, int layers) {
     bool fits = types->is_array() && types->size() == static_cast<size_t>(layers);
     for (int layer = 0; fits && layer < layers; ++layer) {
       const bool is_full = (layer + 1) % gemma_full_layer_every == 0;
-      fits = (*types)[static_cast<size_t>(layer)] == (is_full ? "full_attention" : "sliding_attention");
+      fits = (*types)[static_cast<size_t>(layer)] ==
+             (is_full ? "full_attention" : "sliding_attention");
     }
     if (!fits) {
-      config.unsupported("'layer_types' is not five layers of sliding_attention before each of "
-                         "full_attention");
+      config.unsupported(
+          "'layer_types' is not five layers of sliding_attention before each of "
+          "full_attention");
     }
   } else if (config.integer_or("sliding_window_pattern", gemma_full_layer_every, 1, 1024) !=
              gemma_full_layer_every) {
@@ -285,16 +292,16 @@ void write_router(Keys& keys, const FolderJson& config, const FolderModel& model
   constexpr int softmax = 1, sigmoid = 2;  // expert_gating_func
   const bool is_v3 = model.family == FolderFamily::deepseek_v3;
   const std::string scoring = config.text_or("scoring_func", is_v3 ? "sigmoid" : "softmax");
-  const std::string method =
-      config.text_or("topk_method", is_v3 ? "noaux_tc" : "greedy");
-  const bool fits = is_v3 ? scoring == "sigmoid" && method == "noaux_tc"
-                          : scoring == "softmax" &&
-                                (method == "greedy" || method == "group_limited_greedy");
+  const std::string method = config.text_or("topk_method", is_v3 ? "noaux_tc" : "greedy");
+  const bool fits =
+      is_v3 ? scoring == "sigmoid" && method == "noaux_tc"
+            : scoring == "softmax" && (method == "greedy" || method == "group_limited_greedy");
   if (!fits) {
-    config.unsupported(fmt::format("the router is '{}' by '{}'; this build runs DeepSeek V2's "
-                                   "softmax, greedy or group_limited_greedy, and V3's sigmoid by "
-                                   "noaux_tc",
-                                   scoring.substr(0, 40), method.substr(0, 40)));
+    config.unsupported(
+        fmt::format("the router is '{}' by '{}'; this build runs DeepSeek V2's "
+                    "softmax, greedy or group_limited_greedy, and V3's sigmoid by "
+                    "noaux_tc",
+                    scoring.substr(0, 40), method.substr(0, 40)));
   }
   const bool normalizes = config.flag_or("norm_topk_prob", is_v3);
   if (!is_v3 && normalizes) {
@@ -314,13 +321,15 @@ void write_router(Keys& keys, const FolderJson& config, const FolderModel& model
   }
 }
 
-// A window that is as wide as the context changes nothing, so the context is what the window allows.
+// A window that is as wide as the context changes nothing, so the context is what the window
+// allows.
 int context_of(const FolderJson& config, const FolderModel& model) {
   const int context = config.integer("max_position_embeddings", 1, 1 << 28);
   if (model.family == FolderFamily::gemma3) return context;
-  const bool has_window = model.family == FolderFamily::llama || model.family == FolderFamily::mixtral
-                              ? config.has("sliding_window")
-                              : config.flag_or("use_sliding_window", false);
+  const bool has_window =
+      model.family == FolderFamily::llama || model.family == FolderFamily::mixtral
+          ? config.has("sliding_window")
+          : config.flag_or("use_sliding_window", false);
   return has_window ? std::min(context, config.integer_or("sliding_window", context, 1, 1 << 28))
                     : context;
 }
@@ -359,18 +368,20 @@ FolderModel read_folder_model(const FolderJson& config) {
     const int divided = model.hidden / model.heads;
     model.head_dim = config.integer_or("head_dim", divided, 2, 1024);
     if (model.head_dim < 2 || model.head_dim % 2 != 0) {
-      config.refuse(fmt::format("a head has {} values; an even number is expected", model.head_dim));
+      config.refuse(
+          fmt::format("a head has {} values; an even number is expected", model.head_dim));
     }
     if (config.number_or("partial_rotary_factor", 1.0, 0, 1) != 1.0) {
       config.unsupported("'partial_rotary_factor' is not 1, which this build does not run");
     }
   }
-  const bool has_experts = is_latent ? config.has("n_routed_experts")
-                                     : name.family == FolderFamily::mixtral ||
-                                           name.family == FolderFamily::qwen3_moe;
+  const bool has_experts =
+      is_latent ? config.has("n_routed_experts")
+                : name.family == FolderFamily::mixtral || name.family == FolderFamily::qwen3_moe;
   if (has_experts) model.experts = read_folder_experts(config, name.family);
   const FolderRope rope = read_folder_rope(config, default_theta_of(name.family));
-  if (rope.type == "llama3" && !is_latent) model.rope_divisors = llama3_divisors(rope, model.head_dim);
+  if (rope.type == "llama3" && !is_latent)
+    model.rope_divisors = llama3_divisors(rope, model.head_dim);
   return model;
 }
 

@@ -10,7 +10,16 @@
 namespace ridge::format {
 
 // Which of the families of a model folder it is: what decides names and layouts of tensors.
-enum class FolderFamily { llama, mixtral, qwen2, qwen3, qwen3_moe, gemma3, deepseek_v2, deepseek_v3 };
+enum class FolderFamily {
+  llama,
+  mixtral,
+  qwen2,
+  qwen3,
+  qwen3_moe,
+  gemma3,
+  deepseek_v2,
+  deepseek_v3
+};
 
 struct FolderExperts {
   int count = 0;

@@ -22,9 +22,8 @@ FolderJson FolderJson::read(const std::filesystem::path& path, uint64_t bytes_ma
   const MappedFile file = MappedFile::open(path);
   const std::string source = path.filename().string();
   if (file.bytes().size() > bytes_max) {
-    throw Error(ErrorCode::invalid_file,
-                fmt::format("{}: it has {} bytes; at most {} are read", source,
-                            file.bytes().size(), bytes_max));
+    throw Error(ErrorCode::invalid_file, fmt::format("{}: it has {} bytes; at most {} are read",
+                                                     source, file.bytes().size(), bytes_max));
   }
   return parse({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, source);
 }

@@ -13,8 +13,8 @@ namespace ridge::format {
 // field that is null counts as missing. Every message names the file and the field.
 class FolderJson {
  public:
-  // Reads `path`, of at most `bytes_max`. Throws not_found; invalid_file where it is no JSON object, is
-  // larger, or nests deeper or has more values than any real one.
+  // Reads `path`, of at most `bytes_max`. Throws not_found; invalid_file where it is no JSON
+  // object, is larger, or nests deeper or has more values than any real one.
   static FolderJson read(const std::filesystem::path& path, uint64_t bytes_max);
   // As read(), of a text that is there; `source` names it in messages.
   static FolderJson parse(std::string_view text, std::string source);

@@ -34,11 +34,12 @@ std::map<std::string, std::string> read_index(const std::filesystem::path& folde
   std::map<std::string, std::string> files;
   for (const auto& [tensor, file] : map->body().items()) {
     if (!file.is_string() || !is_plain_file_name(file.get_ref<const std::string&>())) {
-      map->refuse(fmt::format("tensor {} is said to be in {}; the name of a .safetensors file in "
-                              "this folder is expected",
-                              quoted_name(tensor),
-                              file.is_string() ? quoted_name(file.get_ref<const std::string&>())
-                                               : std::string("no text")));
+      map->refuse(
+          fmt::format("tensor {} is said to be in {}; the name of a .safetensors file in "
+                      "this folder is expected",
+                      quoted_name(tensor),
+                      file.is_string() ? quoted_name(file.get_ref<const std::string&>())
+                                       : std::string("no text")));
     }
     files.emplace(tensor, file.get<std::string>());
   }
@@ -103,11 +104,12 @@ void FolderShards::add(const std::filesystem::path& folder, const std::string& n
   const auto shard = static_cast<uint32_t>(files_.size());
   file_bytes_ += file.file_bytes();
   for (const SafetensorsTensor& tensor : file.tensors()) {
-    tensors_.push_back({tensor.name, std::string(ridge::name(tensor.view.dtype)),
-                        tensor.view.shape, tensor.view.bytes, shard});
+    tensors_.push_back({tensor.name, std::string(ridge::name(tensor.view.dtype)), tensor.view.shape,
+                        tensor.view.bytes, shard});
   }
   for (const SafetensorsUnsupportedTensor& tensor : file.unsupported_tensors()) {
-    // Nothing that a model has is of another rank; a reason that names it comes when it is asked for.
+    // Nothing that a model has is of another rank; a reason that names it comes when it is asked
+    // for.
     tensors_.push_back(
         {tensor.name, tensor.type, tensor.shape.value_or(Shape{}), tensor.data, shard});
   }

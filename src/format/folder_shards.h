@@ -26,9 +26,9 @@ struct FolderTensor {
 // model.safetensors.index.json lists. An index names files of its own folder only.
 class FolderShards {
  public:
-  // Throws not_found where the folder has no such files or one is missing, invalid_file where one is
-  // damaged, the index and the files disagree, or two files hold a tensor of one name; unsupported
-  // for weights in another format, saying how to get these.
+  // Throws not_found where the folder has no such files or one is missing, invalid_file where one
+  // is damaged, the index and the files disagree, or two files hold a tensor of one name;
+  // unsupported for weights in another format, saying how to get these.
   static FolderShards open(const std::filesystem::path& folder);
 
   // In the order of their names.

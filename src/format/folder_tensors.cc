@@ -26,7 +26,8 @@ constexpr int64_t rows_at_once = 64;
 DType common_dtype(const std::vector<Matrix>& matrices) {
   const DType first = matrices.front()->dtype();
   const auto all_are = [&](DType dtype) {
-    return std::ranges::all_of(matrices, [&](const Matrix& each) { return each->dtype() == dtype; });
+    return std::ranges::all_of(matrices,
+                               [&](const Matrix& each) { return each->dtype() == dtype; });
   };
   if (all_are(first)) return first;
   return DType::f32;
@@ -171,14 +172,13 @@ class FolderPlan {
         tensors_.matrix(hf(layer, "self_attn.kv_b_proj"), heads * (nope + value), rank, scheme_);
     // A block's scale belongs to columns, which lie in as many rows once they are turned.
     const DType dtype = is_quantized(both->dtype()) ? DType::f16 : both->dtype();
-    GgufPart keys{.name = blk(layer, "attn_k_b.weight"),
-                  .dtype = dtype,
-                  .shape = Shape{heads, rank, nope}};
+    GgufPart keys{
+        .name = blk(layer, "attn_k_b.weight"), .dtype = dtype, .shape = Shape{heads, rank, nope}};
     keys.release = [shards = shards_, both] {
       for (const FolderTensor* tensor : both->parts()) shards->advise(*tensor, Access::done);
     };
-    keys.make = [shards = shards_, both, dtype, nope, value, rank](
-                    int64_t first, int64_t rows, std::span<std::byte> out) {
+    keys.make = [shards = shards_, both, dtype, nope, value, rank](int64_t first, int64_t rows,
+                                                                   std::span<std::byte> out) {
       const auto element = static_cast<size_t>(traits(dtype).block_bytes);
       const size_t row_size = static_cast<size_t>(rank) * element;
       std::vector<std::byte> head(static_cast<size_t>(nope) * row_size);
@@ -226,7 +226,8 @@ class FolderPlan {
     const std::string router = hf(layer, module + ".gate");
     // Small, and an error in it chooses other experts.
     add_floats(blk(layer, "ffn_gate_inp.weight"), router, e.count, model_.hidden);
-    add_joined(layer, "gate", module, is_mixtral ? "w1" : "gate_proj", e.feed_forward, model_.hidden);
+    add_joined(layer, "gate", module, is_mixtral ? "w1" : "gate_proj", e.feed_forward,
+               model_.hidden);
     add_joined(layer, "up", module, is_mixtral ? "w3" : "up_proj", e.feed_forward, model_.hidden);
     add_joined(layer, "down", module, is_mixtral ? "w2" : "down_proj", model_.hidden,
                e.feed_forward);

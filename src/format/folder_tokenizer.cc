@@ -26,7 +26,14 @@ constexpr uint64_t settings_bytes_max = 8 << 20;
 constexpr uint64_t template_bytes_max = 1 << 20;
 
 // tokenizer.ggml.token_type.
-enum TokenKind : int32_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
+enum TokenKind : int32_t {
+  normal = 1,
+  unknown = 2,
+  control = 3,
+  user_defined = 4,
+  unused = 5,
+  byte = 6
+};
 
 constexpr std::string_view visible_space = "▁";
 
@@ -59,8 +66,8 @@ const json& member(const FolderJson& file, std::string_view key) {
 int32_t checked_token_id(const FolderJson& file, const std::string& text, const json& id) {
   constexpr int64_t most = 1 << 24;
   if (!id.is_number_unsigned() || id.get<uint64_t>() >= most) {
-    file.refuse(fmt::format("the id of token {} must be a whole number below {}", quoted_name(text),
-                            most));
+    file.refuse(
+        fmt::format("the id of token {} must be a whole number below {}", quoted_name(text), most));
   }
   return static_cast<int32_t>(id.get<uint64_t>());
 }
@@ -164,9 +171,8 @@ bool adds_space(const FolderJson& file) {
   };
   // Gemma's cuts behind spaces, of which the normalizer has left none.
   const bool cuts_nothing =
-      pre_tokenizer.is_null() ||
-      (type_name_of(pre_tokenizer) == "Split" &&
-       pre_tokenizer.value("pattern", json()) == json{{"String", " "}});
+      pre_tokenizer.is_null() || (type_name_of(pre_tokenizer) == "Split" &&
+                                  pre_tokenizer.value("pattern", json()) == json{{"String", " "}});
   if (cuts_nothing && parts.size() == 2 && is_prepend(*parts[0]) && is_replace(*parts[1])) {
     return true;
   }
@@ -178,14 +184,15 @@ bool adds_space(const FolderJson& file) {
     if (scheme == "always") return true;
     if (scheme == "never") return false;
   }
-  file.unsupported("its normalizer and pre_tokenizer are of no kind that GGUF has a name for: a "
-                   "SentencePiece vocabulary has Prepend and Replace, Replace alone, or Metaspace "
-                   "of the scheme always or never without split");
+  file.unsupported(
+      "its normalizer and pre_tokenizer are of no kind that GGUF has a name for: a "
+      "SentencePiece vocabulary has Prepend and Replace, Replace alone, or Metaspace "
+      "of the scheme always or never without split");
 }
 
 // SentencePiece's scores, for readers that derive the merges from them again: every way to cut a
-// token into two, the best score first. So a token's score is the rank of its first merge, and tokens
-// whose merges lie between each other's have one score.
+// token into two, the best score first. So a token's score is the rank of its first merge, and
+// tokens whose merges lie between each other's have one score.
 std::vector<float> scores_of(const FolderJson& model, const Merges& merges, const Words& words) {
   constexpr int64_t none = -1;
   std::vector<int64_t> last(words.texts.size(), none);
@@ -224,8 +231,8 @@ Words write_words(const FolderJson& file, int vocab_size, GgufWriter& out) {
   const auto model = file.object("model");
   if (!model) file.refuse("'model' is missing");
   if (model->text_or("type", "BPE") != "BPE") {
-    model->unsupported(fmt::format("'type' is '{}'; this build reads BPE",
-                                   model->text("type").substr(0, 40)));
+    model->unsupported(
+        fmt::format("'type' is '{}'; this build reads BPE", model->text("type").substr(0, 40)));
   }
   Words words;
   words.texts.resize(static_cast<size_t>(vocab_size));
@@ -254,8 +261,9 @@ Words write_words(const FolderJson& file, int vocab_size, GgufWriter& out) {
     const auto kind = pre_tokenizer_kind(member(file, "normalizer"), member(file, "pre_tokenizer"),
                                          model->flag_or("ignore_merges", false));
     if (!kind) {
-      file.unsupported("its normalizer and pre_tokenizer cut texts as no kind of GGUF vocabulary "
-                       "that this build knows does");
+      file.unsupported(
+          "its normalizer and pre_tokenizer cut texts as no kind of GGUF vocabulary "
+          "that this build knows does");
     }
     out.set_string("tokenizer.ggml.model", "gpt2");
     out.set_string("tokenizer.ggml.pre", *kind);
@@ -334,8 +342,9 @@ AddedEnds ends_of_template(const FolderJson& file, const json& processor, const 
     } else if (is_behind && id && id == eos && !ends.eos) {
       ends.eos = true;
     } else {
-      file.unsupported("its post_processor adds other tokens to a text than BOS before and EOS "
-                       "behind it");
+      file.unsupported(
+          "its post_processor adds other tokens to a text than BOS before and EOS "
+          "behind it");
     }
   }
   return ends;

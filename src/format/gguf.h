@@ -45,10 +45,10 @@ struct GgufPart {
 
 // A model that is no GGUF file, in GGUF's terms.
 struct GgufParts {
-  std::string source;               // names it in messages
-  std::vector<std::byte> header;    // a GGUF file of metadata alone
-  std::vector<GgufPart> tensors;    // functions keep alive what they read
-  uint64_t file_bytes = 0;          // of all its files
+  std::string source;             // names it in messages
+  std::vector<std::byte> header;  // a GGUF file of metadata alone
+  std::vector<GgufPart> tensors;  // functions keep alive what they read
+  uint64_t file_bytes = 0;        // of all its files
   // Of the tensors that are not made; keeps alive what their bytes lie in.
   std::function<void(const TensorView& view, Access access)> advise;
 };

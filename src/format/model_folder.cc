@@ -44,7 +44,8 @@ DType main_dtype(const std::vector<GgufPart>& parts) {
   for (const GgufPart& part : parts) {
     if (part.shape.rank() > 1) elements[part.dtype] += part.shape.elements();
   }
-  return std::ranges::max_element(elements, {}, [](const auto& each) { return each.second; })->first;
+  return std::ranges::max_element(elements, {}, [](const auto& each) { return each.second; })
+      ->first;
 }
 
 // "DeepSeek-R1-Distill-Qwen-1.5B" of a folder of that name, however its path ends.
@@ -88,8 +89,9 @@ GgufFile open_model(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path, ignored)) return GgufFile::open(path);
   if (is_model_folder(path)) return open_folder(path);
   throw Error(ErrorCode::not_found,
-              path.string() + " is a folder without a config.json; a GGUF file, or a folder of a model "
-                              "as Hugging Face's libraries save it, is expected");
+              path.string() +
+                  " is a folder without a config.json; a GGUF file, or a folder of a model "
+                  "as Hugging Face's libraries save it, is expected");
 }
 
 }  // namespace ridge::format

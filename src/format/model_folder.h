@@ -10,12 +10,12 @@ namespace ridge::format {
 bool is_model_folder(const std::filesystem::path& path);
 
 // Opens a model: a GGUF file (GgufFile::open), or a model folder, read as the GGUF file that it
-// would be: metadata from config.json, the vocabulary from tokenizer.json, tensors from safetensors.
-// Of a folder no weight is read before it is wanted (GgufFile::ready). docs/model-folders.md says
-// what is read and what becomes of it.
+// would be: metadata from config.json, the vocabulary from tokenizer.json, tensors from
+// safetensors. Of a folder no weight is read before it is wanted (GgufFile::ready).
+// docs/model-folders.md says what is read and what becomes of it.
 //
-// Throws not_found, io; invalid_file naming the file and the field or tensor that is wrong, what it is
-// and what is wanted; unsupported for what this build does not run.
+// Throws not_found, io; invalid_file naming the file and the field or tensor that is wrong, what it
+// is and what is wanted; unsupported for what this build does not run.
 GgufFile open_model(const std::filesystem::path& path);
 
 }  // namespace ridge::format

@@ -32,15 +32,19 @@ constexpr std::string_view deepseek_v3_split =
 constexpr std::string_view deepseek_cjk = "[一-龥ࠀ-一가-퟿]+";
 // Letters of cased scripts, one by one, as in DeepSeek LLM and DeepSeek-V2.
 constexpr std::string_view deepseek_letters =
-    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ"
-    "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉ"
-    "ⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
+    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-"
+    "ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ"
+    "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-"
+    "ℿⅅ-ⅉ"
+    "ⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-"
+    "𐳲𑢠-𑣟𞤀-𞥃]+";
 
 struct PreTokenizerKind {
   std::string_view name;
   bool composes;  // Unicode NFC
   bool ignores_merges;
-  std::vector<std::string> steps;  // "digits", "bytes", "bytes by words", or an expression to split by
+  std::vector<std::string>
+      steps;  // "digits", "bytes", "bytes by words", or an expression to split by
 };
 
 // The steps before the last cut at expressions; the last spells bytes.
@@ -120,8 +124,7 @@ std::vector<const json*> sequence_parts(const json& value, const char* list) {
 }  // namespace
 
 std::optional<std::string_view> pre_tokenizer_kind(const json& normalizer,
-                                                   const json& pre_tokenizer,
-                                                   bool ignores_merges) {
+                                                   const json& pre_tokenizer, bool ignores_merges) {
   const auto normalizers = sequence_parts(normalizer, "normalizers");
   const bool composes = normalizers.size() == 1 && step_type(*normalizers[0]) == "NFC";
   if (!normalizers.empty() && !composes) return std::nullopt;

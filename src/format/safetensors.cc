@@ -37,7 +37,7 @@ const FileType* find_type(std::string_view name) {
 }
 
 [[noreturn]] void refuse_entry(const std::string& source, std::string_view tensor,
-                         const std::string& reason) {
+                               const std::string& reason) {
   throw Error(ErrorCode::invalid_file,
               fmt::format("{}: tensor {}: {}", source, quoted_name(tensor), reason));
 }
@@ -60,12 +60,13 @@ std::optional<uint64_t> elements_of(const std::vector<uint64_t>& extents) {
 void check_size(const SafetensorsRecord& record, const FileType& type, const std::string& source) {
   const auto elements = elements_of(record.extents);
   const auto bits = elements ? checked_mul<uint64_t>(*elements, type.bits) : std::nullopt;
-  if (!bits) refuse_entry(source, record.name, "its shape has more elements than 64 bits can count");
+  if (!bits)
+    refuse_entry(source, record.name, "its shape has more elements than 64 bits can count");
   const uint64_t bytes = record.end - record.begin;
   if (*bits % 8 != 0 || *bits / 8 != bytes) {
     refuse_entry(source, record.name,
-           fmt::format("its data_offsets hold {} bytes, but its shape [{}] of {} takes {}", bytes,
-                       fmt::join(record.extents, ", "), type.name, (*bits + 7) / 8));
+                 fmt::format("its data_offsets hold {} bytes, but its shape [{}] of {} takes {}",
+                             bytes, fmt::join(record.extents, ", "), type.name, (*bits + 7) / 8));
   }
 }
 
@@ -76,14 +77,15 @@ void check_extents(const std::vector<SafetensorsRecord>& records, uint64_t data_
   for (const SafetensorsRecord& record : records) {
     if (record.begin > record.end) {
       refuse_entry(source, record.name,
-             fmt::format("its data_offsets end at {}, before they begin at {}", record.end,
-                         record.begin));
+                   fmt::format("its data_offsets end at {}, before they begin at {}", record.end,
+                               record.begin));
     }
     if (record.end > data_bytes) {
-      refuse_entry(source, record.name,
-             fmt::format("its data_offsets end at {}, past the end of the {} bytes of data; the "
-                         "file is cut short or damaged",
-                         record.end, data_bytes));
+      refuse_entry(
+          source, record.name,
+          fmt::format("its data_offsets end at {}, past the end of the {} bytes of data; the "
+                      "file is cut short or damaged",
+                      record.end, data_bytes));
     }
     in_order.push_back(&record);
   }
@@ -95,12 +97,12 @@ void check_extents(const std::vector<SafetensorsRecord>& records, uint64_t data_
   for (const SafetensorsRecord* record : in_order) {
     if (record->begin < covered) {
       refuse_entry(source, record->name,
-             fmt::format("its bytes overlap those of tensor {}", quoted_name(before->name)));
+                   fmt::format("its bytes overlap those of tensor {}", quoted_name(before->name)));
     }
     if (record->begin > covered) {
       refuse_entry(source, record->name,
-             fmt::format("it begins at {}, but the tensors before it end at {}", record->begin,
-                         covered));
+                   fmt::format("it begins at {}, but the tensors before it end at {}",
+                               record->begin, covered));
     }
     covered = record->end;
     before = record;
@@ -184,8 +186,7 @@ void SafetensorsFile::read(std::span<const std::byte> bytes) {
           {std::move(record.name), std::move(record.dtype), size, shape, bytes_of_tensor});
     } else {
       tensors_.push_back(
-          {std::move(record.name),
-           {*type->dtype, shape_of(record.extents), bytes_of_tensor}});
+          {std::move(record.name), {*type->dtype, shape_of(record.extents), bytes_of_tensor}});
     }
   }
 }

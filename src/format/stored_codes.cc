@@ -1,5 +1,5 @@
-// Weights of whole numbers: W = (code - zero) · scale, with a scale and a zero point for each group of
-// columns of a row. Their sources: AutoAWQ's WQLinear_GEMM, AutoGPTQ's QuantLinear, and
+// Weights of whole numbers: W = (code - zero) · scale, with a scale and a zero point for each group
+// of columns of a row. Their sources: AutoAWQ's WQLinear_GEMM, AutoGPTQ's QuantLinear, and
 // compressed-tensors' pack_to_int32.
 #include <fmt/format.h>
 
@@ -24,10 +24,10 @@ uint32_t word_at(const FolderTensor& tensor, int64_t index) {
 }
 
 // The closest type of GGUF's. In blocks of 32 with one scale each:
-//   Q4_0 has codes of four bits about 8, Q5_0 codes from -16 to 15, so that every difference of a code
-//   and a zero point fits, Q8_0 codes from -128 to 127.
-// Where a block would have several scales, the values are quantised anew as Q8_0; where rows are no whole
-// blocks they become F16.
+//   Q4_0 has codes of four bits about 8, Q5_0 codes from -16 to 15, so that every difference of a
+//   code and a zero point fits, Q8_0 codes from -128 to 127.
+// Where a block would have several scales, the values are quantised anew as Q8_0; where rows are no
+// whole blocks they become F16.
 DType dtype_of_codes(int64_t columns, int64_t group, int bits, bool is_symmetric, bool is_ordered) {
   if (columns % block_elements != 0) return DType::f16;
   if (is_ordered || (group < columns && group % block_elements != 0)) return DType::q8_0;
@@ -59,7 +59,8 @@ class CodedMatrix : public StoredMatrix {
     int zero;
   };
 
-  // group: columns that share a scale, a divisor of them all. order: the group of each column, or empty.
+  // group: columns that share a scale, a divisor of them all. order: the group of each column, or
+  // empty.
   CodedMatrix(std::string label, int64_t rows, int64_t columns, int64_t group, int bits,
               bool is_symmetric, std::vector<int32_t> order)
       : StoredMatrix(rows, columns,
@@ -97,7 +98,8 @@ class CodedMatrix : public StoredMatrix {
     constexpr int half = block_elements / 2;
     if (dtype_ == DType::q8_0) {
       BlockQ8_0 block{.d = scale, .codes = {}};
-      for (int i = 0; i < block_elements; ++i) block.codes[i] = static_cast<int8_t>(codes[i] - zero);
+      for (int i = 0; i < block_elements; ++i)
+        block.codes[i] = static_cast<int8_t>(codes[i] - zero);
       std::memcpy(out, &block, sizeof(block));
     } else if (dtype_ == DType::q4_0) {
       BlockQ4_0 block{.d = scale, .codes = {}};
@@ -158,7 +160,8 @@ class AwqMatrix final : public CodedMatrix {
  public:
   AwqMatrix(std::string label, const FolderTensor& codes, const FolderTensor& zeros,
             const FolderTensor& scales, int64_t rows, int64_t columns, int64_t group)
-      : CodedMatrix(std::move(label), rows, columns, group, /*bits=*/4, /*is_symmetric=*/false, {}) {
+      : CodedMatrix(std::move(label), rows, columns, group, /*bits=*/4, /*is_symmetric=*/false,
+                    {}) {
     parts_ = {&codes, &zeros, &scales};
   }
 
@@ -222,7 +225,8 @@ class PackedMatrix final : public CodedMatrix {
   PackedMatrix(std::string label, const FolderTensor& codes, const FolderTensor* zeros,
                const FolderTensor& scales, int64_t rows, int64_t columns, int64_t group, int bits,
                std::vector<int32_t> order)
-      : CodedMatrix(std::move(label), rows, columns, group, bits, zeros == nullptr, std::move(order)),
+      : CodedMatrix(std::move(label), rows, columns, group, bits, zeros == nullptr,
+                    std::move(order)),
         bits_(bits),
         zeros_(zeros) {
     parts_ = {&codes, &scales};
@@ -319,8 +323,8 @@ std::vector<int32_t> read_order(FolderTensors& tensors, const std::string& name,
 void require_multiple(const FolderTensors& tensors, const FolderTensor& codes, int64_t extent,
                       int64_t of) {
   if (extent % of == 0) return;
-  throw Error(ErrorCode::invalid_file,
-              fmt::format("{}: {} weights do not fill words of {}", tensors.label(codes), extent, of));
+  throw Error(ErrorCode::invalid_file, fmt::format("{}: {} weights do not fill words of {}",
+                                                   tensors.label(codes), extent, of));
 }
 
 }  // namespace
@@ -336,7 +340,8 @@ std::shared_ptr<const StoredMatrix> stored_awq(FolderTensors& tensors, const std
   const FolderTensor& zeros = tensors.take(module + ".qzeros", {"I32"}, Shape{groups, rows / 8});
   const FolderTensor& scales =
       tensors.take(module + ".scales", {"F16", "BF16", "F32"}, Shape{groups, rows});
-  return std::make_shared<AwqMatrix>(tensors.label(codes), codes, zeros, scales, rows, columns, group);
+  return std::make_shared<AwqMatrix>(tensors.label(codes), codes, zeros, scales, rows, columns,
+                                     group);
 }
 
 std::shared_ptr<const StoredMatrix> stored_gptq(FolderTensors& tensors, const std::string& module,
@@ -351,8 +356,9 @@ std::shared_ptr<const StoredMatrix> stored_gptq(FolderTensors& tensors, const st
   const FolderTensor& zeros = tensors.take(module + ".qzeros", {"I32"}, Shape{groups, rows / 8});
   const FolderTensor& scales =
       tensors.take(module + ".scales", {"F16", "BF16", "F32"}, Shape{groups, rows});
-  return std::make_shared<GptqMatrix>(tensors.label(codes), codes, zeros, scales, rows, columns, group,
-                                      scheme, read_order(tensors, module + ".g_idx", columns, group));
+  return std::make_shared<GptqMatrix>(tensors.label(codes), codes, zeros, scales, rows, columns,
+                                      group, scheme,
+                                      read_order(tensors, module + ".g_idx", columns, group));
 }
 
 std::shared_ptr<const StoredMatrix> stored_packed(FolderTensors& tensors, const std::string& module,
@@ -376,16 +382,15 @@ std::shared_ptr<const StoredMatrix> stored_packed(FolderTensors& tensors, const 
       read_order(tensors, module + ".weight_g_idx", columns, group));
 }
 
-std::shared_ptr<const StoredMatrix> stored_integers(FolderTensors& tensors, const std::string& module,
-                                                    int64_t rows, int64_t columns,
-                                                    const StoredScheme& scheme) {
+std::shared_ptr<const StoredMatrix> stored_integers(FolderTensors& tensors,
+                                                    const std::string& module, int64_t rows,
+                                                    int64_t columns, const StoredScheme& scheme) {
   const FolderTensor& codes = tensors.take(module + ".weight", {"I8"}, Shape{rows, columns});
   const int64_t group = checked_group(tensors, codes, columns, scheme);
   const FolderTensor* found = tensors.find(module + ".weight_scale");
   const bool all_share = found != nullptr && found->shape.elements() == 1;
-  const FolderTensor& scales =
-      tensors.take(module + ".weight_scale", {"F16", "BF16", "F32"},
-                   all_share ? Shape{1} : Shape{rows, columns / group});
+  const FolderTensor& scales = tensors.take(module + ".weight_scale", {"F16", "BF16", "F32"},
+                                            all_share ? Shape{1} : Shape{rows, columns / group});
   return std::make_shared<IntegerMatrix>(tensors.label(codes), codes, scales, rows, columns, group,
                                          all_share);
 }

@@ -1,5 +1,6 @@
 // Weights of eight bits, e4m3: W = code · scale, with a scale for each block of rows and columns
-// (DeepSeek-V3, `weight_scale_inv`, which is multiplied by despite its name), for each row, or for all.
+// (DeepSeek-V3, `weight_scale_inv`, which is multiplied by despite its name), for each row, or for
+// all.
 #include <fmt/format.h>
 
 #include <array>
@@ -85,7 +86,8 @@ std::shared_ptr<const StoredMatrix> stored_fp8(FolderTensors& tensors, const std
                                                const StoredScheme& scheme) {
   const FolderTensor& weight = tensors.take(module + ".weight", {"F8_E4M3"}, Shape{rows, columns});
   const std::string scales_name =
-      module + (tensors.contains(module + ".weight_scale_inv") ? ".weight_scale_inv" : ".weight_scale");
+      module +
+      (tensors.contains(module + ".weight_scale_inv") ? ".weight_scale_inv" : ".weight_scale");
   const FolderTensor* found = tensors.find(scales_name);
   int64_t block_rows = scheme.block_rows, block_columns = scheme.block_columns;
   if (found != nullptr && found->shape.elements() == 1) {

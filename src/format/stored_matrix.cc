@@ -70,7 +70,8 @@ const FolderTensor& FolderTensors::take(const std::string& name,
                                         std::initializer_list<std::string_view> types,
                                         const Shape& shape) {
   const FolderTensor* tensor = find(name);
-  const std::string expected = fmt::format("{} of shape {}", fmt::join(types, " or "), to_string(shape));
+  const std::string expected =
+      fmt::format("{} of shape {}", fmt::join(types, " or "), to_string(shape));
   if (tensor == nullptr) {
     throw Error(ErrorCode::invalid_file,
                 fmt::format("tensor {} is missing; {} is expected", quoted_name(name), expected));

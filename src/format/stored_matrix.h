@@ -78,8 +78,8 @@ class FolderTensors {
   std::set<std::string, std::less<>> used_;
 };
 
-// One for each way of storing. They check the tensors' types and shapes, read no weight, and throw as
-// take().
+// One for each way of storing. They check the tensors' types and shapes, read no weight, and throw
+// as take().
 std::shared_ptr<const StoredMatrix> stored_plain(FolderTensors& tensors, const FolderTensor& weight,
                                                  int64_t rows, int64_t columns);
 std::shared_ptr<const StoredMatrix> stored_fp8(FolderTensors& tensors, const std::string& module,
@@ -94,9 +94,9 @@ std::shared_ptr<const StoredMatrix> stored_gptq(FolderTensors& tensors, const st
 std::shared_ptr<const StoredMatrix> stored_packed(FolderTensors& tensors, const std::string& module,
                                                   int64_t rows, int64_t columns,
                                                   const StoredScheme& scheme);
-std::shared_ptr<const StoredMatrix> stored_integers(FolderTensors& tensors, const std::string& module,
-                                                    int64_t rows, int64_t columns,
-                                                    const StoredScheme& scheme);
+std::shared_ptr<const StoredMatrix> stored_integers(FolderTensors& tensors,
+                                                    const std::string& module, int64_t rows,
+                                                    int64_t columns, const StoredScheme& scheme);
 
 // Reads element `index` of F32, F16 or BF16 bytes.
 float float_at(const FolderTensor& tensor, int64_t index);

@@ -52,8 +52,9 @@ StoredScheme read_fp8(const FolderJson& scheme) {
 StoredScheme read_awq(const FolderJson& scheme) {
   require_bits(scheme, "bits", {4});
   std::string version = scheme.text_or("version", "gemm");
-  std::ranges::transform(version, version.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::ranges::transform(version, version.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
   if (version != "gemm" || !scheme.flag_or("zero_point", true)) {
     scheme.unsupported("this build reads AWQ of the version 'gemm' with zero points");
   }
@@ -95,8 +96,8 @@ StoredScheme read_compressed(const FolderJson& scheme) {
   if (strategy == "group") {
     read.group = read_group(weights);
   } else if (strategy != "channel" && strategy != "tensor" && strategy != "block") {
-    weights.unsupported(fmt::format("'strategy' is '{}', which this build does not read",
-                                    strategy.substr(0, 40)));
+    weights.unsupported(
+        fmt::format("'strategy' is '{}', which this build does not read", strategy.substr(0, 40)));
   }
   if (form == "float-quantized") {
     require_bits(weights, "num_bits", {8});
@@ -107,9 +108,10 @@ StoredScheme read_compressed(const FolderJson& scheme) {
   }
   const bool is_packed = form == "pack-quantized";
   if (!is_packed && form != "int-quantized") {
-    scheme.unsupported(fmt::format("'format' is '{}'; this build reads int-quantized, "
-                                   "pack-quantized and float-quantized",
-                                   form.substr(0, 40)));
+    scheme.unsupported(
+        fmt::format("'format' is '{}'; this build reads int-quantized, "
+                    "pack-quantized and float-quantized",
+                    form.substr(0, 40)));
   }
   if (strategy == "block") weights.unsupported("'strategy' is 'block' for integers");
   read.kind = is_packed ? SchemeKind::packed : SchemeKind::integers;
@@ -135,9 +137,10 @@ StoredScheme read_stored_scheme(const FolderJson& config) {
   if (method == "awq") return read_awq(*scheme);
   if (method == "gptq") return read_gptq(*scheme);
   if (method == "compressed-tensors") return read_compressed(*scheme);
-  scheme->unsupported(fmt::format("'quant_method' is '{}'; this build reads fp8, awq, gptq and "
-                                  "compressed-tensors",
-                                  method.substr(0, 40)));
+  scheme->unsupported(
+      fmt::format("'quant_method' is '{}'; this build reads fp8, awq, gptq and "
+                  "compressed-tensors",
+                  method.substr(0, 40)));
 }
 
 }  // namespace ridge::format

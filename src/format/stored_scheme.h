@@ -11,23 +11,23 @@ namespace ridge::format {
 struct StoredScheme {
   enum class Kind {
     none,
-    fp8,       // e4m3 with a scale for each block (DeepSeek-V3's), row or matrix
-    awq,       // codes and zero points of four bits, eight outputs in a word
-    gptq,      // the same, eight inputs in a word
-    packed,    // compressed-tensors' pack-quantized: codes of four or eight bits, a row after another
+    fp8,     // e4m3 with a scale for each block (DeepSeek-V3's), row or matrix
+    awq,     // codes and zero points of four bits, eight outputs in a word
+    gptq,    // the same, eight inputs in a word
+    packed,  // compressed-tensors' pack-quantized: codes of four or eight bits, a row after another
     integers,  // compressed-tensors' int-quantized: an I8 for each weight
   };
   Kind kind = Kind::none;
-  int bits = 4;             // of a code
-  int64_t group = 0;        // columns that share a scale; 0: all of a row
-  bool is_symmetric = true; // zero points are the middle of the codes
-  int zero_offset = 0;      // gptq: what a stored zero point is less than the true one
+  int bits = 4;                 // of a code
+  int64_t group = 0;            // columns that share a scale; 0: all of a row
+  bool is_symmetric = true;     // zero points are the middle of the codes
+  int zero_offset = 0;          // gptq: what a stored zero point is less than the true one
   int64_t block_rows = 128;     // fp8
   int64_t block_columns = 128;  // fp8
 };
 
-// Throws invalid_file for a field that is missing or out of range, unsupported, naming those that are
-// known, for another method.
+// Throws invalid_file for a field that is missing or out of range, unsupported, naming those that
+// are known, for another method.
 StoredScheme read_stored_scheme(const FolderJson& config);
 
 }  // namespace ridge::format

@@ -15,9 +15,9 @@ namespace ridge::format::model_folder_test {
 
 namespace {
 
+using nlohmann::json;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using nlohmann::json;
 
 std::vector<float> ready_floats(const GgufFile& file, std::string_view name) {
   const TensorView& view = file.tensor(name).view;
@@ -91,32 +91,37 @@ TEST(ModelFolder, MakesSomeRowsAndForgetsThem) {
 
 TEST(ModelFolder, NamesTheFirstTensorThatDoesNotFit) {
   const std::string q = TinyFolder::layer("self_attn.q_proj.weight");
-  EXPECT_THAT(refusal([&](TinyFolder& f) { f.tensors[q] = tiny_zeros({8, 6}); }).message(),
-              AllOf(HasSubstr("model.safetensors"), HasSubstr(q), HasSubstr("is F32 of shape [8, 6]"),
-                    HasSubstr("F32, F16 or BF16 of shape [8, 8] is expected")));
-  EXPECT_THAT(refusal([&](TinyFolder& f) { f.tensors[q] = {"I32", {8, 8}, std::string(256, '\0')}; })
-                  .message(),
+  EXPECT_THAT(
+      refusal([&](TinyFolder& f) {
+        f.tensors[q] = tiny_zeros({8, 6});
+      }).message(),
+      AllOf(HasSubstr("model.safetensors"), HasSubstr(q), HasSubstr("is F32 of shape [8, 6]"),
+            HasSubstr("F32, F16 or BF16 of shape [8, 8] is expected")));
+  EXPECT_THAT(refusal([&](TinyFolder& f) {
+                f.tensors[q] = {"I32", {8, 8}, std::string(256, '\0')};
+              }).message(),
               AllOf(HasSubstr(q), HasSubstr("is I32 of shape [8, 8]")));
   EXPECT_THAT(refusal([&](TinyFolder& f) { f.tensors.erase(q); }).message(),
               AllOf(HasSubstr(q), HasSubstr("is missing"), HasSubstr("[8, 8]")));
   EXPECT_THAT(
       refusal([](TinyFolder& f) { f.tensors["model.norm.weight"] = tiny_zeros({9}); }).message(),
       AllOf(HasSubstr("model.norm.weight"), HasSubstr("[9]"), HasSubstr("[8] is expected")));
-  const Error unused =
-      refusal([](TinyFolder& f) { f.tensors["model.layers.1.x"] = tiny_zeros({8, 6}); });
+  const Error unused = refusal([](TinyFolder& f) {
+    f.tensors["model.layers.1.x"] = tiny_zeros({8, 6});
+  });
   EXPECT_EQ(unused.code(), ErrorCode::unsupported);
   EXPECT_THAT(unused.message(), AllOf(HasSubstr("model.layers.1.x"), HasSubstr("no use")));
   // Untied, it needs a head.
-  EXPECT_THAT(
-      refusal([](TinyFolder& f) { f.config["tie_word_embeddings"] = false; }).message(),
-      HasSubstr("lm_head.weight"));
+  EXPECT_THAT(refusal([](TinyFolder& f) { f.config["tie_word_embeddings"] = false; }).message(),
+              HasSubstr("lm_head.weight"));
 }
 
 TEST(ModelFolder, RefusesConfigurationsOutOfRange) {
   const auto message = [](const char* key, json value) {
     return std::string(refusal([&](TinyFolder& f) { f.config[key] = value; }).message());
   };
-  EXPECT_THAT(message("hidden_size", -8), AllOf(HasSubstr("config.json"), HasSubstr("'hidden_size'")));
+  EXPECT_THAT(message("hidden_size", -8),
+              AllOf(HasSubstr("config.json"), HasSubstr("'hidden_size'")));
   EXPECT_THAT(message("hidden_size", 1ull << 63), HasSubstr("'hidden_size'"));
   EXPECT_THAT(message("hidden_size", 8.5), HasSubstr("'hidden_size'"));
   EXPECT_THAT(message("hidden_size", "8"), HasSubstr("'hidden_size'"));
@@ -170,7 +175,7 @@ TEST(ModelFolder, ReadsTheFilesThatAnIndexLists) {
   };
   split(folder);
   EXPECT_EQ(open_model(folder.write(parent)).tensors().size(), 11u);
-  const auto with_map = [&](const std::function<void(json& map, TinyFolder&)>& change) {
+  const auto with_map = [&](const std::function<void(json & map, TinyFolder&)>& change) {
     return std::string(refusal([&](TinyFolder& f) {
                          json map = split(f);
                          change(map, f);
@@ -189,16 +194,16 @@ TEST(ModelFolder, ReadsTheFilesThatAnIndexLists) {
               HasSubstr("does not hold it"));
   EXPECT_THAT(with_map([](json& map, TinyFolder&) { map["absent"] = "a.safetensors"; }),
               HasSubstr("does not hold it"));
-  EXPECT_THAT(with_map([](json&, TinyFolder& f) { f.files["a.safetensors"] = f.files["b.safetensors"]; }),
-              HasSubstr("is both in"));
+  EXPECT_THAT(
+      with_map([](json&, TinyFolder& f) { f.files["a.safetensors"] = f.files["b.safetensors"]; }),
+      HasSubstr("is both in"));
   EXPECT_THAT(with_map([](json& map, TinyFolder&) { map = json::object(); }),
               HasSubstr("it lists no tensor"));
 }
 
 TEST(ModelFolder, RefusesFilesThatAreNoJsonOrTooLarge) {
   const auto with_config = [](const std::string& text) {
-    return std::string(
-        refusal([&](TinyFolder& f) { f.files["config.json"] = text; }).message());
+    return std::string(refusal([&](TinyFolder& f) { f.files["config.json"] = text; }).message());
   };
   EXPECT_THAT(with_config("[]"), HasSubstr("config.json: it is no JSON object"));
   EXPECT_THAT(with_config("{\"a\":"), HasSubstr("config.json: it is no JSON object"));

@@ -27,7 +27,8 @@ using Tensors = std::map<std::string, TinyTensor>;
 
 template <typename T>
 TinyTensor tensor_of(std::string type, std::vector<int64_t> shape, const std::vector<T>& values) {
-  TinyTensor tensor{std::move(type), std::move(shape), std::string(values.size() * sizeof(T), '\0')};
+  TinyTensor tensor{std::move(type), std::move(shape),
+                    std::string(values.size() * sizeof(T), '\0')};
   std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
   return tensor;
 }
@@ -38,7 +39,8 @@ struct Read {
   std::vector<float> values;
 };
 
-Read read_matrix(const Tensors& tensors, int64_t rows, int64_t columns, const StoredScheme& scheme) {
+Read read_matrix(const Tensors& tensors, int64_t rows, int64_t columns,
+                 const StoredScheme& scheme) {
   const TemporaryFolder folder;
   folder.write("model.safetensors", safetensors_of(tensors));
   const FolderShards shards = FolderShards::open(folder.path());
@@ -126,7 +128,8 @@ TEST(StoredMatrix, RefusesFp8ThatIsNoNumber) {
   const StoredScheme fp8{.kind = StoredScheme::Kind::fp8};
   Tensors tensors = fp8_tensors(3, 4, {1, 1});
   tensors["w.weight"].bytes[6] = '\x7f';
-  EXPECT_THAT(refusal(tensors, 3, 4, fp8), AllOf(HasSubstr("w.weight"), HasSubstr("element 2 of row 1")));
+  EXPECT_THAT(refusal(tensors, 3, 4, fp8),
+              AllOf(HasSubstr("w.weight"), HasSubstr("element 2 of row 1")));
   tensors = fp8_tensors(3, 4, {1, 1});
   tensors["w.weight_scale_inv"] = tiny_floats({1, 1}, {std::numeric_limits<float>::infinity()});
   EXPECT_THAT(refusal(tensors, 3, 4, fp8), HasSubstr("finite number"));
@@ -139,8 +142,8 @@ constexpr int64_t gptq_rows = 8, gptq_columns = 64;
 
 struct Gptq {
   std::vector<uint32_t> codes = std::vector<uint32_t>(8 * gptq_rows);  // [columns / 8][rows]
-  std::vector<uint32_t> zeros = {0x87654321u, 0x0fedcba9u};            // [groups][rows / 8], one less
-  std::vector<float> scales;                                           // [groups][rows]
+  std::vector<uint32_t> zeros = {0x87654321u, 0x0fedcba9u};  // [groups][rows / 8], one less
+  std::vector<float> scales;                                 // [groups][rows]
   std::vector<int32_t> order;
 
   Gptq() {
@@ -171,7 +174,8 @@ TEST(StoredMatrix, KeepsCodesAndEveryZeroPoint) {
   const Read read = read_matrix(gptq.tensors(), gptq_rows, gptq_columns, gptq_scheme);
   EXPECT_EQ(read.dtype, DType::q5_0);
   for (int64_t i = 0; i < gptq_rows * gptq_columns; ++i) {
-    ASSERT_EQ(read.values[static_cast<size_t>(i)], gptq.exact(i / gptq_columns, i % gptq_columns)) << i;
+    ASSERT_EQ(read.values[static_cast<size_t>(i)], gptq.exact(i / gptq_columns, i % gptq_columns))
+        << i;
   }
 }
 
@@ -208,8 +212,10 @@ TEST(StoredMatrix, RefusesCodesThatContradictTheConfiguration) {
   EXPECT_THAT(message([](Gptq& g) { g.order[5] = 2; }, gptq_scheme),
               AllOf(HasSubstr("w.g_idx"), HasSubstr("column 5 is of group 2")));
   EXPECT_THAT(message([](Gptq& g) { g.order[5] = -2; }, gptq_scheme), HasSubstr("column 5"));
-  EXPECT_THAT(message([](Gptq& g) { g.scales[3] = NAN; }, gptq_scheme), HasSubstr("scale of row 3"));
-  EXPECT_THAT(message([](Gptq& g) { g.scales[3] = 1e9f; }, gptq_scheme), HasSubstr("scale of row 3"));
+  EXPECT_THAT(message([](Gptq& g) { g.scales[3] = NAN; }, gptq_scheme),
+              HasSubstr("scale of row 3"));
+  EXPECT_THAT(message([](Gptq& g) { g.scales[3] = 1e9f; }, gptq_scheme),
+              HasSubstr("scale of row 3"));
   StoredScheme odd = gptq_scheme;
   odd.group = 48;
   EXPECT_THAT(message([](Gptq&) {}, odd), HasSubstr("not whole groups of 48"));
@@ -255,8 +261,9 @@ TEST(StoredScheme, RefusesWhatItDoesNotKnow) {
   expect("'bits' is 3", R"({"quant_method": "gptq", "bits": 3, "group_size": 128})");
   expect("'group_size'", R"({"quant_method": "gptq", "bits": 4})");
   expect("'group_size'", R"({"quant_method": "gptq", "bits": 4, "group_size": 0})");
-  expect("'checkpoint_format'",
-         R"({"quant_method": "gptq", "bits": 4, "group_size": 128, "checkpoint_format": "marlin"})");
+  expect(
+      "'checkpoint_format'",
+      R"({"quant_method": "gptq", "bits": 4, "group_size": 128, "checkpoint_format": "marlin"})");
   expect("'gemm'", R"({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv"})");
   expect("'weight_block_size'", R"({"quant_method": "fp8", "weight_block_size": [0, 128]})");
   expect("'fmt'", R"({"quant_method": "fp8", "fmt": "e5m2"})");

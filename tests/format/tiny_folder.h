@@ -48,8 +48,8 @@ inline std::string safetensors_of(const std::map<std::string, TinyTensor>& tenso
   return bytes + text + data;
 }
 
-// A Llama of one layer in a folder, which can be written with one thing wrong. Two heads of 4, hidden
-// 8, feed-forward 12, a vocabulary of 3; all zeros.
+// A Llama of one layer in a folder, which can be written with one thing wrong. Two heads of 4,
+// hidden 8, feed-forward 12, a vocabulary of 3; all zeros.
 struct TinyFolder {
   nlohmann::json config = nlohmann::json::parse(R"({
     "model_type": "llama", "vocab_size": 3, "hidden_size": 8, "num_hidden_layers": 1,

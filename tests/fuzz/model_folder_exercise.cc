@@ -47,18 +47,21 @@ void write_files(std::string_view text) {
     if (content.empty()) {
       std::filesystem::remove(path);
     } else {
-      std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+      std::ofstream(path, std::ios::binary)
+          .write(content.data(), static_cast<std::streamsize>(content.size()));
     }
     text = end == text.npos ? std::string_view() : text.substr(end + 1);
   }
 }
 
 void read_tensors(const GgufFile& file, size_t input_bytes) {
-  // Nothing that is made is larger than four times what it is made of, but for blocks of few columns.
+  // Nothing that is made is larger than four times what it is made of, but for blocks of few
+  // columns.
   RIDGE_ASSERT(file.tensor_bytes() <= 64 * static_cast<uint64_t>(input_bytes) + 4096);
   for (const GgufTensor& tensor : file.tensors()) {
     file.ready(tensor.view);
-    for (std::byte byte : tensor.view.bytes) folder_sink = folder_sink + static_cast<uint64_t>(byte);
+    for (std::byte byte : tensor.view.bytes)
+      folder_sink = folder_sink + static_cast<uint64_t>(byte);
     file.advise(tensor.view, Access::done);
   }
 }

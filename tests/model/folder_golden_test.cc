@@ -1,5 +1,5 @@
-// Model folders as transformers saves them: what they compute against the same goldens as the GGUF files
-// of the same weights, and the files that are written of them.
+// Model folders as transformers saves them: what they compute against the same goldens as the GGUF
+// files of the same weights, and the files that are written of them.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -104,7 +104,8 @@ TEST(FolderGoldens, KeepCodesInTheTypesThatHoldThem) {
   }
 }
 
-// Codes of folders reach numbers that no quantisation of GGUF's own writes, such as -128 of eight bits.
+// Codes of folders reach numbers that no quantisation of GGUF's own writes, such as -128 of eight
+// bits.
 TEST(FolderGoldens, StayWithinTheirDivergenceOnEveryDeviceAndIsa) {
   for (const auto& [device_name, isa] : device_choices()) {
     const auto device =

@@ -2,12 +2,12 @@
 // with Hugging Face's packages.
 #include <gtest/gtest.h>
 
+#include <unistd.h>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/read_text.h"
@@ -140,7 +140,8 @@ TEST(FolderTokenizer, AddsBosWhereTheProcessorOrTransformersDo) {
   const std::string bos = R"("bos_token": "<|begin_of_text|>")";
   EXPECT_FALSE(adds_bos("{" + bos + "}"));
   EXPECT_TRUE(adds_bos("{" + bos + R"(, "tokenizer_class": "LlamaTokenizerFast"})"));
-  EXPECT_FALSE(adds_bos("{" + bos + R"(, "tokenizer_class": "LlamaTokenizer", "add_bos_token": false})"));
+  EXPECT_FALSE(
+      adds_bos("{" + bos + R"(, "tokenizer_class": "LlamaTokenizer", "add_bos_token": false})"));
   file["post_processor"] = json::parse(
       R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
           "single": [{"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}},
