@@ -114,7 +114,9 @@ void add_logits_command(CLI::App& app, Context& context) {
       "as\n"
       "float32. No token is added: give BOS where the model wants it (see 'ridge tokenize').");
   auto options = std::make_shared<LogitsOptions>();
-  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file or model folder")
+  command
+      ->add_option("MODEL", options->model,
+                   "A catalog name, hf:... or a path to a GGUF file or model folder")
       ->required();
   // One of the two must be given; a group of options would show as an empty block in the help.
   auto* listed = command->add_option("--tokens", options->tokens, "Token ids, separated by commas")

@@ -310,7 +310,9 @@ void add_run_command(CLI::App& app, Context& context) {
       "A model\n"
       "that is not here is pulled first. Ctrl-C stops the answer, not the chat.");
   auto options = std::make_shared<RunOptions>();
-  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file or model folder")
+  command
+      ->add_option("MODEL", options->model,
+                   "A catalog name, hf:... or a path to a GGUF file or model folder")
       ->required();
   command->add_option("PROMPT", options->words,
                       "The question; without it, standard input or a chat");

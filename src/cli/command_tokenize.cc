@@ -58,7 +58,9 @@ void add_tokenize_command(CLI::App& app, Context& context) {
       "written in\n"
       "the text are recognised, and BOS is added where the model asks for it.");
   auto options = std::make_shared<TokenizeOptions>();
-  command->add_option("MODEL", options->model, "A catalog name, hf:... or a path to a GGUF file or model folder")
+  command
+      ->add_option("MODEL", options->model,
+                   "A catalog name, hf:... or a path to a GGUF file or model folder")
       ->required();
   command->add_option("TEXT", options->text, "The text, or - for standard input")->required();
   CLI::Option* chat = command->add_flag(

@@ -84,7 +84,8 @@ constexpr uint64_t share_bytes_least = 1 << 20;
 // exception of a share is thrown on.
 template <typename Work>
 void for_each_share(int64_t rows, uint64_t bytes, const Work& work) {
-  const int64_t shares = std::clamp<int64_t>(static_cast<int64_t>(bytes / share_bytes_least), 1, rows);
+  const int64_t shares =
+      std::clamp<int64_t>(static_cast<int64_t>(bytes / share_bytes_least), 1, rows);
   const int threads = static_cast<int>(std::min<int64_t>(shares, available_cpus()));
   if (threads == 1) return work(0, rows);
   std::atomic<int64_t> next = 0;
@@ -289,8 +290,7 @@ const GgufFile::Made* GgufFile::find_made(const TensorView& view) const {
   if (after == made_.begin()) return nullptr;
   const Made& made = *std::prev(after);
   const std::span<const std::byte> whole = made.memory.bytes();
-  const bool is_inside =
-      view.bytes.data() + view.bytes.size() <= whole.data() + whole.size();
+  const bool is_inside = view.bytes.data() + view.bytes.size() <= whole.data() + whole.size();
   return is_inside ? &made : nullptr;
 }
 

@@ -158,8 +158,9 @@ class FileQuantizer {
 
   static TensorView rows_of(const TensorView& view, int64_t first, int64_t rows) {
     const size_t size = row_bytes(view.dtype, view.shape.columns());
-    return {view.dtype, Shape{rows, view.shape.columns()},
-            view.bytes.subspan(static_cast<size_t>(first) * size, static_cast<size_t>(rows) * size)};
+    return {
+        view.dtype, Shape{rows, view.shape.columns()},
+        view.bytes.subspan(static_cast<size_t>(first) * size, static_cast<size_t>(rows) * size)};
   }
 
   void convert(const GgufTensor& tensor, DType dtype, const GgufWriter::Sink& sink) {
@@ -173,10 +174,8 @@ class FileQuantizer {
         },
         sink, [&](int64_t elements) { count(elements / view.shape.columns() * bytes_of_row); },
         {.before = [&](int64_t first, int64_t rows) { file_.ready(rows_of(view, first, rows)); },
-         .after =
-             [&](int64_t first, int64_t rows) {
-               file_.advise(rows_of(view, first, rows), Access::done);
-             }});
+         .after = [&](int64_t first,
+                      int64_t rows) { file_.advise(rows_of(view, first, rows), Access::done); }});
   }
 
   void count(int64_t bytes) {
@@ -221,8 +220,8 @@ QuantizeReport quantize_file(const std::filesystem::path& input,
   return FileQuantizer(file, &recipe, options).run(output);
 }
 
-QuantizeReport copy_as_gguf(const std::filesystem::path& input,
-                            const std::filesystem::path& output, const QuantizeOptions& options) {
+QuantizeReport copy_as_gguf(const std::filesystem::path& input, const std::filesystem::path& output,
+                            const QuantizeOptions& options) {
   const GgufFile file = open_model(input);
   check_output(input, output, options.overwrite);
   return FileQuantizer(file, /*recipe=*/nullptr, options).run(output);

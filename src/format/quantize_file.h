@@ -36,10 +36,10 @@ struct QuantizeReport {
 };
 
 // Writes the model in `input` (a GGUF file, the first part where it is split, or a model folder) to
-// `output` as one GGUF file, its matrices in the types of `recipe`. Metadata are kept, but for general.file_type,
-// general.quantization_version and what describes a split; vectors become F32. Memory stays within
-// a few megabytes beside the mapped input. `output` appears only when it is whole, and its bytes do
-// not depend on the number of threads.
+// `output` as one GGUF file, its matrices in the types of `recipe`. Metadata are kept, but for
+// general.file_type, general.quantization_version and what describes a split; vectors become F32.
+// Memory stays within a few megabytes beside the mapped input. `output` appears only when it is
+// whole, and its bytes do not depend on the number of threads.
 //
 // Throws invalid_argument where `output` exists and may not be replaced, is the input, or a matrix
 // is quantised already and that is not allowed; invalid_file where the input is damaged or holds a
@@ -49,10 +49,10 @@ QuantizeReport quantize_file(const std::filesystem::path& input,
                              const std::filesystem::path& output, const QuantizationRecipe& recipe,
                              const QuantizeOptions& options);
 
-// As quantize_file, but with each matrix in the type that it is read as: of a folder, the closest that
-// GGUF has to what is stored there.
-QuantizeReport copy_as_gguf(const std::filesystem::path& input,
-                            const std::filesystem::path& output, const QuantizeOptions& options);
+// As quantize_file, but with each matrix in the type that it is read as: of a folder, the closest
+// that GGUF has to what is stored there.
+QuantizeReport copy_as_gguf(const std::filesystem::path& input, const std::filesystem::path& output,
+                            const QuantizeOptions& options);
 
 // Throws io where the file system of `path` has less than `needed_bytes` left.
 void check_free_space(const std::filesystem::path& path, uint64_t needed_bytes);

@@ -19,8 +19,8 @@ class TensorQuantizer {
   // Fills out[columns] with row `row` of the tensor seen as [rows, columns]. Members call it at the
   // same time; it must not throw.
   using RowSource = std::function<void(int64_t row, std::span<float> out)>;
-  // Called on the caller's thread before rows [first, first + rows) are asked for, and after; both may
-  // be empty, and may throw.
+  // Called on the caller's thread before rows [first, first + rows) are asked for, and after; both
+  // may be empty, and may throw.
   struct Slabs {
     std::function<void(int64_t first, int64_t rows)> before;
     std::function<void(int64_t first, int64_t rows)> after;
