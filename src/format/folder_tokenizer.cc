@@ -357,7 +357,9 @@ AddedEnds read_ends(const FolderJson& file, const std::optional<FolderJson>& set
   const std::string kind = settings ? settings->text_or("tokenizer_class", "") : std::string();
   if (kind.starts_with("LlamaTokenizer") || kind.starts_with("GemmaTokenizer") ||
       kind.starts_with("CodeLlamaTokenizer")) {
-    return {.bos = settings->flag_or("add_bos_token", true),
+    // A null is none, unlike a field that is missing.
+    const bool is_null = settings->body().contains("add_bos_token") && !settings->has("add_bos_token");
+    return {.bos = settings->flag_or("add_bos_token", !is_null),
             .eos = settings->flag_or("add_eos_token", false)};
   }
   const json& processor = member(file, "post_processor");

@@ -142,6 +142,8 @@ TEST(FolderTokenizer, AddsBosWhereTheProcessorOrTransformersDo) {
   EXPECT_TRUE(adds_bos("{" + bos + R"(, "tokenizer_class": "LlamaTokenizerFast"})"));
   EXPECT_FALSE(
       adds_bos("{" + bos + R"(, "tokenizer_class": "LlamaTokenizer", "add_bos_token": false})"));
+  EXPECT_FALSE(
+      adds_bos("{" + bos + R"(, "tokenizer_class": "LlamaTokenizer", "add_bos_token": null})"));
   file["post_processor"] = json::parse(
       R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
           "single": [{"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}},
