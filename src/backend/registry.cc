@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "backend/ascend/acl/examine.h"
+#include "backend/ascend/device/open.h"
 #include "backend/cpu/open.h"
 #include "backend/reference/open.h"
 #include "base/error.h"
@@ -27,12 +28,29 @@ constexpr Entry entries[] = {
     {"reference", &reference::open},
 };
 
+// Never what "auto" means. `variant` is what stands behind a colon, or "".
+struct SpecialEntry {
+  std::string_view name;
+  std::unique_ptr<Device> (*open)(std::string_view variant, const DeviceOptions&);
+};
+constexpr SpecialEntry special_entries[] = {
+    {"ascend", &ascend::open},
+    {"ascend-twin", &ascend::open_twin},
+};
+
+const SpecialEntry* find_special(std::string_view name) {
+  const std::string_view kind = name.substr(0, name.find(':'));
+  const auto found = std::ranges::find(special_entries, kind, &SpecialEntry::name);
+  return found == std::end(special_entries) ? nullptr : &*found;
+}
+
 const Entry& find_entry(std::string_view name) {
   for (const Entry& entry : entries) {
     if (name == "auto" || name == entry.name) return entry;
   }
-  throw Error(ErrorCode::not_found, fmt::format("there is no device '{}'; this build has: auto, {}",
-                                                name, fmt::join(device_names(), ", ")));
+  throw Error(ErrorCode::not_found,
+              fmt::format("there is no device '{}'; this build has: auto, {}, {}", name,
+                          fmt::join(device_names(), ", "), fmt::join(special_device_names(), ", ")));
 }
 
 }  // namespace
@@ -43,27 +61,33 @@ std::vector<std::string> device_names() {
   return names;
 }
 
+std::vector<std::string> special_device_names() {
+  std::vector<std::string> names;
+  for (const SpecialEntry& entry : special_entries) names.emplace_back(entry.name);
+  return names;
+}
+
 std::vector<std::string> device_isas(std::string_view name) {
+  if (find_special(name) != nullptr) return {};
   const Entry& entry = find_entry(name);
   return entry.isas == nullptr ? std::vector<std::string>{} : entry.isas();
 }
 
 std::vector<std::string> device_emulated_isas(std::string_view name) {
+  if (find_special(name) != nullptr) return {};
   const Entry& entry = find_entry(name);
   return entry.emulated_isas == nullptr ? std::vector<std::string>{} : entry.emulated_isas();
 }
 
 std::vector<DeviceFinding> examine_devices() {
-  DeviceFinding ascend = ascend::acl::examine();
-  const auto is_ascend = [](const Entry& entry) { return entry.name == "ascend"; };
-  if (ascend.state == DeviceState::ready && std::ranges::none_of(entries, is_ascend)) {
-    ascend.state = DeviceState::lacking;
-    ascend.advice = "nothing yet: this ridge has no back end for it, and computes on the processor";
-  }
-  return {std::move(ascend)};
+  return {ascend::acl::examine()};
 }
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {
+  if (const SpecialEntry* special = find_special(name)) {
+    const size_t colon = name.find(':');
+    return special->open(colon == name.npos ? "" : name.substr(colon + 1), options);
+  }
   return find_entry(name).open(options);
 }
 

@@ -10,8 +10,11 @@
 
 namespace ridge::backend {
 
-// Names that open_device takes in this build, the preferred one first: "cpu", "reference".
+// Names that open_device takes on any machine, the preferred one first: "cpu", "reference".
 std::vector<std::string> device_names();
+// Others, which need what few machines have or are models of it: "ascend", "ascend-twin". A colon and
+// a word behind one say which: "ascend:1", "ascend-twin:910B4".
+std::vector<std::string> special_device_names();
 // What DeviceOptions::isa may ask of a device on this machine, the plainest first; empty where
 // there is nothing to choose. Throws not_found as open_device.
 std::vector<std::string> device_isas(std::string_view name);

@@ -55,7 +55,7 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
                      .context_fixed = options.context_tokens > 0,
                      .max_sequences = options.max_sequences,
                      .cache_bytes = options.kv_cache_bytes},
-                    available_memory_bytes());
+                    loaded.device().free_memory_bytes().value_or(available_memory_bytes()));
   limits.context_tokens = plan.context_tokens;
   limits.blocks = plan.blocks;
   log::debug("KV cache: {} blocks of {} tokens in {}, {:.0f} MB; context {} tokens", plan.blocks,

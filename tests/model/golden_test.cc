@@ -145,6 +145,27 @@ TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
   }
 }
 
+// Ascend's kernels in the model of the chip.
+TEST(GoldenOnAscendsTwin, EveryModelStaysWithinItsDivergence) {
+  const auto device = backend::open_device("ascend-twin:910B4");
+  for (const std::string& name : golden_names()) {
+    // Under sanitizers those whose weights differ in kind.
+    if (is_sanitized && name != "qwen2-q8_0" && name != "llama-q4_0" && name != "deepseek-v3-f32") {
+      continue;
+    }
+    SCOPED_TRACE(name);
+    const auto file = format::GgufFile::open(goldens / (name + ".gguf"));
+    const Golden golden(name);
+    const auto model = Model::load(file, *device);
+    for (const size_t chunk_tokens : {golden.tokens.size(), size_t{1}}) {
+      SCOPED_TRACE(fmt::format("in chunks of {}", chunk_tokens));
+      EXPECT_LE(mean_divergence(golden.logits,
+                                logits_in_chunks(golden, *model, *device, chunk_tokens)),
+                declared_half_divergence);
+    }
+  }
+}
+
 }  // namespace
 
 }  // namespace ridge::model::golden_test

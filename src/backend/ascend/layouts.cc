@@ -236,7 +236,7 @@ QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint3
   return packed;
 }
 
-RopeLayout lay_out_rope(const RopeTable& table, uint32_t positions) {
+RopeLayout lay_out_rope(const RopeTable& table, std::span<const int32_t> positions) {
   const auto pairs = static_cast<uint32_t>(table.inverse_frequencies.size());
   const bool neox = table.pairs == RopePairs::neox;
   const auto first_of = [&](uint32_t pair) { return neox ? pair : 2 * pair; };
@@ -247,13 +247,13 @@ RopeLayout lay_out_rope(const RopeTable& table, uint32_t positions) {
     layout.partners[first_of(pair)] = second_of(pair) * sizeof(float);
     layout.partners[second_of(pair)] = first_of(pair) * sizeof(float);
   }
-  layout.rotations.resize(size_t{positions} * 4 * pairs);
-  for (uint32_t position = 0; position < positions; ++position) {
-    float* cosines = layout.rotations.data() + size_t{position} * 4 * pairs;
+  layout.rotations.resize(positions.size() * 4 * pairs);
+  for (size_t i = 0; i < positions.size(); ++i) {
+    float* cosines = layout.rotations.data() + i * 4 * pairs;
     float* sines = cosines + 2 * pairs;
     for (uint32_t pair = 0; pair < pairs; ++pair) {
       // The angle rounds to float32, as where the models were trained.
-      const float angle = static_cast<float>(position) * table.inverse_frequencies[pair];
+      const float angle = static_cast<float>(positions[i]) * table.inverse_frequencies[pair];
       const auto cosine = static_cast<float>(std::cos(double{angle}) * table.magnitude);
       const auto sine = static_cast<float>(std::sin(double{angle}) * table.magnitude);
       cosines[first_of(pair)] = cosines[second_of(pair)] = cosine;

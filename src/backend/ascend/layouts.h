@@ -35,6 +35,6 @@ struct RopeLayout {
   std::vector<float> rotations;    // [positions][2][rotary_dim]: cosines, then signed sines
   std::vector<uint32_t> partners;  // [rotary_dim]: byte of each element's partner in a float32 head
 };
-RopeLayout lay_out_rope(const RopeTable& table, uint32_t positions);
+RopeLayout lay_out_rope(const RopeTable& table, std::span<const int32_t> positions);
 
 }  // namespace ridge::backend::ascend

@@ -32,4 +32,13 @@ const Soc& find_soc(std::string_view name) {
               "no Ascend device is called \"" + std::string(name) + "\"; there are " + known);
 }
 
+const Soc& soc_of_chip(std::string_view name) {
+  constexpr std::string_view dies_of_910c = "Ascend910_93";
+  for (const Soc& soc : table) {
+    if (name.starts_with(soc.name)) return soc;
+    if (name.starts_with(dies_of_910c) && soc.name.starts_with(dies_of_910c)) return soc;
+  }
+  return find_soc(name);
+}
+
 }  // namespace ridge::backend::ascend

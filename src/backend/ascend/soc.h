@@ -32,5 +32,8 @@ inline constexpr uint32_t usable_l1_bytes = l1_bytes - reserved_bytes;
 
 // By name or short name; throws not_found with the names that there are.
 const Soc& find_soc(std::string_view name);
+// Of a name that aclrtGetSocName says: variants of a chip ("Ascend910_9382") count as the one of the
+// table that their name begins like. Throws not_found.
+const Soc& soc_of_chip(std::string_view name);
 
 }  // namespace ridge::backend::ascend

@@ -66,15 +66,39 @@ Planned<AttentionTiling> cut_attention(const Soc& soc, AttentionTiling tiling,
 
 }  // namespace
 
+namespace {
+
+struct RmsNormMemory {
+  uint32_t fixed;
+  uint32_t per_row_once;  // with one buffer of each row that comes or goes
+  uint32_t per_row_twice;
+};
+
+RmsNormMemory memory_of_rms_norm(uint32_t columns, uint32_t element_bytes, bool adds) {
+  const uint32_t pitch = row_pitch(columns, element_bytes);
+  // As the kernel's buffers: of x and out, and of the residual both ways; values of a step, the
+  // weight, the squares and ReduceSum's needs of one row. Sums take a block for each row.
+  const uint32_t transfers = (adds ? 4 : 2) * pitch * element_bytes;
+  const uint32_t others = pitch * 4 + 4 + 32;
+  const uint32_t fixed = 2 * pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * 4 + 8 * 32;
+  return {fixed, transfers + others, 2 * transfers + others};
+}
+
+}  // namespace
+
+bool fits_rms_norm(uint32_t columns, uint32_t element_bytes, bool adds) {
+  const RmsNormMemory memory = memory_of_rms_norm(columns, element_bytes, adds);
+  return memory.fixed + memory.per_row_once <= usable_unified_buffer_bytes;
+}
+
 Planned<RmsNormTiling> plan_rms_norm(const Soc& soc, const RmsNormShape& shape) {
   const auto& [rows, columns, element_bytes] = shape.row;
   const uint32_t pitch = row_pitch(columns, element_bytes);
-  // As the kernel's buffers: two of x and out each, and of the residual both ways; values of a step,
-  // the weight, the squares and ReduceSum's needs of one row. Sums take a block for each row.
-  const uint32_t per_row = (shape.adds ? 8 : 4) * pitch * element_bytes + pitch * 4 + 4 + 32;
-  const uint32_t fixed = 2 * pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * 4 + 8 * 32;
-  if (fixed + per_row > usable_unified_buffer_bytes) too_wide("rms_norm", columns, fixed + per_row);
+  const auto [fixed, once, twice] = memory_of_rms_norm(columns, element_bytes, shape.adds);
+  if (fixed + once > usable_unified_buffer_bytes) too_wide("rms_norm", columns, fixed + once);
   RmsNormTiling tiling{};
+  tiling.buffers = fixed + twice <= usable_unified_buffer_bytes ? 2 : 1;
+  const uint32_t per_row = tiling.buffers == 2 ? twice : once;
   tiling.rows = rows;
   tiling.columns = columns;
   tiling.rows_per_core = up(rows, soc.vector_cores);

@@ -33,6 +33,8 @@ struct RmsNormShape {
   bool adds;
 };
 Planned<RmsNormTiling> plan_rms_norm(const Soc& soc, const RmsNormShape& shape);
+// Whether rows of so many columns fit a core.
+bool fits_rms_norm(uint32_t columns, uint32_t element_bytes, bool adds);
 
 // ridge_gated_activation_*. `columns` are those of a run's half, F; a row of x has groups · 2F.
 struct GatedActivationShape {

@@ -16,6 +16,8 @@ class ReferenceProgram : public Program {
   const Buffer& output(int index) const override;
   uint64_t arena_bytes() const override;
   void run(const StepShape& shape);
+  // Of Recording::storages; for who runs an op for another device.
+  HostBuffer& storage(int index) { return storages_.at(static_cast<size_t>(index)); }
 
  private:
   Recording recording_;

@@ -318,7 +318,9 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           const uint64_t q = device.store(type, x);
           const uint64_t k = q + heads * head_dim * element_bytes(type);
           const uint64_t v = k + kv_heads * head_dim * element_bytes(type);
-          const RopeLayout layout = lay_out_rope(table, 50);
+          std::vector<int32_t> all_positions(50);
+          std::iota(all_positions.begin(), all_positions.end(), 0);
+          const RopeLayout layout = lay_out_rope(table, all_positions);
           const std::vector<float> no_keys(cache_of(head_dim)), no_values(cache_of(value_dim));
           const uint64_t k_cache = device.store(type, no_keys);
           const uint64_t v_cache = device.store(type, no_values);

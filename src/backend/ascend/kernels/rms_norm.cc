@@ -11,11 +11,11 @@ class RmsNorm {
   __aicore__ inline RmsNorm(AscendC::TPipe& pipe, const RmsNormTiling& tiling)
       : tiling_(tiling), pitch_(row_pitch<T>(tiling.columns)) {
     const uint32_t step = tiling.rows_per_step * pitch_;
-    pipe.InitBuffer(x_in_, buffers, step * sizeof(T));
-    pipe.InitBuffer(out_, buffers, step * sizeof(T));
+    pipe.InitBuffer(x_in_, tiling.buffers, step * sizeof(T));
+    pipe.InitBuffer(out_, tiling.buffers, step * sizeof(T));
     if constexpr (adds) {
-      pipe.InitBuffer(residual_in_, buffers, step * sizeof(T));
-      pipe.InitBuffer(residual_out_, buffers, step * sizeof(T));
+      pipe.InitBuffer(residual_in_, tiling.buffers, step * sizeof(T));
+      pipe.InitBuffer(residual_out_, tiling.buffers, step * sizeof(T));
     }
     pipe.InitBuffer(weight_, pitch_ * sizeof(float));
     pipe.InitBuffer(values_, step * sizeof(float));
@@ -43,7 +43,7 @@ class RmsNorm {
   }
 
  private:
-  static constexpr uint32_t buffers = 2;
+  static constexpr uint32_t buffers = 2;  // at most
 
   __aicore__ inline void load_weight(GM_ADDR weight) {
     AscendC::GlobalTensor<float> from;

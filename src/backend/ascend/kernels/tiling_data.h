@@ -15,6 +15,7 @@ struct RmsNormTiling {
   uint32_t columns;
   uint32_t rows_per_core;
   uint32_t rows_per_step;
+  uint32_t buffers;  // of each row that comes or goes: 2, or 1 where they do not fit twice
   uint32_t x_stride;
   uint32_t residual_stride;
   uint32_t out_stride;

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "backend/device.h"
+
+namespace ridge::backend::ascend {
+
+// Names the binary of compiled kernels; else kernels_file beside the program or in ../lib/ridge.
+inline constexpr const char* kernels_setting = "RIDGE_ASCEND_KERNELS";
+inline constexpr const char* kernels_file = "ridge_ascend_kernels.o";
+
+// A device of CANN's runtime; `variant` is its number, "" for 0. Throws as acl::Library::open and
+// acl::Device; not_found where there are no compiled kernels.
+std::unique_ptr<Device> open(std::string_view variant, const DeviceOptions& options);
+
+// The model of a chip; `variant` is the chip, as find_soc takes it, "" for 910B2. Throws not_found
+// for a chip that there is not.
+std::unique_ptr<Device> open_twin(std::string_view variant, const DeviceOptions& options);
+
+}  // namespace ridge::backend::ascend

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "backend/ascend/acl/kernel.h"
+#include "backend/ascend/device/kv_cache.h"
+#include "backend/ops.h"
+
+namespace ridge::backend::ascend {
+
+// One launch; before it runs, the workspace and its tiling become its last arguments.
+struct KernelCall {
+  const acl::Kernel* kernel;
+  acl::KernelArguments arguments;
+  uint32_t blocks;
+  bool has_workspace;
+  size_t tiling_at;  // in Plan::tilings
+};
+struct HostCall {
+  const Op* op;
+};
+struct BlockCopies {
+  AscendKvCache* cache;
+};
+
+// What a recording does for steps of one shape, in order.
+struct Plan {
+  std::vector<std::variant<KernelCall, HostCall, BlockCopies>> actions;
+  std::vector<std::byte> tilings;
+  std::unique_ptr<acl::DeviceMemory> tiling_memory;  // where they are on the device
+  // Memory that kernels take besides.
+  uint64_t workspace_bytes = 0;
+  uint64_t halves_bytes = 0;
+  uint64_t scales_bytes = 0;
+  uint64_t scratch_bytes = 0;
+};
+
+// What hangs on a step's shape.
+struct PlanKey {
+  StepShape shape;
+  int longest_query = 0;  // tokens of the sequence with most
+  auto operator<=>(const PlanKey& other) const {
+    const auto fields = [](const PlanKey& key) {
+      return std::array{key.shape.tokens, key.shape.sequences, key.shape.outputs,
+                        key.longest_query};
+    };
+    return fields(*this) <=> fields(other);
+  }
+  bool operator==(const PlanKey& other) const { return (*this <=> other) == 0; }
+};
+
+}  // namespace ridge::backend::ascend

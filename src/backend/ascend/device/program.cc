@@ -1,0 +1,145 @@
+#include "backend/ascend/device/program.h"
+
+#include <algorithm>
+
+#include "backend/ascend/device/host_op.h"
+#include "base/error.h"
+
+namespace ridge::backend::ascend {
+
+namespace {
+
+// Shapes of steps whose plans are kept; each takes some kilobytes of device memory.
+constexpr size_t most_plans = 64;
+
+std::unique_ptr<acl::DeviceMemory> reserve(const std::shared_ptr<Hardware>& hardware,
+                                           uint64_t bytes) {
+  return std::make_unique<acl::DeviceMemory>(hardware->context(),
+                                             std::max<uint64_t>(bytes, 512));
+}
+
+acl::DeviceSpan span_of(const std::unique_ptr<acl::DeviceMemory>& memory) {
+  return memory == nullptr ? acl::DeviceSpan() : memory->span();
+}
+
+std::span<const int32_t> integers_of(Buffer* buffer, int count) {
+  if (count == 0) return {};
+  RIDGE_ASSERT(buffer != nullptr && buffer->size_bytes() >= count * sizeof(int32_t));
+  const HostMirror& mirror = static_cast<InputBuffer*>(buffer)->mirror();
+  return {reinterpret_cast<const int32_t*>(mirror.span().data()), static_cast<size_t>(count)};
+}
+
+}  // namespace
+
+AscendProgram::AscendProgram(std::shared_ptr<Hardware> hardware, const Recording& recording)
+    : hardware_(std::move(hardware)),
+      recording_(recording),
+      arena_(lay_out_arena(recording_)),
+      feeds_(hardware_, recording_) {
+  const StepLimits& limits = recording_.limits;
+  if (limits.batch_invariant) {
+    throw Error(ErrorCode::unsupported,
+                "answers that do not depend on other requests (batch_invariant): on Ascend the "
+                "order of a linear's sums hangs on the rows of the step");
+  }
+  for (const Op& op : recording_.ops) {
+    if (is_on_host(op)) host_ops_.emplace(name(op));
+  }
+  storages_ = reserve(hardware_, arena_.bytes);
+  // The largest step tells what is needed besides, and whether kernels can take the shapes.
+  const Plan largest = lower(context(), {{.tokens = limits.tokens,
+                                          .sequences = limits.sequences,
+                                          .outputs = limits.outputs},
+                                         limits.tokens});
+  halves_ = reserve(hardware_, largest.halves_bytes);
+  scales_ = reserve(hardware_, largest.scales_bytes);
+  scratch_ = reserve(hardware_, largest.scratch_bytes);
+  scratch_bytes_ = largest.halves_bytes + largest.scales_bytes + largest.scratch_bytes;
+  const StepShape most = {.tokens = limits.tokens, .outputs = limits.outputs};
+  for (const Value& value : recording_.outputs) {
+    const auto index = static_cast<size_t>(value.storage);
+    const Storage& storage = recording_.storages[index];
+    outputs_.emplace_back(storages_->span().part(
+        arena_.offsets[index],
+        row_bytes(storage.dtype, storage.columns) * static_cast<size_t>(rows_of(storage, most))));
+  }
+}
+
+const Buffer& AscendProgram::output(int index) const {
+  return outputs_.at(static_cast<size_t>(index));
+}
+
+LoweringContext AscendProgram::context() const {
+  return {*hardware_,
+          recording_,
+          arena_,
+          feeds_,
+          {span_of(storages_), span_of(halves_), span_of(scales_), span_of(scratch_)}};
+}
+
+int AscendProgram::longest_query(const StepShape& shape) const {
+  if (recording_.inputs.query_starts == nullptr || shape.sequences == 0) return 0;
+  const auto starts = integers_of(recording_.inputs.query_starts, shape.sequences + 1);
+  int longest = 0;
+  for (size_t i = 0; i + 1 < starts.size(); ++i) {
+    longest = std::max(longest, starts[i + 1] - starts[i]);
+  }
+  return longest;
+}
+
+Plan AscendProgram::make_plan(const PlanKey& key) {
+  Plan plan = lower(context(), key);
+  RIDGE_ASSERT(plan.halves_bytes <= halves_->span().bytes &&
+               plan.scales_bytes <= scales_->span().bytes &&
+               plan.scratch_bytes <= scratch_->span().bytes);
+  if (plan.workspace_bytes > span_of(workspace_).bytes) {
+    plans_.clear();  // they name the old one
+    workspace_ = reserve(hardware_, plan.workspace_bytes);
+  }
+  plan.tiling_memory = reserve(hardware_, plan.tilings.size());
+  acl::upload(*hardware_->context(), plan.tiling_memory->span(), plan.tilings);
+  for (auto& action : plan.actions) {
+    auto* launch = std::get_if<KernelCall>(&action);
+    if (launch == nullptr) continue;
+    if (launch->has_workspace) launch->arguments.add(workspace_->span());
+    launch->arguments.add(plan.tiling_memory->span().address + launch->tiling_at);
+  }
+  return plan;
+}
+
+const Plan& AscendProgram::plan_for(const PlanKey& key) {
+  if (const auto known = plans_.find(key); known != plans_.end()) return known->second;
+  Plan plan = make_plan(key);
+  if (plans_.size() >= most_plans) plans_.clear();
+  return plans_.emplace(key, std::move(plan)).first->second;
+}
+
+void AscendProgram::copy_blocks(acl::Stream& stream, AscendKvCache& cache, int copies) {
+  const auto pairs = integers_of(recording_.inputs.block_copies, 2 * copies);
+  for (size_t i = 0; i < pairs.size(); i += 2) {
+    cache.copy_block(stream, /*to=*/pairs[i + 1], pairs[i]);
+  }
+}
+
+void AscendProgram::run(acl::Stream& stream, const StepShape& shape) {
+  const StepLimits& limits = recording_.limits;
+  RIDGE_ASSERT(shape.tokens >= 0 && shape.tokens <= limits.tokens);
+  RIDGE_ASSERT(shape.sequences >= 0 && shape.sequences <= limits.sequences);
+  RIDGE_ASSERT(shape.outputs >= 0 && shape.outputs <= limits.outputs);
+  RIDGE_ASSERT(shape.block_copies >= 0 && shape.block_copies <= limits.block_copies);
+  feeds_.upload(stream, shape);
+  const Plan& plan = plan_for({shape, longest_query(shape)});
+  for (const auto& action : plan.actions) {
+    if (const auto* launch = std::get_if<KernelCall>(&action)) {
+      acl::launch(stream, *launch->kernel, launch->arguments, {.blocks = launch->blocks});
+    } else if (const auto* copies = std::get_if<BlockCopies>(&action)) {
+      copy_blocks(stream, *copies->cache, shape.block_copies);
+    } else {
+      stream.synchronize();
+      run_on_host(recording_, *std::get<HostCall>(action).op, shape, *hardware_->context(),
+                  storages_->span(), arena_);
+    }
+  }
+}
+
+}  // namespace ridge::backend::ascend

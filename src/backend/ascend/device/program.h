@@ -1,0 +1,47 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "backend/ascend/device/lowering.h"
+#include "backend/program.h"
+
+namespace ridge::backend::ascend {
+
+// A recording as launches on a stream, planned once for each shape of step that it meets.
+class AscendProgram : public Program {
+ public:
+  // Throws unsupported naming the op, out_of_memory.
+  AscendProgram(std::shared_ptr<Hardware> hardware, const Recording& recording);
+
+  const Buffer& output(int index) const override;
+  uint64_t arena_bytes() const override { return storages_->span().bytes + scratch_bytes_; }
+
+  // Queues a step; the stream has come to rest. Ops on the host wait for it.
+  void run(acl::Stream& stream, const StepShape& shape);
+
+  // Names of the ops that the host does.
+  const std::set<std::string>& host_ops() const { return host_ops_; }
+
+ private:
+  LoweringContext context() const;
+  const Plan& plan_for(const PlanKey& key);
+  Plan make_plan(const PlanKey& key);
+  int longest_query(const StepShape& shape) const;
+  void copy_blocks(acl::Stream& stream, AscendKvCache& cache, int copies);
+
+  std::shared_ptr<Hardware> hardware_;
+  Recording recording_;
+  Arena arena_;
+  Feeds feeds_;
+  std::set<std::string> host_ops_;
+  std::unique_ptr<acl::DeviceMemory> storages_, halves_, scales_, scratch_;
+  std::unique_ptr<acl::DeviceMemory> workspace_;  // as large as any plan so far needs
+  uint64_t scratch_bytes_ = 0;
+  std::map<PlanKey, Plan> plans_;
+  std::vector<DeviceBuffer> outputs_;
+};
+
+}  // namespace ridge::backend::ascend

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "backend/ascend/device/hardware.h"
+#include "backend/reference/weight.h"
+#include "backend/weight.h"
+
+namespace ridge::backend::ascend {
+
+// Rows of a weight that one launch of a linear multiplies.
+struct WeightPart {
+  enum class Kind : uint8_t {
+    f16,   // pack_nz
+    q8_0,  // pack_q8_0: codes and scales
+    q4_0,  // pack_q4_0
+  };
+  Kind kind;
+  uint32_t first_row;
+  uint32_t rows;
+  std::unique_ptr<acl::DeviceMemory> codes;
+  std::unique_ptr<acl::DeviceMemory> scales;  // of q8_0 and q4_0
+  float factor = 1;                           // what the stored values have to be multiplied by
+};
+
+// What was kept otherwise than in the file, to be told once.
+struct WeightNotes {
+  std::string dequantised_types;        // "Q4_K, Q6_K": kept as halves, for want of a kernel
+  uint64_t dequantised_file_bytes = 0;  // what those have in the file
+  uint64_t dequantised_bytes = 0;       // and here
+};
+
+// A weight on the device. Plain matrices are there from the start, those of experts and heads from
+// the first program on that multiplies them there. Tables of rows stay on the host where their type
+// is a quantised one: embed then reads the file.
+class AscendWeight : public Weight {
+ public:
+  // Throws as ReferenceWeight, and out_of_memory.
+  AscendWeight(std::shared_ptr<Hardware> hardware, const WeightSource& source, WeightNotes& notes);
+
+  // What linears multiply by, of one expert; prepared where it is not yet.
+  std::span<const WeightPart> parts(int64_t expert) const;
+  // A vector's values, float32.
+  acl::DeviceSpan vector() const;
+  // A table's rows as they are in the file, and their type; nullptr where they are on the host.
+  const acl::DeviceMemory* table() const { return table_.get(); }
+  DType table_dtype() const { return source_.segments.front().dtype; }
+  // The weight as the reference reads it: of vectors, of experts, and of tables on the host.
+  const reference::ReferenceWeight& host() const;
+
+ private:
+  void pack() const;
+  void pack_expert(int64_t expert) const;
+  WeightPart pack_halves(int64_t expert, int64_t first_row, int64_t rows) const;
+  WeightPart pack_codes(DType dtype, std::span<const std::byte> blocks, int64_t first_row,
+                        int64_t rows) const;
+  std::unique_ptr<acl::DeviceMemory> store(std::span<const std::byte> bytes) const;
+  bool has_kernel(DType dtype) const;
+
+  std::shared_ptr<Hardware> hardware_;
+  WeightSource source_;  // of no use once nothing is kept of it
+  WeightNotes& notes_;
+  std::unique_ptr<reference::ReferenceWeight> host_;
+  std::unique_ptr<acl::DeviceMemory> vector_, table_;
+  mutable std::vector<std::vector<WeightPart>> parts_;  // by expert
+};
+
+const AscendWeight& as_ascend(const Weight& weight);
+
+}  // namespace ridge::backend::ascend
