@@ -63,7 +63,7 @@ test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run 
 	@echo "== All tests passed. The runners' own last lines:"
 	@cat build/logs/closing
 
-.PHONY: check-sources test-rust test-integration test-console test-clients test-kill
+.PHONY: check-sources test-rust test-integration test-console test-clients test-kill test-twin
 check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of benchmarks/peers" \
@@ -114,6 +114,16 @@ test-tsan: ## the C++ tests under ThreadSanitizer
 	@$(STAGE) "configure tsan" setarch -R cmake --preset tsan
 	@$(STAGE) "build tsan" setarch -R cmake --build --preset tsan -j $(JOBS)
 	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, tsan" setarch -R $(CTEST) --preset tsan
+
+SEEDS ?= 100
+test-twin: ## each Ascend kernel, and layers made of them, in SEEDS delayed schedules of the model of the chip
+	@tools/bootstrap test
+	@$(STAGE) "configure release" cmake --preset release
+	@$(STAGE) "build tests on the twin" cmake --build --preset release --target backend_ascend_test conformance_test -j $(JOBS)
+	@RIDGE_TWIN_SEEDS=$(SEEDS) tools/stage "kernels in $(SEEDS) schedules" build/release/tests/backend/ascend/backend_ascend_test
+	@for seed in $$(seq 1 $(SEEDS)); do RIDGE_CONFORMANCE_DEVICES=ascend-twin:910B4 \
+	  RIDGE_ASCEND_TWIN_SCHEDULE=delayed RIDGE_ASCEND_TWIN_SEED=$$seed tools/stage "layers in schedule $$seed" \
+	  build/release/tests/conformance/conformance_test --gtest_filter='*Layers*' || exit 1; done
 
 fuzz: ## run each fuzzer for FUZZ_SECONDS (300)
 	@tools/bootstrap fuzz

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -78,9 +77,6 @@ class Device {
   virtual MachineLimits measure_machine() { return {}; }
   // The dtype of every activation value but ids and codes.
   virtual DType activation_dtype() const = 0;
-
-  // Of memory of its own, what is free for weights, caches and programs; nullopt: it is the machine's.
-  virtual std::optional<uint64_t> free_memory_bytes() const { return std::nullopt; }
 
   // Throws out_of_memory.
   virtual std::unique_ptr<Buffer> allocate(size_t bytes) = 0;

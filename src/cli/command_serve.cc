@@ -256,7 +256,7 @@ void serve(Context& context, ServeOptions& options) {
 
 void add_engine_settings(CLI::App& command, ServeOptions& options) {
   engine::EngineOptions& engine = options.engine;
-  add_setting(command, "device", engine.device, "What to compute on (see 'ridge doctor')");
+  add_setting(command, "device", engine.device, device_description);
   add_setting(command, "threads", engine.threads,
               "Threads that compute; 0 for all this process may use")
       ->check(CLI::Range(0, 1024));

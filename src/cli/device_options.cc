@@ -13,8 +13,7 @@ std::optional<bool> mixed_precision(const std::string& name) {
 }
 
 void add_device_options(CLI::App& command, DeviceChoice& choice) {
-  command.add_option("--device", choice.device, "Where the model runs: auto, cpu, reference, ascend[:NUMBER], or a model of "
-                     "Ascend's chips: ascend-twin[:910B2]")
+  command.add_option("--device", choice.device, device_description)
       ->capture_default_str();
   command
       .add_option("-t,--threads", choice.threads, "Threads; 0 for as many as this process may use")

@@ -11,6 +11,10 @@
 
 namespace ridge::cli {
 
+inline constexpr const char* device_description =
+    "Where the model runs: auto, cpu, reference, ascend[:NUMBER], or a model of Ascend's chips, slow: "
+    "ascend-twin[:910B2]";
+
 // On what a command runs its model.
 struct DeviceChoice {
   std::string device = "auto";

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/own_memory.h"
 #include "base/log.h"
 #include "engine/loaded_model.h"
 #include "engine/memory_budget.h"
@@ -36,6 +37,11 @@ void check_options(const EngineOptions& options) {
           "the answer");
 }
 
+uint64_t free_memory_bytes(const backend::Device& device) {
+  const auto* own = dynamic_cast<const backend::OwnMemory*>(&device);
+  return own == nullptr ? available_memory_bytes() : own->free_memory_bytes();
+}
+
 RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& options) {
   RunnerLimits limits;
   limits.kv_dtype = options.kv_dtype;
@@ -55,7 +61,7 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& optio
                      .context_fixed = options.context_tokens > 0,
                      .max_sequences = options.max_sequences,
                      .cache_bytes = options.kv_cache_bytes},
-                    loaded.device().free_memory_bytes().value_or(available_memory_bytes()));
+                    free_memory_bytes(loaded.device()));
   limits.context_tokens = plan.context_tokens;
   limits.blocks = plan.blocks;
   log::debug("KV cache: {} blocks of {} tokens in {}, {:.0f} MB; context {} tokens", plan.blocks,

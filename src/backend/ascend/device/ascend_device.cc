@@ -14,6 +14,7 @@
 #include "backend/ascend/device/program.h"
 #include "backend/ascend/twin/acl/control.h"
 #include "backend/device.h"
+#include "backend/own_memory.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -78,14 +79,14 @@ class AscendStream : public Stream {
   bool has_run_ = false;  // since the last of them
 };
 
-class AscendDevice : public Device {
+class AscendDevice : public Device, public OwnMemory {
  public:
   AscendDevice(std::shared_ptr<Hardware> hardware, DeviceInfo info, bool is_twin)
       : hardware_(std::move(hardware)), info_(std::move(info)), is_twin_(is_twin) {}
 
   const DeviceInfo& info() const override { return info_; }
   DType activation_dtype() const override { return DType::f32; }
-  std::optional<uint64_t> free_memory_bytes() const override {
+  uint64_t free_memory_bytes() const override {
     const uint64_t free_bytes = hardware_->context()->memory().free_bytes;
     if (!is_twin_) return free_bytes;
     // The twin's memory is the machine's, of which it takes two bytes for each.

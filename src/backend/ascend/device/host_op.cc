@@ -4,7 +4,9 @@
 #include "backend/ascend/device/kv_cache.h"
 #include "backend/ascend/device/touched.h"
 #include "backend/ascend/device/weight.h"
+#include "backend/ascend/kernels/tiling_data.h"
 #include "backend/reference/program.h"
+#include "base/error.h"
 
 namespace ridge::backend::ascend {
 
@@ -56,6 +58,27 @@ struct OnHost {
   }
 };
 
+// Of Op, by type.
+struct OnHostRule {
+  bool operator()(const Embed& op) const { return as_ascend(*op.table).table() == nullptr; }
+  bool operator()(const StoreKv& op) const { return !as_ascend(*op.cache).is_on_device(); }
+  bool operator()(const StoreLatent& op) const { return !as_ascend(*op.cache).is_on_device(); }
+  bool operator()(const Attention& op) const { return !as_ascend(*op.cache).is_on_device(); }
+  bool operator()(const MlaAttention& op) const { return !as_ascend(*op.cache).is_on_device(); }
+  bool operator()(const TopK& op) const { return op.k > static_cast<int>(most_top_k); }
+  bool operator()(const CopyBlocks& op) const { return !as_ascend(*op.cache).is_on_device(); }
+  bool operator()(const Communicate& op) const {
+    if (op.x.columns == op.out.columns) return false;
+    throw Error(ErrorCode::unsupported, "communicate: an Ascend device is a single rank here");
+  }
+  bool operator()(const Route&) const { return true; }
+  bool operator()(const ExpertLinear&) const { return true; }
+  template <typename Other>
+  bool operator()(const Other&) const {
+    return false;
+  }
+};
+
 Buffer* mirror_of(Buffer* buffer) {
   return buffer == nullptr ? nullptr : &static_cast<InputBuffer*>(buffer)->mirror();
 }
@@ -73,6 +96,8 @@ StepBuffers mirrors_of(const StepBuffers& inputs) {
 }
 
 }  // namespace
+
+bool is_on_host(const Op& op) { return std::visit(OnHostRule{}, op); }
 
 void run_on_host(const Recording& recording, const Op& op, const StepShape& shape,
                  const acl::Context& context, const acl::DeviceSpan& memory, const Arena& arena) {

@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
+#include "backend/ascend/device/host_op.h"
+#include "backend/ascend/device/kernel_calls.h"
 #include "backend/ascend/device/touched.h"
 #include "backend/ascend/tiling.h"
 #include "base/error.h"
@@ -13,36 +14,6 @@
 namespace ridge::backend::ascend {
 
 namespace {
-
-constexpr uint64_t memory_alignment = 512;
-constexpr uint64_t tiling_alignment = 64;
-constexpr uint32_t fractal_columns = 16;
-constexpr uint32_t float_bytes = 4;
-constexpr uint32_t half_bytes = 2;
-
-uint64_t aligned(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-uint32_t to_fractals_of(uint32_t columns) {
-  return static_cast<uint32_t>(aligned(columns, fractal_columns));
-}
-
-// Rows on the device; `stride` is in elements.
-struct View {
-  uint64_t address;
-  uint32_t rows;
-  uint32_t columns;
-  uint32_t stride;
-};
-
-// Columns [first, first + count) of rows of float32.
-View slice(const View& view, uint32_t first, uint32_t count) {
-  return {view.address + uint64_t{first} * float_bytes, view.rows, count, view.stride};
-}
-
-// What a linear multiplies: rows of halves and a scale for each.
-struct Halves {
-  View values;
-  uint64_t scales;
-};
 
 const char* suffix_of(DType dtype) { return dtype == DType::bf16 ? "bf16" : "f16"; }
 
@@ -55,14 +26,13 @@ GatedActivationTiling::Kind kind_of(Activation activation) {
   return GatedActivationTiling::silu;
 }
 
-class Lowering {
+class Lowering : private KernelCalls {
  public:
-  Lowering(const LoweringContext& context, const PlanKey& key)
-      : context_(context), soc_(context.hardware.soc()), key_(key) {}
+  using KernelCalls::KernelCalls;
 
   Plan lower() {
     for (const Op& op : context_.recording.ops) {
-      scratch_used_ = 0;
+      free_scratch();
       if (is_on_host(op)) {
         plan_.actions.push_back(HostCall{&op});
       } else {
@@ -163,7 +133,7 @@ class Lowering {
     for (size_t i = 0; i < op.adapters.size(); ++i) {
       const Adapter& adapter = op.adapters[i];
       if (adapter.down == nullptr) continue;
-      scratch_used_ = 0;
+      free_scratch();
       const auto rank = static_cast<uint32_t>(adapter.down->rows());
       const View inner = scratch(x.rows, rank, float_bytes);
       const View added = scratch(x.rows, out.columns, float_bytes);
@@ -334,93 +304,6 @@ class Lowering {
   }
 
  private:
-  const StepBuffers& inputs() const { return context_.recording.inputs; }
-  static uint64_t input(Buffer* buffer) {
-    RIDGE_ASSERT(buffer != nullptr);
-    return static_cast<InputBuffer*>(buffer)->span().address;
-  }
-
-  const Storage& storage_of(const Value& value) const {
-    return context_.recording.storages[static_cast<size_t>(value.storage)];
-  }
-  uint64_t storage_address(const Value& value) const {
-    return context_.memory.storages.address +
-           context_.arena.offsets[static_cast<size_t>(value.storage)];
-  }
-  uint32_t stride_of(const Value& value) const {
-    return static_cast<uint32_t>(storage_of(value).columns);
-  }
-  // Of 32-bit values.
-  View view(const Value& value) const {
-    RIDGE_ASSERT(traits(storage_of(value).dtype).block_bytes == float_bytes);
-    return {storage_address(value) + static_cast<uint64_t>(value.column) * float_bytes,
-            static_cast<uint32_t>(rows_of(storage_of(value), key_.shape)),
-            static_cast<uint32_t>(value.columns), stride_of(value)};
-  }
-
-  // Memory of this op alone.
-  View scratch(uint32_t rows, uint32_t columns, uint32_t element_bytes) {
-    const uint64_t at = scratch_used_;
-    scratch_used_ += aligned(uint64_t{rows} * columns * element_bytes, memory_alignment);
-    plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch_used_);
-    return {context_.memory.scratch.address + at, rows, columns, columns};
-  }
-
-  template <typename Tiling>
-  void call(const std::string& kernel, const Planned<Tiling>& planned,
-            std::initializer_list<uint64_t> arguments) {
-    KernelCall launch{.kernel = &context_.hardware.kernel(kernel),
-                      .arguments = {},
-                      .blocks = planned.block_dim,
-                      .has_workspace = planned.workspace_bytes > 0,
-                      .tiling_at = store_tiling(std::as_bytes(std::span(&planned.tiling, 1)))};
-    for (const uint64_t argument : arguments) launch.arguments.add(argument);
-    plan_.workspace_bytes = std::max(plan_.workspace_bytes, planned.workspace_bytes);
-    plan_.actions.push_back(std::move(launch));
-  }
-
-  // Layers have the same ones, which need to be there but once.
-  size_t store_tiling(std::span<const std::byte> tiling) {
-    for (const auto& [at, bytes] : known_tilings_) {
-      if (bytes == tiling.size() &&
-          std::memcmp(plan_.tilings.data() + at, tiling.data(), bytes) == 0) {
-        return at;
-      }
-    }
-    const size_t at = plan_.tilings.size();
-    plan_.tilings.insert(plan_.tilings.end(), tiling.begin(), tiling.end());
-    plan_.tilings.resize(aligned(plan_.tilings.size(), tiling_alignment));
-    known_tilings_.emplace_back(at, tiling.size());
-    return at;
-  }
-
-  void scale_rows(const std::string& types, uint32_t x_bytes, uint32_t out_bytes, const View& x,
-                  const View& out, float factor = 1, uint64_t scales = 0, uint64_t bias = 0) {
-    const auto plan = plan_scale_rows(soc_, {x.rows, x.columns, x_bytes, out_bytes, x.stride,
-                                             out.stride, factor, scales != 0, bias != 0});
-    call("ridge_scale_rows_" + types, plan,
-         {x.address, scales != 0 ? scales : x.address, bias != 0 ? bias : x.address, out.address});
-  }
-  void copy(const View& x, const View& out) {
-    scale_rows("f32_f32", float_bytes, float_bytes, x, out);
-  }
-  void add(const View& a, const View& b, const View& out) {
-    const auto plan = plan_add(soc_, {{a.rows, a.columns, float_bytes}, a.stride, b.stride,
-                                      out.stride, /*bias=*/false});
-    call("ridge_add_f32", plan, {a.address, b.address, out.address});
-  }
-  void norm(const View& x, const AscendWeight& weight, float eps, const View& out) {
-    const auto plan = plan_rms_norm(soc_, {{x.rows, x.columns, float_bytes}, x.stride,
-                                           /*residual_stride=*/0, out.stride, eps, /*adds=*/false});
-    call("ridge_rms_norm_f32", plan, {x.address, weight.vector().address, out.address});
-  }
-  // out[i] = the row of float32 that ids[i] says.
-  void gather(uint64_t ids, uint64_t table, uint32_t table_stride, const View& out) {
-    const auto plan = plan_embed(soc_, {out.rows, out.columns * float_bytes,
-                                        table_stride * float_bytes, out.stride * float_bytes});
-    call("ridge_embed", plan, {ids, table, out.address});
-  }
-
   // A copy of rows of float32 in 16 bits, in scratch.
   View narrowed(const View& x, const char* type) {
     const View to = scratch(x.rows, x.columns, half_bytes);
@@ -513,39 +396,10 @@ class Lowering {
     }
   }
 
-  const LoweringContext& context_;
-  const Soc& soc_;
-  const PlanKey key_;
-  Plan plan_;
-  uint64_t scratch_used_ = 0;
   std::optional<Value> halved_;  // what the halves are of
-  std::vector<std::pair<size_t, size_t>> known_tilings_;  // where, and how many bytes
-};
-
-// Of Op, by type.
-struct OnHostRule {
-  bool operator()(const Embed& op) const { return as_ascend(*op.table).table() == nullptr; }
-  bool operator()(const StoreKv& op) const { return !as_ascend(*op.cache).is_on_device(); }
-  bool operator()(const StoreLatent& op) const { return !as_ascend(*op.cache).is_on_device(); }
-  bool operator()(const Attention& op) const { return !as_ascend(*op.cache).is_on_device(); }
-  bool operator()(const MlaAttention& op) const { return !as_ascend(*op.cache).is_on_device(); }
-  bool operator()(const TopK& op) const { return op.k > static_cast<int>(most_top_k); }
-  bool operator()(const CopyBlocks& op) const { return !as_ascend(*op.cache).is_on_device(); }
-  bool operator()(const Communicate& op) const {
-    if (op.x.columns == op.out.columns) return false;
-    throw Error(ErrorCode::unsupported, "communicate: an Ascend device is a single rank here");
-  }
-  bool operator()(const Route&) const { return true; }
-  bool operator()(const ExpertLinear&) const { return true; }
-  template <typename Other>
-  bool operator()(const Other&) const {
-    return false;
-  }
 };
 
 }  // namespace
-
-bool is_on_host(const Op& op) { return std::visit(OnHostRule{}, op); }
 
 Plan lower(const LoweringContext& context, const PlanKey& key) {
   return Lowering(context, key).lower();

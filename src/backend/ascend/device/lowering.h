@@ -25,10 +25,6 @@ struct LoweringContext {
   ProgramMemory memory;
 };
 
-// Whether an op has no kernel here and is done by the reference on the host. Throws unsupported for
-// what neither does.
-bool is_on_host(const Op& op);
-
 // The launches of a recording for steps of one shape. Throws unsupported for what kernels cannot
 // take. Addresses are sums with those of `context.memory`; what memory is needed the plan tells.
 Plan lower(const LoweringContext& context, const PlanKey& key);

@@ -55,9 +55,10 @@ AscendWeight::AscendWeight(std::shared_ptr<Hardware> hardware, const WeightSourc
         is_plain(source.segments.front().dtype)) {
       table_ = store(source.segments.front().bytes);
     }
-    const bool is_matrix = has_use(source.use, WeightUse::linear) && experts_ == 1;
-    if (is_matrix) pack();
-    const bool needs_host = experts_ > 1 || (is_table && table_ == nullptr);
+    // Of experts or heads, be it a single one: who multiplies it, and where, a program says.
+    const bool has_experts = source.segments.front().shape.rank() == 3;
+    if (has_use(source.use, WeightUse::linear) && !has_experts) pack();
+    const bool needs_host = has_experts || (is_table && table_ == nullptr);
     if (!needs_host) host_.reset();
     keeps_source_ = needs_host && host_->keeps_source();
   } catch (const Error& error) {

@@ -1,0 +1,137 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "backend/ascend/device/open.h"
+#include "backend/ascend/twin/acl/control.h"
+#include "backend/recorder.h"
+#include "base/error.h"
+
+namespace ridge::backend::ascend {
+
+namespace {
+
+using testing::HasSubstr;
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return std::string(error.message());
+  }
+  return "no error";
+}
+
+struct Floats {
+  explicit Floats(std::vector<float> given, Shape shape) : values(std::move(given)), shape(shape) {}
+  WeightSource source(WeightUse use) const {
+    return {.name = "w",
+            .segments = {{DType::f32, shape, std::as_bytes(std::span(values))}},
+            .use = use};
+  }
+  std::vector<float> values;
+  Shape shape;
+};
+
+// table[ids] · 2, as one program.
+class Doubling {
+ public:
+  explicit Doubling(Device& device) : stream_(device.create_stream()), ids_(device.allocate(16)) {
+    table_ = device.prepare_weight(table_values_.source(WeightUse::embedding));
+    Recorder recorder({.tokens = 4}, {.token_ids = ids_.get()}, device.activation_dtype());
+    recorder.mark_output(recorder.scale(recorder.embed(*table_), 2.0f));
+    recording_ = recorder.finish();
+    program_ = device.compile(recording_);
+  }
+  void queue(const std::vector<int32_t>& ids) {
+    stream_->upload(*ids_, 0, std::as_bytes(std::span(ids)));
+    stream_->run(*program_, {.tokens = static_cast<int>(ids.size())});
+  }
+  std::vector<float> result(size_t rows) {
+    std::vector<float> values(rows * 2);
+    stream_->download(program_->output(0), 0, std::as_writable_bytes(std::span(values)));
+    stream_->synchronize();
+    return values;
+  }
+  Stream& stream() { return *stream_; }
+
+ private:
+  Floats table_values_{{1, 2, 3, 4, 5, 6}, Shape{3, 2}};
+  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Buffer> ids_;
+  std::unique_ptr<Weight> table_;
+  Recording recording_;
+  std::unique_ptr<Program> program_;
+};
+
+TEST(AscendDevice, StepsThatAreQueuedWithoutWaitingSeeTheirOwnInputs) {
+  const auto device = open_twin("910B4", {});
+  Doubling doubling(*device);
+  doubling.queue({0, 1});
+  doubling.queue({2});
+  EXPECT_EQ(doubling.result(1), (std::vector<float>{10, 12}));
+  doubling.queue({1, 1, 0});
+  EXPECT_EQ(doubling.result(3), (std::vector<float>{6, 8, 6, 8, 2, 4}));
+}
+
+TEST(AscendDevice, EventsAreReached) {
+  const auto device = open_twin("910B4", {});
+  Doubling doubling(*device);
+  doubling.queue({2});
+  const auto event = doubling.stream().record_event();
+  event->wait();
+  EXPECT_TRUE(event->reached());
+}
+
+TEST(AscendDevice, HasOneChipInAProcess) {
+  const auto device = open_twin("910B4", {});
+  EXPECT_EQ(device->info().name, "ascend-twin:910B4");
+  EXPECT_THAT(message_of([] { open_twin("910B2", {}); }),
+              HasSubstr("already has a twin of 910B4; it can have one chip at a time"));
+  EXPECT_THAT(message_of([] { open_twin("910Z", {}); }), HasSubstr("there are 910B1, 910B2"));
+}
+
+TEST(AscendDevice, AnotherChipComesWhenTheLastIsGone) {
+  EXPECT_EQ(open_twin("910B4", {})->info().memory_bytes, uint64_t{32} << 30);
+  EXPECT_EQ(open_twin("910B2", {})->info().memory_bytes, uint64_t{64} << 30);
+}
+
+TEST(AscendDevice, OutOfMemoryNamesTheWeightAndWhatIsFree) {
+  ridge_ascend_twin_set("memory_bytes", "1048576");
+  {
+    const auto device = open_twin("910B4", {});
+    const Floats large(std::vector<float>(1 << 20), Shape{1024, 1024});
+    const std::string message =
+        message_of([&] { device->prepare_weight(large.source(WeightUse::linear)); });
+    EXPECT_THAT(message, HasSubstr("weight w: aclrtMalloc of 2097152 bytes on device 0"));
+    EXPECT_THAT(message, HasSubstr("of 1048576 bytes are free there"));
+    const KvCacheLayout layout{.layers = 2, .blocks = 64, .kv_heads = 8, .key_dim = 64,
+                               .value_dim = 64};
+    EXPECT_THAT(message_of([&] { device->create_kv_cache(layout); }),
+                HasSubstr("a KV cache of 64 blocks of 65536 bytes: aclrtMalloc"));
+  }
+  ridge_ascend_twin_set("memory_bytes", nullptr);
+}
+
+// Steps in which nothing depends on other requests: refused, as the order of sums is not fixed.
+TEST(AscendDevice, RefusesWhatItCannotPromise) {
+  const auto device = open_twin("910B4", {});
+  Recorder recorder({.tokens = 4, .batch_invariant = true}, {}, device->activation_dtype());
+  EXPECT_THAT(message_of([&] { device->compile(recorder.finish()); }),
+              HasSubstr("batch_invariant"));
+}
+
+TEST(AscendDevice, WhatFailsOnTheChipIsTold) {
+  const auto device = open_twin("910B4", {});
+  Doubling doubling(*device);
+  ridge_ascend_twin_set("fail", "task:2=507015");
+  doubling.queue({0});
+  EXPECT_THAT(message_of([&] { doubling.result(1); }), HasSubstr("ACL error 507015"));
+  ridge_ascend_twin_set("fail", nullptr);
+}
+
+}  // namespace
+
+}  // namespace ridge::backend::ascend
