@@ -123,7 +123,7 @@ class AscendDevice : public Device, public OwnMemory {
   void tell_once(const std::set<std::string>& host_ops) {
     if (notes_.dequantised_bytes > told_bytes_) {
       told_bytes_ = notes_.dequantised_bytes;
-      log::info("{}: weights of {} have no kernel and are kept as F16, {:.0f} MB where the file has "
+      log::info("{}: cut or transposed weights of {} are kept as F16, {:.0f} MB where the file has "
                 "{:.0f}", info_.name, notes_.dequantised_types,
                 static_cast<double>(notes_.dequantised_bytes) / 1e6,
                 static_cast<double>(notes_.dequantised_file_bytes) / 1e6);

@@ -373,11 +373,11 @@ class Lowering : private KernelCalls {
                                  x.values.stride, to.stride,  LinearTiling::nz,
                                  /*out_floats=*/true};
       const uint64_t codes = part.codes->span().address;
-      if (part.kind == WeightPart::Kind::f16) {
+      if (!part.format) {
         call("ridge_linear_f16", plan_linear(soc_, shape), {x.values.address, codes, to.address});
       } else {
-        call(part.kind == WeightPart::Kind::q8_0 ? "ridge_linear_q8_0" : "ridge_linear_q4_0",
-             plan_quantized_linear(soc_, shape),
+        const QuantizedLinearPlan plan = plan_quantized_linear(soc_, shape, *part.format);
+        call(plan.kernel, plan,
              {x.values.address, codes, part.scales->span().address, to.address});
       }
     }

@@ -49,9 +49,8 @@ AscendWeight::AscendWeight(std::shared_ptr<Hardware> hardware, const WeightSourc
       vector_ = store(std::as_bytes(host_->vector()));
       return;
     }
-    const bool is_whole = source.shard.axis == Shard::Axis::none && !source.transposed;
     const bool is_table = has_use(source.use, WeightUse::embedding);
-    if (is_table && is_whole && source.segments.size() == 1 &&
+    if (is_table && is_whole() && source.segments.size() == 1 &&
         is_plain(source.segments.front().dtype)) {
       table_ = store(source.segments.front().bytes);
     }
@@ -87,8 +86,8 @@ std::unique_ptr<acl::DeviceMemory> AscendWeight::store(std::span<const std::byte
   return memory;
 }
 
-bool AscendWeight::has_kernel(DType dtype) const {
-  return dtype == DType::q8_0 || dtype == DType::q4_0;
+bool AscendWeight::is_whole() const {
+  return source_.shard.axis == Shard::Axis::none && !source_.transposed;
 }
 
 void AscendWeight::pack() const {
@@ -102,7 +101,7 @@ void AscendWeight::pack() const {
   }
   bool is_dequantised = false;
   for (const TensorView& segment : source_.segments) {
-    if (!is_quantized(segment.dtype) || has_kernel(segment.dtype)) continue;
+    if (!is_quantized(segment.dtype) || is_whole()) continue;
     is_dequantised = true;
     const std::string_view type = ridge::name(segment.dtype);
     if (notes_.dequantised_types.find(type) != std::string::npos) continue;
@@ -120,8 +119,7 @@ void AscendWeight::pack_expert(int64_t expert) const {
       parts.push_back(pack_halves(expert, row, std::min(most_part_rows, end - row)));
     }
   };
-  // A part of a row's or a column's blocks has lost the segments' order.
-  if (source_.shard.axis != Shard::Axis::none || source_.transposed) {
+  if (!is_whole()) {
     add_halves(0, rows_);
     return;
   }
@@ -135,12 +133,12 @@ void AscendWeight::pack_expert(int64_t expert) const {
       const TensorView& segment = source_.segments[s];
       const int64_t segment_rows = segment.shape.rows() / experts_;
       rows += segment_rows;
-      if (!has_kernel(dtype)) continue;
+      if (!is_quantized(dtype)) continue;
       const size_t bytes = static_cast<size_t>(segment_rows) * row_bytes(dtype, columns_);
       const auto of_expert = segment.bytes.subspan(static_cast<size_t>(expert) * bytes, bytes);
       blocks.insert(blocks.end(), of_expert.begin(), of_expert.end());
     }
-    if (has_kernel(dtype)) {
+    if (is_quantized(dtype)) {
       add_halves(halves_from, row);
       for (int64_t first = 0; first < rows; first += most_part_rows) {
         const int64_t count = std::min(most_part_rows, rows - first);
@@ -160,13 +158,9 @@ WeightPart AscendWeight::pack_codes(DType dtype, std::span<const std::byte> bloc
                                     int64_t first_row, int64_t rows) const {
   const auto n = static_cast<uint32_t>(rows);
   const auto k = static_cast<uint32_t>(columns_);
-  const bool is_q8_0 = dtype == DType::q8_0;
-  const QuantizedNz packed = is_q8_0 ? pack_q8_0(blocks, n, k) : pack_q4_0(blocks, n, k);
-  return {is_q8_0 ? WeightPart::Kind::q8_0 : WeightPart::Kind::q4_0,
-          static_cast<uint32_t>(first_row),
-          n,
-          store(std::as_bytes(std::span(packed.codes))),
-          store(std::as_bytes(std::span(packed.scales)))};
+  const QuantizedNz packed = pack_quantized(dtype, blocks, n, k);
+  return {quantized_format(dtype), static_cast<uint32_t>(first_row), n, store(packed.codes),
+          store(packed.scales)};
 }
 
 WeightPart AscendWeight::pack_halves(int64_t expert, int64_t first_row, int64_t rows) const {
@@ -208,7 +202,7 @@ WeightPart AscendWeight::pack_halves(int64_t expert, int64_t first_row, int64_t 
     // A scale times a code of many bits.
     if (!fits) factor = std::ldexp(1.0f, std::ilogb(largest()) + 1 - largest_exponent);
   }
-  return {.kind = WeightPart::Kind::f16,
+  return {.format = std::nullopt,
           .first_row = static_cast<uint32_t>(first_row),
           .rows = n,
           .codes = store(std::as_bytes(std::span(packed))),

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "backend/ascend/device/hardware.h"
+#include "backend/ascend/kernels/tiling_data.h"
 #include "backend/reference/weight.h"
 #include "backend/weight.h"
 
@@ -13,22 +15,17 @@ namespace ridge::backend::ascend {
 
 // Rows of a weight that one launch of a linear multiplies.
 struct WeightPart {
-  enum class Kind : uint8_t {
-    f16,   // pack_nz
-    q8_0,  // pack_q8_0: codes and scales
-    q4_0,  // pack_q4_0
-  };
-  Kind kind;
+  std::optional<QuantizedFormat> format;  // of pack_quantized; else halves of pack_nz
   uint32_t first_row;
   uint32_t rows;
   std::unique_ptr<acl::DeviceMemory> codes;
-  std::unique_ptr<acl::DeviceMemory> scales;  // of q8_0 and q4_0
+  std::unique_ptr<acl::DeviceMemory> scales;  // with a format
   float factor = 1;                           // what the stored values have to be multiplied by
 };
 
 // What was kept otherwise than in the file, to be told once.
 struct WeightNotes {
-  std::string dequantised_types;        // "Q4_K, Q6_K": kept as halves, for want of a kernel
+  std::string dequantised_types;        // "Q4_K, Q6_K": of shards or transposed, kept as halves
   uint64_t dequantised_file_bytes = 0;  // what those have in the file
   uint64_t dequantised_bytes = 0;       // and here
 };
@@ -58,7 +55,8 @@ class AscendWeight : public Weight {
   WeightPart pack_codes(DType dtype, std::span<const std::byte> blocks, int64_t first_row,
                         int64_t rows) const;
   std::unique_ptr<acl::DeviceMemory> store(std::span<const std::byte> bytes) const;
-  bool has_kernel(DType dtype) const;
+  // Whether the file's blocks can be taken as they lie: none was cut out or turned.
+  bool is_whole() const;
 
   std::shared_ptr<Hardware> hardware_;
   WeightSource source_;  // of no use once nothing is kept of it
