@@ -151,7 +151,10 @@ TEST_F(StoreTest, ResolveTakesPathsAndCatalogNames) {
   EXPECT_ERROR(resolve(ModelReference::parse("/nowhere.gguf"), catalog, store_), not_found,
                "does not exist");
   EXPECT_ERROR(resolve(ModelReference::parse(temporary_.path().string()), catalog, store_),
-               not_found, "is no file");
+               not_found, "is a folder without a config.json");
+  temporary_.write("config.json", "{}");
+  EXPECT_EQ(resolve(ModelReference::parse(temporary_.path().string()), catalog, store_).path,
+            temporary_.path());
   EXPECT_ERROR(resolve(ModelReference::parse("deepseek-r1:7b"), catalog, store_), not_found,
                "ridge pull deepseek-r1:7b");
 }
