@@ -1,10 +1,18 @@
 #include "engine/draft_model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sampling/logits.h"
 
 namespace ridge::engine {
+
+namespace {
+
+// Of a sequence that had its last guesses in the step before: what it was given since.
+constexpr int followed_tokens = 16;
+
+}  // namespace
 
 DraftModel::DraftModel(StepRunner& runner, const Clock& clock)
     : runner_(runner),
@@ -12,9 +20,9 @@ DraftModel::DraftModel(StepRunner& runner, const Clock& clock)
       pool_(runner.limits().blocks),
       inputs_(blocks_per_sequence(runner.limits())) {}
 
-void DraftModel::propose(std::span<Job> jobs) {
+void DraftModel::propose(std::span<Job> jobs, int read_tokens) {
   try {
-    guess(jobs);
+    guess(jobs, read_tokens);
   } catch (...) {
     // What a failed pass left in the cache is not known.
     for (Job& job : jobs) {
@@ -25,17 +33,24 @@ void DraftModel::propose(std::span<Job> jobs) {
   }
 }
 
-void DraftModel::guess(std::span<Job> jobs) {
-  std::vector<Job*> going_on = read_new_tokens(jobs);
+void DraftModel::guess(std::span<Job> jobs, int read_tokens) {
+  std::vector<Job*> going_on = read_new_tokens(jobs, read_tokens);
+  if (!going_on.empty()) guessed_sequences_ = static_cast<int>(going_on.size());
   while (true) {
     std::erase_if(going_on,
                   [](const Job* job) { return static_cast<int>(job->draft.size()) >= job->most; });
     if (going_on.empty()) return;
     const Clock::TimePoint start = clock_.now();
     guess_next(going_on);
-    const double ms = std::chrono::duration<double, std::milli>(clock_.now() - start).count();
-    guess_ms_ = guess_ms_ == 0 ? ms : guess_ms_ + 0.1 * (ms - guess_ms_);
+    cost_.observe(inputs_.tokens(), 0, milliseconds(clock_.now() - start));
   }
+}
+
+int DraftModel::unread(SequenceId sequence, size_t tokens) const {
+  const auto found = states_.find(sequence);
+  const size_t known = found == states_.end() ? 0 : found->second.computed.size();
+  const int behind = static_cast<int>(tokens - std::min(tokens, known));
+  return behind > followed_tokens ? behind : 0;
 }
 
 // Room for the sequence and its guesses, and what is known of it; null where there is none.
@@ -53,25 +68,40 @@ DraftModel::State* DraftModel::prepare(const Job& job) {
 }
 
 // One step over all jobs; those that were read to their end have their first guess.
-std::vector<DraftModel::Job*> DraftModel::read_new_tokens(std::span<Job> jobs) {
+std::vector<DraftModel::Job*> DraftModel::read_new_tokens(std::span<Job> jobs, int read_tokens) {
   inputs_.clear();
   std::vector<Job*> at_end;
+  const auto add = [&](Job& job, State& state, int most_tokens) {
+    const int room = std::min(most_tokens, runner_.limits().tokens - inputs_.tokens());
+    if (room <= 0 || inputs_.sequences() == runner_.limits().sequences) return 0;
+    const auto fresh = job.tokens.subspan(state.computed.size());
+    const auto chunk = fresh.first(std::min(fresh.size(), static_cast<size_t>(room)));
+    const bool reaches_end = chunk.size() == fresh.size();
+    inputs_.add(chunk, static_cast<int>(state.computed.size()), state.blocks, reaches_end ? 1 : 0);
+    state.computed.insert(state.computed.end(), chunk.begin(), chunk.end());
+    if (reaches_end) at_end.push_back(&job);
+    return static_cast<int>(chunk.size());
+  };
+  // Those that are followed need not wait for others' long prompts.
+  int rows = 0;
+  std::vector<std::pair<Job*, State*>> behind;
   for (Job& job : jobs) {
     job.draft.clear();
     State* const state = prepare(job);
-    const int room = runner_.limits().tokens - inputs_.tokens();
-    if (state == nullptr || room == 0 || inputs_.sequences() == runner_.limits().sequences)
-      continue;
-    const auto fresh = job.tokens.subspan(state->computed.size());
-    const auto chunk = fresh.first(std::min(fresh.size(), static_cast<size_t>(room)));
-    const bool reaches_end = chunk.size() == fresh.size();
-    inputs_.add(chunk, static_cast<int>(state->computed.size()), state->blocks,
-                reaches_end ? 1 : 0);
-    state->computed.insert(state->computed.end(), chunk.begin(), chunk.end());
-    if (reaches_end) at_end.push_back(&job);
+    if (state == nullptr) continue;
+    const int fresh = static_cast<int>(job.tokens.size() - state->computed.size());
+    if (fresh <= followed_tokens) {
+      rows += add(job, *state, fresh);
+    } else {
+      behind.emplace_back(&job, state);
+    }
   }
+  int read = 0;
+  for (const auto& [job, state] : behind) read += add(*job, *state, read_tokens - read);
   if (inputs_.tokens() == 0) return {};
+  const Clock::TimePoint start = clock_.now();
   const auto logits = runner_.run(inputs_);
+  cost_.observe(rows, read, milliseconds(clock_.now() - start));
   const auto width = static_cast<size_t>(runner_.vocab_size());
   for (size_t i = 0; i < at_end.size(); ++i) {
     at_end[i]->draft.push_back(sampling::argmax(logits.subspan(i * width, width)));

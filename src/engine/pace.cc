@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace ridge::engine {
 
@@ -48,12 +49,24 @@ double StepCost::decode_ms(int rows) const {
   return std::max(mean_ms + std::max(0.0, slope) * (rows - mean_rows), least);
 }
 
-int Pace::prompt_tokens(const StepCost& cost, int rows) const {
+int Pace::prompt_tokens(const StepCost& cost, int rows, double guessing_ms) const {
   if (itl_target_ms_ <= 0 || rows == 0) return step_tokens_;
-  if (cost.prompt_token_ms() == 0) return std::min(first_tokens, step_tokens_);
-  const double room_ms = itl_target_ms_ - cost.decode_ms(rows);
-  const double tokens = std::floor(room_ms / cost.prompt_token_ms());
-  return static_cast<int>(std::clamp(tokens,
+  return tokens_within(itl_target_ms_ - cost.decode_ms(rows) - guessing_ms, cost.prompt_token_ms());
+}
+
+int Pace::draft_tokens(const StepCost& cost, int rows, double guessing_ms, double token_ms) const {
+  if (itl_target_ms_ <= 0) return step_tokens_;
+  return tokens_within((itl_target_ms_ - cost.decode_ms(rows) - guessing_ms) / 2, token_ms);
+}
+
+double Pace::most_ms(const StepCost& cost, int rows) const {
+  const bool keeps_target = itl_target_ms_ > 0 && cost.decode_ms(rows) < itl_target_ms_;
+  return keeps_target ? itl_target_ms_ : std::numeric_limits<double>::infinity();
+}
+
+int Pace::tokens_within(double room_ms, double token_ms) const {
+  if (token_ms == 0) return std::min(first_tokens, step_tokens_);
+  return static_cast<int>(std::clamp(std::floor(room_ms / token_ms),
                                      static_cast<double>(std::min(least_tokens, step_tokens_)),
                                      static_cast<double>(step_tokens_)));
 }

@@ -37,14 +37,22 @@ class Pace {
       : itl_target_ms_(itl_target_ms), step_tokens_(step_tokens) {}
 
   // At least `least_tokens`, or prompts would wait for ever where decoding alone exceeds the
-  // target.
-  int prompt_tokens(const StepCost& cost, int rows) const;
+  // target. rows: guesses included, of which making them took `guessing_ms`.
+  int prompt_tokens(const StepCost& cost, int rows, double guessing_ms = 0) const;
+  // Tokens, of token_ms each, that a draft model may read before a step of so many rows, its
+  // guesses taking `guessing_ms`: half of what is left, since others' prompts want their part.
+  int draft_tokens(const StepCost& cost, int rows, double guessing_ms, double token_ms) const;
+  // What a step may take, guesses and all; infinite where rows alone take longer, so that nothing
+  // is lost by guessing.
+  double most_ms(const StepCost& cost, int rows) const;
 
   static constexpr int least_tokens = 16;
   // Where nothing is known yet.
   static constexpr int first_tokens = 64;
 
  private:
+  int tokens_within(double room_ms, double token_ms) const;
+
   double itl_target_ms_;
   int step_tokens_;
 };

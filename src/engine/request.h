@@ -64,6 +64,8 @@ struct Request {
   int priority = 0;         // larger first; background_priority: while nothing else is to be done
   // From its submission; what has not ended then ends as failed, timed_out.
   std::optional<Clock::Duration> deadline;
+  // When it was taken, and its trace told of it, where that was before `submit`; absent: then.
+  std::optional<Clock::TimePoint> submitted;
   // Logprobs of each prompt token and so many others; -1: none. See RequestListener::on_prompt.
   int prompt_logprobs = -1;
   // Instead of an answer, a vector that stands for the prompt; nothing is generated.
@@ -73,9 +75,7 @@ struct Request {
   std::shared_ptr<RequestTrace> trace;  // hears what happens to it; may be null
 };
 
-inline bool is_foreground(const Request& request) {
-  return request.priority > background_priority;
-}
+inline bool is_foreground(const Request& request) { return request.priority > background_priority; }
 
 struct TokenLogprob {
   int32_t token = 0;

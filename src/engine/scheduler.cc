@@ -13,7 +13,7 @@ namespace ridge::engine {
 namespace {
 
 SchedulerLimits with_outputs(SchedulerLimits limits) {
-  if (limits.outputs == 0) limits.outputs = limits.max_sequences;
+  if (limits.outputs == 0) limits.outputs = limits.max_sequences + limits.scoring_outputs;
   return limits;
 }
 
@@ -28,7 +28,8 @@ Scheduler::Scheduler(kvcache::BlockPool& pool, kvcache::PrefixCache& cache,
     : pool_(pool), cache_(cache), limits_(with_outputs(limits)) {
   // Else a step could have no room for every decoding sequence's row.
   RIDGE_ASSERT(limits_.max_sequences >= 1 && limits_.step_tokens >= limits_.max_sequences);
-  RIDGE_ASSERT(limits_.outputs >= limits_.max_sequences);
+  RIDGE_ASSERT(limits_.scoring_outputs >= 0 &&
+               limits_.outputs >= limits_.max_sequences + limits_.scoring_outputs);
 }
 
 bool Scheduler::BeforeInGroup::operator()(const Sequence* a, const Sequence* b) const {
@@ -128,9 +129,11 @@ Batch Scheduler::schedule(int prompt_tokens) {
   reserve_decoding();
   int budget_tokens = limits_.step_tokens;
   // Every sequence that runs may come to the end of its prompt.
-  int budget_outputs = limits_.outputs - limits_.max_sequences;
-  add_decoding(batch, budget_tokens, budget_outputs);
-  if (!batch.empty()) budget_tokens = std::min(budget_tokens, prompt_tokens);
+  int budget_drafts = limits_.outputs - limits_.max_sequences - limits_.scoring_outputs;
+  add_decoding(batch, budget_tokens, budget_drafts);
+  const int budget_outputs = budget_drafts + limits_.scoring_outputs;
+  is_paced_ = !batch.empty();
+  if (is_paced_) budget_tokens = std::min(budget_tokens, prompt_tokens);
   // Whoever lost its blocks just now would only take them back.
   const bool admits = preemptions_total_ - preemptions_before == displaced;
   bool has_blocks = add_prompts(batch, budget_tokens, budget_outputs, admits);
@@ -192,7 +195,7 @@ void Scheduler::reserve_decoding() {
   }
 }
 
-void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outputs) {
+void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_drafts) {
   for (Sequence* sequence : running_) {
     if (sequence->pending_tokens() > 1 || !takes_part(*sequence)) continue;
     batch.push_back({sequence, sequence->computed_tokens, 1, /*reaches_end=*/true,
@@ -201,7 +204,7 @@ void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outpu
   }
   for (Chunk& chunk : batch) {
     std::vector<int32_t>& draft = chunk.sequence->draft;
-    int drafts = std::min({static_cast<int>(draft.size()), budget_tokens, budget_outputs});
+    int drafts = std::min({static_cast<int>(draft.size()), budget_tokens, budget_drafts});
     const int tokens = static_cast<int>(chunk.sequence->tokens.size());
     // Guesses are worth no other sequence's blocks.
     if (!reserve_free(*chunk.sequence, tokens + drafts)) {
@@ -212,7 +215,7 @@ void Scheduler::add_decoding(Batch& batch, int& budget_tokens, int& budget_outpu
     chunk.count += drafts;
     chunk.outputs += drafts;
     budget_tokens -= drafts;
-    budget_outputs -= drafts;
+    budget_drafts -= drafts;
   }
 }
 
@@ -233,7 +236,7 @@ bool Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs,
       prompts.erase(next);
       add_prompt(*sequence, batch, budget_tokens, budget_outputs);
     } else if (newcomer != nullptr) {
-      admits = admit(*newcomer);
+      admits = admit(*newcomer, budget_tokens);
       if (admits) add_prompt(*newcomer, batch, budget_tokens, budget_outputs);
     } else {
       break;
@@ -242,19 +245,28 @@ bool Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs,
   return admits;
 }
 
-// Another may have computed the same, also since this one runs.
-void Scheduler::take_known_blocks(Sequence& sequence) {
-  if (sequence.wants_all_outputs || !limits_.shares_prefixes) return;
+// Another may have computed the same, also since this one runs. False where more comes back from
+// where it was spilled to than the step has time for.
+bool Scheduler::take_known_blocks(Sequence& sequence, int& budget_tokens) {
+  if (sequence.wants_all_outputs || !limits_.shares_prefixes) return true;
+  const int most_restores =
+      is_paced_ ? std::max(0, budget_tokens + limits_.block_tokens - 1) / limits_.block_tokens
+                : std::numeric_limits<int>::max();
   const uint64_t restores_before = cache_.restores_total();
   sequence.computed_tokens =
       cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
-                    sequence.blocks, sequence.place);
-  sequence.restored_blocks += static_cast<int>(cache_.restores_total() - restores_before);
+                    sequence.blocks, sequence.place, most_restores);
+  const int restored = static_cast<int>(cache_.restores_total() - restores_before);
+  sequence.restored_blocks += restored;
+  if (!is_paced_) return true;
+  budget_tokens -= restored * limits_.block_tokens;
+  return restored < most_restores ||
+         !cache_.has_more_saved(sequence.owner.cache_root, sequence.tokens, sequence.place);
 }
 
 void Scheduler::add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens,
                            int& budget_outputs) {
-  take_known_blocks(sequence);
+  if (!take_known_blocks(sequence, budget_tokens) || budget_tokens <= 0) return;
   const int pending = sequence.pending_tokens();
   int count = std::min(pending, budget_tokens);
   const bool wants_all_logits = sequence.wants_all_outputs && !sequence.outputs_hidden;
@@ -276,9 +288,9 @@ Sequence* Scheduler::best_waiting() const {
   return best;
 }
 
-bool Scheduler::admit(Sequence& sequence) {
+bool Scheduler::admit(Sequence& sequence, int& budget_tokens) {
   const int tokens = static_cast<int>(sequence.tokens.size());
-  take_known_blocks(sequence);
+  take_known_blocks(sequence, budget_tokens);
   const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) -
                       static_cast<int>(sequence.blocks.blocks().size());
   // One block for each running sequence stays free, or the newcomer would soon be preempted.
@@ -311,7 +323,10 @@ std::optional<Scheduler::BlockCopy> Scheduler::fork(const Sequence& leader, Sequ
   const int full_blocks = leader.computed_tokens / limits_.block_tokens;
   const bool has_tail = leader.computed_tokens % limits_.block_tokens != 0;
   const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) - full_blocks;
-  if (running() >= limits_.max_sequences || missing + running() > pool_.blocks_available()) {
+  const Sequence* first = best_waiting();
+  const bool is_its_turn = first == nullptr || !ranks_before(*first, sibling);
+  if (!is_its_turn || running() >= limits_.max_sequences ||
+      missing + running() > pool_.blocks_available()) {
     add(sibling);
     return std::nullopt;
   }
@@ -362,7 +377,9 @@ void Scheduler::complete(const Batch& batch) {
     const bool is_decoding = chunk.reaches_end && chunk.count - chunk.drafts == 1;
     sequence.computed_tokens += chunk.count - chunk.drafts;
     Group& group = group_of(sequence);
-    group.service += chunk.count * (is_decoding ? decode_cost : prompt_cost) / group.weight;
+    // Of guesses those count that are accepted: a wrong one is the server's risk.
+    group.service +=
+        (chunk.count - chunk.drafts) * (is_decoding ? decode_cost : prompt_cost) / group.weight;
     remember(sequence);
   }
   double least = std::numeric_limits<double>::infinity();
@@ -376,6 +393,8 @@ void Scheduler::complete(const Batch& batch) {
 void Scheduler::accept_draft(Sequence& sequence, int32_t token) {
   sequence.tokens.push_back(token);
   ++sequence.computed_tokens;
+  Group& group = group_of(sequence);
+  group.service += decode_cost / group.weight;
 }
 
 void Scheduler::remember(Sequence& sequence) {

@@ -18,7 +18,8 @@ struct SchedulerLimits {
   int step_tokens = 512;   // tokens of one step, at least max_sequences
   int max_sequences = 16;  // running at once
   int block_tokens = 16;
-  int outputs = 0;              // rows of logits of one step, at least max_sequences; 0: so many
+  int outputs = 0;          // rows of logits of one step, at least max_sequences; 0: so many
+  int scoring_outputs = 0;  // of those, beyond max_sequences, that guesses leave to scored prompts
   bool shares_prefixes = true;  // through the prefix cache
 };
 
@@ -42,12 +43,13 @@ using Batch = std::vector<Chunk>;
 // holds what the prefix cache knows of them. When a decoding sequence finds no block, another gives
 // its blocks up, which the cache keeps while it can.
 //
-// Turns go by priority, those of background_priority only while there are no others, then to the group that was served least: each token computed counts
-// prompt_cost or decode_cost divided by the group's weight, and a group that comes back from idling
-// starts level with the others (virtual token counters; Sheng et al., "Fairness in serving large
-// language models", OSDI 2024). Within a group the earliest deadline, then the first to arrive.
-// Where all places are taken, one that waits gets the place of a sequence of lower priority, or of
-// a group that has more than its share of places while its own has less.
+// Turns go by priority, those of background_priority only while there are no others, then to the
+// group that was served least: each token computed counts prompt_cost or decode_cost divided by the
+// group's weight, and a group that comes back from idling starts level with the others (virtual
+// token counters; Sheng et al., "Fairness in serving large language models", OSDI 2024). Within a
+// group the earliest deadline, then the first to arrive. Where all places are taken, one that waits
+// gets the place of a sequence of lower priority, or of a group that has more than its share of
+// places while its own has less.
 class Scheduler {
  public:
   static constexpr double prompt_cost = 1;
@@ -62,14 +64,16 @@ class Scheduler {
     kvcache::BlockId from, to;
   };
   // Puts an idle sequence in line that begins with all that `leader`, which runs, has computed, and
-  // goes on otherwise. Where there is room it runs at once and shares the leader's full blocks; the
-  // caller copies the one that is returned, if any, before the next step.
+  // goes on otherwise. Where there is room, and nobody waits whose turn comes before, it runs at
+  // once and shares the leader's full blocks; the caller copies the one that is returned, if any,
+  // before the next step.
   std::optional<BlockCopy> fork(const Sequence& leader, Sequence& sibling);
   // Takes it out, whatever its state, and frees its blocks. Not between `schedule` and `complete`.
   void remove(Sequence& sequence);
 
   // Plans the next step and reserves its blocks; empty only when nobody waits or runs.
-  // prompt_tokens: at most so many tokens of prompts beside those that decode, at least 1.
+  // prompt_tokens: at most so many tokens of prompts beside those that decode, at least 1; blocks
+  // that come back from where they were spilled to count with their tokens.
   Batch schedule(int prompt_tokens);
   Batch schedule() { return schedule(limits_.step_tokens); }
   // The batch was computed. Guesses do not count until they are accepted.
@@ -81,8 +85,8 @@ class Scheduler {
   int waiting() const { return waiting_; }
   // Why those that wait after `schedule` do.
   Wait why_waiting() const { return why_waiting_; }
-  // Whether a sequence runs or waits that is not of background_priority: such have no part in a step
-  // then, and keep their places and blocks until others want these.
+  // Whether a sequence runs or waits that is not of background_priority: such have no part in a
+  // step then, and keep their places and blocks until others want these.
   bool has_foreground() const;
   // Those of the running that decode in the next step.
   int decoding() const;
@@ -111,18 +115,18 @@ class Scheduler {
   void make_places();
   Sequence& last_to_keep_blocks() const;
   void reserve_decoding();
-  void add_decoding(Batch& batch, int& budget_tokens, int& budget_outputs);
+  void add_decoding(Batch& batch, int& budget_tokens, int& budget_drafts);
   bool add_prompts(Batch& batch, int budget_tokens, int budget_outputs, bool admits);
   void add_prompt(Sequence& sequence, Batch& batch, int& budget_tokens, int& budget_outputs);
   Sequence* best_waiting() const;
-  bool admit(Sequence& sequence);
+  bool admit(Sequence& sequence, int& budget_tokens);
   bool takes_part(const Sequence& sequence) const;
   bool reserve_free(Sequence& sequence, int tokens);
   bool reserve(Sequence& sequence, int tokens);
   void start(Sequence& sequence);
   void preempt(Sequence& sequence);
   void enqueue(Sequence& sequence);
-  void take_known_blocks(Sequence& sequence);
+  bool take_known_blocks(Sequence& sequence, int& budget_tokens);
   void remember(Sequence& sequence);
   void forget_idle_groups();
 
@@ -132,7 +136,8 @@ class Scheduler {
   std::vector<Sequence*> running_;  // in the order of their admission
   std::map<std::string, Group> groups_;
   int waiting_ = 0;
-  bool is_busy_ = false;  // has_foreground() of the step that is planned
+  bool is_busy_ = false;   // has_foreground() of the step that is planned
+  bool is_paced_ = false;  // others decode in it: prompts keep to their budget
   // Waits for blocks, not only for a place.
   const Sequence* short_of_blocks_ = nullptr;
   // The least service of an active group, as of the last step with one: never falls.

@@ -30,22 +30,28 @@ double expected_tokens(double rate, int drafts) {
 }
 
 int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences,
-                  double guess_ms) {
+                  const GuessCost& guess) {
   if (!cost.knows_decoding()) return 0;
-  const auto tokens_per_ms = [&](int drafts) {
-    return (sequences - 1 + expected_tokens(rate, drafts)) /
-           (cost.decode_ms(rows + drafts) + drafts * guess_ms);
+  const auto step_ms = [&](int drafts) {
+    return cost.decode_ms(rows + drafts) + drafts * guess.guess_ms;
   };
+  const auto tokens_per_ms = [&](int drafts) {
+    return (sequences - 1 + expected_tokens(rate, drafts)) / step_ms(drafts);
+  };
+  const double plain_rate = tokens_per_ms(0);
   int best = 0;
-  double best_rate = tokens_per_ms(0);
-  for (int drafts = 1; drafts <= most; ++drafts) {
+  double best_rate = plain_rate;
+  for (int drafts = 1; drafts <= most && step_ms(drafts) <= guess.most_ms; ++drafts) {
     const double each = tokens_per_ms(drafts);
     if (each > best_rate) {
       best = drafts;
       best_rate = each;
     }
   }
-  return best;
+  if (best == 0 || guess.read_ms == 0) return best;
+  const double steps = guess.answer_tokens / expected_tokens(rate, best);
+  const double gained_tokens = steps * step_ms(best) * (best_rate - plain_rate);
+  return gained_tokens > guess.read_ms * plain_rate ? best : 0;
 }
 
 }  // namespace ridge::engine

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "engine/pace.h"
 
 namespace ridge::engine {
@@ -27,10 +29,18 @@ class Acceptance {
 // from transformers via speculative decoding", ICML 2023, equation 1.
 double expected_tokens(double rate, int drafts);
 
+// What guesses of one sequence cost beside their rows of the step, and what they may.
+struct GuessCost {
+  double guess_ms = 0;       // to make each
+  double read_ms = 0;        // before the first, once
+  double answer_tokens = 0;  // still to come at most, in which the reading must be repaid
+  double most_ms = std::numeric_limits<double>::infinity();  // of the step, guesses made within it
+};
+
 // How many of at most `most` guesses to check for one sequence, in a step that has `rows` rows for
-// `sequences` sequences without them: as many as give the most tokens a millisecond. Each takes
-// guess_ms to be made.
+// `sequences` sequences without them: as many as give the most tokens a millisecond. None where the
+// reading before them would cost more tokens than they can give in the rest of the answer.
 int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences,
-                  double guess_ms = 0);
+                  const GuessCost& guess = {});
 
 }  // namespace ridge::engine

@@ -19,6 +19,7 @@ SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptio
           .max_sequences = limits.sequences,
           .block_tokens = limits.block_tokens,
           .outputs = limits.outputs,
+          .scoring_outputs = limits.scoring_outputs,
           .shares_prefixes = options.prefix_cache};
 }
 
@@ -31,6 +32,8 @@ std::string cache_root(const Request& request) {
 constexpr int most_drafts = 15;
 // Each of a model's costs a pass of its own.
 constexpr int most_model_drafts = 8;
+// Steps, one after the other, that cannot be planned.
+constexpr int most_failed_plans = 3;
 
 }  // namespace
 
@@ -72,7 +75,7 @@ void StepLoop::add(RequestId id, Request request, RequestListener listener,
   active->request = std::move(request);
   active->listener = std::move(listener);
   active->submitted = submitted;
-  if (active->request.trace) {
+  if (active->request.trace && !active->request.submitted) {
     active->request.trace->add({.kind = TraceEvent::Kind::queued, .at = submitted});
   }
   if (active->request.deadline) active->deadline = submitted + *active->request.deadline;
@@ -136,8 +139,11 @@ void StepLoop::step() {
   end_overdue();
   Batch batch;
   try {
-    propose_drafts();
-    batch = scheduler_.schedule(pace_.prompt_tokens(cost_, scheduler_.decoding()));
+    const Clock::TimePoint guessing = clock_.now();
+    const int rows = guess();
+    const double guessing_ms = milliseconds(clock_.now() - guessing);
+    batch = scheduler_.schedule(pace_.prompt_tokens(cost_, rows, guessing_ms));
+    plans_failed_ = 0;
     if (batch.empty()) return;
     start_clocks(batch);
     trace_places();
@@ -149,7 +155,11 @@ void StepLoop::step() {
     take_logits(batch, logits);
     end_embeddings(batch);
   } catch (const std::exception& error) {
-    fail(batch, as_error(error));
+    if (batch.empty()) {
+      fail_to_plan(as_error(error));
+    } else {
+      fail(batch, as_error(error));
+    }
   }
   ended_.clear();
   ++totals_.steps_total;
@@ -170,11 +180,25 @@ void StepLoop::end_overdue() {
   ended_.clear();
 }
 
-void StepLoop::propose_drafts() {
-  if (!options_.speculation || runner_.limits().outputs <= runner_.limits().sequences) return;
+// Rows of those that decode, with guesses. A failure costs the guesses of one step.
+int StepLoop::guess() {
+  try {
+    return propose_drafts();
+  } catch (const std::exception& error) {
+    log::error("guesses failed: {}", error.what());
+    for (auto& [id, choice] : choices_) choice->sequence.draft.clear();
+    return scheduler_.decoding();
+  }
+}
+
+int StepLoop::propose_drafts() {
+  const RunnerLimits& limits = runner_.limits();
+  const bool has_rows = limits.outputs - limits.scoring_outputs > limits.sequences;
+  if (!options_.speculation || !has_rows) return scheduler_.decoding();
   const int sequences = scheduler_.decoding();
   const bool is_busy = scheduler_.has_foreground();
   int rows = sequences;
+  const double most_ms = pace_.most_ms(cost_, sequences);
   std::vector<DraftModel::Job> jobs;
   std::vector<Choice*> guessed_by_model;
   for (auto& [id, choice] : choices_) {
@@ -186,14 +210,18 @@ void StepLoop::propose_drafts() {
     // The last token of the answer needs no guess: it is sampled.
     const int room = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
     const int most = choose_drafts(cost_, choice->acceptance.rate(), std::min(most_drafts, room),
-                                   rows, sequences);
+                                   rows, sequences, {.most_ms = most_ms});
     if (most > 0) take_draft(*choice, choice->drafter.propose(sequence.tokens, most).tokens);
     choice->is_guessed_by_model = false;
     if (sequence.draft.empty()) choice->acceptance.fade();
     if (sequence.draft.empty() && draft_model_ != nullptr) {
-      const int guesses =
-          choose_drafts(cost_, choice->model_acceptance.rate(), std::min(most_model_drafts, room),
-                        rows, sequences, draft_model_->guess_ms());
+      const int unread = draft_model_->unread(id, sequence.tokens.size());
+      const GuessCost guess = {.guess_ms = draft_model_->guess_ms(),
+                               .read_ms = unread * draft_model_->token_ms(),
+                               .answer_tokens = static_cast<double>(room + 1),
+                               .most_ms = most_ms};
+      const int guesses = choose_drafts(cost_, choice->model_acceptance.rate(),
+                                        std::min(most_model_drafts, room), rows, sequences, guess);
       choice->is_guessed_by_model = guesses > 0;
       if (guesses == 0) choice->model_acceptance.fade();
       if (guesses > 0) jobs.push_back({id, sequence.tokens, guesses, {}});
@@ -201,14 +229,21 @@ void StepLoop::propose_drafts() {
     }
     rows += static_cast<int>(sequence.draft.size());
   }
-  if (jobs.empty()) return;
+  if (jobs.empty()) return rows;
+  const int most = std::ranges::max(jobs, {}, &DraftModel::Job::most).most;
+  const int read_tokens =
+      pace_.draft_tokens(cost_, rows, most * draft_model_->guess_ms(), draft_model_->token_ms());
   try {
-    draft_model_->propose(jobs);
+    draft_model_->propose(jobs, read_tokens);
   } catch (const std::exception& error) {
     log::error("the draft model failed: {}", error.what());
-    return;
+    return rows;
   }
-  for (size_t i = 0; i < jobs.size(); ++i) take_draft(*guessed_by_model[i], jobs[i].draft);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    take_draft(*guessed_by_model[i], jobs[i].draft);
+    rows += static_cast<int>(guessed_by_model[i]->sequence.draft.size());
+  }
+  return rows;
 }
 
 void StepLoop::take_draft(Choice& choice, std::span<const int32_t> draft) {
@@ -299,6 +334,16 @@ void StepLoop::fail(const Batch& batch, const Error& error) {
     if (found == choices_.end()) continue;
     end_request(found->second->owner, FinishReason::failed, error);
   }
+}
+
+// Nobody is known to be the cause. Want of memory may pass; what does not would be tried for ever.
+void StepLoop::fail_to_plan(const Error& error) {
+  log::error("a step could not be planned: {}", error.message());
+  if (++plans_failed_ < most_failed_plans) return;
+  while (!requests_.empty()) {
+    end_request(*requests_.begin()->second, FinishReason::failed, error);
+  }
+  plans_failed_ = 0;
 }
 
 EngineStats StepLoop::stats() const {

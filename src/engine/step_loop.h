@@ -68,7 +68,8 @@ class StepLoop {
 
   void make_choices(ActiveRequest& active);
   void end_overdue();
-  void propose_drafts();
+  int guess();
+  int propose_drafts();
   void take_draft(Choice& choice, std::span<const int32_t> draft);
   void forget(Choice& choice);
   void start_clocks(const Batch& batch);
@@ -94,6 +95,7 @@ class StepLoop {
   void end_request(ActiveRequest& request, FinishReason reason, std::optional<Error> error);
   void settle(ActiveRequest& request, std::optional<Error> error);
   void fail(const Batch& batch, const Error& error);
+  void fail_to_plan(const Error& error);
 
   StepRunner& runner_;
   std::shared_ptr<const text::Tokenizer> tokenizer_;
@@ -110,6 +112,7 @@ class StepLoop {
   StepInputs inputs_;
   sampling::Workspace workspace_;
   uint64_t next_sequence_ = 0;
+  int plans_failed_ = 0;  // one after the other
   std::map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   std::unordered_map<SequenceId, Choice*> choices_;
   // Ended during a step; a batch may still point to their sequences.

@@ -25,10 +25,11 @@ namespace ridge::engine {
 struct RunnerLimits {
   int tokens = 512;
   int sequences = 16;
-  int outputs = 16;        // rows of logits
-  int context_tokens = 0;  // of one sequence
-  int block_tokens = 16;   // a power of two
-  int blocks = 0;          // of the KV cache
+  int outputs = 16;         // rows of logits
+  int scoring_outputs = 0;  // of those, as SchedulerLimits
+  int context_tokens = 0;   // of one sequence
+  int block_tokens = 16;    // a power of two
+  int blocks = 0;           // of the KV cache
   DType kv_dtype = DType::f16;
   bool batch_invariant = false;  // as backend::StepLimits
 };

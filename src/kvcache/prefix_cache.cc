@@ -17,12 +17,13 @@ PrefixCache::~PrefixCache() {
 }
 
 int PrefixCache::extend(std::string_view root, std::span<const int32_t> tokens, int computed_tokens,
-                        BlockTable& table, Place& place) {
+                        BlockTable& table, Place& place, int most_restores) {
   if (computed_tokens != place.blocks * block_tokens_) return computed_tokens;
-  const int last = (static_cast<int>(tokens.size()) - 1) / block_tokens_;
+  const int last = shareable_blocks(tokens);
   for (Node* node = find(root, place); node != nullptr && place.blocks < last; ++place.blocks) {
     Node* const child = child_of(*node, tokens, place.blocks);
-    if (child == nullptr || (!child->block && !restore(*child))) break;
+    if (child == nullptr) break;
+    if (!child->block && (most_restores-- <= 0 || !restore(*child))) break;
     if (place.blocks < static_cast<int>(table.blocks().size())) {
       table.replace(place.blocks, *child->block);
     } else {
@@ -32,6 +33,19 @@ int PrefixCache::extend(std::string_view root, std::span<const int32_t> tokens, 
   }
   if (place.blocks > 0) touch(place.node);
   return place.blocks * block_tokens_;
+}
+
+bool PrefixCache::has_more_saved(std::string_view root, std::span<const int32_t> tokens,
+                                 const Place& place) {
+  if (place.blocks >= shareable_blocks(tokens)) return false;
+  const Node* const node = find(root, place);
+  const Node* const child = node == nullptr ? nullptr : child_of(*node, tokens, place.blocks);
+  return child != nullptr && !child->block;
+}
+
+// All full ones but the last token's.
+int PrefixCache::shareable_blocks(std::span<const int32_t> tokens) const {
+  return (static_cast<int>(tokens.size()) - 1) / block_tokens_;
 }
 
 void PrefixCache::insert(std::string_view root, std::span<const int32_t> tokens,

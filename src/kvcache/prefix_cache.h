@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <list>
 #include <map>
 #include <optional>
@@ -53,9 +54,11 @@ class PrefixCache {
 
   // Puts the blocks that the cache knows after the first `computed_tokens`, all of which `place`
   // knows, into `table`, but never the last token's: that one must be computed for its logits.
-  // Returns the tokens that are computed then. Blocks come back from the store.
+  // Returns the tokens that are computed then. Blocks come back from the store, at most so many.
   int extend(std::string_view root, std::span<const int32_t> tokens, int computed_tokens,
-             BlockTable& table, Place& place);
+             BlockTable& table, Place& place, int most_restores = std::numeric_limits<int>::max());
+  // Whether the store has the block that follows the place: `extend` would bring it back.
+  bool has_more_saved(std::string_view root, std::span<const int32_t> tokens, const Place& place);
 
   // Remembers the full blocks among the first `computed_tokens`. Where the cache has such a block
   // already, the table takes that one and frees its own.
@@ -87,6 +90,7 @@ class PrefixCache {
 
   Node* find(std::string_view root, const Place& place);
   Node* child_of(const Node& node, std::span<const int32_t> tokens, int index);
+  int shareable_blocks(std::span<const int32_t> tokens) const;
   Node& add_child(Node& parent);
   void hold(Node& node, BlockId block);
   bool restore(Node& node);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "engine/fake_runner.h"
@@ -66,6 +67,25 @@ TEST_F(DraftModelTest, ReadsALongPromptInSteps) {
   EXPECT_TRUE(propose(1, prompt, 2).empty());
   EXPECT_TRUE(propose(1, prompt, 2).empty());
   EXPECT_EQ(propose(1, prompt, 2), continued(prompt, 2));
+}
+
+TEST_F(DraftModelTest, ReadsNoMoreThanItMayAndHoldsUpNobodyThatItFollows) {
+  const Tokens followed = {3, 4, 5}, prompt(40, 7);
+  propose(1, followed, 2);
+  EXPECT_EQ(model.unread(SequenceId{1}, followed.size() + 1), 0);
+  int most_tokens = 0;
+  runner.before_step = [&](const StepInputs& inputs) {
+    most_tokens = std::max(most_tokens, inputs.tokens());
+  };
+  for (const int left : {40, 33, 26}) {
+    EXPECT_EQ(model.unread(SequenceId{2}, prompt.size()), left);
+    std::vector<DraftModel::Job> jobs = {{SequenceId{2}, prompt, 2, {}},
+                                         {SequenceId{1}, followed, 2, {}}};
+    model.propose(jobs, /*read_tokens=*/7);
+    EXPECT_TRUE(jobs[0].draft.empty());
+    EXPECT_EQ(jobs[1].draft, continued(followed, 2));
+  }
+  EXPECT_EQ(most_tokens, 8);
 }
 
 TEST_F(DraftModelTest, SequencesDoNotDisturbEachOther) {

@@ -70,6 +70,7 @@ class FakeRunner final : public StepRunner {
   }
   void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
     ASSERT_EQ(to.size(), block_bytes());
+    if (before_export) before_export();
     std::memcpy(to.data(), first_cell(block), to.size());
   }
   void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
@@ -80,6 +81,7 @@ class FakeRunner final : public StepRunner {
   int steps = 0;
   std::function<void(const StepInputs&)> before_step;  // may throw
   std::function<void()> before_hidden;                 // likewise
+  std::function<void()> before_export;                 // likewise
   std::function<void(const StepInputs&, std::vector<float>& logits)> after_step;
 
  private:

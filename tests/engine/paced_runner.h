@@ -16,14 +16,19 @@ namespace ridge::engine {
 class PacedRunner final : public StepRunner {
  public:
   PacedRunner(std::unique_ptr<StepRunner> runner, FakeClock& clock, std::chrono::microseconds step,
-              int mistaken_each = 0)
-      : runner_(std::move(runner)), clock_(clock), step_(step), mistaken_each_(mistaken_each) {}
+              int mistaken_each = 0,
+              std::chrono::microseconds token = std::chrono::microseconds(20))
+      : runner_(std::move(runner)),
+        clock_(clock),
+        step_(step),
+        token_(token),
+        mistaken_each_(mistaken_each) {}
 
   const RunnerLimits& limits() const override { return runner_->limits(); }
   int vocab_size() const override { return runner_->vocab_size(); }
   int hidden_size() const override { return runner_->hidden_size(); }
   std::span<const float> run(const StepInputs& inputs) override {
-    clock_.advance(step_ + inputs.tokens() * std::chrono::microseconds(20));
+    clock_.advance(step_ + inputs.tokens() * token_);
     const auto logits = runner_->run(inputs);
     if (mistaken_each_ == 0) return logits;
     changed_.assign(logits.begin(), logits.end());
@@ -49,6 +54,7 @@ class PacedRunner final : public StepRunner {
   std::unique_ptr<StepRunner> runner_;
   FakeClock& clock_;
   const std::chrono::microseconds step_;
+  const std::chrono::microseconds token_;
   const int mistaken_each_;
   int rows_ = 0;
   std::vector<float> changed_;

@@ -2,9 +2,12 @@
 // with the scheduler's promises checked after every step.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "base/sanitizers.h"
 #include "engine/scheduler_fixture.h"
@@ -29,8 +32,16 @@ class RandomRun {
       }
       if (!live_.empty() && pick(0, 15) == 0) end(random_live());
       draft();
-      const Batch batch = f_.scheduler.schedule(pick(1, 40));
-      check(batch);
+      std::set<const Sequence*> decoding;
+      for (const auto& [s, end] : live_) {
+        if (s->state == Sequence::State::running && s->pending_tokens() == 1) decoding.insert(s);
+      }
+      const int budget = pick(1, 40);
+      const uint64_t preempted = f_.scheduler.preemptions_total();
+      const Batch batch = f_.scheduler.schedule(budget);
+      // Those that were displaced just now may be computed again, as prompts.
+      if (f_.scheduler.preemptions_total() > preempted) decoding.clear();
+      check(batch, decoding, budget);
       if (testing::Test::HasFatalFailure()) return;
       compute(batch);
       f_.scheduler.complete(batch);
@@ -48,6 +59,7 @@ class RandomRun {
   uint32_t copies = 0;
   uint32_t accepted = 0;
   uint64_t hits = 0;
+  uint64_t paced_steps = 0;
 
  private:
   int pick(int low, int high) {
@@ -159,9 +171,10 @@ class RandomRun {
     }
   }
 
-  void check(const Batch& batch) {
+  void check(const Batch& batch, const std::set<const Sequence*>& decoding, int budget) {
     int tokens = 0;
     int prompt_tokens = 0;
+    bool has_decoding = false;
     int outputs = 0;
     std::set<Sequence*> in_batch;
     for (const Chunk& chunk : batch) {
@@ -180,12 +193,20 @@ class RandomRun {
       ASSERT_GE(s.blocks.capacity_tokens(), chunk.first + chunk.count) << "no block for its keys";
       tokens += chunk.count;
       outputs += chunk.outputs;
-      if (s.pending_tokens() > 1) prompt_tokens += chunk.count;
+      if (decoding.count(&s)) {
+        has_decoding = true;
+      } else {
+        prompt_tokens += chunk.count;
+      }
       if (s.wants_all_outputs && s.cached_tokens > 0) ADD_FAILURE() << "logits were lost";
       hits += s.cached_tokens > 0;
     }
     ASSERT_LE(tokens, f_.limits.step_tokens);
     ASSERT_LE(outputs, f_.limits.outputs);
+    if (has_decoding) {
+      ASSERT_LE(prompt_tokens, budget) << "prompts hold up those that decode";
+      ++paced_steps;
+    }
     ASSERT_LE(f_.scheduler.running(), f_.limits.max_sequences);
     ASSERT_EQ(f_.scheduler.running() + f_.scheduler.waiting(), static_cast<int>(live_.size()));
     ASSERT_EQ(batch.empty(), live_.empty());
@@ -228,6 +249,7 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
   uint32_t copies = 0;
   uint32_t accepted = 0;
   uint64_t hits = 0;
+  uint64_t paced_steps = 0;
   for (uint32_t seed = 0; seed < 2000 / part; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     RandomRun run(seed);
@@ -239,6 +261,7 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
     copies += run.copies;
     accepted += run.accepted;
     hits += run.hits;
+    paced_steps += run.paced_steps;
   }
   // The runs must reach what they are there to test.
   EXPECT_GT(steps, 100000u / part);
@@ -247,6 +270,86 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
   EXPECT_GT(copies, 300 / part);
   EXPECT_GT(accepted, 1000 / part);
   EXPECT_GT(hits, 1000u / part);
+  EXPECT_GT(paced_steps, 10000u / part);
+}
+
+// Groups that always have somebody waiting are served alike by cost and weight, whatever they send:
+// of two, neither is ahead by more than twice what one can get that has no turn any more, which is
+// its longest prompt or what all places decode until they are free again (Sheng et al., theorem
+// 4.2). Checked after every step.
+TEST(SchedulerRandom, ServesGroupsThatAlwaysWaitWithinABound) {
+  uint64_t steps = 0;
+  double widest = 0;
+  for (uint32_t seed = 0; seed < 400 / part; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937 random(seed);
+    const auto pick = [&](int low, int high) {
+      return low + static_cast<int>(random() % static_cast<uint32_t>(high - low + 1));
+    };
+    const int max_sequences = pick(1, 6);
+    const int longest_prompt = pick(1, 120);
+    const int longest_answer = pick(1, 30);
+    SchedulerFixture f(max_sequences * (longest_prompt + longest_answer),
+                       {.step_tokens = max_sequences + pick(0, 60),
+                        .max_sequences = max_sequences,
+                        .block_tokens = 4,
+                        .outputs = max_sequences + 8});
+    const std::vector<std::string> groups = {"a", "b", "c"};
+    std::map<std::string, int> waiting;
+    std::map<Sequence*, int> live;  // ends with so many tokens
+    const auto fill = [&] {
+      for (size_t group = 0; group < groups.size(); ++group) {
+        while (waiting[groups[group]] <= max_sequences) {  // also when it gets all places
+          // Each group sends prompts and answers of its own lengths.
+          const int prompt = pick(1, std::max(1, longest_prompt / static_cast<int>(group + 1)));
+          Sequence& sequence =
+              f.add(prompt, {.group = groups[group], .weight = 1.0 + static_cast<double>(group)});
+          live[&sequence] = prompt + pick(1, longest_answer);
+          ++waiting[groups[group]];
+        }
+      }
+    };
+    const double bound =
+        2 * std::max(Scheduler::prompt_cost * longest_prompt,
+                     Scheduler::decode_cost * max_sequences * (longest_prompt + longest_answer));
+    fill();
+    for (int step = 0; step < 150; ++step) {
+      for (const auto& [s, end] : live) {
+        s->draft.clear();
+        const int room = end - static_cast<int>(s->tokens.size());
+        if (s->state == Sequence::State::running && s->pending_tokens() == 1 && room > 1) {
+          s->draft.assign(static_cast<size_t>(pick(0, std::min(3, room - 1))), 5);
+        }
+      }
+      const Batch batch = f.scheduler.schedule(pick(1, 60));
+      f.scheduler.complete(batch);
+      for (const Chunk& chunk : batch) {
+        if (!chunk.reaches_end) continue;
+        for (int accepted = pick(0, chunk.drafts); accepted > 0; --accepted) {
+          f.scheduler.accept_draft(*chunk.sequence, 5);
+        }
+        chunk.sequence->tokens.push_back(1);
+        if (static_cast<int>(chunk.sequence->tokens.size()) < live.at(chunk.sequence)) continue;
+        f.scheduler.remove(*chunk.sequence);
+        live.erase(chunk.sequence);
+      }
+      for (auto& [group, count] : waiting) count = 0;
+      for (const auto& [s, end] : live) {
+        waiting[s->owner.group] += s->state == Sequence::State::waiting;
+      }
+      fill();
+      for (const std::string& ahead : groups) {
+        for (const std::string& behind : groups) {
+          const double difference = f.scheduler.service(ahead) - f.scheduler.service(behind);
+          ASSERT_LE(difference, bound) << ahead << " before " << behind;
+          widest = std::max(widest, difference / bound);
+        }
+      }
+      ++steps;
+    }
+  }
+  EXPECT_GT(steps, 50000u / part);
+  EXPECT_GT(widest, 0.05) << "the bound is too wide to say anything";
 }
 
 }  // namespace

@@ -161,6 +161,19 @@ TEST(Scheduler, AForkWithoutAPlaceWaitsAndThenFindsThePrefixInTheCache) {
   EXPECT_EQ(batch[0].first, 8);
 }
 
+TEST(Scheduler, AForkTakesNoPlaceFromWhoRanksBefore) {
+  SchedulerFixture f(100, {.step_tokens = 10, .max_sequences = 2, .block_tokens = 4});
+  Sequence& leader = f.add(10, {.group = "a"});
+  f.step();
+  Sequence& other = f.add(10, {.group = "b"});
+  Sequence& sibling = f.make(leader.tokens, {.group = "a"});
+  EXPECT_FALSE(f.scheduler.fork(leader, sibling));
+  EXPECT_EQ(sibling.state, State::waiting) << "its group was served already";
+  f.step();
+  EXPECT_EQ(other.state, State::running);
+  EXPECT_EQ(sibling.state, State::waiting);
+}
+
 TEST(Scheduler, APromptHoldsWhatTheCacheKnowsOfIt) {
   SchedulerFixture f(64, {.step_tokens = 64, .max_sequences = 4, .block_tokens = 4});
   Sequence& first = f.add(40);
@@ -276,6 +289,96 @@ TEST(Scheduler, GuessesAreComputedWithTheirSequenceAndCountOnlyWhenAccepted) {
   a.tokens.push_back(3);
   EXPECT_EQ(a.pending_tokens(), 1);
   EXPECT_EQ(f.scheduler.schedule()[0].first, 7);
+}
+
+TEST(Scheduler, AGroupIsChargedForGuessesThatAreAcceptedAlone) {
+  SchedulerFixture f(100, {.step_tokens = 16, .max_sequences = 2, .outputs = 8});
+  Sequence& a = f.add(5, {.group = "g", .weight = 2});
+  f.step();
+  const double before = f.scheduler.service("g");
+  a.draft = {7, 8, 9};
+  f.scheduler.complete(f.scheduler.schedule());
+  EXPECT_EQ(f.scheduler.service("g") - before, Scheduler::decode_cost / 2) << "as without guesses";
+  f.scheduler.accept_draft(a, 7);
+  EXPECT_EQ(f.scheduler.service("g") - before, Scheduler::decode_cost);
+}
+
+TEST(Scheduler, GuessesLeaveRowsToAPromptThatIsScored) {
+  SchedulerFixture f(100,
+                     {.step_tokens = 64, .max_sequences = 2, .outputs = 14, .scoring_outputs = 8});
+  Sequence& decoding = f.add(1);
+  f.step();
+  Sequence& scored = f.make(30);
+  scored.wants_all_outputs = true;
+  f.scheduler.add(scored);
+  decoding.draft.assign(12, 7);
+  const Batch batch = f.scheduler.schedule();
+  ASSERT_EQ(batch.size(), 2u);
+  EXPECT_EQ(batch[0].drafts, 4);
+  EXPECT_EQ(batch[1].count, 9) << "the kept rows, and the one that each sequence has";
+  EXPECT_EQ(batch[1].outputs, 9);
+}
+
+// Keeps nothing but the promise to have kept it.
+class CountingSpill final : public kvcache::SpillStore {
+ public:
+  int64_t save(kvcache::BlockId) override { return saved++; }
+  bool load(int64_t, kvcache::BlockId) override { return ++loads > 0; }
+  void forget(int64_t) override {}
+  int64_t saved = 0;
+  int loads = 0;
+};
+
+TEST(Scheduler, BlocksComeBackWithinThePromptsBudget) {
+  constexpr SchedulerLimits limits = {.step_tokens = 200, .max_sequences = 4, .block_tokens = 4};
+  CountingSpill spill;
+  kvcache::BlockPool pool(64);
+  kvcache::PrefixCache cache(pool, limits.block_tokens, &spill);
+  Scheduler scheduler(pool, cache, limits);
+  uint64_t next_id = 0;
+  const auto make = [&](int tokens, int32_t token) {
+    return Sequence(SequenceId{next_id++}, {},
+                    std::vector<int32_t>(static_cast<size_t>(tokens), token),
+                    kvcache::BlockTable(pool, limits.block_tokens));
+  };
+  Sequence first = make(101, 1);
+  scheduler.add(first);
+  scheduler.complete(scheduler.schedule());
+  scheduler.remove(first);
+  cache.reclaim(25);
+  ASSERT_EQ(cache.blocks_spilled(), 25);
+  Sequence decoding = make(1, 2);
+  scheduler.add(decoding);
+  scheduler.complete(scheduler.schedule());
+  decoding.tokens.push_back(3);
+  Sequence again = make(101, 1);
+  scheduler.add(again);
+  int steps = 0;
+  int computed = 0;
+  while (again.pending_tokens() > 0 && steps < 50) {
+    const int before = spill.loads;
+    const Batch batch = scheduler.schedule(/*prompt_tokens=*/10);
+    EXPECT_LE(spill.loads - before, 3) << "blocks of the 10 tokens";
+    EXPECT_EQ(batch[0].sequence, &decoding) << "which misses no step";
+    for (const Chunk& chunk : batch) computed += chunk.sequence == &again ? chunk.count : 0;
+    scheduler.complete(batch);
+    decoding.tokens.push_back(3);
+    ++steps;
+  }
+  EXPECT_EQ(spill.loads, 25);
+  EXPECT_EQ(computed, 1) << "nothing is computed that comes back";
+  EXPECT_LE(steps, 10);
+  scheduler.remove(again);
+  // With nobody to hold up, all at once.
+  scheduler.remove(decoding);
+  cache.reclaim(64);
+  const int before = spill.loads;
+  Sequence alone = make(101, 1);
+  scheduler.add(alone);
+  scheduler.complete(scheduler.schedule(/*prompt_tokens=*/10));
+  EXPECT_EQ(spill.loads - before, 25);
+  EXPECT_EQ(alone.pending_tokens(), 0);
+  scheduler.remove(alone);
 }
 
 TEST(Scheduler, GuessesTakeNeitherRowsNorBlocksFromOthers) {

@@ -79,6 +79,21 @@ TEST(SpeculationGate, GuessesMoreWhereGuessesAreRightAndRowsAreCheap) {
   EXPECT_LT(choose_drafts(cheap, 0.8, 15, 64, 64), choose_drafts(cheap, 0.8, 15, 1, 1));
 }
 
+TEST(SpeculationGate, GuessesOnlyWhereTheReadingIsRepaidAndTheStepKeepsItsTime) {
+  StepCost cost;
+  for (int rows = 1; rows <= 32; ++rows) cost.observe(rows, 0, 30 + 0.5 * rows);
+  const GuessCost cheap = {.guess_ms = 2};
+  const int free_choice = choose_drafts(cost, 0.8, 8, 1, 1, cheap);
+  EXPECT_GE(free_choice, 2);
+  EXPECT_EQ(
+      choose_drafts(cost, 0.8, 8, 1, 1, {.guess_ms = 2, .read_ms = 500, .answer_tokens = 200}),
+      free_choice);
+  EXPECT_EQ(choose_drafts(cost, 0.8, 8, 1, 1, {.guess_ms = 2, .read_ms = 500, .answer_tokens = 5}),
+            0);
+  const int within = choose_drafts(cost, 0.8, 8, 1, 1, {.guess_ms = 2, .most_ms = 36});
+  EXPECT_EQ(within, 2) << "30.5 ms and 2.5 for each";
+}
+
 TEST(SpeculationGate, LearnsFromWhatWasRightAndForgets) {
   Acceptance acceptance;
   const double prior = acceptance.rate();

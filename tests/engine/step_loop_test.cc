@@ -221,6 +221,36 @@ TEST(StepLoop, AFailedStepEndsItsRequestsAndTheLoopLivesOn) {
   EXPECT_EQ(third.content[0], "fine");
 }
 
+// A store whose blocks the device does not give out.
+TEST(StepLoop, WhatCannotBePlannedEndsInsteadOfBeingTriedForEver) {
+  RunnerLimits limits = roomy_limits;
+  limits.blocks = 32;
+  FakeClock clock;
+  FakeRunner runner(limits, small_tokenizer()->vocab_size(), [](const auto&) { return 20; });
+  StepLoop loop(runner, small_tokenizer(), clock, {.spill = {.budget_bytes = 1 << 20}});
+  std::vector<Finish> ends;
+  const auto ask = [&](int32_t token) {
+    Request request;
+    request.prompt_tokens.assign(100, token);
+    request.max_tokens = 2;
+    loop.add(RequestId{static_cast<uint64_t>(token)}, std::move(request),
+             {.on_finish = [&](const Finish& finish) { ends.push_back(finish); }}, clock.now());
+    for (int i = 0; loop.has_work() && i < 100; ++i) loop.step();
+  };
+  ask(30);
+  runner.before_export = [] { throw Error(ErrorCode::io, "the bus is broken"); };
+  ask(31);
+  ASSERT_EQ(ends.size(), 2u);
+  EXPECT_FALSE(ends[0].error);
+  ASSERT_TRUE(ends[1].error);
+  EXPECT_EQ(ends[1].error->message(), "the bus is broken");
+  EXPECT_FALSE(loop.has_work());
+  runner.before_export = nullptr;
+  ask(32);
+  ASSERT_EQ(ends.size(), 3u);
+  EXPECT_FALSE(ends[2].error) << "the loop lives on";
+}
+
 TEST(StepLoop, BadLogitsFailOnlyTheirOwnRequest) {
   LoopFixture f(roomy_limits, "fine");
   f.runner.after_step = [&](const StepInputs& inputs, std::vector<float>& logits) {
