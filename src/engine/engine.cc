@@ -42,26 +42,44 @@ uint64_t free_memory_bytes(const backend::Device& device) {
   return own == nullptr ? available_memory_bytes() : own->free_memory_bytes();
 }
 
-RunnerLimits runner_limits(const LoadedModel& loaded, const EngineOptions& options) {
+// Of blocks that are spilled to memory, not to a folder.
+uint64_t spill_bytes_in_memory(const EngineOptions& options) {
+  return options.kv_spill_folder.empty() ? options.kv_spill_bytes : 0;
+}
+
+uint64_t block_bytes(const backend::KvCacheLayout& layout) {
+  return layout.bytes_per_token() * static_cast<uint64_t>(layout.block_tokens);
+}
+
+// draft: may be null.
+RunnerLimits runner_limits(const LoadedModel& loaded, const LoadedModel* draft,
+                           const EngineOptions& options) {
   RunnerLimits limits;
   limits.kv_dtype = options.kv_dtype;
   limits.batch_invariant = options.batch_invariant;
   limits.sequences = options.max_sequences;
-  // Guesses have rows of logits of their own; as many as cost no more than 64 MB.
-  const int vocab_size = loaded.model().config().vocab_size;
-  const int guesses = options.speculation ? std::min(64, (16 << 20) / vocab_size) : 0;
-  limits.outputs = options.max_sequences + guesses;
   // Each decoding sequence has a row in every step.
   limits.tokens = std::max(options.step_tokens, options.max_sequences);
+  // Guesses have rows of logits of their own, and so have prompts that are scored; as many each as
+  // cost no more than 64 MB.
+  const int vocab_size = loaded.model().config().vocab_size;
+  const int rows = std::min({64, (16 << 20) / vocab_size, limits.tokens});
+  const int guesses = options.speculation ? rows : 0;
+  limits.scoring_outputs = rows;
+  limits.outputs = options.max_sequences + guesses + limits.scoring_outputs;
   const backend::KvCacheLayout layout =
       loaded.model().kv_layout(/*blocks=*/0, limits.block_tokens, limits.kv_dtype);
-  const KvPlan plan =
-      plan_kv_cache(layout,
-                    {.context_tokens = loaded.context_tokens(options.context_tokens),
-                     .context_fixed = options.context_tokens > 0,
-                     .max_sequences = options.max_sequences,
-                     .cache_bytes = options.kv_cache_bytes},
-                    free_memory_bytes(loaded.device()));
+  KvRequest request = {.context_tokens = loaded.context_tokens(options.context_tokens),
+                       .context_fixed = options.context_tokens > 0,
+                       .max_sequences = options.max_sequences,
+                       .cache_bytes = options.kv_cache_bytes};
+  if (draft != nullptr) {
+    request.draft_block_bytes =
+        block_bytes(draft->model().kv_layout(/*blocks=*/0, limits.block_tokens, limits.kv_dtype));
+  }
+  const uint64_t free_bytes = free_memory_bytes(loaded.device());
+  const KvPlan plan = plan_kv_cache(
+      layout, request, free_bytes - std::min(free_bytes, spill_bytes_in_memory(options)));
   limits.context_tokens = plan.context_tokens;
   limits.blocks = plan.blocks;
   log::debug("KV cache: {} blocks of {} tokens in {}, {:.0f} MB; context {} tokens", plan.blocks,
@@ -83,12 +101,26 @@ void check_same_vocabulary(const text::Tokenizer& model, const text::Tokenizer& 
   }
 }
 
-// Half the guesses' memory: contexts are shared less often than the model's.
 RunnerLimits draft_limits(const RunnerLimits& limits) {
   RunnerLimits draft = limits;
   draft.outputs = limits.sequences;
-  draft.blocks = std::max(blocks_per_sequence(limits), limits.blocks / 2);
+  draft.scoring_outputs = 0;
+  draft.blocks = static_cast<int>(draft_blocks(static_cast<uint64_t>(limits.blocks),
+                                               static_cast<uint64_t>(blocks_per_sequence(limits))));
   return draft;
+}
+
+// Weights and cache of the draft model beside a cache of so many blocks; 0 without one. Throws as
+// GgufFile::open.
+uint64_t draft_bytes(const EngineOptions& options, uint64_t blocks) {
+  if (options.draft_model.empty()) return 0;
+  const format::GgufFile file = format::GgufFile::open(options.draft_model);
+  const auto layout = model::kv_layout_of(model::read_config(file), /*blocks=*/0,
+                                          RunnerLimits().block_tokens, options.kv_dtype);
+  const int context_blocks =
+      kvcache::BlockTable::blocks_for(options.context_tokens, layout.block_tokens);
+  return file.file_bytes() +
+         block_bytes(layout) * draft_blocks(blocks, static_cast<uint64_t>(context_blocks));
 }
 
 std::string quantization_of(const format::GgufFile& file) {
@@ -135,14 +167,16 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   load_options.prepared = options.prepared;
   owned->loaded = LoadedModel::load(model, load_options);
   const LoadedModel& loaded = *owned->loaded;
-  const RunnerLimits limits = runner_limits(loaded, options);
-  ServingEngine::Parts parts;
-  parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
   if (!options.draft_model.empty()) {
     load_options.prepared = nullptr;  // it is the model's
     load_options.adapters.clear();    // likewise: guesses are checked, whoever makes them
     owned->draft = LoadedModel::load(options.draft_model, load_options);
     check_same_vocabulary(*loaded.tokenizer(), *owned->draft->tokenizer());
+  }
+  const RunnerLimits limits = runner_limits(loaded, owned->draft.get(), options);
+  ServingEngine::Parts parts;
+  parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
+  if (owned->draft) {
     served_context_tokens(owned->draft->model().config(), limits.context_tokens);
     parts.draft_runner =
         create_step_runner(owned->draft->device(), owned->draft->model(), draft_limits(limits));
@@ -175,11 +209,11 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   const model::ModelConfig config = model::read_config(file);
   EngineOptions loading = options;
   loading.context_tokens = served_context_tokens(config, options.context_tokens);
-  const uint64_t token_bytes =
-      model::kv_layout_of(config, /*blocks=*/0, /*block_tokens=*/16, options.kv_dtype)
-          .bytes_per_token();
+  const auto layout =
+      model::kv_layout_of(config, /*blocks=*/0, RunnerLimits().block_tokens, options.kv_dtype);
   if (loading.kv_cache_bytes == 0) {
-    loading.kv_cache_bytes = 2 * token_bytes * static_cast<uint64_t>(loading.context_tokens);
+    loading.kv_cache_bytes =
+        2 * layout.bytes_per_token() * static_cast<uint64_t>(loading.context_tokens);
   }
   ResidentEngine::Parts parts;
   parts.load = [path, loading] { return Engine::start(path, loading); };
@@ -187,7 +221,8 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   parts.chat_template = text::ChatTemplate::from_gguf(file, *tokenizer);
   parts.info = describe(file, *tokenizer, path, loading.context_tokens);
   parts.tokenizer = std::move(tokenizer);
-  parts.bytes = file.file_bytes() + loading.kv_cache_bytes;
+  parts.bytes = file.file_bytes() + loading.kv_cache_bytes + spill_bytes_in_memory(options) +
+                draft_bytes(loading, loading.kv_cache_bytes / block_bytes(layout));
   for (const AdapterOptions& adapter : options.adapters) {
     model::AdapterFile adapter_file = model::read_adapter(adapter.path);
     model::fit_adapter(adapter_file, config);

@@ -122,19 +122,26 @@ KvPlan plan_kv_cache(const backend::KvCacheLayout& layout, const KvRequest& requ
   };
   // Half: the rest is for activations, other processes and the page cache of the model's file.
   const uint64_t budget_bytes = request.cache_bytes > 0 ? request.cache_bytes : available_bytes / 2;
-  const uint64_t budget_blocks = std::min<uint64_t>(
-      budget_bytes / block_bytes, std::numeric_limits<int32_t>::max() / layout.block_tokens);
+  const uint64_t draft_block_bytes = request.cache_bytes > 0 ? 0 : request.draft_block_bytes;
+  const uint64_t most_blocks =
+      static_cast<uint64_t>(std::numeric_limits<int32_t>::max() / layout.block_tokens);
+  // Of a single sequence, whose draft has as many.
+  const uint64_t context_block_bytes = block_bytes + draft_block_bytes;
+  const uint64_t budget_blocks = std::min(budget_bytes / context_block_bytes, most_blocks);
   const auto refuse = [&](int tokens) {
     throw Error(
         ErrorCode::out_of_memory,
         fmt::format("the KV cache for a context of {} tokens takes {}, but {}; a context of {} "
                     "tokens would fit",
-                    tokens, megabytes(blocks_of(tokens) * block_bytes),
+                    tokens, megabytes(blocks_of(tokens) * context_block_bytes),
                     request.cache_bytes > 0
                         ? fmt::format("its size was set to {}", megabytes(budget_bytes))
                         : fmt::format("only half of the {} of free memory is for it",
                                       megabytes(available_bytes)),
                     budget_blocks * static_cast<uint64_t>(layout.block_tokens)));
+  };
+  const auto draft_bytes = [&](uint64_t blocks, int context_tokens) {
+    return request.draft_block_bytes * draft_blocks(blocks, blocks_of(context_tokens));
   };
   if (request.cache_bytes > available_bytes) {
     throw Error(ErrorCode::out_of_memory,
@@ -150,12 +157,27 @@ KvPlan plan_kv_cache(const backend::KvCacheLayout& layout, const KvRequest& requ
     log::warning("memory is short: the context is {} tokens instead of {}", plan.context_tokens,
                  request.context_tokens);
   }
+  const uint64_t context_blocks = blocks_of(plan.context_tokens);
   const uint64_t wanted_blocks =
-      request.cache_bytes > 0
-          ? budget_blocks
-          : blocks_of(plan.context_tokens) * static_cast<uint64_t>(request.max_sequences);
-  plan.blocks = static_cast<int>(std::min(wanted_blocks, budget_blocks));
-  plan.bytes = static_cast<uint64_t>(plan.blocks) * block_bytes;
+      request.cache_bytes > 0 ? budget_blocks
+                              : context_blocks * static_cast<uint64_t>(request.max_sequences);
+  // While a full sequence's is more than half, the draft's cache does not grow with the model's.
+  uint64_t room_blocks = (budget_bytes - context_blocks * draft_block_bytes) / block_bytes;
+  if (draft_blocks(room_blocks, context_blocks) > context_blocks) {
+    room_blocks =
+        std::max(2 * context_blocks, 2 * budget_bytes / (2 * block_bytes + draft_block_bytes));
+  }
+  const uint64_t blocks = std::min({wanted_blocks, room_blocks, most_blocks});
+  plan.blocks = static_cast<int>(blocks);
+  plan.bytes = blocks * block_bytes + draft_bytes(blocks, plan.context_tokens);
+  if (request.cache_bytes > 0 && plan.bytes > available_bytes) {
+    throw Error(
+        ErrorCode::out_of_memory,
+        fmt::format("the KV cache was set to {}, with which the draft model's takes {}, but "
+                    "only {} of memory are free",
+                    megabytes(request.cache_bytes), megabytes(plan.bytes - blocks * block_bytes),
+                    megabytes(available_bytes)));
+  }
   return plan;
 }
 

@@ -122,6 +122,23 @@ TEST(KvPlan, RefusesAUselessContext) {
   EXPECT_NO_THROW(plan_kv_cache(layout, {.context_tokens = 64, .max_sequences = 1}, 20 * 4096));
 }
 
+// Its blocks take half as much each, and there are half as many, but at least a context's.
+TEST(KvPlan, HasTheDraftModelsCacheInIt) {
+  KvRequest request = {.context_tokens = 160, .max_sequences = 100, .draft_block_bytes = 2048};
+  const KvPlan plan = plan_kv_cache(layout, request, 200 * 4096);
+  EXPECT_EQ(plan.blocks, 80);  // 80 × 4096 + 40 × 2048 = 100 × 4096
+  EXPECT_EQ(plan.bytes, 100u * 4096);
+  request.context_tokens = 16 * 60;
+  const KvPlan single = plan_kv_cache(layout, request, 200 * 4096);
+  EXPECT_EQ(single.blocks, 70);  // 70 × 4096 + 60 × 2048 = 100 × 4096
+  EXPECT_EQ(single.bytes, 100u * 4096);
+  request.context_tokens = 16 * 90;
+  EXPECT_EQ(plan_kv_cache(layout, request, 200 * 4096).context_tokens, 16 * 66);
+  request.cache_bytes = 100 * 4096;
+  EXPECT_EQ(plan_kv_cache(layout, request, 200 * 4096).blocks, 100) << "the model's alone";
+  EXPECT_THROW(plan_kv_cache(layout, request, 140 * 4096), Error);
+}
+
 TEST(KvPlan, KeepsToAGivenSize) {
   KvRequest request = {.context_tokens = 100, .max_sequences = 50, .cache_bytes = 10 * 4096};
   EXPECT_EQ(plan_kv_cache(layout, request, 1u << 30).blocks, 10);
