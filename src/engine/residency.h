@@ -17,6 +17,9 @@ class Resident {
   virtual ~Resident() = default;
   virtual uint64_t bytes() const = 0;  // that it takes while awake, as far as that is known
   virtual bool is_awake() const = 0;
+  virtual bool is_idle() const = 0;  // awake, and nothing runs: `sleep` would unload it
+  // Since when somebody waits for it; absent: nobody does.
+  virtual std::optional<Clock::TimePoint> wanted_since() const = 0;
   virtual Clock::TimePoint last_used() const = 0;
   // How long it stays awake unused, where it was told; a negative time: for ever.
   virtual std::optional<Clock::Duration> stays_for() const = 0;
@@ -24,16 +27,24 @@ class Resident {
   virtual void wake() = 0;
   // Unloads it; false, and unchanged, where it has work.
   virtual bool sleep() = 0;
+  // Until it is released or unloaded, what runs goes on to its end and what comes waits.
+  virtual void hold(bool is_held) = 0;
 };
 
 struct ResidencyOptions {
   uint64_t budget_bytes = 0;  // of all models that are awake; 0: any
   // Unused for so long, a model is unloaded that says nothing else; 0: never.
   Clock::Duration sleep_after{};
+  // Whoever waits for room longer than this gets it from a model at work that has been in memory
+  // for as long: that one's new requests are held until it is idle.
+  Clock::Duration patience = std::chrono::seconds(10);
 };
 
 // Decides which models are in memory: one that is wanted is loaded, and where it does not fit the
-// budget, those used least recently are unloaded first, once they are idle. Pinned ones stay.
+// budget, those used least recently are unloaded first, once they are idle. Pinned ones stay. Those
+// that wait get room in the order in which they were wanted; one that fits beside the others need
+// not wait for its turn, but once the first has lost its patience. So nobody waits longer than for
+// those before it, each for `patience` and what then runs.
 class Residency {
  public:
   // The clock must outlive it.
@@ -45,26 +56,30 @@ class Residency {
   // The model must stay until `remove` returns.
   void add(Resident& model, bool is_pinned);
   void remove(Resident& model);
-  // It has work and should be awake; returns at once.
-  void want(Resident& model);
   Clock::Duration sleep_after() const { return options_.sleep_after; }
-  // A model has no work any more, or may go sooner; who waits for room may get it.
-  void idle() { tell(); }
+  // A model is wanted, is idle, or may go sooner: looks at all of them. Returns at once.
+  void look();
 
  private:
   struct Entry {
     Resident* model;
     bool is_pinned;
-    bool is_wanted = false;
+    bool is_held = false;
+    Clock::TimePoint awake_since{};
+  };
+  // What stands between a model and its room.
+  struct Room {
+    bool is_there = false;
+    std::vector<Entry*> held_by;  // models at work that must go; empty where no unloading helps
   };
 
   void run();
   bool wake_next(std::unique_lock<std::mutex>& lock);
-  bool make_room(const Entry& wanted);
+  void wake(Entry& entry, std::unique_lock<std::mutex>& lock);
+  Room make_room(const Entry& wanted);
+  bool fits(const Entry& wanted, uint64_t awake_bytes) const;
+  void hold_only(const std::vector<Entry*>& held);
   void send_to_sleep();
-  Entry* entry_of(const Resident& model);
-
-  void tell();
 
   const ResidencyOptions options_;
   const Clock& clock_;

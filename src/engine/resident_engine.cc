@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "engine/admission.h"
 #include "engine/request_check.h"
 #include "engine/request_trace.h"
 
@@ -45,19 +46,32 @@ void add_totals(EngineStats& to, const EngineStats& more) {
 
 ResidentEngine::ResidentEngine(Parts parts, Residency& residency, const Clock& clock)
     : parts_(std::move(parts)), residency_(residency), clock_(clock), last_used_(clock.now()) {
+  if (parts_.is_pinned) to_be_loaded_since_ = clock.now();
   residency_.add(*this, parts_.is_pinned);
-  if (parts_.is_pinned) residency_.want(*this);
+  if (parts_.is_pinned) residency_.look();
+  overdue_ = std::thread([this] { end_overdue(); });
 }
 
 ResidentEngine::~ResidentEngine() {
   drain(Clock::Duration::zero());
   residency_.remove(*this);
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  deadlines_.notify_one();
+  overdue_.join();
+}
+
+std::optional<Clock::TimePoint> ResidentEngine::Pending::deadline() const {
+  if (!request.deadline) return std::nullopt;
+  return submitted + *request.deadline;
 }
 
 RequestId ResidentEngine::submit(Request request, RequestListener listener) {
   check_request(request, parts_.info.vocab_size, parts_.info.context_tokens,
                 parts_.info.adapters.size());
-  bool is_asleep;
+  bool waits;
   RequestId id;
   {
     std::lock_guard lock(mutex_);
@@ -66,13 +80,20 @@ RequestId ResidentEngine::submit(Request request, RequestListener listener) {
     }
     last_used_ = clock_.now();
     id = RequestId{next_id_++};
-    Pending pending{id, std::move(request), watched(id, std::move(listener))};
-    is_asleep = engine_ == nullptr;
-    if (is_asleep && pending.request.trace) {
-      pending.request.trace->add(
-          {.kind = TraceEvent::Kind::waiting, .at = clock_.now(), .wait = Wait::model});
+    waits = engine_ == nullptr || is_held_;
+    if (waits && !has_place(request)) {
+      throw Error(ErrorCode::queue_full,
+                  fmt::format("{} requests wait for this model to be loaded, which is the most "
+                              "that this server queues; try again later",
+                              pending_.size()));
     }
-    if (!is_asleep) {
+    Pending pending{id, std::move(request), watched(id, std::move(listener)), last_used_};
+    if (waits && pending.request.trace) {
+      pending.request.trace->add({.kind = TraceEvent::Kind::queued, .at = pending.submitted});
+      pending.request.trace->add(
+          {.kind = TraceEvent::Kind::waiting, .at = pending.submitted, .wait = Wait::model});
+    }
+    if (!waits) {
       running_[id] = {};
       try {
         running_[id] = engine_->submit(std::move(pending.request), std::move(pending.listener));
@@ -80,17 +101,94 @@ RequestId ResidentEngine::submit(Request request, RequestListener listener) {
         running_.erase(id);
         throw;
       }
-    } else if (static_cast<int>(pending_.size()) >= parts_.max_queued) {
-      throw Error(ErrorCode::queue_full,
-                  fmt::format("{} requests wait for this model to be loaded, which is the most "
-                              "that this server queues; try again later",
-                              pending_.size()));
     } else {
       pending_.push_back(std::move(pending));
     }
   }
-  if (is_asleep) residency_.want(*this);
+  if (waits) {
+    deadlines_.notify_one();
+    residency_.look();
+  }
   return id;
+}
+
+bool ResidentEngine::has_place(const Request& request) const {
+  WaitingCounts waiting;
+  for (const Pending& pending : pending_) ++waiting[pending.request.group];
+  return may_wait(waiting, request.group, parts_.max_queued);
+}
+
+// Gives what waits to the engine, with the lock; the caller tells those that it does not take.
+std::vector<ResidentEngine::Refused> ResidentEngine::submit_pending() {
+  std::vector<Refused> refused;
+  for (Pending& pending : std::exchange(pending_, {})) {
+    const RequestListener listener = pending.listener;
+    pending.request.submitted = pending.submitted;
+    running_[pending.id] = {};
+    try {
+      running_[pending.id] =
+          engine_->submit(std::move(pending.request), std::move(pending.listener));
+    } catch (const Error& error) {
+      running_.erase(pending.id);
+      refused.push_back({Pending{pending.id, {}, listener, {}}, error});
+    }
+  }
+  return refused;
+}
+
+// Of one that was taken out of pending_; without the lock.
+void ResidentEngine::end(const Pending& pending, FinishReason reason,
+                         const std::optional<Error>& error) {
+  Finish finish;
+  finish.error = error;
+  finish.reasons.assign(static_cast<size_t>(pending.request.choices), reason);
+  const Clock::TimePoint now = clock_.now();
+  finish.usage.queue_ms = finish.usage.duration_ms = milliseconds(now - pending.submitted);
+  {
+    std::lock_guard lock(mutex_);
+    ++before_.finished_total;
+    before_.choices_by_reason[static_cast<size_t>(reason)] += finish.reasons.size();
+    before_.end_to_end.observe(seconds(now - pending.submitted));
+  }
+  for (int choice = 0; choice < pending.request.choices; ++choice) {
+    if (pending.request.trace) {
+      pending.request.trace->add(
+          {.kind = TraceEvent::Kind::finished, .at = now, .choice = choice, .reason = reason});
+    }
+    if (pending.listener.on_choice_finish) pending.listener.on_choice_finish(choice, reason);
+  }
+  if (pending.listener.on_finish) pending.listener.on_finish(finish);
+}
+
+// A thread of its own: the residency's may be loading a model for minutes.
+void ResidentEngine::end_overdue() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    const Clock::TimePoint now = clock_.now();
+    std::optional<Clock::TimePoint> next;
+    std::vector<Pending> overdue;
+    for (Pending& pending : std::exchange(pending_, {})) {
+      const auto deadline = pending.deadline();
+      const bool is_over = deadline && *deadline <= now;
+      if (deadline && !is_over) next = std::min(next.value_or(*deadline), *deadline);
+      (is_over ? overdue : pending_).push_back(std::move(pending));
+    }
+    if (!overdue.empty()) {
+      lock.unlock();
+      for (const Pending& pending : overdue) {
+        end(pending, FinishReason::failed,
+            Error(ErrorCode::timed_out,
+                  fmt::format("the request's deadline passed after {:.0f} ms, while it waited for "
+                              "its model to be loaded",
+                              milliseconds(now - pending.submitted))));
+      }
+      lock.lock();
+    } else if (next) {
+      deadlines_.wait_for(lock, *next - now);
+    } else {
+      deadlines_.wait(lock);
+    }
+  }
 }
 
 // The listener of a request that takes note of its end.
@@ -110,7 +208,7 @@ void ResidentEngine::ended(RequestId id) {
     last_used_ = clock_.now();
     is_idle = running_.empty();
   }
-  if (is_idle) residency_.idle();
+  if (is_idle) residency_.look();
 }
 
 void ResidentEngine::end_thinking(RequestId id) {
@@ -135,15 +233,7 @@ void ResidentEngine::cancel(RequestId id) {
       engine_->cancel(running->second);
     }
   }
-  if (!waiting || !waiting->listener.on_finish) return;
-  Finish finish;
-  finish.reasons.assign(static_cast<size_t>(waiting->request.choices), FinishReason::cancelled);
-  for (int choice = 0; choice < waiting->request.choices; ++choice) {
-    if (waiting->listener.on_choice_finish) {
-      waiting->listener.on_choice_finish(choice, FinishReason::cancelled);
-    }
-  }
-  waiting->listener.on_finish(finish);
+  if (waiting) end(*waiting, FinishReason::cancelled, std::nullopt);
 }
 
 void ResidentEngine::keep_loaded(Clock::Duration unused_for, WhoAsks who) {
@@ -160,7 +250,7 @@ void ResidentEngine::keep_loaded(Clock::Duration unused_for, WhoAsks who) {
     stays_for_ = unused_for;
     administrator_decided_ = !is_callers;
   }
-  residency_.idle();
+  residency_.look();
 }
 
 EngineStats ResidentEngine::stats() const {
@@ -194,6 +284,17 @@ bool ResidentEngine::is_awake() const {
   return engine_ != nullptr;
 }
 
+bool ResidentEngine::is_idle() const {
+  std::lock_guard lock(mutex_);
+  return engine_ != nullptr && running_.empty();
+}
+
+std::optional<Clock::TimePoint> ResidentEngine::wanted_since() const {
+  std::lock_guard lock(mutex_);
+  if (pending_.empty()) return to_be_loaded_since_;
+  return pending_.front().submitted;
+}
+
 Clock::TimePoint ResidentEngine::last_used() const {
   std::lock_guard lock(mutex_);
   return last_used_;
@@ -214,33 +315,34 @@ void ResidentEngine::wake() {
   } catch (const std::exception& error) {
     failure = Error(ErrorCode::internal, error.what());
   }
-  std::vector<Pending> waiting;
-  std::vector<std::pair<Pending, Error>> failed;
+  std::vector<Refused> refused;
   {
     std::lock_guard lock(mutex_);
     last_used_ = clock_.now();
-    waiting = std::exchange(pending_, {});
+    to_be_loaded_since_.reset();
     if (!draining_) engine_ = std::move(engine);
-    for (Pending& pending : waiting) {
-      if (!engine_) {
-        failed.emplace_back(
-            std::move(pending),
-            failure.value_or(Error(ErrorCode::unavailable, "the server is shutting down")));
-        continue;
-      }
-      const RequestListener listener = pending.listener;
-      running_[pending.id] = {};
-      try {
-        running_[pending.id] =
-            engine_->submit(std::move(pending.request), std::move(pending.listener));
-      } catch (const Error& error) {
-        running_.erase(pending.id);
-        failed.emplace_back(Pending{pending.id, {}, listener}, error);
+    if (engine_) {
+      refused = submit_pending();
+    } else {
+      const Error error =
+          failure.value_or(Error(ErrorCode::unavailable, "the server is shutting down"));
+      for (Pending& pending : std::exchange(pending_, {})) {
+        refused.push_back({std::move(pending), error});
       }
     }
   }
   if (failure) log::error("{} could not be loaded: {}", parts_.info.name, failure->message());
-  for (const auto& [pending, error] : failed) fail(pending.listener, error);
+  for (const auto& [pending, error] : refused) fail(pending.listener, error);
+}
+
+void ResidentEngine::hold(bool is_held) {
+  std::vector<Refused> refused;
+  {
+    std::lock_guard lock(mutex_);
+    is_held_ = is_held && engine_;
+    if (engine_ && !is_held_) refused = submit_pending();
+  }
+  for (const auto& [pending, error] : refused) fail(pending.listener, error);
 }
 
 bool ResidentEngine::sleep() {
@@ -249,6 +351,7 @@ bool ResidentEngine::sleep() {
     std::lock_guard lock(mutex_);
     if (!engine_ || !running_.empty()) return false;
     engine = std::exchange(engine_, nullptr);
+    is_held_ = false;
     stays_for_.reset();  // or one client's wish to unload would hold for all who come later
     administrator_decided_ = false;
     // Its last step is counted once it says that it is idle.

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "engine/engine.h"
@@ -46,15 +48,28 @@ class ResidentEngine final : public Engine, private Resident {
     RequestId id;
     Request request;
     RequestListener listener;
+    Clock::TimePoint submitted;
+    std::optional<Clock::TimePoint> deadline() const;
   };
 
   uint64_t bytes() const override { return parts_.bytes; }
   bool is_awake() const override;
+  bool is_idle() const override;
+  std::optional<Clock::TimePoint> wanted_since() const override;
   Clock::TimePoint last_used() const override;
   std::optional<Clock::Duration> stays_for() const override;
   void wake() override;
   bool sleep() override;
+  void hold(bool is_held) override;
 
+  struct Refused {
+    Pending pending;
+    Error error;
+  };
+  bool has_place(const Request& request) const;
+  std::vector<Refused> submit_pending();
+  void end(const Pending& pending, FinishReason reason, const std::optional<Error>& error);
+  void end_overdue();
   RequestListener watched(RequestId id, RequestListener listener);
   void ended(RequestId id);
 
@@ -63,8 +78,11 @@ class ResidentEngine final : public Engine, private Resident {
   const Clock& clock_;
 
   mutable std::mutex mutex_;
-  std::shared_ptr<Engine> engine_;          // while awake
-  std::vector<Pending> pending_;            // while asleep
+  std::shared_ptr<Engine> engine_;  // while awake
+  std::vector<Pending> pending_;    // while asleep or held
+  bool is_held_ = false;
+  // Since when it is to be loaded without a request; a pinned one is, from the beginning.
+  std::optional<Clock::TimePoint> to_be_loaded_since_;
   std::map<RequestId, RequestId> running_;  // ours → the engine's
   EngineStats before_;                      // of engines that were unloaded
   Clock::TimePoint last_used_;
@@ -72,6 +90,9 @@ class ResidentEngine final : public Engine, private Resident {
   bool administrator_decided_ = false;  // of stays_for_
   uint64_t next_id_ = 1;
   bool draining_ = false;
+  bool stopping_ = false;
+  std::condition_variable deadlines_;  // of pending_, or stopping_
+  std::thread overdue_;                // last: it uses all of the above
 };
 
 }  // namespace ridge::engine

@@ -45,7 +45,8 @@ RequestId ServingEngine::submit(Request request, RequestListener listener) {
     }
     id = RequestId{next_id_++};
     ++waiting_[request.group];
-    orders_.arrivals.push_back({id, std::move(request), std::move(listener), clock_.now()});
+    const Clock::TimePoint submitted = request.submitted.value_or(clock_.now());
+    orders_.arrivals.push_back({id, std::move(request), std::move(listener), submitted});
     has_requests_ = true;
   }
   work_.notify_one();
@@ -70,7 +71,8 @@ EngineStats ServingEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
   stats.waiting += static_cast<int>(orders_.arrivals.size());
-  for (const Arrival& arrival : orders_.arrivals) stats.foreground += is_foreground(arrival.request);
+  for (const Arrival& arrival : orders_.arrivals)
+    stats.foreground += is_foreground(arrival.request);
   return stats;
 }
 
@@ -100,7 +102,8 @@ bool ServingEngine::wait_for_work(Orders& orders) {
   orders.cancel_all |= stopping_;
   orders_.cancel_all = stopping_;
   stats_.waiting += static_cast<int>(orders.arrivals.size());
-  for (const Arrival& arrival : orders.arrivals) stats_.foreground += is_foreground(arrival.request);
+  for (const Arrival& arrival : orders.arrivals)
+    stats_.foreground += is_foreground(arrival.request);
   return true;
 }
 

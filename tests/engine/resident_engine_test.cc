@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <thread>
@@ -27,6 +28,7 @@ class Model {
     ResidentEngine::Parts parts;
     parts.load = [this] {
       ++loads;
+      if (before_load) before_load();
       if (fails) throw Error(ErrorCode::invalid_file, "the file is broken");
       ++awake;
       ServingEngine::Parts engine;
@@ -48,11 +50,15 @@ class Model {
     engine = std::make_unique<ResidentEngine>(std::move(parts), residency, clock);
   }
 
-  std::future<Finish> ask(int max_tokens = 3) {
-    auto ended = std::make_shared<std::promise<Finish>>();
+  static Request request(int max_tokens = 3) {
     Request request;
     request.prompt_tokens = {20, 21, 22};
     request.max_tokens = max_tokens;
+    return request;
+  }
+  std::future<Finish> ask(int max_tokens = 3) { return ask(request(max_tokens)); }
+  std::future<Finish> ask(const Request& request) {
+    auto ended = std::make_shared<std::promise<Finish>>();
     last_id = engine->submit(
         request, {.on_finish = [ended](const Finish& finish) { ended->set_value(finish); }});
     return ended->get_future();
@@ -78,6 +84,7 @@ class Model {
   std::atomic<int> awake = 0;
   std::atomic<bool> fails = false;
   std::atomic<bool> is_slow = false;
+  std::function<void()> before_load;
   RequestId last_id;
   std::unique_ptr<ResidentEngine> engine;
 };
@@ -137,6 +144,135 @@ TEST_F(ResidentEngineTest, AModelAtWorkIsNotUnloadedUntilItIsDone) {
   EXPECT_EQ(at_work.get().usage.completion_tokens, 50) << "it ended undisturbed";
   EXPECT_EQ(waits.get().usage.completion_tokens, 3);
   EXPECT_EQ(a.awake, 0);
+}
+
+TEST_F(ResidentEngineTest, AModelThatIsNeverIdleMakesRoomInTheEnd) {
+  Residency residency({.budget_bytes = 10, .patience = 20ms}, clock);
+  Model busy(residency, 10), waits(residency, 10);
+  busy.is_slow = true;
+  std::atomic<bool> is_over = false;
+  std::atomic<int> answered = 0;
+  std::jthread client([&] {
+    std::future<Finish> current = busy.ask(/*max_tokens=*/20);
+    while (!is_over) {
+      std::future<Finish> next = busy.ask(/*max_tokens=*/20);  // so that one always runs
+      answered += !current.get().error;
+      current = std::move(next);
+    }
+    answered += !current.get().error;
+  });
+  ASSERT_TRUE(Model::eventually([&] { return answered > 2; }));
+  std::future<Finish> answer = waits.ask();
+  const bool is_answered = answer.wait_for(20s) == std::future_status::ready;
+  EXPECT_TRUE(is_answered);
+  const int before = answered;
+  EXPECT_TRUE(Model::eventually([&] { return answered > before + 2; })) << "and it comes back";
+  is_over = true;
+  client.join();
+  if (!is_answered) waits.engine->cancel(waits.last_id);
+  EXPECT_FALSE(answer.get().error);
+  EXPECT_EQ(busy.engine->stats().choices_by_reason[static_cast<size_t>(FinishReason::failed)], 0u);
+}
+
+TEST_F(ResidentEngineTest, WhoHasLostPatienceHoldsNobodyOnceItIsGone) {
+  Residency residency({.budget_bytes = 10, .patience = 1ms}, clock);
+  Model busy(residency, 10), waits(residency, 10);
+  busy.is_slow = true;
+  auto running = busy.ask(/*max_tokens=*/60);
+  ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
+  auto gone = waits.ask();
+  std::this_thread::sleep_for(20ms);
+  auto held = busy.ask();
+  waits.engine->cancel(waits.last_id);
+  EXPECT_EQ(gone.get().reasons, std::vector{FinishReason::cancelled});
+  EXPECT_FALSE(held.get().error);
+  EXPECT_FALSE(running.get().error);
+  EXPECT_EQ(busy.loads, 1);
+  EXPECT_EQ(waits.loads, 0);
+}
+
+TEST_F(ResidentEngineTest, NoIdleModelIsUnloadedWhereThatMakesNotEnoughRoom) {
+  Residency residency({.budget_bytes = 30}, clock);
+  Model idle(residency, 10), busy(residency, 20), waits(residency, 20);
+  idle.answer();
+  busy.is_slow = true;
+  auto at_work = busy.ask(/*max_tokens=*/60);
+  ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
+  auto answer = waits.ask();
+  EXPECT_FALSE(at_work.get().error);
+  EXPECT_FALSE(answer.get().error);
+  EXPECT_EQ(busy.awake, 0);
+  EXPECT_EQ(idle.awake, 1) << "it would have been of no use";
+}
+
+TEST_F(ResidentEngineTest, ADeadlineHoldsForWhoWaitsForRoom) {
+  Residency residency({.budget_bytes = 10}, clock);
+  Model pinned(residency, 10, /*is_pinned=*/true);
+  ASSERT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  Model model(residency, 10);
+  auto patient = model.ask();
+  const RequestId patient_id = model.last_id;
+  Request request = Model::request();
+  request.choices = 2;
+  request.deadline = 20ms;
+  auto ended = model.ask(request);
+  ASSERT_EQ(ended.wait_for(20s), std::future_status::ready);
+  const Finish finish = ended.get();
+  ASSERT_TRUE(finish.error);
+  EXPECT_EQ(finish.error->code(), ErrorCode::timed_out);
+  EXPECT_EQ(finish.reasons, (std::vector{FinishReason::failed, FinishReason::failed}));
+  EXPECT_GE(finish.usage.duration_ms, 20);
+  EXPECT_EQ(model.engine->stats().waiting, 1);
+  model.engine->cancel(patient_id);
+  EXPECT_EQ(patient.get().reasons, std::vector{FinishReason::cancelled});
+}
+
+TEST_F(ResidentEngineTest, ADeadlineHoldsForWhoWaitsForTheLoad) {
+  Residency residency({}, clock);
+  std::promise<void> may_load;
+  Model model(residency, 10);
+  model.before_load = [&] { may_load.get_future().wait(); };
+  Request request = Model::request();
+  request.deadline = 20ms;
+  auto ended = model.ask(request);
+  const bool is_ended = ended.wait_for(20s) == std::future_status::ready;
+  may_load.set_value();
+  ASSERT_TRUE(is_ended) << "it did not end before the model was loaded";
+  EXPECT_EQ(ended.get().error->code(), ErrorCode::timed_out);
+}
+
+TEST_F(ResidentEngineTest, TheTimesOfARequestCountFromItsArrival) {
+  Residency residency({}, clock);
+  Model model(residency, 10);
+  model.before_load = [] { std::this_thread::sleep_for(60ms); };
+  Request request = Model::request(/*max_tokens=*/50);
+  const Usage usage = model.ask(request).get().usage;
+  EXPECT_GE(usage.queue_ms, 60);
+  EXPECT_GE(usage.ttft_ms, usage.queue_ms);
+  EXPECT_GE(usage.duration_ms, usage.ttft_ms);
+  model.engine->keep_loaded(0ms, WhoAsks::administrator);
+  ASSERT_TRUE(Model::eventually([&] { return model.awake == 0; }));
+  model.is_slow = true;
+  request.deadline = 90ms;  // the load takes most of it
+  const Finish late = model.ask(request).get();
+  ASSERT_TRUE(late.error);
+  EXPECT_EQ(late.error->code(), ErrorCode::timed_out);
+}
+
+TEST_F(ResidentEngineTest, AGroupThatFillsTheLineForAModelShutsNobodyOut) {
+  Residency residency({.budget_bytes = 10}, clock);
+  Model pinned(residency, 10, /*is_pinned=*/true);
+  ASSERT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  Model model(residency, 10);
+  std::vector<std::future<Finish>> waiting;
+  for (int i = 0; i < 4; ++i) waiting.push_back(model.ask());
+  Request request = Model::request();
+  request.group = "other";
+  waiting.push_back(model.ask(request));
+  EXPECT_THROW(model.ask(), Error);
+  EXPECT_EQ(model.engine->stats().waiting, 5);
+  model.engine->drain(0ms);
+  for (auto& each : waiting) EXPECT_EQ(each.get().error->code(), ErrorCode::unavailable);
 }
 
 TEST_F(ResidentEngineTest, AnUnusedModelGoesToSleep) {
@@ -258,10 +394,11 @@ TEST_F(ResidentEngineTest, TheTraceOfARequestSaysThatItWaitedForItsModel) {
     const std::vector<TraceEvent> events = trace->snapshot().events;
     ASSERT_EQ(events.size(), 5 + waits);
     if (waits == 1) {
-      EXPECT_EQ(events[0].kind, TraceEvent::Kind::waiting);
-      EXPECT_EQ(events[0].wait, Wait::model);
+      EXPECT_EQ(events[1].kind, TraceEvent::Kind::waiting);
+      EXPECT_EQ(events[1].wait, Wait::model);
     }
-    EXPECT_EQ(events[waits].kind, TraceEvent::Kind::queued);
+    EXPECT_EQ(events[0].kind, TraceEvent::Kind::queued);
+    EXPECT_TRUE(std::ranges::is_sorted(events, {}, &TraceEvent::at));
     EXPECT_EQ(events.back().kind, TraceEvent::Kind::finished);
   }
   EXPECT_FALSE(model.engine->stats().is_loading);
