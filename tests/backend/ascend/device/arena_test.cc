@@ -39,7 +39,9 @@ TEST(Arena, ValuesThatLiveTogetherDoNotOverlap) {
   for (size_t i = 1; i < 8; ++i) {
     EXPECT_TRUE(apart(0, i)) << i;
     EXPECT_TRUE(apart(i - 1, i)) << i;
-    if (i > 2) EXPECT_TRUE(apart(2, i)) << i;
+    if (i > 2) {
+      EXPECT_TRUE(apart(2, i)) << i;
+    }
     EXPECT_EQ(arena.offsets[i] % 512, 0u);
     EXPECT_LE(arena.offsets[i] + bytes_of(recording, i), arena.bytes);
   }
