@@ -69,8 +69,9 @@ class Kept : public testing::Test {
   platform::Identity identity_{database_};
   std::shared_ptr<platform::Sessions> sessions_ = std::make_shared<platform::Sessions>(database_);
   SteadyClock clock_;
-  std::shared_ptr<platform::RequestKeeper> keeper_ =
-      std::make_shared<platform::RequestKeeper>(platform::KeptRequests(database_));
+  std::shared_ptr<platform::RequestKeeper> keeper_ = std::make_shared<platform::RequestKeeper>(
+      platform::KeptRequests(database_),
+      platform::RequestKeeperOptions{.gathers_for = std::chrono::milliseconds(1)});
   std::string program_, admin_;
   ServerUnderTest under_{
       [](ScriptedEngine::Part& part) {

@@ -130,7 +130,9 @@ class Tenants : public testing::Test {
   SteadyClock clock_;
   const std::vector<Holder> ours_, theirs_, people_;
   std::shared_ptr<platform::RequestKeeper> keeper_ =
-      std::make_shared<platform::RequestKeeper>(platform::KeptRequests(database_));
+      std::make_shared<platform::RequestKeeper>(
+          platform::KeptRequests(database_),
+          platform::RequestKeeperOptions{.gathers_for = std::chrono::milliseconds(1)});
   std::string id_ = "any";
   Shelf shelf_;
   std::shared_ptr<platform::Meter> meter_ = std::make_shared<platform::Meter>(

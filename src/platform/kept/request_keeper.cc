@@ -53,6 +53,8 @@ void RequestKeeper::run(const std::stop_token& stop) {
   while (true) {
     changed_.wait(lock, stop, [this] { return !waiting_.empty(); });
     if (waiting_.empty()) return;
+    changed_.wait_for(lock, stop, options_.gathers_for,
+                      [this] { return waiting_bytes_ >= options_.most_bytes_at_once; });
     Requests some = take_some();
     is_working_ = true;
     lock.unlock();

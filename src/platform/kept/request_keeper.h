@@ -18,6 +18,8 @@ struct RequestKeeperOptions {
   std::size_t most_waiting = 1'000, most_waiting_bytes = 64u << 20;
   // In one transaction, and at least one: while it is written, nobody else writes.
   std::size_t most_bytes_at_once = 1u << 20;
+  // What comes meanwhile is written together, so that answers that end seldom meet a writer.
+  std::chrono::milliseconds gathers_for{250};
   std::chrono::milliseconds retries_after{1'000};                    // while the database is away
   std::chrono::milliseconds looks_after = std::chrono::minutes(10);  // for what is too old
 };

@@ -283,7 +283,8 @@ TEST_P(RequestKeeperTest, WritesWhatComesInItsOrderAndTheRestAtItsEnd) {
 }
 
 TEST_P(RequestKeeperTest, DropsAndCountsWhatFindsNoRoomAndKeepsNobodyWaiting) {
-  RequestKeeper keeper(KeptRequests(*database_), {.most_waiting = 3});
+  RequestKeeper keeper(KeptRequests(*database_),
+                       {.most_waiting = 3, .gathers_for = std::chrono::milliseconds(0)});
   while_locked([&] {
     keeper.keep(request("first", ours_));
     // Until it is being written, and waits for the lock.
