@@ -1,5 +1,7 @@
 #include "backend/ascend/acl/memory.h"
 
+#include <sys/mman.h>
+
 #include "backend/ascend/acl/fixture.h"
 #include "backend/ascend/twin/global_range.h"
 
@@ -52,6 +54,26 @@ TEST_F(AclMemory, ThatIsNotThereIsToldWithWhatIsFree) {
                               "memory): "),
                     HasSubstr("4096 of 67108864 bytes are free there")));
   acl::DeviceMemory(context(), 4096);
+}
+
+TEST_F(AclMemory, ThatWasFreedLongAgoMayBeTheHostsAgain) {
+  uint64_t first = 0;
+  {
+    const acl::DeviceMemory memory(context(), 4096);
+    first = memory.span().address;
+  }
+  for (int i = 0; i < 1024; ++i) acl::DeviceMemory(context(), 4096);  // as many as are kept apart
+  const uint64_t page = first / 4096 * 4096;
+  void* mapped = ::mmap(reinterpret_cast<void*>(page), 8192, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  ASSERT_EQ(mapped, reinterpret_cast<void*>(page));
+  const acl::DeviceMemory memory(context(), 16);
+  const std::span<const std::byte> host(reinterpret_cast<const std::byte*>(first), 16);
+  acl::upload(*context(), memory.span(), host);
+  std::vector<std::byte> back(16, std::byte{1});
+  acl::download(*context(), back, memory.span());
+  EXPECT_EQ(back, std::vector<std::byte>(16));
+  ::munmap(mapped, 8192);
 }
 
 TEST_F(AclMemory, IsGivenBack) {

@@ -37,6 +37,11 @@ void forget(std::map<uint64_t, uint64_t>& freed, uint64_t address, uint64_t byte
   while (first != freed.end() && first->first < address + bytes) first = freed.erase(first);
 }
 
+// The system gives these addresses to anybody again, so that they say nothing of who uses them.
+void forget(std::map<uint64_t, uint64_t>& freed, const std::optional<Quarantine::Pages>& pages) {
+  if (pages) forget(freed, number_of(pages->start), pages->bytes);
+}
+
 // Where some bytes are.
 struct Place {
   Chip* chip = nullptr;  // null for the host
@@ -103,8 +108,9 @@ Copy check_copy(World& all, void* to, size_t to_bytes, const void* from, size_t 
                               from, to)};
   }
   if (bytes > to_bytes) {
-    throw Failure{status::runtime_invalid_parameter,
-                  fmt::format("{}: {} bytes do not fit the destination's {}", call, bytes, to_bytes)};
+    throw Failure{
+        status::runtime_invalid_parameter,
+        fmt::format("{}: {} bytes do not fit the destination's {}", call, bytes, to_bytes)};
   }
   if (kind < abi::CopyKind::host_to_host || kind > abi::CopyKind::device_to_device) {
     throw Failure{status::runtime_invalid_parameter,
@@ -152,9 +158,9 @@ void run_copy(const Copy& copy, const char* call) {
       chip.memory->copy(copy.to.address, copy.from.address, copy.bytes);
     }
   } catch (const Error& error) {
-    throw Failure{status::copy_failed,
-                  fmt::format("{}: device memory went away before the copy ran: {}", call,
-                              error.message())};
+    throw Failure{
+        status::copy_failed,
+        fmt::format("{}: device memory went away before the copy ran: {}", call, error.message())};
   }
 }
 
@@ -177,9 +183,8 @@ void run_fill(const Place& to, int32_t value, size_t bytes, const char* call) {
   try {
     to.chip->memory->fill(to.address, byte, bytes);
   } catch (const Error& error) {
-    throw Failure{status::copy_failed,
-                  fmt::format("{}: device memory went away before it ran: {}", call,
-                              error.message())};
+    throw Failure{status::copy_failed, fmt::format("{}: device memory went away before it ran: {}",
+                                                   call, error.message())};
   }
 }
 
@@ -228,9 +233,14 @@ abi::Status aclrtFree(void* address) {
       throw Failure{status::runtime_invalid_parameter,
                     fmt::format("aclrtFree: {} is not what aclrtMalloc gave", address)};
     }
-    const std::unique_lock alone(of->use);
-    of->memory->free(number_of(address));
-    of->quarantine.keep(number_of(address), bytes);
+    std::optional<Quarantine::Pages> let_go;
+    {
+      const std::unique_lock alone(of->use);
+      of->memory->free(number_of(address));
+      let_go = of->quarantine.keep(number_of(address), bytes);
+    }
+    const std::lock_guard lock(all.mutex);
+    forget(of->freed, let_go);
   });
 }
 
@@ -255,16 +265,19 @@ abi::Status aclrtFreeHost(void* address) {
     const std::lock_guard lock(all.mutex);
     const auto found = all.host.find(number_of(address));
     if (found == all.host.end()) {
-      throw Failure{status::runtime_invalid_parameter,
-                    all.freed_host.contains(number_of(address))
-                        ? fmt::format("aclrtFreeHost: {} was freed before", address)
-                        : fmt::format("aclrtFreeHost: {} is not what aclrtMallocHost gave", address)};
+      throw Failure{
+          status::runtime_invalid_parameter,
+          all.freed_host.contains(number_of(address))
+              ? fmt::format("aclrtFreeHost: {} was freed before", address)
+              : fmt::format("aclrtFreeHost: {} is not what aclrtMallocHost gave", address)};
     }
     found->second->is_freed = true;
     const uint64_t bytes = found->second->bytes;
     remember(all.freed_host, found->first, bytes);
+    const bool is_named = found->second.use_count() > 1;  // by a copy that waits; its pages stay
     all.host.erase(found);
-    all.host_quarantine.keep(number_of(address), bytes);
+    const auto let_go = all.host_quarantine.keep(number_of(address), bytes);
+    if (!is_named) forget(all.freed_host, let_go);
   });
 }
 
@@ -297,9 +310,10 @@ abi::Status aclrtMemcpyAsync(void* to, size_t to_bytes, const void* from, size_t
     }
     for (const Place* place : {&copy.to, &copy.from}) {
       if (place->chip != nullptr && place->device != stream->device) {
-        throw Failure{status::invalid_device,
-                      fmt::format("aclrtMemcpyAsync: {:#x} is on device {}, the stream on device {}",
-                                  place->address, place->device, stream->device)};
+        throw Failure{
+            status::invalid_device,
+            fmt::format("aclrtMemcpyAsync: {:#x} is on device {}, the stream on device {}",
+                        place->address, place->device, stream->device)};
       }
       if (place->chip == nullptr && place->pinned == nullptr) {
         throw Failure{

@@ -81,9 +81,9 @@ void read_faults(Faults& all, const std::string& text) {
     const auto fault = parse_fault(std::string_view(text).substr(begin, end - begin));
     if (!fault) {
       all.faults.clear();
-      throw Failure{status::invalid_parameter,
-                    fmt::format("RIDGE_ASCEND_TWIN_FAIL is '{}': it wants CALL:N or CALL:N=STATUS",
-                                text)};
+      throw Failure{
+          status::invalid_parameter,
+          fmt::format("RIDGE_ASCEND_TWIN_FAIL is '{}': it wants CALL:N or CALL:N=STATUS", text)};
     }
     all.faults.push_back(*fault);
     begin = end + 1;
@@ -93,15 +93,21 @@ void read_faults(Faults& all, const std::string& text) {
 
 abi::Status status_of(ErrorCode code) {
   switch (code) {
-    case ErrorCode::out_of_memory: return status::out_of_memory;
-    case ErrorCode::invalid_argument: return status::runtime_invalid_parameter;
-    case ErrorCode::not_found: return status::invalid_parameter;
-    default: return status::internal_error;
+    case ErrorCode::out_of_memory:
+      return status::out_of_memory;
+    case ErrorCode::invalid_argument:
+      return status::runtime_invalid_parameter;
+    case ErrorCode::not_found:
+      return status::invalid_parameter;
+    default:
+      return status::internal_error;
   }
 }
 
 size_t page_bytes() { return static_cast<size_t>(::sysconf(_SC_PAGESIZE)); }
-size_t whole_pages(size_t bytes) { return (bytes + page_bytes() - 1) / page_bytes() * page_bytes(); }
+size_t whole_pages(size_t bytes) {
+  return (bytes + page_bytes() - 1) / page_bytes() * page_bytes();
+}
 
 void describe(std::string& text, size_t count, const char* one, const char* many) {
   if (count == 0) return;
@@ -122,25 +128,26 @@ Quarantine::~Quarantine() {
   for (const Pages& pages : kept_) ::munmap(pages.start, pages.bytes);
 }
 
-void Quarantine::keep(uint64_t address, uint64_t bytes) {
+std::optional<Quarantine::Pages> Quarantine::keep(uint64_t address, uint64_t bytes) {
   constexpr size_t most = 1024;
   const uint64_t start = address / page_bytes() * page_bytes();
   const size_t size = whole_pages(address + bytes - start);
   void* pages = ::mmap(reinterpret_cast<void*>(start), size, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-  if (pages == MAP_FAILED) return;  // somebody has it already
+  if (pages == MAP_FAILED) return Pages{reinterpret_cast<void*>(start), size};
   kept_.push_back({pages, size});
-  if (kept_.size() <= most) return;
-  ::munmap(kept_.front().start, kept_.front().bytes);
+  if (kept_.size() <= most) return std::nullopt;
+  const Pages oldest = kept_.front();
   kept_.pop_front();
+  ::munmap(oldest.start, oldest.bytes);
+  return oldest;
 }
 
 HostAllocation::HostAllocation(size_t size) : bytes(size) {
   // The page behind it is not accessible: what runs over the end faults.
   void* pages = ::mmap(nullptr, whole_pages(bytes) + page_bytes(), PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED ||
-      ::mprotect(pages, whole_pages(bytes), PROT_READ | PROT_WRITE) != 0) {
+  if (pages == MAP_FAILED || ::mprotect(pages, whole_pages(bytes), PROT_READ | PROT_WRITE) != 0) {
     if (pages != MAP_FAILED) ::munmap(pages, whole_pages(bytes) + page_bytes());
     throw Failure{status::host_out_of_memory,
                   fmt::format("aclrtMallocHost: the system gives no {} bytes", bytes)};
@@ -157,7 +164,8 @@ uint64_t next_handle() {
 }
 
 World& world() {
-  // Never destroyed: threads of streams that nobody ended may still use it at the end of the process.
+  // Never destroyed: threads of streams that nobody ended may still use it at the end of the
+  // process.
   static auto* all = new World;
   return *all;
 }
@@ -258,14 +266,13 @@ std::shared_ptr<StreamState> World::stream(abi::StreamHandle handle, const char*
 void World::refuse_while_capturing(const char* call) const {
   for (const auto& [handle, stream] : streams.all()) {
     if (stream->capture == nullptr) continue;
-    const bool is_hit =
-        stream->mode == abi::CaptureMode::global ||
-        (stream->mode == abi::CaptureMode::thread_local_ &&
-         stream->capturer == std::this_thread::get_id());
+    const bool is_hit = stream->mode == abi::CaptureMode::global ||
+                        (stream->mode == abi::CaptureMode::thread_local_ &&
+                         stream->capturer == std::this_thread::get_id());
     if (is_hit) {
-      throw Failure{status::not_while_capturing,
-                    fmt::format("{}: a stream is being captured, and this would not be part of it",
-                                call)};
+      throw Failure{
+          status::not_while_capturing,
+          fmt::format("{}: a stream is being captured, and this would not be part of it", call)};
     }
   }
 }
@@ -285,7 +292,8 @@ std::string World::release_all(int32_t device) {
   const auto always = [](const auto&) { return true; };
   // Streams first: what they still run names the rest.
   std::vector<abi::StreamHandle> of_contexts;
-  for (const auto& [handle, context] : contexts.all()) of_contexts.push_back(context->default_stream);
+  for (const auto& [handle, context] : contexts.all())
+    of_contexts.push_back(context->default_stream);
   drop(streams, "stream", "streams", [&](const auto& item) {
     return std::ranges::find(of_contexts, item.first) == of_contexts.end();
   });

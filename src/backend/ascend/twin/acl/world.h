@@ -1,4 +1,5 @@
-// The state behind the entry points: settings, faults to inject, devices, and what handles stand for.
+// The state behind the entry points: settings, faults to inject, devices, and what handles stand
+// for.
 #pragma once
 
 #include <fmt/format.h>
@@ -8,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <utility>
@@ -25,19 +27,22 @@ namespace status = abi::status;
 // Of control.h: the value that was set, else the environment's, else "".
 std::string setting(const std::string& name);
 
-// Addresses that were freed and that the system shall not give out again soon, so that who still uses
-// them is found. Reserves no memory. Not for several threads at once.
+// Addresses that were freed and that the system shall not give out again soon, so that who still
+// uses them is found. Reserves no memory. Not for several threads at once.
 class Quarantine {
  public:
   ~Quarantine();
-  // The pages of those bytes, which are not mapped any more.
-  void keep(uint64_t address, uint64_t bytes);
-
- private:
   struct Pages {
     void* start;
     size_t bytes;
   };
+
+  // The pages of those bytes, which are not mapped any more. Returns addresses that anybody may be
+  // given from now on: the oldest ones, or these, where somebody has them already; empty where
+  // there are none.
+  std::optional<Pages> keep(uint64_t address, uint64_t bytes);
+
+ private:
   std::deque<Pages> kept_;
 };
 
