@@ -63,10 +63,14 @@ struct Route {
 Answer list_projects(const Call& call);
 Answer create_project(const Call& call);
 Answer change_project(const Call& call);
+Answer remove_project(const Call& call);
+Answer list_members(const Call& call);
+Answer set_member(const Call& call);
 // users.cc
 Answer list_users(const Call& call);
 Answer create_user(const Call& call);
 Answer change_user(const Call& call);
+Answer remove_user(const Call& call);
 // keys.cc
 Answer list_keys(const Call& call);
 Answer create_key(const Call& call);
@@ -101,12 +105,16 @@ inline constexpr std::size_t most_endpoint_body_bytes =
     6 * platform::most_system_prompt_bytes + (16u << 10);
 
 inline constexpr Route routes[] = {
-    {"GET", "/api/v1/projects", platform::Role::admin, list_projects},
+    {"GET", "/api/v1/projects", platform::Role::project_admin, list_projects},
     {"POST", "/api/v1/projects", platform::Role::admin, create_project},
     {"PATCH", "/api/v1/projects/{id}", platform::Role::admin, change_project},
+    {"DELETE", "/api/v1/projects/{id}", platform::Role::admin, remove_project},
+    {"GET", "/api/v1/projects/{id}/members", platform::Role::project_admin, list_members},
+    {"PUT", "/api/v1/projects/{id}/members", platform::Role::project_admin, set_member},
     {"GET", "/api/v1/users", platform::Role::admin, list_users},
     {"POST", "/api/v1/users", platform::Role::admin, create_user},
     {"PATCH", "/api/v1/users/{id}", platform::Role::admin, change_user},
+    {"DELETE", "/api/v1/users/{id}", platform::Role::admin, remove_user},
     {"GET", "/api/v1/keys", platform::Role::developer, list_keys},
     {"POST", "/api/v1/keys", platform::Role::developer, create_key},
     {"POST", "/api/v1/keys/{id}/rotate", platform::Role::developer, rotate_key},

@@ -71,6 +71,15 @@ std::optional<platform::Role> role_field(const api::Fields& fields, std::string_
   return role;
 }
 
+std::optional<platform::ProjectRole> project_role_field(const api::Fields& fields,
+                                                        std::string_view member) {
+  const auto text = fields.string(member, most_text_bytes);
+  if (!text) return std::nullopt;
+  const auto role = platform::project_role_named(*text);
+  if (!role) refuse_choice(fields.path_of(member), *text, platform::project_role_names());
+  return role;
+}
+
 std::optional<int64_t> first_day(std::string_view query, const std::string& name) {
   const auto text = api::query_value(query, name);
   if (!text || text->empty()) return std::nullopt;
@@ -93,10 +102,9 @@ std::string asked_project(const Call& call) {
   const bool sees_all = caller.is_at_least(platform::Role::admin);
   const std::string wanted = api::query_value(call.query, "project").value_or("");
   if (wanted.empty()) return sees_all ? "" : caller.project_name;
-  const auto projects = call.identity.projects();
   const bool is_there =
-      std::ranges::find(projects, wanted, &platform::Project::name) != projects.end();
-  if (is_there && (sees_all || wanted == caller.project_name)) return wanted;
+      sees_all ? call.identity.has_had_project(wanted) : wanted == caller.project_name;
+  if (is_there) return wanted;
   throw Error(
       ErrorCode::not_found,
       fmt::format(

@@ -25,6 +25,8 @@ std::string required_name(const api::Fields& fields, std::string_view member);
 std::optional<std::vector<std::string>> strings_field(const api::Fields& fields,
                                                       std::string_view member, std::size_t most);
 std::optional<platform::Role> role_field(const api::Fields& fields, std::string_view member);
+std::optional<platform::ProjectRole> project_role_field(const api::Fields& fields,
+                                                        std::string_view member);
 
 // The day that a parameter of the address names, as its beginning in UTC, and the end of it;
 // nullopt where it is not there. Throw invalid_argument that names the parameter.

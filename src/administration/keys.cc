@@ -15,9 +15,15 @@ using platform::ApiKey;
 using platform::Role;
 using platform::Scope;
 
-constexpr std::size_t most_own_keys = 100;  // that work, of one developer
+constexpr std::size_t most_own_keys = 100;        // that work, of one developer
+constexpr std::size_t most_project_keys = 1'000;  // beyond which a project's admin makes no more
 
 bool administers(const Caller& caller) { return caller.is_at_least(Role::admin); }
+// The keys of the project that the caller acts for, and those of no other.
+bool leads(const Caller& caller) { return caller.role == Role::project_admin; }
+bool is_own(const Caller& caller, const std::string& user) {
+  return !caller.user_name.empty() && user == caller.user_name;
+}
 
 // Admins do everything but to owners: whoever had a key of an owner's would be one.
 void check_owner(const Call& call, const std::string& user) {
@@ -27,6 +33,25 @@ void check_owner(const Call& call, const std::string& user) {
     throw Error(ErrorCode::permission_denied,
                 fmt::format("'{}' is an owner, whose keys only an owner makes and ends", user),
                 "user");
+  }
+}
+
+// Whoever had such a key could do what a project's admin may not.
+void check_is_not_of_admin(const Call& call, const std::string& user,
+                           const platform::KeyRights& rights) {
+  if (!leads(call.caller)) return;
+  if (rights.has(Scope::admin)) {
+    throw Error(
+        ErrorCode::permission_denied,
+        "keys with the scope admin are for the organisation, and its admins make and end them",
+        "scopes");
+  }
+  const auto owner = user.empty() ? std::nullopt : call.identity.find_user(user);
+  if (owner && owner->role <= Role::admin) {
+    throw Error(
+        ErrorCode::permission_denied,
+        fmt::format("'{}' is an admin of the organisation, whose keys are not the project's", user),
+        "user");
   }
 }
 
@@ -66,7 +91,8 @@ platform::KeyRights rights_of(const api::Fields& fields) {
   return rights;
 }
 
-// A developer's keys are his own, in his project.
+// A developer's keys are his own, in his project; a project's admin makes them for its members,
+// too.
 void settle_owner(const Call& call, platform::NewKey& wanted, const api::Fields& fields) {
   const Caller& caller = call.caller;
   const auto user = name_field(fields, "user"), project = name_field(fields, "project");
@@ -75,7 +101,7 @@ void settle_owner(const Call& call, platform::NewKey& wanted, const api::Fields&
     wanted.project = project.value_or(std::string(platform::default_project));
     return check_owner(call, wanted.user);
   }
-  if (user.value_or(caller.user_name) != caller.user_name || caller.user_name.empty()) {
+  if (!leads(caller) && !is_own(caller, user.value_or(caller.user_name))) {
     throw Error(ErrorCode::permission_denied, "a developer makes keys for himself alone", "user");
   }
   if (project.value_or(caller.project_name) != caller.project_name) {
@@ -84,26 +110,35 @@ void settle_owner(const Call& call, platform::NewKey& wanted, const api::Fields&
                             caller.project_name),
                 "project");
   }
-  wanted.user = caller.user_name;
+  wanted.user = leads(caller) ? user.value_or("") : caller.user_name;
   wanted.project = caller.project_name;
+  check_is_not_of_admin(call, wanted.user, wanted.rights);
 }
 
 void check_room(const Call& call) {
-  if (administers(call.caller)) return;
+  const Caller& caller = call.caller;
+  if (administers(caller)) return;
   const int64_t now_ms = call.identity.now_ms();
-  const auto own = call.identity.keys({.user = call.caller.user_name});
+  const auto counted = leads(caller) ? call.identity.keys({.project = caller.project_name})
+                                     : call.identity.keys({.user = caller.user_name});
   const auto working =
-      std::ranges::count_if(own, [&](const ApiKey& key) { return key.is_valid_at(now_ms); });
-  if (std::cmp_less(working, most_own_keys)) return;
-  throw Error(ErrorCode::permission_denied,
-              fmt::format("you have {} keys that work, the most that a developer may have; revoke "
-                          "one first",
-                          working));
+      std::ranges::count_if(counted, [&](const ApiKey& key) { return key.is_valid_at(now_ms); });
+  if (std::cmp_less(working, leads(caller) ? most_project_keys : most_own_keys)) return;
+  throw Error(
+      ErrorCode::permission_denied,
+      leads(caller)
+          ? fmt::format("the project has {} keys that work, and beyond that only an admin of "
+                        "the organisation makes more; revoke one first",
+                        working)
+          : fmt::format("you have {} keys that work, the most that a developer may have; "
+                        "revoke one first",
+                        working));
 }
 
-// A developer sees no keys but his own.
+// A developer sees no keys but his own, a project's admin those of the project as well.
 bool is_visible(const Caller& caller, const ApiKey& key) {
-  return administers(caller) || (!caller.user_name.empty() && key.user == caller.user_name);
+  return administers(caller) || is_own(caller, key.user) ||
+         (leads(caller) && key.project == caller.project_name);
 }
 
 // The key that {id} names.
@@ -114,6 +149,7 @@ ApiKey key_of(const Call& call) {
                 fmt::format("there is no key with the id '{}'", call.argument.substr(0, 100)));
   }
   check_owner(call, key->user);
+  if (!is_own(call.caller, key->user)) check_is_not_of_admin(call, key->user, key->rights);
   return *key;
 }
 
@@ -130,7 +166,10 @@ Answer list_keys(const Call& call) {
   platform::KeyQuery query{.project = api::query_value(call.query, "project").value_or(""),
                            .after = page.after,
                            .most = page.limit + 1};
-  if (!administers(call.caller)) query.user = call.caller.user_name;
+  if (leads(call.caller) && query.project.empty()) query.project = call.caller.project_name;
+  const bool sees_project =
+      administers(call.caller) || (leads(call.caller) && query.project == call.caller.project_name);
+  if (!sees_project) query.user = call.caller.user_name;
   if (!page.after.empty()) {
     const auto last = call.identity.find_key(page.after);
     if (!last || !is_visible(call.caller, *last)) {
@@ -138,7 +177,7 @@ Answer list_keys(const Call& call) {
     }
   }
   Json data = Json::array();
-  if (administers(call.caller) || !query.user.empty()) {
+  if (sees_project || !query.user.empty()) {
     const int64_t now_ms = call.identity.now_ms();
     for (const ApiKey& key : call.identity.keys(query)) data.push_back(json_of(key, now_ms));
   }
@@ -160,7 +199,8 @@ Answer rotate_key(const Call& call) {
                                .value_or(0);
   const ApiKey key = key_of(call);
   check_room(call);
-  return created(call, call.identity.rotate_key({key.id, key.project}, grace_ms, call.caller.actor));
+  return created(call,
+                 call.identity.rotate_key({key.id, key.project}, grace_ms, call.caller.actor));
 }
 
 Answer revoke_key(const Call& call) {

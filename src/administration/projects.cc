@@ -14,11 +14,31 @@ std::optional<double> weight_of(const api::Fields& fields) {
   return fields.number("weight", platform::Identity::least_weight, platform::Identity::most_weight);
 }
 
+// Those that the caller administers: all, or the one that a project's admin acts for, to whom the
+// others are as if they were not there.
+std::vector<platform::Project> administered(const Call& call) {
+  auto projects = call.identity.projects();
+  if (call.caller.is_at_least(platform::Role::admin)) return projects;
+  std::erase_if(projects, [&](const auto& each) { return each.id != call.caller.project_id; });
+  return projects;
+}
+
+std::string project_in_path(const Call& call) {
+  return named_or_id(administered(call), call.argument, "project").name;
+}
+
+// Nullopt for null, which takes the membership away.
+std::optional<platform::ProjectRole> project_role_or_null(const Call& call,
+                                                          const api::Fields& fields) {
+  if (!call.body.contains("role")) api::refuse_missing("role");
+  return project_role_field(fields, "role");
+}
+
 }  // namespace
 
 Answer list_projects(const Call& call) {
   const Page page = page_of(call.query);
-  const auto projects = call.identity.projects();
+  const auto projects = administered(call);
   return page_answer(by_name(projects, page, [](const auto& each) { return json_of(each); }), page);
 }
 
@@ -48,6 +68,33 @@ Answer change_project(const Call& call) {
     }
   }
   return json_answer(json_of(project));
+}
+
+Answer remove_project(const Call& call) {
+  const auto project = named_or_id(call.identity.projects(), call.argument, "project");
+  const auto removed = call.identity.remove_project(project.name, call.caller.actor);
+  platform::KeptRequests(call.database).forget_unkept(removed.id, call.caller.actor);
+  return json_answer(json_of(removed));
+}
+
+Answer list_members(const Call& call) {
+  Json data = Json::array();
+  for (const auto& member : call.identity.members(project_in_path(call))) {
+    data.push_back(json_of(member));
+  }
+  return list_answer(std::move(data));
+}
+
+Answer set_member(const Call& call) {
+  const std::string project = project_in_path(call);
+  const api::Fields fields(call.body, "");
+  const std::string user = required_name(fields, "user");
+  if (const auto role = project_role_or_null(call, fields)) {
+    return json_answer(json_of(call.identity.set_member(project, user, *role, call.caller.actor)));
+  }
+  Json member = json_of(call.identity.remove_member(project, user, call.caller.actor));
+  member["role"] = nullptr;
+  return json_answer(member);
 }
 
 }  // namespace ridge::administration

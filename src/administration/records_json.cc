@@ -71,12 +71,25 @@ Json json_of(const platform::Project& project) {
           {"kept_bytes", project.kept_bytes}};
 }
 
+Json json_of(const platform::Member& member) {
+  return {{"user", member.user},
+          {"role", platform::name(member.role)},
+          {"user_role", platform::name(member.user_role)},
+          {"added_at_ms", member.added_at_ms},
+          {"disabled_at_ms", or_null(member.disabled_at_ms)}};
+}
+
 Json json_of(const platform::User& user) {
+  Json projects = Json::array();
+  for (const platform::Membership& each : user.memberships) {
+    projects.push_back({{"project", each.project}, {"role", platform::name(each.role)}});
+  }
   return {{"id", user.id},
           {"name", user.name},
           {"kind", platform::name(user.kind)},
           {"role", platform::name(user.role)},
           {"project", or_null(user.project)},
+          {"projects", std::move(projects)},
           {"created_at_ms", user.created_at_ms},
           {"disabled_at_ms", or_null(user.disabled_at_ms)},
           {"oidc", user.oidc_subject.empty()

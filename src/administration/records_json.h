@@ -18,6 +18,7 @@ using api::Json;
 
 Json json_of(const platform::Project& project);
 Json json_of(const platform::User& user);
+Json json_of(const platform::Member& member);
 // With its state at a time: "active", "ending" (rotated, and in its grace), "expired", "revoked".
 Json json_of(const platform::ApiKey& key, int64_t now_ms);
 Json json_of(const platform::NamedLimit& limit);

@@ -59,12 +59,11 @@ Answer create_user(const Call& call) {
   if (kind == UserKind::service && project.empty()) {
     api::refuse("project", "'project' is missing; a service belongs to a project");
   }
-  if (kind == UserKind::person && !project.empty()) {
-    api::refuse("project", "'project' is for services; a person belongs to none");
-  }
+  const auto project_role = project_role_field(fields, "project_role");
   check_may_make(call.caller, role);
-  return json_answer(
-      json_of(call.identity.create_user(name, kind, role, project, call.caller.actor)), 201);
+  return json_answer(json_of(call.identity.create_user(name, kind, role, project, call.caller.actor,
+                                                       project_role)),
+                     201);
 }
 
 Answer change_user(const Call& call) {
@@ -79,6 +78,12 @@ Answer change_user(const Call& call) {
   check_may_change(call.caller, user);
   if (change.role) check_may_make(call.caller, *change.role);
   return json_answer(json_of(call.identity.change_user(user.name, change, call.caller.actor)));
+}
+
+Answer remove_user(const Call& call) {
+  const auto user = named_or_id(call.identity.users(), call.argument, "user");
+  check_may_change(call.caller, user);
+  return json_answer(json_of(call.identity.remove_user(user.name, call.caller.actor)));
 }
 
 }  // namespace ridge::administration

@@ -19,6 +19,8 @@ struct ProjectOptions {
   std::optional<double> weight;
   std::string keep_prompts;                   // of a change
   std::string key, model, request, from, to;  // of what is kept
+  std::string user;
+  std::string role = "developer";
 };
 
 void create(Context& context, const ProjectOptions& options) {
@@ -154,10 +156,87 @@ void show_kept(Context& context, const ProjectOptions& options) {
   fmt::print("{}", table.to_string(context.terminal(), Stream::output));
 }
 
+void remove(Context& context, const ProjectOptions& options) {
+  const Json project = AdminClient(context, options.admin)
+                           .ask("DELETE", "/api/v1/projects/{id}", {.argument = options.name});
+  if (context.json) return context.print(project.dump());
+  context.note(
+      fmt::format("project '{}' is gone; servers refuse its keys within a second, and what it used "
+                  "stays in 'ridge usage' as '{} (removed {})'",
+                  printable(text_of(project, "name")), printable(text_of(project, "name")),
+                  text_of(project, "id")));
+}
+
+constexpr const char* members_path = "/api/v1/projects/{id}/members";
+
+void list_members(Context& context, const ProjectOptions& options) {
+  const Json members = AdminClient(context, options.admin)
+                           .ask("GET", members_path, {.argument = options.name})
+                           .at("data");
+  if (context.json) return context.print(Json({{"members", members}}).dump(2));
+  if (members.empty()) {
+    return context.note(
+        fmt::format("Nobody is a member; owners and admins act in all projects. Add others with: "
+                    "ridge project members {} add USER",
+                    printable(options.name)));
+  }
+  Table table({{"USER"}, {"ROLE"}, {"ROLE OF THE USER"}, {"STATE"}, {"ADDED"}});
+  for (const Json& member : members) {
+    table.add_row({printable(text_of(member, "user")), text_of(member, "role"),
+                   text_of(member, "user_role"),
+                   member["disabled_at_ms"].is_null() ? "active" : "disabled",
+                   time_of(member, "added_at_ms")});
+  }
+  fmt::print("{}", table.to_string(context.terminal(), Stream::output));
+}
+
+Json set_member(Context& context, const ProjectOptions& options, const Json& role) {
+  return AdminClient(context, options.admin)
+      .ask("PUT", members_path,
+           {.argument = options.name, .body = {{"user", options.user}, {"role", role}}});
+}
+
+void add_member(Context& context, const ProjectOptions& options) {
+  const Json member = set_member(context, options, options.role);
+  if (context.json) return context.print(member.dump());
+  context.note(fmt::format("'{}' is {} of project '{}'", printable(text_of(member, "user")),
+                           text_of(member, "role"), printable(options.name)));
+}
+
+void remove_member(Context& context, const ProjectOptions& options) {
+  const Json member = set_member(context, options, nullptr);
+  if (context.json) return context.print(member.dump());
+  context.note(fmt::format("'{}' is no member of project '{}' any more; keys there end with it",
+                           printable(text_of(member, "user")), printable(options.name)));
+}
+
+// `ridge project members NAME`, and behind that `add USER` or `remove USER`.
+void add_members_command(CLI::App& command, Context& context,
+                         const std::shared_ptr<ProjectOptions>& options) {
+  CLI::App* members = command.add_subcommand("members", "Show, add and remove a project's members");
+  add_admin_options(*members, options->admin);
+  members->add_option("NAME", options->name, "The project's name or id")->required();
+  members->require_subcommand(0, 1);
+  const auto add = [&](const char* name, const char* description,
+                       void (*action)(Context&, const ProjectOptions&)) {
+    CLI::App* added = add_admin_action(*members, context, options, name, description, action);
+    added->add_option("USER", options->user, "Whom")->required();
+    return added;
+  };
+  add("add", "Make a user a member, or give a member another role", add_member)
+      ->add_option("--role", options->role, platform::project_role_names())
+      ->capture_default_str();
+  add("remove", "End what a user may do in the project, and the user's keys there", remove_member);
+  members->callback([&context, options, members] {
+    if (members->get_subcommands().empty()) list_members(context, *options);
+  });
+}
+
 }  // namespace
 
 void add_project_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("project", "Create, change and list projects");
+  CLI::App* command =
+      app.add_subcommand("project", "Create, change, list and remove projects, and their members");
   command->group(team_group);
   command->require_subcommand(1);
   command->footer(
@@ -171,7 +250,10 @@ void add_project_command(CLI::App& app, Context& context) {
       "days\n"
       "  ridge project change search --keep-prompts off     keep it no more, and remove what is "
       "there\n"
-      "  ridge project kept search --json > kept.jsonl      all of it, a request a line");
+      "  ridge project kept search --json > kept.jsonl      all of it, a request a line\n"
+      "  ridge project members search                       who may act for it, beside owners and "
+      "admins\n"
+      "  ridge project members search add ann --role admin  ann manages its members and keys");
   auto options = std::make_shared<ProjectOptions>();
   const auto add = [&](const char* name, const char* description,
                        void (*action)(Context&, const ProjectOptions&)) {
@@ -199,6 +281,10 @@ void add_project_command(CLI::App& app, Context& context) {
   kept->add_option("--from", options->from, "The first day")->type_name("DATE");
   kept->add_option("--to", options->to, "The last day")->type_name("DATE");
   add("list", "Show the projects", list);
+  add("remove", "End a project with its keys, files and templates; its usage stays", remove)
+      ->add_option("NAME", options->name, "Its name or id")
+      ->required();
+  add_members_command(*command, context, options);
 }
 
 }  // namespace ridge::cli

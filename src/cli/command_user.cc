@@ -17,7 +17,7 @@ struct UserOptions {
   AdminChoice admin;
   std::string name;
   std::string role = "developer";
-  std::string service_of;
+  std::string service_of, project, project_role;
 };
 
 void create(Context& context, const UserOptions& options) {
@@ -26,6 +26,8 @@ void create(Context& context, const UserOptions& options) {
     wanted["kind"] = "service";
     wanted["project"] = options.service_of;
   }
+  if (!options.project.empty()) wanted["project"] = options.project;
+  if (!options.project_role.empty()) wanted["project_role"] = options.project_role;
   const Json user =
       AdminClient(context, options.admin).ask("POST", "/api/v1/users", {.body = wanted});
   if (context.json) return context.print(user.dump());
@@ -62,6 +64,27 @@ void forget_provider(Context& context, const UserOptions& options) {
   change(context, options, {{"oidc", nullptr}});
 }
 
+void remove(Context& context, const UserOptions& options) {
+  const Json user = AdminClient(context, options.admin)
+                        .ask("DELETE", "/api/v1/users/{id}", {.argument = options.name});
+  if (context.json) return context.print(user.dump());
+  context.note(
+      fmt::format("'{}' is gone, with sessions, keys and chats; what the user used stays in 'ridge "
+                  "usage'",
+                  printable(text_of(user, "name"))));
+}
+
+// "default, search (admin)"
+std::string projects_of(const Json& user) {
+  std::string text = text_of(user, "project");
+  for (const Json& each : user["projects"]) {
+    const std::string role = text_of(each, "role");
+    text += fmt::format("{}{}{}", text.empty() ? "" : ", ", text_of(each, "project"),
+                        role == text_of(user, "role") ? "" : " (" + role + ")");
+  }
+  return text;
+}
+
 void check_is_there(AdminClient& client, const std::string& name) {
   for (const Json& user : client.list("/api/v1/users", {}, "name")) {
     if (text_of(user, "name") == name) return;
@@ -91,10 +114,10 @@ void list(Context& context, const UserOptions& options) {
   const auto users = AdminClient(context, options.admin).list("/api/v1/users", {}, "name");
   if (context.json) return context.print(Json({{"users", users}}).dump(2));
   if (users.empty()) return context.note("No users. Make one with: ridge user create NAME");
-  Table table({{"NAME"}, {"KIND"}, {"ROLE"}, {"PROJECT"}, {"STATE"}, {"CREATED"}});
+  Table table({{"NAME"}, {"KIND"}, {"ROLE"}, {"PROJECTS"}, {"STATE"}, {"CREATED"}});
   for (const Json& user : users) {
     table.add_row({printable(text_of(user, "name")), text_of(user, "kind"), text_of(user, "role"),
-                   printable(text_of(user, "project")),
+                   printable(projects_of(user)),
                    user["disabled_at_ms"].is_null() ? "active" : "disabled",
                    time_of(user, "created_at_ms")});
   }
@@ -105,7 +128,7 @@ void list(Context& context, const UserOptions& options) {
 
 void add_user_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand(
-      "user", "Users and services: create, list, change, disable, set passwords");
+      "user", "Users and services: create, list, change, disable, remove, set passwords");
   command->group(team_group);
   command->require_subcommand(1);
   command->footer(
@@ -114,6 +137,7 @@ void add_user_command(CLI::App& app, Context& context) {
       "viewers look at metrics, developers also ask models, admins and owners administer.\n"
       "\n"
       "  ridge user create ann --role admin\n"
+      "  ridge user create ben --project search            a member of that project alone\n"
       "  ridge user create nightly --service-of search     an account for a program\n"
       "  ridge key create laptop --user ann");
   auto options = std::make_shared<UserOptions>();
@@ -126,6 +150,14 @@ void add_user_command(CLI::App& app, Context& context) {
   creates->add_option("--role", options->role, platform::role_names())->capture_default_str();
   creates->add_option("--service-of", options->service_of,
                       "An account of this project's for a program, not for a person");
+  creates
+      ->add_option("--project", options->project,
+                   "Whose member the person is; without it, of 'default'")
+      ->excludes("--service-of");
+  creates
+      ->add_option("--project-role", options->project_role,
+                   "The role there: " + platform::project_role_names())
+      ->excludes("--service-of");
   add("list", "Show the users", list);
   CLI::App* changes = add("change", "Give a user another role", change_role);
   changes->add_option("NAME", options->name, "Its name or id")->required();
@@ -135,6 +167,10 @@ void add_user_command(CLI::App& app, Context& context) {
   disables->add_option("NAME", options->name, "Its name or id")->required();
   CLI::App* enables = add("enable", "Let a disabled user's keys work again", enable);
   enables->add_option("NAME", options->name, "Its name or id")->required();
+  add("remove", "End a user with sessions, keys and chats; the name is free then, usage stays",
+      remove)
+      ->add_option("NAME", options->name, "Its name or id")
+      ->required();
   add("unlink", "Forget who a user is at an OIDC provider, for another account of the same name",
       forget_provider)
       ->add_option("NAME", options->name, "Its name or id")

@@ -34,31 +34,36 @@ using api::Json;
 
 constexpr std::size_t most_user_name_bytes = 100, most_token_bytes = 200;
 
-// The projects are those that the user may act for, with the one that this request is of.
-Json json_of_user(std::string_view name, platform::Role role, std::string_view project,
-                  Json projects, Json keeping) {
+// With the projects that the user may act for, the roles there, and how long they keep what is
+// asked; `project` is the one that this request is of.
+Json json_of_user(std::string_view name, std::string_view project,
+                  const std::vector<platform::ProjectOfUser>& projects, Json keeping) {
+  Json names = Json::array(), roles = Json::object();
+  platform::Role role = platform::Role::viewer;
+  for (const platform::ProjectOfUser& each : projects) {
+    names.push_back(each.name);
+    roles[each.name] = platform::name(each.role);
+    if (each.name == project) role = each.role;
+  }
   return {{"name", name},
           {"role", platform::name(role)},
           {"project", project},
-          {"projects", std::move(projects)},
+          {"projects", std::move(names)},
+          {"roles", std::move(roles)},
           {"keeping", std::move(keeping)}};
 }
 
 // Who writes to models is told where that is kept: {"search": 30}, in days.
-Json keeping_among(const HandlerRequest& request, const std::vector<std::string>& projects) {
+Json keeping_among(const HandlerRequest& request,
+                   const std::vector<platform::ProjectOfUser>& projects) {
   Json keeping = Json::object();
   if (request.service.platform.keeper == nullptr) return keeping;
   for (const platform::Project& project : request.identity().projects()) {
-    const bool is_among = std::ranges::find(projects, project.name) != projects.end();
+    const bool is_among =
+        std::ranges::find(projects, project.name, &platform::ProjectOfUser::name) != projects.end();
     if (project.keep_days > 0 && is_among) keeping[project.name] = project.keep_days;
   }
   return keeping;
-}
-
-Json json_of_user(const HandlerRequest& request, const std::string& id, const std::string& name,
-                  platform::Role role, std::string_view project) {
-  const auto projects = request.sessions().projects_of(id, role);
-  return json_of_user(name, role, project, projects, keeping_among(request, projects));
 }
 
 Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) {
@@ -74,14 +79,17 @@ Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) 
 
 HandlerAnswer show_session(HandlerRequest& request) {
   if (request.service.authenticator == nullptr) {
-    const Json user = json_of_user("local", platform::Role::owner, platform::default_project,
-                                   {platform::default_project}, Json::object());
+    const std::string project(platform::default_project);
+    const Json user =
+        json_of_user("local", project, {{project, platform::Role::owner}}, Json::object());
     return json_answer(json_of_session(request, user, nullptr));
   }
   if (!request.caller.is_session) return json_answer(json_of_session(request, nullptr, nullptr));
   const Caller& caller = request.caller;
-  const Json user =
-      json_of_user(request, caller.user_id, caller.user_name, caller.role, caller.project_name);
+  const auto projects = request.sessions().projects_of(caller.user_id);
+  Json user = json_of_user(caller.user_name, caller.project_name, projects,
+                           keeping_among(request, projects));
+  user["role"] = platform::name(caller.role);  // also of a project beyond the end of the list
   return json_answer(
       json_of_session(request, user, platform::Sessions::csrf_token(request.session_token)));
 }
@@ -91,8 +99,10 @@ HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSe
   if (!request.session_token.empty()) {
     request.sessions().sign_out(request.session_token, request.address);
   }
-  const Json user = json_of_user(request, session.user.id, session.user.name, session.user.role,
-                                 platform::default_project);
+  const auto projects = request.sessions().projects_of(session.user.id);
+  const Json user = json_of_user(
+      session.user.name, projects.empty() ? platform::default_project : projects.front().name,
+      projects, keeping_among(request, projects));
   HandlerAnswer answer =
       json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
   answer.headers.emplace_back("Set-Cookie",

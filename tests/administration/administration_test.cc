@@ -68,6 +68,7 @@ Json object(std::string_view text) { return Json::parse(text); }
 
 TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
   make_users();
+  identity_.create_project("dev", 1, "test");  // so that the cases' {id} is one
   const struct {
     const char *method, *path, *body, *field;
   } cases[] = {
@@ -84,7 +85,15 @@ TEST_F(AdministrationTest, NamesTheFieldThatIsWrong) {
       {"POST", "/api/v1/users", R"({"name":"a","role":"king"})", "role"},
       {"POST", "/api/v1/users", R"({"name":"a","kind":"cat"})", "kind"},
       {"POST", "/api/v1/users", R"({"name":"a","kind":"service"})", "project"},
-      {"POST", "/api/v1/users", R"({"name":"a","project":"default"})", "project"},
+      {"POST", "/api/v1/users", R"({"name":"a","project_role":"owner"})", "project_role"},
+      {"POST", "/api/v1/users", R"({"name":"a","role":"viewer","project_role":"admin"})",
+       "project_role"},
+      {"POST", "/api/v1/users",
+       R"({"name":"a","kind":"service","project":"dev","project_role":"admin"})", "project_role"},
+      {"PUT", "/api/v1/projects/{id}/members", R"({"role":"viewer"})", "user"},
+      {"PUT", "/api/v1/projects/{id}/members", R"({"user":"dev"})", "role"},
+      {"PUT", "/api/v1/projects/{id}/members", R"({"user":"dev","role":"owner"})", "role"},
+      {"PUT", "/api/v1/projects/{id}/members", R"({"user":"vera","role":"admin"})", "role"},
       {"PATCH", "/api/v1/users/{id}", "{}", "role"},
       {"PATCH", "/api/v1/users/{id}", R"({"disabled":"yes"})", "disabled"},
       {"POST", "/api/v1/keys", "{}", "name"},
@@ -327,6 +336,98 @@ TEST_F(AdministrationTest, BoundsTheKeysOfADeveloper) {
   EXPECT_EQ(ask(developer, "POST", "/api/v1/keys", object(R"({"name":"a"})"))["state"], "active");
 }
 
+TEST_F(AdministrationTest, LetsAProjectsAdminManageKeysAndMembersThereAlone) {
+  make_users();
+  const auto search = identity_.create_project("search", 1, "test");
+  identity_.create_user("lea", platform::UserKind::person, Role::developer, "search", "test",
+                        platform::ProjectRole::admin);
+  identity_.set_member("search", "dev", platform::ProjectRole::developer, "test");
+  Caller lea = by(Role::project_admin, "lea", "search");
+  lea.project_id = search.id;
+  const std::string members = "/api/v1/projects/{id}/members", keys = "/api/v1/keys";
+  const auto set = [&](const char* body, const std::string& project = "search") {
+    return refusal(lea, "PUT", members, object(body), project);
+  };
+  EXPECT_THAT(set(R"({"user":"vera","role":"viewer"})"), testing::HasSubstr(R"("role":"viewer")"));
+  EXPECT_EQ(set(R"({"user":"vera","role":"viewer"})", "default"), "not_found ");
+  EXPECT_EQ(set(R"({"user":"nobody","role":"viewer"})"), "not_found ");
+  EXPECT_EQ(ask(lea, "GET", members, {}, search.id)["data"].size(), 3u);
+  EXPECT_EQ(refusal(lea, "GET", members, {}, "default"), refusal(lea, "GET", members, {}, "none"));
+  EXPECT_EQ(ask(lea, "GET", "/api/v1/projects")["data"].size(), 1u);
+
+  // Keys of the project's own and of its members, for what the project may do.
+  const auto make = [&](const char* body) { return refusal(lea, "POST", keys, object(body)); };
+  EXPECT_EQ(ask(lea, "POST", keys, object(R"({"name":"own"})"))["user"], nullptr);
+  const Json of_dev = ask(lea, "POST", keys, object(R"({"name":"dev's","user":"dev"})"));
+  EXPECT_EQ(of_dev["project"], "search");
+  EXPECT_EQ(make(R"({"name":"a","project":"default"})"), "permission_denied project");
+  EXPECT_EQ(make(R"({"name":"a","scopes":["admin"]})"), "permission_denied scopes");
+  EXPECT_EQ(make(R"({"name":"a","user":"adam"})"), "permission_denied user");
+  EXPECT_EQ(make(R"({"name":"a","user":"olga"})"), "permission_denied user");
+  EXPECT_EQ(make(R"({"name":"a","user":"vera"})"), "invalid_argument scopes");
+  identity_.create_user("ben", platform::UserKind::person, Role::developer, "", "test");
+  EXPECT_EQ(make(R"({"name":"a","user":"ben"})"), "invalid_argument user");
+  EXPECT_EQ(ask(lea, "POST", keys + "/{id}/rotate", Json::object(), of_dev["id"])["user"], "dev");
+
+  // Not those by which one would be more than that, nor of other projects.
+  const auto end = [&](const platform::NewKey& wanted) {
+    return refusal(lea, "DELETE", keys + "/{id}", {}, identity_.create_key(wanted, "test").key.id);
+  };
+  EXPECT_EQ(end({.name = "boss", .project = "search", .user = "adam"}), "permission_denied user");
+  EXPECT_EQ(
+      end({.name = "root", .project = "search", .rights = {.scopes = {platform::Scope::admin}}}),
+      "permission_denied scopes");
+  EXPECT_EQ(end({.name = "other"}), "not_found ");
+  EXPECT_THAT(end({.name = "plain", .project = "search"}), testing::HasSubstr("revoked"));
+  identity_.set_member("default", "lea", platform::ProjectRole::developer, "test");
+  EXPECT_THAT(end({.name = "hers", .user = "lea"}), testing::HasSubstr("revoked"));
+
+  // In the other project, one is what one is there.
+  EXPECT_EQ(ask(by(Role::developer, "lea"), "GET", keys)["data"].size(), 1u);
+}
+
+TEST_F(AdministrationTest, BoundsTheKeysThatAProjectsAdminMakes) {
+  Caller lea = by(Role::project_admin, "lea", "search");
+  lea.project_id = identity_.create_project("search", 1, "test").id;
+  database_.write([&](soci::session& session) {
+    for (int i = 0; i < 1000; ++i) {
+      const std::string name = std::to_string(i);
+      session
+          << "INSERT INTO api_keys (id, project_id, name, hint, hash, scopes, models, addresses, "
+             "created_at_ms) VALUES (:id, :project, :name, 'rgk_', :hash, '[]', '[]', '[]', 1)",
+          soci::use(name), soci::use(lea.project_id), soci::use(name), soci::use(name);
+    }
+  });
+  const Json body = object(R"({"name":"a"})");
+  EXPECT_EQ(refusal(lea, "POST", "/api/v1/keys", body), "permission_denied ");
+  identity_.revoke_keys({"7", "search"}, "test");
+  EXPECT_EQ(ask(lea, "POST", "/api/v1/keys", body)["state"], "active");
+}
+
+TEST_F(AdministrationTest, RemovesUsersAndProjectsButOwnersByAdmins) {
+  make_users();
+  const auto search = identity_.create_project("search", 1, "test");
+  const auto remove = [&](const Caller& caller, const char* path, const std::string& argument) {
+    return refusal(caller, "DELETE", path, {}, argument);
+  };
+  EXPECT_EQ(remove(admin, "/api/v1/users/{id}", "olga"), "permission_denied ");
+  EXPECT_EQ(remove(owner, "/api/v1/users/{id}", "olga"), "invalid_argument ");
+  EXPECT_EQ(remove(admin, "/api/v1/users/{id}", "none"), "not_found ");
+  EXPECT_EQ(ask(admin, "DELETE", "/api/v1/users/{id}", {}, "dev")["name"], "dev");
+  EXPECT_EQ(remove(admin, "/api/v1/users/{id}", "dev"), "not_found ");
+  EXPECT_EQ(remove(admin, "/api/v1/projects/{id}", "default"), "invalid_argument ");
+  identity_.set_keep_days("search", 30, "test");
+  const platform::KeptRequest kept{.project_id = search.id, .at_ms = database_.now_ms()};
+  ASSERT_EQ(platform::KeptRequests(database_).add(std::span(&kept, 1)), 1);
+  EXPECT_EQ(ask(admin, "DELETE", "/api/v1/projects/{id}", {}, search.id)["name"], "search");
+  EXPECT_EQ(platform::KeptRequests(database_).forget_unkept(), 0) << "it has gone already";
+  EXPECT_EQ(remove(admin, "/api/v1/projects/{id}", search.id), "not_found ");
+  const std::string removed = fmt::format("project=search%20(removed%20{})", search.id);
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/usage", {}, "", removed)["rows"].size(), 0u);
+  EXPECT_EQ(refusal(admin, "GET", "/api/v1/usage", {}, "", "project=search"), "not_found project");
+  EXPECT_EQ(refusal(viewer, "GET", "/api/v1/usage", {}, "", removed), "not_found project");
+}
+
 TEST_F(AdministrationTest, ListsPageByPage) {
   const std::vector<std::string> made = {"d", "a", "c", "b", "e"};
   for (const std::string& name : made) {
@@ -370,8 +471,9 @@ TEST_F(AdministrationTest, SetsAndTakesAwayLimitsAndPrices) {
   const auto price = [&](const char* body) {
     return ask(admin, "PUT", "/api/v1/prices", object(body));
   };
-  EXPECT_EQ(price(R"({"model":"*","prompt":0.2,"completion":0.8})").dump(),
-            R"({"model":"*","prompt":0.2,"cached":0.2,"completion":0.8,"free_tokens_per_month":0})");
+  EXPECT_EQ(
+      price(R"({"model":"*","prompt":0.2,"completion":0.8})").dump(),
+      R"({"model":"*","prompt":0.2,"cached":0.2,"completion":0.8,"free_tokens_per_month":0})");
   EXPECT_EQ(price(R"({"model":"*","prompt":0,"completion":1,"free_tokens_per_month":7})")
                 ["free_tokens_per_month"],
             7);
@@ -409,15 +511,15 @@ TEST_F(AdministrationTest, WritesEachRecordOfUsage) {
   record(database_, project, "a", 2);
   const Json page = ask(admin, "GET", "/api/v1/usage/records", {}, "", "limit=1");
   EXPECT_EQ(page["has_more"], true);
-  EXPECT_EQ(page["data"].dump(),
-            R"([{"id":"a00000","request_id":"=1+1","time":"2026-11-05T12:00:00Z","at_ms":1793880000123,)"
-            R"("project":"ours","key":"","model":"m","endpoint":"/v1/completions","custom_endpoint":"",)"
-            R"("endpoint_version":0,"prompt_tokens":3,"cached_tokens":1,"completion_tokens":4,)"
-            R"("reasoning_tokens":2,"total_tokens":7,"free_tokens":0,"ttft_ms":1.5,"duration_ms":9.25,)"
-            R"("finish_reason":"stop","cost":1.5}])");
+  EXPECT_EQ(
+      page["data"].dump(),
+      R"([{"id":"a00000","request_id":"=1+1","time":"2026-11-05T12:00:00Z","at_ms":1793880000123,)"
+      R"("project":"ours","key":"","model":"m","endpoint":"/v1/completions","custom_endpoint":"",)"
+      R"("endpoint_version":0,"prompt_tokens":3,"cached_tokens":1,"completion_tokens":4,)"
+      R"("reasoning_tokens":2,"total_tokens":7,"free_tokens":0,"ttft_ms":1.5,"duration_ms":9.25,)"
+      R"("finish_reason":"stop","cost":1.5}])");
   EXPECT_EQ(ask(admin, "GET", "/api/v1/usage/records", {}, "", "after=a00000")["has_more"], false);
-  const Answer csv =
-      answer_to(admin, "GET", "/api/v1/usage/records", "", "format=csv&limit=1", {});
+  const Answer csv = answer_to(admin, "GET", "/api/v1/usage/records", "", "format=csv&limit=1", {});
   EXPECT_EQ(csv.content_type, "text/csv; charset=utf-8");
   EXPECT_EQ(csv.body,
             "time,project,key,model,endpoint,custom_endpoint,endpoint_version,prompt_tokens,"
@@ -448,7 +550,8 @@ TEST_F(AdministrationTest, WritesAllRecordsOfAProjectAPieceAtATime) {
   }
   EXPECT_EQ(refusal(caller, "GET", "/api/v1/usage/records", {}, "", "after=b00000"),
             "invalid_argument after");
-  EXPECT_EQ(ask(admin, "GET", "/api/v1/usage/records", {}, "", "project=theirs")["data"].size(), 3u);
+  EXPECT_EQ(ask(admin, "GET", "/api/v1/usage/records", {}, "", "project=theirs")["data"].size(),
+            3u);
 }
 
 TEST(Day, MustBeOneOfTheCalendar) {

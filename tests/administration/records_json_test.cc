@@ -37,13 +37,23 @@ TEST(RecordsJson, ShowsUsersLimitsAndPrices) {
                                    .name = "ann",
                                    .role = platform::Role::admin,
                                    .created_at_ms = 5,
-                                   .disabled_at_ms = 7})
+                                   .disabled_at_ms = 7,
+                                   .memberships = {{"search", platform::ProjectRole::viewer}}})
                 .dump(),
             R"({"id":"user_1","name":"ann","kind":"person","role":"admin","project":null,)"
+            R"("projects":[{"project":"search","role":"viewer"}],)"
             R"("created_at_ms":5,"disabled_at_ms":7,"oidc":null})");
   EXPECT_EQ(
       json_of(platform::User{.oidc_issuer = "https://a.example", .oidc_subject = "7"})["oidc"],
       Json::parse(R"({"issuer":"https://a.example","subject":"7"})"));
+  EXPECT_EQ(json_of(platform::Member{.user_id = "user_1",
+                                     .user = "ann",
+                                     .role = platform::ProjectRole::admin,
+                                     .user_role = platform::Role::developer,
+                                     .added_at_ms = 5})
+                .dump(),
+            R"({"user":"ann","role":"admin","user_role":"developer","added_at_ms":5,)"
+            R"("disabled_at_ms":null})");
   platform::NamedLimit limit{.project = "search"};
   limit.limit = {
       .model = "m", .kind = platform::LimitKind::tokens_per_day, .most = 1'000'000'000'000};

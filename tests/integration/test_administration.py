@@ -160,17 +160,20 @@ def test_developers_see_and_change_their_own_keys_alone(team):
     assert team.get("dev", "/api/v1/keys")["data"][0]["state"] == "revoked"
 
 
-def test_a_developer_with_a_key_in_a_project_makes_others_there(team):
+def test_a_developer_makes_keys_in_projects_as_a_member_alone(team):
     team.do("adam", "POST", "/api/v1/projects", {"name": "search"})
     there = {"x-ridge-project": "search"}
     assert team.refusal("dev", "POST", "/api/v1/keys", {"name": "k"}, there)[0] == 404
+    wanted = {"name": "first", "project": "search", "user": "dev"}
+    assert team.refusal("adam", "POST", "/api/v1/keys", wanted) == (400, "user")
+    team.do("adam", "PUT", "/api/v1/projects/search/members", {"user": "dev", "role": "developer"})
     given = team.do("adam", "POST", "/api/v1/keys", {"name": "first", "project": "search", "user": "dev"})
     assert team.do("dev", "POST", "/api/v1/keys", {"name": "k"}, there)["project"] == "search"
     keys = team.get("dev", "/api/v1/keys?project=search")["data"]
     assert [key["name"] for key in keys] == ["first", "k"]
-    for key in keys:
-        team.do("adam", "DELETE", f"/api/v1/keys/{key['id']}")
+    team.do("adam", "PUT", "/api/v1/projects/search/members", {"user": "dev", "role": None})
     assert team.refusal("dev", "POST", "/api/v1/keys", {"name": "k2"}, there)[0] == 404
+    assert {key["state"] for key in team.get("dev", "/api/v1/keys?project=search")["data"]} == {"revoked"}
     assert given["id"] == keys[0]["id"]
 
 
@@ -281,6 +284,7 @@ def test_bad_input_is_refused_by_the_name_of_its_field(team):
 def test_usage_is_seen_by_admins_and_by_who_acts_for_the_project(team):
     team.do("adam", "POST", "/api/v1/projects", {"name": "search"})
     formula = "=HYPERLINK(\"http://evil.example\",\"x\")"
+    team.do("adam", "PUT", "/api/v1/projects/search/members", {"user": "dora", "role": "developer"})
     key = team.do("adam", "POST", "/api/v1/keys", {"name": formula, "project": "search", "user": "dora"})["key"]
     team.do("adam", "PUT", "/api/v1/prices", {"model": "*", "prompt": 1000, "completion": 10_000})
     used = team.complete(key).usage
@@ -343,8 +347,9 @@ def test_limits_and_prices_are_set_and_taken_away(team):
     team.run("limit", "set", "--user", "dev", "--tokens-per-day", "none")
     assert team.people["dev"].ask("POST", "/v1/completions", body)[0] == 200
     price = {"model": "m", "prompt": 0.2, "cached": 0.05, "completion": 0.8}
-    assert team.do("adam", "PUT", "/api/v1/prices", price) == price
-    assert team.get("adam", "/api/v1/prices")["data"] == [price]
+    stored = {**price, "free_tokens_per_month": 0}
+    assert team.do("adam", "PUT", "/api/v1/prices", price) == stored
+    assert team.get("adam", "/api/v1/prices")["data"] == [stored]
     assert team.do("adam", "PUT", "/api/v1/prices", {"model": "m", "price": None}) == {"model": "m", "price": None}
     assert team.get("adam", "/api/v1/prices")["data"] == []
 

@@ -92,6 +92,7 @@ TEST_F(SigningIn, SetsACookieThatNoScriptAndNoOtherSiteHas) {
                                    {"role", "developer"},
                                    {"project", "default"},
                                    {"projects", {"default"}},
+                                   {"roles", {{"default", "developer"}}},
                                    {"keeping", json::object()}}));
   EXPECT_EQ(body.at("authentication"), "keys");
   EXPECT_EQ(body.at("set_up_needed"), false);

@@ -1,178 +1,9 @@
 // Every route, form of header, role and tenant: who gets in, and that nobody sees what another
 // tenant does.
-#include <fmt/format.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <soci/soci.h>
-
-#include <algorithm>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <optional>
-#include <string>
-#include <vector>
-
-#include "base/clock.h"
-#include "base/temporary_folder.h"
-#include "platform/identity/authenticator.h"
-#include "platform/identity/sessions.h"
-#include "platform/kept/request_keeper.h"
-#include "platform/metering/meter.h"
-#include "server/caller.h"
-#include "server/upload_slots.h"
-#include "server_under_test.h"
-#include "shelf.h"
+#include "tenants_fixture.h"
 
 namespace ridge::server::tenants_test {
 namespace {
-
-using platform::Role;
-using platform::Scope;
-
-constexpr Scope all_scopes[] = {Scope::inference, Scope::metrics, Scope::admin};
-
-std::string bearer(const std::string& key) { return "Authorization: Bearer " + key + "\r\n"; }
-std::string api_key(const std::string& key) { return "x-api-key: " + key + "\r\n"; }
-std::string cookie(const std::string& token) {
-  return "Cookie: a=b; ridge_session=" + token + "; c=d\r\n";
-}
-// What a page of our own adds to what changes something.
-std::string own_page(const std::string& token) {
-  return "Origin: http://127.0.0.1\r\nx-ridge-csrf: " + platform::Sessions::csrf_token(token) +
-         "\r\n";
-}
-
-struct Holder {
-  std::string who;  // for messages
-  std::string key;  // or of a person who has signed in, the token
-  std::vector<Scope> scopes;
-  std::optional<Role> role;  // of a person who has signed in
-
-  bool may(const Access& access) const {
-    if (role) return *role <= access.least_role;
-    return std::ranges::find(scopes, access.scope) != scopes.end();
-  }
-  std::vector<std::string> headers() const {
-    if (role) return {cookie(key) + own_page(key)};
-    return {bearer(key), api_key(key)};
-  }
-};
-
-// Two projects, each with a key of a user of each role, and one with each scope that nobody owns;
-// and a person of each role who has signed in, and acts for the project "default".
-class Tenants : public testing::Test {
- protected:
-  Tenants() : ours_(make("ours")), theirs_(make("theirs")), people_(sign_in()) {}
-
-  std::vector<Holder> sign_in() {
-    std::vector<Holder> people;
-    for (const Role role : {Role::owner, Role::admin, Role::developer, Role::viewer}) {
-      const std::string user = fmt::format("ours-{}", platform::name(role));
-      sessions_->set_password(user, "correct horse", "", "test");
-      people.push_back({fmt::format("signed in as {}", platform::name(role)),
-                        sessions_->sign_in(user, "correct horse").token,
-                        {},
-                        role});
-    }
-    return people;
-  }
-
-  std::vector<Holder> make(const std::string& project) {
-    identity_.create_project(project, /*weight=*/1, "test");
-    std::vector<Holder> holders;
-    const auto add = [&](const std::string& name, const std::string& user,
-                         const std::vector<Scope>& scopes) {
-      const platform::NewKey wanted{
-          .name = name, .project = project, .user = user, .rights = {.scopes = scopes}};
-      holders.push_back(
-          {project + "/" + name, identity_.create_key(wanted, "test").text.text(), scopes, {}});
-    };
-    for (const Role role : {Role::owner, Role::admin, Role::developer, Role::viewer}) {
-      const std::string user = fmt::format("{}-{}", project, platform::name(role));
-      identity_.create_user(user, platform::UserKind::person, role, "", "test");
-      std::vector<Scope> scopes;
-      std::ranges::copy_if(all_scopes, std::back_inserter(scopes),
-                           [&](Scope scope) { return platform::may_have(role, scope); });
-      add(std::string(platform::name(role)), user, scopes);
-    }
-    for (const Scope scope : all_scopes) {
-      add("only " + std::string(platform::name(scope)), "", {scope});
-    }
-    return holders;
-  }
-
-  std::string project_id(const std::string& name) {
-    const auto projects = identity_.projects();
-    return std::ranges::find(projects, name, &platform::Project::name)->id;
-  }
-
-  RawResponse ask(std::string_view method, const std::string& path, const std::string& key_header,
-                  std::string_view body = "{}") const {
-    RawClient client(under_.port());
-    const bool has_body = method == "POST" || method == "PUT" || method == "PATCH";
-    client.send(fmt::format(
-        "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n{}x-request-id: {}\r\nContent-Length: {}\r\n\r\n{}",
-        method, path, key_header, id_, has_body ? body.size() : 0, has_body ? body : ""));
-    return client.read(method != "HEAD");
-  }
-
-  TemporaryFolder folder_;
-  platform::Database database_{(folder_ / "platform.db").string()};
-  platform::Identity identity_{database_};
-  std::shared_ptr<platform::Sessions> sessions_ = std::make_shared<platform::Sessions>(database_);
-  platform::Endpoints endpoints_{database_};
-  std::shared_ptr<platform::EndpointDirectory> directory_ =
-      std::make_shared<platform::EndpointDirectory>(endpoints_);
-  std::shared_ptr<platform::Files> files_ = std::make_shared<platform::Files>(
-      database_, folder_ / "files", platform::FileLimits{.most_project_bytes = 1 << 20});
-  std::shared_ptr<platform::Batches> batches_ =
-      std::make_shared<platform::Batches>(database_, *files_);
-  SteadyClock clock_;
-  const std::vector<Holder> ours_, theirs_, people_;
-  std::shared_ptr<platform::RequestKeeper> keeper_ =
-      std::make_shared<platform::RequestKeeper>(
-          platform::KeptRequests(database_),
-          platform::RequestKeeperOptions{.gathers_for = std::chrono::milliseconds(1)});
-  std::string id_ = "any";
-  Shelf shelf_;
-  std::shared_ptr<platform::Meter> meter_ = std::make_shared<platform::Meter>(
-      platform::Ledger(database_, "server-1"), platform::MeterOptions{.spool = folder_ / "spool"});
-  ServerUnderTest under_{[](ScriptedEngine::Part& part) {
-                           part.think("secret thought");
-                           if (part.request().min_tokens > 0) part.wait_for_go();
-                           part.say("secret answer");
-                         },
-                         ServerOptions{},
-                         std::make_shared<platform::Authenticator>(identity_, clock_, patient),
-                         meter_,
-                         PlatformAccess{.database = {std::shared_ptr<void>(), &database_},
-                                        .identity = {std::shared_ptr<void>(), &identity_},
-                                        .sessions = sessions_,
-                                        .supply = shelf_.supply(),
-                                        .endpoint_directory = directory_,
-                                        .files = files_,
-                                        .batches = batches_,
-                                        .keeper = keeper_}};
-};
-
-std::string path_with(const RoutePath& route, const std::string& id) {
-  std::string path(route.path);
-  const std::size_t at = path.find("{id}");
-  if (at != std::string::npos) path.replace(at, 4, id);
-  return path;
-}
-
-std::vector<std::string> methods_of(const RoutePath& route) {
-  std::vector<std::string> methods;
-  for (const char* method : {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}) {
-    if (allows_method(route, method)) methods.push_back(method);
-  }
-  return methods;
-}
-
-bool ends_session(const RoutePath& route, std::string_view method) {
-  return route.path == "/api/v1/session" && method == "DELETE";
-}
 
 // Administrators are the organisation's, and may know who keeps the engines busy.
 bool sees_all_projects(const RoutePath& route, const Holder& holder) {
@@ -190,7 +21,7 @@ TEST_F(Tenants, GetWhatTheirRoleMayInEachFormOfHeader) {
     for (const std::string& method : methods_of(route)) {
       const Access access = access_of(match_route(route.path), method);
       if (access.is_open) continue;
-      for (const auto* holders : {&ours_, &theirs_, &people_}) {
+      for (const auto* holders : {&ours_, &theirs_, &people_, &our_members_, &their_members_}) {
         for (const Holder& holder : *holders) {
           if (ends_session(route, method) && holder.role) continue;  // and be of no use any more
           for (const std::string& header : holder.headers()) {
@@ -262,6 +93,7 @@ TEST_F(Tenants, SeeNothingOfEachOther) {
       testing::Not(testing::AnyOf(testing::HasSubstr("secret"), testing::HasSubstr(stored)));
   std::vector<Holder> strangers = theirs_;
   strangers.insert(strangers.end(), people_.begin(), people_.end());
+  strangers.insert(strangers.end(), their_members_.begin(), their_members_.end());
   for (const RoutePath& route : route_paths()) {
     for (const std::string& id : {stored, file, batch, number, std::string("secret-request"),
                                   std::string("secret-running")}) {
@@ -421,64 +253,6 @@ TEST_F(Tenants, KeepNoOtherFromUploading) {
 TEST_F(Tenants, AreToldThatTheirFilesHaveNoRoomBeforeTheySendThem) {
   RawClient client(under_.port());
   EXPECT_EQ(client.send(beginning_of_upload(ours_.front().key, 2 << 20)).read().status, 413);
-}
-
-// A key whose answer streams, and the client to which it does.
-class Revoking : public Tenants {
- protected:
-  Revoking() {
-    client_.send(post("/v1/completions",
-                      R"({"model":"m","prompt":"a","min_tokens":1,"max_tokens":9,"stream":true})",
-                      bearer(key_.text.text())));
-    EXPECT_TRUE(client_.wait_for("200 OK"));
-  }
-  int status_of_key() const { return ask("GET", "/v1/models", bearer(key_.text.text())).status; }
-
-  const platform::CreatedKey key_ =
-      identity_.create_key({.name = "leaked", .project = "ours", .user = "ours-developer"}, "test");
-  RawClient client_{under_.port()};
-};
-
-TEST_F(Revoking, EndsAKeyAndItsAnswersAtOnceOnThisServer) {
-  EXPECT_EQ(status_of_key(), 200);
-  const std::string admin = bearer(ours_[1].key);
-  ASSERT_EQ(ask("DELETE", "/api/v1/keys/" + key_.key.id, admin).status, 200);
-  EXPECT_EQ(status_of_key(), 401);
-  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked, so"));
-  EXPECT_EQ(under_.engine->cancelled(), 1);
-}
-
-TEST_F(Revoking, EndsTheAnswersOfAUserWhoIsDisabled) {
-  const std::string admin = bearer(ours_[1].key);
-  ASSERT_EQ(ask("PATCH", "/api/v1/users/ours-developer", admin, R"({"disabled":true})").status,
-            200);
-  EXPECT_EQ(status_of_key(), 401);
-  EXPECT_THAT(client_.read().body,
-              testing::HasSubstr("the user of the API key may not ask models any more"));
-}
-
-TEST_F(Revoking, SaysWhereAKeyHasExpired) {
-  database_.write([&](soci::session& session) {
-    session << "UPDATE api_keys SET expires_at_ms = 1 WHERE id = :id", soci::use(key_.key.id);
-    session << "UPDATE identity_revision SET revision = revision + 1";
-  });
-  EXPECT_THAT(client_.read().body,
-              testing::AllOf(testing::HasSubstr("the API key has expired, so that the answer ends"),
-                             testing::Not(testing::HasSubstr("revoked"))));
-}
-
-TEST_F(Revoking, EndsAnswersOfAKeyThatIsRevokedElsewhere) {
-  identity_.revoke_keys({key_.key.id}, "test");  // as another server does it
-  EXPECT_THAT(client_.read().body, testing::HasSubstr("the API key was revoked"));
-}
-
-TEST_F(Revoking, LeavesTheAnswersOfOthers) {
-  const std::string admin = bearer(ours_[1].key);
-  const platform::CreatedKey other = identity_.create_key({.name = "other"}, "test");
-  ASSERT_EQ(ask("DELETE", "/api/v1/keys/" + other.key.id, admin).status, 200);
-  under_.engine->go();
-  EXPECT_THAT(client_.read().body, testing::AllOf(testing::HasSubstr("secret answer"),
-                                                  testing::Not(testing::HasSubstr("revoked"))));
 }
 
 TEST_F(Tenants, AreToldOfNamesThatAreNoText) {

@@ -27,8 +27,7 @@ class Workspace : public testing::Test {
       identity_.create_user(name, platform::UserKind::person, Role::developer, "", "test");
       sessions_->set_password(name, "correct horse", "", "test");
     }
-    // Whoever has a key of a project may act for it.
-    (void)identity_.create_key({.name = "ann's", .project = "search", .user = "ann"}, "test");
+    identity_.set_member("search", "ann", platform::ProjectRole::developer, "test");
   }
 
   static std::string signed_in(const std::string& token) {

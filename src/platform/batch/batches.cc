@@ -403,8 +403,10 @@ void Batches::finish(const Batch& batch, BatchStatus status, int64_t output_byte
 
 int Batches::sweep() {
   const int64_t before_ms = least_now_ms_() - kept_ms;
-  const std::string query =
-      fmt::format("FROM batches WHERE created_at_ms < :before AND NOT ({})", open_ones);
+  const std::string query = fmt::format(
+      "FROM batches WHERE (created_at_ms < :before OR project_id IN (SELECT id FROM projects WHERE "
+      "removed_at_ms IS NOT NULL)) AND NOT ({})",
+      open_ones);
   const auto count = [&](soci::session& session) {
     int64_t old = 0;
     session << "SELECT COUNT(*) " << query, soci::use(before_ms), soci::into(old);

@@ -101,7 +101,7 @@ class Batches {
   // Records the files, which are on the disk, with their bytes; 0: there is none. The marks go.
   void finish(const Batch& batch, BatchStatus status, int64_t output_bytes, int64_t error_bytes);
 
-  // Forgets batches that ended long ago.
+  // Forgets batches that ended long ago, and those of removed projects once they have.
   int sweep();
 
  private:

@@ -368,7 +368,8 @@ int Files::remove_expired() {
     std::string id;
     soci::statement select =
         (session.prepare << fmt::format(
-             "SELECT id FROM files WHERE expires_at_ms <= :now AND store = :store AND id NOT IN "
+             "SELECT id FROM files WHERE (expires_at_ms <= :now OR project_id IN (SELECT id FROM "
+             "projects WHERE removed_at_ms IS NOT NULL)) AND store = :store AND id NOT IN "
              "(SELECT input_file_id FROM batches WHERE {}) LIMIT {}",
              open_batches, most_swept),
          soci::use(now_ms), soci::use(store_), soci::into(id));

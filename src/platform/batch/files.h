@@ -141,8 +141,8 @@ class Files {
   // For what cannot be undone, as Database has it.
   int64_t least_now_ms() const { return least_now_ms_(); }
 
-  // Takes away what has expired, and what was begun more than an hour ago and has no record.
-  // Returns how many files these were.
+  // Takes away what has expired, what was a removed project's, and what was begun more than an hour
+  // ago and has no record. Returns how many files these were.
   int sweep();
 
  private:

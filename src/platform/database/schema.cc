@@ -43,15 +43,21 @@ int64_t checked_version(soci::session& session, DatabaseKind kind, std::string_v
   return version;
 }
 
+void replace_all(std::string& text, std::string_view what, std::string_view by) {
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) {
+    text.replace(at, what.size(), by);
+  }
+}
+
 // Replaces what the two databases call differently.
 std::string in_dialect(std::string sql, DatabaseKind kind) {
-  constexpr std::string_view counter = "{counter}";
-  const std::string_view meaning = kind == DatabaseKind::sqlite
-                                       ? "INTEGER PRIMARY KEY AUTOINCREMENT"
-                                       : "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY";
-  for (std::size_t at = 0; (at = sql.find(counter, at)) != std::string::npos;) {
-    sql.replace(at, counter.size(), meaning);
-  }
+  const bool is_sqlite = kind == DatabaseKind::sqlite;
+  replace_all(sql, "{counter}",
+              is_sqlite ? "INTEGER PRIMARY KEY AUTOINCREMENT"
+                        : "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY");
+  replace_all(sql, "{now_ms}",
+              is_sqlite ? "CAST(strftime('%s', 'now') AS INTEGER) * 1000"
+                        : "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)");
   return sql;
 }
 

@@ -10,7 +10,7 @@ struct SchemaStep {
   int64_t version;  // from 1, without gaps
   std::string_view name;
   // Statements that both databases understand, each ended by ";\n". "{counter}" is the type of a
-  // key that counts up.
+  // key that counts up, "{now_ms}" the time in milliseconds since 1970.
   std::string_view sql;
 };
 

@@ -66,7 +66,7 @@ struct KeySelector {
 };
 
 // Organisation, projects, users and keys, and the record of their changes. There is one
-// organisation, "default", and its project of that name is there from the first use on.
+// organisation, "default" (ADR 0037), and its project of that name is there from the first use on.
 //
 // Changes take the name of who makes them ("cli:alice"), which goes into the audit log together
 // with the change. Beyond Database's errors, all throw not_found, already_exists for a name that is
@@ -90,17 +90,38 @@ class Identity {
   Project set_keep_days(const std::string& project, int days, std::string_view actor);
   std::vector<Project> projects();  // by name
   std::string default_project_id();
+  // Whether there is, or was, a project of this name, as usage tells of it.
+  bool has_had_project(const std::string& name);
+  // Ends all that the project has and may do. Its name is free then; what it used keeps it, as
+  // "search (removed proj_...)". Throws invalid_argument for the project `default`.
+  Project remove_project(const std::string& project, std::string_view actor);
 
-  // `project` is for services only.
+  // By the users' names. Throws not_found for a project that is not there.
+  std::vector<Member> members(const std::string& project);
+  // Makes a person a member, or gives a member another role, which counts at once. Throws
+  // invalid_argument for a service, and for a role that the user's own does not allow.
+  Member set_member(const std::string& project, const std::string& user, ProjectRole role,
+                    std::string_view actor);
+  // Who was no member: not_found. Ends the keys that the user has in the project, unless the user
+  // may act in all.
+  Member remove_member(const std::string& project, const std::string& user, std::string_view actor);
+
+  // A service is of `project`. A person becomes a member of it with `project_role`, or where none
+  // is named of the default one.
   User create_user(const std::string& name, UserKind kind, Role role, const std::string& project,
-                   std::string_view actor);
+                   std::string_view actor, std::optional<ProjectRole> project_role = {});
   // The keys of a disabled user stop working, and those of one with a lesser role can do less at
-  // once; the user stays in the lists.
+  // once; the user stays in the lists. Who is no admin any more acts for the projects whose member
+  // the user is, and keys in others end.
   User change_user(const std::string& name, const UserChange& change, std::string_view actor);
+  // Ends keys and sessions, and takes away what is the user's alone. The name is free then; what
+  // was used keeps it, as "ann (removed user_...)". Throws invalid_argument for the only owner.
+  User remove_user(const std::string& name, std::string_view actor);
   std::vector<User> users();  // by name
   std::optional<User> find_user(const std::string& name);
 
-  // Among the keys of a project that are neither revoked nor rotated, names are unique.
+  // Among the keys of a project that are neither revoked nor rotated, names are unique. An owner
+  // who may not act for the project is refused with invalid_argument.
   CreatedKey create_key(const NewKey& wanted, std::string_view actor);
   // The newest last; those that no longer work among them.
   std::vector<ApiKey> keys(const KeyQuery& query = {});

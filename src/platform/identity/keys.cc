@@ -45,7 +45,8 @@ struct KeyRow {
   std::string project_id, organisation_id, allowance_id;
   double project_weight = 1;
   int64_t keep_days = 0;
-  std::string owner_id, owner_role;  // empty where a project owns it
+  std::string owner_id, owner_role, owner_kind;  // empty where a project owns it
+  std::string membership;                        // the owner's role in the project; empty: none
   bool owner_is_disabled = false;
 };
 
@@ -71,9 +72,11 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
       "SELECT k.id, k.name, k.hint, k.scopes, k.models, k.addresses, k.created_at_ms, "
       "k.expires_at_ms, k.revoked_at_ms, k.rotated_to, p.id, p.organisation_id, p.name, p.weight, "
       "p.keep_days, "
-      "u.id, u.name, u.role, u.disabled_at_ms, COALESCE(NULLIF(k.allowance_id, ''), k.id) "
+      "u.id, u.name, u.role, u.disabled_at_ms, COALESCE(NULLIF(k.allowance_id, ''), k.id), "
+      "COALESCE(u.kind, ''), COALESCE(m.role, '') "
       "FROM api_keys k JOIN projects p ON p.id = k.project_id LEFT JOIN users u "
-      "ON u.id = k.user_id " +
+      "ON u.id = k.user_id LEFT JOIN project_members m ON m.project_id = k.project_id AND "
+      "m.user_id = k.user_id " +
       where + fmt::format(" ORDER BY k.created_at_ms, k.id LIMIT {}", most);
   soci::statement select(session);
   for (const auto& [name, value] : values) select.exchange(soci::use(value, name));
@@ -98,6 +101,8 @@ std::vector<KeyRow> key_rows(soci::session& session, const std::string& where, c
   into(row.owner_role, role_is);
   into(disabled_at_ms, disabled_is);
   into(row.allowance_id);
+  into(row.owner_kind);
+  into(row.membership);
   select.alloc();
   select.prepare(query);
   select.define_and_bind();
@@ -150,8 +155,15 @@ void check_lifetime(const std::optional<int64_t>& lifetime_ms) {
   }
 }
 
+// What the owner may do in the project of `project_id`; null where that is nothing.
+std::optional<Role> role_of(soci::session& session, const User& user,
+                            const std::string& project_id) {
+  if (user.kind == UserKind::service) return user.role;
+  return role_in_project(user.role, rows::membership(session, project_id, user.id));
+}
+
 // The id of the key's owner, or empty. Throws where the owner could not use such a key.
-std::string owner_id(soci::session& session, const NewKey& wanted) {
+std::string owner_id(soci::session& session, const NewKey& wanted, const std::string& project_id) {
   if (wanted.user.empty()) return {};
   const User user = rows::user_named(session, wanted.user);
   if (user.disabled_at_ms) {
@@ -162,11 +174,20 @@ std::string owner_id(soci::session& session, const NewKey& wanted) {
                 fmt::format("'{}' is a service of project '{}', and the key would be of '{}'",
                             wanted.user, user.project, wanted.project));
   }
+  const auto role = role_of(session, user, project_id);
+  if (!role) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("'{0}' is no member of project '{1}'; 'ridge project members {1} add {0}' "
+                    "makes one of it",
+                    wanted.user, wanted.project),
+        "user");
+  }
   for (const Scope scope : wanted.rights.scopes) {
-    if (may_have(user.role, scope)) continue;
+    if (may_have(*role, scope)) continue;
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("'{}' has the role {}, whose keys may not have the scope {}",
-                            wanted.user, name(user.role), name(scope)),
+                            wanted.user, name(*role), name(scope)),
                 "scopes");
   }
   return user.id;
@@ -186,8 +207,8 @@ bool has_current_key(soci::session& session, const std::string& name, const std:
 CreatedKey insert_key(soci::session& session, const NewKey& wanted, int64_t now_ms,
                       std::string allowance_id = {}) {
   const ApiKeyText text = ApiKeyText::generate();
-  const std::string user_id = owner_id(session, wanted);
   const std::string project_id = rows::project_id(session, wanted.project, now_ms);
+  const std::string user_id = owner_id(session, wanted, project_id);
   const Json rights = json_of(wanted.rights);
   ApiKey key{.id = new_id("key_"),
              .name = wanted.name,
@@ -222,6 +243,11 @@ Json audit_details(const ApiKey& key) {
   return details;
 }
 
+std::optional<ProjectRole> project_role_in_row(const KeyRow& row) {
+  if (row.membership.empty()) return std::nullopt;
+  return project_role_named(row.membership).value_or(ProjectRole::viewer);
+}
+
 // On whose behalf the key comes.
 Principal principal_in(KeyRow row) {
   Principal principal{.key_id = row.key.id,
@@ -240,6 +266,11 @@ Principal principal_in(KeyRow row) {
   Role most = Role::admin;  // of a key that no user owns
   if (!row.owner_role.empty()) {
     most = role_named(row.owner_role).value_or(Role::viewer);
+    if (row.owner_kind != "service") {
+      const auto in_project = role_in_project(most, project_role_in_row(row));
+      principal.is_revoked |= !in_project;
+      most = in_project.value_or(Role::viewer);
+    }
     std::erase_if(principal.rights.scopes, [&](Scope scope) { return !may_have(most, scope); });
   }
   principal.role = std::max(most, role_by(principal.rights));

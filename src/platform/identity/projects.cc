@@ -20,7 +20,8 @@ void check_weight(double weight) {
 
 std::optional<std::string> find_id(soci::session& session, const std::string& name) {
   std::string id;
-  session << "SELECT id FROM projects WHERE name = :name", soci::use(name), soci::into(id);
+  session << "SELECT id FROM projects WHERE name = :name AND removed_at_ms IS NULL",
+      soci::use(name), soci::into(id);
   return session.got_data() ? std::optional(id) : std::nullopt;
 }
 
@@ -43,7 +44,7 @@ std::vector<Project> all_projects(soci::session& session) {
   int64_t keep_days = 0;
   soci::statement select =
       (session.prepare << "SELECT id, name, weight, created_at_ms, keep_days, kept_bytes FROM "
-                          "projects ORDER BY name",
+                          "projects WHERE removed_at_ms IS NULL ORDER BY name",
        soci::into(row.id), soci::into(row.name), soci::into(row.weight),
        soci::into(row.created_at_ms), soci::into(keep_days), soci::into(row.kept_bytes));
   select.execute();
@@ -118,6 +119,15 @@ Project Identity::set_keep_days(const std::string& name, int days, std::string_v
 }
 
 std::vector<Project> Identity::projects() { return database_.read(all_projects); }
+
+bool Identity::has_had_project(const std::string& name) {
+  return database_.read([&](soci::session& session) {
+    int64_t projects = 0;
+    session << "SELECT COUNT(*) FROM projects WHERE name = :name", soci::use(name),
+        soci::into(projects);
+    return projects > 0;
+  });
+}
 
 std::string Identity::default_project_id() {
   const std::string name(default_project);

@@ -26,6 +26,12 @@ enum class UserKind { person, service };
 std::string_view name(UserKind kind);
 std::optional<UserKind> user_kind_named(std::string_view name);
 
+// That a person is a member of a project.
+struct Membership {
+  std::string project;                        // its name
+  ProjectRole role = ProjectRole::developer;  // as far as the user's own role allows it
+};
+
 struct User {
   std::string id;  // "user_..."
   std::string name;
@@ -36,6 +42,16 @@ struct User {
   std::optional<int64_t> disabled_at_ms;
   // Who a person is at a provider (provider_user.h); empty where nobody has signed in there yet.
   std::string oidc_issuer, oidc_subject;
+  std::vector<Membership> memberships;  // of a person, by the projects' names
+};
+
+// A person in a project.
+struct Member {
+  std::string user_id, user;                  // the name
+  ProjectRole role = ProjectRole::developer;  // as far as the user's own role allows it
+  Role user_role = Role::developer;  // for the organisation; owners and admins act in all projects
+  int64_t added_at_ms = 0;
+  std::optional<int64_t> disabled_at_ms;  // the user
 };
 
 // What a key may do, and from where.

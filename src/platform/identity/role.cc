@@ -11,6 +11,10 @@ constexpr std::pair<Role, std::string_view> roles[] = {{Role::owner, "owner"},
                                                        {Role::admin, "admin"},
                                                        {Role::developer, "developer"},
                                                        {Role::viewer, "viewer"}};
+constexpr std::pair<ProjectRole, std::string_view> project_roles[] = {
+    {ProjectRole::admin, "admin"},
+    {ProjectRole::developer, "developer"},
+    {ProjectRole::viewer, "viewer"}};
 constexpr std::pair<Scope, std::string_view> scopes[] = {
     {Scope::inference, "inference"}, {Scope::metrics, "metrics"}, {Scope::admin, "admin"}};
 
@@ -40,11 +44,18 @@ std::string joined(std::span<const std::pair<Value, std::string_view>> names) {
 
 }  // namespace
 
-std::string_view name(Role role) { return name_in<Role>(roles, role); }
+std::string_view name(Role role) {
+  return role == Role::project_admin ? "project_admin" : name_in<Role>(roles, role);
+}
+std::string_view name(ProjectRole role) { return name_in<ProjectRole>(project_roles, role); }
 std::string_view name(Scope scope) { return name_in<Scope>(scopes, scope); }
 std::optional<Role> role_named(std::string_view name) { return value_in<Role>(roles, name); }
+std::optional<ProjectRole> project_role_named(std::string_view name) {
+  return value_in<ProjectRole>(project_roles, name);
+}
 std::optional<Scope> scope_named(std::string_view name) { return value_in<Scope>(scopes, name); }
 std::string role_names() { return joined<Role>(roles); }
+std::string project_role_names() { return joined<ProjectRole>(project_roles); }
 std::string scope_names() { return joined<Scope>(scopes); }
 
 bool may_have(Role role, Scope scope) {
@@ -57,6 +68,24 @@ bool may_have(Role role, Scope scope) {
       return role == Role::owner || role == Role::admin;
   }
   return false;
+}
+
+ProjectRole bounded(ProjectRole wanted, Role of_user) {
+  return of_user == Role::viewer ? ProjectRole::viewer : wanted;
+}
+
+std::optional<Role> role_in_project(Role of_user, std::optional<ProjectRole> membership) {
+  if (of_user <= Role::admin) return of_user;
+  if (!membership) return std::nullopt;
+  switch (bounded(*membership, of_user)) {
+    case ProjectRole::admin:
+      return Role::project_admin;
+    case ProjectRole::developer:
+      return Role::developer;
+    case ProjectRole::viewer:
+      break;
+  }
+  return Role::viewer;
 }
 
 }  // namespace ridge::platform

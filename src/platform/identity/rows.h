@@ -32,12 +32,35 @@ std::string organisation_id(soci::session& session, int64_t now_ms);
 // The project's id. Makes the default one where it is missing; throws not_found for others.
 std::string project_id(soci::session& session, const std::string& name, int64_t now_ms);
 
+// All that are not removed, by name; without their memberships.
 std::vector<User> users(soci::session& session);
-// Of a name that is not taken; makes the id.
-User insert_user(soci::session& session, User user, int64_t now_ms, std::string_view actor);
+// Of a name that is not taken; makes the id. A person becomes a member of the user's `project`, or
+// of the default one.
+User insert_user(soci::session& session, User user, ProjectRole project_role, int64_t now_ms,
+                 std::string_view actor);
 // Throws invalid_argument where the user is the only owner: who could not be owner any more.
 void check_owner_remains(soci::session& session, const User& without);
 // Throws not_found.
 User user_named(soci::session& session, const std::string& name);
+
+// Throws invalid_argument, of the field `param`, for a membership that would be more than the
+// user's own role allows.
+void check_project_role(const std::string& user, Role of_user, ProjectRole wanted,
+                        std::string_view param);
+void insert_member(soci::session& session, const std::string& project_id,
+                   const std::string& user_id, ProjectRole role, int64_t now_ms);
+std::optional<ProjectRole> membership(soci::session& session, const std::string& project_id,
+                                      const std::string& user_id);
+// Adds what the users are members of.
+void add_memberships(soci::session& session, std::vector<User>& users);
+
+// Which keys end; what is empty does not bound them.
+struct EndingKeys {
+  std::string project_id, user_id;
+  bool without_membership = false;  // those alone whose owner is no member of their project
+};
+// Revokes what is not revoked yet, each with its record. Returns how many these were.
+int64_t end_keys(soci::session& session, const EndingKeys& which, int64_t now_ms,
+                 std::string_view actor);
 
 }  // namespace ridge::platform::rows

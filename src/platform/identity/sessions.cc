@@ -44,10 +44,11 @@ std::optional<Account> find_account(soci::session& session, const std::string& n
 // From now on the user is this person's, whatever either is called.
 void link(soci::session& session, const User& user, const ProviderUser& person, int64_t now_ms) {
   if (!user.oidc_subject.empty()) {
-    throw Error(ErrorCode::unauthenticated,
-                fmt::format("the user '{0}' is somebody else of a provider's; where that is you, an "
-                            "admin can let you in by 'ridge user unlink {0}'",
-                            user.name));
+    throw Error(
+        ErrorCode::unauthenticated,
+        fmt::format("the user '{0}' is somebody else of a provider's; where that is you, an "
+                    "admin can let you in by 'ridge user unlink {0}'",
+                    user.name));
   }
   session << "UPDATE users SET oidc_issuer = :issuer, oidc_subject = :subject WHERE id = :id",
       soci::use(person.issuer), soci::use(person.subject), soci::use(user.id);
@@ -68,36 +69,85 @@ std::vector<Scope> scopes_of(Role role) {
   return scopes;
 }
 
-// Whether the user may act for the project: by the role, or by having a key of it.
-bool is_members(soci::session& session, const Principal& user, const std::string& project_id,
-                int64_t now_ms) {
-  if (user.role <= Role::admin) return true;
-  int64_t keys = 0;
-  session << "SELECT COUNT(*) FROM api_keys WHERE user_id = :user AND project_id = :project AND "
-             "revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > :now)",
-      soci::use(user.user_id), soci::use(project_id), soci::use(now_ms), soci::into(keys);
-  return keys > 0;
+// A project that somebody may act for, and what as.
+struct Place {
+  std::string project_id, project_name, organisation_id;
+  double weight = 1;
+  int64_t keep_days = 0;
+  Role role = Role::viewer;
+};
+
+// Where `user` has id and role: those that `where` holds for, of which it uses :wanted. `default`
+// is the first, then they come by their names.
+std::vector<Place> places_of(soci::session& session, const std::string& user_id, Role of_user,
+                             std::string_view where, const std::string& wanted, int most) {
+  std::vector<Place> places;
+  Place row;
+  std::string membership;
+  const int64_t acts_in_all = role_in_project(of_user, {}) ? 1 : 0;
+  const std::string first(default_project);
+  soci::statement select =
+      (session.prepare << fmt::format(
+           "SELECT p.id, p.name, p.organisation_id, p.weight, p.keep_days, COALESCE(m.role, '') "
+           "FROM projects p LEFT JOIN project_members m ON m.project_id = p.id AND "
+           "m.user_id = :user WHERE p.removed_at_ms IS NULL AND (1 = :all OR m.role IS "
+           "NOT NULL) AND {} ORDER BY CASE WHEN p.name = :first THEN 0 ELSE 1 END, "
+           "p.name LIMIT :most",
+           where),
+       soci::use(user_id, "user"), soci::use(acts_in_all, "all"), soci::use(wanted, "wanted"),
+       soci::use(first, "first"), soci::use(most, "most"), soci::into(row.project_id),
+       soci::into(row.project_name), soci::into(row.organisation_id), soci::into(row.weight),
+       soci::into(row.keep_days), soci::into(membership));
+  select.execute();
+  while (select.fetch()) {
+    std::optional<ProjectRole> as;
+    if (!membership.empty()) as = project_role_named(membership).value_or(ProjectRole::viewer);
+    row.role = role_in_project(of_user, as).value_or(Role::viewer);
+    places.push_back(row);
+  }
+  return places;
 }
 
-void enter_project(soci::session& session, const std::string& name, int64_t now_ms,
-                   Principal& user) {
-  const std::string wanted = name.empty() ? std::string(default_project) : name;
-  bool is_there = Identity::is_name(wanted);  // or PostgreSQL would not read it
-  if (is_there) {
-    int64_t keep_days = 0;
-    session << "SELECT id, organisation_id, weight, keep_days FROM projects WHERE name = :name",
-        soci::use(wanted), soci::into(user.project_id), soci::into(user.organisation_id),
-        soci::into(user.project_weight), soci::into(keep_days);
-    is_there = session.got_data();
-    user.keeps_requests = keep_days > 0;
+constexpr std::string_view any_project = "('' = :wanted OR p.name = :wanted)",
+                           project_with_id = "p.id = :wanted";
+
+// The one that `name` names, or where it is empty the first that there is; null where there is
+// none. Throws not_found for a name that is not the user's.
+std::optional<Place> find_place(soci::session& session, const std::string& user_id, Role of_user,
+                                const std::string& name) {
+  std::vector<Place> places;
+  if (name.empty() || Identity::is_name(name)) {  // or PostgreSQL would not read it
+    places = places_of(session, user_id, of_user, any_project, name, 1);
   }
-  if (!is_there ||
-      (wanted != default_project && !is_members(session, user, user.project_id, now_ms))) {
-    throw Error(ErrorCode::not_found,
-                fmt::format("there is no project '{}' of yours; x-ridge-project names one", wanted),
-                "x-ridge-project");
-  }
-  user.project_name = wanted;
+  if (!places.empty()) return places.front();
+  if (name.empty()) return std::nullopt;
+  throw Error(ErrorCode::not_found,
+              fmt::format("there is no project '{}' of yours; x-ridge-project names one", name),
+              "x-ridge-project");
+}
+
+// Who has signed in as the user, and acts there.
+Principal principal_at(const Place& place, std::string user_id, std::string user_name) {
+  Principal user{.key_id = user_id,
+                 .allowance_id = user_id,
+                 .is_session = true,
+                 .user_id = std::move(user_id),
+                 .user_name = std::move(user_name),
+                 .role = place.role,
+                 .project_id = place.project_id,
+                 .project_name = place.project_name,
+                 .organisation_id = place.organisation_id,
+                 .project_weight = place.weight};
+  user.rights.scopes = scopes_of(place.role);
+  user.sees_all_projects = place.role <= Role::admin;
+  user.keeps_requests = place.keep_days > 0;
+  return user;
+}
+
+void check_has_place(soci::session& session, const User& user, ErrorCode code) {
+  if (find_place(session, user.id, user.role, "")) return;
+  throw Error(code, fmt::format("'{}' is a member of no project; an admin can add the user to one",
+                                user.name));
 }
 
 Error wrong_password() {
@@ -155,6 +205,7 @@ NewSession Sessions::sign_in(const std::string& name, std::string_view password,
     if (!now || now->password_hash != account->password_hash) throw wrong_password();
     const int64_t now_ms = now_ms_();
     rows::project_id(session, std::string(default_project), now_ms);
+    check_has_place(session, now->user, ErrorCode::permission_denied);
     return NewSession{insert_session(session, now->user, "password", address, now_ms), now->user};
   });
 }
@@ -175,12 +226,15 @@ NewSession Sessions::sign_in_as(const ProviderUser& person, std::optional<Role> 
       found = *user;
     } else if (create_role) {
       rows::check_name(person.name, "a user");
-      found = rows::insert_user(session, {.name = person.name, .role = *create_role}, now_ms, "oidc");
+      found = rows::insert_user(session, {.name = person.name, .role = *create_role},
+                                ProjectRole::developer, now_ms, "oidc");
     }
     if (!found || found->kind != UserKind::person || found->disabled_at_ms) {
-      throw Error(ErrorCode::unauthenticated,
-                  fmt::format("'{}' may not sign in here; an admin can make the user", person.name));
+      throw Error(
+          ErrorCode::unauthenticated,
+          fmt::format("'{}' may not sign in here; an admin can make the user", person.name));
     }
+    check_has_place(session, *found, ErrorCode::unauthenticated);
     if (!is_known) link(session, *found, person, now_ms);
     return NewSession{insert_session(session, *found, "oidc", address, now_ms), *found};
   });
@@ -218,13 +272,12 @@ std::optional<Principal> Sessions::find(std::string_view token, const std::strin
   const int64_t now_ms = now_ms_();
   bool is_noted = true;
   auto principal = database_.read([&](soci::session& session) -> std::optional<Principal> {
-    Principal user{.is_session = true};
-    std::string role;
+    std::string user_id, user_name, role;
     int64_t created_at_ms = 0, used_at_ms = 0;
     session << "SELECT u.id, u.name, u.role, s.created_at_ms, s.used_at_ms FROM sessions s JOIN "
                "users u ON u.id = s.user_id WHERE s.token_hash = :hash AND u.disabled_at_ms IS "
                "NULL",
-        soci::use(hash), soci::into(user.user_id), soci::into(user.user_name), soci::into(role),
+        soci::use(hash), soci::into(user_id), soci::into(user_name), soci::into(role),
         soci::into(created_at_ms), soci::into(used_at_ms);
     const bool is_there = session.got_data();
     if (!is_there || now_ms - used_at_ms >= options_.idle.count() ||
@@ -232,12 +285,10 @@ std::optional<Principal> Sessions::find(std::string_view token, const std::strin
       return std::nullopt;
     }
     is_noted = now_ms - used_at_ms < noted_after_ms;
-    user.key_id = user.allowance_id = user.user_id;
-    user.role = role_named(role).value_or(Role::viewer);
-    user.rights.scopes = scopes_of(user.role);
-    user.sees_all_projects = user.role <= Role::admin;
-    enter_project(session, project, now_ms, user);
-    return user;
+    const auto place =
+        find_place(session, user_id, role_named(role).value_or(Role::viewer), project);
+    if (!place) return std::nullopt;
+    return principal_at(*place, user_id, user_name);
   });
   if (principal && !is_noted) {
     database_.write([&](soci::session& session) {
@@ -250,46 +301,30 @@ std::optional<Principal> Sessions::find(std::string_view token, const std::strin
 
 std::optional<Principal> Sessions::principal_of(const std::string& user_id,
                                                 const std::string& project_id) {
-  const int64_t now_ms = now_ms_();
   return database_.read([&](soci::session& session) -> std::optional<Principal> {
-    Principal user{
-        .key_id = user_id, .allowance_id = user_id, .is_session = true, .user_id = user_id};
-    std::string role, project;
+    std::string name, role;
     session << "SELECT name, role FROM users WHERE id = :id AND disabled_at_ms IS NULL",
-        soci::use(user_id), soci::into(user.user_name), soci::into(role);
+        soci::use(user_id), soci::into(name), soci::into(role);
     if (!session.got_data()) return std::nullopt;
-    session << "SELECT name FROM projects WHERE id = :id", soci::use(project_id),
-        soci::into(project);
-    if (!session.got_data()) return std::nullopt;
-    user.role = role_named(role).value_or(Role::viewer);
-    user.rights.scopes = scopes_of(user.role);
-    user.sees_all_projects = user.role <= Role::admin;
-    try {
-      enter_project(session, project, now_ms, user);
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::not_found) return std::nullopt;
-      throw;
-    }
-    return user;
+    const auto places = places_of(session, user_id, role_named(role).value_or(Role::viewer),
+                                  project_with_id, project_id, 1);
+    if (places.empty()) return std::nullopt;
+    return principal_at(places.front(), user_id, name);
   });
 }
 
-std::vector<std::string> Sessions::projects_of(const std::string& user_id, Role role) {
-  const int64_t now_ms = now_ms_(), sees_all = role <= Role::admin ? 1 : 0;
-  const std::string everybodys(default_project);
+std::vector<ProjectOfUser> Sessions::projects_of(const std::string& user_id) {
   return database_.read([&](soci::session& session) {
-    std::vector<std::string> names;
-    std::string name;
-    soci::statement select =
-        (session.prepare
-             << "SELECT name FROM projects WHERE :all = 1 OR name = :default OR id IN (SELECT "
-                "project_id FROM api_keys WHERE user_id = :user AND revoked_at_ms IS NULL AND "
-                "(expires_at_ms IS NULL OR expires_at_ms > :now)) ORDER BY name LIMIT :most",
-         soci::use(sees_all, "all"), soci::use(everybodys, "default"), soci::use(user_id, "user"),
-         soci::use(now_ms, "now"), soci::use(most_listed_projects, "most"), soci::into(name));
-    select.execute();
-    while (select.fetch()) names.push_back(name);
-    return names;
+    std::vector<ProjectOfUser> projects;
+    std::string role;
+    session << "SELECT role FROM users WHERE id = :id AND disabled_at_ms IS NULL",
+        soci::use(user_id), soci::into(role);
+    if (!session.got_data()) return projects;
+    for (Place& place : places_of(session, user_id, role_named(role).value_or(Role::viewer),
+                                  any_project, "", most_listed_projects)) {
+      projects.push_back({std::move(place.project_name), place.role});
+    }
+    return projects;
   });
 }
 
@@ -360,7 +395,8 @@ NewSession Sessions::set_up(std::string_view link, const std::string& name,
     const int64_t now_ms = now_ms_();
     rows::project_id(session, std::string(default_project), now_ms);
     if (!find_account(session, name)) {
-      rows::insert_user(session, {.name = name, .role = Role::owner}, now_ms, "set-up");
+      rows::insert_user(session, {.name = name, .role = Role::owner}, ProjectRole::developer,
+                        now_ms, "set-up");
     }
     const User user = rows::user_named(session, name);
     if (user.role != Role::owner || user.kind != UserKind::person || user.disabled_at_ms) {

@@ -27,6 +27,12 @@ struct NewSession {
   User user;
 };
 
+// A project that somebody may act for, by name, and with which role.
+struct ProjectOfUser {
+  std::string name;
+  Role role = Role::viewer;
+};
+
 // People who sign in with a password. `address` is where they do so from, for the audit log. Passwords are checked by the caller's thread, which takes
 // some 20 ms and 19 MiB; all wait for the database. Beyond Database's errors, they throw as
 // Identity does.
@@ -38,7 +44,8 @@ class Sessions {
                     Identity::NowMs now_ms = {});
 
   // Throws unauthenticated, after the same work, whether it is the name or the password that is
-  // wrong, or the user is disabled or has no password.
+  // wrong, or the user is disabled or has no password. Throws permission_denied for who is a member
+  // of no project.
   NewSession sign_in(const std::string& name, std::string_view password,
                      std::string_view address = {});
   // Of somebody whom a provider knows: the user who has signed in as the same subject before, or
@@ -53,18 +60,20 @@ class Sessions {
   void record_refusal(const std::string& name, std::string_view by, std::string_view address,
                       int64_t others);
 
-  // On whose behalf a request with this token comes, for a project ("": the default one). Null
-  // where nobody is signed in by it, or no longer. Throws not_found for a project that is not
-  // there, or not the user's: one that the user has a key of, or any for admins and owners.
+  // On whose behalf a request with this token comes, for a project ("": the default one, or who is
+  // no member of that: the first of the user's by name), with the role that the user has there.
+  // Null where nobody is signed in by it, or no longer, or the user is a member of no project any
+  // more. Throws not_found for a project that is not there, or not the user's: one that the user is
+  // a member of, or any for admins and owners.
   std::optional<Principal> find(std::string_view token, const std::string& project);
 
   // The same of a user, signed in or not, and the id of a project. Null where the user is disabled
   // or gone, or may no longer act for the project.
   std::optional<Principal> principal_of(const std::string& user_id, const std::string& project_id);
 
-  // The names of the projects that the user may act for: `default`, and as find(); at most
-  // most_listed_projects.
-  std::vector<std::string> projects_of(const std::string& user_id, Role role);
+  // The projects that the user may act for, the one that is taken where none is named first, then
+  // by name; at most most_listed_projects.
+  std::vector<ProjectOfUser> projects_of(const std::string& user_id);
 
   // Ends the user's sessions but the one with the token `kept`.
   void set_password(const std::string& name, std::string_view password, std::string_view kept,

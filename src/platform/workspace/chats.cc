@@ -61,7 +61,8 @@ void check_room(soci::session& session, const std::string& user_id, const std::s
 
 void check_user(soci::session& session, const std::string& user_id) {
   std::string found;
-  session << "SELECT id FROM users WHERE id = :id", soci::use(user_id), soci::into(found);
+  session << "SELECT id FROM users WHERE id = :id AND removed_at_ms IS NULL", soci::use(user_id),
+      soci::into(found);
   if (!session.got_data()) {
     throw Error(ErrorCode::not_found, "there is no such user any more");
   }

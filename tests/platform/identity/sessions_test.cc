@@ -248,9 +248,9 @@ TEST_P(SessionsTest, ActForProjectsOfTheUser) {
   EXPECT_ERROR(sessions_->find(ann, "none"), not_found, "no project 'none' of yours");
   EXPECT_ERROR(sessions_->find(root, "none"), not_found, "no project 'none' of yours");
   EXPECT_EQ(sessions_->find(root, "search")->project_weight, 2);
-  identity_->create_key({.name = "k", .project = "search", .user = "ann"}, "test");
+  identity_->set_member("search", "ann", ProjectRole::viewer, "test");
   EXPECT_EQ(sessions_->find(ann, "search")->project_name, "search");
-  identity_->revoke_keys({"k", "search"}, "test");
+  identity_->remove_member("search", "ann", "test");
   EXPECT_ERROR(sessions_->find(ann, "search"), not_found, "no project");
 }
 

@@ -85,6 +85,24 @@ TEST_P(KeptRequestsTest, AreNoneUnlessTheProjectHasChosenIt) {
   EXPECT_ERROR(identity_->set_keep_days("none", 1, "test"), not_found, "none");
 }
 
+TEST_P(KeptRequestsTest, GoWithTheirProject) {
+  for (const char* name : {"ours", "theirs"}) identity_->set_keep_days(name, 30, "test");
+  add(request("a", ours_));
+  add(request("b", theirs_));
+  identity_->remove_project("ours", "test");
+  EXPECT_THAT(ids(), ElementsAre("b")) << "at once";
+  EXPECT_EQ(add(request("c", ours_)), 0) << "which ended later";
+  const std::string again = identity_->create_project("ours", 1, "test").id;
+  EXPECT_EQ(project("ours").keep_days, 0);
+  identity_->set_keep_days("ours", 30, "test");
+  EXPECT_THAT(ids({.project = "ours"}), IsEmpty());
+  EXPECT_EQ(add(request("d", again)), 1);
+  EXPECT_EQ(KeptRequests(*database_).forget_unkept(), 1) << "as servers do";
+  EXPECT_EQ(number("SELECT COUNT(*) FROM kept_requests WHERE project_id = '" + ours_ + "'"), 0);
+  EXPECT_EQ(number("SELECT kept_bytes FROM projects WHERE id = '" + ours_ + "'"), 0);
+  EXPECT_THAT(ids(), ElementsAre("d", "b"));
+}
+
 TEST_P(KeptRequestsTest, ComeBackAsTheyWere) {
   identity_->set_keep_days("ours", 1, "test");
   KeptRequest given = request("a", ours_, 1'000);

@@ -88,9 +88,7 @@ TEST_P(ChatsTest, BelongToOnePersonAlone) {
 TEST_P(ChatsTest, GoWithTheirOwner) {
   chats_->put(ann_, "a", "", "[]");
   chats_->put(ben_, "b", "", "[]");
-  database_->write([&](soci::session& session) {
-    session << "DELETE FROM users WHERE id = :id", soci::use(ann_);
-  });
+  identity_->remove_user("ann", "test");
   EXPECT_THAT(ids(ann_), testing::IsEmpty());
   EXPECT_THAT(ids(ben_), testing::ElementsAre("b"));
   EXPECT_ERROR(chats_->put(ann_, "a", "", "[]"), not_found, "no such user");
