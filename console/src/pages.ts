@@ -49,7 +49,7 @@ export const pages: readonly Page[] = [
   { name: "usage", least: "viewer", group: "watch", icon: "usage", title: () => usage("title"), load: () => import("./pages/usage/Page.svelte") },
   { name: "keys", least: "developer", group: "administer", icon: "key", title: () => keys("title"), load: () => import("./pages/keys/Page.svelte") },
   { name: "users", least: "admin", group: "administer", icon: "users", title: () => users("title"), load: () => import("./pages/users/Page.svelte") },
-  { name: "projects", least: "admin", group: "administer", icon: "project", title: () => projects("title"), load: () => import("./pages/projects/Page.svelte") },
+  { name: "projects", least: "project_admin", group: "administer", icon: "project", title: () => projects("title"), load: () => import("./pages/projects/Page.svelte") },
   { name: "limits", least: "admin", group: "administer", icon: "limit", title: () => limits("title"), load: () => import("./pages/limits/Page.svelte") },
   { name: "audit", least: "admin", group: "administer", icon: "audit", title: () => audit("title"), load: () => import("./pages/audit/Page.svelte") },
   { name: "settings", least: "viewer", group: "own", icon: "settings", title: () => settings("title"), load: () => import("./pages/settings/Page.svelte") },

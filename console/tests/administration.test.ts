@@ -141,7 +141,7 @@ test("a speed that is reached is told in the chat, with when to try again", asyn
 test("who may act for several projects picks one, and sees what is its own", async ({ page, server }) => {
   await server.addUser("dan", "developer");
   await server.ridge(["project", "create", "研究"]);
-  await server.ridge(["key", "create", "of-dan", "--project", "研究", "--user", "dan"]);
+  await server.ridge(["project", "members", "研究", "add", "dan"]);
   await signIn(page, server, "ann"); // Admins may act for all.
   await expect(page.getByRole("combobox", { name: "Acting for the project" }).getByRole("option")).toHaveCount(2);
   await page.getByRole("button", { name: "Sign out" }).click();
@@ -168,10 +168,10 @@ test("who may act for several projects picks one, and sees what is its own", asy
   await picker.selectOption("default");
   await expect(page.getByRole("heading", { name: "Nothing was used in this time" })).toBeVisible();
 
-  // The key was why it is dan's project, too.
+  // No longer dan's.
   await picker.selectOption("研究");
   await expect(page.getByRole("region", { name: "Sums" })).toBeVisible();
-  await server.ridge(["key", "revoke", "of-dan", "--project", "研究"]);
+  await server.ridge(["project", "members", "研究", "remove", "dan"]);
   await page.getByRole("link", { name: "API keys" }).click();
   await expect(picker).toHaveCount(0);
 });
@@ -361,4 +361,122 @@ test("a project keeps prompts and answers, which are read and removed", async ({
   await expect(row).toContainText("not kept");
   await page.goto(`${server.url}/#/kept`);
   await expect(page.getByRole("heading", { name: "Nothing is kept" })).toBeVisible();
+});
+
+test("a project's admin manages its members and keys, and nothing of others", async ({ page, server, browser }) => {
+  for (const name of ["dan", "eve"]) await server.addUser(name, "developer");
+  await server.addUser("vic", "viewer");
+  await server.ridge(["project", "create", "search"]);
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/projects`);
+  await page.getByRole("link", { name: "Members of search" }).click();
+  await expect(page.getByRole("heading", { name: "Nobody is a member yet" })).toBeVisible();
+  await expectAccessible(page);
+
+  // By keys alone.
+  await page.getByRole("button", { name: "Add a member" }).first().focus();
+  await page.keyboard.press("Enter");
+  const dialog = page.getByRole("dialog", { name: "Add a member" });
+  await expect(dialog.getByLabel("User")).toBeFocused();
+  await page.keyboard.type("nobody");
+  await page.keyboard.press("Enter");
+  await expect(dialog.getByRole("alert")).toContainText("nobody"); // The server's words; the dialog stays.
+  await dialog.getByLabel("User").fill("dan");
+  await dialog.getByLabel("Role in the project").selectOption("admin");
+  await expectAccessible(page);
+  await dialog.getByRole("button", { name: "Add" }).click();
+  await expect(page.getByText("dan is a member now")).toBeVisible();
+  await expect(page.getByRole("combobox", { name: "Role of dan in search" })).toHaveValue("admin");
+
+  const other = await browser.newContext({ locale: "en-US" });
+  const dans = await other.newPage();
+  await signIn(dans, server, "dan");
+  const navigation = dans.getByRole("navigation", { name: "Pages" });
+  await expect(navigation.getByRole("link", { name: "Projects" })).toHaveCount(0);
+  await dans.getByRole("combobox", { name: "Acting for the project" }).selectOption("search");
+  await navigation.getByRole("link", { name: "Projects" }).click();
+  await expect(navigation.getByRole("link", { name: "Limits" })).toHaveCount(0);
+  await expect(navigation.getByRole("link", { name: "Users" })).toHaveCount(0);
+  await expect(dans.getByRole("region", { name: "Projects" }).getByRole("row")).toHaveCount(2); // with the titles
+  await expect(dans.getByRole("button", { name: "Remove the project search" })).toHaveCount(0);
+  await dans.getByRole("link", { name: "Members of search" }).click();
+  for (const [name, role] of [["eve", "developer"], ["vic", "viewer"]] as const) {
+    await dans.getByRole("button", { name: "Add a member" }).first().click();
+    const add = dans.getByRole("dialog", { name: "Add a member" });
+    await add.getByLabel("User").fill(name);
+    await add.getByLabel("Role in the project").selectOption(role);
+    await add.getByRole("button", { name: "Add" }).click();
+    await expect(dans.getByRole("row", { name: new RegExp(`^${name}`) })).toBeVisible();
+  }
+  // A viewer is no more anywhere.
+  await expect(
+    dans.getByRole("combobox", { name: "Role of vic in search" }).getByRole("option", { name: "Developer" }),
+  ).toBeDisabled();
+  await dans.getByRole("combobox", { name: "Role of eve in search" }).selectOption("viewer");
+  await expect(dans.getByText("eve is now: Viewer")).toBeVisible();
+  await dans.getByRole("combobox", { name: "Role of eve in search" }).selectOption("developer");
+  await expect(dans.getByText("eve is now: Developer")).toBeVisible();
+  await expectAccessible(dans);
+
+  // A key in a member's name, which goes with the member.
+  await navigation.getByRole("link", { name: "API keys" }).click();
+  await dans.getByRole("button", { name: "Create a key" }).first().click();
+  const create = dans.getByRole("dialog", { name: "Create a key" });
+  await create.getByLabel("Name").fill("of-eve");
+  await create.getByLabel("User").selectOption("eve");
+  await expect(create.getByLabel("Project")).toHaveCount(0);
+  await create.getByRole("button", { name: "Create" }).click();
+  const shown = dans.getByRole("dialog", { name: "The key of-eve" });
+  const key = await shown.getByLabel("Key", { exact: true }).innerText();
+  await shown.getByRole("button", { name: "Close" }).last().click();
+  await expect(dans.getByRole("row", { name: /of-eve/ })).toContainText("eve");
+  expect((await ask(server, key)).status).toBe(200);
+  await dans.goto(`${server.url}/#/projects/search`);
+  await dans.getByRole("button", { name: "Remove eve from search" }).click();
+  await dans.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await expect(dans.getByText("eve is no member any more")).toBeVisible();
+  await expect.poll(async () => (await ask(server, key)).status).toBe(401);
+
+  // In Chinese, and on a narrow screen.
+  await dans.getByRole("button", { name: "中文" }).click();
+  await expect(dans.getByRole("heading", { name: "search 的成员" })).toBeVisible();
+  await expect(dans.getByRole("combobox", { name: "dan 在 search 中的角色" })).toBeVisible();
+  await dans.setViewportSize({ width: 360, height: 700 });
+  await expectFits(dans);
+  await other.close();
+});
+
+test("users and projects are removed, and their names inherit nothing", async ({ page, server }) => {
+  await server.addUser("dan", "developer");
+  await server.ridge(["project", "create", "search"]);
+  await server.ridge(["key", "create", "k", "--project", "search"]);
+  await signIn(page, server, "ann");
+  await page.goto(`${server.url}/#/users`);
+  const dan = page.getByRole("row", { name: /^dan/ });
+  await expect(dan.getByRole("link", { name: "default" })).toBeVisible();
+  await expect(page.getByRole("button", { name: "Remove ann" })).toHaveCount(0); // oneself, and the only owner
+  await dan.getByRole("button", { name: "Remove dan" }).click();
+  const question = page.getByRole("dialog", { name: "Remove dan" });
+  await expect(question).toContainText("cannot be undone");
+  await expectAccessible(page);
+  await question.getByRole("button", { name: "Cancel" }).click();
+  await expect(dan).toBeVisible();
+  await dan.getByRole("button", { name: "Remove dan" }).click();
+  await question.getByRole("button", { name: "Remove" }).click();
+  await expect(dan).toHaveCount(0);
+
+  await page.goto(`${server.url}/#/projects`);
+  const picker = page.getByRole("combobox", { name: "Acting for the project" });
+  await expect(picker.getByRole("option")).toHaveCount(2);
+  await expect(page.getByRole("button", { name: "Remove the project default" })).toHaveCount(0);
+  await page.getByRole("button", { name: "Remove the project search" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await expect(page.getByText("The project search is gone")).toBeVisible();
+  await expect(picker).toHaveCount(0);
+  await page.getByRole("button", { name: "Create a project" }).first().click();
+  const dialog = page.getByRole("dialog", { name: "Create a project" });
+  await dialog.getByLabel("Name").fill("search");
+  await dialog.getByRole("button", { name: "Create" }).click();
+  await page.getByRole("link", { name: "Members of search" }).click();
+  await expect(page.getByRole("heading", { name: "Nobody is a member yet" })).toBeVisible();
 });

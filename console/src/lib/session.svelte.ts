@@ -1,6 +1,8 @@
 import { json, nothing, segment, useCsrfToken, useProject, whenProjectLost, whenSignedOut } from "./api";
 
-export type Role = "viewer" | "developer" | "admin" | "owner";
+export type Role = "viewer" | "developer" | "project_admin" | "admin" | "owner";
+/** What a user has for the organisation; a project's admin is that in one project alone. */
+export type UserRole = Exclude<Role, "project_admin">;
 
 /** As GET /api/v1/session answers. */
 export interface Session {
@@ -12,6 +14,7 @@ export interface Session {
     role: Role;
     project: string;
     projects: string[];
+    roles: Record<string, Role>;
     keeping: Record<string, number>; // Of these, who keep what is asked and answered, and for how many days.
   } | null;
   csrf_token: string | null;
@@ -29,7 +32,7 @@ function keptProject(name: string): string | null {
   }
 }
 
-const ranks: Record<Role, number> = { viewer: 0, developer: 1, admin: 2, owner: 3 };
+const ranks: Record<Role, number> = { viewer: 0, developer: 1, project_admin: 2, admin: 3, owner: 4 };
 
 /** Who sits here, and what they may do. */
 class SessionState {
@@ -104,9 +107,10 @@ class SessionState {
     return this.current?.user?.keeping[this.project] ?? 0;
   }
 
-  /** Null for who has not signed in. */
+  /** In the project that the person acts for; null for who has not signed in. */
   get role(): Role | null {
-    return this.current?.user?.role ?? null;
+    const user = this.current?.user;
+    return user ? (user.roles[this.project] ?? user.role) : null;
   }
 
   may(least: Role): boolean {

@@ -35,6 +35,7 @@ export const common = dictionary({
 export const roleName = wordsOf({
   owner: ["Owner", "所有者"],
   admin: ["Admin", "管理员"],
+  project_admin: ["Project admin", "项目管理员"],
   developer: ["Developer", "开发者"],
   viewer: ["Viewer", "观察者"],
 });

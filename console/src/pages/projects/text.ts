@@ -1,4 +1,4 @@
-import { dictionary, type Pair } from "../../lib/dictionary";
+import { dictionary, wordsOf, type Pair } from "../../lib/dictionary";
 
 export const t = dictionary({
   title: ["Projects", "项目"],
@@ -26,11 +26,58 @@ export const t = dictionary({
   keptFor: ["{count} day, {size} | {count} days, {size}", "{count} 天，{size}"],
   keeps: ["Keep what is asked and answered", "保留提问与回答"],
   keepsWarning: [
-    "Everything that anybody asks for this project, and every answer, is then stored here, personal data and secrets in it as well. All admins read it; the project's developers read what programs and they themselves have asked. Tell those who use it. Each reading is in the audit log.",
-    "此后，任何人以本项目名义的所有提问和回答都将存储在此，其中的个人数据和机密也不例外。所有管理员均可查看；项目的开发者可查看程序及其本人的提问。请告知使用者。每次查看都会记入审计。",
+    "Everything that anybody asks for this project, and every answer, is then stored here, personal data and secrets in it as well. All admins read it; the project's developers and its admin read what programs and they themselves have asked. Tell those who use it. Each reading is in the audit log.",
+    "此后，任何人以本项目名义的所有提问和回答都将存储在此，其中的个人数据和机密也不例外。所有管理员均可查看；项目的开发者和项目管理员可查看程序及其本人的提问。请告知使用者。每次查看都会记入审计。",
   ],
   days: ["For how many days", "保留天数"],
   daysHint: ["Then it is removed by itself. 1 to 3650.", "到期自动删除。1 至 3650。"],
   removesAll: ["What is kept until now, {size}, is removed at once and for ever.", "目前保留的 {size} 将立即永久删除。"],
   removesOlder: ["What is older than this is removed at once and for ever.", "早于此期限的内容将立即永久删除。"],
+  members: ["Members", "成员"],
+  membersOf: ["Members of {name}", "{name} 的成员"],
+  membersExplanation: [
+    "Who may act for this project, and as what. Owners and admins of the organisation act for all projects without being members.",
+    "可以代表此项目操作的人员及其角色。组织的所有者和管理员无需成为成员即可代表所有项目。",
+  ],
+  all: ["All projects", "所有项目"],
+  noMembers: ["Nobody is a member yet", "还没有成员"],
+  noMembersNext: [
+    "Add those who work for it. An admin of the project adds others, and manages its keys.",
+    "添加为此项目工作的人员。项目管理员可以添加其他成员并管理密钥。",
+  ],
+  addMember: ["Add a member", "添加成员"],
+  memberAdded: ["{user} is a member now", "{user} 现在是成员"],
+  userHint: ["The name of somebody who is a user here.", "已有用户的名称。"],
+  roleOf: ["Role of {user} in {name}", "{user} 在 {name} 中的角色"],
+  roleChanged: ["{user} is now: {role}", "{user} 的角色现在是：{role}"],
+  roleInProject: ["Role in the project", "项目中的角色"],
+  userRole: ["Role of the user", "用户角色"],
+  added: ["Added", "添加时间"],
+  viewerMeans: ["looks at usage, requests and the engine", "查看用量、请求和引擎"],
+  developerMeans: ["asks models and makes keys of their own as well", "还可以调用模型、创建自己的密钥"],
+  adminMeans: [
+    "manages members and all keys of the project as well, but not limits and prices",
+    "还可以管理项目的成员和所有密钥，但不能管理限额和价格",
+  ],
+  removeMember: ["Remove", "移除"],
+  removeMemberOf: ["Remove {user} from {name}", "将 {user} 移出 {name}"],
+  removeMemberText: [
+    "{user} may act for {name} no more, and the keys that {user} has there end within a second. Keys do not come back with the member.",
+    "{user} 不能再代表 {name} 操作，其在该项目中的密钥一秒内失效。重新添加成员不会恢复密钥。",
+  ],
+  memberRemoved: ["{user} is no member any more", "{user} 已不是成员"],
+  remove: ["Remove", "移除"],
+  removeOf: ["Remove the project {name}", "移除项目 {name}"],
+  removeText: [
+    "Ends all keys and services of {name} within a second, and takes its limits, templates, files, batches and the prompts and answers that it keeps away. What it used stays in the usage. This cannot be undone.",
+    "一秒内结束 {name} 的所有密钥和服务，并删除其限额、模板、文件、批处理任务以及保留的提示与回答。用量记录会保留。此操作无法撤销。",
+  ],
+  removed: ["The project {name} is gone", "项目 {name} 已移除"],
+  disabled: ["disabled", "已停用"],
 } satisfies Record<string, Pair>);
+
+export const projectRoleName = wordsOf({
+  viewer: ["Viewer", "观察者"],
+  developer: ["Developer", "开发者"],
+  admin: ["Admin of the project", "项目管理员"],
+});

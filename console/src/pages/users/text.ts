@@ -3,8 +3,8 @@ import { dictionary, wordsOf, type Pair } from "../../lib/dictionary";
 export const t = dictionary({
   title: ["Users", "用户"],
   explanation: [
-    "People who sign in, and services that own keys. The role bounds what a user and the user's keys may do.",
-    "登录的人员，以及拥有密钥的服务。角色决定用户及其密钥的权限。",
+    "People who sign in, and services that own keys. The role bounds what a user may do in the projects, of which all but owners and admins have to be members.",
+    "登录的人员，以及拥有密钥的服务。角色限定用户在项目中的权限；除所有者和管理员外，都需要成为项目成员。",
   ],
   create: ["Create a user", "创建用户"],
   list: ["Users", "用户"],
@@ -35,10 +35,20 @@ export const t = dictionary({
   passwordLater: ["Close this to let {name} sign in at an identity provider alone.", "若 {name} 仅通过身份提供方登录，可直接关闭。"],
   isSaved: ["{name} is created", "{name} 已创建"],
   you: ["you", "您"],
+  projects: ["Projects", "项目"],
+  projectHint: ["The first project of which the person is a member.", "该人员首先加入的项目。"],
+  allProjects: ["all", "全部"],
+  remove: ["Remove", "移除"],
+  removeOf: ["Remove {name}", "移除 {name}"],
+  removeText: [
+    "Ends the sessions and keys of {name} within a second, and takes chats, memberships and limits away. What {name} used stays in the usage. This cannot be undone; disabling can.",
+    "一秒内结束 {name} 的会话和密钥，并删除其对话、成员身份和限额。用量记录会保留。此操作无法撤销；停用可以恢复。",
+  ],
+  removed: ["{name} is gone", "{name} 已移除"],
   service: ["A service belongs to a project, and cannot sign in.", "服务属于一个项目，不能登录。"],
   person: ["A person signs in here.", "人员在此登录。"],
-  viewerMeans: ["looks at models, usage and the engine", "查看模型、用量和引擎"],
-  developerMeans: ["asks models and makes keys of their own as well", "还可以调用模型、创建自己的密钥"],
+  viewerMeans: ["looks at models, usage and the engine, in all of their projects", "在其所有项目中查看模型、用量和引擎"],
+  developerMeans: ["asks models and makes keys, as far as the projects allow it", "在项目允许的范围内调用模型、创建密钥"],
   adminMeans: ["administers all but owners", "管理除所有者以外的一切"],
   ownerMeans: ["does everything", "拥有全部权限"],
 } satisfies Record<string, Pair>);
