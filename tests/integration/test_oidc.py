@@ -80,7 +80,8 @@ def test_a_user_of_the_provider_signs_in(signed_for):
     assert "set_up_token" not in server.greeting  # The owner can sign in.
     assert Browser(server).ask("GET", "/api/v1/session")[1]["oidc"] is True
     assert sign_in(server, provider) == {"name": "ann@example.org", "role": "owner", "project": "default",
-                                         "projects": ["default"]}
+                                         "projects": ["default"], "roles": {"default": "owner"},
+                                         "keeping": {}}
     provider.add_ec_key("two")
     provider.published.append("two")
     log = server.read_log()
@@ -108,7 +109,8 @@ def test_users_who_are_not_there_are_refused_or_made(signed_for):
     assert "verified" in sign_in(server, provider)
     server, provider = signed_for("--oidc-create-role", "viewer", "--oidc-name-claim", "preferred_username")
     provider.claims = {"sub": "s2", "preferred_username": "eve"}
-    assert sign_in(server, provider) == {"name": "eve", "role": "viewer", "project": "default", "projects": ["default"]}
+    assert sign_in(server, provider) == {"name": "eve", "role": "viewer", "project": "default", "projects": ["default"],
+                                         "roles": {"default": "viewer"}, "keeping": {}}
     provider.claims = {"sub": "s2"}
     assert "does not say your 'preferred_username'" in sign_in(server, provider)
 

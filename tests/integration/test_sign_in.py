@@ -69,7 +69,8 @@ def test_the_first_owner_comes_by_the_token_and_makes_others(team):
     wanted = {"token": set_up_token_of(server), "name": "ann", "password": "correct horse"}
     status, session = browser.ask("POST", "/api/v1/set-up", wanted)
     assert status == 200 and session["user"] == {"name": "ann", "role": "owner", "project": "default",
-                                                 "projects": ["default"]}
+                                                 "projects": ["default"], "roles": {"default": "owner"},
+                                                 "keeping": {}}
     assert browser.ask("POST", "/api/v1/set-up", wanted)[0] == 401
     assert browser.ask("GET", "/api/v1/session")[1]["set_up_needed"] is False
     ridge("user", "create", "bob", "--role", "viewer")
