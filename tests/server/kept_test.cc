@@ -179,9 +179,10 @@ TEST_F(Kept, WhatFailsOrIsLeftIsKeptAsFarAsItCame) {
 
 TEST_F(Kept, DevelopersReadTheirOwnAndThoseOfProgramsAndAdminsAll) {
   keep(30);
+  identity_.set_member("search", "bob", platform::ProjectRole::developer, "test");
   const std::string bob = key("bob's", "bob");
   identity_.create_user("eve", platform::UserKind::person, Role::developer, "", "test");
-  key("eve's", "eve");
+  identity_.set_member("search", "eve", platform::ProjectRole::developer, "test");
   identity_.create_user("vera", platform::UserKind::person, Role::viewer, "", "test");
   ASSERT_EQ(ask("/v1/completions", R"({"model":"m","prompt":"by a program"})").status, 200);
   ASSERT_EQ(ask("/v1/completions", R"({"model":"m","prompt":"by bob"})", bob).status, 200);
