@@ -54,50 +54,56 @@ std::shared_ptr<const Grammar> compile_calls(const ServedModel& model, const Cha
   }
 }
 
-bool any_strict(const ToolFields& fields) {
-  const auto functions = callable_functions(fields);
+bool set_form(const OutputForm& form, const ServedModel& model, Grammars grammars,
+              engine::Request& to) {
+  if (!form.grammar) return true;
+  auto grammar = model.grammars->find(form.grammar->kind, form.grammar->text);
+  if (!grammar && grammars == Grammars::only_kept) return false;
+  to.grammar = grammar ? std::move(grammar) : compile(model, *form.grammar, form.param);
+  return true;
+}
+
+bool any_strict(const std::vector<ToolFunction>& functions) {
   return std::any_of(functions.begin(), functions.end(),
                      [](const ToolFunction& function) { return function.strict; });
 }
 
 }  // namespace
 
-bool needs_grammar(const ChatRequest& request) {
-  if (request.form.grammar) return true;
-  return request.tools.may_call() && (request.tools.must_call() || any_strict(request.tools));
-}
-
-bool needs_grammar(const CompletionRequest& request) { return request.form.grammar.has_value(); }
-
-void set_rules(const ChatRequest& request, const ServedModel& model, engine::Request& to) {
+bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars grammars,
+               engine::Request& to) {
   const OutputForm& form = request.form;
   const ToolFields& tools = request.tools;
-  if (!tools.may_call()) {
-    if (form.grammar) to.grammar = compile(model, *form.grammar, form.param);
-    return;
-  }
+  if (!tools.may_call()) return set_form(form, model, grammars, to);
   const std::vector<ToolFunction> functions = callable_functions(tools);
   engine::ToolUse use;
   use.style = model.tool_style;
   use.parallel = tools.parallel;
   for (const ToolFunction& function : functions) use.names.push_back(function.name);
   const text::Tokenizer& tokenizer = model.engine->tokenizer();
-  if (tools.must_call() || form.grammar) {
-    // A named tool is called once, as OpenAI's service does.
-    const bool several = tools.parallel && tools.choice.kind != ToolChoice::Kind::named;
-    const GrammarSource* otherwise = tools.must_call() ? nullptr : &*form.grammar;
-    to.grammar =
-        compile_calls(model, request, functions,
-                      text::whole_answer(use.style, tokenizer, functions, several, otherwise));
-  } else if (any_strict(tools)) {
-    use.call_grammar =
-        compile_calls(model, request, functions, text::one_call(use.style, tokenizer, functions));
+  const bool binds_all = tools.must_call() || form.grammar;
+  if (binds_all || any_strict(functions)) {
+    GrammarSource source;
+    if (binds_all) {
+      // A named tool is called once, as OpenAI's service does.
+      const bool several = tools.parallel && tools.choice.kind != ToolChoice::Kind::named;
+      const GrammarSource* otherwise = tools.must_call() ? nullptr : &*form.grammar;
+      source = text::whole_answer(use.style, tokenizer, functions, several, otherwise);
+    } else {
+      source = text::one_call(use.style, tokenizer, functions);
+    }
+    auto grammar = model.grammars->find(source.kind, source.text);
+    if (!grammar && grammars == Grammars::only_kept) return false;
+    if (!grammar) grammar = compile_calls(model, request, functions, source);
+    (binds_all ? to.grammar : use.call_grammar) = std::move(grammar);
   }
   to.tools = std::move(use);
+  return true;
 }
 
-void set_rules(const CompletionRequest& request, const ServedModel& model, engine::Request& to) {
-  if (request.form.grammar) to.grammar = compile(model, *request.form.grammar, request.form.param);
+bool set_rules(const CompletionRequest& request, const ServedModel& model, Grammars grammars,
+               engine::Request& to) {
+  return set_form(request.form, model, grammars, to);
 }
 
 }  // namespace ridge::api

@@ -7,14 +7,17 @@
 
 namespace ridge::api {
 
-// Whether an answer follows a grammar, whose compilation may take seconds: such requests are
-// prepared on threads of their own.
-bool needs_grammar(const ChatRequest& request);
-bool needs_grammar(const CompletionRequest& request);
+enum class Grammars {
+  compile,   // may take seconds
+  only_kept  // that were compiled before, which takes no time
+};
 
-// Sets what binds the answer: its form and its calls of tools. Throws Error(invalid_argument)
-// naming the field whose schema or grammar is wrong or cannot be enforced.
-void set_rules(const ChatRequest& request, const ServedModel& model, engine::Request& to);
-void set_rules(const CompletionRequest& request, const ServedModel& model, engine::Request& to);
+// Sets what binds the answer: its form and its calls of tools. False where a grammar would have to
+// be compiled for it and may not; `to` is as it was then. Throws Error(invalid_argument) naming the
+// field whose schema or grammar is wrong or cannot be enforced.
+bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars grammars,
+               engine::Request& to);
+bool set_rules(const CompletionRequest& request, const ServedModel& model, Grammars grammars,
+               engine::Request& to);
 
 }  // namespace ridge::api

@@ -20,6 +20,7 @@ VectorFields parse_vector_fields(const Fields& body) {
   }
   vectors.pooling = pooling == "last" ? engine::Pooling::last : engine::Pooling::mean;
   vectors.timeout = parse_timeout(body);
+  vectors.priority = parse_priority(body);
   return vectors;
 }
 

@@ -78,6 +78,11 @@ std::optional<Clock::Duration> parse_timeout(const Fields& body) {
   return std::chrono::duration_cast<Clock::Duration>(timeout);
 }
 
+int parse_priority(const Fields& body) {
+  return static_cast<int>(
+      body.integer("priority", -max_priority, max_priority).value_or(0));
+}
+
 std::vector<std::string> parse_stop(const Fields& body, std::string_view name) {
   const Json* value = body.find(name);
   if (value == nullptr) return {};
@@ -117,6 +122,7 @@ void read_sampling(const Fields& body, GenerationFields& fields) {
   fields.min_tokens =
       static_cast<int>(body.integer("min_tokens", 0, max_requested_tokens).value_or(0));
   fields.ignore_eos = body.boolean("ignore_eos").value_or(false);
+  fields.priority = parse_priority(body);
 }
 
 int parse_top_logprobs(const Fields& body) {

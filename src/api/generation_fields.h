@@ -48,11 +48,12 @@ struct GenerationFields {
   bool stream = false;
   bool include_usage = false;              // stream_options.include_usage
   std::optional<Clock::Duration> timeout;  // as engine::Request::deadline
+  int priority = 0;                        // smaller first, as vLLM has it
 };
 
 // Reads the fields that all formats call by the same names: temperature, top_p, top_k, min_p,
 // presence_penalty, frequency_penalty, seed and, which only engines like this one know,
-// repetition_penalty, logit_bias, min_tokens and ignore_eos. Throws as below.
+// repetition_penalty, logit_bias, min_tokens, ignore_eos and priority. Throws as below.
 void read_sampling(const Fields& body, GenerationFields& fields);
 // logprobs, true or false, and top_logprobs: as SamplingParams::top_logprobs.
 int parse_top_logprobs(const Fields& body);
@@ -69,6 +70,11 @@ std::vector<std::string> parse_stop(const Fields& body, std::string_view name);
 // Throws Error(invalid_argument) naming the field at fault. `least_tokens`: the smallest
 // max_tokens, 0 or 1.
 GenerationFields parse_generation_fields(const Fields& body, int least_tokens = 1);
+
+// priority, from -max_priority to max_priority: whose turn comes first among all requests, smaller
+// ones before larger ones.
+inline constexpr int max_priority = 1000;
+int parse_priority(const Fields& body);
 
 // timeout_ms, above 0 and at most a day: what has not been answered by then fails.
 std::optional<Clock::Duration> parse_timeout(const Fields& body);

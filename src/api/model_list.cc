@@ -4,9 +4,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
+#include "api/fields.h"
 #include "api/json_text.h"
+#include "api/url_query.h"
 #include "base/error.h"
+#include "base/utc_time.h"
 #include "text/chat_template.h"
 #include "text/reasoning.h"
 
@@ -20,6 +24,22 @@ std::string names_of(std::span<const ServedModel> models) {
     names += model.name;
   }
   return names;
+}
+
+Json anthropic_model(const ServedModel& model) {
+  return {{"type", "model"},
+          {"id", model.name},
+          {"display_name", model.name},
+          {"created_at", utc_time(model.created_s)}};
+}
+
+std::size_t place_of(std::span<const ServedModel> models, const std::string& name,
+                     const std::string& param) {
+  const auto found = std::ranges::find(models, name, &ServedModel::name);
+  if (found == models.end()) {
+    refuse(param, fmt::format("'{}' names no model: \"{}\"", param, name.substr(0, 200)));
+  }
+  return static_cast<std::size_t>(found - models.begin());
 }
 
 }  // namespace
@@ -50,6 +70,34 @@ std::string model_list_body(std::span<const ServedModel> models) {
   }
   out += "]}";
   return out;
+}
+
+std::string anthropic_model_body(const ServedModel& model) {
+  return to_text(anthropic_model(model));
+}
+
+std::string anthropic_model_list_body(std::span<const ServedModel> models,
+                                      std::string_view query) {
+  constexpr int64_t most = 1000, otherwise = 20;
+  const auto limit =
+      static_cast<std::size_t>(query_number(query, "limit", 1, most).value_or(otherwise));
+  const auto after = query_value(query, "after_id"), before = query_value(query, "before_id");
+  if (after && before) refuse("before_id", "'after_id' and 'before_id' exclude each other");
+  std::size_t first = 0, last = models.size();
+  if (after) first = place_of(models, *after, "after_id") + 1;
+  if (before) last = place_of(models, *before, "before_id");
+  const bool has_more = last - first > limit;
+  if (has_more) (before ? first : last) = before ? last - limit : first + limit;
+  Json data = Json::array();
+  for (const ServedModel& model : models.subspan(first, last - first)) {
+    data.push_back(anthropic_model(model));
+  }
+  const Json first_id = data.empty() ? Json(nullptr) : data.front()["id"];
+  const Json last_id = data.empty() ? Json(nullptr) : data.back()["id"];
+  return to_text({{"data", std::move(data)},
+                  {"has_more", has_more},
+                  {"first_id", first_id},
+                  {"last_id", last_id}});
 }
 
 std::vector<std::string_view> capabilities_of(const ServedModel& model) {

@@ -16,6 +16,13 @@ std::string model_body(const ServedModel& model);
 // GET /v1/models.
 std::string model_list_body(std::span<const ServedModel> models);
 
+// The same in Anthropic's form: {"type":"model","id","display_name","created_at"}.
+std::string anthropic_model_body(const ServedModel& model);
+// Likewise: {"data","has_more","first_id","last_id"}. `query` is what stands behind "?": limit (1 to
+// 1000, else 20), and after_id or before_id, the name of a model. Throws Error(invalid_argument)
+// naming what is wrong with it.
+std::string anthropic_model_list_body(std::span<const ServedModel> models, std::string_view query);
+
 // The model that a request names. An empty name is the only model that the server was started with,
 // where there is one only and however many adapters: it still is when others have been added. Throws Error(not_found) with the names that there are,
 // Error(invalid_argument) for an empty name among several models.

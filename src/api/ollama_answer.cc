@@ -218,6 +218,30 @@ std::string ollama_tags_body(std::span<const ServedModel> models) {
   return to_text({{"models", std::move(list)}});
 }
 
+std::string ollama_no_vectors_body(const OllamaEmbedding& request, const ServedModel& model) {
+  if (request.embedding.form == EmbeddingRequest::Form::ollama_single) {
+    return to_text({{"embedding", Json::array()}});
+  }
+  return to_text({{"model", model.name}, {"embeddings", Json::array()}});
+}
+
+std::string ollama_ps_body(std::span<const ServedModel> models) {
+  Json list = Json::array();
+  for (const ServedModel& model : models) {
+    if (model.is_adapter() || model.is_endpoint() || !model.engine->stats().is_loaded) continue;
+    const engine::ModelInfo& info = model.engine->model_info();
+    list.push_back({{"name", model.name},
+                    {"model", model.name},
+                    {"size", info.file_bytes},
+                    {"digest", model.digest},
+                    {"details", details_of(model)},
+                    {"expires_at", "2318-01-01T00:00:00Z"},  // Ollama's clients say "Forever"
+                    {"size_vram", 0},
+                    {"context_length", info.context_tokens}});
+  }
+  return to_text({{"models", std::move(list)}});
+}
+
 std::string ollama_show_body(const ServedModel& model) {
   const engine::ModelInfo& info = model.engine->model_info();
   const text::ChatTemplate& chat_template = model.engine->chat_template();

@@ -20,6 +20,12 @@ std::string ollama_unloaded_body(const OllamaRequest& request, const AnswerHead&
 // As find_model, but Ollama's clients may write ":latest" behind a name that has no tag.
 const ServedModel& find_ollama_model(std::span<const ServedModel> models, const std::string& name);
 
+// The answer to a request for vectors that has no text.
+std::string ollama_no_vectors_body(const OllamaEmbedding& request, const ServedModel& model);
+
+// GET /api/ps: the models that are in memory, without adapters and endpoints. How long they stay is
+// not known here: `expires_at` is far off.
+std::string ollama_ps_body(std::span<const ServedModel> models);
 // GET /api/tags.
 std::string ollama_tags_body(std::span<const ServedModel> models);
 // POST /api/show.

@@ -177,6 +177,37 @@ OllamaRequest parse_ollama_generate(const Json& body) {
   return request;
 }
 
+OllamaEmbedding parse_ollama_embed(const Json& body) {
+  const Fields fields(body, "");
+  OllamaEmbedding request;
+  EmbeddingRequest& embedding = request.embedding;
+  embedding.form = EmbeddingRequest::Form::ollama;
+  embedding.vectors = parse_vector_fields(fields);
+  embedding.vectors.cuts = fields.boolean("truncate").value_or(true);
+  if (const auto dimensions = fields.integer("dimensions", 1, INT32_MAX)) {
+    embedding.dimensions = static_cast<int>(*dimensions);
+  }
+  const Json* input = fields.find("input");
+  const bool is_empty = input != nullptr && (*input == "" || *input == Json::array());
+  if (!is_empty) embedding.inputs = parse_prompts(fields, "input", max_embedded_texts);
+  request.keep_alive = parse_keep_alive(fields);
+  return request;
+}
+
+OllamaEmbedding parse_ollama_embeddings(const Json& body) {
+  const Fields fields(body, "");
+  OllamaEmbedding request;
+  EmbeddingRequest& embedding = request.embedding;
+  embedding.form = EmbeddingRequest::Form::ollama_single;
+  embedding.vectors = parse_vector_fields(fields);
+  embedding.vectors.cuts = true;
+  embedding.normalize = false;
+  std::string prompt = fields.string("prompt", max_text_bytes).value_or("");
+  if (!prompt.empty()) embedding.inputs = {std::move(prompt)};
+  request.keep_alive = parse_keep_alive(fields);
+  return request;
+}
+
 std::string parse_ollama_show(const Json& body) {
   const Fields fields(body, "");
   std::string name = parse_model_name(fields);

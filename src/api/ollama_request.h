@@ -6,6 +6,7 @@
 
 #include "api/chat_request.h"
 #include "api/completion_request.h"
+#include "api/embedding_request.h"
 
 namespace ridge::api {
 
@@ -36,6 +37,19 @@ struct OllamaRequest {
 // beside it.
 OllamaRequest parse_ollama_chat(const Json& body);
 OllamaRequest parse_ollama_generate(const Json& body);
+
+// POST /api/embed and POST /api/embeddings, checked. Without inputs, where a text is empty or there
+// is none, nothing is computed.
+struct OllamaEmbedding {
+  EmbeddingRequest embedding;
+  std::optional<Clock::Duration> keep_alive;  // as above
+};
+
+// input (a string or strings), truncate (true: what does not fit is cut), dimensions, pooling; the
+// vectors have a length of 1.
+OllamaEmbedding parse_ollama_embed(const Json& body);
+// prompt, a string; the vector is as the model gives it.
+OllamaEmbedding parse_ollama_embeddings(const Json& body);
 
 // The model that POST /api/show names.
 std::string parse_ollama_show(const Json& body);

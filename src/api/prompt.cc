@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "api/answer_rules.h"
@@ -28,6 +29,18 @@ void check_fits(std::size_t prompt_tokens, const ServedModel& model, const std::
               param);
 }
 
+// Before the work on a text that is much too long.
+void check_may_fit(std::string_view text, const ServedModel& model, const std::string& param) {
+  const auto context = static_cast<std::size_t>(model.engine->model_info().context_tokens);
+  const std::size_t fewest = model.engine->tokenizer().fewest_tokens(text.size());
+  if (fewest < context) return;
+  throw Error(ErrorCode::context_length,
+              fmt::format("This model's context holds {} tokens, prompt and answer together; the "
+                          "prompt alone has {} bytes, which are at least {} tokens. Shorten it.",
+                          context, text.size(), fewest),
+              param);
+}
+
 engine::Request continue_prompt(const GenerationFields& fields, const ServedModel& model,
                                 int default_tokens, int top_logprobs) {
   engine::Request request;
@@ -41,6 +54,7 @@ engine::Request continue_prompt(const GenerationFields& fields, const ServedMode
   request.choices = fields.choices;
   request.stop = fields.stop;
   request.deadline = fields.timeout;
+  request.priority = -fields.priority;  // there, larger ones come first
   request.adapter = model.adapter;
   return request;
 }
@@ -67,15 +81,75 @@ void check_vectors(std::size_t texts, const ServedModel& model, const std::strin
               param);
 }
 
+std::vector<int32_t> encode_whole(const PromptText& prompt, const ServedModel& model,
+                                  const std::string& param) {
+  if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
+    // A model may have rows for more ids than there are tokens.
+    check_ids(
+        *ids, param,
+        std::min(model.engine->model_info().vocab_size, model.engine->tokenizer().vocab_size()));
+    return *ids;
+  }
+  const text::Tokenizer& tokenizer = model.engine->tokenizer();
+  auto ids =
+      tokenizer.encode(std::get<std::string>(prompt), {.add_special = true, .parse_special = true});
+  // A model has to begin somewhere: an empty prompt is the beginning of a text.
+  if (ids.empty() && tokenizer.bos()) ids.push_back(*tokenizer.bos());
+  if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
+  if (ids.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' is empty, and this model has no token that begins a text; give "
+                            "it at least one character",
+                            param),
+                param);
+  }
+  return ids;
+}
+
+// As much as fits the context.
+std::vector<int32_t> encode_beginning(const PromptText& prompt, const ServedModel& model,
+                                      const std::string& param) {
+  std::vector<int32_t> ids = encode_whole(prompt, model, param);
+  const auto most = static_cast<std::size_t>(model.engine->model_info().context_tokens) - 1;
+  if (ids.size() > most) ids.resize(most);
+  return ids;
+}
+
 engine::Request embed(const PromptText& text, const VectorFields& vectors, const ServedModel& model,
                       const std::string& id, const std::string& param) {
   engine::Request request;
   request.id = id;
-  request.prompt_tokens = encode_prompt(text, model, param);
+  request.prompt_tokens = vectors.cuts ? encode_beginning(text, model, param)
+                                       : encode_prompt(text, model, param);
   request.embedding = vectors.pooling;
   request.deadline = vectors.timeout;
+  request.priority = -vectors.priority;
   request.adapter = model.adapter;
   return request;
+}
+
+// Whether a template may read a variable of this name.
+bool has_word(std::string_view source, std::string_view word) {
+  const auto is_part = [&](std::size_t at) {
+    return at < source.size() &&
+           (std::isalnum(static_cast<unsigned char>(source[at])) != 0 || source[at] == '_');
+  };
+  for (std::size_t at = source.find(word); at != std::string_view::npos;
+       at = source.find(word, at + 1)) {
+    if ((at == 0 || !is_part(at - 1)) && !is_part(at + word.size())) return true;
+  }
+  return false;
+}
+
+// A variable that the template does not read changes nothing, as a field that is not known; one that
+// it reads would change the prompt, and with it the answer.
+void check_variables(const ChatRequest& chat, const ServedModel& model) {
+  for (const std::string& name : chat.thinking.unknown_variables) {
+    if (name.empty() || !has_word(model.engine->chat_template().source(), name)) continue;
+    refuse_unsupported(fmt::format("chat_template_kwargs.{}", name.substr(0, 40)),
+                       "of what this model's template reads, only enable_thinking, thinking, "
+                       "reasoning_effort and thinking_budget may be set");
+  }
 }
 
 }  // namespace
@@ -92,33 +166,15 @@ void check_ids(std::span<const int32_t> ids, const std::string& param, int vocab
 
 std::vector<int32_t> encode_prompt(const PromptText& prompt, const ServedModel& model,
                                    const std::string& param) {
-  if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) {
-    // A model may have rows for more ids than there are tokens.
-    check_ids(
-        *ids, param,
-        std::min(model.engine->model_info().vocab_size, model.engine->tokenizer().vocab_size()));
-    check_fits(ids->size(), model, param);
-    return *ids;
-  }
-  const text::Tokenizer& tokenizer = model.engine->tokenizer();
-  auto ids =
-      tokenizer.encode(std::get<std::string>(prompt), {.add_special = true, .parse_special = true});
-  // A model has to begin somewhere: an empty prompt is the beginning of a text.
-  if (ids.empty() && tokenizer.bos()) ids.push_back(*tokenizer.bos());
-  if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
-  if (ids.empty()) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("'{}' is empty, and this model has no token that begins a text; give "
-                            "it at least one character",
-                            param),
-                param);
-  }
+  if (const auto* text = std::get_if<std::string>(&prompt)) check_may_fit(*text, model, param);
+  std::vector<int32_t> ids = encode_whole(prompt, model, param);
   check_fits(ids.size(), model, param);
   return ids;
 }
 
 std::string render_chat(const ChatRequest& chat, const ServedModel& model,
                         bool add_generation_prompt) {
+  check_variables(chat, model);
   text::RenderOptions options;
   options.add_generation_prompt = add_generation_prompt;
   if (chat.tools.may_call()) options.tools = &chat.tools.tools;
@@ -133,6 +189,13 @@ std::vector<int32_t> encode_chat(const std::string& rendered, const ServedModel&
 }
 
 engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::string id) {
+  engine::Request request = prepare_prompt(chat, model, std::move(id));
+  set_rules(chat, model, Grammars::compile, request);
+  return request;
+}
+
+engine::Request prepare_prompt(const ChatRequest& chat, const ServedModel& model,
+                               std::string id) {
   const int context = model.engine->model_info().context_tokens;
   const int default_tokens =
       model.default_output_tokens > 0 ? model.default_output_tokens : context;
@@ -141,6 +204,7 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
   request.id = std::move(id);
 
   const std::string prompt = render_chat(chat, model);
+  check_may_fit(prompt, model, chat.prompt_param);
   request.prompt_tokens = encode_chat(prompt, model);
   check_fits(request.prompt_tokens.size(), model, chat.prompt_param);
 
@@ -150,7 +214,6 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
   request.thinking_budget = chat.thinking.budget_tokens;
   // Where the template cannot switch thinking off, it is over before it begins.
   if (chat.thinking.enabled == false) request.thinking_budget = 0;
-  set_rules(chat, model, request);
   return request;
 }
 
@@ -160,6 +223,15 @@ int count_prompt_tokens(const ChatRequest& request, const ServedModel& model) {
 
 std::vector<engine::Request> prepare(const CompletionRequest& completion, const ServedModel& model,
                                      const std::string& id) {
+  std::vector<engine::Request> requests = prepare_prompts(completion, model, id);
+  for (engine::Request& request : requests) {
+    set_rules(completion, model, Grammars::compile, request);
+  }
+  return requests;
+}
+
+std::vector<engine::Request> prepare_prompts(const CompletionRequest& completion,
+                                             const ServedModel& model, const std::string& id) {
   std::vector<engine::Request> requests;
   int64_t echoed_tokens = 0;
   for (const PromptText& prompt : completion.prompts) {
@@ -176,7 +248,6 @@ std::vector<engine::Request> prepare(const CompletionRequest& completion, const 
       echoed_tokens += static_cast<int64_t>(request.prompt_tokens.size());
       check_echo(echoed_tokens, completion);
     }
-    set_rules(completion, model, request);
     requests.push_back(std::move(request));
   }
   return requests;

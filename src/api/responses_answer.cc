@@ -196,4 +196,8 @@ std::unique_ptr<Answer> make_answer(const ResponsesRequest& request, AnswerHead 
   return std::make_unique<ResponsesAnswer>(request, std::move(head), defaults, std::move(keep));
 }
 
+std::string response_tokens_body(int tokens) {
+  return to_text({{"object", "response.input_tokens"}, {"input_tokens", tokens}});
+}
+
 }  // namespace ridge::api

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "api/answer.h"
 #include "api/responses_request.h"
@@ -13,5 +14,8 @@ namespace ridge::api {
 std::unique_ptr<Answer> make_answer(const ResponsesRequest& request, AnswerHead head,
                                     const SamplingDefaults& defaults,
                                     std::function<void(StoredResponse&&)> keep);
+
+// POST /v1/responses/input_tokens.
+std::string response_tokens_body(int tokens);
 
 }  // namespace ridge::api

@@ -105,6 +105,15 @@ std::string input_items_body(const StoredResponse& response, std::string_view qu
                   {"has_more", has_more}});
 }
 
+std::string cancelled_response_body(std::string_view id, std::string_view model) {
+  return to_text({{"id", id},
+                  {"object", "response"},
+                  {"status", "cancelled"},
+                  {"model", model},
+                  {"output", Json::array()},
+                  {"error", nullptr}});
+}
+
 std::string deleted_response_body(std::string_view id) {
   return to_text({{"id", id}, {"object", "response"}, {"deleted", true}});
 }

@@ -26,6 +26,10 @@ ResponseBody response_body(const StoredResponse& response, std::string_view quer
 // GET /v1/responses/{id}/input_items: limit (1 to 100), order (asc, desc), after (an item's id).
 std::string input_items_body(const StoredResponse& response, std::string_view query);
 
+// POST /v1/responses/{id}/cancel, of one that was being made: what it has said goes to its own client
+// alone.
+std::string cancelled_response_body(std::string_view id, std::string_view model);
+
 // DELETE /v1/responses/{id}.
 std::string deleted_response_body(std::string_view id);
 

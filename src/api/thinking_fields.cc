@@ -33,9 +33,8 @@ void add_template_kwargs(const Fields& body, ThinkingFields& thinking) {
   for (const auto& [key, value] :
        body.find("chat_template_kwargs")->get_ref<const Json::object_t&>()) {
     if (!is_one_of(template_variables, key)) {
-      refuse(fmt::format("chat_template_kwargs.{}", key.substr(0, 40)),
-             "'chat_template_kwargs' may hold enable_thinking, thinking, reasoning_effort and "
-             "thinking_budget only");
+      thinking.unknown_variables.push_back(key);
+      continue;
     }
     if (value.is_null()) continue;
     if (key == "thinking_budget") {

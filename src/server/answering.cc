@@ -26,6 +26,8 @@ std::string_view operation_of(Route route) {
     case Route::ollama_generate:
       return "text_completion";
     case Route::embeddings:
+    case Route::ollama_embed:
+    case Route::ollama_embeddings:
       return "embeddings";
     case Route::rerank:
       return "rerank";
@@ -37,7 +39,8 @@ std::string_view operation_of(Route route) {
 }
 
 bool makes_text(Route route) {
-  return route != Route::embeddings && route != Route::rerank && route != Route::score &&
+  return route != Route::embeddings && route != Route::ollama_embed &&
+         route != Route::ollama_embeddings && route != Route::rerank && route != Route::score &&
          route != Route::detokenize;
 }
 
@@ -50,7 +53,8 @@ std::string asked_model(Route route, const api::Json& body, const CallableModels
   std::string name = member("model");
   if (route == Route::ollama_show && name.empty()) name = member("name");
   const bool is_ollama = route == Route::ollama_show || route == Route::ollama_chat ||
-                         route == Route::ollama_generate;
+                         route == Route::ollama_generate || route == Route::ollama_embed ||
+                         route == Route::ollama_embeddings;
   constexpr std::string_view latest = ":latest";  // as api::find_ollama_model has it
   if (is_ollama && name.ends_with(latest) && !models.has(name)) {
     name.resize(name.size() - latest.size());

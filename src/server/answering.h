@@ -52,7 +52,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
     // Who shares turns and prefixes: the key's project, or where nothing checks keys, whoever sends
     // the same one.
     std::string group;
-    int priority = 0;         // as engine::Request has it
+    std::optional<int> priority;  // of its requests, whatever they ask; as engine::Request has it
     bool is_recorded = true;  // for those who ask what became of requests
     std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
     std::shared_ptr<const ModelList> models;               // those that the key is for
@@ -146,6 +146,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
 
   // answering_generation.cc: what engines say.
   asio::awaitable<void> generate(std::string body);
+  void check_priority(const engine::Request& request) const;
   asio::awaitable<void> run(Prepared prepared);
   asio::awaitable<AnswerEnd> run_wave(Making& making, std::span<engine::Request> wave);
   asio::awaitable<void> submit(Generation& generation, const engine::Request& request,

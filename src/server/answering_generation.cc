@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
-#include <climits>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -24,14 +23,14 @@ constexpr std::chrono::milliseconds room_poll{50};  // while others have filled 
 // What is shaped at once; more would keep the other connections of a network thread waiting.
 constexpr std::size_t max_inline_bytes = 64u << 10;
 
-// Runs `work` on what the engine has said, here or, where that is much, on a text thread. It is
-// never refused: the answer is there already.
+// Runs `work` on what the engine has said, here or, where that is much, on a text thread.
 template <typename Work>
-asio::awaitable<void> shape(Service& service, std::size_t bytes, Work work) {
+asio::awaitable<void> shape(Service& service, const std::string& group, std::size_t bytes,
+                            Work work) {
   if (bytes <= max_inline_bytes) {
     work();
   } else {
-    co_await on_pool(service.text_pool, service.text_jobs, INT_MAX, std::move(work));
+    co_await on_pool(service.text_pool, group, std::move(work));
   }
 }
 
@@ -92,13 +91,14 @@ asio::awaitable<void> Answering::generate(std::string body) {
       const Asked asked{exchange_.route.route, exchange_.id, exchange_.group, *models, is_callable};
       return prepare_body(service_, asked, document);
     };
-    Prepared prepared = co_await on_text_pool(service_, work);
+    Prepared prepared = co_await on_pool(service_.text_pool, exchange_.group, work);
     model = prepared.model;
     if (!prepared.document) begin_keeping(*model, std::move(body));
     std::string().swap(body);  // it may be large, and the answer may take long
     if (prepared.rest) {
       const auto keep_loaded = prepared.keep_loaded;
-      prepared = co_await on_grammar_pool(service_, std::move(prepared.rest));
+      prepared = co_await on_pool(service_.grammar_pool, exchange_.group,
+                                  std::move(prepared.rest));
       prepared.keep_loaded = keep_loaded;
     }
     if (prepared.document) {
@@ -122,12 +122,12 @@ asio::awaitable<void> Answering::generate(std::string body) {
   co_await stop_watch();
   if (!failure) co_return;
   if (exchange_.status != 0) std::rethrow_exception(failure);
-  int retry_after_s = 1;
-  if (model != nullptr) {
-    std::lock_guard lock(service_.health_mutex);
-    retry_after_s = service_.health.retry_after_s(*model);
-  }
   const Error error = error_of(failure, exchange_.id);
+  int retry_after_s = 1;
+  if (model != nullptr && error.code() == ErrorCode::queue_full) {
+    const std::lock_guard lock(service_.health_mutex);
+    retry_after_s = service_.health.retry_after_s(*model, exchange_.group, service_.clock.now());
+  }
   co_await send_error(error, retry_after_s);
 }
 
@@ -140,7 +140,17 @@ void Answering::keep_loaded(const api::ServedModel& model,
                             is_administrator() ? WhoAsks::administrator : WhoAsks::caller);
 }
 
+// Later than others anybody may be; earlier, who may do to all what all notice.
+void Answering::check_priority(const engine::Request& request) const {
+  if (request.priority <= 0 || is_administrator()) return;
+  throw Error(ErrorCode::permission_denied,
+              "'priority' is below 0, before the requests of others: this API key lacks the scope "
+              "'admin', which that needs",
+              "priority");
+}
+
 asio::awaitable<void> Answering::run(Prepared prepared) {
+  for (const engine::Request& request : prepared.requests) check_priority(request);
   const bool may_begin = co_await reserve(prepared);
   if (!may_begin) co_return;
   const bool may_be_asked = co_await moderate(prepared);
@@ -148,7 +158,7 @@ asio::awaitable<void> Answering::run(Prepared prepared) {
   std::vector<engine::Request>& requests = prepared.requests;
   for (engine::Request& request : requests) {
     request.group = exchange_.group;
-    request.priority = exchange_.priority;
+    if (exchange_.priority) request.priority = *exchange_.priority;
     if (exchange_.principal) request.group_weight = exchange_.principal->project_weight;
   }
   record_requests(prepared);
@@ -268,7 +278,7 @@ asio::awaitable<void> Answering::take_news(AnswerQueue& queue, Making& making, s
   const auto add = [&] {
     making.told_tokens += add_news(queue, making.answer, exchange_.kept.get(), out);
   };
-  co_await shape(service_, queue.bytes(), add);
+  co_await shape(service_, exchange_.group, queue.bytes(), add);
   if (exchange_.metered) exchange_.metered->note(making.prompt_tokens, making.told_tokens);
 }
 
@@ -276,7 +286,7 @@ asio::awaitable<AnswerEnd> Answering::collect_document(AnswerQueue& queue, Makin
   while (!queue.has_ended()) co_await wait_for_news(service_.options.heartbeat);
   making.bytes += queue.bytes();
   const auto add = [&] { add_news(queue, making.answer, exchange_.kept.get(), making.document); };
-  co_await shape(service_, queue.bytes(), add);
+  co_await shape(service_, exchange_.group, queue.bytes(), add);
   AnswerEnd end = *queue.end();
   if (end.error || end.cancelled) end.error = failure_of(end, queue);
   co_return end;
@@ -285,7 +295,7 @@ asio::awaitable<AnswerEnd> Answering::collect_document(AnswerQueue& queue, Makin
 asio::awaitable<void> Answering::finish_document(Making& making, AnswerEnd& end) {
   if (client_gone_ || end.error) co_return;
   const auto finish = [&] { making.answer.finish(end.usage, making.document); };
-  co_await shape(service_, making.bytes, finish);
+  co_await shape(service_, exchange_.group, making.bytes, finish);
 }
 
 asio::awaitable<void> Answering::send_document(Making& making, const AnswerEnd& end) {

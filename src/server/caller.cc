@@ -69,6 +69,8 @@ Access access_of(const RouteMatch& match, std::string_view method) {
     case Route::messages:
     case Route::count_tokens:
     case Route::responses:
+    case Route::response_tokens:
+    case Route::response_cancel:
     case Route::response:
     case Route::response_items:
     case Route::ollama_chat:
@@ -76,6 +78,9 @@ Access access_of(const RouteMatch& match, std::string_view method) {
     case Route::ollama_tags:
     case Route::ollama_show:
     case Route::ollama_version:
+    case Route::ollama_embed:
+    case Route::ollama_embeddings:
+    case Route::ollama_ps:
     case Route::unknown:  // so that a typing mistake is told from a missing right
       return inference_access;
     case Route::handled:

@@ -48,6 +48,7 @@ std::size_t most_body_bytes(const RouteMatch& match, std::string_view method,
                             const ServerOptions& options, const platform::Files* files) {
   const bool takes_body = (method == "POST" || method == "PUT" || method == "PATCH") &&
                           match.route != Route::unknown && match.route != Route::answer_now &&
+                          match.route != Route::response_cancel &&
                           allows_method(*match.path, method);
   if (!takes_body) return std::min(options.max_body_bytes, max_unread_body_bytes);
   if (match.route != Route::handled) return options.max_body_bytes;
@@ -275,6 +276,11 @@ void Connection::describe_request(const Parser& parser) {
       .coding = best_coding(head[http::field::accept_encoding]),
       .if_none_match = std::string(head[http::field::if_none_match])};
   exchange_.error_style = error_style_of(exchange_.route.route, exchange_.target);
+  const bool lists_models =
+      exchange_.route.route == Route::models || exchange_.route.route == Route::model;
+  if (lists_models && !head["anthropic-version"].empty()) {
+    exchange_.error_style = api::ErrorStyle::anthropic;  // and so the answer's
+  }
   exchange_.is_http_1_0 = head.version() < 11;
   exchange_.keep_alive = head.keep_alive() && !service_.draining;
 }

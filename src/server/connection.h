@@ -90,6 +90,7 @@ class Connection final : public Answering {
 
   // connection_requests.cc: of requests, for those who ask about them.
   asio::awaitable<void> answer_now();
+  asio::awaitable<void> cancel_response();
   asio::awaitable<void> answer_requests();
   bool may_see(const api::RequestRecord& record) const;
 

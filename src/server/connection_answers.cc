@@ -32,7 +32,7 @@ std::string hello_text(const std::vector<api::ServedModel>& models, const std::s
       "/openapi.json has "
       "all\n"
       "For Anthropic clients: {5}://{1}, /v1/messages and /v1/messages/count_tokens\n"
-      "For Ollama clients: {5}://{1}, /api/chat, /api/generate, /api/tags, /api/show\n",
+      "For Ollama clients: {5}://{1}, /api/chat, /api/generate, /api/embed, /api/tags, /api/show\n",
       names, host, models.empty() ? "" : models.front().name,
       asks_for_keys ? "with your API key" : "any API key",
       asks_for_keys ? "  -H \"Authorization: Bearer $RIDGE_API_KEY\" \\\n" : "", scheme);
@@ -68,6 +68,8 @@ asio::awaitable<void> Connection::answer(std::string body) {
                                     exchange_.id, exchange_.error_style));
     } else if (exchange_.route.route == Route::answer_now) {
       co_await answer_now();
+    } else if (exchange_.route.route == Route::response_cancel) {
+      co_await cancel_response();
     } else if (exchange_.page.wanted) {
       co_await send_console();
     } else if (exchange_.route.route == Route::handled) {
@@ -97,11 +99,17 @@ asio::awaitable<void> Connection::answer(std::string body) {
 asio::awaitable<void> Connection::answer_get() {
   switch (exchange_.route.route) {
     case Route::models:
-      co_await send(200, api::model_list_body(callable_models().all()));
+      co_await send(200, exchange_.error_style == api::ErrorStyle::anthropic
+                             ? api::anthropic_model_list_body(callable_models().all(),
+                                                              api::query_of(exchange_.target))
+                             : api::model_list_body(callable_models().all()));
       break;
     case Route::model: {
       const CallableModels::List models = callable_models().all();
-      co_await send(200, api::model_body(api::find_model(models, exchange_.route.argument)));
+      const api::ServedModel& model = api::find_model(models, exchange_.route.argument);
+      co_await send(200, exchange_.error_style == api::ErrorStyle::anthropic
+                             ? api::anthropic_model_body(model)
+                             : api::model_body(model));
       break;
     }
     case Route::openapi:
@@ -123,6 +131,9 @@ asio::awaitable<void> Connection::answer_get() {
       break;
     case Route::ollama_tags:
       co_await send(200, api::ollama_tags_body(callable_models().all()));
+      break;
+    case Route::ollama_ps:
+      co_await send(200, api::ollama_ps_body(callable_models().all()));
       break;
     case Route::ollama_version:
       co_await send(200, api::ollama_version_body());

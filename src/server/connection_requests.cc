@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 
 #include "api/json_text.h"
+#include "api/stored_response.h"
 #include "api/url_query.h"
 #include "base/error.h"
 #include "server/batch_runner.h"
@@ -24,6 +26,25 @@ asio::awaitable<void> Connection::answer_now() {
   api::append_json_string(body, id);
   body += ",\"object\":\"request.answer_now\"}";
   co_await send(200, body);
+}
+
+// Of a response that is being made, whose client then hears of it.
+asio::awaitable<void> Connection::cancel_response() {
+  const std::string& id = exchange_.route.argument;
+  const auto may_use = [this](const std::string& model) { return this->may_use(model); };
+  std::optional<std::string> model;
+  if (id.starts_with("resp_")) {  // other things that run have other ids
+    model = service_.running_requests.cancel(
+        id, exchange_.group, may_use, Error(ErrorCode::cancelled, "the response was cancelled"));
+  }
+  if (!model) {
+    const auto stored = service_.responses.find(exchange_.group, id);
+    if (!stored || !callable_models().has(stored->model)) throw api::no_such_response(id);
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("Response '{}' has ended already; there is nothing to cancel.",
+                            id.substr(0, 200)));
+  }
+  co_await send(200, api::cancelled_response_body(id, *model));
 }
 
 asio::awaitable<void> Connection::answer_requests() {

@@ -16,6 +16,12 @@ const Histogram::BucketBoundaries first_token_bounds_s = {
 const Histogram::BucketBoundaries output_token_bounds_s = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
                                                            0.3,  0.4,   0.5,  0.75,  1.0, 2.5};
 
+const Histogram::BucketBoundaries token_bounds = {1,   2,    5,    10,   20,    50,    100,   200,
+                                                  500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+const Histogram::BucketBoundaries phase_bounds_s = {0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1,  1.5,  2,   2.5,
+                                                    5,    10,   15,  20,  30,  40,  50, 60,  120, 240,
+                                                    480,  960};
+
 prometheus::Family<Histogram>& histograms(prometheus::Registry& registry, const char* name,
                                           const char* help) {
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
@@ -29,7 +35,16 @@ GenAiMetrics::GenAiMetrics()
       first_token_(histograms(registry_, "gen_ai_server_time_to_first_token_seconds",
                               "gen_ai.server.time_to_first_token: of answers that were given.")),
       output_token_(histograms(registry_, "gen_ai_server_time_per_output_token_seconds",
-                               "gen_ai.server.time_per_output_token: after the first one.")) {}
+                               "gen_ai.server.time_per_output_token: after the first one.")),
+      prompt_tokens_(histograms(registry_, "vllm:request_prompt_tokens", "Tokens of its prompts.")),
+      generation_tokens_(
+          histograms(registry_, "vllm:request_generation_tokens", "Tokens of its answers.")),
+      prefill_time_(histograms(registry_, "vllm:request_prefill_time_seconds",
+                               "From the first step to the first token.")),
+      decode_time_(histograms(registry_, "vllm:request_decode_time_seconds",
+                              "From the first token to the end.")),
+      inference_time_(histograms(registry_, "vllm:request_inference_time_seconds",
+                                 "From the first step to the end.")) {}
 
 void GenAiMetrics::observe(const api::RequestRecord& record) {
   const api::RequestRecord::Snapshot end = record.snapshot();
@@ -53,6 +68,20 @@ void GenAiMetrics::observe(const api::RequestRecord& record) {
     labels.emplace("error_type", end.error);
   }
   duration_.Add(labels, duration_bounds_s).Observe(seconds(*end.ended - record.origin.arrived));
+  if (end.error.empty()) observe_as_vllm(end);
+}
+
+void GenAiMetrics::observe_as_vllm(const api::RequestRecord::Snapshot& end) {
+  const prometheus::Labels labels = {{"model_name", end.model}};
+  prompt_tokens_.Add(labels, token_bounds).Observe(end.usage.prompt_tokens);
+  generation_tokens_.Add(labels, token_bounds).Observe(end.usage.completion_tokens);
+  const auto* const begun = end.first(engine::TraceEvent::Kind::admitted);
+  if (begun == nullptr) return;
+  inference_time_.Add(labels, phase_bounds_s).Observe(seconds(*end.ended - begun->at));
+  const auto* const first = end.first(engine::TraceEvent::Kind::first_token);
+  if (first == nullptr) return;  // of a request for vectors
+  prefill_time_.Add(labels, phase_bounds_s).Observe(seconds(first->at - begun->at));
+  decode_time_.Add(labels, phase_bounds_s).Observe(seconds(*end.ended - first->at));
 }
 
 }  // namespace ridge::server

@@ -11,9 +11,10 @@
 
 namespace ridge::server {
 
-// The histograms of OpenTelemetry's conventions for generative AI servers, with their bounds
+// Histograms by request: those of OpenTelemetry's conventions for generative AI servers, with their bounds
 // (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/): one observation of each for
-// an HTTP request. Any thread.
+// an HTTP request. And those that dashboards of vLLM show
+// (https://docs.vllm.ai/en/latest/usage/metrics.html), of those that were answered. Any thread.
 class GenAiMetrics {
  public:
   GenAiMetrics();
@@ -23,12 +24,19 @@ class GenAiMetrics {
   std::vector<prometheus::MetricFamily> collect() const { return registry_.Collect(); }
 
  private:
+  void observe_as_vllm(const api::RequestRecord::Snapshot& end);
+
   using Histograms = prometheus::Family<prometheus::Histogram>;
 
   prometheus::Registry registry_;
   Histograms& duration_;
   Histograms& first_token_;
   Histograms& output_token_;
+  Histograms& prompt_tokens_;
+  Histograms& generation_tokens_;
+  Histograms& prefill_time_;
+  Histograms& decode_time_;
+  Histograms& inference_time_;
 };
 
 }  // namespace ridge::server

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int longest_retry_s = 60;
 constexpr double memory_s = 10;
+constexpr double guessed_answer_s = 10;  // of whose kind none has ended yet
 
 void append_model(std::string& out, const api::ServedModel& model) {
   const engine::EngineStats stats = model.engine->stats();
@@ -54,19 +55,44 @@ void Health::observe(const engine::EngineStats& stats, Watch& watch, double elap
   const bool has_work = stats.running + stats.waiting > 0 && !stats.is_loading;
   if (!has_work || stats.steps_total != watch.steps) watch.progressed_at = now;
   if (now - watch.progressed_at > stall_timeout_) alive_ = false;
-  if (elapsed_s > 0) {
-    const double rate = static_cast<double>(stats.finished_total - watch.finished) / elapsed_s;
-    const double weight = 1 - std::exp(-elapsed_s / memory_s);
-    watch.finished_per_s += weight * (rate - watch.finished_per_s);
+  const double finished = static_cast<double>(stats.finished_total - watch.finished);
+  if (!watch.busy_since && (has_work || finished > 0)) {
+    watch.busy_since = observed_at_;
+    watch.finished_per_s = 0;
+    watch.has_finished = false;
   }
+  if (finished > 0) watch.has_finished = true;
+  if (elapsed_s > 0) {
+    const double weight = 1 - std::exp(-elapsed_s / memory_s);
+    watch.finished_per_s += weight * (finished / elapsed_s - watch.finished_per_s);
+  }
+  const double share = finished / static_cast<double>(std::max<std::size_t>(1, watch.promised.size()));
+  for (auto& [group, endings] : watch.promised) endings -= share;
+  std::erase_if(watch.promised, [](const auto& promise) { return promise.second <= 0; });
+  if (!has_work) watch.busy_since.reset();
   watch.steps = stats.steps_total;
   watch.finished = stats.finished_total;
 }
 
-int Health::retry_after_s(const api::ServedModel& model) const {
-  const auto watch = watches_.find(model.model_name());
-  if (watch == watches_.end() || watch->second.finished_per_s <= 0) return 1;
-  const double wait_s = std::ceil(1 / watch->second.finished_per_s);
+double Health::finished_per_s(const Watch& watch, int running, Clock::TimePoint now) const {
+  const double busy_s = watch.busy_since ? seconds(now - *watch.busy_since) : 0;
+  // The average began with 0, which it has forgotten by so much.
+  if (watch.has_finished && busy_s > 0) {
+    return watch.finished_per_s / (1 - std::exp(-busy_s / memory_s));
+  }
+  // What has taken so long already, without an end, is likely to take as long again.
+  return std::max(1, running) / std::max(guessed_answer_s, 2 * busy_s);
+}
+
+int Health::retry_after_s(const api::ServedModel& model, const std::string& group,
+                          Clock::TimePoint now) {
+  Watch& watch = watches_.try_emplace(model.model_name(), Watch{.progressed_at = now}).first->second;
+  double& promised = watch.promised[group];
+  const double per_s = finished_per_s(watch, model.engine->stats().running, now) /
+                       static_cast<double>(watch.promised.size());
+  // More would be told to come when nothing more is told apart.
+  promised = std::min(promised + 1, std::max(1.0, longest_retry_s * per_s));
+  const double wait_s = per_s > 0 ? std::ceil(promised / per_s - 0.01) : longest_retry_s;
   return static_cast<int>(std::clamp(wait_s, 1.0, static_cast<double>(longest_retry_s)));
 }
 

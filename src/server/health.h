@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,9 +23,11 @@ class Health {
   // False while an engine has work and has made no step for longer than the stall timeout. Loading
   // a model may take as long as it takes.
   bool alive() const { return alive_; }
-  // Seconds until an engine is likely to have finished one more request, from its recent rate: 1
-  // to 60.
-  int retry_after_s(const api::ServedModel& model) const;
+  // Seconds until the engine is likely to have room for a request of the group that it has refused
+  // for want of room: 1 to 60. Each that is refused is told of an ending of its own, behind those of
+  // its group that were told before, as groups take turns. The rate is that of the recent endings;
+  // before the first, a guess that grows with the wait for it.
+  int retry_after_s(const api::ServedModel& model, const std::string& group, Clock::TimePoint now);
 
   // {"status","uptime_s","connections","models":[{"name","running","waiting","blocks_total",…}]}
   std::string body(std::span<const api::ServedModel> models, Clock::TimePoint now, bool draining,
@@ -38,8 +41,13 @@ class Health {
     uint64_t steps = 0;
     uint64_t finished = 0;
     Clock::TimePoint progressed_at;
-    double finished_per_s = 0;  // an average that forgets within about ten seconds
+    std::optional<Clock::TimePoint> busy_since;  // where it has work
+    bool has_finished = false;                   // some of that work
+    double finished_per_s = 0;  // since then: an average that forgets within about ten seconds
+    std::map<std::string, double> promised;  // endings, of each group, to those that were refused
   };
+
+  double finished_per_s(const Watch& watch, int running, Clock::TimePoint now) const;
 
   std::string_view status(bool draining) const;
   void observe(const engine::EngineStats& stats, Watch& watch, double elapsed_s,

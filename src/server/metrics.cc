@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -86,6 +87,10 @@ void add_state(Metrics& metrics, const engine::EngineStats& stats, const std::st
   metrics.gauge("vllm:kv_cache_usage_perc", "Part of the KV cache that answers hold, from 0 to 1.",
                 stats.blocks_total > 0 ? static_cast<double>(used) / stats.blocks_total : 0,
                 labels);
+  // vLLM's dashboards read the labels.
+  metrics.gauge("vllm:cache_config_info", "What the KV cache is made of, in its labels.", 1,
+                {label("num_gpu_blocks", std::to_string(stats.blocks_total)),
+                 label("model_name", model)});
   metrics.gauge("ridge:kv_cache_blocks_cached", "Blocks that the prefix cache knows.",
                 stats.blocks_cached, labels);
   metrics.gauge("ridge:kv_cache_blocks_spilled", "Blocks kept outside of the KV cache.",

@@ -16,8 +16,7 @@ struct ServerOptions {
   std::string host = "127.0.0.1";  // an address, or a name that resolves to one
   uint16_t port = 8080;            // 0: any free one
   int network_threads = 1;
-  int text_threads = 1;
-  int max_text_jobs = 64;  // waiting for the text threads; more are answered 429
+  int text_threads = 2;  // read requests and encode prompts; one group never holds all of them
 
   std::size_t max_head_bytes = 16u << 10;  // 431
   std::size_t max_body_bytes = 8u << 20;   // 413

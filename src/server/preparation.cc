@@ -1,5 +1,6 @@
 #include "server/preparation.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -42,18 +43,16 @@ api::AnswerHead answer_head(std::string_view prefix, const api::ServedModel& mod
 // What a request becomes once its format has been read.
 struct Reading {
   const api::ServedModel* model = nullptr;
-  bool needs_grammar = false;
   std::string_view id_prefix;  // of the answer
   std::function<std::vector<engine::Request>()> make_requests;
+  // As api::set_rules does it; null: nothing binds the answer.
+  std::function<bool(api::Grammars, engine::Request&)> set_rules;
   std::function<std::vector<std::string>()> client_texts;  // null: there are none
   std::function<std::unique_ptr<api::Answer>(api::AnswerHead, std::span<const engine::Request>)>
       make_answer;
 };
 
-Prepared run(const Reading& reading) {
-  Prepared prepared;
-  prepared.model = reading.model;
-  prepared.requests = reading.make_requests();
+Prepared finish(const Reading& reading, Prepared prepared) {
   api::AnswerHead head = answer_head(reading.id_prefix, *reading.model, prepared.requests);
   prepared.answer_id = head.id;
   prepared.answer = reading.make_answer(std::move(head), prepared.requests);
@@ -62,24 +61,40 @@ Prepared run(const Reading& reading) {
   return prepared;
 }
 
+bool set_rules(const Reading& reading, api::Grammars grammars,
+               std::vector<engine::Request>& requests) {
+  return !reading.set_rules || std::ranges::all_of(requests, [&](engine::Request& request) {
+    return reading.set_rules(grammars, request);
+  });
+}
+
 Prepared prepare(Reading reading) {
-  if (!reading.needs_grammar) return run(reading);
   Prepared prepared;
   prepared.model = reading.model;
-  prepared.rest = [reading = std::move(reading)] { return run(reading); };
-  return prepared;
+  prepared.requests = reading.make_requests();
+  if (set_rules(reading, api::Grammars::only_kept, prepared.requests)) {
+    return finish(reading, std::move(prepared));
+  }
+  Prepared unfinished;
+  unfinished.model = reading.model;
+  const auto begun = std::make_shared<Prepared>(std::move(prepared));
+  unfinished.rest = [begun, reading = std::move(reading)] {
+    set_rules(reading, api::Grammars::compile, begun->requests);
+    return finish(reading, std::move(*begun));
+  };
+  return unfinished;
 }
 
 std::vector<engine::Request> requests_of(const api::ChatRequest& chat,
                                          const api::ServedModel& model, const std::string& id) {
   std::vector<engine::Request> requests;
-  requests.push_back(api::prepare(chat, model, id));
+  requests.push_back(api::prepare_prompt(chat, model, id));
   return requests;
 }
 
 std::vector<engine::Request> requests_of(const api::CompletionRequest& completion,
                                          const api::ServedModel& model, const std::string& id) {
-  return api::prepare(completion, model, id);
+  return api::prepare_prompts(completion, model, id);
 }
 
 // `core` is what the engine request is made of, a part of `request`: the request itself or its
@@ -90,10 +105,13 @@ Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
                             const Core& core, MakeAnswer make_answer) {
   return prepare(
       {.model = &model,
-       .needs_grammar = api::needs_grammar(core),
        .id_prefix = id_prefix,
        .make_requests = [request, &core, &model,
                          id = asked.id] { return requests_of(core, model, id); },
+       .set_rules =
+           [request, &core, &model](api::Grammars grammars, engine::Request& to) {
+             return api::set_rules(core, model, grammars, to);
+           },
        .client_texts = [request, &core, &model] { return api::client_texts(core, model); },
        .make_answer =
            [request, make_answer](api::AnswerHead head, std::span<const engine::Request> requests) {
@@ -115,9 +133,9 @@ Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
 
 // Texts that become vectors.
 template <typename Request>
-Prepared prepare_vectors(const Asked& asked, std::string_view id_prefix, const Request& request) {
-  const api::ServedModel& model = api::find_model(asked.models, request.vectors.model);
-  return run({.model = &model,
+Prepared prepare_vectors(const api::ServedModel& model, const Asked& asked,
+                         std::string_view id_prefix, const Request& request) {
+  return prepare({.model = &model,
               .id_prefix = id_prefix,
               .make_requests = [&] { return api::prepare(request, model, asked.id); },
               .client_texts = [&] { return api::client_texts(request, model); },
@@ -125,6 +143,12 @@ Prepared prepare_vectors(const Asked& asked, std::string_view id_prefix, const R
                   [&](api::AnswerHead head, std::span<const engine::Request>) {
                     return api::make_answer(request, std::move(head));
                   }});
+}
+
+template <typename Request>
+Prepared prepare_vectors(const Asked& asked, std::string_view id_prefix, const Request& request) {
+  return prepare_vectors(api::find_model(asked.models, request.vectors.model), asked, id_prefix,
+                         request);
 }
 
 // What needs no engine.
@@ -147,13 +171,25 @@ Prepared prepare_token_count(const Asked& asked, const api::Json& body) {
   return prepared;
 }
 
-Prepared prepare_response(Service& service, const Asked& asked, const api::Json& body) {
-  const auto find = [&](const std::string& id) {
+api::ResponsesRequest read_response(Service& service, const Asked& asked, const api::Json& body) {
+  return api::parse_responses_request(body, [&](const std::string& id) {
     auto stored = service.responses.find(asked.group, id);
     if (stored && !asked.is_callable(stored->model)) stored = {};
     return stored;
-  };
-  const auto request = shared(api::parse_responses_request(body, find));
+  });
+}
+
+Prepared prepare_response_tokens(Service& service, const Asked& asked, const api::Json& body) {
+  const api::ChatRequest chat = read_response(service, asked, body).chat;
+  Prepared prepared;
+  prepared.model = &api::find_model(asked.models, chat.generation.model);
+  prepared.document =
+      api::response_tokens_body(api::count_prompt_tokens(chat, *prepared.model));
+  return prepared;
+}
+
+Prepared prepare_response(Service& service, const Asked& asked, const api::Json& body) {
+  const auto request = shared(read_response(service, asked, body));
   const api::ServedModel& model = api::find_model(asked.models, request->chat.generation.model);
   std::function<void(api::StoredResponse &&)> keep;
   if (request->store) {
@@ -189,7 +225,7 @@ Prepared prepare_idle(const api::ServedModel& model, const Asked& asked,
     prepared.document = api::ollama_unloaded_body(request, answer_head("", model, {}));
     return prepared;
   }
-  return run({.model = &model,
+  return prepare({.model = &model,
               .id_prefix = "ollama-",
               .make_requests =
                   [&] {
@@ -218,6 +254,15 @@ Prepared prepare_ollama(const Asked& asked, api::OllamaRequest parsed) {
   return prepared;
 }
 
+Prepared prepare_ollama_vectors(const Asked& asked, const api::OllamaEmbedding& asks) {
+  const api::EmbeddingRequest& embedding = asks.embedding;
+  const api::ServedModel& model = api::find_ollama_model(asked.models, embedding.vectors.model);
+  if (embedding.inputs.empty()) return prepare_document(api::ollama_no_vectors_body(asks, model));
+  Prepared prepared = prepare_vectors(model, asked, "ollama-", embedding);
+  prepared.keep_loaded = asks.keep_alive;
+  return prepared;
+}
+
 Prepared prepare_ollama_show(const Asked& asked, const api::Json& body) {
   Prepared prepared;
   prepared.model = &api::find_ollama_model(asked.models, api::parse_ollama_show(body));
@@ -238,12 +283,18 @@ Prepared prepare_body(Service& service, const Asked& asked, const api::Json& doc
       return prepare_token_count(asked, document);
     case Route::responses:
       return prepare_response(service, asked, document);
+    case Route::response_tokens:
+      return prepare_response_tokens(service, asked, document);
     case Route::ollama_chat:
       return prepare_ollama(asked, api::parse_ollama_chat(document));
     case Route::ollama_generate:
       return prepare_ollama(asked, api::parse_ollama_generate(document));
     case Route::ollama_show:
       return prepare_ollama_show(asked, document);
+    case Route::ollama_embed:
+      return prepare_ollama_vectors(asked, api::parse_ollama_embed(document));
+    case Route::ollama_embeddings:
+      return prepare_ollama_vectors(asked, api::parse_ollama_embeddings(document));
     case Route::embeddings:
       return prepare_vectors(asked, "embd-", api::parse_embedding_request(document));
     case Route::rerank:

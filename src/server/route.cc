@@ -30,6 +30,8 @@ constexpr RoutePath paths[] = {
     {Route::completions, "/v1/completions", posts},
     {Route::embeddings, "/v1/embeddings", posts},
     {Route::rerank, "/v1/rerank", posts},
+    {Route::rerank, "/rerank", posts},  // Jina's and vLLM's clients
+    {Route::rerank, "/v2/rerank", posts},  // Cohere's
     {Route::score, "/v1/score", posts},
     {Route::tokenize, "/tokenize", posts},
     {Route::tokenize, "/v1/tokenize", posts},
@@ -42,13 +44,19 @@ constexpr RoutePath paths[] = {
     {Route::messages, "/v1/messages", posts},
     {Route::count_tokens, "/v1/messages/count_tokens", posts},
     {Route::responses, "/v1/responses", posts},
-    {Route::response_items, "/v1/responses/{id}/input_items", reads},  // before what it begins with
+    {Route::response_tokens, "/v1/responses/input_tokens", posts},
+    // Before what they begin with.
+    {Route::response_items, "/v1/responses/{id}/input_items", reads},
+    {Route::response_cancel, "/v1/responses/{id}/cancel", posts},
     {Route::response, "/v1/responses/{id}", "GET, HEAD, DELETE"},
     {Route::ollama_chat, "/api/chat", posts},
     {Route::ollama_generate, "/api/generate", posts},
     {Route::ollama_tags, "/api/tags", reads},
     {Route::ollama_show, "/api/show", posts},
     {Route::ollama_version, "/api/version", reads},
+    {Route::ollama_embed, "/api/embed", posts},
+    {Route::ollama_embeddings, "/api/embeddings", posts},
+    {Route::ollama_ps, "/api/ps", reads},
 };
 
 constexpr std::string_view varying = "{id}";

@@ -30,6 +30,8 @@ enum class Route {
   messages,
   count_tokens,
   responses,
+  response_tokens,
+  response_cancel,
   response,
   response_items,
   ollama_chat,
@@ -37,6 +39,9 @@ enum class Route {
   ollama_tags,
   ollama_show,
   ollama_version,
+  ollama_embed,
+  ollama_embeddings,
+  ollama_ps,
   handled,  // by what handler_route.h has
   unknown
 };

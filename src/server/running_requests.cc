@@ -45,6 +45,19 @@ bool RunningRequests::end_thinking(std::string_view id, std::string_view group,
   return found;
 }
 
+std::optional<std::string> RunningRequests::cancel(std::string_view id, std::string_view group,
+                                                   const MayUse& may_use, const Error& why) {
+  const std::lock_guard lock(mutex_);
+  std::optional<std::string> model;
+  const auto [first, last] = entries_.equal_range(id);
+  for (auto entry = first; entry != last; ++entry) {
+    if (entry->second.group != group || !may_use(entry->second.model)) continue;
+    entry->second.generation->cancel(why);
+    model = entry->second.model;
+  }
+  return model;
+}
+
 bool RunningRequests::has_any() const {
   const std::lock_guard lock(mutex_);
   return !entries_.empty();

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,6 +43,11 @@ class RunningRequests {
   // Ends the thinking of what `group` runs under this id with models that the asker may use; false
   // where there is nothing. What else runs under the same id is not touched, nor told of.
   bool end_thinking(std::string_view id, std::string_view group, const MayUse& may_use);
+
+  // Cancels likewise what runs under this id; its clients are told why. The name of the model that
+  // answered, nullopt where there is nothing.
+  std::optional<std::string> cancel(std::string_view id, std::string_view group,
+                                    const MayUse& may_use, const Error& why);
 
   bool has_any() const;
   // Each once, of those whose rights were last read at an earlier revision of identity.

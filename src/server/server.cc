@@ -219,7 +219,7 @@ Service::Service(ServerOptions given_options, std::vector<api::ServedModel> give
       proxies(options.trusted_proxies),
       access(options.host, is_loopback, options.allowed_hosts, options.cors_origins),
       health(options.stall_timeout, clock.now()),
-      text_pool(static_cast<std::size_t>(options.text_threads)) {
+      text_pool(options.text_threads) {
   if (!options.otlp_traces.empty()) exporter.emplace(OtlpOptions{.url = options.otlp_traces});
   if (!platform.supply) return;
   downloads = std::make_unique<platform::Downloads>(

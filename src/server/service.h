@@ -27,6 +27,7 @@
 #include "server/caller.h"
 #include "server/file_sweeper.h"
 #include "server/gen_ai_metrics.h"
+#include "server/group_pool.h"
 #include "server/health.h"
 #include "server/moderation.h"
 #include "server/options.h"
@@ -40,6 +41,7 @@
 #include "server/tls.h"
 #include "server/upload_slots.h"
 #include "server/usage_metrics.h"
+#include "text/grammar.h"
 
 namespace ridge::server {
 
@@ -47,7 +49,6 @@ namespace asio = boost::asio;
 
 class BatchRunner;
 
-inline constexpr int grammar_threads = 4;
 inline constexpr int handler_threads = 2;
 inline constexpr int moderation_threads = 16;  // which only wait for other servers
 
@@ -72,8 +73,6 @@ struct Service {
   const AccessRules access;
   const SteadyClock clock;
 
-  std::atomic<int> text_jobs{0};
-  std::atomic<int> grammar_jobs{0};
   std::atomic<int> key_jobs{0}, stranger_jobs{0}, handler_jobs{0};
   std::atomic<int> batch_jobs{0};
   std::atomic<int> session_jobs{0}, password_jobs{0}, provider_jobs{0}, moderation_jobs{0};
@@ -105,9 +104,9 @@ struct Service {
   asio::ip::tcp::acceptor acceptor{network};
   asio::signal_set hang_ups{network};  // SIGHUP
   asio::signal_set signals{network};  // from the beginning, or one that comes early would be deadly
-  asio::thread_pool text_pool;
-  asio::thread_pool grammar_pool{
-      grammar_threads};                // they mostly wait for a compiler that is bounded
+  GroupPool text_pool;
+  // Of grammars that are not kept, so that they keep nobody waiting who has none.
+  GroupPool grammar_pool{text::grammars_compiled_at_once};
   asio::thread_pool key_pool{1};       // of keys that are known, about once a second
   asio::thread_pool stranger_pool{1};  // of those that have to be looked up
   asio::thread_pool session_pool{1};   // of those who have signed in
@@ -148,19 +147,6 @@ asio::awaitable<std::invoke_result_t<Work>> on_pool(asio::thread_pool& pool, std
   }
   auto job = [](Work run) -> asio::awaitable<std::invoke_result_t<Work>> { co_return run(); };
   co_return co_await asio::co_spawn(pool.get_executor(), job(std::move(work)), asio::use_awaitable);
-}
-
-template <typename Work>
-asio::awaitable<std::invoke_result_t<Work>> on_text_pool(Service& service, Work work) {
-  return on_pool(service.text_pool, service.text_jobs, service.options.max_text_jobs,
-                 std::move(work));
-}
-
-// For requests with a grammar, so that a hostile one keeps nobody waiting who has none.
-template <typename Work>
-asio::awaitable<std::invoke_result_t<Work>> on_grammar_pool(Service& service, Work work) {
-  return on_pool(service.grammar_pool, service.grammar_jobs, service.options.max_text_jobs,
-                 std::move(work));
 }
 
 // For what must wait for the database to check a key, so that whoever makes keys up keeps nobody

@@ -42,6 +42,10 @@ std::chrono::nanoseconds thread_time() {
   return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
+std::string key_of(GrammarKind kind, std::string_view source) {
+  return fmt::format("{}:{}", kind_number(kind), source);
+}
+
 std::size_t mask_words(const Tokenizer& tokenizer) {
   return (static_cast<std::size_t>(tokenizer.vocab_size()) + 31) / 32;
 }
@@ -206,7 +210,7 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(GrammarKind kind, std::s
                             max_source_bytes));
   }
   const auto deadline = std::chrono::steady_clock::now() + options_.limit;
-  std::string key = fmt::format("{}:{}", kind_number(kind), source);
+  std::string key = key_of(kind, source);
   if (auto known = find(key)) return known;
   const Slot slot(*this, deadline);
   if (auto known = find(key)) return known;  // another request compiled it meanwhile
@@ -225,6 +229,10 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(GrammarKind kind, std::s
   auto grammar = std::make_shared<const Grammar>(fresh, mask_words(tokenizer_));
   keep(std::move(key), grammar);
   return grammar;
+}
+
+std::shared_ptr<const Grammar> GrammarCompiler::find(GrammarKind kind, std::string_view source) {
+  return find(key_of(kind, source));
 }
 
 std::shared_ptr<const Grammar> GrammarCompiler::find(const std::string& key) {

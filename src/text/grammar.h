@@ -87,9 +87,12 @@ class Grammar {
   std::size_t mask_words_;
 };
 
+// On any of which others wait: each is a process of its own that may take a whole core.
+inline constexpr int grammars_compiled_at_once = 3;
+
 struct GrammarCompilerOptions {
   std::chrono::milliseconds limit{5000};  // of one compilation, waiting included
-  int max_running = 2;                    // compilations at once; others wait
+  int max_running = grammars_compiled_at_once;  // others wait
   std::size_t max_kept = 64;              // compiled grammars that are kept for later requests
   std::size_t max_kept_bytes = 4u << 20;  // of their sources
   // Starts a program in which each grammar is tried first (grammar_checker.h). Empty: none is, and eight
@@ -114,6 +117,8 @@ class GrammarCompiler {
   // Error(invalid_argument) for a grammar that is wrong, cannot be enforced or is too complex, and
   // Error(queue_full) where others took all the time there was.
   std::shared_ptr<const Grammar> compile(GrammarKind kind, std::string_view source);
+  // The same where it is kept, at once; else null.
+  std::shared_ptr<const Grammar> find(GrammarKind kind, std::string_view source);
 
  private:
   struct Entry {

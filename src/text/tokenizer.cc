@@ -1,6 +1,7 @@
 #include "text/tokenizer.h"
 
 #include <algorithm>
+#include <bitset>
 #include <limits>
 
 #include "format/gguf.h"
@@ -84,6 +85,29 @@ tk_tokenizer* build(const format::GgufMetadata& metadata) {
   return handle;
 }
 
+// Composing characters (NFC) leaves no fewer bytes than one of these: U+1FBE U+0308 U+0301, seven
+// bytes, become U+0390, two; nothing shrinks more.
+constexpr std::size_t most_bytes_composed = 4;
+
+// How much of a text one token stands for at most, in bytes; 0 where that is not known, as some byte
+// has no token, so that any number of them may become the same unknown one.
+std::size_t max_bytes_of_token(const Tokenizer& tokenizer) {
+  std::size_t longest = 0;
+  std::bitset<256> single;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    const std::string_view bytes = tokenizer.token_bytes(id);
+    longest = std::max(longest, bytes.size());
+    if (bytes.size() == 1) single.set(static_cast<unsigned char>(bytes[0]));
+  }
+  for (const int never_in_utf8 : {0xC0, 0xC1, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA, 0xFB, 0xFC, 0xFD,
+                                  0xFE, 0xFF}) {
+    single.set(static_cast<std::size_t>(never_in_utf8));
+  }
+  if (!single.all()) return 0;
+  const bool composes = tokenizer.encode("\u212A") == tokenizer.encode("K");  // the sign of Kelvin
+  return composes ? longest * most_bytes_composed : longest;
+}
+
 }  // namespace
 
 std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const format::GgufFile& file) {
@@ -112,6 +136,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const format::GgufFile& fi
   }
   std::sort(ends.begin(), ends.end());
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+  result->max_bytes_of_token_ = max_bytes_of_token(*result);
   return result;
 }
 
@@ -125,6 +150,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
                 error);
   const std::unique_ptr<tk_ids, decltype(&tk_ids_free)> owner(&ids, tk_ids_free);
   return std::vector<int32_t>(ids.data, ids.data + ids.size);
+}
+
+std::size_t Tokenizer::fewest_tokens(std::size_t text_bytes) const {
+  if (max_bytes_of_token_ == 0) return 0;
+  return text_bytes / max_bytes_of_token_;
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {

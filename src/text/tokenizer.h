@@ -45,6 +45,10 @@ class Tokenizer {
   // Ids in [0, vocab_size). Invalid UTF-8 is Error(invalid_argument).
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
 
+  // No text of so many bytes has fewer tokens, whatever it says: a bound that costs nothing, for texts
+  // that are much too long. 0 where the vocabulary promises nothing.
+  std::size_t fewest_tokens(std::size_t text_bytes) const;
+
   // Valid UTF-8, as Hugging Face's `decode` without clean-up; bytes that form no character become
   // U+FFFD. An id outside [0, vocab_size) is Error(invalid_argument).
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
@@ -85,6 +89,7 @@ class Tokenizer {
   std::optional<int32_t> bos_;
   std::optional<int32_t> eos_;
   bool adds_bos_ = false;
+  std::size_t max_bytes_of_token_ = 0;  // of a text, at most; 0: not known
   std::vector<int32_t> end_of_generation_;  // sorted
 };
 

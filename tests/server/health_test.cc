@@ -55,18 +55,75 @@ TEST(Health, AnEngineThatLoadsItsModelIsAlive) {
   EXPECT_FALSE(watched.health.alive());
 }
 
+struct BusyWatched : Watched {
+  BusyWatched() { engine->figures.running = 1; }
+  int retry_after_s(const std::string& group = "a") {
+    return health.retry_after_s(models[0], group, clock.now());
+  }
+};
+
 TEST(Health, TellsWhenToComeBackFromTheMeasuredRate) {
-  Watched watched;
-  EXPECT_EQ(watched.health.retry_after_s(watched.models[0]), 1);
+  BusyWatched watched;
   for (int i = 0; i < 20; ++i) {  // one request in eight seconds
     ++watched.engine->figures.finished_total;
     watched.pass(8s);
   }
-  const int slow_s = watched.health.retry_after_s(watched.models[0]);
+  const int slow_s = watched.retry_after_s();
   EXPECT_GE(slow_s, 8);
   EXPECT_LE(slow_s, 9);
   watched.pass(40s);  // and none since
-  EXPECT_EQ(watched.health.retry_after_s(watched.models[0]), 60);
+  EXPECT_EQ(watched.retry_after_s(), 60);
+}
+
+TEST(Health, GuessesWhenToComeBackWhereNothingHasEndedYet) {
+  BusyWatched watched;
+  EXPECT_EQ(watched.retry_after_s("a"), 10) << "as long as an answer may take";
+  for (int i = 0; i < 20; ++i) watched.pass(1s);
+  EXPECT_EQ(watched.retry_after_s("a"), 60)
+      << "the second of two, where the first may take as long again as nothing has ended";
+  BusyWatched wide;
+  wide.engine->figures.running = 16;
+  EXPECT_EQ(wide.retry_after_s("a"), 1);
+}
+
+TEST(Health, EachWhoIsRefusedIsToldOfAnEndingOfItsOwn) {
+  BusyWatched watched;
+  for (int i = 0; i < 50; ++i) {  // one a second
+    ++watched.engine->figures.finished_total;
+    watched.pass(1s);
+  }
+  for (int i = 1; i <= 5; ++i) EXPECT_EQ(watched.retry_after_s("a"), i);
+  for (int i = 0; i < 3; ++i) {
+    ++watched.engine->figures.finished_total;
+    watched.pass(1s);
+  }
+  EXPECT_EQ(watched.retry_after_s("a"), 3) << "two of those before still wait for theirs";
+}
+
+TEST(Health, GroupsThatAreRefusedShareTheEndings) {
+  BusyWatched watched;
+  for (int i = 0; i < 50; ++i) {
+    ++watched.engine->figures.finished_total;
+    watched.pass(1s);
+  }
+  for (int i = 0; i < 20; ++i) watched.retry_after_s("greedy");
+  EXPECT_EQ(watched.retry_after_s("other"), 2) << "every second ending is its group's";
+}
+
+TEST(Health, WhatEndedBeforeAnIdleHourSaysNothingOfNow) {
+  BusyWatched watched;
+  for (int i = 0; i < 50; ++i) {
+    ++watched.engine->figures.finished_total;
+    watched.pass(1s);
+  }
+  watched.engine->figures.running = 0;
+  watched.pass(1h);
+  watched.engine->figures.running = 1;
+  watched.pass(1s);
+  EXPECT_EQ(watched.retry_after_s(), 10);
+  ++watched.engine->figures.finished_total;
+  watched.pass(1s);
+  EXPECT_EQ(watched.retry_after_s(), 2) << "one has ended in two seconds";
 }
 
 }  // namespace

@@ -232,6 +232,38 @@ TEST(Protocol, RefusesBadBodiesWithTheFieldAtFault) {
   EXPECT_EQ(code_of(too_long), "context_length_exceeded");
 }
 
+TEST(Protocol, RefusesWhatCannotFitBeforeItsTokensAreCounted) {
+  ServerUnderTest under(answer_yes);
+  const std::string text(3u << 20, 'a');
+  for (const std::string& body : {R"({"prompt":")" + text + "\"}",
+                                  R"({"messages":[{"role":"user","content":")" + text + "\"}]}"}) {
+    const bool is_chat = body.starts_with("{\"m");
+    const RawResponse response = RawClient(under.port()).ask(
+        post(is_chat ? "/v1/chat/completions" : "/v1/completions", body));
+    EXPECT_EQ(response.status, 400);
+    EXPECT_EQ(code_of(response), "context_length_exceeded");
+    EXPECT_NE(response.body.find("which are at least "), std::string::npos) << response.body;
+  }
+}
+
+TEST(Protocol, WhatOneGroupSendsKeepsNoOtherWaiting) {
+  ServerUnderTest under(answer_yes);
+  under.engine->hold_text_work(true);
+  std::vector<std::unique_ptr<RawClient>> greedy;
+  for (int i = 0; i < 80; ++i) {
+    greedy.push_back(std::make_unique<RawClient>(under.port()));
+    greedy.back()->send(
+        post("/v1/completions", R"({"prompt":"a"})", "Authorization: Bearer greedy\r\n"));
+  }
+  ASSERT_TRUE(under.engine->wait_until_held());
+  RawClient other(under.port());
+  const std::string bad = post("/v1/completions", "{", "Authorization: Bearer other\r\n");
+  EXPECT_EQ(other.ask(bad).status, 400) << "it is read while the text work of others stands still";
+  for (const auto& client : greedy) EXPECT_FALSE(client->has_news()) << "none is refused";
+  under.engine->hold_text_work(false);
+  for (const auto& client : greedy) EXPECT_EQ(client->read().status, 200);
+}
+
 TEST(Protocol, AnswersToKnownNamesOnly) {
   ServerUnderTest under(answer_yes);
   const auto with_host = [&](const std::string& host) {

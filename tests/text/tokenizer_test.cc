@@ -80,6 +80,24 @@ TEST(Tokenizer, AMillionCaretsAndOtherLongRunsEndQuickly) {
   EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
 }
 
+TEST(Tokenizer, NoTextHasFewerTokensThanItsBytesSay) {
+  const std::string spaces(2000, ' '), stops(2000, '.'), lines(2000, '\n');
+  std::string hangul, greek, letters;
+  for (int i = 0; i < 200; ++i) {
+    hangul += "\u1112\u1161\u11AB";  // three letters that NFC makes one of
+    greek += "\u1FBE\u0308\u0301";   // seven bytes of which it makes two
+    letters += "international ";
+  }
+  for (const char* name : {r1, "smollm2", "llama-3", "llama-2"}) {
+    const auto tokenizer = vocabulary(name);
+    for (const std::string& text : {spaces, stops, lines, hangul, greek, letters}) {
+      EXPECT_LE(tokenizer->fewest_tokens(text.size()), tokenizer->encode(text).size()) << name;
+    }
+    EXPECT_GT(tokenizer->fewest_tokens(Tokenizer::max_text_bytes), 4096u)
+        << name << ": a bound that refuses something";
+  }
+}
+
 TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {
   const auto tokenizer = vocabulary("smollm2");
   const auto invalid = failure_of([&] { tokenizer->encode("a\xFFz"); });
