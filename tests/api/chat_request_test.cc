@@ -303,12 +303,20 @@ TEST(ChatRequest, AllowsOnlyKnownTemplateVariables) {
       R"("reasoning_effort":"none","thinking":{"type":"enabled"},"chat_template_kwargs":{"enable_thinking":false})"));
   EXPECT_EQ(request.thinking.variables,
             Json({{"reasoning_effort", "none"}, {"enable_thinking", false}, {"thinking", true}}));
-  EXPECT_EQ(refusal(body(R"("chat_template_kwargs":{"messages":[]})")),
-            "invalid_argument chat_template_kwargs.messages");
+  const ChatRequest other = parse(body(R"("chat_template_kwargs":{"messages":[],"x":1})"));
+  EXPECT_EQ(other.thinking.variables, Json::object()) << "no template is given these";
+  EXPECT_EQ(other.thinking.unknown_variables, (std::vector<std::string>{"messages", "x"}));
   EXPECT_EQ(refusal(body(R"("chat_template_kwargs":{"thinking":[1]})")),
             "invalid_argument chat_template_kwargs.thinking");
   EXPECT_EQ(refusal(body(R"("reasoning_effort":"huge")")), "invalid_argument reasoning_effort");
   EXPECT_EQ(refusal(body(R"("thinking":{"type":"perhaps"})")), "invalid_argument thinking.type");
+}
+
+TEST(ChatRequest, ReadsAPriority) {
+  EXPECT_EQ(parse(body(R"("n":1)")).generation.priority, 0);
+  EXPECT_EQ(parse(body(R"("priority":-7)")).generation.priority, -7);
+  EXPECT_EQ(refusal(body(R"("priority":1001)")), "invalid_argument priority");
+  EXPECT_EQ(refusal(body(R"("priority":"high")")), "invalid_argument priority");
 }
 
 }  // namespace

@@ -325,5 +325,50 @@ TEST(OllamaDocument, IsOneAnswer) {
   EXPECT_EQ(body["done_reason"], "stop");
 }
 
+TEST(OllamaEmbedding, ReadsTextsAndWhatIsToHappenToLongOnes) {
+  const auto asks = parse_ollama_embed(parse_json(
+      R"({"model":"m","input":["a","b"],"truncate":false,"dimensions":2,"keep_alive":"5m"})"));
+  EXPECT_EQ(asks.embedding.vectors.model, "m");
+  EXPECT_EQ(asks.embedding.inputs, (std::vector<PromptText>{"a", "b"}));
+  EXPECT_FALSE(asks.embedding.vectors.cuts);
+  EXPECT_TRUE(asks.embedding.normalize);
+  EXPECT_EQ(asks.embedding.dimensions, 2);
+  EXPECT_EQ(asks.keep_alive, std::chrono::minutes(5));
+  EXPECT_TRUE(parse_ollama_embed(parse_json(R"({"input":"a"})")).embedding.vectors.cuts);
+  for (const char* empty : {R"({"input":""})", R"({"input":[]})"}) {
+    EXPECT_TRUE(parse_ollama_embed(parse_json(empty)).embedding.inputs.empty()) << empty;
+  }
+  EXPECT_EQ(refusal_of([] { parse_ollama_embed(parse_json("{}")); }), "invalid_argument input");
+  EXPECT_EQ(refusal_of([] { parse_ollama_embed(parse_json(R"({"input":["a",1]})")); }),
+            "invalid_argument input[1]");
+  const auto one = parse_ollama_embeddings(parse_json(R"({"prompt":"a"})"));
+  EXPECT_EQ(one.embedding.inputs, (std::vector<PromptText>{"a"}));
+  EXPECT_FALSE(one.embedding.normalize);
+}
+
+TEST(OllamaEmbedding, IsOneDocument) {
+  const auto document = [](const OllamaEmbedding& asks, std::vector<std::vector<float>> vectors) {
+    const auto answer = make_answer(asks.embedding, head);
+    std::string out;
+    answer->begin(out);
+    for (std::size_t i = 0; i < vectors.size(); ++i) {
+      answer->add_embedding(static_cast<int>(i), std::move(vectors[i]));
+    }
+    answer->finish({.prompt_tokens = 7, .queue_ms = 1, .duration_ms = 3}, out);
+    return Json::parse(out);
+  };
+  const auto several = parse_ollama_embed(parse_json(R"({"input":["a","b"]})"));
+  EXPECT_EQ(document(several, {{3, 4}, {0, 2}}),
+            Json::parse(R"({"model":"m\"","embeddings":[[0.6,0.8],[0.0,1.0]],
+                "total_duration":3000000,"load_duration":1000000,"prompt_eval_count":7})"));
+  const auto one = parse_ollama_embeddings(parse_json(R"({"prompt":"a"})"));
+  EXPECT_EQ(document(one, {{3, 4}}), Json::parse(R"({"embedding":[3.0,4.0]})"));
+  ServedModel model;
+  model.name = "m";
+  EXPECT_EQ(Json::parse(ollama_no_vectors_body(several, model)),
+            Json::parse(R"({"model":"m","embeddings":[]})"));
+  EXPECT_EQ(Json::parse(ollama_no_vectors_body(one, model)), Json::parse(R"({"embedding":[]})"));
+}
+
 }  // namespace
 }  // namespace ridge::api::ollama_test

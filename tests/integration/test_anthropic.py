@@ -184,3 +184,13 @@ def test_both_headers_carry_the_key(serve):
     assert server.request("POST", path, headers={"Authorization": "Bearer mine"})[0] == 200
     connection.close()
     server.wait_until_idle()
+
+
+def test_models_have_the_clients_form(connect):
+    client = connect("hermes")
+    (model,) = client.models.list()
+    assert model.id == model.display_name == "tiny" and model.type == "model"
+    assert model.created_at.year >= 2020
+    assert client.models.retrieve("tiny") == model
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("none")

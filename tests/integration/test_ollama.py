@@ -133,6 +133,28 @@ def test_models_are_listed_and_shown(serve, connect):
     assert status == 200 and json.loads(body)["version"]
 
 
+def test_vectors(connect):
+    client = connect("hermes")
+    several = client.embed("tiny", ["A cat.", "A dog."])
+    assert several.model == "tiny" and several.prompt_eval_count > 0 and several.total_duration > 0
+    for vector in several.embeddings:
+        assert sum(value * value for value in vector) == pytest.approx(1, abs=1e-5)
+    assert client.embed("tiny:latest", "A cat.").embeddings[0] == pytest.approx(several.embeddings[0], abs=1e-6)
+    older = client.embeddings("tiny", "A cat.").embedding
+    length = sum(value * value for value in older) ** 0.5
+    assert [value / length for value in older] == pytest.approx(several.embeddings[0], abs=1e-5)
+    assert client.embed("tiny", []).embeddings == []
+    endless = "word " * 20000
+    assert len(client.embed("tiny", endless).embeddings) == 1
+    with pytest.raises(ollama.ResponseError, match="context holds 4096 tokens"):
+        client.embed("tiny", endless, truncate=False)
+
+
+def test_what_is_loaded(connect):
+    (model,) = connect("hermes").ps().models
+    assert model.model == "tiny" and model.size > 0 and model.context_length == 4096
+
+
 def test_an_empty_request_loads(connect):
     assert connect("hermes").generate("tiny").done_reason == "load"
     assert connect("hermes").chat("tiny", keep_alive=0).done_reason == "unload"

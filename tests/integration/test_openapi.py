@@ -39,9 +39,14 @@ EXAMPLES = [
     ("/api/chat", {"keep_alive": "5m"}),
     ("/api/generate", {"keep_alive": 0}),
     ("/api/show", {}),
+    ("/api/embed", {"input": ["Hi", "Bye"], "truncate": False, "priority": 1}),
+    ("/api/embeddings", {"prompt": "Hi"}),
+    ("/v1/responses/input_tokens", {"input": "Hi"}),
+    ("/rerank", {"query": "Hi", "documents": ["Hello"]}),
+    ("/v2/rerank", {"query": "Hi", "documents": ["Hello"], "top_n": 1}),
 ]
 READ = ["/health", "/v1/health/live", "/v1/health/ready", "/v1/models", f"/v1/models/{MODEL}", "/tokenizer_info",
-        "/api/tags", "/api/version", "/api/v1/models", "/api/v1/downloads",
+        "/api/tags", "/api/ps", "/api/version", "/api/v1/models", "/api/v1/downloads",
         "/api/v1/engine", "/api/v1/requests", "/api/v1/requests/kept", "/api/v1/templates"]  # fmt: skip
 
 

@@ -183,3 +183,28 @@ def test_what_cannot_be_done_is_refused_by_name(serve):
         status, answer = server.post_json("/v1/responses", {"model": "tiny", **body})
         assert (status, answer["error"]["param"]) == (400, param), answer
     assert server.request("GET", "/v1/responses/none")[0] == 404
+
+
+def test_a_response_can_be_cancelled_while_it_is_made(connect):
+    mine, other = connect("hermes"), connect("hermes", "other")
+    options = {"model": "tiny", "input": "Say something.", "extra_body": {"ignore_eos": True}, "stream": True}
+    kinds = []
+    for event in mine.responses.create(**options, max_output_tokens=4000):
+        kinds.append(event.type)
+        if event.type == "response.created":
+            made = event.response.id
+        if kinds.count("response.output_text.delta") + kinds.count("response.reasoning_text.delta") == 3:
+            with pytest.raises(openai.NotFoundError):
+                other.responses.cancel(made)
+            assert mine.responses.cancel(made).status == "cancelled"
+    assert kinds[-1] == "response.failed"
+    done = ask(mine, max_output_tokens=3)
+    with pytest.raises(openai.BadRequestError, match="has ended already"):
+        mine.responses.cancel(done.id)
+
+
+def test_input_tokens_are_counted(connect):
+    client = connect("hermes")
+    options = {"model": "tiny", "input": "Say something.", "instructions": "Be brief.", "tools": [WEATHER]}
+    count = client.responses.input_tokens.count(**options)
+    assert count.input_tokens == client.responses.create(**options, max_output_tokens=1).usage.input_tokens

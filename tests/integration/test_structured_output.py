@@ -384,8 +384,9 @@ def test_a_keyword_that_is_not_enforced_is_ignored_unless_strict(connect):
 
 
 def test_hostile_grammars_hold_nobody_up(serve, connect):
-    """While hard grammars are compiled, others are answered."""
+    """While hard grammars are compiled, others are answered, those with grammars too."""
     server, client = serve("llama3"), connect("llama3")
+    ask(client, max_tokens=8, extra_body={"guided_choice": ["kept"]})
     wide = {"anyOf": [{"type": "object", "properties": {f"p{i}": {"type": "string"}}} for i in range(1500)]}
     stop = threading.Event()
 
@@ -394,14 +395,15 @@ def test_hostile_grammars_hold_nobody_up(serve, connect):
             schema = {**wide, "title": f"{number} {time.monotonic()}"}
             server.post_json("/v1/chat/completions", {"model": "tiny", "messages": ASK, "guided_json": schema})
 
-    attackers = [threading.Thread(target=attack, args=(number,)) for number in range(3)]
+    attackers = [threading.Thread(target=attack, args=(number,)) for number in range(8)]
     for attacker in attackers:
         attacker.start()
     try:
-        for _ in range(5):
-            began = time.monotonic()
-            ask(client, max_tokens=2)
-            assert time.monotonic() - began < 5
+        for number in range(5):
+            for body in ({}, {"guided_choice": ["kept"]}, {"guided_choice": [f"new {number}"]}):
+                began = time.monotonic()
+                ask(client, max_tokens=8, extra_body=body)
+                assert time.monotonic() - began < 5, body
     finally:
         stop.set()
         for attacker in attackers:

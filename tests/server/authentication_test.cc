@@ -401,5 +401,26 @@ TEST(RouteScopes, AreForAdministratorsUnlessSaid) {
   }
 }
 
+TEST_F(Authentication, OnlyAdministratorsGoBeforeOthers) {
+  const std::string plain = create("plain", {}),
+                    admin = create("admin", {.scopes = {Scope::inference, Scope::admin}});
+  std::vector<int> priorities;
+  ServerUnderTest under(
+      [&](ScriptedEngine::Part& part) {
+        priorities.push_back(part.request().priority);
+        part.say("yes");
+      },
+      {}, authenticator_);
+  const auto ask = [&](const std::string& key, int priority) {
+    return status(under, "POST", "/v1/completions", bearer(key),
+                  fmt::format(R"({{"model":"m","prompt":"a","priority":{}}})", priority));
+  };
+  EXPECT_EQ(ask(plain, 0), 200);
+  EXPECT_EQ(ask(plain, 5), 200) << "who may wait may say so";
+  EXPECT_EQ(ask(plain, -1), 403);
+  EXPECT_EQ(ask(admin, -1), 200);
+  EXPECT_EQ(priorities, (std::vector{0, -5, 1})) << "for the engine, larger ones come first";
+}
+
 }  // namespace
 }  // namespace ridge::server::authentication_test

@@ -41,6 +41,7 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   EXPECT_EQ(all.at("vllm:num_requests_waiting" + model), 2);
   EXPECT_EQ(all.at("vllm:kv_cache_usage_perc" + model), 0.25);
   EXPECT_EQ(all.at("vllm:prefix_cache_hits_total" + model), 640);
+  EXPECT_EQ(all.at("vllm:cache_config_info{num_gpu_blocks=\"100\",model_name=\"a\\\"b\"}"), 1);
   const auto ended = [&](const std::string& reason) {
     return all.at("vllm:request_success_total{finished_reason=\"" + reason +
                   "\",model_name=\"a\\\"b\"}");

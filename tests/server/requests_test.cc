@@ -162,5 +162,31 @@ TEST(Requests, AreCountedUnderOpenTelemetrysNames) {
   EXPECT_EQ(count("time_to_first_token", "text_completion"), -1);
 }
 
+TEST(Requests, AreCountedUnderTheNamesOfVllm) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    if (part.request().max_tokens == 7) throw Error(ErrorCode::timed_out, "too late");
+    note(part, TraceEvent::Kind::admitted);
+    note(part, TraceEvent::Kind::first_token);
+    part.say("a");
+  });
+  RawClient client(under.port());
+  const Json usage = Json::parse(client.ask(post("/v1/chat/completions", chat)).body)["usage"];
+  client.ask(post("/v1/completions", R"({"model":"m","prompt":[1],"max_tokens":7})"));
+  const std::string text = client.ask(get("/metrics")).body;
+  const auto value = [&](const std::string& sample) {
+    const std::string line = "\nvllm:request_" + sample + "{model_name=\"m\"} ";
+    const size_t at = text.find(line);
+    return at == std::string::npos ? -1.0 : std::stod(text.substr(at + line.size()));
+  };
+  EXPECT_EQ(value("prompt_tokens_count"), 1) << "what failed is not counted";
+  EXPECT_EQ(value("prompt_tokens_sum"), usage["prompt_tokens"]);
+  EXPECT_EQ(value("generation_tokens_sum"), usage["completion_tokens"]);
+  EXPECT_EQ(value("prefill_time_seconds_count"), 1);
+  EXPECT_EQ(value("decode_time_seconds_count"), 1);
+  EXPECT_EQ(value("inference_time_seconds_count"), 1);
+  EXPECT_NEAR(value("inference_time_seconds_sum"),
+              value("prefill_time_seconds_sum") + value("decode_time_seconds_sum"), 1e-4);
+}
+
 }  // namespace
 }  // namespace ridge::server::requests_test

@@ -205,5 +205,116 @@ TEST(WireFormats, KeepsNoMoreResponsesThanItMay) {
   EXPECT_EQ(client.ask(with_method("GET", "/v1/responses/" + ids[2], "", "")).status, 200);
 }
 
+TEST(WireFormats, ModelsHaveAnthropicsFormForItsClients) {
+  ServerUnderTest under([](ScriptedEngine::Part&) {});
+  const std::string version = "anthropic-version: 2023-06-01\r\n";
+  const auto ask = [&](const std::string& path, const std::string& headers) {
+    const auto response = RawClient(under.port()).ask(get(path, headers));
+    return Json::parse(response.body);
+  };
+  const Json list = ask("/v1/models", version);
+  EXPECT_EQ(list["data"][0]["type"], "model");
+  EXPECT_EQ(list["data"][0]["display_name"], "m");
+  EXPECT_EQ(list["last_id"], "m");
+  EXPECT_EQ(ask("/v1/models/m", version), list["data"][0]);
+  EXPECT_EQ(ask("/v1/models/x", version)["error"]["type"], "not_found_error");
+  EXPECT_EQ(ask("/v1/models?limit=0", version)["type"], "error");
+  EXPECT_EQ(ask("/v1/models", "")["object"], "list") << "others have OpenAI's";
+  EXPECT_EQ(ask("/v1/models/m", "")["object"], "model");
+}
+
+TEST(WireFormats, ResponsesThatAreMadeCanBeCancelled) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) {
+    part.say("so");
+    if (part.request().max_tokens == 7) part.wait_for_cancel();
+  });
+  RawClient client(under.port());
+  client.send(post("/v1/responses", R"({"input":"a","stream":true,"max_output_tokens":7})", "mine"));
+  ASSERT_TRUE(client.wait_for("response.output_text.delta"));
+  const Json running =
+      Json::parse(RawClient(under.port())
+                      .ask(with_method("GET", "/v1/requests?limit=1", "", "mine"))
+                      .body)["data"][0];
+  const std::string id = running["response_id"];
+  const auto cancel = [&](const std::string& which, const std::string& key) {
+    return RawClient(under.port()).ask(post("/v1/responses/" + which + "/cancel", "", key));
+  };
+  EXPECT_EQ(cancel(id, "other").status, 404) << "it is another's";
+  EXPECT_EQ(under.engine->cancelled(), 0);
+  const auto cancelled = cancel(id, "mine");
+  EXPECT_EQ(cancelled.status, 200);
+  EXPECT_EQ(Json::parse(cancelled.body)["status"], "cancelled");
+  EXPECT_EQ(Json::parse(cancelled.body)["id"], id);
+  const auto stream = client.read();
+  EXPECT_NE(stream.body.find("response.failed"), std::string::npos) << stream.body;
+  EXPECT_NE(stream.body.find("the response was cancelled"), std::string::npos);
+  EXPECT_EQ(under.engine->cancelled(), 1);
+
+  const auto done = client.ask(post("/v1/responses", R"({"input":"a"})", "mine"));
+  const auto late = cancel(Json::parse(done.body)["id"], "mine");
+  EXPECT_EQ(late.status, 400);
+  EXPECT_NE(late.body.find("has ended already"), std::string::npos);
+  EXPECT_EQ(cancel("resp_none", "mine").status, 404);
+}
+
+TEST(WireFormats, ResponsesTokensAreCounted) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); });
+  RawClient client(under.port());
+  const std::string body = R"({"input":"one two three","instructions":"Be brief."})";
+  const Json count = Json::parse(client.ask(post("/v1/responses/input_tokens", body)).body);
+  EXPECT_EQ(count["object"], "response.input_tokens");
+  EXPECT_EQ(under.engine->submitted(), 0) << "counting needs no engine";
+  const Json made = Json::parse(client.ask(post("/v1/responses", body)).body);
+  EXPECT_EQ(count["input_tokens"], made["usage"]["input_tokens"]);
+}
+
+TEST(WireFormats, OllamaMakesVectorsAndSaysWhatIsLoaded) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.embed({3, 4}); });
+  RawClient client(under.port());
+  const auto ask = [&](const std::string& path, const std::string& body) {
+    const auto response = client.ask(post(path, body));
+    EXPECT_EQ(response.status, 200) << response.body;
+    return Json::parse(response.body);
+  };
+  const Json several =
+      ask("/api/embed", R"({"model":"m:latest","input":["a","b"],"keep_alive":300})");
+  EXPECT_EQ(several["embeddings"].size(), 2u);
+  EXPECT_FLOAT_EQ(several["embeddings"][1][1].get<float>(), 0.8f);
+  EXPECT_GT(several["prompt_eval_count"], 0);
+  EXPECT_EQ(under.engine->kept_for(), std::chrono::seconds(300));
+  EXPECT_EQ(ask("/api/embeddings", R"({"model":"m","prompt":"a"})")["embedding"],
+            Json::parse("[3.0,4.0]"));
+  EXPECT_EQ(ask("/api/embed", R"({"model":"m","input":""})")["embeddings"], Json::array());
+  EXPECT_EQ(under.engine->submitted(), 3);
+
+  const std::string ids = "[1" + [] {
+    std::string more;
+    for (int i = 0; i < 1000; ++i) more += ",1";
+    return more;
+  }() + "]";
+  ask("/api/embed", R"({"input":)" + ids + "}");
+  const auto whole = client.ask(post("/api/embed", R"({"truncate":false,"input":)" + ids + "}"));
+  EXPECT_EQ(whole.status, 400) << "what does not fit is not cut";
+
+  const Json loaded = Json::parse(client.ask(get("/api/ps")).body)["models"];
+  ASSERT_EQ(loaded.size(), 1u);
+  EXPECT_EQ(loaded[0]["model"], "m");
+  EXPECT_EQ(loaded[0]["context_length"], 1000);
+}
+
+TEST(WireFormats, TemplateVariablesThatNoTemplateReadsAreIgnored) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("so"); });
+  RawClient client(under.port());
+  const auto ask = [&](const std::string& variables) {
+    return client.ask(post("/v1/chat/completions",
+                           R"({"chat_template_kwargs":)" + variables + "," + messages + "}"));
+  };
+  EXPECT_EQ(ask(R"({"clear_thinking":true,"message":1,"":2})").status, 200);
+  const auto read = ask(R"({"enable_thinking":true,"messages":[]})");
+  EXPECT_EQ(read.status, 400) << "the template reads these, and they cannot be set";
+  EXPECT_EQ(Json::parse(read.body)["error"]["param"], "chat_template_kwargs.messages");
+  EXPECT_EQ(Json::parse(read.body)["error"]["code"], "unsupported");
+}
+
 }  // namespace
 }  // namespace ridge::server::wire_formats_test

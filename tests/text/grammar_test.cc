@@ -206,6 +206,14 @@ TEST_F(CheckedGrammarTest, ManyAtOnceAreCheckedEach) {
   }
 }
 
+TEST_F(GrammarTest, FindsWhatIsKeptWithoutAPlaceToCompile) {
+  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2)});
+  EXPECT_EQ(compiler.find(GrammarKind::regex, "kept"), nullptr);
+  const auto compiled = compiler.compile(GrammarKind::regex, "kept");
+  EXPECT_EQ(compiler.find(GrammarKind::regex, "kept"), compiled);
+  EXPECT_EQ(compiler.find(GrammarKind::lark, "kept"), nullptr);
+}
+
 TEST_F(GrammarTest, NobodyWaitsLongerThanTheLimit) {
   compiler_.compile(GrammarKind::regex, "first");  // prepares the vocabulary
   GrammarCompiler none(*tokenizer_, {.limit = std::chrono::milliseconds(20), .max_running = 0});

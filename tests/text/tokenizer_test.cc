@@ -88,14 +88,14 @@ TEST(Tokenizer, NoTextHasFewerTokensThanItsBytesSay) {
     greek += "\u1FBE\u0308\u0301";   // seven bytes of which it makes two
     letters += "international ";
   }
-  for (const char* name : {r1, "smollm2", "llama-3", "llama-2"}) {
+  for (const char* name : {r1, "smollm2", "small-bpe", "small-spm"}) {
     const auto tokenizer = vocabulary(name);
     for (const std::string& text : {spaces, stops, lines, hangul, greek, letters}) {
       EXPECT_LE(tokenizer->fewest_tokens(text.size()), tokenizer->encode(text).size()) << name;
     }
-    EXPECT_GT(tokenizer->fewest_tokens(Tokenizer::max_text_bytes), 4096u)
-        << name << ": a bound that refuses something";
   }
+  EXPECT_GT(vocabulary("smollm2")->fewest_tokens(Tokenizer::max_text_bytes), 8192u)
+      << "a bound that refuses something";
 }
 
 TEST(Tokenizer, RefusesWhatItCannotEncodeOrDecode) {
