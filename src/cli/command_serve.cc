@@ -345,6 +345,9 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
               "http://127.0.0.1:4318");
   add_setting(command, "max-connections", server.max_connections, "Connections at once")
       ->check(CLI::Range(1, 1 << 20));
+  add_setting(command, "text-threads", server.text_threads,
+              "Threads that read requests and encode prompts; one group never holds all of several")
+      ->check(CLI::Range(1, 64));
   add_setting(command, "max-body-mib", options.max_body_mib, "Largest request")
       ->check(CLI::Range(1, 1024));
   add_setting(command, "files-dir", options.files_dir,
