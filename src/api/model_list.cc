@@ -37,7 +37,7 @@ std::size_t place_of(std::span<const ServedModel> models, const std::string& nam
                      const std::string& param) {
   const auto found = std::ranges::find(models, name, &ServedModel::name);
   if (found == models.end()) {
-    refuse(param, fmt::format("'{}' names no model: \"{}\"", param, name.substr(0, 200)));
+    api::refuse(param, fmt::format("'{}' names no model: \"{}\"", param, name.substr(0, 200)));
   }
   return static_cast<std::size_t>(found - models.begin());
 }
@@ -82,7 +82,7 @@ std::string anthropic_model_list_body(std::span<const ServedModel> models,
   const auto limit =
       static_cast<std::size_t>(query_number(query, "limit", 1, most).value_or(otherwise));
   const auto after = query_value(query, "after_id"), before = query_value(query, "before_id");
-  if (after && before) refuse("before_id", "'after_id' and 'before_id' exclude each other");
+  if (after && before) api::refuse("before_id", "'after_id' and 'before_id' exclude each other");
   std::size_t first = 0, last = models.size();
   if (after) first = place_of(models, *after, "after_id") + 1;
   if (before) last = place_of(models, *before, "before_id");

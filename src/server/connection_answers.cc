@@ -97,19 +97,23 @@ asio::awaitable<void> Connection::answer(std::string body) {
 }
 
 asio::awaitable<void> Connection::answer_get() {
+  const bool is_for_anthropic = exchange_.error_style == api::ErrorStyle::anthropic;
   switch (exchange_.route.route) {
-    case Route::models:
-      co_await send(200, exchange_.error_style == api::ErrorStyle::anthropic
-                             ? api::anthropic_model_list_body(callable_models().all(),
-                                                              api::query_of(exchange_.target))
-                             : api::model_list_body(callable_models().all()));
+    case Route::models: {
+      const CallableModels::List models = callable_models().all();
+      const std::string body =
+          is_for_anthropic
+              ? api::anthropic_model_list_body(models, api::query_of(exchange_.target))
+              : api::model_list_body(models);
+      co_await send(200, body);
       break;
+    }
     case Route::model: {
       const CallableModels::List models = callable_models().all();
       const api::ServedModel& model = api::find_model(models, exchange_.route.argument);
-      co_await send(200, exchange_.error_style == api::ErrorStyle::anthropic
-                             ? api::anthropic_model_body(model)
-                             : api::model_body(model));
+      const std::string body = is_for_anthropic ? api::anthropic_model_body(model)
+                                                : api::model_body(model);
+      co_await send(200, body);
       break;
     }
     case Route::openapi:

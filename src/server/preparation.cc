@@ -136,13 +136,13 @@ template <typename Request>
 Prepared prepare_vectors(const api::ServedModel& model, const Asked& asked,
                          std::string_view id_prefix, const Request& request) {
   return prepare({.model = &model,
-              .id_prefix = id_prefix,
-              .make_requests = [&] { return api::prepare(request, model, asked.id); },
-              .client_texts = [&] { return api::client_texts(request, model); },
-              .make_answer =
-                  [&](api::AnswerHead head, std::span<const engine::Request>) {
-                    return api::make_answer(request, std::move(head));
-                  }});
+                  .id_prefix = id_prefix,
+                  .make_requests = [&] { return api::prepare(request, model, asked.id); },
+                  .client_texts = [&] { return api::client_texts(request, model); },
+                  .make_answer =
+                      [&](api::AnswerHead head, std::span<const engine::Request>) {
+                        return api::make_answer(request, std::move(head));
+                      }});
 }
 
 template <typename Request>
