@@ -180,7 +180,7 @@ def test_errors_are_ollamas(serve, connect):
         client.chat("tiny", ASK, options={"temperature": -1})
     assert wrong.value.status_code == 400 and "options.temperature" in wrong.value.error
     with pytest.raises(ollama.ResponseError) as unknown:
-        client.ps()
+        client.copy("tiny", "other")
     assert unknown.value.status_code == 404
     status, body = serve("hermes").post_json("/api/chat", {"model": "tiny", "messages": [{"role": "user", "content": "a", "images": ["AAAA"]}]})
     assert status == 400 and "text only" in body["error"]
