@@ -40,6 +40,7 @@ asio::awaitable<bool> Answering::moderate(Prepared& prepared) {
   exchange_.status = status;
   exchange_.error = "content_policy";
   end_record();
+  exchange_.metered.reset();  // what was reserved is free again before its client learns of this
   co_await send_failure(
       status,
       api::error_body(status, exchange_.error,
