@@ -155,7 +155,7 @@ test("who may act for several projects picks one, and sees what is its own", asy
   await page.getByRole("textbox", { name: "Question" }).fill("Hello");
   await page.keyboard.press("Enter");
   expect((await answered).status()).toBe(200);
-  await page.getByRole("link", { name: "Usage" }).click();
+  await page.getByRole("link", { name: "Usage", exact: true }).click();
   await expect(page.getByRole("region", { name: "Sums" }).getByRole("row", { name: new RegExp(modelName) })).toBeVisible();
   const [download] = await Promise.all([
     page.waitForEvent("download"),

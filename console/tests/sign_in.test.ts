@@ -14,7 +14,7 @@ test("the link that a new server prints makes the owner, once", async ({ page })
     await page.getByLabel("Password again").fill(password);
     await page.getByRole("button", { name: "Set up" }).click();
     await expect(page.getByText("Owner")).toBeVisible();
-    await expect(page.getByRole("link", { name: "Chat" })).toBeVisible();
+    await expect(page.getByRole("link", { name: "Chat", exact: true })).toBeVisible();
 
     await page.getByRole("button", { name: "Sign out" }).click();
     await expect(page.getByRole("heading", { name: "Sign in" })).toBeVisible();
@@ -104,5 +104,5 @@ test("each role sees its own pages", async ({ page, lockedServer }) => {
   await expectAccessible(page);
   await page.getByRole("button", { name: "Sign out" }).click();
   await signIn(page, lockedServer, "dan");
-  await expect(page.getByRole("link", { name: "Chat" })).toBeVisible();
+  await expect(page.getByRole("link", { name: "Chat", exact: true })).toBeVisible();
 });
