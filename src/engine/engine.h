@@ -12,7 +12,7 @@
 #include "backend/device_options.h"
 #include "base/clock.h"
 #include "base/strong_id.h"
-#include "engine/latency_histogram.h"
+#include "engine/histogram.h"
 #include "engine/request.h"
 #include "tensor/dtype.h"
 
@@ -69,7 +69,8 @@ struct EngineStats {
   bool is_loading = false;  // so that what waits waits for the model, and not for a step
   int running = 0;
   int waiting = 0;
-  int foreground = 0;      // requests that run or wait and are not background_priority's
+  int foreground = 0;    // requests that run or wait and are not background_priority's
+  int block_tokens = 0;  // of one block of the KV cache
   int blocks_total = 0;
   int blocks_free = 0;     // those that only the prefix cache holds among them
   int blocks_cached = 0;   // that the prefix cache holds, others perhaps too
@@ -81,9 +82,11 @@ struct EngineStats {
   uint64_t queried_tokens_total = 0;  // of prompts that began to be computed
   uint64_t cached_tokens_total = 0;   // of prompts, that were not computed again
   uint64_t preemptions_total = 0;
-  uint64_t draft_tokens_total = 0;                           // guesses that were checked
-  uint64_t accepted_tokens_total = 0;                        // and were right
+  uint64_t drafts_total = 0;           // times that guesses for a choice were checked
+  uint64_t draft_tokens_total = 0;     // those guesses
+  uint64_t accepted_tokens_total = 0;  // those that were right
   std::array<uint64_t, finish_reasons> choices_by_reason{};  // ended ones, by FinishReason
+  StepTokensHistogram step_tokens;                           // of each forward pass
   LatencyHistogram queue;                                    // submission to the first step
   LatencyHistogram first_token;                              // submission to the first token
   LatencyHistogram inter_token;  // between two steps that gave one choice tokens

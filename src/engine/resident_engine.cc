@@ -31,11 +31,13 @@ void add_totals(EngineStats& to, const EngineStats& more) {
   to.queried_tokens_total += more.queried_tokens_total;
   to.cached_tokens_total += more.cached_tokens_total;
   to.preemptions_total += more.preemptions_total;
+  to.drafts_total += more.drafts_total;
   to.draft_tokens_total += more.draft_tokens_total;
   to.accepted_tokens_total += more.accepted_tokens_total;
   for (size_t i = 0; i < to.choices_by_reason.size(); ++i) {
     to.choices_by_reason[i] += more.choices_by_reason[i];
   }
+  to.step_tokens.add(more.step_tokens);
   to.queue.add(more.queue);
   to.first_token.add(more.first_token);
   to.inter_token.add(more.inter_token);

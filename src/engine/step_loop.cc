@@ -351,6 +351,7 @@ EngineStats StepLoop::stats() const {
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
   for (const auto& [id, request] : requests_) stats.foreground += is_foreground(request->request);
+  stats.block_tokens = runner_.limits().block_tokens;
   stats.blocks_total = pool_.blocks_total();
   stats.blocks_free = pool_.blocks_available();
   stats.blocks_cached = cache_.blocks();

@@ -23,6 +23,7 @@ void StepLoop::run_hidden(Batch& batch) {
   try {
     const Clock::TimePoint start = clock_.now();
     std::span<const float> hidden = runner_.run_hidden(inputs_);
+    totals_.step_tokens.observe(inputs_.tokens());
     cost_.observe(0, inputs_.tokens(), milliseconds(clock_.now() - start));
     for (const Chunk& chunk : rest) {
       add_hidden(choices_.at(chunk.sequence->id)->owner, chunk, hidden);
@@ -94,6 +95,7 @@ std::span<const float> StepLoop::run(const Batch& batch) {
   if (inputs_.tokens() == 0) return {};
   const Clock::TimePoint start = clock_.now();
   const std::span<const float> logits = runner_.run(inputs_);
+  totals_.step_tokens.observe(inputs_.tokens());
   cost_.observe(rows, prompt_tokens, milliseconds(clock_.now() - start));
   return logits;
 }
@@ -146,6 +148,7 @@ void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const f
   if (chunk.drafts > 0) {
     (choice.is_guessed_by_model ? choice.model_acceptance : choice.acceptance)
         .observe(chunk.drafts, accepted);
+    ++totals_.drafts_total;
     totals_.draft_tokens_total += static_cast<uint64_t>(chunk.drafts);
     totals_.accepted_tokens_total += static_cast<uint64_t>(accepted);
   }

@@ -20,12 +20,10 @@ api::Json measured_tokens_per_second(const api::ServedModel& model) {
   const engine::EngineStats stats = model.engine->stats();
   // The first token of each request came before its first interval.
   const uint64_t first_tokens = count(stats.first_token);
-  const bool is_known = count(stats.inter_token) >= least_intervals &&
-                        stats.inter_token.sum_s > 0 &&
+  const bool is_known = count(stats.inter_token) >= least_intervals && stats.inter_token.sum > 0 &&
                         stats.generated_tokens_total > first_tokens;
   if (!is_known) return nullptr;
-  return static_cast<double>(stats.generated_tokens_total - first_tokens) /
-         stats.inter_token.sum_s;
+  return static_cast<double>(stats.generated_tokens_total - first_tokens) / stats.inter_token.sum;
 }
 
 }  // namespace ridge::server

@@ -29,18 +29,18 @@ class Metrics {
     ClientMetric& metric = add(name, help, MetricType::Counter, std::move(labels));
     metric.counter.value = static_cast<double>(value);
   }
-  void histogram(const char* name, const char* help, const engine::LatencyHistogram& values,
+  template <const auto& bounds>
+  void histogram(const char* name, const char* help, const engine::Histogram<bounds>& values,
                  std::vector<Label> labels) {
     ClientMetric& metric = add(name, help, MetricType::Histogram, std::move(labels));
     uint64_t count = 0;
     for (size_t i = 0; i < values.counts.size(); ++i) {
       count += values.counts[i];
-      const double bound =
-          i < values.bounds_s.size() ? values.bounds_s[i] : std::numeric_limits<double>::infinity();
+      const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
       metric.histogram.bucket.push_back({count, bound});
     }
     metric.histogram.sample_count = count;
-    metric.histogram.sample_sum = values.sum_s;
+    metric.histogram.sample_sum = values.sum;
   }
 
   std::string text() const {
@@ -88,9 +88,10 @@ void add_state(Metrics& metrics, const engine::EngineStats& stats, const std::st
                 stats.blocks_total > 0 ? static_cast<double>(used) / stats.blocks_total : 0,
                 labels);
   // vLLM's dashboards read the labels.
-  metrics.gauge("vllm:cache_config_info", "What the KV cache is made of, in its labels.", 1,
-                {label("num_gpu_blocks", std::to_string(stats.blocks_total)),
-                 label("model_name", model)});
+  metrics.gauge(
+      "vllm:cache_config_info", "What the KV cache is made of, in its labels.", 1,
+      {label("block_size", std::to_string(stats.block_tokens)),
+       label("num_gpu_blocks", std::to_string(stats.blocks_total)), label("model_name", model)});
   metrics.gauge("ridge:kv_cache_blocks_cached", "Blocks that the prefix cache knows.",
                 stats.blocks_cached, labels);
   metrics.gauge("ridge:kv_cache_blocks_spilled", "Blocks kept outside of the KV cache.",
@@ -109,6 +110,8 @@ void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::s
                   stats.cached_tokens_total, labels);
   metrics.counter("vllm:num_preemptions_total", "Answers that lost their place for a while.",
                   stats.preemptions_total, labels);
+  metrics.counter("vllm:spec_decode_num_drafts_total",
+                  "Times that guesses for an answer were checked.", stats.drafts_total, labels);
   metrics.counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens that were checked.",
                   stats.draft_tokens_total, labels);
   metrics.counter("vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
@@ -132,8 +135,10 @@ void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::s
   }
 }
 
-void add_times(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
+void add_histograms(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
   const std::vector<Label> labels = {label("model_name", model)};
+  metrics.histogram("vllm:iteration_tokens_total", "Tokens of each forward pass.",
+                    stats.step_tokens, labels);
   metrics.histogram("vllm:request_queue_time_seconds", "From arrival to the first step.",
                     stats.queue, labels);
   metrics.histogram("vllm:time_to_first_token_seconds", "From arrival to the first token.",
@@ -185,7 +190,7 @@ std::string metrics_text(std::span<const api::ServedModel> models, const ServerF
     const engine::EngineStats stats = model.engine->stats();
     add_state(metrics, stats, model.name);
     add_totals(metrics, stats, model.name);
-    add_times(metrics, stats, model.name);
+    add_histograms(metrics, stats, model.name);
   }
   return metrics.text();
 }

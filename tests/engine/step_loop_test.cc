@@ -326,6 +326,9 @@ TEST(StepLoop, CountsWhatItDid) {
   EXPECT_EQ(stats.generated_tokens_total, 7u);
   EXPECT_EQ(stats.finished_total, 2u);
   EXPECT_EQ(stats.steps_total, 4u);
+  EXPECT_EQ(stats.block_tokens, f.runner.limits().block_tokens);
+  // Both prompts, twice the last token of both answers, then the longer one's.
+  EXPECT_EQ(stats.step_tokens.sum, 11 + 2 + 2 + 1);
   EXPECT_EQ(stats.running + stats.waiting, 0);
 }
 

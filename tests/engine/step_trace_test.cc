@@ -199,6 +199,8 @@ TEST(StepTrace, CountsTheGuessesThatTheLoopCounts) {
   EXPECT_GT(now.accepted_tokens, 3);
   EXPECT_GT(now.draft_tokens, now.accepted_tokens);
   EXPECT_EQ(static_cast<uint64_t>(now.draft_tokens), loop.stats().draft_tokens_total);
+  EXPECT_GT(loop.stats().drafts_total, 0u);
+  EXPECT_LE(loop.stats().drafts_total, loop.stats().draft_tokens_total);
   EXPECT_EQ(static_cast<uint64_t>(now.accepted_tokens), loop.stats().accepted_tokens_total);
 }
 

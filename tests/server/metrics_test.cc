@@ -28,6 +28,7 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   const auto engine = std::make_shared<StillEngine>();
   engine->figures.running = 3;
   engine->figures.waiting = 2;
+  engine->figures.block_tokens = 16;
   engine->figures.blocks_total = 100;
   engine->figures.blocks_free = 75;
   engine->figures.cached_tokens_total = 640;
@@ -41,7 +42,10 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   EXPECT_EQ(all.at("vllm:num_requests_waiting" + model), 2);
   EXPECT_EQ(all.at("vllm:kv_cache_usage_perc" + model), 0.25);
   EXPECT_EQ(all.at("vllm:prefix_cache_hits_total" + model), 640);
-  EXPECT_EQ(all.at("vllm:cache_config_info{num_gpu_blocks=\"100\",model_name=\"a\\\"b\"}"), 1);
+  EXPECT_EQ(
+      all.at(
+          "vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"100\",model_name=\"a\\\"b\"}"),
+      1);
   const auto ended = [&](const std::string& reason) {
     return all.at("vllm:request_success_total{finished_reason=\"" + reason +
                   "\",model_name=\"a\\\"b\"}");
@@ -79,6 +83,21 @@ TEST(Metrics, HistogramsCountUpToTheirTotal) {
   EXPECT_EQ(bucket("+Inf"), 4);
   EXPECT_EQ(all.at("vllm:time_to_first_token_seconds_count{model_name=\"m\"}"), 4);
   EXPECT_NEAR(all.at("vllm:time_to_first_token_seconds_sum{model_name=\"m\"}"), 5000.0505, 1e-6);
+}
+
+TEST(Metrics, StepsAreCountedByTheirTokens) {
+  const auto engine = std::make_shared<StillEngine>();
+  for (int tokens : {1, 2, 8, 20'000}) engine->figures.step_tokens.observe(tokens);
+  const std::vector<api::ServedModel> models = {{.name = "m", .engine = engine}};
+  const auto all = samples(metrics_text(models, {}));
+  const auto bucket = [&](const std::string& bound) {
+    return all.at("vllm:iteration_tokens_total_bucket{model_name=\"m\",le=\"" + bound + "\"}");
+  };
+  EXPECT_EQ(bucket("1"), 1);
+  EXPECT_EQ(bucket("8"), 3);
+  EXPECT_EQ(bucket("16384"), 3);
+  EXPECT_EQ(bucket("+Inf"), 4);
+  EXPECT_EQ(all.at("vllm:iteration_tokens_total_sum{model_name=\"m\"}"), 20'011);
 }
 
 TEST(Metrics, EachNameIsDescribedOnceOverAllModels) {
