@@ -16,11 +16,11 @@ const Histogram::BucketBoundaries first_token_bounds_s = {
 const Histogram::BucketBoundaries output_token_bounds_s = {0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
                                                            0.3,  0.4,   0.5,  0.75,  1.0, 2.5};
 
-const Histogram::BucketBoundaries token_bounds = {1,   2,    5,    10,   20,    50,    100,   200,
-                                                  500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
-const Histogram::BucketBoundaries phase_bounds_s = {0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1,  1.5,  2,   2.5,
-                                                    5,    10,   15,  20,  30,  40,  50, 60,  120, 240,
-                                                    480,  960};
+const Histogram::BucketBoundaries token_bounds = {
+    1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+const Histogram::BucketBoundaries phase_bounds_s = {0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1,  1.5,
+                                                    2,    2.5,  5,   10,  15,  20,  30, 40,
+                                                    50,   60,   120, 240, 480, 960};
 
 prometheus::Family<Histogram>& histograms(prometheus::Registry& registry, const char* name,
                                           const char* help) {

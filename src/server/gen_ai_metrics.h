@@ -11,9 +11,9 @@
 
 namespace ridge::server {
 
-// Histograms by request: those of OpenTelemetry's conventions for generative AI servers, with their bounds
-// (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/): one observation of each for
-// an HTTP request. And those that dashboards of vLLM show
+// Histograms by request: those of OpenTelemetry's conventions for generative AI servers, with their
+// bounds (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/): one observation of
+// each for an HTTP request. And those that dashboards of vLLM show
 // (https://docs.vllm.ai/en/latest/usage/metrics.html), of those that were answered. Any thread.
 class GenAiMetrics {
  public:

@@ -47,6 +47,10 @@ void Health::observe(std::span<const api::ServedModel> models, Clock::TimePoint 
         watches_.try_emplace(model.name, Watch{.progressed_at = observed_at_}).first->second;
     observe(model.engine->stats(), watch, elapsed_s, now);
   }
+  // One that comes again under its name counts anew.
+  std::erase_if(watches_, [&](const auto& watch) {
+    return std::ranges::find(models, watch.first, &api::ServedModel::name) == models.end();
+  });
   observed_at_ = now;
 }
 
@@ -66,10 +70,14 @@ void Health::observe(const engine::EngineStats& stats, Watch& watch, double elap
     const double weight = 1 - std::exp(-elapsed_s / memory_s);
     watch.finished_per_s += weight * (finished / elapsed_s - watch.finished_per_s);
   }
-  const double share = finished / static_cast<double>(std::max<std::size_t>(1, watch.promised.size()));
+  const double share =
+      finished / static_cast<double>(std::max<std::size_t>(1, watch.promised.size()));
   for (auto& [group, endings] : watch.promised) endings -= share;
   std::erase_if(watch.promised, [](const auto& promise) { return promise.second <= 0; });
-  if (!has_work) watch.busy_since.reset();
+  if (!has_work) {
+    watch.busy_since.reset();
+    watch.promised.clear();  // there is room for all
+  }
   watch.steps = stats.steps_total;
   watch.finished = stats.finished_total;
 }
@@ -86,8 +94,14 @@ double Health::finished_per_s(const Watch& watch, int running, Clock::TimePoint 
 
 int Health::retry_after_s(const api::ServedModel& model, const std::string& group,
                           Clock::TimePoint now) {
-  Watch& watch = watches_.try_emplace(model.model_name(), Watch{.progressed_at = now}).first->second;
-  double& promised = watch.promised[group];
+  Watch& watch =
+      watches_.try_emplace(model.model_name(), Watch{.progressed_at = now}).first->second;
+  auto place = watch.promised.find(group);
+  if (place == watch.promised.end()) {
+    if (watch.promised.size() >= most_promised) return longest_retry_s;
+    place = watch.promised.emplace(group, 0.0).first;
+  }
+  double& promised = place->second;
   const double per_s = finished_per_s(watch, model.engine->stats().running, now) /
                        static_cast<double>(watch.promised.size());
   // More would be told to come when nothing more is told apart.

@@ -24,9 +24,10 @@ class Health {
   // a model may take as long as it takes.
   bool alive() const { return alive_; }
   // Seconds until the engine is likely to have room for a request of the group that it has refused
-  // for want of room: 1 to 60. Each that is refused is told of an ending of its own, behind those of
-  // its group that were told before, as groups take turns. The rate is that of the recent endings;
-  // before the first, a guess that grows with the wait for it.
+  // for want of room: 1 to 60. Each that is refused is told of an ending of its own, behind those
+  // of its group that were told before, as groups take turns. The rate is that of the recent
+  // endings; before the first, a guess that grows with the wait for it. Where so many groups were
+  // told that no more are kept, those that come are told the longest time.
   int retry_after_s(const api::ServedModel& model, const std::string& group, Clock::TimePoint now);
 
   // {"status","uptime_s","connections","models":[{"name","running","waiting","blocks_total",…}]}
@@ -44,8 +45,11 @@ class Health {
     std::optional<Clock::TimePoint> busy_since;  // where it has work
     bool has_finished = false;                   // some of that work
     double finished_per_s = 0;  // since then: an average that forgets within about ten seconds
-    std::map<std::string, double> promised;  // endings, of each group, to those that were refused
+    // Endings, to those that were refused, of at most most_promised groups.
+    std::map<std::string, double> promised;
   };
+
+  static constexpr std::size_t most_promised = 1024;
 
   double finished_per_s(const Watch& watch, int running, Clock::TimePoint now) const;
 

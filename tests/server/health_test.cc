@@ -110,6 +110,34 @@ TEST(Health, GroupsThatAreRefusedShareTheEndings) {
   EXPECT_EQ(watched.retry_after_s("other"), 2) << "every second ending is its group's";
 }
 
+TEST(Health, GroupsWithoutEndTakeNoMemoryWithoutEnd) {
+  BusyWatched watched;
+  for (int i = 0; i < 50; ++i) {
+    watched.engine->figures.finished_total += 100;
+    watched.pass(1s);
+  }
+  for (int i = 0; i < 5000; ++i) watched.retry_after_s(std::to_string(i));
+  EXPECT_EQ(watched.retry_after_s("one more"), 60) << "there are more than can be told apart";
+  EXPECT_LT(watched.retry_after_s("7"), 60) << "those that were told keep their place";
+  watched.engine->figures.running = 0;
+  watched.pass(1s);
+  watched.engine->figures.running = 1;
+  watched.pass(1s);
+  EXPECT_LT(watched.retry_after_s("one more"), 60) << "whom nobody is before";
+}
+
+TEST(Health, AModelThatComesAgainUnderItsNameCountsAnew) {
+  BusyWatched watched;
+  watched.engine->figures.finished_total = 1000;
+  watched.pass(1s);
+  const auto gone = std::exchange(watched.models, {});
+  watched.pass(1s);
+  watched.models = gone;
+  watched.engine->figures.finished_total = 0;
+  watched.pass(1s);
+  EXPECT_EQ(watched.retry_after_s(), 10) << "nothing has ended yet";
+}
+
 TEST(Health, WhatEndedBeforeAnIdleHourSaysNothingOfNow) {
   BusyWatched watched;
   for (int i = 0; i < 50; ++i) {
