@@ -245,17 +245,25 @@ bool Scheduler::add_prompts(Batch& batch, int budget_tokens, int budget_outputs,
   return admits;
 }
 
+bool Scheduler::takes_known_blocks(const Sequence& sequence) const {
+  return !sequence.wants_all_outputs && limits_.shares_prefixes;
+}
+
+void Scheduler::extend(Sequence& sequence, int most_restores) {
+  sequence.computed_tokens =
+      cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
+                    sequence.blocks, sequence.place, most_restores);
+}
+
 // Another may have computed the same, also since this one runs. False where more comes back from
 // where it was spilled to than the step has time for.
 bool Scheduler::take_known_blocks(Sequence& sequence, int& budget_tokens) {
-  if (sequence.wants_all_outputs || !limits_.shares_prefixes) return true;
+  if (!takes_known_blocks(sequence)) return true;
   const int most_restores =
       is_paced_ ? std::max(0, budget_tokens + limits_.block_tokens - 1) / limits_.block_tokens
                 : std::numeric_limits<int>::max();
   const uint64_t restores_before = cache_.restores_total();
-  sequence.computed_tokens =
-      cache_.extend(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
-                    sequence.blocks, sequence.place, most_restores);
+  extend(sequence, most_restores);
   const int restored = static_cast<int>(cache_.restores_total() - restores_before);
   sequence.restored_blocks += restored;
   if (!is_paced_) return true;
@@ -290,7 +298,9 @@ Sequence* Scheduler::best_waiting() const {
 
 bool Scheduler::admit(Sequence& sequence, int& budget_tokens) {
   const int tokens = static_cast<int>(sequence.tokens.size());
-  take_known_blocks(sequence, budget_tokens);
+  // Only what is on the device, until there is room: each block that comes back takes one that is
+  // free, and is one less that is missing.
+  if (takes_known_blocks(sequence)) extend(sequence, /*most_restores=*/0);
   const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) -
                       static_cast<int>(sequence.blocks.blocks().size());
   // One block for each running sequence stays free, or the newcomer would soon be preempted.
@@ -301,6 +311,7 @@ bool Scheduler::admit(Sequence& sequence, int& budget_tokens) {
     short_of_blocks_ = &sequence;
     return false;
   }
+  take_known_blocks(sequence, budget_tokens);
   RIDGE_ASSERT(reserve_free(sequence, tokens));
   group_of(sequence).waiting.erase(&sequence);
   --waiting_;

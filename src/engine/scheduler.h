@@ -126,6 +126,8 @@ class Scheduler {
   void start(Sequence& sequence);
   void preempt(Sequence& sequence);
   void enqueue(Sequence& sequence);
+  bool takes_known_blocks(const Sequence& sequence) const;
+  void extend(Sequence& sequence, int most_restores);
   bool take_known_blocks(Sequence& sequence, int& budget_tokens);
   void remember(Sequence& sequence);
   void forget_idle_groups();

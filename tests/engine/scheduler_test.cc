@@ -381,6 +381,43 @@ TEST(Scheduler, BlocksComeBackWithinThePromptsBudget) {
   scheduler.remove(alone);
 }
 
+TEST(Scheduler, NothingComesBackForWhoFindsNoRoom) {
+  constexpr SchedulerLimits limits = {.step_tokens = 200, .max_sequences = 4, .block_tokens = 4};
+  CountingSpill spill;
+  kvcache::BlockPool pool(40);
+  kvcache::PrefixCache cache(pool, limits.block_tokens, &spill);
+  Scheduler scheduler(pool, cache, limits);
+  uint64_t next_id = 0;
+  const auto make = [&](int tokens, int32_t token, int priority = 0) {
+    return Sequence(SequenceId{next_id++}, {.priority = priority},
+                    std::vector<int32_t>(static_cast<size_t>(tokens), token),
+                    kvcache::BlockTable(pool, limits.block_tokens));
+  };
+  Sequence first = make(101, 1);
+  scheduler.add(first);
+  scheduler.complete(scheduler.schedule());
+  scheduler.remove(first);
+  cache.reclaim(25);
+  ASSERT_EQ(cache.blocks_spilled(), 25);
+  Sequence decoding = make(1, 2);
+  scheduler.add(decoding);
+  scheduler.complete(scheduler.schedule());
+  Sequence running = make(100, 3);  // 25 blocks of 40
+  scheduler.add(running);
+  decoding.tokens.push_back(3);
+  scheduler.complete(scheduler.schedule(/*prompt_tokens=*/10));
+  Sequence again = make(101, 1, /*priority=*/1);
+  scheduler.add(again);
+  decoding.tokens.push_back(3);
+  const Batch batch = scheduler.schedule(/*prompt_tokens=*/10);
+  EXPECT_EQ(spill.loads, 0);
+  ASSERT_EQ(batch.size(), 2u);
+  EXPECT_EQ(batch[1].sequence, &running);
+  EXPECT_EQ(batch[1].count, 10) << "all of what the step has for prompts";
+  scheduler.complete(batch);
+  for (Sequence* each : {&decoding, &running, &again}) scheduler.remove(*each);
+}
+
 TEST(Scheduler, GuessesTakeNeitherRowsNorBlocksFromOthers) {
   SchedulerFixture f(4, {.step_tokens = 4, .max_sequences = 2, .block_tokens = 4, .outputs = 3});
   Sequence& a = f.add(3);
