@@ -18,10 +18,6 @@ namespace {
 // loading each time.
 constexpr Clock::Duration shortest_stay = std::chrono::minutes(1);
 
-void fail(const RequestListener& listener, const Error& error) {
-  if (listener.on_finish) listener.on_finish({.error = error});
-}
-
 // Counters go on where the last engine's ended; figures of the moment are the present one's.
 void add_totals(EngineStats& to, const EngineStats& more) {
   to.prompt_tokens_total += more.prompt_tokens_total;
@@ -124,7 +120,9 @@ bool ResidentEngine::has_place(const Request& request) const {
 std::vector<ResidentEngine::Refused> ResidentEngine::submit_pending() {
   std::vector<Refused> refused;
   for (Pending& pending : std::exchange(pending_, {})) {
-    const RequestListener listener = pending.listener;
+    Pending told{pending.id, {}, pending.listener, pending.submitted};
+    told.request.choices = pending.request.choices;
+    told.request.trace = pending.request.trace;
     pending.request.submitted = pending.submitted;
     running_[pending.id] = {};
     try {
@@ -132,7 +130,7 @@ std::vector<ResidentEngine::Refused> ResidentEngine::submit_pending() {
           engine_->submit(std::move(pending.request), std::move(pending.listener));
     } catch (const Error& error) {
       running_.erase(pending.id);
-      refused.push_back({Pending{pending.id, {}, listener, {}}, error});
+      refused.push_back({std::move(told), error});
     }
   }
   return refused;
@@ -276,7 +274,8 @@ void ResidentEngine::drain(Clock::Duration deadline) {
     engine = engine_;
   }
   for (const Pending& pending : waiting) {
-    fail(pending.listener, Error(ErrorCode::unavailable, "the server is shutting down"));
+    end(pending, FinishReason::failed,
+        Error(ErrorCode::unavailable, "the server is shutting down"));
   }
   if (engine) engine->drain(deadline);
 }
@@ -334,7 +333,7 @@ void ResidentEngine::wake() {
     }
   }
   if (failure) log::error("{} could not be loaded: {}", parts_.info.name, failure->message());
-  for (const auto& [pending, error] : refused) fail(pending.listener, error);
+  for (const auto& [pending, error] : refused) end(pending, FinishReason::failed, error);
 }
 
 void ResidentEngine::hold(bool is_held) {
@@ -344,7 +343,7 @@ void ResidentEngine::hold(bool is_held) {
     is_held_ = is_held && engine_;
     if (engine_ && !is_held_) refused = submit_pending();
   }
-  for (const auto& [pending, error] : refused) fail(pending.listener, error);
+  for (const auto& [pending, error] : refused) end(pending, FinishReason::failed, error);
 }
 
 bool ResidentEngine::sleep() {

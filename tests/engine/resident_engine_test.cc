@@ -361,6 +361,10 @@ TEST_F(ResidentEngineTest, WhoeverWaitsIsToldWhenLoadingFails) {
   const Finish finish = model.ask().get();
   ASSERT_TRUE(finish.error);
   EXPECT_EQ(finish.error->code(), ErrorCode::invalid_file);
+  EXPECT_EQ(finish.reasons, std::vector{FinishReason::failed});
+  const EngineStats stats = model.engine->stats();
+  EXPECT_EQ(stats.finished_total, 1u);
+  EXPECT_EQ(stats.choices_by_reason[static_cast<size_t>(FinishReason::failed)], 1u);
   model.fails = false;
   EXPECT_FALSE(model.ask().get().error) << "the next one tries again";
 }
