@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <chrono>
 #include <exception>
@@ -53,7 +54,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
     // the same one.
     std::string group;
     std::optional<int> priority;  // of its requests, whatever they ask; as engine::Request has it
-    bool is_recorded = true;  // for those who ask what became of requests
+    bool is_recorded = true;      // for those who ask what became of requests
     std::shared_ptr<const platform::Principal> principal;  // null where nothing checks keys
     std::shared_ptr<const ModelList> models;               // those that the key is for
     std::string address;                                   // of the client, where keys are checked
@@ -152,6 +153,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
   asio::awaitable<void> submit(Generation& generation, const engine::Request& request,
                                bool waits_for_room);
   Clock::Duration rest_of_deadline(Clock::Duration deadline) const;
+  void check_client() const;  // throws Error(cancelled) where it has gone
   asio::awaitable<AnswerEnd> collect_document(AnswerQueue& queue, Making& making);
   asio::awaitable<void> finish_document(Making& making, AnswerEnd& end);
   asio::awaitable<void> send_document(Making& making, const AnswerEnd& end);
@@ -169,8 +171,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
   const asio::any_io_executor executor_;
   asio::steady_timer news_timer_;  // its expiry only sends heartbeats; cancelled when there is news
   bool has_news_ = false;
-  std::function<void()> on_news_;  // at once, even while a write is stuck
-  bool client_gone_ = false;
+  std::function<void()> on_news_;          // at once, even while a write is stuck
+  std::atomic<bool> client_gone_ = false;  // read on threads of pools as well
   Exchange exchange_;
 };
 

@@ -83,6 +83,7 @@ asio::awaitable<void> Answering::generate(std::string body) {
   const api::ServedModel* model = nullptr;
   try {
     const auto work = [this, &body, &models] {
+      check_client();
       const api::Json document = api::parse_json(body);
       models = models_for(document);
       const auto is_callable = [this](const std::string& name) {
@@ -97,8 +98,11 @@ asio::awaitable<void> Answering::generate(std::string body) {
     std::string().swap(body);  // it may be large, and the answer may take long
     if (prepared.rest) {
       const auto keep_loaded = prepared.keep_loaded;
-      prepared = co_await on_pool(service_.grammar_pool, exchange_.group,
-                                  std::move(prepared.rest));
+      const auto rest = [this, &prepared] {
+        check_client();
+        return prepared.rest();
+      };
+      prepared = co_await on_pool(service_.grammar_pool, exchange_.group, rest);
       prepared.keep_loaded = keep_loaded;
     }
     if (prepared.document) {
@@ -240,8 +244,13 @@ asio::awaitable<void> Answering::submit(Generation& generation, const engine::Re
       if (!waits_for_room || error.code() != ErrorCode::queue_full) throw;
     }
     co_await wait_for_news(room_poll);
-    if (client_gone_) throw Error(ErrorCode::cancelled, "the client went away");
+    check_client();
   }
+}
+
+// Whoever left while its request waited for its turn takes none.
+void Answering::check_client() const {
+  if (client_gone_) throw Error(ErrorCode::cancelled, "the client went away");
 }
 
 // Deadlines count from the arrival of the request, those of engines from the submission.

@@ -1,5 +1,5 @@
 // The endpoints around text that are no conversation: echo, embeddings, ranking, tokens, deadlines.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <map>
 #include <mutex>
@@ -195,6 +195,28 @@ TEST(TextEndpoints, AreShapedWhereTheyKeepNobodyWaiting) {
   under.engine->hold_text_work(false);
   EXPECT_EQ(large.read().status, 200);
   EXPECT_EQ(held.read().status, 200);
+}
+
+TEST(TextEndpoints, WhoLeavesBeforeItsTurnTakesNone) {
+  ServerUnderTest under(embed_sum);
+  RawClient held(under.port());
+  under.engine->hold_text_work(true);
+  held.send(post("/v1/embeddings", R"({"input":"a"})"));
+  ASSERT_TRUE(under.engine->wait_until_held()) << "the only text thread is busy now";
+  {
+    RawClient gone(under.port());
+    gone.send(post("/v1/embeddings", R"({"input":7})"));
+    RawClient(under.port()).ask(get("/health"));  // by then it has been read
+  }
+  for (int i = 0; i < 3; ++i) RawClient(under.port()).ask(get("/health"));
+  under.engine->hold_text_work(false);
+  EXPECT_EQ(held.read().status, 200);
+  const auto records = [&] { return RawClient(under.port()).ask(get("/v1/requests")).body; };
+  while (records().find("cancelled") == std::string::npos &&
+         records().find("invalid") == std::string::npos)
+    std::this_thread::sleep_for(1ms);
+  EXPECT_THAT(records(), testing::Not(testing::HasSubstr("invalid")))
+      << "nobody reads what nobody waits for";
 }
 
 TEST(TextEndpoints, RefuseMoreVectorsThanOneAnswerHolds) {
