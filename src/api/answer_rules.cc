@@ -57,10 +57,10 @@ std::shared_ptr<const Grammar> compile_calls(const ServedModel& model, const Cha
 bool set_form(const OutputForm& form, const ServedModel& model, Grammars grammars,
               engine::Request& to) {
   if (!form.grammar) return true;
-  auto grammar = model.grammars->find(form.grammar->kind, form.grammar->text);
-  if (!grammar && grammars == Grammars::only_kept) return false;
-  to.grammar = grammar ? std::move(grammar) : compile(model, *form.grammar, form.param);
-  return true;
+  to.grammar = grammars == Grammars::only_kept
+                   ? model.grammars->find(form.grammar->kind, form.grammar->text)
+                   : compile(model, *form.grammar, form.param);
+  return to.grammar != nullptr;
 }
 
 bool any_strict(const std::vector<ToolFunction>& functions) {
@@ -92,9 +92,10 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
     } else {
       source = text::one_call(use.style, tokenizer, functions);
     }
-    auto grammar = model.grammars->find(source.kind, source.text);
-    if (!grammar && grammars == Grammars::only_kept) return false;
-    if (!grammar) grammar = compile_calls(model, request, functions, source);
+    auto grammar = grammars == Grammars::only_kept
+                       ? model.grammars->find(source.kind, source.text)
+                       : compile_calls(model, request, functions, source);
+    if (!grammar) return false;
     (binds_all ? to.grammar : use.call_grammar) = std::move(grammar);
   }
   to.tools = std::move(use);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cctype>
 #include <nlohmann/json.hpp>
+#include <set>
 
-#include "api/answer_rules.h"
 #include "api/chat_request.h"
 #include "api/completion_request.h"
 #include "api/conversation_form.h"
@@ -119,8 +119,8 @@ engine::Request embed(const PromptText& text, const VectorFields& vectors, const
                       const std::string& id, const std::string& param) {
   engine::Request request;
   request.id = id;
-  request.prompt_tokens = vectors.cuts ? encode_beginning(text, model, param)
-                                       : encode_prompt(text, model, param);
+  request.prompt_tokens =
+      vectors.cuts ? encode_beginning(text, model, param) : encode_prompt(text, model, param);
   request.embedding = vectors.pooling;
   request.deadline = vectors.timeout;
   request.priority = -vectors.priority;
@@ -128,24 +128,27 @@ engine::Request embed(const PromptText& text, const VectorFields& vectors, const
   return request;
 }
 
-// Whether a template may read a variable of this name.
-bool has_word(std::string_view source, std::string_view word) {
-  const auto is_part = [&](std::size_t at) {
-    return at < source.size() &&
-           (std::isalnum(static_cast<unsigned char>(source[at])) != 0 || source[at] == '_');
+// All that may be names of variables in a template.
+std::set<std::string_view> words_of(std::string_view source) {
+  const auto is_part = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_';
   };
-  for (std::size_t at = source.find(word); at != std::string_view::npos;
-       at = source.find(word, at + 1)) {
-    if ((at == 0 || !is_part(at - 1)) && !is_part(at + word.size())) return true;
+  std::set<std::string_view> words;
+  for (auto at = source.begin(); at != source.end();) {
+    const auto first = std::find_if(at, source.end(), is_part);
+    at = std::find_if_not(first, source.end(), is_part);
+    if (first != at) words.emplace(first, at);
   }
-  return false;
+  return words;
 }
 
-// A variable that the template does not read changes nothing, as a field that is not known; one that
-// it reads would change the prompt, and with it the answer.
+// A variable that the template does not read changes nothing, as a field that is not known; one
+// that it reads would change the prompt, and with it the answer.
 void check_variables(const ChatRequest& chat, const ServedModel& model) {
+  if (chat.thinking.unknown_variables.empty()) return;
+  const std::set<std::string_view> words = words_of(model.engine->chat_template().source());
   for (const std::string& name : chat.thinking.unknown_variables) {
-    if (name.empty() || !has_word(model.engine->chat_template().source(), name)) continue;
+    if (!words.contains(name)) continue;
     refuse_unsupported(fmt::format("chat_template_kwargs.{}", name.substr(0, 40)),
                        "of what this model's template reads, only enable_thinking, thinking, "
                        "reasoning_effort and thinking_budget may be set");
@@ -189,13 +192,6 @@ std::vector<int32_t> encode_chat(const std::string& rendered, const ServedModel&
 }
 
 engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::string id) {
-  engine::Request request = prepare_prompt(chat, model, std::move(id));
-  set_rules(chat, model, Grammars::compile, request);
-  return request;
-}
-
-engine::Request prepare_prompt(const ChatRequest& chat, const ServedModel& model,
-                               std::string id) {
   const int context = model.engine->model_info().context_tokens;
   const int default_tokens =
       model.default_output_tokens > 0 ? model.default_output_tokens : context;
@@ -223,22 +219,13 @@ int count_prompt_tokens(const ChatRequest& request, const ServedModel& model) {
 
 std::vector<engine::Request> prepare(const CompletionRequest& completion, const ServedModel& model,
                                      const std::string& id) {
-  std::vector<engine::Request> requests = prepare_prompts(completion, model, id);
-  for (engine::Request& request : requests) {
-    set_rules(completion, model, Grammars::compile, request);
-  }
-  return requests;
-}
-
-std::vector<engine::Request> prepare_prompts(const CompletionRequest& completion,
-                                             const ServedModel& model, const std::string& id) {
   std::vector<engine::Request> requests;
   int64_t echoed_tokens = 0;
   for (const PromptText& prompt : completion.prompts) {
-    const int default_tokens = model.default_output_tokens > 0 ? model.default_output_tokens
-                                                               : completion.default_tokens;
-    engine::Request request = continue_prompt(completion.generation, model, default_tokens,
-                                              completion.top_logprobs);
+    const int default_tokens =
+        model.default_output_tokens > 0 ? model.default_output_tokens : completion.default_tokens;
+    engine::Request request =
+        continue_prompt(completion.generation, model, default_tokens, completion.top_logprobs);
     request.id = id;
     request.prompt_tokens = encode_prompt(prompt, model, "prompt");
     // Without an answer, the engine takes a request for its prompt's logprobs only.

@@ -17,14 +17,11 @@ struct CompletionRequest;
 struct EmbeddingRequest;
 struct RankingRequest;
 
-// The text work of a request: the template is rendered and the prompt encoded. May take seconds for
-// a long prompt or a grammar, so it belongs on no network thread. Throws
-// Error(invalid_argument) with the template's own complaint, Error(context_length) for a prompt
-// that leaves no room for an answer.
+// The text work of a request, without what binds the answer (set_rules): the template is rendered
+// and the prompt encoded. May take seconds for a long prompt, so it belongs on no network thread.
+// Throws Error(invalid_argument) with the template's own complaint, Error(context_length) for a
+// prompt that leaves no room for an answer.
 engine::Request prepare(const ChatRequest& request, const ServedModel& model, std::string id);
-// The same without what binds the answer (set_rules).
-engine::Request prepare_prompt(const ChatRequest& request, const ServedModel& model,
-                               std::string id);
 
 // How many tokens the prompt of this request has, also where they do not fit the context.
 int count_prompt_tokens(const ChatRequest& request, const ServedModel& model);
@@ -32,9 +29,6 @@ int count_prompt_tokens(const ChatRequest& request, const ServedModel& model);
 // One for each prompt, in their order.
 std::vector<engine::Request> prepare(const CompletionRequest& request, const ServedModel& model,
                                      const std::string& id);
-// The same without what binds the answers.
-std::vector<engine::Request> prepare_prompts(const CompletionRequest& request,
-                                             const ServedModel& model, const std::string& id);
 
 // One for each text that becomes a vector: inputs; or queries, then documents.
 std::vector<engine::Request> prepare(const EmbeddingRequest& request, const ServedModel& model,

@@ -16,7 +16,7 @@ using engine::TraceEvent;
 using Kind = TraceEvent::Kind;
 
 // To a microsecond, so that no noise of floating point is shown.
-double milliseconds(Clock::Duration duration) {
+double shown_ms(Clock::Duration duration) {
   const auto us = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
   return static_cast<double>(us) / 1000;
 }
@@ -67,7 +67,7 @@ Json usage_of(const RequestRecord::Snapshot& record) {
 // From the arrival of the request to the first event of the kind in any of its prompts.
 Json time_of(const RequestRecord& record, const RequestRecord::Snapshot& now, Kind kind) {
   const TraceEvent* const first = now.first(kind);
-  return first == nullptr ? Json(nullptr) : Json(milliseconds(first->at - record.origin.arrived));
+  return first == nullptr ? Json(nullptr) : Json(shown_ms(first->at - record.origin.arrived));
 }
 
 Json summary(const RequestRecord& record, const RequestRecord::Snapshot& now,
@@ -95,12 +95,12 @@ Json summary(const RequestRecord& record, const RequestRecord::Snapshot& now,
           {"usage", usage_of(now)},
           {"admitted_ms", time_of(record, now, Kind::admitted)},
           {"first_token_ms", time_of(record, now, Kind::first_token)},
-          {"duration_ms", milliseconds(now.ended.value_or(time) - record.origin.arrived)},
+          {"duration_ms", shown_ms(now.ended.value_or(time) - record.origin.arrived)},
           {"trace_id", record.origin.context.trace_id}};
 }
 
 Json event_json(const TraceEvent& event, std::size_t prompt, Clock::TimePoint arrived) {
-  Json json = {{"at_ms", milliseconds(event.at - arrived)},
+  Json json = {{"at_ms", shown_ms(event.at - arrived)},
                {"event", name(event.kind)},
                {"prompt", prompt},
                {"choice", event.choice}};
@@ -172,7 +172,7 @@ Json working_requests(const std::vector<std::shared_ptr<const RequestRecord>>& r
                     {"model", snapshot.model},
                     {"state", standing.state},
                     {"reason", or_null(standing.waits_for)},
-                    {"waited_ms", milliseconds(waited_until - record->origin.arrived)},
+                    {"waited_ms", shown_ms(waited_until - record->origin.arrived)},
                     {"prompt_tokens", snapshot.asked.prompt_tokens},
                     {"completion_tokens", usage_of(snapshot).at("completion_tokens")}});
   }

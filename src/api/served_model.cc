@@ -5,7 +5,6 @@
 #include "api/sampling_defaults.h"
 #include "base/log.h"
 #include "text/chat_template.h"
-#include "text/chat_template.h"
 
 namespace ridge::api {
 namespace {

@@ -46,7 +46,7 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
         model::Adapter::load(std::move(adapters[i]), options.adapters[i].scale, *loaded->device_));
   }
   text.get();
-  loaded->load_ms_ = std::chrono::duration<double, std::milli>(clock.now() - start).count();
+  loaded->load_ms_ = milliseconds(clock.now() - start);
   return loaded;
 }
 

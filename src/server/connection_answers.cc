@@ -51,9 +51,10 @@ asio::awaitable<void> Connection::answer(std::string body) {
   std::exception_ptr failure;
   try {
     if (!api::is_text(exchange_.route.argument)) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("{} is asked for something whose name is no UTF-8, or holds a zero byte",
-                              name(exchange_.route)));
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("{} is asked for something whose name is no UTF-8, or holds a zero byte",
+                      name(exchange_.route)));
     }
     if (exchange_.method == "OPTIONS" && service_.access.is_cors_origin(exchange_.origin)) {
       co_await send_preflight();
@@ -102,17 +103,16 @@ asio::awaitable<void> Connection::answer_get() {
     case Route::models: {
       const CallableModels::List models = callable_models().all();
       const std::string body =
-          is_for_anthropic
-              ? api::anthropic_model_list_body(models, api::query_of(exchange_.target))
-              : api::model_list_body(models);
+          is_for_anthropic ? api::anthropic_model_list_body(models, api::query_of(exchange_.target))
+                           : api::model_list_body(models);
       co_await send(200, body);
       break;
     }
     case Route::model: {
       const CallableModels::List models = callable_models().all();
       const api::ServedModel& model = api::find_model(models, exchange_.route.argument);
-      const std::string body = is_for_anthropic ? api::anthropic_model_body(model)
-                                                : api::model_body(model);
+      const std::string body =
+          is_for_anthropic ? api::anthropic_model_body(model) : api::model_body(model);
       co_await send(200, body);
       break;
     }
@@ -307,9 +307,7 @@ asio::awaitable<void> Connection::send_health() {
 }
 
 void Connection::log() const {
-  const double duration_ms =
-      std::chrono::duration<double, std::milli>(service_.clock.now() - exchange_.started_at)
-          .count();
+  const double duration_ms = ridge::milliseconds(service_.clock.now() - exchange_.started_at);
   const bool is_probe =
       exchange_.route.route == Route::health || exchange_.route.route == Route::live ||
       exchange_.route.route == Route::ready || exchange_.route.route == Route::metrics;

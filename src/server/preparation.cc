@@ -88,13 +88,13 @@ Prepared prepare(Reading reading) {
 std::vector<engine::Request> requests_of(const api::ChatRequest& chat,
                                          const api::ServedModel& model, const std::string& id) {
   std::vector<engine::Request> requests;
-  requests.push_back(api::prepare_prompt(chat, model, id));
+  requests.push_back(api::prepare(chat, model, id));
   return requests;
 }
 
 std::vector<engine::Request> requests_of(const api::CompletionRequest& completion,
                                          const api::ServedModel& model, const std::string& id) {
-  return api::prepare_prompts(completion, model, id);
+  return api::prepare(completion, model, id);
 }
 
 // `core` is what the engine request is made of, a part of `request`: the request itself or its
@@ -108,10 +108,9 @@ Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
        .id_prefix = id_prefix,
        .make_requests = [request, &core, &model,
                          id = asked.id] { return requests_of(core, model, id); },
-       .set_rules =
-           [request, &core, &model](api::Grammars grammars, engine::Request& to) {
-             return api::set_rules(core, model, grammars, to);
-           },
+       .set_rules = [request, &core, &model](
+                        api::Grammars grammars,
+                        engine::Request& to) { return api::set_rules(core, model, grammars, to); },
        .client_texts = [request, &core, &model] { return api::client_texts(core, model); },
        .make_answer =
            [request, make_answer](api::AnswerHead head, std::span<const engine::Request> requests) {
@@ -183,8 +182,7 @@ Prepared prepare_response_tokens(Service& service, const Asked& asked, const api
   const api::ChatRequest chat = read_response(service, asked, body).chat;
   Prepared prepared;
   prepared.model = &api::find_model(asked.models, chat.generation.model);
-  prepared.document =
-      api::response_tokens_body(api::count_prompt_tokens(chat, *prepared.model));
+  prepared.document = api::response_tokens_body(api::count_prompt_tokens(chat, *prepared.model));
   return prepared;
 }
 
@@ -226,18 +224,18 @@ Prepared prepare_idle(const api::ServedModel& model, const Asked& asked,
     return prepared;
   }
   return prepare({.model = &model,
-              .id_prefix = "ollama-",
-              .make_requests =
-                  [&] {
-                    std::vector<engine::Request> requests;
-                    requests.push_back(api::prepare_load(model, asked.id));
-                    requests.back().deadline = request.generation().timeout;
-                    return requests;
-                  },
-              .make_answer =
-                  [&](api::AnswerHead head, std::span<const engine::Request>) {
-                    return api::make_answer(request, std::move(head));
-                  }});
+                  .id_prefix = "ollama-",
+                  .make_requests =
+                      [&] {
+                        std::vector<engine::Request> requests;
+                        requests.push_back(api::prepare_load(model, asked.id));
+                        requests.back().deadline = request.generation().timeout;
+                        return requests;
+                      },
+                  .make_answer =
+                      [&](api::AnswerHead head, std::span<const engine::Request>) {
+                        return api::make_answer(request, std::move(head));
+                      }});
 }
 
 Prepared prepare_ollama(const Asked& asked, api::OllamaRequest parsed) {

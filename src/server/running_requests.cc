@@ -32,30 +32,29 @@ RunningRequests::Listing::~Listing() {
                 [&](const auto& entry) { return entry.second.generation == &generation_; });
 }
 
-bool RunningRequests::end_thinking(std::string_view id, std::string_view group,
-                                   const MayUse& may_use) {
-  std::lock_guard lock(mutex_);
-  bool found = false;
-  const auto [first, last] = entries_.equal_range(id);
-  for (auto entry = first; entry != last; ++entry) {
-    if (entry->second.group != group || !may_use(entry->second.model)) continue;
-    entry->second.generation->end_thinking();
-    found = true;
-  }
-  return found;
-}
-
-std::optional<std::string> RunningRequests::cancel(std::string_view id, std::string_view group,
-                                                   const MayUse& may_use, const Error& why) {
+template <typename Do>
+std::optional<std::string> RunningRequests::for_each_of(std::string_view id, std::string_view group,
+                                                        const MayUse& may_use, Do act) {
   const std::lock_guard lock(mutex_);
   std::optional<std::string> model;
   const auto [first, last] = entries_.equal_range(id);
   for (auto entry = first; entry != last; ++entry) {
     if (entry->second.group != group || !may_use(entry->second.model)) continue;
-    entry->second.generation->cancel(why);
+    act(*entry->second.generation);
     model = entry->second.model;
   }
   return model;
+}
+
+bool RunningRequests::end_thinking(std::string_view id, std::string_view group,
+                                   const MayUse& may_use) {
+  const auto end = [](Generation& generation) { generation.end_thinking(); };
+  return for_each_of(id, group, may_use, end).has_value();
+}
+
+std::optional<std::string> RunningRequests::cancel(std::string_view id, std::string_view group,
+                                                   const MayUse& may_use, const Error& why) {
+  return for_each_of(id, group, may_use, [&](Generation& generation) { generation.cancel(why); });
 }
 
 bool RunningRequests::has_any() const {

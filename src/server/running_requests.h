@@ -21,8 +21,8 @@ class RunningRequests {
  public:
   using SharedPrincipal = std::shared_ptr<const platform::Principal>;
 
-  // Lists a generation for as long as it lives; the generation must outlive it. `principal` is whose
-  // rights are to be looked after meanwhile; null: nobody's.
+  // Lists a generation for as long as it lives; the generation must outlive it. `principal` is
+  // whose rights are to be looked after meanwhile; null: nobody's.
   class Listing {
    public:
     Listing(RunningRequests& requests, std::string_view id, std::string_view other_id,
@@ -58,6 +58,12 @@ class RunningRequests {
   void cancel(const platform::Principal& principal, const Error& why);
 
  private:
+  // Does it to each that `group` runs under this id with models that the asker may use; the model
+  // of the last.
+  template <typename Do>
+  std::optional<std::string> for_each_of(std::string_view id, std::string_view group,
+                                         const MayUse& may_use, Do act);
+
   struct Entry {
     std::string group, model;
     SharedPrincipal principal;
