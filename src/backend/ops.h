@@ -288,6 +288,7 @@ struct Recording {
   StepBuffers inputs;
   std::vector<Storage> storages;
   std::vector<Op> ops;
+  std::vector<Value> given;  // that the host fills before a run
   std::vector<Value> outputs;
 };
 

@@ -22,6 +22,8 @@ class Program {
   // The buffer of the i-th value that Recorder::mark_output named: row-major [rows, columns] of the
   // value's dtype, rows as in the last run.
   virtual const Buffer& output(int index) const = 0;
+  // Likewise of the i-th Recorder::given, to be filled before each run.
+  virtual Buffer& given(int index) = 0;
   // Activation memory that it holds.
   virtual uint64_t arena_bytes() const = 0;
 };

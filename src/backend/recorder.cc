@@ -44,10 +44,15 @@ Value Recorder::embed(const Weight& table) {
 }
 
 Value Recorder::rms_norm(Value x, const Weight& weight, float eps) {
-  RIDGE_ASSERT(x.columns % weight.columns() == 0);
   const Value out = make_like(x, x.columns);
-  recording_.ops.push_back(RmsNorm{x, &weight, eps, out});
+  rms_norm(x, weight, eps, out);
   return out;
+}
+
+void Recorder::rms_norm(Value x, const Weight& weight, float eps, Value out) {
+  RIDGE_ASSERT(x.columns % weight.columns() == 0 && out.columns == x.columns);
+  RIDGE_ASSERT(storage(x).rows == storage(out).rows);
+  recording_.ops.push_back(RmsNorm{x, &weight, eps, out});
 }
 
 Value Recorder::add_rms_norm(Value x, Value residual, const Weight& weight, float eps) {
@@ -220,6 +225,14 @@ Value Recorder::all_to_all(Value x) {
   const Value out = make_like(x, x.columns);
   recording_.ops.push_back(Communicate{Reduction::all_to_all, x, out});
   return out;
+}
+
+Value Recorder::blank(Rows rows, int columns) { return make(rows, columns, activation_dtype_); }
+
+Value Recorder::given(Rows rows, int columns) {
+  const Value value = make(rows, columns, activation_dtype_);
+  recording_.given.push_back(value);
+  return value;
 }
 
 int Recorder::mark_output(Value value) {

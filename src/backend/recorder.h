@@ -12,6 +12,7 @@ class Recorder {
 
   Value embed(const Weight& table);                                          // [T, H]
   Value rms_norm(Value x, const Weight& weight, float eps);  // as x; each run of weight.columns()
+  void rms_norm(Value x, const Weight& weight, float eps, Value out);
   Value add_rms_norm(Value x, Value residual, const Weight& weight, float eps);
   struct Quantized {
     Value codes, scales;
@@ -56,6 +57,10 @@ class Recorder {
   Value all_gather(Value x, int ranks);
   Value all_to_all(Value x);
 
+  // Rows that ops write by column slices.
+  Value blank(Rows rows, int columns);
+  // Rows that the host fills before each run, as Program::given(index of the call).
+  Value given(Rows rows, int columns);
   // The value's buffer can be read after a run as Program::output(returned index).
   int mark_output(Value value);
 

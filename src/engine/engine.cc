@@ -115,7 +115,7 @@ RunnerLimits draft_limits(const RunnerLimits& limits) {
 uint64_t draft_bytes(const EngineOptions& options, uint64_t blocks) {
   if (options.draft_model.empty()) return 0;
   const format::GgufFile file = format::GgufFile::open(options.draft_model);
-  const auto layout = model::kv_layout_of(model::read_config(file), /*blocks=*/0,
+  const auto layout = model::kv_layout_of(model::read_config(file), /*guesses=*/false, /*blocks=*/0,
                                           RunnerLimits().block_tokens, options.kv_dtype);
   const int context_blocks =
       kvcache::BlockTable::blocks_for(options.context_tokens, layout.block_tokens);
@@ -210,7 +210,8 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   EngineOptions loading = options;
   loading.context_tokens = served_context_tokens(config, options.context_tokens);
   const auto layout =
-      model::kv_layout_of(config, /*blocks=*/0, RunnerLimits().block_tokens, options.kv_dtype);
+      model::kv_layout_of(config, /*guesses=*/false, /*blocks=*/0, RunnerLimits().block_tokens,
+                          options.kv_dtype);
   if (loading.kv_cache_bytes == 0) {
     loading.kv_cache_bytes =
         2 * layout.bytes_per_token() * static_cast<uint64_t>(loading.context_tokens);

@@ -1,6 +1,9 @@
 #include "engine/model_cost.h"
 
+#include <algorithm>
 #include <cmath>
+#include <string>
+#include <vector>
 
 namespace ridge::engine {
 
@@ -20,15 +23,29 @@ double ModelCost::prefill_flops(int prompt_tokens, int depth_tokens) const {
 
 namespace {
 
+// 0 where the key is missing.
+int64_t number_in(const format::GgufFile& file, std::string_view key) {
+  const std::string full = std::string(file.architecture()) + "." + std::string(key);
+  return file.metadata().contains(full) ? file.metadata().int64(full) : 0;
+}
+
 // used / count, 1 where the file has no experts.
 double expert_share_of(const format::GgufFile& file) {
-  const auto number = [&](std::string_view key) -> int64_t {
-    const std::string full = std::string(file.architecture()) + "." + std::string(key);
-    return file.metadata().contains(full) ? file.metadata().int64(full) : 0;
-  };
-  const int64_t count = number("expert_count");
-  return count > 0 ? static_cast<double>(number("expert_used_count")) / static_cast<double>(count)
+  const int64_t count = number_in(file, "expert_count");
+  return count > 0 ? static_cast<double>(number_in(file, "expert_used_count")) /
+                         static_cast<double>(count)
                    : 1.0;
+}
+
+// Of layers for multi-token prediction, the last blocks, which have no part in the model's passes.
+std::vector<std::string> guessing_prefixes(const format::GgufFile& file) {
+  std::vector<std::string> prefixes;
+  const int64_t blocks = number_in(file, "block_count");
+  const int64_t most = 64;
+  for (int64_t i = 1; i <= std::min(number_in(file, "nextn_predict_layers"), most); ++i) {
+    prefixes.push_back("blk." + std::to_string(blocks - i) + ".");
+  }
+  return prefixes;
 }
 
 }  // namespace
@@ -37,7 +54,11 @@ ModelCost cost_of(const format::GgufFile& file, const backend::KvCacheLayout& la
   ModelCost cost;
   cost.expert_share = expert_share_of(file);
   const bool is_tied = file.find("output.weight") == nullptr;
+  const std::vector<std::string> guessing = guessing_prefixes(file);
   for (const format::GgufTensor& tensor : file.tensors()) {
+    const bool guesses = std::ranges::any_of(
+        guessing, [&](const std::string& prefix) { return tensor.name.starts_with(prefix); });
+    if (guesses) continue;
     const bool is_embedding = tensor.name == "token_embd.weight";
     if (is_embedding && !is_tied) continue;
     const auto elements = static_cast<uint64_t>(tensor.view.shape.elements());

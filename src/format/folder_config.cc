@@ -390,7 +390,10 @@ void write_folder_model(const FolderJson& config, const FolderModel& model, Gguf
   keys.integer("vocab_size", model.vocab_size);
   keys.integer("context_length", context_of(config, model));
   keys.integer("embedding_length", model.hidden);
-  keys.integer("block_count", model.layers);
+  keys.integer("block_count", model.layers + model.kept_guessing_layers);
+  if (model.kept_guessing_layers > 0) {
+    keys.integer("nextn_predict_layers", model.kept_guessing_layers);
+  }
   keys.integer("feed_forward_length", model.feed_forward);
   keys.integer("attention.head_count", model.heads);
   keys.number("attention.layer_norm_rms_epsilon", config.number_or("rms_norm_eps", 1e-6, 0, 1));

@@ -43,7 +43,8 @@ struct FolderModel {
   int vocab_size = 0;
   int hidden = 0;
   int layers = 0;
-  int guessing_layers = 0;  // behind them, for multi-token prediction, which is left out
+  int guessing_layers = 0;  // behind them, for multi-token prediction
+  int kept_guessing_layers = 0;  // the first of those, whose tensors the folder has
   int feed_forward = 0;
   int heads = 0;
   int kv_heads = 0;

@@ -68,6 +68,17 @@ GgufPart gathered(std::string name, const Shape& shape, std::vector<Matrix> matr
   return part;
 }
 
+std::string layer_name(int layer, std::string_view module) {
+  return fmt::format("model.layers.{}.{}", layer, module);
+}
+
+// Whatever scheme its weight is stored in.
+bool has_module(const FolderShards& shards, const std::string& name) {
+  return std::ranges::any_of(shards.tensors(), [prefix = name + "."](const FolderTensor& tensor) {
+    return tensor.name.starts_with(prefix);
+  });
+}
+
 class FolderPlan {
  public:
   FolderPlan(std::shared_ptr<const FolderShards> shards, const FolderModel& model,
@@ -78,6 +89,7 @@ class FolderPlan {
     const FolderModel& m = model_;
     add_matrix("token_embd.weight", "model.embed_tokens", m.vocab_size, m.hidden);
     for (int layer = 0; layer < m.layers; ++layer) add_layer(layer);
+    for (int layer = 0; layer < m.kept_guessing_layers; ++layer) add_guessing(m.layers + layer);
     add_norm("output_norm.weight", "model.norm", m.hidden);
     if (!m.has_tied_embeddings) add_matrix("output.weight", "lm_head", m.vocab_size, m.hidden);
     if (!m.rope_divisors.empty()) add_divisors();
@@ -89,9 +101,7 @@ class FolderPlan {
   static std::string blk(int layer, std::string_view role) {
     return fmt::format("blk.{}.{}", layer, role);
   }
-  static std::string hf(int layer, std::string_view module) {
-    return fmt::format("model.layers.{}.{}", layer, module);
-  }
+  static std::string hf(int layer, std::string_view module) { return layer_name(layer, module); }
 
   void add_layer(int layer) {
     const FolderModel& m = model_;
@@ -114,6 +124,29 @@ class FolderPlan {
       add_experts(layer);
     } else {
       add_gated(layer, "mlp", "", m.feed_forward);
+    }
+  }
+
+  // A layer for multi-token prediction: one like the others, with what joins hidden states and
+  // tokens before it, and a head behind, which may be the model's.
+  void add_guessing(int layer) {
+    const FolderModel& m = model_;
+    add_layer(layer);
+    add_norm(blk(layer, "nextn.enorm.weight"), hf(layer, "enorm"), m.hidden);
+    add_norm(blk(layer, "nextn.hnorm.weight"), hf(layer, "hnorm"), m.hidden);
+    add_matrix(blk(layer, "nextn.eh_proj.weight"), hf(layer, "eh_proj"), m.hidden,
+               int64_t{2} * m.hidden);
+    if (has_module(*shards_, hf(layer, "embed_tokens"))) {
+      add_matrix(blk(layer, "nextn.embed_tokens.weight"), hf(layer, "embed_tokens"), m.vocab_size,
+                 m.hidden);
+    }
+    if (has_module(*shards_, hf(layer, "shared_head.norm"))) {
+      add_norm(blk(layer, "nextn.shared_head_norm.weight"), hf(layer, "shared_head.norm"),
+               m.hidden);
+    }
+    if (has_module(*shards_, hf(layer, "shared_head.head"))) {
+      add_matrix(blk(layer, "nextn.shared_head_head.weight"), hf(layer, "shared_head.head"),
+                 m.vocab_size, m.hidden);
     }
   }
 
@@ -331,7 +364,7 @@ class FolderPlan {
       for (const char* scale : {".input_scale", ".k_scale", ".v_scale"}) {
         if (name.ends_with(scale)) return true;
       }
-      for (int layer = 0; layer < model_.guessing_layers; ++layer) {
+      for (int layer = model_.kept_guessing_layers; layer < model_.guessing_layers; ++layer) {
         if (name.starts_with(hf(model_.layers + layer, ""))) return true;
       }
       return false;
@@ -353,6 +386,15 @@ class FolderPlan {
 };
 
 }  // namespace
+
+int guessing_layers_in(const FolderShards& shards, const FolderModel& model) {
+  int layers = 0;
+  while (layers < model.guessing_layers &&
+         has_module(shards, layer_name(model.layers + layers, "eh_proj"))) {
+    ++layers;
+  }
+  return layers;
+}
 
 std::vector<GgufPart> folder_tensors(std::shared_ptr<const FolderShards> shards,
                                      const FolderModel& model, const StoredScheme& scheme) {

@@ -10,6 +10,10 @@
 
 namespace ridge::format {
 
+// How many of the layers for multi-token prediction that config.json declares the folder has tensors
+// of; transformers saves none.
+int guessing_layers_in(const FolderShards& shards, const FolderModel& model);
+
 // The tensors of a model folder under the names and in the layouts that GGUF has for the family:
 // rows of Llama's queries and keys in pairs, experts of a layer joined, DeepSeek's kv_b split in
 // two, norms of Gemma with their one added, vectors and routers as F32. Every tensor is found and

@@ -58,9 +58,10 @@ std::string name_of(const std::filesystem::path& folder) {
 
 GgufFile open_folder(const std::filesystem::path& folder) {
   const FolderJson config = FolderJson::read(folder / "config.json", config_bytes_max);
-  const FolderModel model = read_folder_model(config);
+  FolderModel model = read_folder_model(config);
   const StoredScheme scheme = read_stored_scheme(config);
   auto shards = std::make_shared<const FolderShards>(FolderShards::open(folder));
+  model.kept_guessing_layers = guessing_layers_in(*shards, model);
   GgufParts parts{.source = name_of(folder)};
   parts.file_bytes = shards->file_bytes();
   parts.tensors = folder_tensors(shards, model, scheme);

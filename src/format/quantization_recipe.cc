@@ -83,7 +83,7 @@ DType wanted(const QuantizationRecipe& recipe, const ModelOutline& outline,
              std::string_view tensor) {
   if (!is_quantized(recipe.dtype)) return recipe.dtype;
   const auto [role, layer] = role_of(tensor);
-  if (role == "output.weight" || (role == "token_embd.weight" && outline.output_is_embedding)) {
+  if (is_any_of(role, {"output.weight", "nextn.shared_head_head.weight"}) || (role == "token_embd.weight" && outline.output_is_embedding)) {
     return recipe.dtype == DType::q8_0 ? DType::q8_0 : DType::q6_k;
   }
   if (is_any_of(role, {"attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"})) {

@@ -316,6 +316,10 @@ ModelConfig read_config(const format::GgufFile& file) {
   if (family.is_latent) {  // which count DeepSeek-V3's multi-token prediction as blocks
     config.guessing_layers = reader.integer_or("nextn_predict_layers", 0, 0, config.layers - 1);
     config.layers -= config.guessing_layers;
+    // Converters that drop the layer's tensors may leave the key.
+    config.can_guess =
+        config.guessing_layers > 0 &&
+        file.find(fmt::format("blk.{}.nextn.eh_proj.weight", config.layers)) != nullptr;
   }
   config.feed_forward = reader.integer("feed_forward_length", 1, 1 << 20);
   config.experts = read_experts(reader, family, config.feed_forward);

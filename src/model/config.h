@@ -72,7 +72,8 @@ struct ModelConfig {
   int context_tokens = 0;            // trained on, 1 to 2^28
   int hidden = 0;                    // H, 1 to 2^17
   int layers = 0;                    // 1 to 1024
-  int guessing_layers = 0;           // behind them, for multi-token prediction, which is not run
+  int guessing_layers = 0;           // behind them, for multi-token prediction
+  bool can_guess = false;            // the file has the first of those
   int feed_forward = 0;              // F, 1 to 2^20; of layers without experts
   int heads = 0;                     // 1 to 1024
   int kv_heads = 0;                  // divides heads; latent attention: heads

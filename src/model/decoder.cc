@@ -39,7 +39,7 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
   };
   embedding_ =
       config.has_tied_embeddings ? read_each_step(tensors.embedding) : prepare(tensors.embedding);
-  for (const LayerTensors& t : tensors.layers) {
+  const auto add_layer = [&](const LayerTensors& t) {
     std::optional<LatentAttention> latent;
     if (t.latent) {
       latent = LatentAttention{.query_down = optional(t.latent->query_down),
@@ -67,14 +67,27 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
                        .shared_down = optional(t.shared_down),
                        .gate_up = read_by_tokens(t.gate_up),
                        .down = read_by_tokens(t.down)});
+  };
+  for (const LayerTensors& t : tensors.layers) add_layer(t);
+  output_norm_ = read_each_step(tensors.output_norm);
+  output_ = optional(tensors.output);
+  if (tensors.guessing) {
+    const uint64_t step_bytes = step_weight_bytes_;
+    const GuessingTensors& t = *tensors.guessing;
+    add_layer(t.layer);
+    guessing_ = Guessing{.embedding = optional(t.embedding),
+                         .token_norm = prepare(t.token_norm),
+                         .hidden_norm = prepare(t.hidden_norm),
+                         .join = prepare(t.join),
+                         .output_norm = optional(t.output_norm),
+                         .output = optional(t.output)};
+    step_weight_bytes_ = step_bytes;
   }
   const bool reads_owned = std::ranges::any_of(layers_, [](const Layer& layer) {
     return layer.latent &&
            (layer.latent->key_up->keeps_source() || layer.latent->value_up->keeps_source());
   });
   if (!reads_owned) owned_.clear();
-  output_norm_ = read_each_step(tensors.output_norm);
-  output_ = optional(tensors.output);
 }
 
 namespace {
@@ -171,37 +184,78 @@ Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, in
   return out;
 }
 
-Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) const {
+// Returns the next layer's normed input.
+Value Decoder::record_layer(Recorder& ops, Value x, Value& residual, KvCache& cache,
+                            Adapters adapters, int layer, const backend::Weight& next_norm,
+                            Goes rows) const {
+  const Layer& w = layers_[layer];
+  Value heads = record_attention(ops, x, cache, adapters, layer);  // [T, heads · value]
+  if (rows == Goes::outputs) {
+    heads = ops.gather_rows(heads);        // [R, heads · value]
+    residual = ops.gather_rows(residual);  // [R, H]
+  }
+  x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
+                 outside_experts_);  // [T, H]
+  adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
+  if (w.attention_post_norm) x = ops.rms_norm(x, *w.attention_post_norm, config_.rms_epsilon);
+  x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
+  x = record_feed_forward(ops, x, adapters, layer);  // [T, H]
+  if (w.feed_forward_post_norm) {
+    x = ops.rms_norm(x, *w.feed_forward_post_norm, config_.rms_epsilon);
+  }
+  return ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);
+}
+
+// `rows` go on behind the last layer's attention: from there on no token looks at another.
+Value Decoder::record_layers(Recorder& ops, KvCache& cache, Adapters adapters, Goes rows) const {
   Value residual = ops.embed(*embedding_);  // [T, H]
   if (config_.embedding_scale != 1) residual = ops.scale(residual, config_.embedding_scale);
   Value x = ops.rms_norm(residual, *layers_[0].attention_norm, config_.rms_epsilon);
   for (int layer = 0; layer < config_.layers; ++layer) {
-    const Layer& w = layers_[layer];
-    Value heads = record_attention(ops, x, cache, adapters, layer);  // [T, heads · value]
-    if (layer + 1 == config_.layers) {
-      // From here on no token looks at another, so only the rows whose logits are wanted go on.
-      heads = ops.gather_rows(heads);        // [R, heads · value]
-      residual = ops.gather_rows(residual);  // [R, H]
-    }
-    x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
-                   outside_experts_);  // [T, H]
-    adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
-    if (w.attention_post_norm) x = ops.rms_norm(x, *w.attention_post_norm, config_.rms_epsilon);
-    x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
-    x = record_feed_forward(ops, x, adapters, layer);  // [T, H]
-    if (w.feed_forward_post_norm) {
-      x = ops.rms_norm(x, *w.feed_forward_post_norm, config_.rms_epsilon);
-    }
     const bool is_last = layer + 1 == config_.layers;
     const backend::Weight& next_norm = is_last ? *output_norm_ : *layers_[layer + 1].attention_norm;
-    x = ops.add_rms_norm(x, residual, next_norm, config_.rms_epsilon);
+    x = record_layer(ops, x, residual, cache, adapters, layer, next_norm,
+                     is_last ? rows : Goes::all);
   }
-  return x;  // [R, H]
+  return x;
+}
+
+Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) const {
+  return record_layers(ops, cache, adapters, Goes::outputs);  // [R, H]
 }
 
 Value Decoder::record(Recorder& ops, KvCache& cache, Adapters adapters) const {
   const Value hidden = record_hidden(ops, cache, adapters);
   return ops.linear(hidden, output_ ? *output_ : *embedding_, nullptr, delicate_);  // [R, vocab]
+}
+
+Decoder::Predicted Decoder::record_predicting(Recorder& ops, KvCache& cache,
+                                              Adapters adapters) const {
+  const Value hidden = record_layers(ops, cache, adapters, Goes::all);  // [T, H]
+  const Value rows = ops.gather_rows(hidden);                           // [R, H]
+  return {ops.linear(rows, output_ ? *output_ : *embedding_, nullptr, delicate_), hidden};
+}
+
+Value Decoder::record_guessing(Recorder& ops, KvCache& cache) const {
+  const Guessing& g = *guessing_;
+  const Value hidden = ops.given(backend::Rows::tokens, config_.hidden);
+  const Value both = ops.blank(backend::Rows::tokens, 2 * config_.hidden);
+  const Value next = ops.embed(g.embedding ? *g.embedding : *embedding_);  // [T, H]
+  ops.rms_norm(next, *g.token_norm, config_.rms_epsilon, both.slice(0, config_.hidden));
+  ops.rms_norm(hidden, *g.hidden_norm, config_.rms_epsilon,
+               both.slice(config_.hidden, config_.hidden));
+  Value residual = ops.linear(both, *g.join, nullptr, delicate_);  // [T, H]
+  const int layer = config_.layers;
+  const Value x = ops.rms_norm(residual, *layers_[layer].attention_norm, config_.rms_epsilon);
+  return record_layer(ops, x, residual, cache, /*adapters=*/{}, layer,
+                      g.output_norm ? *g.output_norm : *output_norm_, Goes::outputs);  // [R, H]
+}
+
+Value Decoder::record_guess(Recorder& ops) const {
+  const Guessing& g = *guessing_;
+  const backend::Weight& model_output = output_ ? *output_ : *embedding_;
+  const Value hidden = ops.given(backend::Rows::outputs, config_.hidden);
+  return ops.linear(hidden, g.output ? *g.output : model_output, nullptr, delicate_);
 }
 
 }  // namespace ridge::model

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backend/recorder.h"
@@ -32,8 +34,24 @@ class Decoder {
   backend::Value record_hidden(backend::Recorder& ops, backend::KvCache& cache,
                                Adapters adapters) const;
 
+  // Whether it has a layer for multi-token prediction; what follows is of that.
+  bool guesses() const { return guessing_.has_value(); }
+  // As record, and the normed hidden states of all tokens, [T, H].
+  struct Predicted {
+    backend::Value logits, hidden;
+  };
+  Predicted record_predicting(backend::Recorder& ops, backend::KvCache& cache,
+                              Adapters adapters) const;
+  // h′ = Layer(W [norm(E(next)); norm(h)]), arXiv 2412.19437, equations 21 and 22. Token ids are those
+  // that follow; h, [T, H] as `hidden` above, is given at index 0. The layer's keys and values are
+  // the cache's last. Returns h′ of the output rows, normed, [R, H]: of which record_guess makes
+  // logits of the token after the next, and which may take h's place for the one behind that.
+  backend::Value record_guessing(backend::Recorder& ops, backend::KvCache& cache) const;
+  // Logits [R, vocab] of hidden states [R, H] given at index 0.
+  backend::Value record_guess(backend::Recorder& ops) const;
+
   // Bytes of weights that a step of one token reads: all but an untied embedding, of which it
-  // gathers a row, and the experts that it does not use.
+  // gathers a row, the experts that it does not use, and the layer for multi-token prediction.
   uint64_t step_weight_bytes() const { return step_weight_bytes_; }
 
  private:
@@ -71,6 +89,12 @@ class Decoder {
   backend::Value record_feed_forward(backend::Recorder& ops, backend::Value x, Adapters adapters,
                                      int layer) const;
   backend::Value record_experts(backend::Recorder& ops, backend::Value x, int layer) const;
+  enum class Goes : uint8_t { all, outputs };  // rows that go on behind a layer's attention
+  backend::Value record_layer(backend::Recorder& ops, backend::Value x, backend::Value& residual,
+                              backend::KvCache& cache, Adapters adapters, int layer,
+                              const backend::Weight& next_norm, Goes rows) const;
+  backend::Value record_layers(backend::Recorder& ops, backend::KvCache& cache, Adapters adapters,
+                               Goes rows) const;
 
   ModelConfig config_;
   backend::Precision delicate_;         // of the linears whose errors reach the logits most
@@ -83,6 +107,14 @@ class Decoder {
   std::vector<Layer> layers_;
   WeightPointer output_norm_;
   WeightPointer output_;  // null where tied
+  struct Guessing {  // the layer itself is behind the others in layers_
+    WeightPointer embedding;  // null where it is the model's, as output_norm and output
+    WeightPointer token_norm, hidden_norm;
+    WeightPointer join;
+    WeightPointer output_norm;
+    WeightPointer output;
+  };
+  std::optional<Guessing> guessing_;
   uint64_t step_weight_bytes_ = 0;
 };
 

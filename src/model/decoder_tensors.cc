@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <set>
 
 #include "base/error.h"
@@ -44,8 +45,6 @@ class Finder {
   bool contains(const std::string& name) const { return file_.find(name) != nullptr; }
   void ready(const TensorView& view) const { file_.ready(view); }
 
-  uint64_t bytes() const { return bytes_; }
-
   void refuse_unused() const {
     for (const format::GgufTensor& tensor : file_.tensors()) check_used(tensor.name);
     for (const format::GgufUnsupportedTensor& tensor : file_.unsupported_tensors()) {
@@ -56,7 +55,6 @@ class Finder {
  private:
   TensorView take(const std::string& name, const TensorView& view) {
     used_.insert(name);
-    bytes_ += view.bytes.size();
     return view;
   }
   [[noreturn]] static void refuse_shape(const std::string& name, const Shape& shape,
@@ -82,7 +80,6 @@ class Finder {
   const format::GgufFile& file_;
   std::set<std::string, std::less<>> used_;
   std::vector<std::string> left_out_;
-  uint64_t bytes_ = 0;
 };
 
 WeightSource source(std::string name, std::vector<TensorView> segments,
@@ -232,39 +229,72 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, const FamilyTraits& 
   return t;
 }
 
+void visit_layer(const LayerTensors& t, const std::function<void(const WeightSource&)>& visit) {
+  if (t.latent) {
+    for (const auto* each : {&t.latent->query, &t.latent->kv_down, &t.latent->kv_norm,
+                             &t.latent->key_up, &t.latent->value_up}) {
+      visit(*each);
+    }
+    for (const auto* each : {&t.latent->query_down, &t.latent->query_norm}) {
+      if (*each) visit(**each);
+    }
+  } else {
+    visit(t.qkv);
+  }
+  for (const auto* each : {&t.attention_norm, &t.attention_output, &t.feed_forward_norm,
+                           &t.gate_up, &t.down}) {
+    visit(*each);
+  }
+  for (const auto* each :
+       {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.attention_output_bias, &t.attention_post_norm,
+        &t.feed_forward_post_norm, &t.router, &t.router_bias, &t.shared_gate_up, &t.shared_down}) {
+    if (*each) visit(**each);
+  }
+}
+
+GuessingTensors find_guessing(Finder& find, const ModelConfig& c, const FamilyTraits& family,
+                              std::vector<std::vector<std::byte>>& owned) {
+  const std::string nextn = fmt::format("blk.{}.nextn.", c.layers);
+  const auto matrix = [&](const std::string& name, int64_t rows, int64_t columns, WeightUse use) {
+    return source(nextn + name, {find.matrix(nextn + name + ".weight", rows, columns)}, use);
+  };
+  GuessingTensors t;
+  if (find.contains(nextn + "embed_tokens.weight")) {
+    t.embedding = matrix("embed_tokens", c.vocab_size, c.hidden, WeightUse::embedding);
+  }
+  t.token_norm = find_vector(find, nextn + "enorm.weight", c.hidden);
+  t.hidden_norm = find_vector(find, nextn + "hnorm.weight", c.hidden);
+  t.join = matrix("eh_proj", c.hidden, int64_t{2} * c.hidden, WeightUse::linear);
+  t.layer = find_layer(find, c, family, c.layers, owned);
+  if (find.contains(nextn + "shared_head_norm.weight")) {
+    t.output_norm = find_vector(find, nextn + "shared_head_norm.weight", c.hidden);
+  }
+  if (find.contains(nextn + "shared_head_head.weight")) {
+    t.output = matrix("shared_head_head", c.vocab_size, c.hidden, WeightUse::linear);
+  }
+  return t;
+}
+
 }  // namespace
 
 void for_each_source(const DecoderTensors& tensors,
                      const std::function<void(const WeightSource&)>& visit) {
   visit(tensors.embedding);
-  for (const LayerTensors& t : tensors.layers) {
-    if (t.latent) {
-      for (const auto* each : {&t.latent->query, &t.latent->kv_down, &t.latent->kv_norm,
-                               &t.latent->key_up, &t.latent->value_up}) {
-        visit(*each);
-      }
-      for (const auto* each : {&t.latent->query_down, &t.latent->query_norm}) {
-        if (*each) visit(**each);
-      }
-    } else {
-      visit(t.qkv);
-    }
-    for (const auto* each : {&t.attention_norm, &t.attention_output, &t.feed_forward_norm,
-                             &t.gate_up, &t.down}) {
-      visit(*each);
-    }
-    for (const auto* each :
-         {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.attention_output_bias, &t.attention_post_norm,
-          &t.feed_forward_post_norm, &t.router, &t.router_bias, &t.shared_gate_up,
-          &t.shared_down}) {
-      if (*each) visit(**each);
-    }
-  }
+  for (const LayerTensors& layer : tensors.layers) visit_layer(layer, visit);
   visit(tensors.output_norm);
   if (tensors.output) visit(*tensors.output);
+  if (!tensors.guessing) return;
+  const GuessingTensors& guessing = *tensors.guessing;
+  for (const auto* each : {&guessing.token_norm, &guessing.hidden_norm, &guessing.join}) {
+    visit(*each);
+  }
+  visit_layer(guessing.layer, visit);
+  for (const auto* each : {&guessing.embedding, &guessing.output_norm, &guessing.output}) {
+    if (*each) visit(**each);
+  }
 }
 
-DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config) {
+DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config, bool guesses) {
   Finder find(file);
   const FamilyTraits& family = find_family(config.architecture);
   DecoderTensors tensors;
@@ -280,13 +310,20 @@ DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& con
     tensors.output =
         source("output", {find.matrix("output.weight", config.vocab_size, config.hidden)});
   }
-  for (int layer = 0; layer < config.guessing_layers; ++layer) {
+  std::vector<std::vector<std::byte>> owned;
+  if (config.can_guess) tensors.guessing = find_guessing(find, config, family, owned);
+  // One is run, whose tensors are all known; those of further ones are left out.
+  for (int layer = config.can_guess ? 1 : 0; layer < config.guessing_layers; ++layer) {
     find.leave_out(fmt::format("blk.{}.", config.layers + layer));
   }
   find.refuse_unused();
   // What stacked_shape would refuse at load is refused before anything is allocated.
   for_each_source(tensors, [](const WeightSource& each) { stacked_shape(each); });
-  tensors.bytes = find.bytes();
+  if (!guesses) tensors.guessing.reset();
+  if (tensors.guessing) std::ranges::move(owned, std::back_inserter(tensors.owned));
+  for_each_source(tensors, [&](const WeightSource& each) {
+    for (const TensorView& segment : each.segments) tensors.bytes += segment.bytes.size();
+  });
   return tensors;
 }
 

@@ -44,11 +44,24 @@ struct LayerTensors {
   backend::WeightSource down;                                  // [H, F] or [E, H, F]
 };
 
+// The layer for multi-token prediction (DeepSeek-V3, arXiv 2412.19437, section 2.2), which guesses the
+// token after the next from a token's hidden state and the next token. What is not there is the
+// model's own.
+struct GuessingTensors {
+  std::optional<backend::WeightSource> embedding;  // [vocab, H]
+  backend::WeightSource token_norm, hidden_norm;   // [H]
+  backend::WeightSource join;                      // [H, 2H]: of the normed token, then the hidden state
+  LayerTensors layer;
+  std::optional<backend::WeightSource> output_norm;  // [H]
+  std::optional<backend::WeightSource> output;       // [vocab, H]
+};
+
 struct DecoderTensors {
   backend::WeightSource embedding;  // [vocab, H]; linear as well where tied
   std::vector<LayerTensors> layers;
   backend::WeightSource output_norm;            // [H]
   std::optional<backend::WeightSource> output;  // [vocab, H], unless tied
+  std::optional<GuessingTensors> guessing;
   uint64_t bytes = 0;                           // of all
   // What had to be put together anew from the file's bytes; segments may point into it.
   std::vector<std::vector<std::byte>> owned;
@@ -61,7 +74,8 @@ void for_each_source(const DecoderTensors& tensors,
 // Finds every tensor of the family and checks its shape against the configuration; allocates nothing
 // of their size but what `owned` says. The file must outlive the result. Throws invalid_file naming a tensor that
 // is missing or of another shape, unsupported for one that the family has no use for: to leave a
-// weight out would give wrong answers without a word.
-DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config);
+// weight out would give wrong answers without a word. Those of a layer for multi-token prediction are
+// checked where the file has one, and part of the result where `guesses`.
+DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config, bool guesses);
 
 }  // namespace ridge::model

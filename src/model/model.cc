@@ -13,7 +13,9 @@ backend::PreparedStore* begin_store(backend::PreparedStore* store, const backend
     bytes += device.prepared_bytes(source);
   });
   if (bytes == 0) return nullptr;
-  store->begin(device.prepared_layout(), bytes);
+  // Kept apart, since what is kept must be whole.
+  store->begin(device.prepared_layout() + (tensors.guessing ? " and a layer that guesses" : ""),
+               bytes);
   return store;
 }
 
@@ -25,7 +27,7 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   model->config_ = read_config(file);
   model->parameters_ = file.parameters();
   model->mixed_precision_ = options.mixed_precision.value_or(file.parameters() >= 1'000'000'000);
-  DecoderTensors tensors = find_tensors(file, model->config_);
+  DecoderTensors tensors = find_tensors(file, model->config_, options.guesses);
 
   backend::PreparedStore* const store = begin_store(options.prepared, device, tensors);
   int64_t done_bytes = 0;
@@ -47,11 +49,12 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   return model;
 }
 
-backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int block_tokens,
-                                    DType dtype) {
+backend::KvCacheLayout kv_layout_of(const ModelConfig& config, bool guesses, int blocks,
+                                    int block_tokens, DType dtype) {
+  const int layers = config.layers + (guesses ? 1 : 0);
   if (config.latent) {
     return {.kind = backend::KvCacheLayout::Kind::latent,
-            .layers = config.layers,
+            .layers = layers,
             .blocks = blocks,
             .block_tokens = block_tokens,
             .key_dim = config.latent->rope_dim,
@@ -59,7 +62,7 @@ backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int b
             .dtype = dtype};
   }
   return {.kind = backend::KvCacheLayout::Kind::heads,
-          .layers = config.layers,
+          .layers = layers,
           .blocks = blocks,
           .block_tokens = block_tokens,
           .kv_heads = config.kv_heads,
@@ -69,7 +72,7 @@ backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int b
 }
 
 backend::KvCacheLayout Model::kv_layout(int blocks, int block_tokens, DType dtype) const {
-  return kv_layout_of(config_, blocks, block_tokens, dtype);
+  return kv_layout_of(config_, guesses(), blocks, block_tokens, dtype);
 }
 
 backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cache,
@@ -80,6 +83,19 @@ backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cach
 backend::Value Model::record_hidden(backend::Recorder& recorder, backend::KvCache& cache,
                                     Adapters adapters) const {
   return decoder_->record_hidden(recorder, cache, adapters);
+}
+
+Decoder::Predicted Model::record_predicting(backend::Recorder& recorder, backend::KvCache& cache,
+                                            Adapters adapters) const {
+  return decoder_->record_predicting(recorder, cache, adapters);
+}
+
+backend::Value Model::record_guessing(backend::Recorder& recorder, backend::KvCache& cache) const {
+  return decoder_->record_guessing(recorder, cache);
+}
+
+backend::Value Model::record_guess(backend::Recorder& recorder) const {
+  return decoder_->record_guess(recorder);
 }
 
 }  // namespace ridge::model

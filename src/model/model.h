@@ -21,14 +21,16 @@ struct ModelOptions {
   // See Decoder. By default for models of a billion parameters or more: small ones are fast
   // without, and feel every rounding.
   std::optional<bool> mixed_precision;
+  // Whether a layer for multi-token prediction is loaded, where the file has one (Model::guesses).
+  bool guesses = false;
   LoadProgress progress;
   // Where the device finds and keeps prepared weights; may be nullptr. Must outlive the model.
   backend::PreparedStore* prepared = nullptr;
 };
 
-// The cache that a model of this configuration needs, of so many blocks.
-backend::KvCacheLayout kv_layout_of(const ModelConfig& config, int blocks, int block_tokens,
-                                    DType dtype);
+// The cache that a model of this configuration needs, of so many blocks. guesses: as Model::guesses.
+backend::KvCacheLayout kv_layout_of(const ModelConfig& config, bool guesses, int blocks,
+                                    int block_tokens, DType dtype);
 
 // A model file's weights on one device, ready to be recorded into programs.
 class Model {
@@ -53,6 +55,14 @@ class Model {
   // The same up to the output head: the last hidden states, normed, [R, hidden].
   backend::Value record_hidden(backend::Recorder& recorder, backend::KvCache& cache,
                                Adapters adapters = {}) const;
+
+  // Whether it has a layer for multi-token prediction, whose keys and values are the last of the
+  // cache's layers. The passes of that layer, as those of Decoder; only where it has one.
+  bool guesses() const { return decoder_->guesses(); }
+  Decoder::Predicted record_predicting(backend::Recorder& recorder, backend::KvCache& cache,
+                                       Adapters adapters = {}) const;
+  backend::Value record_guessing(backend::Recorder& recorder, backend::KvCache& cache) const;
+  backend::Value record_guess(backend::Recorder& recorder) const;
 
   bool mixed_precision() const { return mixed_precision_; }
   // Elements of all tensors.

@@ -59,6 +59,15 @@ TEST_P(RowOps, RmsNorm) {
                                 const Value small = ops.scale(x, 1e-6f).slice(5, columns);
                                 kit.output(ops.rms_norm(small, kit.weight(weight), 1e-5f));
                               }));
+    // Two side by side.
+    expect_conforms(rows_case("rms_norm into slices", columns, {float32_sums},
+                              [=](Recorder& ops, Value x, Kit& kit) {
+                                const Value both = ops.blank(backend::Rows::tokens, 2 * columns);
+                                ops.rms_norm(x, kit.weight(weight), 1e-5f, both.slice(0, columns));
+                                ops.rms_norm(ops.scale(x, 3.0f), kit.weight(weight), 1e-5f,
+                                             both.slice(columns, columns));
+                                kit.output(both);
+                              }));
     // Three heads, each normed by itself, with a linear behind them.
     const auto next = random_weight(random, {{DType::f32, 20}}, 3 * columns);
     expect_conforms(rows_case("rms_norm of heads", 3 * columns, {long_float32_sums},

@@ -44,5 +44,13 @@ TEST(ModelCost, CountsTheExpertsThatTokensUse) {
               static_cast<double>(cost.weight_bytes) + 2 * (3 + 12.0 / 7) * expert * 4, 1e-3);
 }
 
+// A layer that guesses is no part of the model's passes.
+TEST(ModelCost, LeavesOutLayersForMultiTokenPrediction) {
+  const auto file = format::GgufFile::open(std::string(RIDGE_SOURCE_DIR) +
+                                           "/tests/goldens/deepseek-v3-mtp-f32.gguf");
+  const ModelCost cost = cost_of(file, {.layers = 2}, /*heads=*/3);
+  EXPECT_EQ(cost.expert_bytes, 12u * 3 * 32 * 64 * 4) << "the second of the two layers";
+}
+
 }  // namespace
 }  // namespace ridge::engine::model_cost_test

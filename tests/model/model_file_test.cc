@@ -329,6 +329,44 @@ TEST(ModelFile, LatentsInBothConventionsAtOnce) {
   EXPECT_EQ(load_error(tiny), "");
 }
 
+bool guesses(const TinyModel& tiny) {
+  const std::vector<std::byte> bytes = tiny.write();
+  const auto device = backend::open_device("reference");
+  const auto file = format::GgufFile::parse(bytes);
+  return Model::load(file, *device, {.guesses = true})->guesses();
+}
+
+TEST(ModelFile, ALayerThatGuessesNamesItsTensorThatIsMissingOrOfAnotherShape) {
+  TinyModel tiny;
+  tiny.set_latent();
+  tiny.set_guessing();
+  EXPECT_EQ(load_error(tiny), "");
+  EXPECT_TRUE(guesses(tiny));
+  for (const auto& [name, shape] : tiny.tensors) {
+    if (!name.starts_with("blk.1.")) continue;
+    TinyModel without = tiny;
+    without.tensors.erase(name);
+    const bool is_models_own = name.ends_with("embed_tokens.weight") ||
+                               name.find("shared_head") != std::string::npos;
+    if (is_models_own) {
+      EXPECT_TRUE(guesses(without)) << name;
+    } else if (name.ends_with("eh_proj.weight")) {
+      EXPECT_FALSE(guesses(without));  // a layer that cannot be one is left out
+    } else {
+      EXPECT_THAT(load_error(without), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+    }
+    TinyModel other = tiny;
+    other.tensors.at(name) = shape.rank() == 1   ? Shape{shape[0] + 1}
+                             : shape.rank() == 2 ? Shape{shape[0], shape[1] + 1}
+                                                 : Shape{shape[0], shape[1] + 1, shape[2]};
+    EXPECT_THAT(load_error(other), AllOf(HasSubstr("invalid_file"), HasSubstr(name)));
+  }
+  tiny.integers["block_count"] = 3;  // of several the first is run
+  tiny.integers["nextn_predict_layers"] = 2;
+  tiny.tensors.emplace("blk.2.nextn.eh_proj.weight", Shape{8, 16});
+  EXPECT_TRUE(guesses(tiny));
+}
+
 TEST(ModelFile, ScoresThatDoNotGrowSayZero) {
   TinyModel tiny;
   tiny.strings["rope.scaling.type"] = "yarn";

@@ -5,7 +5,9 @@
 namespace ridge::model {
 
 Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters)
-    : vocab_size_(model.config().vocab_size), stream_(device.create_stream()) {
+    : vocab_size_(model.config().vocab_size),
+      hidden_size_(model.config().hidden),
+      stream_(device.create_stream()) {
   cache_ = device.create_kv_cache(
       model.kv_layout(max_sequences * blocks_per_sequence, block_tokens, cache_dtype));
   const auto allocate = [&](int count) {
@@ -20,13 +22,33 @@ Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype,
   inputs_.block_tables = allocate(max_sequences * blocks_per_sequence);
   inputs_.output_rows = allocate(max_tokens);
   inputs_.adapter_of_row = allocate(max_tokens);
+  program_ = compile(device, [&](backend::Recorder& recorder) {
+    if (!model.guesses()) {
+      recorder.mark_output(model.record(recorder, *cache_, adapters));
+      return;
+    }
+    const auto [logits, hidden] = model.record_predicting(recorder, *cache_, adapters);
+    recorder.mark_output(logits);
+    recorder.mark_output(hidden);
+  });
+  if (!model.guesses()) return;
+  guessing_ = compile(device, [&](backend::Recorder& recorder) {
+    recorder.mark_output(model.record_guessing(recorder, *cache_));
+  });
+  guess_ = compile(device, [&](backend::Recorder& recorder) {
+    recorder.mark_output(model.record_guess(recorder));
+  });
+}
+
+std::unique_ptr<backend::Program> Stepper::compile(
+    backend::Device& device, const std::function<void(backend::Recorder&)>& record) const {
   backend::Recorder recorder({.tokens = max_tokens,
                               .sequences = max_sequences,
                               .outputs = max_tokens,
                               .blocks_per_sequence = blocks_per_sequence},
                              inputs_, device.activation_dtype());
-  output_ = recorder.mark_output(model.record(recorder, *cache_, adapters));
-  program_ = device.compile(recorder.finish());
+  record(recorder);
+  return device.compile(recorder.finish());
 }
 
 // Neighbouring blocks of a sequence lie far apart: 7 has no common factor with the blocks' number.
@@ -40,10 +62,11 @@ void Stepper::upload(backend::Buffer* buffer, std::span<const int32_t> values) {
   stream_->upload(*buffer, 0, std::as_bytes(values));
 }
 
-std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
-  std::vector<int32_t> ids, positions, slots, starts = {0}, lengths, tables, rows, adapters;
+// Positions go on from `lengths`.
+backend::StepShape Stepper::upload(std::span<const Chunk> chunks, std::map<int, int>& lengths) {
+  std::vector<int32_t> ids, positions, slots, starts = {0}, ends, tables, rows, adapters;
   for (const Chunk& chunk : chunks) {
-    int& length = lengths_[chunk.sequence];
+    int& length = lengths[chunk.sequence];
     for (int32_t id : chunk.tokens) {
       rows.push_back(static_cast<int32_t>(ids.size()));
       adapters.push_back(chunk.adapter);
@@ -52,7 +75,7 @@ std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
       slots.push_back(slot(chunk.sequence, length++));
     }
     starts.push_back(static_cast<int32_t>(ids.size()));
-    lengths.push_back(length);
+    ends.push_back(length);
     for (int b = 0; b < blocks_per_sequence; ++b) {
       tables.push_back(slot(chunk.sequence, b * block_tokens) / block_tokens);
     }
@@ -61,20 +84,52 @@ std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
   upload(inputs_.positions, positions);
   upload(inputs_.slots, slots);
   upload(inputs_.query_starts, starts);
-  upload(inputs_.context_lengths, lengths);
+  upload(inputs_.context_lengths, ends);
   upload(inputs_.block_tables, tables);
   upload(inputs_.output_rows, rows);
   upload(inputs_.adapter_of_row, adapters);
   const int count = static_cast<int>(ids.size());
-  stream_->run(*program_,
-               {.tokens = count, .sequences = static_cast<int>(chunks.size()), .outputs = count});
-  std::vector<std::vector<float>> logits(count, std::vector<float>(vocab_size_));
-  for (int i = 0; i < count; ++i) {
-    stream_->download(program_->output(output_), i * vocab_size_ * sizeof(float),
-                      std::as_writable_bytes(std::span(logits[i])));
+  return {.tokens = count, .sequences = static_cast<int>(chunks.size()), .outputs = count};
+}
+
+std::vector<std::vector<float>> Stepper::download(const backend::Program& program, int output,
+                                                  int rows, int columns) {
+  std::vector<std::vector<float>> values(rows, std::vector<float>(columns));
+  for (int i = 0; i < rows; ++i) {
+    stream_->download(program.output(output), i * columns * sizeof(float),
+                      std::as_writable_bytes(std::span(values[i])));
   }
   stream_->synchronize();
-  return logits;
+  return values;
+}
+
+std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
+  const backend::StepShape shape = upload(chunks, lengths_);
+  tokens_ = shape.tokens;
+  stream_->run(*program_, shape);
+  return download(*program_, 0, tokens_, vocab_size_);
+}
+
+std::vector<std::vector<float>> Stepper::hidden() {
+  return download(*program_, 1, tokens_, hidden_size_);
+}
+
+Stepper::Guesses Stepper::guess(std::span<const Chunk> following,
+                                const std::vector<std::vector<float>>& hidden) {
+  const backend::StepShape shape = upload(following, guessed_lengths_);
+  const auto give = [&](backend::Program& program, const std::vector<std::vector<float>>& rows,
+                        const backend::StepShape& shape) {
+    std::vector<float> all;
+    for (const auto& row : rows) all.insert(all.end(), row.begin(), row.end());
+    stream_->upload(program.given(0), 0, std::as_bytes(std::span(all)));
+    stream_->run(program, shape);
+  };
+  Guesses guesses;
+  give(*guessing_, hidden, shape);
+  guesses.hidden = download(*guessing_, 0, shape.outputs, hidden_size_);
+  give(*guess_, guesses.hidden, {.outputs = shape.outputs});
+  guesses.logits = download(*guess_, 0, shape.outputs, vocab_size_);
+  return guesses;
 }
 
 }  // namespace ridge::model

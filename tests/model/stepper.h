@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -26,6 +27,14 @@ class Stepper {
 
   // logits[i]: [vocab] of token i of the step.
   std::vector<std::vector<float>> step(std::span<const Chunk> chunks);
+  // Of a model that guesses: the hidden states after the last step, [tokens][hidden].
+  std::vector<std::vector<float>> hidden();
+  // The layer for multi-token prediction on tokens that follow those of the hidden states: the
+  // states that it gives for each, and their logits.
+  struct Guesses {
+    std::vector<std::vector<float>> hidden, logits;
+  };
+  Guesses guess(std::span<const Chunk> following, const std::vector<std::vector<float>>& hidden);
 
  private:
   static constexpr int block_tokens = 16;
@@ -35,15 +44,23 @@ class Stepper {
 
   int slot(int sequence, int position) const;
   void upload(backend::Buffer* buffer, std::span<const int32_t> values);
+  backend::StepShape upload(std::span<const Chunk> chunks, std::map<int, int>& lengths);
+  std::unique_ptr<backend::Program> compile(
+      backend::Device& device, const std::function<void(backend::Recorder&)>& record) const;
+  std::vector<std::vector<float>> download(const backend::Program& program, int output, int rows,
+                                           int columns);
 
   int vocab_size_;
+  int hidden_size_;
   std::unique_ptr<backend::Stream> stream_;
   std::unique_ptr<backend::KvCache> cache_;
   std::vector<std::unique_ptr<backend::Buffer>> buffers_;
   backend::StepBuffers inputs_;
   std::unique_ptr<backend::Program> program_;
-  int output_ = 0;
+  std::unique_ptr<backend::Program> guessing_, guess_;  // null where the model does not guess
+  int tokens_ = 0;  // of the last step
   std::map<int, int> lengths_;  // tokens in the cache, by sequence
+  std::map<int, int> guessed_lengths_;  // likewise of the layer that guesses
 };
 
 }  // namespace ridge::model

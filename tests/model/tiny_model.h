@@ -81,6 +81,24 @@ struct TinyModel {
     tensors.emplace("blk.0.attn_v_b.weight", Shape{2, 4, 6});
   }
 
+  // After set_latent: a layer for multi-token prediction behind the one, with embedding and head of
+  // its own.
+  void set_guessing() {
+    integers["block_count"] = 2;
+    integers["nextn_predict_layers"] = 1;
+    std::map<std::string, Shape> layer;
+    for (const auto& [name, shape] : tensors) {
+      if (name.starts_with("blk.0.")) layer.emplace("blk.1." + name.substr(6), shape);
+    }
+    tensors.merge(layer);
+    tensors.emplace("blk.1.nextn.enorm.weight", Shape{8});
+    tensors.emplace("blk.1.nextn.hnorm.weight", Shape{8});
+    tensors.emplace("blk.1.nextn.eh_proj.weight", Shape{8, 16});
+    tensors.emplace("blk.1.nextn.embed_tokens.weight", Shape{10, 8});
+    tensors.emplace("blk.1.nextn.shared_head_norm.weight", Shape{8});
+    tensors.emplace("blk.1.nextn.shared_head_head.weight", Shape{10, 8});
+  }
+
   // The file's bytes.
   std::vector<std::byte> write() const {
     format::GgufWriter writer;

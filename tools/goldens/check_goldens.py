@@ -21,6 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "fidelity"))
 
 import make_models
+import mtp
 import reference
 from distributions import Divergence, LlamaCpp, log_softmax
 from model_specs import SPECS, Spec
@@ -146,7 +147,44 @@ def mistakes_of(spec: Spec) -> dict:
     return mistakes
 
 
+def swap_join(predictor) -> None:
+    hidden = predictor.model.config.hidden_size
+    predictor.join.weight.data = predictor.join.weight.data.roll(hidden, dims=1)
+
+
+def drop_last_norm(predictor) -> None:
+    """The hidden state before the model's last norm, whose weights the layer's norm then lacks."""
+    predictor.model.model.norm.weight.data.fill_(1)
+
+
+GUESSING_MISTAKES = {
+    "hidden state first": swap_join,
+    "hidden state before the last norm": drop_last_norm,
+    "another's next token": lambda predictor: setattr(predictor, "embedding", predictor.embedding.roll(1, dims=0)),
+    "no norm behind": lambda predictor: setattr(predictor, "norm", torch.ones_like(predictor.norm)),
+}
+
+
+def check_guesses(spec: Spec, folder: Path) -> bool:
+    """Of a file with a layer for multi-token prediction, which llama.cpp would take for one of the model's."""
+    path = folder / f"{spec.name}.gguf"
+    tensors = {t.name: t.data for t in gguf.GGUFReader(folder / f"{spec.name}.golden.gguf").tensors}
+    tokens, golden = tensors["tokens"].tolist(), np.array(tensors["guesses"])
+    good = np.abs(mtp.Predictor(path, reference.load(path)).logits(tokens) - golden).max() < 1e-4
+    report = []
+    for name, make in GUESSING_MISTAKES.items():
+        predictor = mtp.Predictor(path, reference.load(path))
+        make(predictor)
+        moved = kl(golden, predictor.logits(tokens))
+        good = good and moved > ROUNDING_KL
+        report.append(f"{name} {moved:.2f}")
+    print(f"{'ok  ' if good else 'FAIL'} {spec.name}: guesses, mean KL {', '.join(report)}")
+    return bool(good)
+
+
 def check_model(spec: Spec, folder: Path) -> bool:
+    if spec.guessing_layers:
+        return check_guesses(spec, folder)
     path = folder / f"{spec.name}.gguf"
     tokens, golden = golden_of(folder / f"{spec.name}.golden.gguf")
     from_metadata = np.abs(reference.logits(reference.load(path), tokens) - golden).max()

@@ -33,6 +33,7 @@ FOLDERS = {
     "deepseek-v2-f32": (torch.float32, 0),
     "deepseek-v2-groups-f32": (torch.float32, 0),
     "deepseek-v3-f32": (torch.float32, 400),
+    "deepseek-v3-mtp-f32": (torch.float32, 400),
 }
 
 
@@ -60,12 +61,19 @@ def load(spec, goldens: Path):
     return reference.load(path, described_config(spec))
 
 
-def save(model, spec, folder: Path, dtype, shard_kilobytes: int) -> None:
+def save(model, spec, path: Path, folder: Path, dtype, shard_kilobytes: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     options = {"max_shard_size": f"{shard_kilobytes}KB"} if shard_kilobytes else {}
     for values in model.parameters():
         if values.dim() > 1:  # vectors stay float32, as they are in the GGUF file
             values.data = values.data.to(dtype)
+    if spec.guessing_layers:
+        # As published: the layer behind the last, of which transformers knows nothing.
+        model.config.num_nextn_predict_layers = spec.guessing_layers
+        weights = reference.weights_of(gguf.GGUFReader(path), model.config)
+        prefix = reference.guessing_prefix(model.config)
+        more = {name: each for name, each in weights.items() if name.startswith(prefix)}
+        options["state_dict"] = model.state_dict() | more
     model.save_pretrained(folder, safe_serialization=True, **options)
     save_tokenizer(spec, folder)
     size = sum(file.stat().st_size for file in folder.iterdir())
@@ -81,7 +89,8 @@ def main() -> None:
     for spec in SPECS:
         if spec.name not in FOLDERS or (given.only and spec.name not in given.only):
             continue
-        save(load(spec, given.goldens), spec, given.goldens / "folders" / spec.name, *FOLDERS[spec.name])
+        path, folder = given.goldens / f"{spec.name}.gguf", given.goldens / "folders" / spec.name
+        save(load(spec, given.goldens), spec, path, folder, *FOLDERS[spec.name])
 
 
 if __name__ == "__main__":

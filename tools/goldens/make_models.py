@@ -5,7 +5,8 @@
     tools/goldens/make_models.py tests/goldens
 
 Each NAME.gguf has a NAME.golden.gguf beside it with the tensors `tokens` (I32 [n]) and `logits`
-(F32 [n, vocabulary]). Seeds are fixed, so a second run writes the same models.
+(F32 [n, vocabulary]), and `guesses` (F32 [n - 1, vocabulary], of mtp.py) where it has a layer for
+multi-token prediction. Seeds are fixed, so a second run writes the same models.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import torch
 from gguf import GGMLQuantizationType as Type
 
 import blocks
+import mtp
 import reference
 import vocabulary
 from model_specs import SPECS, Spec
@@ -53,7 +55,9 @@ class ModelWriter:
         out.add_vocab_size(spec.vocabulary)
         out.add_context_length(spec.context)
         out.add_embedding_length(spec.hidden)
-        out.add_block_count(spec.layers)
+        out.add_block_count(spec.layers + spec.guessing_layers)
+        if spec.guessing_layers:
+            out.add_uint32(f"{spec.family}.nextn_predict_layers", spec.guessing_layers)
         out.add_feed_forward_length(spec.feed_forward)
         out.add_head_count(spec.heads)
         if not spec.rank:
@@ -161,6 +165,9 @@ class ModelWriter:
         self.add_weight("token_embd", spec.vocabulary, spec.hidden, 0.3)
         for layer in range(spec.layers):
             self.add_layer(layer)
+        for layer in range(spec.layers, spec.layers + spec.guessing_layers):
+            self.add_layer(layer)
+            self.add_guessing(layer)
         self.add_vector("output_norm.weight", spec.hidden, 1.0, 0.2)
         if not spec.tied:
             self.add_weight("output", spec.vocabulary, spec.hidden, 0.3)
@@ -190,6 +197,16 @@ class ModelWriter:
             self.add_vector(f"blk.{layer}.attn_k_norm.weight", spec.head_dim, 1.3, 0.3)
         self.add_weight("attn_output", spec.hidden, q, q**-0.5, layer)
         self.add_feed_forward(layer)
+
+    def add_guessing(self, layer: int) -> None:
+        """What a layer for multi-token prediction has beside a layer's own."""
+        spec = self.spec
+        for role in ("enorm", "hnorm", "shared_head_norm"):
+            self.add_vector(f"blk.{layer}.nextn.{role}.weight", spec.hidden, 1.0, 0.2)
+        self.add_weight("nextn.eh_proj", spec.hidden, 2 * spec.hidden, (2 * spec.hidden) ** -0.5, layer)
+        if not spec.shares_guessing:
+            self.add_weight("nextn.embed_tokens", spec.vocabulary, spec.hidden, 0.3, layer)
+            self.add_weight("nextn.shared_head_head", spec.vocabulary, spec.hidden, 0.3, layer)
 
     def add_latent_attention(self, layer: int) -> None:
         spec = self.spec
@@ -316,13 +333,16 @@ def make_model(spec: Spec, folder: Path) -> None:
         tokens = clear_choices(model, tokens, spec)
         notes = {"golden.choice_margin": float(reference.choice_margins(model, tokens).min())}
     logits = reference.logits(model, tokens)
-    exact = reference.logits(reference.load(path, config, torch.float64), tokens)
-    rounding = float(np.abs(logits - exact).max())
-    write_tensors(
-        folder / f"{spec.name}.golden.gguf",
-        {"tokens": np.array(tokens, np.int32), "logits": logits},
-        notes | {"golden.float64_max_difference": rounding},
-    )
+    exact_model = reference.load(path, config, torch.float64)
+    rounding = float(np.abs(logits - reference.logits(exact_model, tokens)).max())
+    tensors = {"tokens": np.array(tokens, np.int32), "logits": logits}
+    if spec.guessing_layers:
+        guesses = mtp.Predictor(path, model).logits(tokens)
+        exact_guesses = mtp.Predictor(path, exact_model, torch.float64).logits(tokens)
+        rounding = max(rounding, float(np.abs(guesses - exact_guesses).max()))
+        tensors["guesses"] = guesses
+    notes |= {"golden.float64_max_difference": rounding}
+    write_tensors(folder / f"{spec.name}.golden.gguf", tensors, notes)
     print(
         f"{spec.name}: {path.stat().st_size} bytes, {len(tokens)} tokens, "
         f"logit spread {logits.std():.2f}, float32 within {rounding:.1e} of float64"

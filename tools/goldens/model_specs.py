@@ -51,6 +51,8 @@ class Spec:
     rope_dim: int = 0
     value_dim: int = 0
     splits_kv_b: bool = True  # into attn_k_b and attn_v_b, as files of today
+    guessing_layers: int = 0  # for multi-token prediction, behind the others
+    shares_guessing: bool = False  # which take embedding and head of the model
     window: int = 0  # of Gemma 3
     seed: str = ""  # else the name
     # Tokens are such that no router's choice is closer (reference.choice_margins); 0: any.
@@ -262,6 +264,19 @@ SPECS = [
         name="deepseek-v3-q8_0",
         file_type=FileType.MOSTLY_Q8_0,
         types={"": Type.Q8_0, "ffn_gate_inp": Type.F32},
+        seed="",
+        choice_margin=CLEAR_SCORE,
+    ),
+    replace(DEEPSEEK_V3, name="deepseek-v3-mtp-f32", layers=2, guessing_layers=1, seed=""),
+    replace(
+        DEEPSEEK_V3,
+        name="deepseek-v3-mtp-q8_0",
+        file_type=FileType.MOSTLY_Q8_0,
+        types={"": Type.Q8_0, "ffn_gate_inp": Type.F32},
+        layers=2,
+        guessing_layers=1,
+        shares_guessing=True,
+        splits_kv_b=False,
         seed="",
         choice_margin=CLEAR_SCORE,
     ),

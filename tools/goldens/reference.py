@@ -41,6 +41,12 @@ LAYER_TENSORS = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+    "nextn.enorm": "enorm",
+    "nextn.hnorm": "hnorm",
+    "nextn.eh_proj": "eh_proj",
+    "nextn.embed_tokens": "embed_tokens",
+    "nextn.shared_head_norm": "shared_head.norm",
+    "nextn.shared_head_head": "shared_head.head",
 }
 
 # Where Gemma's names differ: it has two norms around attention and two around the feed-forward.
@@ -212,7 +218,7 @@ def config_of(reader: gguf.GGUFReader):
         vocab_size=int(vocabulary),
         hidden_size=meta.own("embedding_length"),
         intermediate_size=meta.own("feed_forward_length"),
-        num_hidden_layers=meta.own("block_count"),
+        num_hidden_layers=meta.own("block_count") - meta.own("nextn_predict_layers", 0),
         num_attention_heads=heads,
         num_key_value_heads=meta.own("attention.head_count_kv", heads),
         head_dim=meta.own("attention.key_length", meta.own("embedding_length") // heads),
@@ -235,7 +241,7 @@ def transformers_name(family: str, name: str) -> str | None:
     stem, _, suffix = name.rpartition(".")
     if stem in MODEL_TENSORS:
         return f"{MODEL_TENSORS[stem]}.{suffix}"
-    _, layer, role = stem.split(".")
+    _, layer, role = stem.split(".", 2)
     if role == "exp_probs_b":
         return f"model.layers.{layer}.mlp.gate.e_score_correction_bias"
     roles = LAYER_TENSORS | EXPERT_TENSORS.get(family, {}) | (GEMMA_TENSORS if family == "gemma3" else {})
@@ -284,6 +290,25 @@ def weights_of(reader: gguf.GGUFReader, config) -> dict[str, torch.Tensor]:
     return weights
 
 
+def guessing_prefix(config) -> str:
+    """Of the layer for multi-token prediction, which stands behind the last."""
+    return f"model.layers.{config.num_hidden_layers}."
+
+
+def guessing_weights_of(reader: gguf.GGUFReader, config) -> dict[str, torch.Tensor]:
+    """Those of that layer, under their names within it: `enorm.weight`, `self_attn.o_proj.weight`."""
+    prefix = guessing_prefix(config)
+    weights = weights_of(reader, config)
+    return {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
+
+
+def weigh_experts_in(model, dtype) -> None:
+    """V3's router weighs in float32, to which the experts' sum in another type cannot be added."""
+    for module in model.modules():
+        if type(module).__name__ == "DeepseekV3TopkRouter":
+            module.register_forward_hook(lambda _, __, out: (out[0], out[1].to(dtype)))
+
+
 def load(path, config=None, dtype=torch.float32):
     """The model in `path`, ready to evaluate.
 
@@ -296,7 +321,9 @@ def load(path, config=None, dtype=torch.float32):
     config = config or config_of(reader)
     config._attn_implementation = "eager"
     model = FAMILIES[family_of(Metadata(reader))][1](config)
-    missing, unexpected = model.load_state_dict(weights_of(reader, config), strict=False)
+    weights = weights_of(reader, config)
+    model_weights = {name: weights[name] for name in weights if not name.startswith(guessing_prefix(config))}
+    missing, unexpected = model.load_state_dict(model_weights, strict=False)
     allowed = {"lm_head.weight"} if config.tie_word_embeddings else set()
     if set(missing) - allowed or unexpected:
         raise ValueError(f"{path}: missing {missing}, unexpected {unexpected}")
@@ -304,10 +331,7 @@ def load(path, config=None, dtype=torch.float32):
     factors = next((t for t in reader.tensors if t.name == "rope_freqs.weight"), None)
     if from_file and factors is not None:
         model.model.rotary_emb.inv_freq /= torch.from_numpy(np.array(factors.data))
-    for module in model.modules():
-        if type(module).__name__ == "DeepseekV3TopkRouter":
-            # It weighs in float32, to which the experts' sum in another type cannot be added.
-            module.register_forward_hook(lambda _, __, out: (out[0], out[1].to(dtype)))
+    weigh_experts_in(model, dtype)
     return model.to(dtype).eval()
 
 

@@ -24,6 +24,7 @@ CpuProgram::CpuProgram(const Recording& recording, ThreadTeam& team, const Kerne
       limits_(recording.limits),
       inputs_(recording) {
   steps_ = make_schedule(recording, team.size(), kernels_);
+  for (const Value& value : recording.given) arena_.use(value.storage, 0);  // before any step
   size_t shared = 0;
   size_t own = 0;
   for (const auto& step : steps_) {
@@ -36,13 +37,14 @@ CpuProgram::CpuProgram(const Recording& recording, ThreadTeam& team, const Kerne
   shared_scratch_ = Memory(shared);
   for (int member = 0; member < team.size(); ++member) member_scratch_.emplace_back(own);
   counters_ = std::make_unique<std::atomic<int64_t>[]>(steps_.size());
-  for (const Value& value : recording.outputs) {
+  const auto view = [&](const Value& value) {
     const Storage& storage = recording.storages[value.storage];
     const int rows = storage.rows == Rows::tokens ? limits_.tokens : limits_.outputs;
     const size_t bytes = static_cast<size_t>(rows) * row_bytes(storage.dtype, storage.columns);
-    outputs_.push_back(
-        std::make_unique<CpuBuffer>(reinterpret_cast<std::byte*>(arena_.at(value)), bytes));
-  }
+    return std::make_unique<CpuBuffer>(reinterpret_cast<std::byte*>(arena_.at(value)), bytes);
+  };
+  for (const Value& value : recording.given) given_.push_back(view(value));
+  for (const Value& value : recording.outputs) outputs_.push_back(view(value));
 }
 
 void CpuProgram::run(const StepShape& shape) {

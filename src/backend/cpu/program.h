@@ -13,6 +13,7 @@ class CpuProgram final : public Program {
   CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels);
 
   const Buffer& output(int index) const override { return *outputs_.at(index); }
+  Buffer& given(int index) override { return *given_.at(index); }
   uint64_t arena_bytes() const override { return arena_.size_bytes(); }
   void run(const StepShape& shape);
 
@@ -26,6 +27,7 @@ class CpuProgram final : public Program {
   Memory shared_scratch_;
   std::vector<Memory> member_scratch_;
   std::unique_ptr<std::atomic<int64_t>[]> counters_;
+  std::vector<std::unique_ptr<CpuBuffer>> given_;
   std::vector<std::unique_ptr<CpuBuffer>> outputs_;
 };
 

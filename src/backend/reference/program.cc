@@ -159,6 +159,10 @@ const Buffer& ReferenceProgram::output(int index) const {
   return storages_[recording_.outputs.at(index).storage];
 }
 
+Buffer& ReferenceProgram::given(int index) {
+  return storages_[recording_.given.at(index).storage];
+}
+
 uint64_t ReferenceProgram::arena_bytes() const {
   uint64_t total = 0;
   for (const HostBuffer& storage : storages_) total += storage.size_bytes();

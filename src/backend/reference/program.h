@@ -14,6 +14,7 @@ class ReferenceProgram : public Program {
   explicit ReferenceProgram(const Recording& recording);
 
   const Buffer& output(int index) const override;
+  Buffer& given(int index) override;
   uint64_t arena_bytes() const override;
   void run(const StepShape& shape);
   // Of Recording::storages; for who runs an op for another device.

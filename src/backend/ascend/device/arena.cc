@@ -22,6 +22,7 @@ std::vector<Life> lives_of(const Recording& recording) {
     if (life.first < 0) life.first = op;
     life.last = std::max(life.last, op);
   };
+  for (const Value& given : recording.given) touch(given, 0);  // before any op
   const auto count = static_cast<int>(recording.ops.size());
   for (int i = 0; i < count; ++i) {
     const Touched touched = touched_by(recording.ops[static_cast<size_t>(i)]);

@@ -41,6 +41,9 @@ class InputBuffer : public DeviceBuffer {
  public:
   InputBuffer(const std::shared_ptr<acl::Context>& context, size_t bytes)
       : InputBuffer(context, std::make_unique<acl::DeviceMemory>(context, bytes)) {}
+  // A part of memory that somebody else owns.
+  InputBuffer(const std::shared_ptr<acl::Context>& context, acl::DeviceSpan span)
+      : DeviceBuffer(span), context_(context) {}
 
   HostMirror& mirror() {
     if (mirror_ == nullptr) mirror_ = std::make_unique<HostMirror>(context_, size_bytes());

@@ -56,13 +56,15 @@ AscendProgram::AscendProgram(std::shared_ptr<Hardware> hardware, const Recording
   scratch_ = reserve(hardware_, largest.scratch_bytes);
   scratch_bytes_ = largest.halves_bytes + largest.scales_bytes + largest.scratch_bytes;
   const StepShape most = {.tokens = limits.tokens, .outputs = limits.outputs};
-  for (const Value& value : recording_.outputs) {
+  const auto span = [&](const Value& value) {
     const auto index = static_cast<size_t>(value.storage);
     const Storage& storage = recording_.storages[index];
-    outputs_.emplace_back(storages_->span().part(
+    return storages_->span().part(
         arena_.offsets[index],
-        row_bytes(storage.dtype, storage.columns) * static_cast<size_t>(rows_of(storage, most))));
-  }
+        row_bytes(storage.dtype, storage.columns) * static_cast<size_t>(rows_of(storage, most)));
+  };
+  for (const Value& value : recording_.given) given_.emplace_back(hardware_->context(), span(value));
+  for (const Value& value : recording_.outputs) outputs_.emplace_back(span(value));
 }
 
 const Buffer& AscendProgram::output(int index) const {

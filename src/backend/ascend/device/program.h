@@ -17,6 +17,7 @@ class AscendProgram : public Program {
   AscendProgram(std::shared_ptr<Hardware> hardware, const Recording& recording);
 
   const Buffer& output(int index) const override;
+  Buffer& given(int index) override { return given_.at(static_cast<size_t>(index)); }
   uint64_t arena_bytes() const override { return storages_->span().bytes + scratch_bytes_; }
 
   // Queues a step; the stream has come to rest. Ops on the host wait for it.
@@ -41,6 +42,7 @@ class AscendProgram : public Program {
   std::unique_ptr<acl::DeviceMemory> workspace_;  // as large as any plan so far needs
   uint64_t scratch_bytes_ = 0;
   std::map<PlanKey, Plan> plans_;
+  std::vector<InputBuffer> given_;
   std::vector<DeviceBuffer> outputs_;
 };
 
