@@ -47,6 +47,7 @@ struct ServeOptions : ModelLoading {
   std::string kv_spill_folder;
   bool no_prefix_cache = false;
   bool no_speculation = false;
+  bool no_mtp = false;
   server::ServerOptions server;
   int max_body_mib = 8;
   std::string files_dir;
@@ -190,6 +191,7 @@ void serve(Context& context, ServeOptions& options) {
   options.engine.kv_spill_folder = options.kv_spill_folder;
   options.engine.prefix_cache = !options.no_prefix_cache;
   options.engine.speculation = !options.no_speculation;
+  options.engine.mtp = !options.no_mtp;
   options.engine.mixed_precision = mixed_precision(options.precision);
   const server::ServerOptions server_choice = server_options(options);
   std::vector<Choice> choices = find_models(context, options.models);
@@ -305,7 +307,10 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       ->allow_extra_args(false)
       ->type_name("NAME=PATH");
   add_setting(command, "no-speculation", options.no_speculation,
-              "Do not guess how an answer repeats itself (guesses change its speed alone)");
+              "Do not guess how an answer goes on (guesses change its speed alone)");
+  add_setting(command, "no-mtp", options.no_mtp,
+              "Do not load a model's layer for multi-token prediction, which guesses, and takes "
+              "memory");
 }
 
 // Given once for each value, or with commas; a model's name behind it is not taken for one more.

@@ -16,6 +16,11 @@ namespace ridge::engine {
 
 namespace {
 
+// Whether the model's own layer guesses, where it has one. One guesser is enough beside the suffix.
+bool wants_layer(const EngineOptions& options) {
+  return options.speculation && options.mtp && options.draft_model.empty();
+}
+
 // What the engine's parts refer to.
 struct Owned {
   SteadyClock clock;
@@ -160,6 +165,7 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   load_options.device_options.pin_threads = options.pin_threads;
   load_options.device_options.huge_pages = options.huge_pages;
   load_options.mixed_precision = options.mixed_precision;
+  load_options.guesses = wants_layer(options);
   load_options.progress = options.load_progress;
   for (const AdapterOptions& adapter : options.adapters) {
     load_options.adapters.push_back({adapter.path, adapter.scale});
@@ -210,8 +216,8 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   EngineOptions loading = options;
   loading.context_tokens = served_context_tokens(config, options.context_tokens);
   const auto layout =
-      model::kv_layout_of(config, /*guesses=*/false, /*blocks=*/0, RunnerLimits().block_tokens,
-                          options.kv_dtype);
+      model::kv_layout_of(config, config.can_guess && wants_layer(options), /*blocks=*/0,
+                          RunnerLimits().block_tokens, options.kv_dtype);
   if (loading.kv_cache_bytes == 0) {
     loading.kv_cache_bytes =
         2 * layout.bytes_per_token() * static_cast<uint64_t>(loading.context_tokens);

@@ -51,6 +51,7 @@ struct EngineOptions {
   bool prefix_cache = true;      // as StepLoopOptions
   bool speculation = true;       // likewise
   bool batch_invariant = false;  // as backend::StepLimits: answers do not depend on other requests
+  bool mtp = true;               // a model's layer for multi-token prediction guesses, if it has one
   std::filesystem::path draft_model;  // a small model of the same vocabulary that guesses; or ""
   std::vector<AdapterOptions> adapters;
   double itl_target_ms = 150;   // likewise

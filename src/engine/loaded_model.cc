@@ -39,6 +39,7 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
   };
   loaded->model_ = model::Model::load(loaded->file_, *loaded->device_,
                                       {.mixed_precision = options.mixed_precision,
+                                       .guesses = options.guesses,
                                        .progress = progress,
                                        .prepared = options.prepared.get()});
   for (size_t i = 0; i < adapters.size(); ++i) {

@@ -30,6 +30,7 @@ struct LoadOptions {
   std::string device = "auto";  // as backend::open_device
   backend::DeviceOptions device_options;
   std::optional<bool> mixed_precision;  // as model::ModelOptions
+  bool guesses = false;                 // likewise
   // Bytes of weights that are ready, and of all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
   std::vector<AdapterSource> adapters;

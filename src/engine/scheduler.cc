@@ -331,8 +331,9 @@ std::optional<Scheduler::BlockCopy> Scheduler::fork(const Sequence& leader, Sequ
   RIDGE_ASSERT(leader.state == Sequence::State::running);
   RIDGE_ASSERT(sibling.state == Sequence::State::idle && sibling.blocks.blocks().empty());
   const int tokens = static_cast<int>(sibling.tokens.size());
-  const int full_blocks = leader.computed_tokens / limits_.block_tokens;
-  const bool has_tail = leader.computed_tokens % limits_.block_tokens != 0;
+  const int shared_tokens = leader.computed_tokens - (limits_.looks_ahead ? 1 : 0);
+  const int full_blocks = shared_tokens / limits_.block_tokens;
+  const bool has_tail = leader.computed_tokens > full_blocks * limits_.block_tokens;
   const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) - full_blocks;
   const Sequence* first = best_waiting();
   const bool is_its_turn = first == nullptr || !ranks_before(*first, sibling);
@@ -357,6 +358,14 @@ bool Scheduler::reserve_free(Sequence& sequence, int tokens) {
   if (missing > pool_.blocks_available()) return false;
   if (missing > pool_.blocks_free()) cache_.reclaim(missing - pool_.blocks_free());
   return sequence.blocks.reserve(tokens);
+}
+
+// One block for each running sequence stays free, or one would lose its own for a guess.
+bool Scheduler::reserve_ahead(Sequence& sequence, int tokens) {
+  if (tokens <= sequence.blocks.capacity_tokens()) return true;
+  const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) -
+                      static_cast<int>(sequence.blocks.blocks().size());
+  return missing + running() <= pool_.blocks_available() && reserve_free(sequence, tokens);
 }
 
 // Others lose their blocks where it must be, or the sequence itself its place: then false.
@@ -391,7 +400,7 @@ void Scheduler::complete(const Batch& batch) {
     // Of guesses those count that are accepted: a wrong one is the server's risk.
     group.service +=
         (chunk.count - chunk.drafts) * (is_decoding ? decode_cost : prompt_cost) / group.weight;
-    remember(sequence);
+    if (!limits_.looks_ahead) remember(sequence);
   }
   double least = std::numeric_limits<double>::infinity();
   for (const auto& [name, group] : groups_) {
@@ -399,6 +408,12 @@ void Scheduler::complete(const Batch& batch) {
   }
   if (std::isfinite(least)) level_ = std::max(level_, least);
   forget_idle_groups();
+}
+
+void Scheduler::remember(const Batch& batch) {
+  for (const Chunk& chunk : batch) {
+    if (chunk.sequence->state == Sequence::State::running) remember(*chunk.sequence);
+  }
 }
 
 void Scheduler::accept_draft(Sequence& sequence, int32_t token) {
@@ -409,7 +424,7 @@ void Scheduler::accept_draft(Sequence& sequence, int32_t token) {
 }
 
 void Scheduler::remember(Sequence& sequence) {
-  if (!limits_.shares_prefixes) return;
+  if (!limits_.shares_prefixes || !sequence.is_shareable) return;
   try {
     cache_.insert(sequence.owner.cache_root, sequence.tokens, sequence.computed_tokens,
                   sequence.blocks, sequence.place);

@@ -62,6 +62,7 @@ struct Sequence {
   bool wants_all_outputs = false;
   int adapter = -1;             // of the engine's; -1: none
   bool outputs_hidden = false;  // outputs are hidden states, which a step has room for
+  bool is_shareable = true;     // its blocks may go to the prefix cache
   kvcache::BlockTable blocks;
 
   // Written by the scheduler alone.

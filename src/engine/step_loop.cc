@@ -14,24 +14,36 @@ namespace ridge::engine {
 
 namespace {
 
-SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptions& options) {
+// Whether the model's own layer guesses.
+bool uses_layer(const StepRunner& runner, const StepLoopOptions& options,
+                const StepRunner* draft_runner) {
+  return options.speculation && draft_runner == nullptr && runner.guesses();
+}
+
+SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptions& options,
+                                 bool looks_ahead) {
   return {.step_tokens = limits.tokens,
           .max_sequences = limits.sequences,
           .block_tokens = limits.block_tokens,
           .outputs = limits.outputs,
           .scoring_outputs = limits.scoring_outputs,
-          .shares_prefixes = options.prefix_cache};
+          .shares_prefixes = options.prefix_cache,
+          .looks_ahead = looks_ahead};
 }
 
-// Neither another group's blocks nor another adapter's may serve a request.
-std::string cache_root(const Request& request) {
-  return fmt::format("{}:{}", request.adapter, request.group);
+// Neither another group's blocks nor another adapter's may serve a request, nor, where a layer
+// guesses, those of embeddings, which that layer has not followed.
+std::string cache_root(const Request& request, bool looks_ahead) {
+  const bool is_apart = looks_ahead && request.embedding;
+  return fmt::format("{}{}:{}", is_apart ? "embedding:" : "", request.adapter, request.group);
 }
 
 // Guesses that one sequence may have in a step.
 constexpr int most_drafts = 15;
 // Each of a model's costs a pass of its own.
 constexpr int most_model_drafts = 8;
+// A layer that was made to guess one token is right less often about further ones.
+constexpr int most_layer_drafts = 4;
 // Steps, one after the other, that cannot be planned.
 constexpr int most_failed_plans = 3;
 
@@ -46,11 +58,16 @@ StepLoop::StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> to
       vocab_size_(std::min(runner.vocab_size(), tokenizer_->vocab_size())),
       pool_(runner.limits().blocks),
       spill_(open_spill(options.spill, runner)),
-      cache_(pool_, runner.limits().block_tokens, spill_.get()),
-      scheduler_(pool_, cache_, scheduler_limits(runner.limits(), options)),
+      cache_(pool_, runner.limits().block_tokens, spill_.get(),
+             /*tokens_ahead=*/uses_layer(runner, options, draft_runner) ? 1 : 0),
+      scheduler_(pool_, cache_,
+                 scheduler_limits(runner.limits(), options,
+                                  uses_layer(runner, options, draft_runner))),
       pace_(options.itl_target_ms, runner.limits().tokens),
       draft_model_(draft_runner == nullptr ? nullptr
                                            : std::make_unique<DraftModel>(*draft_runner, clock)),
+      mtp_(uses_layer(runner, options, draft_runner) ? std::make_unique<MtpDrafter>(runner, clock)
+                                                     : nullptr),
       inputs_(blocks_per_sequence(runner.limits())) {
   RIDGE_ASSERT(pool_.blocks_total() >= blocks_per_sequence(runner.limits()));
   RIDGE_ASSERT(runner.limits().outputs >= runner.limits().sequences);
@@ -85,7 +102,7 @@ void StepLoop::add(RequestId id, Request request, RequestListener listener,
     scheduler_.add(active->choices.front()->sequence);
   } catch (const std::exception& error) {
     end_request(*active, FinishReason::failed, as_error(error));
-    ended_.clear();
+    release_ended();
   }
 }
 
@@ -101,7 +118,7 @@ void StepLoop::make_choices(ActiveRequest& active) {
                                .group = request.group,
                                .weight = request.group_weight,
                                .deadline = active.deadline,
-                               .cache_root = cache_root(request)};
+                               .cache_root = cache_root(request, mtp_ != nullptr)};
   for (int number = 0; number < request.choices; ++number) {
     Sequence sequence(SequenceId{next_sequence_++}, owner, request.prompt_tokens,
                       kvcache::BlockTable(pool_, runner_.limits().block_tokens));
@@ -122,7 +139,7 @@ void StepLoop::cancel(RequestId id) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   end_request(*found->second, FinishReason::cancelled, std::nullopt);
-  ended_.clear();
+  release_ended();
 }
 
 void StepLoop::end_thinking(RequestId id) {
@@ -153,6 +170,7 @@ void StepLoop::step() {
     trace_prefills(batch, start);
     scheduler_.complete(batch);
     take_logits(batch, logits);
+    if (mtp_) follow(batch);
     end_embeddings(batch);
   } catch (const std::exception& error) {
     if (batch.empty()) {
@@ -161,7 +179,7 @@ void StepLoop::step() {
       fail(batch, as_error(error));
     }
   }
-  ended_.clear();
+  release_ended();
   ++totals_.steps_total;
 }
 
@@ -177,7 +195,7 @@ void StepLoop::end_overdue() {
                                   milliseconds(now - request.submitted),
                                   request.choices.front()->answer.tokens())));
   }
-  ended_.clear();
+  release_ended();
 }
 
 // Rows of those that decode, with guesses. A failure costs the guesses of one step.
@@ -201,6 +219,7 @@ int StepLoop::propose_drafts() {
   const double most_ms = pace_.most_ms(cost_, sequences);
   std::vector<DraftModel::Job> jobs;
   std::vector<Choice*> guessed_by_model;
+  std::vector<int> wanted;  // of the layer, by each of those
   for (auto& [id, choice] : choices_) {
     Sequence& sequence = choice->sequence;
     sequence.draft.clear();
@@ -227,8 +246,20 @@ int StepLoop::propose_drafts() {
       if (guesses > 0) jobs.push_back({id, sequence.tokens, guesses, {}});
       if (guesses > 0) guessed_by_model.push_back(choice);
     }
+    if (sequence.draft.empty() && mtp_ != nullptr &&
+        mtp_->follows(id, static_cast<int>(sequence.tokens.size()))) {
+      const int guesses = choose_drafts(cost_, choice->model_acceptance.rate(),
+                                        std::min(most_layer_drafts, room), rows, sequences,
+                                        {.guess_ms = mtp_->guess_ms(), .most_ms = most_ms});
+      choice->is_guessed_by_model = guesses > 0;
+      if (guesses == 0) choice->model_acceptance.fade();
+      if (guesses > 0) guessed_by_model.push_back(choice);
+      if (guesses > 0) wanted.push_back(guesses);
+      rows += guesses;
+    }
     rows += static_cast<int>(sequence.draft.size());
   }
+  if (mtp_) propose_by_layer(guessed_by_model, wanted);
   if (jobs.empty()) return rows;
   const int most = std::ranges::max(jobs, {}, &DraftModel::Job::most).most;
   const int read_tokens =
@@ -244,6 +275,19 @@ int StepLoop::propose_drafts() {
     rows += static_cast<int>(guessed_by_model[i]->sequence.draft.size());
   }
   return rows;
+}
+
+void StepLoop::propose_by_layer(std::span<Choice* const> choices, std::span<const int> wanted) {
+  std::vector<MtpDrafter::Job> jobs;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    Sequence& sequence = choices[i]->sequence;
+    const int tokens = static_cast<int>(sequence.tokens.size());
+    // Each guess but the last has a place in the layer's cache, from the last token's on.
+    const bool has_room = scheduler_.reserve_ahead(sequence, tokens + wanted[i] - 2);
+    jobs.push_back({sequence.id, &sequence.blocks, tokens, has_room ? wanted[i] : 1, {}});
+  }
+  mtp_->propose(jobs);
+  for (size_t i = 0; i < choices.size(); ++i) take_draft(*choices[i], jobs[i].draft);
 }
 
 void StepLoop::take_draft(Choice& choice, std::span<const int32_t> draft) {
@@ -267,9 +311,23 @@ void StepLoop::start_clocks(const Batch& batch) {
 }
 
 void StepLoop::forget(Choice& choice) {
-  scheduler_.remove(choice.sequence);
+  if (mtp_) {
+    leaving_.push_back(&choice.sequence);
+  } else {
+    scheduler_.remove(choice.sequence);
+  }
   if (draft_model_) draft_model_->forget(choice.sequence.id);
   choices_.erase(choice.sequence.id);
+}
+
+void StepLoop::release_ended() {
+  for (Sequence* sequence : leaving_) {
+    mtp_->forget(sequence->id);
+    scheduler_.remove(*sequence);
+  }
+  leaving_.clear();
+  forked_.clear();
+  ended_.clear();
 }
 
 void StepLoop::end_choice(Choice& choice, FinishReason reason) {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include "engine/block_spill.h"
 #include "engine/draft_model.h"
 #include "engine/engine.h"
+#include "engine/mtp_drafter.h"
 #include "engine/pace.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -34,7 +36,7 @@ struct StepLoopOptions {
 class StepLoop {
  public:
   // The runners and the clock must outlive it. draft_runner: of a small model that guesses, or
-  // null.
+  // null: then the model's own layer for it does, where it has one.
   StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> tokenizer, const Clock& clock,
            const StepLoopOptions& options = {}, StepRunner* draft_runner = nullptr);
   ~StepLoop();
@@ -72,6 +74,10 @@ class StepLoop {
   int propose_drafts();
   void take_draft(Choice& choice, std::span<const int32_t> draft);
   void forget(Choice& choice);
+  void release_ended();
+  void propose_by_layer(std::span<Choice* const> choices, std::span<const int> wanted);
+  std::vector<MtpDrafter::Part> parts_of(const Batch& batch) const;
+  void follow(const Batch& batch);
   void start_clocks(const Batch& batch);
   void trace_places();
   void trace_place(Choice& choice, Clock::TimePoint now);
@@ -109,7 +115,14 @@ class StepLoop {
   StepCost cost_;
   Pace pace_;
   std::unique_ptr<DraftModel> draft_model_;  // may be null
+  std::unique_ptr<MtpDrafter> mtp_;          // may be null; never both
   StepInputs inputs_;
+  // What the step's run was, whose time is known when the layer that guesses has followed.
+  struct Ran {
+    int rows = 0, prompt_tokens = 0;
+    double ms = 0;
+  };
+  std::optional<Ran> ran_;
   sampling::Workspace workspace_;
   uint64_t next_sequence_ = 0;
   int plans_failed_ = 0;  // one after the other
@@ -117,6 +130,10 @@ class StepLoop {
   std::unordered_map<SequenceId, Choice*> choices_;
   // Ended during a step; a batch may still point to their sequences.
   std::vector<std::unique_ptr<ActiveRequest>> ended_;
+  // Their blocks are still to be filled by the layer that guesses.
+  std::vector<Sequence*> leaving_;
+  // Choices that go on where another's prompt ends, in this step.
+  std::vector<std::pair<const Sequence*, Sequence*>> forked_;
   EngineStats totals_;
 };
 

@@ -77,6 +77,7 @@ std::span<const int32_t> StepLoop::tokens_of(const Chunk& chunk) const {
 
 std::span<const float> StepLoop::run(const Batch& batch) {
   inputs_.clear();
+  ran_.reset();
   int rows = 0;
   int prompt_tokens = 0;
   std::vector<int32_t> guessed;
@@ -96,8 +97,58 @@ std::span<const float> StepLoop::run(const Batch& batch) {
   const Clock::TimePoint start = clock_.now();
   const std::span<const float> logits = runner_.run(inputs_);
   totals_.step_tokens.observe(inputs_.tokens());
-  cost_.observe(rows, prompt_tokens, milliseconds(clock_.now() - start));
+  const double ms = milliseconds(clock_.now() - start);
+  if (mtp_) {
+    ran_ = {rows, prompt_tokens, ms};
+  } else {
+    cost_.observe(rows, prompt_tokens, ms);
+  }
   return logits;
+}
+
+// The positions that the step computed, and whose next tokens are picked.
+std::vector<MtpDrafter::Part> StepLoop::parts_of(const Batch& batch) const {
+  std::vector<MtpDrafter::Part> parts;
+  const auto add = [&](const Sequence& sequence, int first, int first_row) {
+    const int last = std::min(sequence.computed_tokens, static_cast<int>(sequence.tokens.size()) - 1);
+    if (last <= first) return;
+    const auto following =
+        std::span(sequence.tokens)
+            .subspan(static_cast<size_t>(first) + 1, static_cast<size_t>(last - first));
+    parts.push_back({sequence.id, &sequence.blocks, first, following, first_row});
+  };
+  int row = 0;
+  for (const Chunk& chunk : batch) {
+    if (chunk.sequence->outputs_hidden) continue;
+    add(*chunk.sequence, chunk.first, row);
+    for (const auto& [leader, sibling] : forked_) {
+      if (leader != chunk.sequence) continue;
+      // What it does not share with the leader: its last block, as far as that is of this step.
+      const int block_tokens = runner_.limits().block_tokens;
+      const int own = (sibling->computed_tokens - 1) / block_tokens * block_tokens;
+      const int first = std::max(chunk.first, own);
+      add(*sibling, first, row + first - chunk.first);
+    }
+    row += chunk.count;
+  }
+  return parts;
+}
+
+// Those that have ended are followed as well: their blocks may serve others.
+void StepLoop::follow(const Batch& batch) {
+  const Clock::TimePoint start = clock_.now();
+  try {
+    mtp_->follow(parts_of(batch));
+  } catch (const std::exception& error) {
+    // Without the layer's entries the blocks would spoil others' guesses.
+    log::error("the layer for multi-token prediction failed: {}", error.what());
+    for (const Chunk& chunk : batch) chunk.sequence->is_shareable = false;
+    for (const auto& [leader, sibling] : forked_) sibling->is_shareable = false;
+  }
+  if (ran_) {
+    cost_.observe(ran_->rows, ran_->prompt_tokens, ran_->ms + milliseconds(clock_.now() - start));
+  }
+  scheduler_.remember(batch);
 }
 
 std::span<const float> StepLoop::row(std::span<const float> logits, int index) const {
@@ -221,7 +272,11 @@ void StepLoop::add_sibling(ActiveRequest& request, Choice& choice, std::span<con
   take_token(choice, logits, std::nullopt);
   if (choice.reason) return;
   if (auto delta = choice.answer.take_delta()) tell(request.listener.on_delta, std::move(*delta));
-  const auto copy = scheduler_.fork(request.choices.front()->sequence, choice.sequence);
+  const Sequence& leader = request.choices.front()->sequence;
+  const auto copy = scheduler_.fork(leader, choice.sequence);
+  if (mtp_ && choice.sequence.state == Sequence::State::running) {
+    forked_.emplace_back(&leader, &choice.sequence);
+  }
   if (!copy) return;
   std::vector<std::byte> content(runner_.block_bytes());
   runner_.export_block(copy->from, content);

@@ -15,69 +15,92 @@ namespace ridge::engine {
 
 namespace {
 
-// One recorded forward pass, and what it gives as the host reads it.
+// One recorded pass, and what it gives as the host reads it.
 class Pass {
  public:
-  using Record = std::function<backend::Value(backend::Recorder&)>;
+  using Record = std::function<std::vector<backend::Value>(backend::Recorder&)>;
 
   Pass(backend::Device& device, const backend::StepLimits& limits,
        const backend::StepBuffers& inputs, const Record& record)
-      : outputs_(limits.outputs) {
+      : limits_(limits) {
     backend::Recorder recorder(limits, inputs, device.activation_dtype());
-    const backend::Value value = record(recorder);
-    columns_ = value.columns;
-    output_ = recorder.mark_output(value);
+    const std::vector<backend::Value> values = record(recorder);
+    for (const backend::Value& value : values) recorder.mark_output(value);
     recording_ = recorder.finish();
-    dtype_ = recording_.storages[static_cast<size_t>(value.storage)].dtype;
+    for (const backend::Value& value : values) {
+      const backend::Storage& storage = recording_.storages[static_cast<size_t>(value.storage)];
+      outputs_.push_back({.rows = storage.rows, .columns = value.columns, .dtype = storage.dtype});
+    }
     program_ = device.compile(recording_);
   }
 
-  int columns() const { return columns_; }
+  int columns() const { return outputs_.front().columns; }
 
+  // Fills what the pass reads beside the step's inputs.
+  void give(backend::Stream& stream, std::span<const float> values) {
+    const backend::Value& given = recording_.given.front();
+    RIDGE_ASSERT(recording_.storages[static_cast<size_t>(given.storage)].dtype == DType::f32);
+    stream.upload(program_->given(0), 0, std::as_bytes(values));
+  }
+
+  // Its first output.
   std::span<const float> run(backend::Stream& stream, const backend::StepShape& shape) {
-    RIDGE_ASSERT(shape.outputs <= outputs_);
+    RIDGE_ASSERT(shape.outputs <= limits_.outputs);
     stream.run(*program_, shape);
-    const size_t values = static_cast<size_t>(shape.outputs) * static_cast<size_t>(columns_);
-    // A step of prompt chunks alone has no output.
+    shape_ = shape;
+    return read(stream, 0);
+  }
+
+  // An output of the last run.
+  std::span<const float> read(backend::Stream& stream, int index) {
+    Output& out = outputs_[static_cast<size_t>(index)];
+    const int rows = out.rows == backend::Rows::tokens ? shape_.tokens : shape_.outputs;
+    const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(out.columns);
+    // A step of prompt chunks alone has no logits.
     if (values == 0) {
       stream.synchronize();
       return {};
     }
-    const backend::Buffer& output = program_->output(output_);
-    const bool is_f32 = dtype_ == DType::f32;
+    const backend::Buffer& output = program_->output(index);
+    const bool is_f32 = out.dtype == DType::f32;
     if (is_f32 && output.host_data() != nullptr) {
       stream.synchronize();
       return {reinterpret_cast<const float*>(output.host_data()), values};
     }
-    raw_.resize(values * row_bytes(dtype_, 1));
-    values_.resize(values);
+    out.raw.resize(values * row_bytes(out.dtype, 1));
+    out.values.resize(values);
     const std::span<std::byte> to =
-        is_f32 ? std::as_writable_bytes(std::span(values_)) : std::span(raw_);
+        is_f32 ? std::as_writable_bytes(std::span(out.values)) : std::span(out.raw);
     stream.download(output, 0, to);
     stream.synchronize();
-    if (!is_f32) convert();
-    return values_;
+    if (!is_f32) convert(out);
+    return out.values;
   }
 
  private:
-  void convert() {
-    const bool is_f16 = dtype_ == DType::f16;
-    RIDGE_ASSERT(is_f16 || dtype_ == DType::bf16);
-    for (size_t i = 0; i < values_.size(); ++i) {
+  struct Output {
+    backend::Rows rows;
+    int columns = 0;
+    DType dtype = DType::f32;
+    std::vector<std::byte> raw;
+    std::vector<float> values;
+  };
+
+  static void convert(Output& out) {
+    const bool is_f16 = out.dtype == DType::f16;
+    RIDGE_ASSERT(is_f16 || out.dtype == DType::bf16);
+    for (size_t i = 0; i < out.values.size(); ++i) {
       uint16_t bits;
-      std::memcpy(&bits, raw_.data() + i * sizeof(bits), sizeof(bits));
-      values_[i] = is_f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+      std::memcpy(&bits, out.raw.data() + i * sizeof(bits), sizeof(bits));
+      out.values[i] = is_f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
     }
   }
 
-  const int outputs_;
-  int columns_ = 0;
+  const backend::StepLimits limits_;
+  backend::StepShape shape_;  // of the last run
   backend::Recording recording_;
   std::unique_ptr<backend::Program> program_;
-  int output_ = 0;
-  DType dtype_ = DType::f32;
-  std::vector<std::byte> raw_;
-  std::vector<float> values_;
+  std::vector<Output> outputs_;
 };
 
 class DeviceStepRunner final : public StepRunner {
@@ -94,12 +117,20 @@ class DeviceStepRunner final : public StepRunner {
     allocate_inputs(device);
     const auto compile = [&](std::optional<Pass>& pass, model::Adapters with) {
       pass.emplace(device, step_limits(limits.outputs), inputs_, [&](backend::Recorder& recorder) {
-        return model.record(recorder, *cache_, with);
+        return record(recorder, with);
       });
       RIDGE_ASSERT(pass->columns() == model.config().vocab_size);
     };
     if (!adapts_always()) compile(logits_, {});
     if (!adapters.empty()) compile(adapted_logits_, adapters);
+    if (!model.guesses()) return;
+    const backend::StepLimits guessing = step_limits(limits.sequences);
+    guessing_.emplace(device, guessing, inputs_, [&](backend::Recorder& recorder) {
+      return std::vector{model.record_guessing(recorder, *cache_)};
+    });
+    guess_.emplace(device, guessing, inputs_, [&](backend::Recorder& recorder) {
+      return std::vector{model.record_guess(recorder)};
+    });
   }
 
   const RunnerLimits& limits() const override { return limits_; }
@@ -107,7 +138,8 @@ class DeviceStepRunner final : public StepRunner {
   int hidden_size() const override { return model_.config().hidden; }
 
   std::span<const float> run(const StepInputs& inputs) override {
-    return (adapts(inputs) ? adapted_logits_ : logits_)->run(*stream_, upload(inputs));
+    last_ = &*(adapts(inputs) ? adapted_logits_ : logits_);
+    return last_->run(*stream_, upload(inputs));
   }
 
   std::span<const float> run_hidden(const StepInputs& inputs) override {
@@ -115,10 +147,25 @@ class DeviceStepRunner final : public StepRunner {
     std::optional<Pass>& pass = adapts_some ? adapted_hidden_ : hidden_;
     if (!pass) {
       pass.emplace(device_, step_limits(limits_.tokens), inputs_, [&](backend::Recorder& recorder) {
-        return model_.record_hidden(recorder, *cache_, adapts_some ? adapters_ : model::Adapters());
+        return std::vector{model_.record_hidden(recorder, *cache_,
+                                                adapts_some ? adapters_ : model::Adapters())};
       });
     }
     return pass->run(*stream_, upload(inputs));
+  }
+
+  bool guesses() const override { return model_.guesses(); }
+  std::span<const float> hidden() override { return last_->read(*stream_, 1); }
+  std::span<const float> run_guessing(const StepInputs& following,
+                                      std::span<const float> hidden) override {
+    RIDGE_ASSERT(hidden.size() == static_cast<size_t>(following.tokens() * hidden_size()));
+    guessing_->give(*stream_, hidden);
+    return guessing_->run(*stream_, upload(following));
+  }
+  std::span<const float> run_guess(std::span<const float> states) override {
+    guess_->give(*stream_, states);
+    const int rows = static_cast<int>(states.size()) / hidden_size();
+    return guess_->run(*stream_, {.outputs = rows});
   }
 
   size_t block_bytes() const override { return cache_->block_bytes(); }
@@ -130,6 +177,12 @@ class DeviceStepRunner final : public StepRunner {
   }
 
  private:
+  std::vector<backend::Value> record(backend::Recorder& recorder, model::Adapters adapters) const {
+    if (!model_.guesses()) return {model_.record(recorder, *cache_, adapters)};
+    const auto [logits, hidden] = model_.record_predicting(recorder, *cache_, adapters);
+    return {logits, hidden};
+  }
+
   // Steps that need no adapter take a program without, in which a device can fuse more. Its sums
   // may differ in the last bit, so where a step must not hang on its neighbours one program serves
   // all.
@@ -192,6 +245,9 @@ class DeviceStepRunner final : public StepRunner {
   std::optional<Pass> adapted_logits_;  // where there are adapters
   std::optional<Pass> hidden_;          // from its first use on
   std::optional<Pass> adapted_hidden_;  // likewise
+  std::optional<Pass> guessing_;        // where the model guesses
+  std::optional<Pass> guess_;           // likewise
+  Pass* last_ = nullptr;                // of the two for logits
 };
 
 }  // namespace

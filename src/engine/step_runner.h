@@ -78,6 +78,21 @@ class StepRunner {
   virtual int hidden_size() const = 0;
   virtual std::span<const float> run_hidden(const StepInputs& inputs) = 0;
 
+  // Whether the model has a layer for multi-token prediction (Model::guesses); what follows is for
+  // those that do. The normed hidden states of the last run, [inputs.tokens(), hidden_size()], valid
+  // until the next.
+  virtual bool guesses() const { return false; }
+  virtual std::span<const float> hidden() { return {}; }
+  // The layer, of tokens that follow those of the hidden states [inputs.tokens(), hidden_size()]:
+  // its own states [inputs.outputs(), hidden_size()], of as many rows as there are sequences at
+  // most. An entry of position i is written of the token behind i.
+  virtual std::span<const float> run_guessing(const StepInputs& /*following*/,
+                                              std::span<const float> /*hidden*/) {
+    return {};
+  }
+  // Logits [n, vocab_size()] of n such states, n being the sequences of a step at most.
+  virtual std::span<const float> run_guess(std::span<const float> /*states*/) { return {}; }
+
   // A block's keys and values over all layers, between two runs.
   virtual size_t block_bytes() const = 0;
   virtual void export_block(kvcache::BlockId block, std::span<std::byte> to) const = 0;

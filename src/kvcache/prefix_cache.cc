@@ -1,14 +1,15 @@
 #include "kvcache/prefix_cache.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
 
 namespace ridge::kvcache {
 
-PrefixCache::PrefixCache(BlockPool& pool, int block_tokens, SpillStore* spill)
-    : pool_(pool), block_tokens_(block_tokens), spill_(spill) {
-  RIDGE_ASSERT(block_tokens >= 1);
+PrefixCache::PrefixCache(BlockPool& pool, int block_tokens, SpillStore* spill, int tokens_ahead)
+    : pool_(pool), block_tokens_(block_tokens), tokens_ahead_(tokens_ahead), spill_(spill) {
+  RIDGE_ASSERT(block_tokens >= 1 && tokens_ahead >= 0);
 }
 
 PrefixCache::~PrefixCache() {
@@ -43,14 +44,16 @@ bool PrefixCache::has_more_saved(std::string_view root, std::span<const int32_t>
   return child != nullptr && !child->block;
 }
 
-// All full ones but the last token's.
+// All full ones but the last token's, whose tokens ahead are known.
 int PrefixCache::shareable_blocks(std::span<const int32_t> tokens) const {
-  return (static_cast<int>(tokens.size()) - 1) / block_tokens_;
+  return (static_cast<int>(tokens.size()) - std::max(1, tokens_ahead_)) / block_tokens_;
 }
 
 void PrefixCache::insert(std::string_view root, std::span<const int32_t> tokens,
                          int computed_tokens, BlockTable& table, Place& place) {
-  const int full_blocks = computed_tokens / block_tokens_;
+  const int known_tokens =
+      std::min(computed_tokens, static_cast<int>(tokens.size()) - tokens_ahead_);
+  const int full_blocks = known_tokens / block_tokens_;
   if (full_blocks <= place.blocks) return;
   if (roots_.find(root) == roots_.end()) roots_.try_emplace(std::string(root));
   Node* node = find(root, place);
@@ -92,7 +95,7 @@ PrefixCache::Node* PrefixCache::find(std::string_view root, const Place& place) 
 PrefixCache::Node* PrefixCache::child_of(const Node& node, std::span<const int32_t> tokens,
                                          int index) {
   const auto first = tokens.begin() + static_cast<ptrdiff_t>(index) * block_tokens_;
-  key_.assign(first, first + block_tokens_);
+  key_.assign(first, first + block_tokens_ + tokens_ahead_);
   const auto found = node.children.find(key_);
   return found == node.children.end() ? nullptr : found->second;
 }

@@ -46,8 +46,10 @@ class PrefixCache {
     int blocks = 0;
   };
 
-  // The pool, and the store where there is one, must outlive the cache.
-  PrefixCache(BlockPool& pool, int block_tokens, SpillStore* spill = nullptr);
+  // The pool, and the store where there is one, must outlive the cache. tokens_ahead: a block holds
+  // what depends on so many tokens behind its own as well, and is shared only where they agree.
+  PrefixCache(BlockPool& pool, int block_tokens, SpillStore* spill = nullptr,
+              int tokens_ahead = 0);
   ~PrefixCache();
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
@@ -60,7 +62,8 @@ class PrefixCache {
   // Whether the store has the block that follows the place: `extend` would bring it back.
   bool has_more_saved(std::string_view root, std::span<const int32_t> tokens, const Place& place);
 
-  // Remembers the full blocks among the first `computed_tokens`. Where the cache has such a block
+  // Remembers the full blocks among the first `computed_tokens`, as far as the tokens ahead are
+  // known. Where the cache has such a block
   // already, the table takes that one and frees its own.
   void insert(std::string_view root, std::span<const int32_t> tokens, int computed_tokens,
               BlockTable& table, Place& place);
@@ -80,7 +83,7 @@ class PrefixCache {
   using Nodes = std::list<Node>;
   struct Node {
     Node* parent = nullptr;        // null at a root
-    Tokens tokens;                 // of the block
+    Tokens tokens;                 // of the block, and those ahead
     std::optional<BlockId> block;  // a node without one has no child with one
     int64_t saved = -1;            // in the store, where there is no block
     // Ordered, so that no choice of tokens can make a lookup slow.
@@ -101,6 +104,7 @@ class PrefixCache {
 
   BlockPool& pool_;
   const int block_tokens_;
+  const int tokens_ahead_;
   SpillStore* const spill_;
   std::map<std::string, Node, std::less<>> roots_;
   // Least recently used first, and every node before its parent. Nodes move between the lists

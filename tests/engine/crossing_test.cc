@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <random>
@@ -16,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/sanitizers.h"
+#include "engine/guessing_models.h"
 #include "engine/loaded_model.h"
 #include "engine/paced_runner.h"
 #include "engine/plain_answer.h"
@@ -44,7 +46,7 @@ struct Wish {
 };
 
 // How it is computed.
-enum class Guesser { none, suffix, model };
+enum class Guesser { none, suffix, model, layer };
 enum class Cache { off, cold, warm };
 enum class Company {
   alone,    // prompts are read in one step
@@ -67,7 +69,7 @@ std::string name_of(const Wish& wish) {
 }
 
 std::string name_of(const Way& way) {
-  return std::vector<std::string>{"None", "Suffix", "Model"}[static_cast<size_t>(way.guesser)] +
+  return std::vector<std::string>{"None", "Suffix", "Model", "Layer"}[static_cast<size_t>(way.guesser)] +
          std::vector<std::string>{"Off", "Cold", "Warm"}[static_cast<size_t>(way.cache)] +
          std::vector<std::string>{"Alone", "Chunked", "Mixed",
                                   "Crowded"}[static_cast<size_t>(way.company)];
@@ -83,16 +85,13 @@ struct Case {
 // The model, and all wishes with their plain answers; made once.
 class World {
  public:
-  World() {
+  explicit World(const std::filesystem::path& model, const std::vector<AdapterSource>& adapters) {
     LoadOptions options;
     options.device = "cpu";
     options.device_options.threads = 1;
-    for (const char* name : {"llama-f32.attention", "llama-f32.all.gguf"}) {
-      options.adapters.push_back(
-          {std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/adapters/" + name, /*scale=*/0.5f});
-    }
-    model_ = LoadedModel::load(std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/llama-q8_0.gguf",
-                               options);
+    options.adapters = adapters;
+    options.guesses = true;
+    model_ = LoadedModel::load(model, options);
     compiler_ = std::make_unique<text::GrammarCompiler>(
         tokenizer(), text::GrammarCompilerOptions{.limit = std::chrono::minutes(2)});
     const auto runner = create_runner(
@@ -145,6 +144,9 @@ class World {
       const bool is_space = bytes.find_first_not_of(" \t\r\n") == std::string_view::npos;
       if (is_space && form == Form::json) biases.emplace_back(token, -100.0f);
       if (bytes.size() == 1 && form == Form::free) biases.emplace_back(token, -6.0f);
+      // The echo's answers would have a few tokens.
+      const bool ends = tokenizer().is_end_of_generation(token);
+      if (ends && model_->model().guesses()) biases.emplace_back(token, -100.0f);
     }
     return biases;
   }
@@ -164,7 +166,7 @@ class World {
       request.prompt_tokens.push_back(20 + static_cast<int32_t>(random() % 280));
     }
     // So that prompts which begin alike are read with each adapter and with none.
-    request.adapter = static_cast<int>(wish.sampling) - 1;
+    request.adapter = model_->adapters().empty() ? -1 : static_cast<int>(wish.sampling) - 1;
     request.max_tokens = 60;
     request.sampling.temperature = wish.sampling == Sampling::greedy ? 0.0f : 0.6f;
     request.sampling.top_p = wish.sampling == Sampling::choices ? 0.9f : 1.0f;
@@ -193,6 +195,7 @@ class World {
   // A stop sequence that begins and ends within tokens of the answer, and is complete first as late
   // in it as can be, where guesses are right most often; but before the last tokens.
   static std::string stop_within(const PlainAnswer& answer) {
+    if (answer.ends.size() < 5) return {};
     for (size_t last = answer.ends.size() - 4; last > 2; --last) {
       for (size_t first = last - 1; first > 0; --first) {
         if (answer.ends[first] - answer.ends[first - 1] < 2) continue;
@@ -213,8 +216,20 @@ class World {
   std::deque<Case> cases_;
 };
 
-const World& world() {
-  static const World world;
+const World& llama_world() {
+  static const World world = [] {
+    const std::string goldens = std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/";
+    return World(goldens + "llama-q8_0.gguf",
+                 {{goldens + "adapters/llama-f32.attention", /*scale=*/0.5f},
+                  {goldens + "adapters/llama-f32.all.gguf", /*scale=*/0.5f}});
+  }();
+  return world;
+}
+
+// Of a model whose own layer guesses.
+const World& echo_world() {
+  static const GuessingModel file(GuessingModel::Kind::echo);
+  static const World world(file.path(), {});
   return world;
 }
 
@@ -222,12 +237,13 @@ class Crossing : public testing::TestWithParam<std::tuple<Guesser, Cache, Compan
  protected:
   Crossing()
       : way_{std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam())},
-        runner_(world().create_runner(limits()), clock_, std::chrono::milliseconds(10)) {
+        world_(way_.guesser == Guesser::layer ? echo_world() : llama_world()),
+        runner_(world_.create_runner(limits()), clock_, std::chrono::milliseconds(10)) {
     if (way_.guesser != Guesser::model) return;
     RunnerLimits guesses = limits();
     guesses.outputs = guesses.sequences;
     guesses.blocks = guesses.sequences * World::blocks_of_context;
-    draft_runner_.emplace(world().create_runner(guesses), clock_, std::chrono::microseconds(200),
+    draft_runner_.emplace(world_.create_runner(guesses), clock_, std::chrono::microseconds(200),
                           /*mistaken_each=*/5);
   }
 
@@ -247,7 +263,7 @@ class Crossing : public testing::TestWithParam<std::tuple<Guesser, Cache, Compan
   }
 
   void begin_loop() {
-    loop_.emplace(runner_, world().shared_tokenizer(), clock_,
+    loop_.emplace(runner_, world_.shared_tokenizer(), clock_,
                   StepLoopOptions{.prefix_cache = way_.cache != Cache::off,
                                   .speculation = way_.guesser != Guesser::none},
                   draft_runner_ ? &*draft_runner_ : nullptr);
@@ -312,7 +328,7 @@ class Crossing : public testing::TestWithParam<std::tuple<Guesser, Cache, Compan
   }
 
   void run_alone() {
-    for (const Case& wanted : world().cases()) {
+    for (const Case& wanted : world_.cases()) {
       begin_loop();
       warm_up(wanted);
       const RecordedRequest& got = add(wanted.request);
@@ -329,11 +345,11 @@ class Crossing : public testing::TestWithParam<std::tuple<Guesser, Cache, Compan
 
   void run_together() {
     begin_loop();
-    for (const Case& wanted : world().cases()) warm_up(wanted);
+    for (const Case& wanted : world_.cases()) warm_up(wanted);
     std::vector<std::pair<const Case*, RecordedRequest*>> asked;
     std::mt19937 random(7);
     std::vector<const Case*> waiting;
-    for (const Case& each : world().cases()) waiting.push_back(&each);
+    for (const Case& each : world_.cases()) waiting.push_back(&each);
     std::ranges::shuffle(waiting, random);
     while (!waiting.empty()) {
       asked.emplace_back(waiting.back(), &add(waiting.back()->request));
@@ -346,6 +362,7 @@ class Crossing : public testing::TestWithParam<std::tuple<Guesser, Cache, Compan
   }
 
   const Way way_;
+  const World& world_;
   FakeClock clock_;
   PacedRunner runner_;
   std::optional<PacedRunner> draft_runner_;
@@ -376,10 +393,11 @@ TEST_P(Crossing, EachAnswerIsThePlainOne) {
 std::vector<std::tuple<Guesser, Cache, Company>> ways() {
   if (is_sanitized) {
     return {{Guesser::suffix, Cache::warm, Company::crowded},
-            {Guesser::model, Cache::warm, Company::mixed}};
+            {Guesser::model, Cache::warm, Company::mixed},
+            {Guesser::layer, Cache::warm, Company::crowded}};
   }
   std::vector<std::tuple<Guesser, Cache, Company>> all;
-  for (const Guesser guesser : {Guesser::none, Guesser::suffix, Guesser::model}) {
+  for (const Guesser guesser : {Guesser::none, Guesser::suffix, Guesser::model, Guesser::layer}) {
     for (const Cache cache : {Cache::off, Cache::cold, Cache::warm}) {
       for (const Company company :
            {Company::alone, Company::chunked, Company::mixed, Company::crowded}) {
@@ -396,7 +414,7 @@ INSTANTIATE_TEST_SUITE_P(, Crossing, testing::ValuesIn(ways()), [](const auto& i
 // The wishes are worth crossing: their stop sequences end them, at different places.
 TEST(CrossingWishes, HaveAnswersThatEndInManyWays) {
   int stopped = 0;
-  for (const Case& each : world().cases()) {
+  for (const Case& each : llama_world().cases()) {
     SCOPED_TRACE(name_of(each.wish));
     const PlainAnswer& first = each.expected.front();
     EXPECT_GE(first.tokens.size(), 8u);

@@ -42,6 +42,17 @@ class PacedRunner final : public StepRunner {
   std::span<const float> run_hidden(const StepInputs& inputs) override {
     return runner_->run_hidden(inputs);
   }
+  bool guesses() const override { return runner_->guesses(); }
+  std::span<const float> hidden() override { return runner_->hidden(); }
+  std::span<const float> run_guessing(const StepInputs& following,
+                                      std::span<const float> hidden) override {
+    clock_.advance(following.tokens() * token_);
+    return runner_->run_guessing(following, hidden);
+  }
+  std::span<const float> run_guess(std::span<const float> states) override {
+    clock_.advance(token_);
+    return runner_->run_guess(states);
+  }
   size_t block_bytes() const override { return runner_->block_bytes(); }
   void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
     runner_->export_block(block, to);

@@ -63,6 +63,7 @@ struct Totals {
   uint64_t cached_tokens = 0;
   uint64_t preemptions = 0;
   uint64_t accepted_tokens = 0;
+  int guessing_passes = 0;
   uint64_t spilled_blocks = 0;
 };
 
@@ -71,13 +72,18 @@ class RandomLoop {
   RandomLoop(uint32_t seed, Totals& totals)
       : totals_(totals),
         random_(seed),
-        runner_(limits(), small_tokenizer()->vocab_size(), next_token),
+        runner_(limits(), small_tokenizer()->vocab_size(), next_token, /*guesses=*/seed % 3 == 0),
         draft_runner_(draft_limits(), small_tokenizer()->vocab_size(), often_the_next_token),
         loop_(runner_, small_tokenizer(), clock_, options(),
               pick(0, 1) == 0 ? &draft_runner_ : nullptr) {
     const bool fails = pick(0, 3) == 0;
     runner_.before_step = [this, fails](const StepInputs&) {
       clock_.advance(std::chrono::milliseconds(1));
+      if (fails && pick(0, 19) == 0) throw Error(ErrorCode::io, "injected");
+    };
+    // Then guesses may be wrong; no answer may be.
+    runner_.checks_followers = !fails;
+    runner_.before_guessing = [this, fails](const StepInputs&) {
       if (fails && pick(0, 19) == 0) throw Error(ErrorCode::io, "injected");
     };
     draft_runner_.before_step = [this, fails](const StepInputs&) {
@@ -108,6 +114,7 @@ class RandomLoop {
     totals_.cached_tokens += stats.cached_tokens_total;
     totals_.preemptions += stats.preemptions_total;
     totals_.accepted_tokens += stats.accepted_tokens_total;
+    totals_.guessing_passes += runner_.guessing_passes;
     totals_.spilled_blocks += static_cast<uint64_t>(stats.blocks_spilled);
   }
 
@@ -288,6 +295,7 @@ TEST(StepLoopRandom, EveryRequestEndsOnceWithTheAnswerItWouldHaveAlone) {
   EXPECT_GT(totals.cached_tokens, 10000u / part);
   EXPECT_GT(totals.preemptions, 1000u / part);
   EXPECT_GT(totals.accepted_tokens, 1000u / part);
+  EXPECT_GT(totals.guessing_passes, 1000 / part);
   EXPECT_GT(totals.spilled_blocks, 100u / part);
 }
 

@@ -75,6 +75,29 @@ struct Holder {
   int computed = 0;
 };
 
+// What a block holds depends on the token behind it as well.
+TEST(PrefixCache, BlocksAreSharedWhereTheTokensAheadAgreeToo) {
+  BlockPool pool(16);
+  {
+    PrefixCache cache(pool, 4, /*spill=*/nullptr, /*tokens_ahead=*/1);
+    Holder first(pool, counting(8));
+    first.compute(cache);
+    EXPECT_EQ(cache.blocks(), 1) << "what comes behind the second is not known";
+    Holder same(pool, counting(9)), other(pool, {0, 1, 2, 3, 9, 5});
+    EXPECT_EQ(same.extend(cache), 4);
+    EXPECT_EQ(other.extend(cache), 0);
+    same.compute(cache);
+    other.compute(cache);
+    EXPECT_EQ(cache.blocks(), 3);
+    Holder third(pool, {0, 1, 2, 3, 9, 6});
+    EXPECT_EQ(third.extend(cache), 4);
+    EXPECT_EQ(third.table.blocks()[0], other.table.blocks()[0]);
+    for (Holder* holder : {&first, &same, &other, &third}) holder->release();
+    EXPECT_EQ(cache.reclaim(16), 3);
+  }
+  EXPECT_EQ(pool.blocks_free(), 16);
+}
+
 TEST(PrefixCache, ALaterSequenceHoldsTheBlocksOfItsKnownPrefix) {
   BlockPool pool(16);
   PrefixCache cache(pool, 4);
