@@ -345,9 +345,12 @@ test("a project keeps prompts and answers, which are read and removed", async ({
   await read.getByRole("button", { name: "Close" }).last().click();
   await page.getByLabel("Key or person").fill("nobody");
   await expect(page.getByText("No request matches")).toBeVisible();
-  await page.goto(`${server.url}/#/chat`);
-  await page.reload();
-  await expect(page.getByText("The project default keeps what you write")).toBeVisible();
+  for (const asks of ["chat", "playground"]) {
+    await page.goto(`${server.url}/#/${asks}`);
+    await page.reload();
+    const note = page.getByText("The project default keeps what you write");
+    await expect(note).toContainText("the organisation's admins can read it");
+  }
 
   await page.goto(`${server.url}/#/audit`);
   await page.getByLabel("Find").fill("kept.read");

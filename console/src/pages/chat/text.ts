@@ -77,7 +77,7 @@ export const t = dictionary({
   writing: ["The model is writing.", "模型正在回答。"],
   written: ["The answer is complete.", "回答已完成。"],
   isKept: [
-    "The project {project} keeps what you write and what is answered for {count} day; its admins can read it. | The project {project} keeps what you write and what is answered for {count} days; its admins can read it.",
-    "项目 {project} 会将您的输入和回答保留 {count} 天；管理员可以查看。",
+    "The project {project} keeps what you write and what is answered for {count} day; the organisation's admins can read it. | The project {project} keeps what you write and what is answered for {count} days; the organisation's admins can read it.",
+    "项目 {project} 会将您的输入和回答保留 {count} 天；组织的管理员可以查看。",
   ],
 });
