@@ -1,5 +1,5 @@
 import { actsForProject, send } from "./api";
-import { toasts } from "./toasts.svelte";
+import { tried } from "./toasts.svelte";
 
 /**
  * For a link with `download`: a link cannot say for which project it asks, so that where this matters the file is
@@ -9,14 +9,12 @@ export async function saveLink(event: MouseEvent & { currentTarget: HTMLAnchorEl
   if (!actsForProject()) return;
   event.preventDefault();
   const link = event.currentTarget;
-  try {
+  await tried(async () => {
     const address = URL.createObjectURL(await (await send("GET", link.getAttribute("href") ?? "")).blob());
     const saving = document.createElement("a");
     saving.href = address;
     saving.download = link.download;
     saving.click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
-  } catch (failure) {
-    toasts.bad(failure);
-  }
+  });
 }

@@ -31,3 +31,12 @@ class Toasts {
 }
 
 export const toasts = new Toasts();
+
+/** Does something that a person asked for, and tells them where it fails. */
+export async function tried(act: () => Promise<unknown>): Promise<void> {
+  try {
+    await act();
+  } catch (failure) {
+    toasts.bad(failure);
+  }
+}

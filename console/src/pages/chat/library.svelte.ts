@@ -3,7 +3,7 @@ import { chatStore, type ChatSummary } from "../../lib/chat_storage";
 import type { Conversation } from "../../lib/conversation";
 import { preferences, type ChatPlace } from "../../lib/preferences.svelte";
 import { session } from "../../lib/session.svelte";
-import { toasts } from "../../lib/toasts.svelte";
+import { toasts, tried } from "../../lib/toasts.svelte";
 
 export interface KeptChat extends ChatSummary {
   place: ChatPlace;
@@ -54,11 +54,7 @@ class Library {
     const { id, title, updated_at_ms } = conversation;
     const place = this.placeOf(id);
     this.chats = [{ id, title, updated_at_ms, place }, ...this.chats.filter((chat) => chat.id !== id)];
-    try {
-      await this.store(place).save(conversation);
-    } catch (failure) {
-      toasts.bad(failure);
-    }
+    await tried(() => this.store(place).save(conversation));
   }
 
   async remove(id: string): Promise<void> {
