@@ -472,10 +472,16 @@ test("users and projects are removed, and their names inherit nothing", async ({
   const picker = page.getByRole("combobox", { name: "Acting for the project" });
   await expect(picker.getByRole("option")).toHaveCount(2);
   await expect(page.getByRole("button", { name: "Remove the project default" })).toHaveCount(0);
+  // Also the one that is acted for, on whose behalf nothing is asked for any more.
+  await picker.selectOption("search");
+  const refused: string[] = [];
+  page.on("response", (answer) => answer.status() >= 400 && refused.push(`${answer.status()} ${answer.url()}`));
   await page.getByRole("button", { name: "Remove the project search" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
   await expect(page.getByText("The project search is gone")).toBeVisible();
   await expect(picker).toHaveCount(0);
+  await expect(page.getByRole("heading", { name: "There is only the first project so far" })).toBeVisible();
+  expect(refused).toEqual([]);
   await page.getByRole("button", { name: "Create a project" }).first().click();
   const dialog = page.getByRole("dialog", { name: "Create a project" });
   await dialog.getByLabel("Name").fill("search");
