@@ -488,4 +488,7 @@ test("users and projects are removed, and their names inherit nothing", async ({
   await dialog.getByRole("button", { name: "Create" }).click();
   await page.getByRole("link", { name: "Members of search" }).click();
   await expect(page.getByRole("heading", { name: "Nobody is a member yet" })).toBeVisible();
+
+  await page.goto(`${server.url}/#/projects/nowhere`);
+  await expect(page.getByRole("alert")).toContainText("there is no project 'nowhere'"); // The server's words.
 });

@@ -28,7 +28,6 @@ export const common = dictionary({
   yes: ["Yes", "是"],
   unreachable: ["The server cannot be reached. Is it running?", "无法连接服务器。它在运行吗？"],
   notAllowed: ["Your role does not allow this.", "您的角色没有此权限。"],
-  notThere: ["This server does not have this.", "此服务器没有此功能。"],
   waitSeconds: ["Try again in {count} second. | Try again in {count} seconds.", "请在 {count} 秒后重试。"],
 });
 
