@@ -345,6 +345,19 @@ test("a project keeps prompts and answers, which are read and removed", async ({
   await read.getByRole("button", { name: "Close" }).last().click();
   await page.getByLabel("Key or person").fill("nobody");
   await expect(page.getByText("No request matches")).toBeVisible();
+  // The fields stay while one types, until there is an answer.
+  let answer = (): void => {};
+  const held = new Promise<void>((done) => (answer = done));
+  await page.route("**/api/v1/requests/kept?*", async (route) => {
+    await held;
+    await route.continue();
+  });
+  const asked = page.waitForRequest("**/api/v1/requests/kept?*");
+  await page.getByLabel("Key or person").fill("");
+  await asked;
+  await expect(page.getByLabel("Key or person")).toBeFocused();
+  answer();
+  await expect(list).toBeVisible();
   for (const asks of ["chat", "playground"]) {
     await page.goto(`${server.url}/#/${asks}`);
     await page.reload();

@@ -1,5 +1,5 @@
 // What was changed and by whom, as /api/v1/audit has it.
-import { list } from "../../lib/api";
+import { json, type ListPage } from "../../lib/api";
 
 export interface AuditEvent {
   number: number;
@@ -18,15 +18,16 @@ export interface Wanted {
   to: string;
 }
 
-export const eventsOfPage = 100;
+const eventsOfPage = 100;
 
-/** The latest events before `before`, the latest first. */
-export function auditEvents(wanted: Wanted, before?: number): Promise<AuditEvent[]> {
+/** A page of events, the latest first, before the one with the number `before`. */
+export async function auditEvents(wanted: Wanted, before?: number): Promise<ListPage<AuditEvent>> {
   const words = new URLSearchParams({ limit: String(eventsOfPage) });
   const given = { q: wanted.text.trim(), action: wanted.action, from: wanted.from, to: wanted.to };
   for (const [name, value] of Object.entries(given)) if (value !== "") words.set(name, value);
   if (before !== undefined) words.set("before", String(before));
-  return list<AuditEvent>(`/api/v1/audit?${words}`);
+  const { data } = await json<ListPage<AuditEvent>>("GET", `/api/v1/audit?${words}`);
+  return { data, has_more: data.length === eventsOfPage };
 }
 
 /** "weight 2, model *": the details in a line. */
