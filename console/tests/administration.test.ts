@@ -382,6 +382,7 @@ test("a project keeps prompts and answers, which are read and removed", async ({
 test("a project's admin manages its members and keys, and nothing of others", async ({ page, server, browser }) => {
   for (const name of ["dan", "eve"]) await server.addUser(name, "developer");
   await server.addUser("vic", "viewer");
+  await server.addUser("adam", "admin");
   await server.ridge(["project", "create", "search"]);
   await signIn(page, server, "ann");
   await page.goto(`${server.url}/#/projects`);
@@ -416,7 +417,7 @@ test("a project's admin manages its members and keys, and nothing of others", as
   await expect(dans.getByRole("region", { name: "Projects" }).getByRole("row")).toHaveCount(2); // with the titles
   await expect(dans.getByRole("button", { name: "Remove the project search" })).toHaveCount(0);
   await dans.getByRole("link", { name: "Members of search" }).click();
-  for (const [name, role] of [["eve", "developer"], ["vic", "viewer"]] as const) {
+  for (const [name, role] of [["eve", "developer"], ["vic", "viewer"], ["adam", "developer"]] as const) {
     await dans.getByRole("button", { name: "Add a member" }).first().click();
     const add = dans.getByRole("dialog", { name: "Add a member" });
     await add.getByLabel("User").fill(name);
@@ -439,6 +440,8 @@ test("a project's admin manages its members and keys, and nothing of others", as
   await dans.getByRole("button", { name: "Create a key" }).first().click();
   const create = dans.getByRole("dialog", { name: "Create a key" });
   await create.getByLabel("Name").fill("of-eve");
+  // Keys of those who may do more are refused, and not offered.
+  await expect(create.getByLabel("User").getByRole("option")).toHaveText(["", "dan", "eve", "vic"]);
   await create.getByLabel("User").selectOption("eve");
   await expect(create.getByLabel("Project")).toHaveCount(0);
   await create.getByRole("button", { name: "Create" }).click();
@@ -460,6 +463,15 @@ test("a project's admin manages its members and keys, and nothing of others", as
   await dans.setViewportSize({ width: 360, height: 700 });
   await expectFits(dans);
   await other.close();
+
+  const another = await browser.newContext({ locale: "en-US" });
+  const adams = await another.newPage();
+  await signIn(adams, server, "adam");
+  await adams.goto(`${server.url}/#/keys`);
+  await adams.getByRole("button", { name: "Create a key" }).first().click();
+  const offered = adams.getByRole("dialog", { name: "Create a key" }).getByLabel("User").getByRole("option");
+  await expect(offered).toHaveText(["", "adam", "dan", "eve", "vic"]);
+  await another.close();
 });
 
 test("users and projects are removed, and their names inherit nothing", async ({ page, server }) => {
