@@ -9,6 +9,7 @@ export const common = dictionary({
   copy: ["Copy", "复制"],
   create: ["Create", "创建"],
   delete: ["Delete", "删除"],
+  disabled: ["disabled", "已停用"],
   edit: ["Edit", "编辑"],
   loading: ["Loading…", "加载中…"],
   model: ["Model", "模型"],
@@ -20,6 +21,7 @@ export const common = dictionary({
   password: ["Password", "密码"],
   project: ["Project", "项目"],
   reload: ["Try again", "重试"],
+  remove: ["Remove", "移除"],
   role: ["Role", "角色"],
   save: ["Save", "保存"],
   saved: ["Saved", "已保存"],
@@ -37,4 +39,10 @@ export const roleName = wordsOf({
   project_admin: ["Project admin", "项目管理员"],
   developer: ["Developer", "开发者"],
   viewer: ["Viewer", "观察者"],
+});
+
+export const projectRoleName = wordsOf({
+  viewer: ["Viewer", "观察者"],
+  developer: ["Developer", "开发者"],
+  admin: ["Admin of the project", "项目管理员"],
 });

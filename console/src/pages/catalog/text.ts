@@ -22,7 +22,6 @@ export const t = dictionary({
   serve: ["Serve", "提供服务"],
   pullOf: ["Pull {name}", "下载 {name}"],
   serveOf: ["Serve {name}", "提供服务：{name}"],
-  remove: ["Remove", "移除"],
   removeOf: ["Remove {name}", "移除 {name}"],
   removeTitle: ["Remove {name}?", "移除 {name}？"],
   removeText: [

@@ -14,7 +14,6 @@ export const t = dictionary({
   ],
   emptyViewer: ["An admin can create one.", "管理员可以创建端点。"],
   enabled: ["works", "启用"],
-  disabled: ["disabled", "已停用"],
   enable: ["Enable", "启用"],
   disable: ["Disable", "停用"],
   enableOf: ["Enable {name}", "启用 {name}"],

@@ -29,7 +29,6 @@ export const t = dictionary({
   most: ["At most", "上限"],
   mostHint: ["0 allows nothing at all.", "0 表示完全禁止。"],
   change: ["Change", "修改"],
-  remove: ["Remove", "移除"],
   removeOf: ["Remove {kind} of {name}", "移除 {name} 的{kind}"],
   changeOf: ["Change {kind} of {name}", "修改 {name} 的{kind}"],
   removeText: ["Works at once: requests are no longer held to it.", "立即生效：请求不再受此限制。"],

@@ -1,4 +1,4 @@
-import { dictionary, wordsOf, type Pair } from "../../lib/dictionary";
+import { dictionary, type Pair } from "../../lib/dictionary";
 
 export const t = dictionary({
   title: ["Projects", "项目"],
@@ -59,25 +59,16 @@ export const t = dictionary({
     "manages members and all keys of the project as well, but not limits and prices",
     "还可以管理项目的成员和所有密钥，但不能管理限额和价格",
   ],
-  removeMember: ["Remove", "移除"],
   removeMemberOf: ["Remove {user} from {name}", "将 {user} 移出 {name}"],
   removeMemberText: [
     "{user} may act for {name} no more, and the keys that {user} has there end within a second. Keys do not come back with the member.",
     "{user} 不能再代表 {name} 操作，其在该项目中的密钥一秒内失效。重新添加成员不会恢复密钥。",
   ],
   memberRemoved: ["{user} is no member any more", "{user} 已不是成员"],
-  remove: ["Remove", "移除"],
   removeOf: ["Remove the project {name}", "移除项目 {name}"],
   removeText: [
     "Ends all keys and services of {name} within a second, and takes its limits, templates, files, batches and the prompts and answers that it keeps away. What it used stays in the usage. This cannot be undone.",
     "一秒内结束 {name} 的所有密钥和服务，并删除其限额、模板、文件、批处理任务以及保留的提示与回答。用量记录会保留。此操作无法撤销。",
   ],
   removed: ["The project {name} is gone", "项目 {name} 已移除"],
-  disabled: ["disabled", "已停用"],
 } satisfies Record<string, Pair>);
-
-export const projectRoleName = wordsOf({
-  viewer: ["Viewer", "观察者"],
-  developer: ["Developer", "开发者"],
-  admin: ["Admin of the project", "项目管理员"],
-});

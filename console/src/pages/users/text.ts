@@ -17,7 +17,6 @@ export const t = dictionary({
   created: ["Created", "创建时间"],
   works: ["may sign in", "可用"],
   worksService: ["works", "可用"],
-  disabled: ["disabled", "已停用"],
   disable: ["Disable", "停用"],
   enable: ["Enable", "启用"],
   disableOf: ["Disable {name}", "停用 {name}"],
@@ -38,7 +37,6 @@ export const t = dictionary({
   projects: ["Projects", "项目"],
   projectHint: ["The first project of which the person is a member.", "该人员首先加入的项目。"],
   allProjects: ["all", "全部"],
-  remove: ["Remove", "移除"],
   removeOf: ["Remove {name}", "移除 {name}"],
   removeText: [
     "Ends the sessions and keys of {name} within a second, and takes chats, memberships and limits away. What {name} used stays in the usage. This cannot be undone; disabling can.",
