@@ -10,11 +10,13 @@ tokens, no request has two, and no reservation is open. test_metering.py runs a 
 
 import argparse
 import collections
+import contextlib
 import http.client
 import json
 import os
 import pathlib
 import random
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,7 @@ CLIENTS = 6
 
 
 class Clients:
-    """Ask until `stop`; `acknowledged` has {request id: tokens of the answer} of whole answers."""
+    """Ask in a `with` block; `acknowledged` has {request id: tokens of the answer} of whole answers."""
 
     def __init__(self, server, key, seed):
         self.server, self.key = server, key
@@ -39,6 +41,14 @@ class Clients:
         self.threads = [threading.Thread(target=self.work, args=(random.Random(f"{seed}/{i}"),)) for i in range(CLIENTS)]
         for thread in self.threads:
             thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.ends.set()
+        for thread in self.threads:
+            thread.join()
 
     def work(self, rng):
         while not self.ends.is_set():
@@ -73,37 +83,9 @@ class Clients:
             usage = json.loads(answer)["usage"]
         self.acknowledged[request_id] = (usage["prompt_tokens"], usage["completion_tokens"])
 
-    def stop(self):
-        self.ends.set()
-        for thread in self.threads:
-            thread.join()
 
-
-def run(binary, environment, kills, seed, query, most_s=float("inf")):
-    """`environment` names the data; `query(sql)` gives its rows. Returns figures, or raises AssertionError.
-
-    Ends after `kills`, or `most_s` seconds.
-    """
-    created = subprocess.run([binary, "key", "create", "killed", "--json"], env=environment, check=True, text=True,
-                             capture_output=True)
-    key = json.loads(created.stdout)["key"]
-    rng = random.Random(seed)
-    acknowledged = {}
-    until = time.monotonic() + most_s
-    done = 0
-    while done < kills and time.monotonic() < until:
-        server = RidgeServer(binary, environment, str(MODEL), ["--threads", "1"], asks_for_keys=True)
-        clients = Clients(server, key, f"{seed}/{done}")
-        time.sleep(rng.uniform(0.02, 0.5))
-        server.process.kill()
-        server.process.wait()
-        clients.stop()
-        server.stop()
-        assert not clients.failures, clients.failures
-        acknowledged.update(clients.acknowledged)
-        done += 1
-    last = RidgeServer(binary, environment, str(MODEL), ["--threads", "1"], asks_for_keys=True)
-    assert last.stop() == 0
+def check_ledger(query, acknowledged):
+    """Nothing is lost, doubled or open, and the sums add up. Returns {request id: [(prompt, completion, reason)]}."""
     records = collections.defaultdict(list)
     for request_id, prompt, completion, reason in query(
             "SELECT request_id, prompt_tokens, completion_tokens, finish_reason FROM usage_records"):
@@ -116,16 +98,42 @@ def run(binary, environment, kills, seed, query, most_s=float("inf")):
     [[tokens]] = query("SELECT SUM(prompt_tokens + completion_tokens) FROM usage_records")
     [[summed]] = query("SELECT SUM(tokens) FROM usage_sums WHERE subject LIKE 'org%' AND model = '' AND LENGTH(period) = 7")
     assert tokens == summed, f"the sums have {summed} tokens, the records {tokens}"
+    return records
+
+
+def run(binary, environment, kills, seed, query, most_s=float("inf")):
+    """`environment` names the data; `query(sql)` gives its rows, each a list. Returns figures, or raises AssertionError.
+
+    Ends after `kills`, or `most_s` seconds.
+    """
+    created = subprocess.run([binary, "key", "create", "killed", "--json"], env=environment, check=True, text=True,
+                             capture_output=True)
+    key = json.loads(created.stdout)["key"]
+    rng = random.Random(seed)
+    acknowledged = {}
+    until = time.monotonic() + most_s
+    done = 0
+    while done < kills and time.monotonic() < until:
+        server = RidgeServer(binary, environment, str(MODEL), ["--threads", "1"], asks_for_keys=True)
+        with Clients(server, key, f"{seed}/{done}") as clients:
+            time.sleep(rng.uniform(0.02, 0.5))
+            server.process.kill()
+            server.process.wait()
+        server.stop()
+        assert not clients.failures, clients.failures
+        acknowledged.update(clients.acknowledged)
+        done += 1
+    last = RidgeServer(binary, environment, str(MODEL), ["--threads", "1"], asks_for_keys=True)
+    assert last.stop() == 0
+    records = check_ledger(query, acknowledged)
     failed = sum(row[2] == "failed" for rows in records.values() for row in rows)
     return {"kills": done, "acknowledged": len(acknowledged), "records": len(records), "cut off": failed}
 
 
 def sqlite_query(path):
-    import sqlite3
-
     def query(sql):
-        with sqlite3.connect(path) as connection:
-            return connection.execute(sql).fetchall()
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            return [list(row) for row in connection.execute(sql)]
 
     return query
 

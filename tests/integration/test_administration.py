@@ -45,6 +45,13 @@ class Team:
         assert result.returncode == 0, result.stdout + result.stderr
         return json.loads(result.stdout) if result.stdout else None
 
+    def elsewhere(self, folder):
+        """The environment of another machine, and the options that give commands there a key of the server's."""
+        key_file = folder / "admin.key"
+        key_file.write_text(self.key + "\n")
+        environment = {name: value for name, value in self.environment.items() if name != "RIDGE_DATABASE"}
+        return {**environment, "RIDGE_HOME": str(folder / "nothing")}, ("--api-key-file", str(key_file))
+
     def key_ask(self, method, path, body=None, scope=None):
         """(status, text), by the administering key, or by one made for this with another scope."""
         key = self.run("key", "create", "reader", "--scopes", scope)["key"] if scope else self.key
@@ -390,12 +397,9 @@ def test_the_commands_speak_tls(ridge_binary, clean_environment, tmp_path):
 
 
 def test_the_commands_administer_a_server_elsewhere(team, tmp_path):
-    key_file = tmp_path / "admin.key"
-    key_file.write_text(team.key + "\n")
-    elsewhere = {name: value for name, value in team.environment.items() if name not in ("RIDGE_DATABASE", "RIDGE_HOME")}
-    elsewhere["RIDGE_HOME"] = str(tmp_path / "nothing")
+    elsewhere, key = team.elsewhere(tmp_path)
 
-    def ask(*words, given=None, code=0, url=team.server.url, key=("--api-key-file", key_file), environment=()):
+    def ask(*words, given=None, code=0, url=team.server.url, key=key, environment=()):
         result = subprocess.run([team.binary, *words, "--url", url, *key, "--json"], env={**elsewhere, **dict(environment)},
                                 input=given, text=True, capture_output=True, timeout=60)  # fmt: skip
         assert result.returncode == code, result.stdout + result.stderr

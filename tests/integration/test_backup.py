@@ -35,8 +35,7 @@ def ridge(metered, environment, *words):
 def test_a_backup_under_load_restores_a_ledger_that_adds_up(metered, tmp_path):  # noqa: F811
     key = metered.run("key", "create", "k")["key"]
     server = metered.serve()
-    clients = kill_server.Clients(server, key, "backup")
-    try:
+    with kill_server.Clients(server, key, "backup") as clients:
         until = time.monotonic() + 60
         while len(clients.acknowledged) < 50 and time.monotonic() < until:
             time.sleep(0.02)
@@ -46,8 +45,6 @@ def test_a_backup_under_load_restores_a_ledger_that_adds_up(metered, tmp_path): 
         more = len(clients.acknowledged)
         while len(clients.acknowledged) < more + 10 and time.monotonic() < until:  # it went on
             time.sleep(0.02)
-    finally:
-        clients.stop()
     assert not clients.failures, clients.failures
     assert len(before) >= 50 and len(clients.acknowledged) >= more + 10
     assert taken["database"] == ("PostgreSQL" if "RIDGE_DATABASE" in metered.environment else "SQLite")
@@ -70,7 +67,7 @@ def test_a_backup_under_load_restores_a_ledger_that_adds_up(metered, tmp_path): 
     [[tokens]] = query("SELECT SUM(prompt_tokens + completion_tokens) FROM usage_records")
     [[summed]] = query("SELECT SUM(tokens) FROM usage_sums WHERE subject LIKE 'org%' AND model = '' AND LENGTH(period) = 7")
     assert tokens == summed
-    assert query("SELECT COALESCE(SUM(tokens), 0) FROM reservations") in ([(0,)], [[0]])
+    assert query("SELECT COALESCE(SUM(tokens), 0) FROM reservations") == [[0]]
 
     # And it serves: the same key, the same ledger.
     metered.environment = environment

@@ -1,36 +1,59 @@
-"""A server whose disk gets full under load, on a real file system of few bytes, again and again.
+"""A server whose database's disk gets full under load, on a real file system of few bytes, again and again.
 
 Nothing new begins then; what a client has had the last byte of is in the ledger, once; and it goes on when there is room.
 """
 
-import collections
 import contextlib
 import json
 import os
+import pathlib
 import random
 import subprocess
+import sys
+import tempfile
 import time
 
 import pytest
 
 import kill_server
-from ridge_process import RidgeServer
+from test_metering import Metered
 
-DISK_MIB = 16
-TIMES = 6  # that the disk gets full
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DISK_MIB = {"sqlite": 16, "postgresql": 64}  # of which PostgreSQL itself takes 28
+TIMES = {"sqlite": 6, "postgresql": 3}  # that the disk gets full
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """An empty file system; making one is for root alone."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", folder], text=True,
-                             capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"NOT TESTED: a small file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+@contextlib.contextmanager
+def small_disk(size_mib):
+    """An empty file system that every user may write to; making one is for root alone."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="ridge-disk-"))
+    try:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", folder], text=True,
+                                 capture_output=True)
+        if mounted.returncode != 0:
+            pytest.skip(f"NOT TESTED: a small file system cannot be mounted here: {mounted.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+    finally:
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def postgres_on(disk):
+    """The URL of a PostgreSQL with its data there, which is started again where it ends for want of room."""
+    server = subprocess.Popen([sys.executable, ROOT / "tests/fixtures/postgres_server.py", "--small-disk", disk],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        place = json.loads(server.stdout.readline())
+        if "missing" in place:
+            pytest.skip(f"NOT TESTED on PostgreSQL: {place['missing']}")
+        yield place["url"]
+    finally:
+        server.stdin.close()
+        server.wait(timeout=90)
+        server.stdout.close()
 
 
 class Ballast:
@@ -53,22 +76,31 @@ class Ballast:
         self.path.unlink()
 
 
-class Full:
-    def __init__(self, binary, environment, disk):
-        self.binary = binary
-        self.environment = {**environment, "RIDGE_HOME": str(disk / "data")}
+class Full(Metered):
+    def __init__(self, binary, environment, query, disk, times, breaks_log):
+        super().__init__(binary, environment, query)
+        self.times = times
         self.ballast = Ballast(disk)
-        self.query = kill_server.sqlite_query(disk / "data/platform.db")
-        self.key = self.run("key", "create", "k", "--json")["key"]
+        self.breaks_log = breaks_log
+        self.key = self.run("key", "create", "k")["key"]
 
-    def run(self, *words):
-        done = subprocess.run([self.binary, *words], env=self.environment, text=True, capture_output=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout) if done.stdout else None
+    def fill(self, leaves=0):
+        self.ballast.fill(leaves)
+        if self.breaks_log:
+            # A record that its log has no room for ends PostgreSQL, which does not come back before there is some.
+            with contextlib.suppress(subprocess.CalledProcessError):
+                self.query("SELECT 1 FROM pg_logical_emit_message(false, 'ridge', repeat('x', 100000000))")
 
-    def serve(self, *options):
-        return RidgeServer(self.binary, self.environment, str(kill_server.MODEL), ["--threads", "1", *options],
-                           asks_for_keys=True)
+    def free(self):
+        """Makes room, and waits for a PostgreSQL that comes back from its log."""
+        self.ballast.drop()
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return self.query("SELECT 1")
+            except subprocess.CalledProcessError as failure:
+                assert time.monotonic() < until, failure.stderr
+            time.sleep(0.05)
 
     def ask(self, server):
         return server.request("POST", "/v1/completions", json.dumps({"model": server.greeting["models"][0], "prompt": "a",
@@ -92,86 +124,87 @@ class Full:
             assert time.monotonic() < until, f"still {status} after {most_s} s: {server.read_log()[-3000:]}"
             time.sleep(0.01)
 
-    def check_ledger(self, acknowledged):
-        records = collections.defaultdict(list)
-        for request_id, prompt, completion in self.query(
-                "SELECT request_id, prompt_tokens, completion_tokens FROM usage_records"):
-            records[request_id].append((prompt, completion))
-        lost = [each for each, used in acknowledged.items() if used not in records[each]]
-        assert not lost, f"of {len(acknowledged)} acknowledged answers {len(lost)} have no such record: {lost[:5]}"
-        doubled = [each for each, rows in records.items() if len(rows) > 1 and each in acknowledged]
-        assert not doubled, f"{len(doubled)} requests have several records: {doubled[:5]}"
-        assert self.query("SELECT COUNT(*) FROM reservations") == [(0,)]
-        [[tokens]] = self.query("SELECT SUM(prompt_tokens + completion_tokens) FROM usage_records")
-        [[summed]] = self.query("SELECT SUM(tokens) FROM usage_sums WHERE subject LIKE 'org%' AND model = '' AND "
-                                "LENGTH(period) = 7")
-        assert tokens == summed, f"the sums have {summed} tokens, the records {tokens}"
 
-
-@pytest.fixture
-def full(ridge_binary, clean_environment, small_disk):
-    return Full(ridge_binary, clean_environment, small_disk)
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql-log"])
+def full(request, ridge_binary, clean_environment):
+    with contextlib.ExitStack() as stack:
+        database, _, log = request.param.partition("-")
+        disk = stack.enter_context(small_disk(DISK_MIB[database]))
+        if database == "postgresql":
+            url = stack.enter_context(postgres_on(disk))
+            environment = {**clean_environment, "RIDGE_DATABASE": url}
+            query = kill_server.postgres_query(url)
+        else:
+            environment = {**clean_environment, "RIDGE_HOME": str(disk / "data")}
+            query = kill_server.sqlite_query(disk / "data/platform.db")
+        made = Full(ridge_binary, environment, query, disk, TIMES[database], breaks_log=log != "")
+        stack.callback(made.stop)
+        yield made
 
 
 @pytest.mark.parametrize("keeps", [False, True], ids=["", "with-prompts-kept"])
 def test_nothing_acknowledged_is_lost_or_doubled(full, keeps):
     if keeps:
-        full.run("project", "change", "default", "--keep-prompts", "1", "--json")
+        full.run("project", "change", "default", "--keep-prompts", "1")
     server = full.serve(*(["--max-project-kept-mib", "2"] if keeps else []))
     rng = random.Random(1)
     acknowledged = {}
-    for turn in range(TIMES):
-        clients = kill_server.Clients(server, full.key, turn)
-        time.sleep(rng.uniform(0.1, 0.5))
-        full.ballast.fill(leaves=rng.choice([0, 0, 4096, 65536, 500_000]))
-        full.wait_for(server, 503)
-        time.sleep(rng.uniform(0.2, 1.5))
-        status, _, _ = server.request("GET", "/v1/health/live")
-        assert status == 200
-        full.ballast.drop()
-        full.wait_for(server, 200)
-        time.sleep(0.3)
-        clients.stop()
+    for turn in range(full.times):
+        with kill_server.Clients(server, full.key, turn) as clients:
+            time.sleep(rng.uniform(0.1, 0.5))
+            full.fill(leaves=rng.choice([0, 0, 4096, 65536, 500_000]))
+            full.wait_for(server, 503)
+            time.sleep(rng.uniform(0.2, 1.5))
+            status, _, _ = server.request("GET", "/v1/health/live")
+            assert status == 200
+            full.free()
+            full.wait_for(server, 200)
+            time.sleep(0.3)
         assert not clients.failures, clients.failures
         assert clients.acknowledged, "nothing was answered"
         acknowledged.update(clients.acknowledged)
     assert server.stop() == 0
-    full.check_ledger(acknowledged)
+    kill_server.check_ledger(full.query, acknowledged)
     again = full.serve()
     full.wait_for(again, 200)
     assert again.stop() == 0
-    full.check_ledger(acknowledged)
+    kill_server.check_ledger(full.query, acknowledged)
     if keeps:
         assert full.query("SELECT COUNT(*) FROM kept_requests")[0][0] > 0
 
 
 def test_a_kill_while_it_is_full_loses_nothing_either(full):
     acknowledged = {}
-    for turn in range(TIMES):
+    for turn in range(full.times):
         server = full.serve()
-        clients = kill_server.Clients(server, full.key, turn)
-        time.sleep(0.2)
-        full.ballast.fill()
-        full.wait_for(server, 503)
-        server.process.kill()
-        server.process.wait()
-        clients.stop()
-        server.stop()
+        with kill_server.Clients(server, full.key, turn) as clients:
+            time.sleep(0.2)
+            full.fill()
+            full.wait_for(server, 503)
+            server.process.kill()
+            server.process.wait()
         assert not clients.failures, clients.failures
         acknowledged.update(clients.acknowledged)
-        full.ballast.drop()
+        full.free()
     last = full.serve()
     full.wait_for(last, 200)
     assert last.stop() == 0
-    full.check_ledger(acknowledged)
+    kill_server.check_ledger(full.query, acknowledged)
 
 
 def test_commands_and_a_start_say_that_the_disk_is_full(full):
+    def run(*words):
+        return subprocess.run([full.binary, *words], env=full.environment, text=True, capture_output=True, timeout=60)
+
     full.ballast.fill()
-    for words in (["project", "create", "x"], ["serve", kill_server.MODEL, "--port", "0"]):
-        done = subprocess.run([full.binary, *words], env=full.environment, text=True, capture_output=True, timeout=60)
+    refused = run("project", "create", "x")
+    for number in range(5000):  # PostgreSQL has room within its files for some
+        if refused.returncode != 0:
+            break
+        refused = run("project", "create", f"x{number}")
+    for done in (refused, run("serve", kill_server.MODEL, "--port", "0")):
         assert done.returncode != 0 and ("disk is full" in done.stderr or "No space left" in done.stderr), done.stderr
-    full.ballast.drop()
+    full.free()
     server = full.serve()
     full.wait_for(server, 200)
     assert server.stop() == 0

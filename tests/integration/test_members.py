@@ -134,12 +134,8 @@ def test_what_is_removed_leaves_its_usage_and_nothing_to_whoever_is_next(team): 
 
 
 def test_the_commands_do_the_same_on_the_database_and_at_a_server(team, tmp_path):  # noqa: F811
-    key_file = tmp_path / "admin.key"
-    key_file.write_text(team.key + "\n")
-    elsewhere = {name: value for name, value in team.environment.items() if name not in ("RIDGE_DATABASE", "RIDGE_HOME")}
-    elsewhere["RIDGE_HOME"] = str(tmp_path / "nothing")
-    places = {"here": (team.environment, ()),
-              "there": (elsewhere, ("--url", team.server.url, "--api-key-file", str(key_file)))}  # fmt: skip
+    elsewhere, key = team.elsewhere(tmp_path)
+    places = {"here": (team.environment, ()), "there": (elsewhere, ("--url", team.server.url, *key))}
 
     def run(where, *words, code=0, json_too=True):
         environment, options = places[where]

@@ -33,6 +33,10 @@ class Metered:
         self.servers.append(server)
         return server
 
+    def stop(self):
+        for server in self.servers:
+            server.stop()
+
     def admin_key(self):
         return self.run("key", "create", "admin", "--scopes", "admin")["key"]
 
@@ -54,8 +58,7 @@ def metered(request, ridge_binary, clean_environment, tmp_path):
                        capture_output=True)
     made = Metered(ridge_binary, environment, query)
     yield made
-    for server in made.servers:
-        server.stop()
+    made.stop()
 
 
 def complete(client, **fields):
