@@ -115,22 +115,26 @@ RunnerLimits draft_limits(const RunnerLimits& limits) {
   return draft;
 }
 
+// Of a model's weights in memory: those of a folder may be wider there than in its files.
+uint64_t weight_bytes(const format::GgufFile& file) {
+  return std::max(file.file_bytes(), file.tensor_bytes());
+}
+
 // Weights and cache of the draft model beside a cache of so many blocks; 0 without one. Throws as
-// GgufFile::open.
+// format::open_model.
 uint64_t draft_bytes(const EngineOptions& options, uint64_t blocks) {
   if (options.draft_model.empty()) return 0;
-  const format::GgufFile file = format::GgufFile::open(options.draft_model);
+  const format::GgufFile file = format::open_model(options.draft_model);
   const auto layout = model::kv_layout_of(model::read_config(file), /*guesses=*/false, /*blocks=*/0,
                                           RunnerLimits().block_tokens, options.kv_dtype);
   const int context_blocks =
       kvcache::BlockTable::blocks_for(options.context_tokens, layout.block_tokens);
-  return file.file_bytes() +
+  return weight_bytes(file) +
          block_bytes(layout) * draft_blocks(blocks, static_cast<uint64_t>(context_blocks));
 }
 
 std::string quantization_of(const format::GgufFile& file) {
   const auto file_type = file.metadata().optional_uint32("general.file_type");
-  if (file_type == 0u) return "F32";
   for (const format::QuantizationRecipe& recipe : format::quantization_recipes()) {
     if (file_type == recipe.file_type) return std::string(recipe.name);
   }
@@ -228,7 +232,7 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   parts.chat_template = text::ChatTemplate::from_gguf(file, *tokenizer);
   parts.info = describe(file, *tokenizer, path, loading.context_tokens);
   parts.tokenizer = std::move(tokenizer);
-  parts.bytes = file.file_bytes() + loading.kv_cache_bytes + spill_bytes_in_memory(options) +
+  parts.bytes = weight_bytes(file) + loading.kv_cache_bytes + spill_bytes_in_memory(options) +
                 draft_bytes(loading, loading.kv_cache_bytes / block_bytes(layout));
   for (const AdapterOptions& adapter : options.adapters) {
     model::AdapterFile adapter_file = model::read_adapter(adapter.path);
