@@ -380,8 +380,14 @@ FolderModel read_folder_model(const FolderJson& config) {
                 : name.family == FolderFamily::mixtral || name.family == FolderFamily::qwen3_moe;
   if (has_experts) model.experts = read_folder_experts(config, name.family);
   const FolderRope rope = read_folder_rope(config, default_theta_of(name.family));
-  if (rope.type == "llama3" && !is_latent)
+  if (rope.type == "llama3") {
+    if (is_latent) {
+      rope.fields.unsupported(
+          "the scaling of positions is 'llama3'; of this family this build knows default, linear "
+          "and yarn");
+    }
     model.rope_divisors = llama3_divisors(rope, model.head_dim);
+  }
   return model;
 }
 

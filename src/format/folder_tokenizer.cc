@@ -334,7 +334,11 @@ AddedEnds ends_of_template(const FolderJson& file, const json& processor, const 
     }
     std::optional<int32_t> id;
     if (part.is_object() && part.contains("SpecialToken")) {
-      const json text = part["SpecialToken"].value("id", json());
+      const json& named = part["SpecialToken"];
+      if (!named.is_object()) {
+        file.refuse("a 'SpecialToken' of its post_processor must be an object");
+      }
+      const json text = named.value("id", json());
       if (text.is_string()) id = words.find(text.get<std::string>());
     }
     if (!is_behind && id && id == bos && !ends.bos) {

@@ -151,6 +151,21 @@ TEST(ModelFolder, RefusesWhatThisBuildDoesNotRun) {
          {{"quant_method", "bitsandbytes"}});
 }
 
+TEST(ModelFolder, RefusesLlamasScalingOfALatentsPositions) {
+  const Error error = refusal([](TinyFolder& f) {
+    f.config.update(
+        {{"model_type", "deepseek_v2"},
+         {"kv_lora_rank", 4},
+         {"qk_nope_head_dim", 4},
+         {"qk_rope_head_dim", 2},
+         {"v_head_dim", 4},
+         {"rope_scaling",
+          {{"rope_type", "llama3"}, {"factor", 8}, {"original_max_position_embeddings", 32}}}});
+  });
+  EXPECT_EQ(error.code(), ErrorCode::unsupported);
+  EXPECT_THAT(error.message(), HasSubstr("positions is 'llama3'"));
+}
+
 TEST(ModelFolder, TakesAWindowAsTheContext) {
   const TemporaryFolder parent;
   TinyFolder folder;

@@ -117,6 +117,10 @@ def seeds() -> dict[str, bytes]:
         "pictures": folder(CONFIG | {"vision_config": {}}),
         "token-id": folder(tokenizer=TOKENIZER | {"model": {"type": "BPE", "vocab": {"a": 1 << 40}, "merges": []}}),
         "token-twice": folder(tokenizer=TOKENIZER | {"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}),
+        "special-token": folder(
+            tokenizer=TOKENIZER
+            | {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": "a"}]}}
+        ),
         "merge": folder(tokenizer=TOKENIZER | {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a"]]}}),
         "fp8-scales": quantized(FP8, of({"weight": ("F8_E4M3", [32, 32]), "weight_scale_inv": ("F32", [3, 2])})),
         "fp8-block": quantized(

@@ -181,6 +181,9 @@ TEST(FolderTokenizer, RefusesWhatItCannotGiveTheIdsOf) {
     f["post_processor"] = {{"type", "TemplateProcessing"},
                            {"single", {{{"SpecialToken", {{"id", "<think>"}}}}}}};
   });
+  expect("'SpecialToken' of its post_processor must be an object", [](json& f) {
+    f["post_processor"] = {{"type", "TemplateProcessing"}, {"single", {{{"SpecialToken", "x"}}}}};
+  });
 }
 
 TEST(FolderTokenizer, SaysWhatIsMissing) {
