@@ -1,23 +1,19 @@
 #include <fmt/format.h>
 
-#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "base/cpu_count.h"
 #include "base/error.h"
 #include "cli/commands.h"
-#include "cli/interrupt.h"
+#include "cli/model_writing.h"
 #include "cli/progress.h"
 #include "format/model_folder.h"
 #include "format/quantize_file.h"
 
 namespace ridge::cli {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct ConvertCommand {
   std::string folder;
@@ -41,46 +37,33 @@ void convert(Context& context, const ConvertCommand& command) {
                             "models; 'ridge quantize' reads GGUF files",
                             command.folder));
   }
-  const std::filesystem::path output = command.output.empty()
-                                           ? default_output(command.folder)
-                                           : std::filesystem::path(command.output);
-  const InterruptScope interrupt;
-  ProgressBar progress(context.terminal(), !context.quiet && !context.json);
-  format::QuantizeOptions options;
-  options.threads = command.threads > 0 ? command.threads : available_cpus();
-  options.overwrite = command.force;
-  options.progress = [&](int64_t done_bytes, int64_t total_bytes) {
-    progress.update("writing " + printable(output.string()), done_bytes, total_bytes);
-    return !InterruptScope::requested();
+  const std::string output =
+      command.output.empty() ? default_output(command.folder).string() : command.output;
+  const auto write = [&](const format::QuantizeOptions& options) {
+    if (command.type.empty()) return format::copy_as_gguf(command.folder, output, options);
+    return format::quantize_file(command.folder, output, format::quantization_recipe(command.type),
+                                 options);
   };
-  const auto start = std::chrono::steady_clock::now();
-  format::QuantizeReport report;
-  if (command.type.empty()) {
-    report = format::copy_as_gguf(command.folder, output, options);
-  } else {
-    const format::QuantizationRecipe& recipe = format::quantization_recipe(command.type);
+  format::QuantizeOptions options{.threads = command.threads, .overwrite = command.force};
+  if (!command.type.empty()) {
     // Values of quantised weights, in a type that has room for them.
-    options.allow_requantize = !is_quantized(recipe.dtype);
-    report = format::quantize_file(command.folder, output, recipe, options);
+    options.allow_requantize = !is_quantized(format::quantization_recipe(command.type).dtype);
   }
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  progress.clear();
-  Json types = Json::object();
+  const WrittenModel written =
+      write_model(context, output, "writing " + printable(output), options, write);
+  if (context.json) {
+    return context.print(
+        written.to_json().dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+  const format::QuantizeReport& report = written.report;
   std::string mix;
   for (const auto& [dtype, count] : report.tensors_by_type) {
-    types[std::string(name(dtype))] = count;
     mix += fmt::format("{}{} {}", mix.empty() ? "" : ", ", count, name(dtype));
   }
-  if (context.json) {
-    const Json body = {{"path", output.string()},           {"parameters", report.parameters},
-                       {"input_bytes", report.input_bytes}, {"size_bytes", report.output_bytes},
-                       {"tensors_by_type", types},          {"elapsed_s", elapsed.count()}};
-    return context.print(body.dump(2, ' ', false, Json::error_handler_t::replace));
-  }
-  context.note(fmt::format("{}: {} of {}, tensors: {}, in {:.1f} s", printable(output.string()),
+  context.note(fmt::format("{}: {} of {}, tensors: {}, in {:.1f} s", printable(output),
                            format_bytes(static_cast<int64_t>(report.output_bytes)),
                            format_bytes(static_cast<int64_t>(report.input_bytes)), mix,
-                           elapsed.count()));
+                           written.elapsed_s));
 }
 
 }  // namespace
