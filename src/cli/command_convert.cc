@@ -1,15 +1,14 @@
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "base/error.h"
+#include "base/model_path.h"
 #include "cli/commands.h"
 #include "cli/model_writing.h"
 #include "cli/progress.h"
-#include "format/model_folder.h"
 #include "format/quantize_file.h"
 
 namespace ridge::cli {
@@ -23,22 +22,15 @@ struct ConvertCommand {
   bool force = false;
 };
 
-// "R1-Distill.gguf" in the current folder, of a model folder of that name.
-std::filesystem::path default_output(const std::filesystem::path& folder) {
-  const auto whole = std::filesystem::absolute(folder).lexically_normal();
-  const auto name = (whole.has_filename() ? whole : whole.parent_path()).filename();
-  return name.string() + ".gguf";
-}
-
 void convert(Context& context, const ConvertCommand& command) {
-  if (!format::is_model_folder(command.folder)) {
+  if (!is_model_folder(command.folder)) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("{} is no folder with a config.json, as Hugging Face's libraries save "
                             "models; 'ridge quantize' reads GGUF files",
                             command.folder));
   }
   const std::string output =
-      command.output.empty() ? default_output(command.folder).string() : command.output;
+      command.output.empty() ? folder_name(command.folder) + ".gguf" : command.output;
   const auto write = [&](const format::QuantizeOptions& options) {
     if (command.type.empty()) return format::copy_as_gguf(command.folder, output, options);
     return format::quantize_file(command.folder, output, format::quantization_recipe(command.type),

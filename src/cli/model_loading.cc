@@ -10,6 +10,7 @@
 #include "api/model_list.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/model_path.h"
 #include "cli/commands.h"
 #include "cli/lora_option.h"
 #include "cli/machine.h"
@@ -25,9 +26,8 @@ namespace {
 std::string served_name(const platform::ModelReference& reference,
                         const platform::ResolvedModel& resolved) {
   if (reference.kind != platform::ReferenceKind::path) return resolved.name;
-  if (!platform::is_model_folder(resolved.path)) return resolved.path.stem().string();
-  const auto folder = std::filesystem::absolute(resolved.path).lexically_normal();
-  return (folder.has_filename() ? folder : folder.parent_path()).filename().string();
+  return is_model_folder(resolved.path) ? folder_name(resolved.path)
+                                        : resolved.path.stem().string();
 }
 
 int64_t modified_at_s(const std::filesystem::path& path) {
@@ -221,21 +221,21 @@ std::shared_ptr<const server::ModelSupply> model_supply(Context& context,
                                                         engine::Residency& residency) {
   platform::Store& store = context.store();
   const platform::Catalog& catalog = context.catalog();
-  return std::make_shared<const server::ModelSupply>(server::ModelSupply{
-      .catalog = catalog,
-      .store = store,
-      .room = [&context] { return room_of(context, look_at_machine()); },
-      .pull =
-          [&](const platform::ModelReference& reference,
-              const platform::DownloadOptions& download) {
-            return platform::pull(store, catalog, reference, download);
-          },
-      .declare =
-          [&](const platform::Manifest& manifest) {
-            auto models = declare_pulled(context, options, manifest, residency);
-            remember_pulled(context, manifest.name);
-            return models;
-          }});
+  return std::make_shared<const server::ModelSupply>(
+      server::ModelSupply{.catalog = catalog,
+                          .store = store,
+                          .room = [&context] { return room_of(context, look_at_machine()); },
+                          .pull =
+                              [&](const platform::ModelReference& reference,
+                                  const platform::DownloadOptions& download) {
+                                return platform::pull(store, catalog, reference, download);
+                              },
+                          .declare =
+                              [&](const platform::Manifest& manifest) {
+                                auto models = declare_pulled(context, options, manifest, residency);
+                                remember_pulled(context, manifest.name);
+                                return models;
+                              }});
 }
 
 }  // namespace ridge::cli

@@ -13,6 +13,7 @@
 #include "base/cpu_count.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/model_path.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "platform/prepared_cache.h"
@@ -160,7 +161,7 @@ std::shared_ptr<backend::PreparedStore> prepared_store(Context& context,
                                                        const platform::ResolvedModel& model,
                                                        bool wanted, int threads, NoteKept note) {
   // Of a folder, weights are made as they are prepared, of files that the cache does not watch.
-  if (!wanted || platform::is_model_folder(model.path)) return nullptr;
+  if (!wanted || is_model_folder(model.path)) return nullptr;
   try {
     return std::make_shared<PreparedWeights>(context, model, threads, note);
   } catch (const platform::DiskError& error) {

@@ -17,7 +17,8 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
                                                const LoadOptions& options) {
   const SteadyClock clock;
   const auto start = clock.now();
-  std::unique_ptr<LoadedModel> loaded(new LoadedModel(format::open_model(path)));
+  std::unique_ptr<LoadedModel> loaded(
+      new LoadedModel(format::open_model(path, options.device_options.threads)));
   loaded->prepared_ = options.prepared;
   // Beside the weights: a vocabulary takes as long as weights that need no preparing.
   const std::shared_future<void> text = std::async(std::launch::async, [&loaded] {

@@ -6,8 +6,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "base/error.h"
-
 namespace ridge::format {
 
 namespace {
@@ -357,7 +355,6 @@ FolderModel read_folder_model(const FolderJson& config) {
       config.unsupported("'rope_interleave' is false, which this build does not run");
     }
     model.latent = read_folder_latent(config);
-    model.kv_heads = model.heads;
     model.guessing_layers = config.integer_or("num_nextn_predict_layers", 0, 0, 64);
   } else {
     model.kv_heads = config.integer_or("num_key_value_heads", model.heads, 1, model.heads);

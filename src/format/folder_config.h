@@ -47,7 +47,7 @@ struct FolderModel {
   int kept_guessing_layers = 0;  // the first of those, whose tensors the folder has
   int feed_forward = 0;
   int heads = 0;
-  int kv_heads = 0;
+  int kv_heads = 0;  // like head_dim, of a model without latents
   int head_dim = 0;
   bool has_tied_embeddings = false;
   std::optional<FolderExperts> experts;

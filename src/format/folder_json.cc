@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "format/gguf_types.h"
 #include "format/mapped_file.h"
 
 namespace ridge::format {
@@ -46,12 +45,12 @@ FolderJson FolderJson::parse(std::string_view text, std::string source) {
   if (!body.is_object()) {
     throw Error(ErrorCode::invalid_file, fmt::format("{}: it is no JSON object", source));
   }
-  return {std::move(body), std::move(source)};
+  return {std::make_shared<const json>(std::move(body)), std::move(source)};
 }
 
 const json* FolderJson::find(std::string_view key) const {
-  const auto at = body_.find(key);
-  return at == body_.end() || at->is_null() ? nullptr : &*at;
+  const auto at = body_->find(key);
+  return at == body_->end() || at->is_null() ? nullptr : &*at;
 }
 
 void FolderJson::refuse(const std::string& reason) const {
@@ -115,7 +114,7 @@ std::optional<FolderJson> FolderJson::object(std::string_view key) const {
   const json* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_object()) refuse(fmt::format("'{}' must be an object", key));
-  return FolderJson(*value, fmt::format("{}: {}", source_, key));
+  return FolderJson(std::shared_ptr<const json>(body_, value), fmt::format("{}: {}", source_, key));
 }
 
 }  // namespace ridge::format

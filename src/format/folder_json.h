@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -19,7 +20,7 @@ class FolderJson {
   // As read(), of a text that is there; `source` names it in messages.
   static FolderJson parse(std::string_view text, std::string source);
 
-  const nlohmann::json& body() const { return body_; }
+  const nlohmann::json& body() const { return *body_; }
   const std::string& source() const { return source_; }
 
   // nullptr where missing.
@@ -42,10 +43,11 @@ class FolderJson {
   [[noreturn]] void unsupported(const std::string& reason) const;  // unsupported
 
  private:
-  FolderJson(nlohmann::json body, std::string source)
+  FolderJson(std::shared_ptr<const nlohmann::json> body, std::string source)
       : body_(std::move(body)), source_(std::move(source)) {}
 
-  nlohmann::json body_;
+  // Of an object within another, which lives as long.
+  std::shared_ptr<const nlohmann::json> body_;
   std::string source_;
 };
 

@@ -8,10 +8,8 @@
 #include <utility>
 
 #include "base/error.h"
-#include "format/gguf_types.h"
 #include "format/stored_matrix.h"
-#include "tensor/dequantize.h"
-#include "tensor/quantize.h"
+#include "tensor/dtype.h"
 
 namespace ridge::format {
 
@@ -308,7 +306,6 @@ class FolderPlan {
 
   // Where row 2i + t of a head stands when halves come one after the other; `row` where dim is 1.
   static int64_t half_of(int64_t row, int64_t dim) {
-    if (dim == 1) return row;
     const int64_t in_head = row % dim;
     return row - in_head + in_head % 2 * (dim / 2) + in_head / 2;
   }

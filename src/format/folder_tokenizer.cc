@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -14,6 +13,7 @@
 #include "format/gguf_types.h"
 #include "format/mapped_file.h"
 #include "format/pre_tokenizer_kinds.h"
+#include "format/tokenizer_json.h"
 
 namespace ridge::format {
 
@@ -50,12 +50,6 @@ struct Words {
     return at == ids.end() ? std::nullopt : std::optional(at->second);
   }
 };
-
-std::string type_name_of(const json& value) {
-  if (!value.is_object()) return {};
-  const auto type = value.find("type");
-  return type != value.end() && type->is_string() ? type->get<std::string>() : std::string();
-}
 
 const json& member(const FolderJson& file, std::string_view key) {
   static const json none;
@@ -97,11 +91,6 @@ void add_vocabulary(const FolderJson& file, const FolderJson& model, Words& word
   }
 }
 
-bool true_in(const json& object, const char* key) {
-  const auto at = object.find(key);
-  return at != object.end() && at->is_boolean() && at->get<bool>();
-}
-
 void add_added_tokens(const FolderJson& file, Words& words) {
   const json& list = member(file, "added_tokens");
   if (list.is_null()) return;
@@ -114,14 +103,14 @@ void add_added_tokens(const FolderJson& file, Words& words) {
     const auto spelled = text->get<std::string>();
     const int32_t id = checked_token_id(file, spelled, token.at("id"));
     for (const char* key : {"single_word", "lstrip", "rstrip"}) {
-      if (true_in(token, key)) {
+      if (part_flag(token, key, false)) {
         file.unsupported(fmt::format("the added token {} has '{}', which GGUF does not know",
                                      quoted_name(spelled), key));
       }
     }
     // Gemma's text models list a token of images behind their last embedding.
     if (static_cast<size_t>(id) >= words.texts.size()) continue;
-    place(file, words, spelled, id, true_in(token, "special") ? control : user_defined);
+    place(file, words, spelled, id, part_flag(token, "special", false) ? control : user_defined);
   }
 }
 
@@ -155,29 +144,23 @@ Merges merges_of(const FolderJson& model) {
 bool adds_space(const FolderJson& file) {
   const json& normalizer = member(file, "normalizer");
   const json& pre_tokenizer = member(file, "pre_tokenizer");
-  std::vector<const json*> parts;
-  if (type_name_of(normalizer) == "Sequence" && normalizer.contains("normalizers") &&
-      normalizer["normalizers"].is_array()) {
-    for (const json& part : normalizer["normalizers"]) parts.push_back(&part);
-  } else if (!normalizer.is_null()) {
-    parts.push_back(&normalizer);
-  }
+  const std::vector<const json*> parts = parts_in(normalizer, "normalizers");
   const auto is_prepend = [](const json& part) {
-    return type_name_of(part) == "Prepend" && part.value("prepend", json()) == visible_space;
+    return part_type(part) == "Prepend" && part.value("prepend", json()) == visible_space;
   };
   const auto is_replace = [](const json& part) {
-    return type_name_of(part) == "Replace" && part.value("content", json()) == visible_space &&
+    return part_type(part) == "Replace" && part.value("content", json()) == visible_space &&
            part.value("pattern", json()) == json{{"String", " "}};
   };
   // Gemma's cuts behind spaces, of which the normalizer has left none.
   const bool cuts_nothing =
-      pre_tokenizer.is_null() || (type_name_of(pre_tokenizer) == "Split" &&
+      pre_tokenizer.is_null() || (part_type(pre_tokenizer) == "Split" &&
                                   pre_tokenizer.value("pattern", json()) == json{{"String", " "}});
   if (cuts_nothing && parts.size() == 2 && is_prepend(*parts[0]) && is_replace(*parts[1])) {
     return true;
   }
   if (cuts_nothing && parts.size() == 1 && is_replace(*parts[0])) return false;
-  if (parts.empty() && type_name_of(pre_tokenizer) == "Metaspace" &&
+  if (parts.empty() && part_type(pre_tokenizer) == "Metaspace" &&
       pre_tokenizer.value("replacement", json()) == visible_space &&
       pre_tokenizer.value("split", json(true)) == false) {
     const json scheme = pre_tokenizer.value("prepend_scheme", json("always"));
@@ -297,10 +280,10 @@ std::optional<int32_t> named_token(const std::optional<FolderJson>& settings, co
 }
 
 // Ids that a field has as a number or as a list of some; those outside the vocabulary are left out.
-std::vector<int32_t> ids_in(const std::optional<FolderJson>& file, const char* key,
-                            const Words& words) {
+// file: nullptr where there is none
+std::vector<int32_t> ids_in(const FolderJson* file, const char* key, const Words& words) {
   std::vector<int32_t> ids;
-  if (!file) return ids;
+  if (file == nullptr) return ids;
   const auto add = [&](const json& value) {
     if (value.is_number_unsigned() && value.get<uint64_t>() < words.texts.size()) {
       ids.push_back(static_cast<int32_t>(value.get<uint64_t>()));
@@ -362,20 +345,15 @@ AddedEnds read_ends(const FolderJson& file, const std::optional<FolderJson>& set
   if (kind.starts_with("LlamaTokenizer") || kind.starts_with("GemmaTokenizer") ||
       kind.starts_with("CodeLlamaTokenizer")) {
     // A null is none, unlike a field that is missing.
-    const bool is_null = settings->body().contains("add_bos_token") && !settings->has("add_bos_token");
+    const bool is_null =
+        settings->body().contains("add_bos_token") && !settings->has("add_bos_token");
     return {.bos = settings->flag_or("add_bos_token", !is_null),
             .eos = settings->flag_or("add_eos_token", false)};
   }
   const json& processor = member(file, "post_processor");
-  if (type_name_of(processor) == "TemplateProcessing") {
-    return ends_of_template(file, processor, words, bos, eos);
-  }
-  if (type_name_of(processor) == "Sequence" && processor.contains("processors") &&
-      processor["processors"].is_array()) {
-    for (const json& part : processor["processors"]) {
-      if (type_name_of(part) == "TemplateProcessing") {
-        return ends_of_template(file, part, words, bos, eos);
-      }
+  for (const json* part : parts_in(processor, "processors")) {
+    if (part_type(*part) == "TemplateProcessing") {
+      return ends_of_template(file, *part, words, bos, eos);
     }
   }
   return {};
@@ -409,17 +387,18 @@ std::string read_chat_template(const std::filesystem::path& folder,
   return {};
 }
 
-void write_ends(const std::filesystem::path& folder, const FolderJson& file,
-                const std::optional<FolderJson>& settings, const Words& words, GgufWriter& out) {
+void write_ends(const std::filesystem::path& folder, const FolderJson& config,
+                const FolderJson& file, const std::optional<FolderJson>& settings,
+                const Words& words, GgufWriter& out) {
   const auto generation = read_if_there(folder / "generation_config.json");
-  const auto config = read_if_there(folder / "config.json");
+  const FolderJson* const generated = generation ? &*generation : nullptr;
   const auto set = [&](std::string_view key, std::optional<int32_t> id) {
     if (id) out.set_uint32(key, static_cast<uint32_t>(*id));
   };
   const auto named_or_numbered = [&](const char* name, const char* number) {
     auto id = named_token(settings, name, words);
-    for (const auto* from : {&generation, &config}) {
-      const std::vector<int32_t> ids = ids_in(*from, number, words);
+    for (const FolderJson* from : {generated, &config}) {
+      const std::vector<int32_t> ids = ids_in(from, number, words);
       if (!id && !ids.empty()) id = ids.front();
     }
     return id;
@@ -431,7 +410,7 @@ void write_ends(const std::filesystem::path& folder, const FolderJson& file,
   set("tokenizer.ggml.padding_token_id", named_or_numbered("pad_token", "pad_token_id"));
   // Further tokens that end an answer; GGUF has keys for two.
   std::vector<int32_t> further;
-  for (const int32_t id : ids_in(generation, "eos_token_id", words)) {
+  for (const int32_t id : ids_in(generated, "eos_token_id", words)) {
     if (id != eos && std::ranges::find(further, id) == further.end()) further.push_back(id);
   }
   if (!further.empty()) set("tokenizer.ggml.eot_token_id", further[0]);
@@ -443,7 +422,8 @@ void write_ends(const std::filesystem::path& folder, const FolderJson& file,
 
 }  // namespace
 
-void write_folder_tokenizer(const std::filesystem::path& folder, int vocab_size, GgufWriter& out) {
+void write_folder_tokenizer(const std::filesystem::path& folder, const FolderJson& config,
+                            int vocab_size, GgufWriter& out) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) {
     throw Error(ErrorCode::not_found,
@@ -455,7 +435,7 @@ void write_folder_tokenizer(const std::filesystem::path& folder, int vocab_size,
   const FolderJson file = FolderJson::read(folder / "tokenizer.json", tokenizer_bytes_max);
   const Words words = write_words(file, vocab_size, out);
   const auto settings = read_if_there(folder / "tokenizer_config.json");
-  write_ends(folder, file, settings, words, out);
+  write_ends(folder, config, file, settings, words, out);
   const std::string chat = read_chat_template(folder, settings);
   if (!chat.empty()) out.set_string("tokenizer.chat_template", chat);
 }

@@ -80,13 +80,13 @@ std::optional<std::filesystem::path> part_path(const std::filesystem::path& any,
 // What is made at once by one thread: less is not worth a thread, more would not share well.
 constexpr uint64_t share_bytes_least = 1 << 20;
 
-// Calls work(first, rows) for shares of [0, rows), by as many threads as the machine has. The first
-// exception of a share is thrown on.
+// Calls work(first, rows) for shares of [0, rows), by at most so many threads. The first exception
+// of a share is thrown on.
 template <typename Work>
-void for_each_share(int64_t rows, uint64_t bytes, const Work& work) {
+void for_each_share(int64_t rows, uint64_t bytes, int most_threads, const Work& work) {
   const int64_t shares =
       std::clamp<int64_t>(static_cast<int64_t>(bytes / share_bytes_least), 1, rows);
-  const int threads = static_cast<int>(std::min<int64_t>(shares, available_cpus()));
+  const int threads = static_cast<int>(std::min<int64_t>(shares, most_threads));
   if (threads == 1) return work(0, rows);
   std::atomic<int64_t> next = 0;
   std::exception_ptr failure;
@@ -140,6 +140,7 @@ GgufFile GgufFile::of_parts(GgufParts parts) {
   file.version_ = header.version;
   file.metadata_ = std::move(header.metadata);
   file.file_bytes_ = parts.file_bytes;
+  file.threads_ = parts.threads > 0 ? parts.threads : available_cpus();
   file.advise_ = std::move(parts.advise);
   for (GgufPart& part : parts.tensors) {
     const uint64_t size =
@@ -304,7 +305,7 @@ void GgufFile::ready(const TensorView& view) const {
   const auto first = static_cast<int64_t>(begin / bytes_of_row);
   const auto end =
       static_cast<int64_t>((begin + view.bytes.size() + bytes_of_row - 1) / bytes_of_row);
-  for_each_share(end - first, view.bytes.size(), [&](int64_t from, int64_t rows) {
+  for_each_share(end - first, view.bytes.size(), threads_, [&](int64_t from, int64_t rows) {
     made->part.make(first + from, rows,
                     whole.subspan(static_cast<size_t>(first + from) * bytes_of_row,
                                   static_cast<size_t>(rows) * bytes_of_row));

@@ -49,6 +49,7 @@ struct GgufParts {
   std::vector<std::byte> header;  // a GGUF file of metadata alone
   std::vector<GgufPart> tensors;  // functions keep alive what they read
   uint64_t file_bytes = 0;        // of all its files
+  int threads = 0;                // that ready() may use; 0: as many as this process may
   // Of the tensors that are not made; keeps alive what their bytes lie in.
   std::function<void(const TensorView& view, Access access)> advise;
 };
@@ -128,6 +129,7 @@ class GgufFile {
   // Of a model that is no GGUF file:
   std::vector<std::byte> header_;
   std::vector<Made> made_;  // in the order of their addresses
+  int threads_ = 1;
   std::function<void(const TensorView& view, Access access)> advise_;
   GgufMetadata metadata_;
   std::vector<GgufTensor> tensors_;

@@ -6,16 +6,14 @@
 
 namespace ridge::format {
 
-// Whether `path` is a folder with a config.json, as Hugging Face's libraries save models.
-bool is_model_folder(const std::filesystem::path& path);
-
 // Opens a model: a GGUF file (GgufFile::open), or a model folder, read as the GGUF file that it
 // would be: metadata from config.json, the vocabulary from tokenizer.json, tensors from
 // safetensors. Of a folder no weight is read before it is wanted (GgufFile::ready).
 // docs/model-folders.md says what is read and what becomes of it.
+//   threads: that GgufFile::ready may use; 0: as many as this process may
 //
 // Throws not_found, io; invalid_file naming the file and the field or tensor that is wrong, what it
 // is and what is wanted; unsupported for what this build does not run.
-GgufFile open_model(const std::filesystem::path& path);
+GgufFile open_model(const std::filesystem::path& path, int threads = 0);
 
 }  // namespace ridge::format

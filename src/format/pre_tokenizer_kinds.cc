@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "format/tokenizer_json.h"
+
 namespace ridge::format {
 
 namespace {
@@ -32,11 +34,13 @@ constexpr std::string_view deepseek_v3_split =
 constexpr std::string_view deepseek_cjk = "[一-龥ࠀ-一가-퟿]+";
 // Letters of cased scripts, one by one, as in DeepSeek LLM and DeepSeek-V2.
 constexpr std::string_view deepseek_letters =
-    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-"
+    "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-"
+    "Ჿᴀ-"
     "ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ"
     "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212a-ℭℯ-ℴℹℼ-"
     "ℿⅅ-ⅉ"
-    "ⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-"
+    "ⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-"
+    "𐲲𐳀-"
     "𐳲𑢠-𑣟𞤀-𞥃]+";
 
 struct PreTokenizerKind {
@@ -76,29 +80,18 @@ const std::vector<PreTokenizerKind>& all_kinds() {
   return all;
 }
 
-std::string step_type(const json& value) {
-  const auto type = value.is_object() ? value.find("type") : value.end();
-  return value.is_object() && type != value.end() && type->is_string() ? type->get<std::string>()
-                                                                       : std::string();
-}
-
-bool step_flag(const json& value, const char* key, bool fallback) {
-  const auto at = value.find(key);
-  return at != value.end() && at->is_boolean() ? at->get<bool>() : fallback;
-}
-
 // nullopt where a step is none that any kind has.
 std::optional<std::string> step_of(const json& step) {
-  const std::string type = step_type(step);
+  const std::string type = part_type(step);
   if (type == "Digits") {
-    if (!step_flag(step, "individual_digits", false)) return std::nullopt;
+    if (!part_flag(step, "individual_digits", false)) return std::nullopt;
     return "digits";
   }
   if (type == "ByteLevel") {
-    if (step_flag(step, "add_prefix_space", true)) return std::nullopt;
-    return step_flag(step, "use_regex", true) ? "bytes by words" : "bytes";
+    if (part_flag(step, "add_prefix_space", true)) return std::nullopt;
+    return part_flag(step, "use_regex", true) ? "bytes by words" : "bytes";
   }
-  if (type != "Split" || step_flag(step, "invert", false)) return std::nullopt;
+  if (type != "Split" || part_flag(step, "invert", false)) return std::nullopt;
   const auto behavior = step.find("behavior");
   const auto pattern = step.find("pattern");
   if (behavior == step.end() || *behavior != "Isolated" || pattern == step.end() ||
@@ -110,26 +103,15 @@ std::optional<std::string> step_of(const json& step) {
   return expression->get<std::string>();
 }
 
-// The parts of a Sequence, or the one that stands there; none where null.
-std::vector<const json*> sequence_parts(const json& value, const char* list) {
-  if (value.is_null()) return {};
-  if (step_type(value) != "Sequence") return {&value};
-  std::vector<const json*> parts;
-  const auto at = value.find(list);
-  if (at == value.end() || !at->is_array()) return {&value};
-  for (const json& part : *at) parts.push_back(&part);
-  return parts;
-}
-
 }  // namespace
 
 std::optional<std::string_view> pre_tokenizer_kind(const json& normalizer,
                                                    const json& pre_tokenizer, bool ignores_merges) {
-  const auto normalizers = sequence_parts(normalizer, "normalizers");
-  const bool composes = normalizers.size() == 1 && step_type(*normalizers[0]) == "NFC";
+  const auto normalizers = parts_in(normalizer, "normalizers");
+  const bool composes = normalizers.size() == 1 && part_type(*normalizers[0]) == "NFC";
   if (!normalizers.empty() && !composes) return std::nullopt;
   std::vector<std::string> steps;
-  for (const json* part : sequence_parts(pre_tokenizer, "pretokenizers")) {
+  for (const json* part : parts_in(pre_tokenizer, "pretokenizers")) {
     const auto step = step_of(*part);
     if (!step) return std::nullopt;
     steps.push_back(*step);

@@ -21,6 +21,9 @@ struct QuantizationRecipe {
   uint32_t file_type;  // general.file_type, as llama.cpp numbers it
 };
 
+// general.quantization_version: of the layout of quantised blocks, as llama.cpp numbers it.
+inline constexpr uint32_t quantization_version = 2;
+
 std::span<const QuantizationRecipe> quantization_recipes();
 // Case does not count. Throws invalid_argument, listing the recipes, for another name.
 const QuantizationRecipe& quantization_recipe(std::string_view name);

@@ -18,9 +18,6 @@ namespace ridge::format {
 
 namespace {
 
-// Of the layout of quantised blocks, as llama.cpp numbers it.
-constexpr uint32_t quantization_version = 2;
-
 constexpr std::string_view file_type_key = "general.file_type";
 constexpr std::string_view quantization_version_key = "general.quantization_version";
 
@@ -215,14 +212,14 @@ void check_free_space(const std::filesystem::path& path, uint64_t needed_bytes) 
 QuantizeReport quantize_file(const std::filesystem::path& input,
                              const std::filesystem::path& output, const QuantizationRecipe& recipe,
                              const QuantizeOptions& options) {
-  const GgufFile file = open_model(input);
+  const GgufFile file = open_model(input, options.threads);
   check_output(input, output, options.overwrite);
   return FileQuantizer(file, &recipe, options).run(output);
 }
 
 QuantizeReport copy_as_gguf(const std::filesystem::path& input, const std::filesystem::path& output,
                             const QuantizeOptions& options) {
-  const GgufFile file = open_model(input);
+  const GgufFile file = open_model(input, options.threads);
   check_output(input, output, options.overwrite);
   return FileQuantizer(file, /*recipe=*/nullptr, options).run(output);
 }

@@ -3,8 +3,8 @@
 // all.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
 

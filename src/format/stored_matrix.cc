@@ -49,12 +49,14 @@ class PlainMatrix final : public StoredMatrix {
 
 void StoredMatrix::write_as(DType dtype, std::span<const int64_t> rows, std::byte* out) const {
   if (dtype == dtype_) return write(rows, out);
-  std::vector<std::byte> own(row_bytes(dtype_, columns_));
+  // All at once: some schemes read all of a cache line of rows.
+  const size_t own_size = row_bytes(dtype_, columns_);
+  std::vector<std::byte> own(rows.size() * own_size);
+  write(rows, own.data());
   std::vector<float> values(static_cast<size_t>(columns_));
   const size_t size = row_bytes(dtype, columns_);
-  for (const int64_t row : rows) {
-    write({&row, 1}, own.data());
-    dequantize_row(dtype_, own, values);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    dequantize_row(dtype_, std::span(own).subspan(i * own_size, own_size), values);
     quantize_row(dtype, values, {out, size});
     out += size;
   }

@@ -20,8 +20,6 @@ class StoredMatrix {
  public:
   virtual ~StoredMatrix() = default;
 
-  int64_t rows() const { return rows_; }
-  int64_t columns() const { return columns_; }
   // What its rows become, the closest type of GGUF's that is not larger than it need be.
   DType dtype() const { return dtype_; }
 

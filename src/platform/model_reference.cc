@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "base/model_path.h"
 #include "platform/quantization.h"
 
 namespace ridge::platform {
@@ -54,11 +55,6 @@ ModelReference parse_hugging_face(std::string_view text) {
 }
 
 }  // namespace
-
-bool is_model_folder(const std::filesystem::path& path) {
-  std::error_code failure;
-  return std::filesystem::is_regular_file(path / "config.json", failure);
-}
 
 bool is_repository_name(std::string_view text) {
   const size_t slash = text.find('/');

@@ -27,9 +27,6 @@ struct ModelReference {
   std::string to_string() const;
 };
 
-// Whether `path` is a folder with a config.json, as Hugging Face's libraries save models.
-bool is_model_folder(const std::filesystem::path& path);
-
 // "organisation/repository": two words of A-Z a-z 0-9 . _ -, each starting with a letter or digit,
 // without "..", at most 96 bytes each.
 bool is_repository_name(std::string_view text);

@@ -6,6 +6,7 @@
 #include <system_error>
 #include <vector>
 
+#include "base/model_path.h"
 #include "platform/quantization.h"
 
 namespace ridge::platform {

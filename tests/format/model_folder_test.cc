@@ -5,10 +5,14 @@
 
 #include <cstring>
 #include <functional>
+#include <mutex>
+#include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
+#include "format/gguf_writer.h"
 #include "format/tiny_folder.h"
 
 namespace ridge::format::model_folder_test {
@@ -87,6 +91,24 @@ TEST(ModelFolder, MakesSomeRowsAndForgetsThem) {
   file.advise(whole, Access::done);
   std::memcpy(&first[1], whole.row(3).data(), 4);
   EXPECT_EQ(first[1], 0.0f);
+}
+
+TEST(ModelFolder, MakesTensorsWithNoMoreThreadsThanItMayUse) {
+  GgufWriter out;
+  out.set_string("general.architecture", "llama");
+  std::mutex guard;
+  std::set<std::thread::id> makers;
+  GgufParts parts{.source = "made", .header = out.to_bytes(), .threads = 1};
+  parts.tensors.push_back({.name = "w",
+                           .dtype = DType::f32,
+                           .shape = Shape{64, 1 << 16},  // 16 MB
+                           .make = [&](int64_t, int64_t, std::span<std::byte>) {
+                             const std::lock_guard lock(guard);
+                             makers.insert(std::this_thread::get_id());
+                           }});
+  const GgufFile file = GgufFile::of_parts(std::move(parts));
+  file.ready(file.tensor("w").view);
+  EXPECT_EQ(makers, (std::set{std::this_thread::get_id()}));
 }
 
 TEST(ModelFolder, NamesTheFirstTensorThatDoesNotFit) {

@@ -1,17 +1,15 @@
 #include "fuzz/model_folder_exercise.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/temporary_folder.h"
 #include "format/model_folder.h"
 
 namespace ridge::format {
@@ -26,16 +24,8 @@ volatile uint64_t folder_sink = 0;
 
 // One folder for the life of the process.
 const std::filesystem::path& scratch() {
-  static const std::filesystem::path path = [] {
-    std::string pattern = (std::filesystem::temp_directory_path() / "ridge-fuzz-XXXXXX").string();
-    RIDGE_ASSERT(::mkdtemp(pattern.data()) != nullptr);
-    std::atexit([] {
-      std::error_code ignored;
-      std::filesystem::remove_all(scratch(), ignored);
-    });
-    return std::filesystem::path(pattern);
-  }();
-  return path;
+  static const TemporaryFolder folder;
+  return folder.path();
 }
 
 void write_files(std::string_view text) {

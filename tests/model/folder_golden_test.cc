@@ -1,12 +1,12 @@
 // Model folders as transformers saves them: what they compute against the same goldens as the GGUF
 // files of the same weights, and the files that are written of them.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 
 #include "backend/registry.h"
+#include "base/temporary_folder.h"
 #include "format/model_folder.h"
 #include "format/quantize_file.h"
 #include "model/golden.h"
@@ -78,11 +78,10 @@ void expect_same_weights(const format::GgufFile& made, const format::GgufFile& t
 
 // Where there is a GGUF file of the same model, it has the same weights; else it computes the same.
 TEST_P(FolderGolden, BecomesAGgufFileOfTheSameModel) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("ridge-" + std::to_string(::getpid()) + "-" + GetParam() + ".gguf");
+  const TemporaryFolder parent;
+  const auto path = parent / "made.gguf";
   format::copy_as_gguf(folder, path, {.threads = 2});
   const auto made = format::GgufFile::open(path);
-  std::filesystem::remove(path);
   const auto twin = goldens / (GetParam() + ".gguf");
   if (std::filesystem::exists(twin)) {
     return expect_same_weights(made, format::GgufFile::open(twin));

@@ -2,15 +2,14 @@
 // with Hugging Face's packages.
 #include <gtest/gtest.h>
 
-#include <unistd.h>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "base/error.h"
 #include "base/read_text.h"
+#include "base/temporary_folder.h"
 #include "format/folder_tokenizer.h"
 #include "text/chat_template.h"
 #include "vocabularies.h"
@@ -25,33 +24,25 @@ json packed_tokenizer(const std::string& name) {
       read_text(std::filesystem::path(RIDGE_FIXTURE_DIR) / (name + ".tokenizer.json")));
 }
 
-// A folder of these files, gone at the end.
+// A folder of these files.
 class TokenizerFolder {
  public:
   explicit TokenizerFolder(const json& tokenizer) { write("tokenizer.json", tokenizer.dump()); }
-  ~TokenizerFolder() { std::filesystem::remove_all(path_); }
-  TokenizerFolder(const TokenizerFolder&) = delete;
-  TokenizerFolder& operator=(const TokenizerFolder&) = delete;
 
-  void write(const std::string& name, const std::string& text) {
-    std::ofstream(path_ / name) << text;
-  }
+  void write(const std::string& name, const std::string& text) const { folder_.write(name, text); }
 
   // As GGUF's metadata, with `vocab_size` embeddings.
   std::vector<std::byte> header(int vocab_size) const {
     format::GgufWriter out;
     out.set_string("general.architecture", "llama");
-    format::write_folder_tokenizer(path_, vocab_size, out);
+    format::write_folder_tokenizer(folder_.path(), no_config(), vocab_size, out);
     return out.to_bytes();
   }
 
+  static format::FolderJson no_config() { return format::FolderJson::parse("{}", "config.json"); }
+
  private:
-  static std::filesystem::path make() {
-    std::string name = (std::filesystem::temp_directory_path() / "ridge-folder-XXXXXX").string();
-    EXPECT_NE(::mkdtemp(name.data()), nullptr);
-    return name;
-  }
-  std::filesystem::path path_ = make();
+  TemporaryFolder folder_;
 };
 
 constexpr int small_bpe_size = 4009;
@@ -189,7 +180,8 @@ TEST(FolderTokenizer, RefusesWhatItCannotGiveTheIdsOf) {
 TEST(FolderTokenizer, SaysWhatIsMissing) {
   format::GgufWriter out;
   try {
-    format::write_folder_tokenizer(RIDGE_SOURCE_DIR "/tests/text", 10, out);
+    format::write_folder_tokenizer(RIDGE_SOURCE_DIR "/tests/text", TokenizerFolder::no_config(), 10,
+                                   out);
     FAIL() << "nothing is refused";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::not_found);
