@@ -17,7 +17,7 @@ using platform::Endpoint;
 using platform::Endpoints;
 using platform::EndpointVersion;
 
-constexpr std::size_t most_name_bytes = 100, most_url_bytes = 2048;
+constexpr std::size_t most_url_bytes = 2048;
 constexpr std::size_t most_shares = 16;  // of which one or two may be above 0
 
 // What this server does next goes by the change.
@@ -61,7 +61,8 @@ void check_is_served(const Call& call, const std::string& model) {
 }
 
 EndpointVersion read_version(const Call& call, const api::Fields& fields) {
-  EndpointVersion version{.model = fields.required_string("model", most_name_bytes)};
+  EndpointVersion version{.model =
+                              fields.required_string("model", platform::Identity::most_name_bytes)};
   check_is_served(call, version.model);
   version.system_prompt =
       fields.string("system_prompt", platform::most_system_prompt_bytes).value_or("");
@@ -89,7 +90,7 @@ Answer show_endpoint(const Call& call) {
 
 Answer create_endpoint(const Call& call) {
   const api::Fields fields(call.body, "");
-  const std::string name = fields.required_string("name", most_name_bytes);
+  const std::string name = fields.required_string("name", platform::Identity::most_name_bytes);
   check_name_is_free(call, name);
   const EndpointVersion first = read_version(call, fields);
   const std::string url = fields.string("moderation_url", most_url_bytes).value_or("");
@@ -124,8 +125,9 @@ Answer set_endpoint_shares(const Call& call) {
     if (!percent) api::refuse_missing(share.path_of("percent"));
     shares.push_back({.version = *version, .percent = static_cast<int>(*percent)});
   }
-  return changed(call, Endpoints(call.database)
-                           .set_shares(call.argument, std::move(shares), call.caller.actor));
+  return changed(
+      call,
+      Endpoints(call.database).set_shares(call.argument, std::move(shares), call.caller.actor));
 }
 
 Answer roll_back_endpoint(const Call& call) {

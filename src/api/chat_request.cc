@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/request_limits.h"
+#include "base/trimmed.h"
 #include "text/reasoning.h"
 
 namespace ridge::api {
@@ -45,7 +46,7 @@ std::optional<std::string> parse_content(const Fields& message) {
 // An answer that still carries its thoughts in tags,
 // as clients that know no reasoning field send it.
 std::string without_reasoning(std::string content) {
-  const std::size_t start = content.find_first_not_of(" \t\r\n");
+  const std::size_t start = content.find_first_not_of(white_space);
   if (start == std::string::npos || !content.substr(start).starts_with(text::think_open_tag)) {
     return content;
   }

@@ -4,11 +4,15 @@
 
 namespace ridge {
 
-// Without the spaces and tabs at its ends, as RFC 9110 (5.6.3) allows them around parts of headers.
-inline std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
+// What separates words and lines of a text.
+inline constexpr std::string_view white_space = " \t\r\n";
+
+// Without what of `blanks` stands at its ends; spaces and tabs are what RFC 9110 (5.6.3) allows
+// around parts of headers.
+inline std::string_view trimmed(std::string_view text, std::string_view blanks = " \t") {
+  const auto begin = text.find_first_not_of(blanks);
+  if (begin == std::string_view::npos) return text.substr(text.size());
+  return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
 }
 
 }  // namespace ridge

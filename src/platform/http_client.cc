@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <exception>
 
+#include "base/trimmed.h"
+
 namespace ridge::platform {
 namespace {
 
@@ -23,13 +25,6 @@ int64_t number_or(std::string_view text, int64_t otherwise) {
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
   return failure == std::errc() && end == text.data() + text.size() && value >= 0 ? value
                                                                                   : otherwise;
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
-    text.remove_suffix(1);
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  return text;
 }
 
 // "bytes 100-199/200": RFC 9110, 14.4.
@@ -97,11 +92,12 @@ Url follow(const Url& url, const std::string& location, int status) {
 }
 
 HttpError refused_address(const Url& url, std::string_view address) {
-  return {ErrorCode::io,
-          fmt::format("{} is at {}, and nothing goes to a link-local address, where clouds keep what "
-                      "their machines may know",
-                      url.to_string(), address),
-          /*status=*/0, /*may_pass=*/false};
+  return {
+      ErrorCode::io,
+      fmt::format("{} is at {}, and nothing goes to a link-local address, where clouds keep what "
+                  "their machines may know",
+                  url.to_string(), address),
+      /*status=*/0, /*may_pass=*/false};
 }
 
 bool is_redirect(int status) {
@@ -182,7 +178,7 @@ struct HttpClient::Exchange {
     auto& self = *static_cast<Exchange*>(self_pointer);
     self.head_bytes += size * count;
     if (self.head_bytes > max_head_bytes) return 0;
-    self.read_header(trimmed(std::string_view(bytes, size * count)));
+    self.read_header(trimmed({bytes, size * count}, white_space));
     return size * count;
   }
 

@@ -32,7 +32,7 @@ namespace {
 
 using api::Json;
 
-constexpr std::size_t most_user_name_bytes = 100, most_token_bytes = 200;
+constexpr std::size_t most_token_bytes = 200;
 
 // With the projects that the user may act for, the roles there, and how long they keep what is
 // asked; `project` is the one that this request is of.
@@ -132,7 +132,7 @@ HandlerAnswer sign_in(HandlerRequest& request) {
   check_has_sessions(request);
   const Json body = request.json();
   const api::Fields fields(body, "");
-  const std::string name = fields.required_string("name", most_user_name_bytes);
+  const std::string name = fields.required_string("name", platform::Identity::most_name_bytes);
   const std::string password = fields.required_string("password", platform::most_password_bytes);
   if (auto refusal = throttle(request, name)) return std::move(*refusal);
   platform::NewSession session;
@@ -161,7 +161,7 @@ HandlerAnswer set_up(HandlerRequest& request) {
   const Json body = request.json();
   const api::Fields fields(body, "");
   const std::string token = fields.required_string("token", most_token_bytes);
-  const std::string name = fields.required_string("name", most_user_name_bytes);
+  const std::string name = fields.required_string("name", platform::Identity::most_name_bytes);
   const std::string password = fields.required_string("password", platform::most_password_bytes);
   return begin_session(request, request.sessions().set_up(token, name, password, request.address));
 }

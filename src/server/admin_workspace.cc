@@ -18,7 +18,6 @@ using platform::Chats;
 using platform::PromptTemplates;
 
 constexpr std::size_t most_messages = 10'000;
-constexpr std::size_t most_template_name_bytes = 100;
 // What is kept may be larger in a client's JSON, which escapes more than it has to.
 constexpr std::size_t most_chat_body_bytes = 2 * Chats::most_messages_bytes;
 constexpr std::size_t most_template_body_bytes = 8 * PromptTemplates::most_text_bytes;
@@ -109,7 +108,7 @@ HandlerAnswer list_templates(HandlerRequest& request) {
 
 struct TemplateFields {
   explicit TemplateFields(const Json& body)
-      : name(api::Fields(body, "").required_string("name", most_template_name_bytes)),
+      : name(api::Fields(body, "").required_string("name", platform::Identity::most_name_bytes)),
         text(api::Fields(body, "").required_string("text", PromptTemplates::most_text_bytes)) {}
   std::string name, text;
 };

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "base/trimmed.h"
 #include "format/gguf.h"
 #include "text/textkit_call.h"
 #include "text/tokenizer.h"
@@ -19,7 +20,7 @@ constexpr std::string_view reserved_names[] = {"messages",  "tools",     "docume
                                                "bos_token", "eos_token", "add_generation_prompt"};
 
 std::string_view without_trailing_space(std::string_view text) {
-  return text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
+  return text.substr(0, text.find_last_not_of(white_space) + 1);
 }
 
 void check_depth(const ordered_json& value, std::string_view what, int levels_left) {

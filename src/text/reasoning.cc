@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "base/trimmed.h"
+
 namespace ridge::text {
 namespace {
-
-constexpr std::string_view blank = " \t\r\n";
 
 // The bytes at the end of `text` that may be the beginning of `tag`.
 std::size_t possible_tag(std::string_view text, std::string_view tag) {
@@ -69,7 +69,7 @@ void ReasoningSplitter::advance(ReasoningDelta& delta, bool ended) {
 
 // True once it is known how the answer begins.
 bool ReasoningSplitter::pass_opening_tag(bool ended) {
-  const std::size_t begin = std::min(held_.find_first_not_of(blank), held_.size());
+  const std::size_t begin = std::min(held_.find_first_not_of(white_space), held_.size());
   const std::string_view text = std::string_view(held_).substr(begin);
   if (text.starts_with(think_open_tag)) {
     held_.erase(0, begin + think_open_tag.size());

@@ -5,12 +5,13 @@
 #include <optional>
 #include <utility>
 
+#include "base/trimmed.h"
+
 namespace ridge::text {
 namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::string_view white_space = " \t\r\n";
 // A call whose arguments come before its name is held back whole.
 constexpr std::size_t max_held_bytes = std::size_t{64} << 10;
 // Members behind the arguments, of which none are known.
@@ -415,8 +416,8 @@ bool ToolCallParser::pass_arguments(AnswerPieces& delta, bool ended) {
     give_arguments(delta, size);
     return false;
   }
-  // No JSON from `size` on: all up to the closing tag. One in front may have been given out already,
-  // as part of what was a string.
+  // No JSON from `size` on: all up to the closing tag. One in front may have been given out
+  // already, as part of what was a string.
   const std::string_view close = is_tagged_ ? tags_.call_close : std::string_view();
   const std::size_t found = close.empty() ? std::string::npos : held_.find(close, size);
   if (found != std::string::npos) {

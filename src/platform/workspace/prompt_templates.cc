@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/trimmed.h"
 #include "platform/identity/rows.h"
 
 namespace ridge::platform {
@@ -19,14 +20,7 @@ bool is_variable(std::string_view name) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
   };
   return !name.empty() && name.size() <= most_variable_bytes && is_letter(name.front()) &&
-         std::ranges::all_of(name,
-                             [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
-}
-
-std::string_view trimmed(std::string_view text) {
-  while (text.starts_with(' ')) text.remove_prefix(1);
-  while (text.ends_with(' ')) text.remove_suffix(1);
-  return text;
+         std::ranges::all_of(name, [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
 }
 
 void check_text(const std::string& text) {
@@ -77,7 +71,7 @@ std::vector<std::string> PromptTemplate::variables() const {
     if (const std::size_t last = inside.rfind("{{"); last != std::string_view::npos) {
       inside.remove_prefix(last + 2);
     }
-    const std::string name(trimmed(inside));
+    const std::string name(trimmed(inside, " "));
     if (is_variable(name) && std::ranges::find(names, name) == names.end()) names.push_back(name);
     rest.remove_prefix(close + 2);
   }
@@ -112,10 +106,9 @@ PromptTemplate PromptTemplates::create(const std::string& project_id, const std:
     session << "SELECT COUNT(*) FROM prompt_templates WHERE project_id = :project",
         soci::use(project_id), soci::into(templates);
     if (templates >= most_of_project) {
-      throw Error(
-          ErrorCode::payload_too_large,
-          fmt::format("this project has {} templates, which is the most; delete one first",
-                      templates));
+      throw Error(ErrorCode::payload_too_large,
+                  fmt::format("this project has {} templates, which is the most; delete one first",
+                              templates));
     }
     made.created_at_ms = made.updated_at_ms = now_ms_();
     session << "INSERT INTO prompt_templates (id, project_id, name, text, created_at_ms, "
