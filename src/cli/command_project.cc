@@ -75,11 +75,11 @@ void change(Context& context, const ProjectOptions& options) {
   }
   if (options.keep_prompts.empty()) return;
   if (const int64_t days = number_of(project, "keep_days"); days > 0) {
-    context.note(
-        fmt::format("what is asked and answered for project '{}' is kept for {} days from now on; "
-                    "its developers "
-                    "and all admins can read it. Tell those who use it.",
-                    name, days));
+    context.note(fmt::format(
+        "what is asked and answered for project '{}' is kept for {} days from now on; "
+        "the organisation's admins can read it, and the project's developers what programs "
+        "and they themselves have asked. Tell those who use it.",
+        name, days));
   } else {
     context.note(
         fmt::format("project '{}' keeps no prompts and answers; those that it had are gone", name));
