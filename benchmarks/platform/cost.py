@@ -5,7 +5,8 @@
 
 With --keep-prompts: what a project that keeps prompts and answers costs beside one that does not, on one server.
 
-Both servers run at once, and are loaded in turns (A B A B), so that what the machine does meanwhile meets both. Prints the
+Both servers run at once, and are loaded in turns (A B B A), so that what the machine does meanwhile meets both, and what
+one leaves to be written behind its last answer too. Prints the
 median of the rounds' figures as one JSON object: the time to the first token of one client, and the speed of 32.
 """
 
@@ -94,7 +95,8 @@ def main():
             rounds = {(kind, load): [] for kind in sides for load in LOADS}
             for number in range(options.rounds):
                 for load in LOADS:
-                    for kind, (server, side_key) in sides.items():
+                    turn = list(sides.items())
+                    for kind, (server, side_key) in turn if number % 2 == 0 else turn[::-1]:
                         rounds[kind, load].append(figures_of(measure(binary, server, side_key, load, options)))
         finally:
             for server in servers:
