@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "base/cpu_count.h"
-#include "engine/memory_budget.h"
+#include "base/machine_memory.h"
 
 namespace ridge::cli {
 namespace {
@@ -30,8 +30,8 @@ Machine look_at_machine() {
   machine.processor = processor_name();
   machine.cpus = available_cpus();
   machine.cpus_of_machine = std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
-  machine.memory_bytes = static_cast<int64_t>(engine::total_memory_bytes());
-  machine.memory_available_bytes = static_cast<int64_t>(engine::available_memory_bytes());
+  machine.memory_bytes = static_cast<int64_t>(total_memory_bytes());
+  machine.memory_available_bytes = static_cast<int64_t>(available_memory_bytes());
   utsname system{};
   if (uname(&system) == 0) {
     machine.system = std::string(system.sysname) + " " + system.release + " " + system.machine;

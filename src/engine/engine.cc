@@ -5,6 +5,7 @@
 
 #include "backend/own_memory.h"
 #include "base/log.h"
+#include "base/machine_memory.h"
 #include "engine/loaded_model.h"
 #include "engine/memory_budget.h"
 #include "engine/resident_engine.h"

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "base/cpu_count.h"
-#include "engine/memory_budget.h"
+#include "base/machine_memory.h"
 #include "server/handler_route.h"
 #include "server/measured_speed.h"
 #include "server/service.h"
@@ -61,8 +61,8 @@ HandlerAnswer show_engine(HandlerRequest& request) {
   return json_answer(
       {{"data", std::move(models)},
        {"memory",
-        {{"total_bytes", engine::total_memory_bytes()},
-         {"available_bytes", engine::available_memory_bytes()},
+        {{"total_bytes", total_memory_bytes()},
+         {"available_bytes", available_memory_bytes()},
          {"process_bytes", status_of_process("VmRSS", 1024)}}},
        {"threads", {{"cpus", available_cpus()}, {"process", status_of_process("Threads", 1)}}}});
 }

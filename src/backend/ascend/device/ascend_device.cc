@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -17,6 +15,7 @@
 #include "backend/own_memory.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/machine_memory.h"
 
 namespace ridge::backend::ascend {
 
@@ -90,9 +89,7 @@ class AscendDevice : public Device, public OwnMemory {
     const uint64_t free_bytes = hardware_->context()->memory().free_bytes;
     if (!is_twin_) return free_bytes;
     // The twin's memory is the machine's, of which it takes two bytes for each.
-    const auto machine = static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) *
-                         static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-    return std::min(free_bytes, machine / 4);
+    return std::min(free_bytes, available_memory_bytes() / 4);
   }
 
   std::unique_ptr<Buffer> allocate(size_t bytes) override {
