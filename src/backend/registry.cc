@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "backend/ascend/acl/examine.h"
 #include "backend/ascend/device/open.h"
 #include "backend/cpu/open.h"
 #include "backend/reference/open.h"
@@ -80,7 +79,7 @@ std::vector<std::string> device_emulated_isas(std::string_view name) {
 }
 
 std::vector<DeviceFinding> examine_devices() {
-  return {ascend::acl::examine()};
+  return {ascend::examine()};
 }
 
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options) {

@@ -163,14 +163,22 @@ def test_ascend_devices_are_looked_for(ridge_binary, doctor, tmp_path):
     if not twin.is_file():
         pytest.skip(f"NOT TESTED with the twin: {twin} was not built (target ascendcl_twin)")
 
-    def examine(library, **settings):
+    def examine(library, environment=None, **settings):
         variables = {f"RIDGE_ASCEND_TWIN_{name.upper()}": value for name, value in settings.items()}
-        code, checks = doctor(env={"RIDGE_ASCEND_LIBRARY": str(library), **variables})
+        code, checks = doctor(env={"RIDGE_ASCEND_LIBRARY": str(library), **variables, **(environment or {})})
         assert code == 0, "a machine without Ascend serves as well"
         return checks["Ascend"]
 
+    devices = "0 Ascend910B4, 32.0 of 32.0 GiB free; 1 Ascend910B4"
     verdict, found = examine(twin, soc="910B4", devices="2")
-    assert "0 Ascend910B4, 32.0 of 32.0 GiB free; 1 Ascend910B4" in found and "ACL 1.13.0" in found
+    assert verdict == "look at" and devices in found and "but there are no kernels for Ascend" in found
+    kernels = tmp_path / "kernels.o"
+    named = {"RIDGE_ASCEND_KERNELS": str(kernels)}
+    verdict, found = examine(twin, named)
+    assert verdict == "look at" and f"RIDGE_ASCEND_KERNELS names {kernels}, which is not there" in found
+    kernels.write_bytes(b"")
+    verdict, found = examine(twin, named, soc="910B4", devices="2")
+    assert verdict == "ok" and devices in found and "ACL 1.13.0" in found
     verdict, found = examine(twin, version="1.8.0")
     assert verdict == "look at" and "is ACL 1.8.0; ridge needs ACL 1.13" in found
     verdict, found = examine(twin, fail="aclInit:1=207006")

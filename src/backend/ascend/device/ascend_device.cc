@@ -158,20 +158,24 @@ std::unique_ptr<Device> make_device(const std::shared_ptr<acl::Runtime>& runtime
 }
 
 // Compiled kernels: of the setting, else beside the program as `make install` would leave them.
-std::string kernels_path() {
+struct KernelsFile {
+  std::string path;
+  std::string missing;  // where there are none: what was looked for
+};
+KernelsFile find_kernels_file() {
   const char* chosen = std::getenv(kernels_setting);
-  if (chosen != nullptr && *chosen != '\0') return chosen;
   std::error_code ignored;
+  if (chosen != nullptr && *chosen != '\0') {
+    if (std::filesystem::exists(chosen, ignored)) return {chosen, {}};
+    return {{}, fmt::format("{} names {}, which is not there", kernels_setting, chosen)};
+  }
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);
   for (const std::filesystem::path& folder :
        {program.parent_path(), program.parent_path().parent_path() / "lib" / "ridge"}) {
     const std::filesystem::path path = folder / kernels_file;
-    if (std::filesystem::exists(path, ignored)) return path.string();
+    if (std::filesystem::exists(path, ignored)) return {path.string(), {}};
   }
-  throw Error(ErrorCode::not_found,
-              fmt::format("there are no kernels for Ascend beside {}: compile them with CANN's "
-                          "toolkit (docs/ascend.md) and name the file with {}",
-                          program.string(), kernels_setting));
+  return {{}, fmt::format("there are no kernels for Ascend beside {}", program.string())};
 }
 
 int device_index(std::string_view variant) {
@@ -214,8 +218,23 @@ std::shared_ptr<acl::Runtime> twin_runtime(const std::string& chip) {
 std::unique_ptr<Device> open(std::string_view variant, const DeviceOptions&) {
   const int index = device_index(variant);
   const std::shared_ptr<acl::Runtime> runtime = acl::Runtime::open();
-  return make_device(runtime, index, kernels_path(), fmt::format("ascend:{}", index),
+  const KernelsFile kernels = find_kernels_file();
+  if (!kernels.missing.empty()) {
+    throw Error(ErrorCode::not_found, fmt::format("{}: {}", kernels.missing, kernels_advice));
+  }
+  return make_device(runtime, index, kernels.path, fmt::format("ascend:{}", index),
                      /*is_twin=*/false);
+}
+
+DeviceFinding examine(const acl::ExaminedPlaces& places) {
+  DeviceFinding finding = acl::examine(places);
+  if (finding.state != DeviceState::ready) return finding;
+  const KernelsFile kernels = find_kernels_file();
+  if (kernels.missing.empty()) return finding;
+  finding.state = DeviceState::lacking;
+  finding.found += ", but " + kernels.missing;
+  finding.advice = kernels_advice;
+  return finding;
 }
 
 std::unique_ptr<Device> open_twin(std::string_view variant, const DeviceOptions&) {
