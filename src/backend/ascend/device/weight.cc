@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "backend/ascend/layouts.h"
+#include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 #include "tensor/float_formats.h"
 
@@ -13,8 +14,9 @@ namespace ridge::backend::ascend {
 
 namespace {
 
-// More rows than these lie too far apart for a copy (see plan_linear).
-constexpr int64_t most_part_rows = 65536;
+// More rows than these lie too far apart for a copy (see plan_linear, and for few rows its like of
+// quantised weights); whole tiles of both.
+constexpr int64_t most_part_rows = most_stride / quantized_columns * quantized_columns;
 constexpr uint32_t fractal_rows = 16;
 
 // Values that halves are scaled to at most, so that small ones keep their bits.
@@ -23,12 +25,6 @@ constexpr float largest_half = 65504;
 
 bool is_plain(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
-}
-
-uint64_t file_bytes(const WeightSource& source) {
-  uint64_t bytes = 0;
-  for (const TensorView& segment : source.segments) bytes += segment.bytes.size();
-  return bytes;
 }
 
 }  // namespace
@@ -91,8 +87,10 @@ bool AscendWeight::is_whole() const {
 }
 
 void AscendWeight::pack() const {
-  parts_.resize(static_cast<size_t>(experts_));
-  for (int64_t expert = 0; expert < experts_; ++expert) pack_expert(expert);
+  // Nothing is left of it where memory runs out on the way.
+  std::vector<std::vector<WeightPart>> parts;
+  for (int64_t expert = 0; expert < experts_; ++expert) parts.push_back(pack_expert(expert));
+  parts_ = std::move(parts);
   uint64_t bytes = 0;
   for (const auto& expert : parts_) {
     for (const WeightPart& part : expert) {
@@ -108,12 +106,12 @@ void AscendWeight::pack() const {
     notes_.dequantised_types += (notes_.dequantised_types.empty() ? "" : ", ") + std::string(type);
   }
   if (!is_dequantised) return;
-  notes_.dequantised_file_bytes += file_bytes(source_);
+  notes_.dequantised_file_bytes += size_bytes_;
   notes_.dequantised_bytes += bytes;
 }
 
-void AscendWeight::pack_expert(int64_t expert) const {
-  std::vector<WeightPart>& parts = parts_[static_cast<size_t>(expert)];
+std::vector<WeightPart> AscendWeight::pack_expert(int64_t expert) const {
+  std::vector<WeightPart> parts;
   const auto add_halves = [&](int64_t first, int64_t end) {
     for (int64_t row = first; row < end; row += most_part_rows) {
       parts.push_back(pack_halves(expert, row, std::min(most_part_rows, end - row)));
@@ -121,7 +119,7 @@ void AscendWeight::pack_expert(int64_t expert) const {
   };
   if (!is_whole()) {
     add_halves(0, rows_);
-    return;
+    return parts;
   }
   int64_t row = 0, halves_from = 0;
   for (size_t s = 0; s < source_.segments.size();) {
@@ -152,6 +150,7 @@ void AscendWeight::pack_expert(int64_t expert) const {
     row += rows;
   }
   add_halves(halves_from, row);
+  return parts;
 }
 
 WeightPart AscendWeight::pack_codes(DType dtype, std::span<const std::byte> blocks,
@@ -166,13 +165,16 @@ WeightPart AscendWeight::pack_codes(DType dtype, std::span<const std::byte> bloc
 WeightPart AscendWeight::pack_halves(int64_t expert, int64_t first_row, int64_t rows) const {
   const auto n = static_cast<uint32_t>(rows);
   const auto k = static_cast<uint32_t>(columns_);
-  const uint32_t padded = (n + fractal_rows - 1) / fractal_rows * fractal_rows;
+  const uint32_t padded = up_to(n, fractal_rows);
   std::vector<float> row(k);
+  // Of what is finite: what is not stays so with any factor.
   const auto largest = [&] {
     float most = 0;
     for (int64_t r = first_row; r < first_row + rows; ++r) {
       host_->read_row(expert, r, row);
-      for (const float value : row) most = std::max(most, std::fabs(value));
+      for (const float value : row) {
+        if (std::isfinite(value)) most = std::max(most, std::fabs(value));
+      }
     }
     return most;
   };
@@ -182,13 +184,13 @@ WeightPart AscendWeight::pack_halves(int64_t expert, int64_t first_row, int64_t 
   });
   float factor = 1;
   const float most = are_halves ? 0 : largest();
-  if (most > 0 && std::isfinite(most)) {
+  if (most > 0) {
     factor = std::ldexp(1.0f, std::max(-100, std::ilogb(most) + 1 - largest_exponent));
   }
   std::vector<uint16_t> packed;
   bool fits = false;
   while (!fits) {
-    packed.assign(size_t{(k + fractal_rows - 1) / fractal_rows} * padded * fractal_rows, 0);
+    packed.assign(size_t{up(k, fractal_rows)} * padded * fractal_rows, 0);
     fits = true;
     for (uint32_t r = 0; r < n; ++r) {
       host_->read_row(expert, first_row + r, row);

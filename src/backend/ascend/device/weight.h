@@ -26,7 +26,7 @@ struct WeightPart {
 // What was kept otherwise than in the file, to be told once.
 struct WeightNotes {
   std::string dequantised_types;        // "Q4_K, Q6_K": of shards or transposed, kept as halves
-  uint64_t dequantised_file_bytes = 0;  // what those have in the file
+  uint64_t dequantised_file_bytes = 0;  // what those (their shards) have in the file
   uint64_t dequantised_bytes = 0;       // and here
 };
 
@@ -50,7 +50,7 @@ class AscendWeight : public Weight {
 
  private:
   void pack() const;
-  void pack_expert(int64_t expert) const;
+  std::vector<WeightPart> pack_expert(int64_t expert) const;
   WeightPart pack_halves(int64_t expert, int64_t first_row, int64_t rows) const;
   WeightPart pack_codes(DType dtype, std::span<const std::byte> blocks, int64_t first_row,
                         int64_t rows) const;
