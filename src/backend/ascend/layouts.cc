@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 #include "tensor/blocks.h"
 
@@ -16,8 +17,8 @@ namespace {
 template <typename T>
 std::vector<T> columns_of_fractals(std::span<const T> weight, uint32_t n, uint32_t k) {
   constexpr uint32_t c0 = 32 / sizeof(T);
-  const uint32_t padded = (n + 15) / 16 * 16;
-  std::vector<T> packed(size_t{(k + c0 - 1) / c0} * padded * c0);
+  const uint32_t padded = up_to(n, 16u);
+  std::vector<T> packed(size_t{up(k, c0)} * padded * c0);
   for (uint32_t row = 0; row < n; ++row) {
     for (uint32_t i = 0; i < k; ++i) {
       packed[(size_t{i / c0} * padded + row) * c0 + i % c0] = weight[size_t{row} * k + i];
@@ -184,8 +185,6 @@ const QuantizedType& quantized_type(DType dtype) {
               "weights of " + std::string(name(dtype)) + " are not quantised blocks");
 }
 
-uint32_t rounded_up(uint32_t value, uint32_t to) { return (value + to - 1) / to * to; }
-
 }  // namespace
 
 QuantizedFormat quantized_format(DType dtype) { return quantized_type(dtype).format; }
@@ -196,8 +195,8 @@ QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint3
   const auto block_k = static_cast<uint32_t>(traits(dtype).block_elements);
   const auto block_bytes = static_cast<uint32_t>(traits(dtype).block_bytes);
   const uint32_t fractal_k = 256 / format.code_bits;
-  const uint32_t n_padded = rounded_up(n, quantized_columns);
-  const uint32_t k_padded = rounded_up(k, fractal_k);
+  const uint32_t n_padded = up_to(n, quantized_columns);
+  const uint32_t k_padded = up_to(k, fractal_k);
   const size_t halves = size_t{k_padded / format.span} * n_padded;
   const size_t group_codes = size_t{k_padded / format.group} * n_padded;
   const size_t parts = format.has_minimum ? 2 : 1;
@@ -236,32 +235,48 @@ QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint3
   return packed;
 }
 
-RopeLayout lay_out_rope(const RopeTable& table, std::span<const int32_t> positions) {
+namespace {
+
+// Which elements of a head rotate together.
+struct RopePair {
+  uint32_t first, second;
+};
+RopePair rope_pair(const RopeTable& table, uint32_t pair) {
   const auto pairs = static_cast<uint32_t>(table.inverse_frequencies.size());
-  const bool neox = table.pairs == RopePairs::neox;
-  const auto first_of = [&](uint32_t pair) { return neox ? pair : 2 * pair; };
-  const auto second_of = [&](uint32_t pair) { return neox ? pair + pairs : 2 * pair + 1; };
-  RopeLayout layout;
-  layout.partners.resize(2 * pairs);
+  if (table.pairs == RopePairs::neox) return {pair, pair + pairs};
+  return {2 * pair, 2 * pair + 1};
+}
+
+}  // namespace
+
+std::vector<uint32_t> rope_partners(const RopeTable& table) {
+  const auto pairs = static_cast<uint32_t>(table.inverse_frequencies.size());
+  std::vector<uint32_t> partners(2 * pairs);
   for (uint32_t pair = 0; pair < pairs; ++pair) {
-    layout.partners[first_of(pair)] = second_of(pair) * sizeof(float);
-    layout.partners[second_of(pair)] = first_of(pair) * sizeof(float);
+    const auto [first, second] = rope_pair(table, pair);
+    partners[first] = second * sizeof(float);
+    partners[second] = first * sizeof(float);
   }
-  layout.rotations.resize(positions.size() * 4 * pairs);
+  return partners;
+}
+
+void fill_rotations(const RopeTable& table, std::span<const int32_t> positions,
+                    std::span<float> rotations) {
+  const auto pairs = static_cast<uint32_t>(table.inverse_frequencies.size());
+  RIDGE_ASSERT(rotations.size() == positions.size() * 4 * pairs);
   for (size_t i = 0; i < positions.size(); ++i) {
-    float* cosines = layout.rotations.data() + i * 4 * pairs;
+    float* cosines = rotations.data() + i * 4 * pairs;
     float* sines = cosines + 2 * pairs;
     for (uint32_t pair = 0; pair < pairs; ++pair) {
+      const auto [first, second] = rope_pair(table, pair);
       // The angle rounds to float32, as where the models were trained.
       const float angle = static_cast<float>(positions[i]) * table.inverse_frequencies[pair];
-      const auto cosine = static_cast<float>(std::cos(double{angle}) * table.magnitude);
-      const auto sine = static_cast<float>(std::sin(double{angle}) * table.magnitude);
-      cosines[first_of(pair)] = cosines[second_of(pair)] = cosine;
-      sines[first_of(pair)] = -sine;
-      sines[second_of(pair)] = sine;
+      cosines[first] = cosines[second] =
+          static_cast<float>(std::cos(double{angle}) * table.magnitude);
+      sines[second] = static_cast<float>(std::sin(double{angle}) * table.magnitude);
+      sines[first] = -sines[second];
     }
   }
-  return layout;
 }
 
 }  // namespace ridge::backend::ascend

@@ -30,11 +30,11 @@ struct QuantizedNz {
 };
 QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint32_t n, uint32_t k);
 
-// What ridge_rope_store_kv reads of a RopeTable. rotary_dim is twice its frequencies.
-struct RopeLayout {
-  std::vector<float> rotations;    // [positions][2][rotary_dim]: cosines, then signed sines
-  std::vector<uint32_t> partners;  // [rotary_dim]: byte of each element's partner in a float32 head
-};
-RopeLayout lay_out_rope(const RopeTable& table, std::span<const int32_t> positions);
+// What ridge_rope_store_kv reads of a RopeTable, whose rotary_dim is twice its frequencies.
+// [rotary_dim]: byte of each element's partner in a float32 head.
+std::vector<uint32_t> rope_partners(const RopeTable& table);
+// rotations: [positions][2][rotary_dim], cosines, then signed sines.
+void fill_rotations(const RopeTable& table, std::span<const int32_t> positions,
+                    std::span<float> rotations);
 
 }  // namespace ridge::backend::ascend

@@ -34,13 +34,11 @@ uint32_t rows_per_step(uint32_t rows_per_core, uint32_t row_bytes, uint32_t byte
 // What both kinds of attention share, once the tiling says where keys and values are.
 Planned<AttentionTiling> cut_attention(const Soc& soc, AttentionTiling tiling,
                                        uint32_t longest_query) {
-  const uint32_t key_dim = tiling.keys[0].dim + tiling.keys[1].dim;
-  if (tiling.keys[0].dim % 16 != 0 || tiling.keys[1].dim % 16 != 0 || tiling.value_dim % 16 != 0 ||
-      key_dim > attention_key_dim || tiling.value_dim > attention_value_dim) {
+  if (!fits_attention(tiling.keys[0].dim, tiling.keys[1].dim, tiling.value_dim)) {
     throw Error(ErrorCode::unsupported,
                 fmt::format("attention: keys of {} values, values of {}; the Ascend kernel takes "
                             "multiples of 16 up to {} and {}",
-                            key_dim, tiling.value_dim, attention_key_dim, attention_value_dim));
+                            tiling.keys[0].dim + tiling.keys[1].dim, tiling.value_dim, attention_key_dim, attention_value_dim));
   }
   const uint32_t parts = up(tiling.group, attention_rows);
   tiling.heads_per_unit = up(tiling.group, parts);
@@ -142,9 +140,7 @@ Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape) {
   const auto& [rows, columns, element_bytes] = shape.row;
   // a, b and out twice; one row of each as float32.
   const uint32_t per_element = 6 * element_bytes;
-  const uint32_t bias_bytes = shape.bias ? 2 * 4 : 0;
-  const uint32_t most_columns =
-      usable_unified_buffer_bytes / (per_element + bias_bytes + 2 * 4) / 64 * 64;
+  const uint32_t most_columns = usable_unified_buffer_bytes / (per_element + 2 * 4) / 64 * 64;
   AddTiling tiling{};
   tiling.rows = rows;
   tiling.columns = columns;
@@ -154,7 +150,7 @@ Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape) {
   tiling.rows_per_step =
       tiling.columns_per_step == columns
           ? rows_per_step(tiling.rows_per_core, pitch * element_bytes, pitch * per_element,
-                          pitch * (2 * 4 + bias_bytes))
+                          pitch * 2 * 4)
           : 1;
   tiling.a_stride = shape.a_stride;
   tiling.b_stride = shape.b_stride;
@@ -205,25 +201,6 @@ Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t
   tiling.x_stride = x_stride;
   tiling.out_stride = out_stride;
   return {tiling, up(rows, tiling.rows_per_core)};
-}
-
-Planned<CopyBlocksTiling> plan_copy_blocks(const Soc& soc, const CopyBlocksShape& shape) {
-  constexpr uint32_t unit_bytes = 32;
-  if (shape.block_bytes % unit_bytes != 0) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("copy_blocks: blocks of {} bytes; the Ascend kernel copies multiples of {}",
-                            shape.block_bytes, unit_bytes));
-  }
-  CopyBlocksTiling tiling{};
-  tiling.pairs = shape.pairs;
-  tiling.planes = shape.planes;
-  tiling.units = shape.block_bytes / unit_bytes;
-  tiling.plane_blocks = shape.plane_blocks;
-  const uint32_t units = tiling.planes * tiling.units;
-  tiling.units_per_core = up(units, soc.vector_cores);
-  // Four buffers.
-  tiling.units_per_step = std::min(tiling.units_per_core, 2 * full_speed_bytes / unit_bytes);
-  return {tiling, up(units, tiling.units_per_core)};
 }
 
 Planned<TopKTiling> plan_top_k(const Soc& soc, const TopKShape& shape) {
@@ -372,6 +349,11 @@ Planned<ScaleProductsTiling> plan_scale_products(const Soc& soc, const ScaleProd
   tiling.out_stride = shape.out_stride;
   const uint32_t units = up(rows, tiling.rows_per_step) * up(columns, tiling.columns_per_step);
   return {tiling, std::min(units, soc.vector_cores)};
+}
+
+bool fits_attention(uint32_t key_part, uint32_t other_key_part, uint32_t value_dim) {
+  return key_part % 16 == 0 && other_key_part % 16 == 0 && value_dim % 16 == 0 &&
+         key_part + other_key_part <= attention_key_dim && value_dim <= attention_value_dim;
 }
 
 Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape) {

@@ -47,13 +47,12 @@ struct GatedActivationShape {
 Planned<GatedActivationTiling> plan_gated_activation(const Soc& soc,
                                                      const GatedActivationShape& shape);
 
-// ridge_add_*, and ridge_add_bias_* with `bias`.
+// ridge_add_*.
 struct AddShape {
   RowShape row;
   uint32_t a_stride;
-  uint32_t b_stride;  // without `bias`
+  uint32_t b_stride;
   uint32_t out_stride;
-  bool bias;
 };
 Planned<AddTiling> plan_add(const Soc& soc, const AddShape& shape);
 
@@ -74,15 +73,6 @@ Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& s
 // ridge_halve_rows.
 Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t columns,
                                          uint32_t x_stride, uint32_t out_stride);
-// ridge_copy_blocks: `pairs` of int32 block numbers (from, to), done in order in each of `planes`
-// arrays of `plane_blocks` blocks that follow each other. block_bytes is a multiple of 32.
-struct CopyBlocksShape {
-  uint32_t pairs;
-  uint32_t planes;
-  uint32_t plane_blocks;
-  uint32_t block_bytes;
-};
-Planned<CopyBlocksTiling> plan_copy_blocks(const Soc& soc, const CopyBlocksShape& shape);
 
 // ridge_top_k_*: k is at most 128 and not more than there are columns; values [rows, k] of the logits'
 // type and ids [rows, k] of int32 are contiguous. ridge_sample_* with k = 1.
@@ -191,8 +181,11 @@ struct QuantizedLinearPlan : Planned<QuantizedLinearTiling> {
 QuantizedLinearPlan plan_quantized_linear(const Soc& soc, const LinearShape& shape,
                                           const QuantizedFormat& format);
 
-// ridge_attention_*: causal, over a paged cache of the same type. Heads are multiples of 16 values
-// up to 512.
+// What both kinds of attention take: parts of keys and values that are multiples of 16 numbers, keys up
+// to 576 in all, values up to 512. MLA's latent is a part of the key and the value too.
+bool fits_attention(uint32_t key_part, uint32_t other_key_part, uint32_t value_dim);
+
+// ridge_attention_*: causal, over a paged cache of the same type.
 struct AttentionShape {
   uint32_t sequences;
   uint32_t longest_query;  // tokens that a sequence has in this step, at most
@@ -216,7 +209,7 @@ struct AttentionShape {
 Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape);
 
 // ridge_mla_attention_*: all heads see the one latent (which is the value too) and rotary key of a
-// token; multiples of 16 values, the latent up to 512, both together up to 576.
+// token.
 struct MlaAttentionShape {
   uint32_t sequences;
   uint32_t longest_query;

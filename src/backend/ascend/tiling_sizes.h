@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "base/error.h"
 
@@ -15,10 +16,15 @@ inline constexpr uint32_t most_rows_per_copy = 4095;
 // Between the rows of a transfer into fractals, in elements: 16 bits hold it.
 inline constexpr uint32_t most_stride = 65535;
 
-inline uint32_t up(uint32_t value, uint32_t to) {
+// Quotient and multiple, rounded up.
+template <typename T>
+T up(T value, std::type_identity_t<T> to) {
   RIDGE_ASSERT(to > 0);
   return (value + to - 1) / to;
 }
-inline uint32_t up_to(uint32_t value, uint32_t to) { return up(value, to) * to; }
+template <typename T>
+T up_to(T value, std::type_identity_t<T> to) {
+  return up(value, to) * to;
+}
 
 }  // namespace ridge::backend::ascend

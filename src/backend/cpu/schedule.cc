@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "backend/cpu/steps.h"
@@ -14,56 +13,31 @@ namespace ridge::backend::cpu {
 // ---------------------------------------------------------------- memory
 
 void Arena::use(int storage, int step) {
-  if (storage >= static_cast<int>(lives_.size())) lives_.resize(storage + 1);
-  Life& life = lives_[storage];
-  if (life.first < 0) life.first = step;
-  life.last = std::max(life.last, step);
+  if (storage >= static_cast<int>(pieces_.size())) pieces_.resize(storage + 1);
+  pieces_[storage].use_at(step);
 }
 
 void Arena::keep_to_end(int storage) {
-  use(storage, lives_[storage].last);
-  lives_[storage].last = INT32_MAX;
+  use(storage, pieces_[storage].last);
+  pieces_[storage].last = INT32_MAX;
 }
 
 void Arena::allocate(const Recording& recording) {
-  lives_.resize(recording.storages.size());
+  pieces_.resize(recording.storages.size());
   columns_.clear();
-  std::vector<size_t> sizes;
-  for (const Storage& s : recording.storages) {
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    const Storage& s = recording.storages[i];
     columns_.push_back(s.columns);
     const int rows = s.rows == Rows::tokens ? recording.limits.tokens : recording.limits.outputs;
     const size_t bytes = static_cast<size_t>(rows) * s.columns * row_bytes(s.dtype, 1);
-    sizes.push_back((bytes + 63) / 64 * 64);
+    pieces_[i].bytes = (bytes + 63) / 64 * 64;
   }
-  // First fit over the storages that are alive at the same time, in the order of their first use.
-  std::vector<int> order;
-  for (int i = 0; i < static_cast<int>(lives_.size()); ++i) {
-    if (lives_[i].first >= 0) order.push_back(i);
+  const MemoryPlaces places = place_by_first_fit(pieces_);
+  memory_ = Memory(places.bytes);
+  data_.assign(pieces_.size(), nullptr);
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    if (pieces_[i].first >= 0) data_[i] = memory_.data() + places.offsets[i];
   }
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return lives_[a].first < lives_[b].first; });
-  std::vector<size_t> offsets(lives_.size(), 0);
-  std::vector<int> placed;
-  size_t total = 0;
-  for (int i : order) {
-    std::map<size_t, size_t> taken;  // offset → end
-    for (int other : placed) {
-      if (lives_[other].last < lives_[i].first) continue;
-      size_t& end = taken[offsets[other]];
-      end = std::max(end, offsets[other] + sizes[other]);
-    }
-    size_t at = 0;
-    for (const auto& [offset, end] : taken) {
-      if (offset >= at + sizes[i]) break;
-      at = std::max(at, end);
-    }
-    offsets[i] = at;
-    placed.push_back(i);
-    total = std::max(total, at + sizes[i]);
-  }
-  memory_ = Memory(total);
-  data_.assign(lives_.size(), nullptr);
-  for (int i : order) data_[i] = memory_.data() + offsets[i];
 }
 
 void* Arena::raw(Value value) const {

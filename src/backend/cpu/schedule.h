@@ -7,6 +7,7 @@
 
 #include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
+#include "backend/first_fit.h"
 #include "backend/ops.h"
 #include "base/thread_team.h"
 
@@ -29,13 +30,9 @@ class Arena {
   size_t size_bytes() const { return memory_.size_bytes(); }
 
  private:
-  struct Life {
-    int first = -1;
-    int last = -1;
-  };
   void* raw(Value value) const;
 
-  std::vector<Life> lives_;
+  std::vector<MemoryPiece> pieces_;
   std::vector<int> columns_;
   std::vector<std::byte*> data_;
   Memory memory_;

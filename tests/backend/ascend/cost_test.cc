@@ -78,26 +78,29 @@ TEST_F(Costs, PromptOf2048In7BInIntegers) {
             0.7);
 }
 
-// Codes go to the cube as they are; what comes back from it for each group of k is less than they.
+// One or two rows: codes go to the cube as they are; what comes back from it for each group of k is
+// less than they. More rows: as halves, by way of L2.
 TEST_F(Costs, DecodeOf7BQuantised) {
   const uint32_t n = 4096, k = 4096;
   struct Case {
     DType dtype;
+    uint32_t rows;
     double least_share;
   };
   // Types with eight bits of code for four, five or six of the file's read more than the file has.
-  for (const Case& c : {Case{DType::q4_0, 0.9}, Case{DType::q4_k, 0.7}, Case{DType::q6_k, 0.6},
-                        Case{DType::q8_0, 0.9}}) {
-    const auto plan = plan_quantized_linear(soc, {1, n, k, k, n, LinearTiling::nz},
+  for (const Case& c : {Case{DType::q4_0, 1, 0.9}, Case{DType::q4_0, 2, 0.6},
+                        Case{DType::q4_0, 16, 0.38}, Case{DType::q4_k, 1, 0.7},
+                        Case{DType::q6_k, 1, 0.6}, Case{DType::q8_0, 1, 0.9}}) {
+    const auto plan = plan_quantized_linear(soc, {c.rows, n, k, k, n, LinearTiling::nz},
                                             quantized_format(c.dtype));
     const double bytes = double(n) * row_bytes(c.dtype, k);
     const uint32_t codes = n * k / 8 * quantized_format(c.dtype).code_bits;
-    EXPECT_GE(share(plan.kernel, plan.block_dim, bytes, double(n) * k, device.reserve(k * 2),
-                    device.reserve(codes), device.reserve(size_t{n} * k / 4),
-                    device.reserve(n * 2), device.reserve(plan.workspace_bytes),
-                    device.store_tiling(plan.tiling)),
+    EXPECT_GE(share(plan.kernel, plan.block_dim, bytes, double(c.rows) * n * k,
+                    device.reserve(size_t{c.rows} * k * 2), device.reserve(codes),
+                    device.reserve(size_t{n} * k / 4), device.reserve(size_t{c.rows} * n * 2),
+                    device.reserve(plan.workspace_bytes), device.store_tiling(plan.tiling)),
               c.least_share)
-        << name(c.dtype);
+        << name(c.dtype) << " " << c.rows << " rows";
   }
 }
 

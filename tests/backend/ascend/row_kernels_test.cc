@@ -129,35 +129,24 @@ TEST_P(RowKernels, GatedActivation) {
   }
 }
 
-TEST_P(RowKernels, AddsRowsAndBiases) {
+TEST_P(RowKernels, AddsRows) {
   for (const ActivationType type : activation_types) {
     for (const uint32_t columns : {1u, 7u, 31u, 100u, 4096u, 13000u}) {
-      for (const bool bias : {false, true}) {
-        const uint32_t rows = columns > 1000 ? 2 : 61, stride = columns + 5;
-        const std::string what = suffix(type) + " " + std::to_string(columns) +
-                                 (bias ? " bias" : "");
-        SCOPED_TRACE(what);
-        std::vector<float> a = rounded(type, random_floats(random, size_t{rows} * stride));
-        std::vector<float> b = random_floats(random, bias ? columns : size_t{rows} * columns);
-        if (!bias) b = rounded(type, b);
-        DeviceMemory device;
-        const uint64_t out = device.reserve(size_t{rows} * columns * element_bytes(type));
-        const auto plan = plan_add(
-            soc(), {{rows, columns, element_bytes(type)}, stride, columns, columns, bias});
-        launch(device, (bias ? "ridge_add_bias_" : "ridge_add_") + suffix(type), plan.block_dim,
-               device.store(type, a), bias ? device.store(b) : device.store(type, b), out,
-               device.store_tiling(plan.tiling));
-        std::vector<float> wanted(size_t{rows} * columns);
-        std::vector<float> addends;
-        for (uint32_t r = 0; r < rows; ++r) {
-          const auto from = b.begin() + (bias ? 0 : r * columns);
-          addends.insert(addends.end(), from, from + columns);
-        }
-        reference::add({a.data(), int(rows), int(columns), int(stride)},
-                       rows_of(addends, rows, columns), rows_of(wanted, rows, columns));
-        EXPECT_EQ(device.load(type, out, wanted.size()), rounded(type, wanted));
-        if (HasFailure()) return;
-      }
+      const uint32_t rows = columns > 1000 ? 2 : 61, stride = columns + 5;
+      SCOPED_TRACE(suffix(type) + " " + std::to_string(columns));
+      std::vector<float> a = rounded(type, random_floats(random, size_t{rows} * stride));
+      std::vector<float> b = rounded(type, random_floats(random, size_t{rows} * columns));
+      DeviceMemory device;
+      const uint64_t out = device.reserve(size_t{rows} * columns * element_bytes(type));
+      const auto plan =
+          plan_add(soc(), {{rows, columns, element_bytes(type)}, stride, columns, columns});
+      launch(device, "ridge_add_" + suffix(type), plan.block_dim, device.store(type, a),
+             device.store(type, b), out, device.store_tiling(plan.tiling));
+      std::vector<float> wanted(size_t{rows} * columns);
+      reference::add({a.data(), int(rows), int(columns), int(stride)}, rows_of(b, rows, columns),
+                     rows_of(wanted, rows, columns));
+      EXPECT_EQ(device.load(type, out, wanted.size()), rounded(type, wanted));
+      if (HasFailure()) return;
     }
   }
 }
@@ -320,7 +309,8 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           const uint64_t v = k + kv_heads * head_dim * element_bytes(type);
           std::vector<int32_t> all_positions(50);
           std::iota(all_positions.begin(), all_positions.end(), 0);
-          const RopeLayout layout = lay_out_rope(table, all_positions);
+          std::vector<float> rotations(all_positions.size() * 2 * rotary_dim);
+          fill_rotations(table, all_positions, rotations);
           const std::vector<float> no_keys(cache_of(head_dim)), no_values(cache_of(value_dim));
           const uint64_t k_cache = device.store(type, no_keys);
           const uint64_t v_cache = device.store(type, no_values);
@@ -342,8 +332,8 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
                                                        .v_block_stride = block_tokens * value_row,
                                                        .v_token_stride = value_row});
           launch(device, "ridge_rope_store_kv_" + suffix(type), plan.block_dim, q, k, v,
-                 device.store(positions), device.store(slots), device.store(layout.rotations),
-                 device.store(layout.partners), k_cache, v_cache,
+                 device.store(positions), device.store(slots), device.store(rotations),
+                 device.store(rope_partners(table)), k_cache, v_cache,
                  device.store_tiling(plan.tiling));
 
           std::vector<float> wanted = x;
@@ -365,32 +355,6 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
         }
       }
     }
-  }
-}
-
-TEST_P(RowKernels, CopyBlocksInOrder) {
-  constexpr uint32_t planes = 3, blocks = 7;
-  for (const uint32_t block_bytes : {32u, 4096u, 99904u}) {
-    SCOPED_TRACE(block_bytes);
-    std::vector<uint32_t> cache(size_t{planes} * blocks * block_bytes / 4);
-    for (uint32_t& word : cache) word = random();
-    // The second copies what the first wrote, the last writes over what it was copied from.
-    const std::vector<int32_t> pairs = {0, 5, 5, 2, 6, 1, 2, 0};
-    DeviceMemory device;
-    const uint64_t address = device.store(cache);
-    const auto plan = plan_copy_blocks(soc(), {4, planes, blocks, block_bytes});
-    launch(device, "ridge_copy_blocks", plan.block_dim, device.store(pairs), address,
-           device.store_tiling(plan.tiling));
-    const size_t words = block_bytes / 4;
-    for (size_t pair = 0; pair < pairs.size(); pair += 2) {
-      for (size_t plane = 0; plane < planes; ++plane) {
-        const auto block = [&](int32_t number) {
-          return cache.begin() + (plane * blocks + size_t(number)) * words;
-        };
-        std::copy_n(block(pairs[pair]), words, block(pairs[pair + 1]));
-      }
-    }
-    EXPECT_EQ(device.load<uint32_t>(address, cache.size()), cache);
   }
 }
 

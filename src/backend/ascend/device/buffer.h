@@ -5,6 +5,7 @@
 
 #include "backend/ascend/acl/memory.h"
 #include "backend/device.h"
+#include "base/error.h"
 
 namespace ridge::backend::ascend {
 
@@ -61,5 +62,14 @@ class InputBuffer : public DeviceBuffer {
   std::unique_ptr<acl::DeviceMemory> memory_;
   std::unique_ptr<HostMirror> mirror_;  // from its first use on
 };
+
+// What the host put there: the first `count` numbers of an input of a step. The buffer may be nullptr
+// where there are none.
+inline std::span<const int32_t> integers_of(Buffer* buffer, int count) {
+  if (count == 0) return {};
+  RIDGE_ASSERT(buffer != nullptr && buffer->size_bytes() >= count * sizeof(int32_t));
+  const HostMirror& mirror = static_cast<InputBuffer*>(buffer)->mirror();
+  return {reinterpret_cast<const int32_t*>(mirror.span().data()), static_cast<size_t>(count)};
+}
 
 }  // namespace ridge::backend::ascend

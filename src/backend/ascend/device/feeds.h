@@ -22,7 +22,7 @@ class Feeds {
   // 0, 1, 2, …: the rotations' row of each token.
   acl::DeviceSpan token_numbers() const { return numbers_->span(); }
   struct RopeTables {
-    acl::DeviceSpan rotations;  // [tokens][2][rotary_dim], as RopeLayout
+    acl::DeviceSpan rotations;  // [tokens][2][rotary_dim], as fill_rotations
     acl::DeviceSpan partners;
   };
   RopeTables rope(const RopeTable& table) const;
@@ -47,6 +47,7 @@ class Feeds {
     std::unique_ptr<Copied> rotations;
     std::unique_ptr<acl::DeviceMemory> partners;
   };
+  size_t row_limit(Rows rows) const { return static_cast<size_t>(most_rows_of(rows, limits_)); }
   void fill_masks(Rows rows, const StepShape& shape);
 
   const StepBuffers inputs_;

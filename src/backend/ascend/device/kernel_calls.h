@@ -8,20 +8,17 @@
 
 #include "backend/ascend/device/lowering.h"
 #include "backend/ascend/tiling.h"
+#include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 
 namespace ridge::backend::ascend {
 
-inline constexpr uint64_t memory_alignment = 512;
-inline constexpr uint64_t tiling_alignment = 64;
+inline constexpr size_t tiling_alignment = 64;
 inline constexpr uint32_t fractal_columns = 16;
 inline constexpr uint32_t float_bytes = 4;
 inline constexpr uint32_t half_bytes = 2;
 
-inline uint64_t aligned(uint64_t bytes, uint64_t to) { return (bytes + to - 1) / to * to; }
-inline uint32_t to_fractals_of(uint32_t columns) {
-  return static_cast<uint32_t>(aligned(columns, fractal_columns));
-}
+inline uint32_t to_fractals_of(uint32_t columns) { return up_to(columns, fractal_columns); }
 
 // Rows on the device; `stride` is in elements.
 struct View {
@@ -79,7 +76,7 @@ class KernelCalls {
   // Memory of this op alone.
   View scratch(uint32_t rows, uint32_t columns, uint32_t element_bytes) {
     const uint64_t at = scratch_used_;
-    scratch_used_ += aligned(uint64_t{rows} * columns * element_bytes, memory_alignment);
+    scratch_used_ += up_to(uint64_t{rows} * columns * element_bytes, memory_alignment);
     plan_.scratch_bytes = std::max(plan_.scratch_bytes, scratch_used_);
     return {context_.memory.scratch.address + at, rows, columns, columns};
   }
@@ -107,7 +104,7 @@ class KernelCalls {
     }
     const size_t at = plan_.tilings.size();
     plan_.tilings.insert(plan_.tilings.end(), tiling.begin(), tiling.end());
-    plan_.tilings.resize(aligned(plan_.tilings.size(), tiling_alignment));
+    plan_.tilings.resize(up_to(plan_.tilings.size(), tiling_alignment));
     known_tilings_.emplace_back(at, tiling.size());
     return at;
   }
@@ -123,8 +120,8 @@ class KernelCalls {
     scale_rows("f32_f32", float_bytes, float_bytes, x, out);
   }
   void add(const View& a, const View& b, const View& out) {
-    const auto plan = plan_add(soc_, {{a.rows, a.columns, float_bytes}, a.stride, b.stride,
-                                      out.stride, /*bias=*/false});
+    const auto plan = plan_add(
+        soc_, {{a.rows, a.columns, float_bytes}, a.stride, b.stride, out.stride});
     call("ridge_add_f32", plan, {a.address, b.address, out.address});
   }
   void norm(const View& x, const AscendWeight& weight, float eps, const View& out) {
@@ -138,7 +135,6 @@ class KernelCalls {
                                         table_stride * float_bytes, out.stride * float_bytes});
     call("ridge_embed", plan, {ids, table, out.address});
   }
-
 
   const LoweringContext& context_;
   const Soc& soc_;

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "backend/ascend/kernels/tiling_data.h"
+#include "backend/ascend/tiling.h"
+#include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 
 namespace ridge::backend::ascend {
@@ -12,20 +13,18 @@ namespace ridge::backend::ascend {
 namespace {
 
 constexpr uint64_t element_bytes = 2;
-constexpr int most_row_stride = 65535;  // see plan_attention
 
 int heads_of(const KvCacheLayout& layout) {
   return layout.kind == KvCacheLayout::Kind::heads ? layout.kv_heads : 1;
 }
 
-// See plan_attention and plan_mla_attention.
 bool has_kernels(const KvCacheLayout& layout) {
-  const bool is_latent = layout.kind == KvCacheLayout::Kind::latent;
-  const int key = layout.key_dim + (is_latent ? layout.value_dim : 0);
-  return (layout.dtype == DType::f16 || layout.dtype == DType::bf16) && layout.key_dim % 16 == 0 &&
-         layout.value_dim % 16 == 0 && key <= static_cast<int>(attention_key_dim) &&
-         layout.value_dim <= static_cast<int>(attention_value_dim) &&
-         heads_of(layout) * std::max(layout.key_dim, layout.value_dim) <= most_row_stride;
+  const auto key = static_cast<uint32_t>(layout.key_dim);
+  const auto value = static_cast<uint32_t>(layout.value_dim);
+  const uint32_t latent = layout.kind == KvCacheLayout::Kind::latent ? value : 0;
+  const auto heads = static_cast<uint32_t>(heads_of(layout));
+  return (layout.dtype == DType::f16 || layout.dtype == DType::bf16) &&
+         fits_attention(key, latent, value) && heads * std::max(key, value) <= most_stride;
 }
 
 }  // namespace

@@ -130,15 +130,19 @@ class Lowering : private KernelCalls {
     const View x = view(op.x), out = view(op.out);
     if (x.rows == 0) return;
     const Rows rows = storage_of(op.x).rows;
+    // All that multiply x come first, so that it is made halves of once.
+    std::vector<View> inners(op.adapters.size());
+    for (size_t i = 0; i < op.adapters.size(); ++i) {
+      const Weight* down = op.adapters[i].down;
+      if (down == nullptr) continue;
+      inners[i] = scratch(x.rows, static_cast<uint32_t>(down->rows()), float_bytes);
+      multiply(halve(op.x), as_ascend(*down), /*expert=*/0, nullptr, inners[i]);
+    }
+    const View added = scratch(x.rows, out.columns, float_bytes);
     for (size_t i = 0; i < op.adapters.size(); ++i) {
       const Adapter& adapter = op.adapters[i];
       if (adapter.down == nullptr) continue;
-      free_scratch();
-      const auto rank = static_cast<uint32_t>(adapter.down->rows());
-      const View inner = scratch(x.rows, rank, float_bytes);
-      const View added = scratch(x.rows, out.columns, float_bytes);
-      multiply(halve(op.x), as_ascend(*adapter.down), /*expert=*/0, nullptr, inner);
-      multiply(halve(inner), as_ascend(*adapter.up), /*expert=*/0, nullptr, added);
+      multiply(halve(inners[i]), as_ascend(*adapter.up), /*expert=*/0, nullptr, added);
       // Nothing is added to the rows that have another adapter.
       scale_rows("f32_f32", float_bytes, float_bytes, added, added, adapter.scale,
                  context_.feeds.adapter_mask(rows, i).address);

@@ -15,18 +15,11 @@ constexpr size_t most_plans = 64;
 std::unique_ptr<acl::DeviceMemory> reserve(const std::shared_ptr<Hardware>& hardware,
                                            uint64_t bytes) {
   return std::make_unique<acl::DeviceMemory>(hardware->context(),
-                                             std::max<uint64_t>(bytes, 512));
+                                             std::max(bytes, memory_alignment));
 }
 
 acl::DeviceSpan span_of(const std::unique_ptr<acl::DeviceMemory>& memory) {
   return memory == nullptr ? acl::DeviceSpan() : memory->span();
-}
-
-std::span<const int32_t> integers_of(Buffer* buffer, int count) {
-  if (count == 0) return {};
-  RIDGE_ASSERT(buffer != nullptr && buffer->size_bytes() >= count * sizeof(int32_t));
-  const HostMirror& mirror = static_cast<InputBuffer*>(buffer)->mirror();
-  return {reinterpret_cast<const int32_t*>(mirror.span().data()), static_cast<size_t>(count)};
 }
 
 }  // namespace
@@ -47,23 +40,23 @@ AscendProgram::AscendProgram(std::shared_ptr<Hardware> hardware, const Recording
   }
   storages_ = reserve(hardware_, arena_.bytes);
   // The largest step tells what is needed besides, and whether kernels can take the shapes.
-  const Plan largest = lower(context(), {{.tokens = limits.tokens,
-                                          .sequences = limits.sequences,
-                                          .outputs = limits.outputs},
-                                         limits.tokens});
+  const Plan largest =
+      lower(context(),
+            {{.tokens = limits.tokens, .sequences = limits.sequences, .outputs = limits.outputs},
+             limits.tokens});
   halves_ = reserve(hardware_, largest.halves_bytes);
   scales_ = reserve(hardware_, largest.scales_bytes);
   scratch_ = reserve(hardware_, largest.scratch_bytes);
   scratch_bytes_ = largest.halves_bytes + largest.scales_bytes + largest.scratch_bytes;
-  const StepShape most = {.tokens = limits.tokens, .outputs = limits.outputs};
   const auto span = [&](const Value& value) {
     const auto index = static_cast<size_t>(value.storage);
     const Storage& storage = recording_.storages[index];
-    return storages_->span().part(
-        arena_.offsets[index],
-        row_bytes(storage.dtype, storage.columns) * static_cast<size_t>(rows_of(storage, most)));
+    return storages_->span().part(arena_.offsets[index],
+                                  row_bytes(storage.dtype, storage.columns) *
+                                      static_cast<size_t>(most_rows_of(storage.rows, limits)));
   };
-  for (const Value& value : recording_.given) given_.emplace_back(hardware_->context(), span(value));
+  for (const Value& value : recording_.given)
+    given_.emplace_back(hardware_->context(), span(value));
   for (const Value& value : recording_.outputs) outputs_.emplace_back(span(value));
 }
 

@@ -1,29 +1,17 @@
 #include "backend/ascend/kernels/row_math.h"
 #include "backend/ascend/kernels/tiling_data.h"
 
-// out = a + b for each row; or, with a bias, out = a + the one row of float32 that b is. out may be a.
+// out = a + b for each row. out may be a.
 namespace ridge::backend::ascend {
 
-// What b is made of.
-template <typename T, bool bias>
-struct Addend {
-  using type = T;
-};
 template <typename T>
-struct Addend<T, true> {
-  using type = float;
-};
-
-template <typename T, bool bias>
 class Add {
-  using B = typename Addend<T, bias>::type;
-
  public:
   __aicore__ inline Add(AscendC::TPipe& pipe, const AddTiling& tiling)
       : tiling_(tiling), pitch_(row_pitch<T>(tiling.columns_per_step)) {
     const uint32_t step = tiling.rows_per_step * pitch_;
     pipe.InitBuffer(a_in_, buffers, step * sizeof(T));
-    pipe.InitBuffer(b_in_, buffers, (bias ? pitch_ : step) * sizeof(B));
+    pipe.InitBuffer(b_in_, buffers, step * sizeof(T));
     pipe.InitBuffer(out_, buffers, step * sizeof(T));
     pipe.InitBuffer(left_, pitch_ * sizeof(float));
     pipe.InitBuffer(right_, pitch_ * sizeof(float));
@@ -31,7 +19,7 @@ class Add {
 
   __aicore__ inline void run(GM_ADDR a, GM_ADDR b, GM_ADDR out) {
     a_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(a));
-    b_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ B*>(b));
+    b_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(b));
     out_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(out));
     const uint32_t first = AscendC::GetBlockIdx() * tiling_.rows_per_core;
     const uint32_t last = smaller(first + tiling_.rows_per_core, tiling_.rows);
@@ -41,8 +29,8 @@ class Add {
         const uint32_t columns = smaller(tiling_.columns_per_step, tiling_.columns - column);
         copy_in(a_in_, a_gm_[place(row, tiling_.a_stride, column)], rows, columns,
                 tiling_.a_stride);
-        copy_in(b_in_, b_gm_[bias ? column : place(row, tiling_.b_stride, column)],
-                bias ? 1 : rows, columns, bias ? columns : tiling_.b_stride);
+        copy_in(b_in_, b_gm_[place(row, tiling_.b_stride, column)], rows, columns,
+                tiling_.b_stride);
         compute(rows, columns);
         copy_out(place(row, tiling_.out_stride, column), rows, columns);
       }
@@ -56,24 +44,24 @@ class Add {
     return static_cast<uint64_t>(row) * stride + column;
   }
 
-  template <typename Queue, typename V>
-  __aicore__ inline void copy_in(Queue& queue, const AscendC::GlobalTensor<V>& from, uint32_t rows,
+  template <typename Queue>
+  __aicore__ inline void copy_in(Queue& queue, const AscendC::GlobalTensor<T>& from, uint32_t rows,
                                  uint32_t columns, uint32_t stride) {
-    AscendC::LocalTensor<V> to = queue.template AllocTensor<V>();
-    AscendC::DataCopyPad(to, from, rows_in<V>({rows, columns, stride, pitch_}),
-                         AscendC::DataCopyPadExtParams<V>{false, 0, 0, 0});
+    AscendC::LocalTensor<T> to = queue.template AllocTensor<T>();
+    AscendC::DataCopyPad(to, from, rows_in<T>({rows, columns, stride, pitch_}),
+                         AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
     queue.EnQue(to);
   }
 
   __aicore__ inline void compute(uint32_t rows, uint32_t columns) {
     AscendC::LocalTensor<T> a = a_in_.template DeQue<T>();
-    AscendC::LocalTensor<B> b = b_in_.template DeQue<B>();
+    AscendC::LocalTensor<T> b = b_in_.template DeQue<T>();
     AscendC::LocalTensor<T> out = out_.template AllocTensor<T>();
     AscendC::LocalTensor<float> left = left_.Get<float>();
     AscendC::LocalTensor<float> right = right_.Get<float>();
     for (uint32_t r = 0; r < rows; ++r) {
       widen(left, a[r * pitch_], columns);
-      widen(right, b[bias ? 0 : r * pitch_], columns);
+      widen(right, b[r * pitch_], columns);
       AscendC::PipeBarrier<PIPE_V>();
       AscendC::Add(left, left, right, columns);
       AscendC::PipeBarrier<PIPE_V>();
@@ -94,32 +82,22 @@ class Add {
 
   const AddTiling tiling_;
   const uint32_t pitch_;
-  AscendC::GlobalTensor<T> a_gm_, out_gm_;
-  AscendC::GlobalTensor<B> b_gm_;
+  AscendC::GlobalTensor<T> a_gm_, b_gm_, out_gm_;
   AscendC::TQue<AscendC::TPosition::VECIN, buffers> a_in_, b_in_;
   AscendC::TQue<AscendC::TPosition::VECOUT, buffers> out_;
   AscendC::TBuf<AscendC::TPosition::VECCALC> left_, right_;
 };
 
-template <typename T, bool bias>
-__aicore__ inline void add(GM_ADDR a, GM_ADDR b, GM_ADDR out, GM_ADDR tiling) {
-  AscendC::TPipe pipe;
-  Add<T, bias> sum(pipe, read_tiling<AddTiling>(tiling));
-  sum.run(a, b, out);
-}
-
 }  // namespace ridge::backend::ascend
 
-#define RIDGE_ADD(suffix, T)                                                                   \
-  extern "C" __global__ __aicore__ void ridge_add_##suffix(GM_ADDR a, GM_ADDR b, GM_ADDR out,  \
-                                                           GM_ADDR tiling) {                   \
-    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);                                            \
-    ridge::backend::ascend::add<T, false>(a, b, out, tiling);                                  \
-  }                                                                                            \
-  extern "C" __global__ __aicore__ void ridge_add_bias_##suffix(GM_ADDR a, GM_ADDR bias,       \
-                                                                GM_ADDR out, GM_ADDR tiling) { \
-    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);                                            \
-    ridge::backend::ascend::add<T, true>(a, bias, out, tiling);                                \
+#define RIDGE_ADD(suffix, T)                                                                  \
+  extern "C" __global__ __aicore__ void ridge_add_##suffix(GM_ADDR a, GM_ADDR b, GM_ADDR out, \
+                                                           GM_ADDR tiling) {                  \
+    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);                                           \
+    using namespace ridge::backend::ascend;                                                   \
+    AscendC::TPipe pipe;                                                                      \
+    Add<T> sum(pipe, read_tiling<AddTiling>(tiling));                                         \
+    sum.run(a, b, out);                                                                       \
   }
 
 RIDGE_ADD(f16, half)

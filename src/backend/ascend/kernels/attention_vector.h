@@ -68,15 +68,11 @@ class AttentionVector {
     if (tiling_.has_sinks == 0) return;
     // A sink is a key that gives no value: its logit is the first to be the largest, and its share of
     // the sum is 1.
-    const auto filled = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::V_S);
-    AscendC::SetFlag<AscendC::HardEvent::V_S>(filled);
-    AscendC::WaitFlag<AscendC::HardEvent::V_S>(filled);
+    order<AscendC::HardEvent::V_S>();
     for (uint32_t r = 0; r < rows; ++r) {
       largest_.SetValue(r, sinks_gm_.GetValue(unit.first_head + (first + r) % unit.heads));
     }
-    const auto set = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::S_V);
-    AscendC::SetFlag<AscendC::HardEvent::S_V>(set);
-    AscendC::WaitFlag<AscendC::HardEvent::S_V>(set);
+    order<AscendC::HardEvent::S_V>();
   }
 
   // Of a tile's keys a row's token sees [first, end).

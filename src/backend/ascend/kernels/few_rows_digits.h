@@ -54,9 +54,7 @@ class DigitMaker {
                        static_cast<int16_t>(word * parts_ / words_of_row == part ? -1 : 0));
       }
     }
-    const auto made = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::S_V);
-    AscendC::SetFlag<AscendC::HardEvent::S_V>(made);
-    AscendC::WaitFlag<AscendC::HardEvent::S_V>(made);
+    order<AscendC::HardEvent::S_V>();
   }
 
   __aicore__ inline void make_piece(uint32_t k, uint32_t count) {

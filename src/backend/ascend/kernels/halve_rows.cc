@@ -27,10 +27,31 @@ class HalveRows {
     scales_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(scales), tiling_.rows);
     const uint32_t first = AscendC::GetBlockIdx() * tiling_.rows_per_core;
     const uint32_t last = smaller(first + tiling_.rows_per_core, tiling_.rows);
+    // A row that fits is read once.
+    const bool fits = tiling_.columns <= tiling_.columns_per_step;
     for (uint32_t row = first; row < last; ++row) {
-      find_scale(row);
+      AscendC::LocalTensor<float> scale = begin_scale();
+      if (fits) {
+        copy_in(row, 0);
+        AscendC::LocalTensor<float> x = x_in_.DeQue<float>();
+        raise(scale, x, tiling_.columns);
+        end_scale(scale, row);
+        halve(x, row, 0, tiling_.columns);
+        x_in_.FreeTensor(x);
+        continue;
+      }
       for (uint32_t column = 0; column < tiling_.columns; column += tiling_.columns_per_step) {
-        halve(row, column);
+        const uint32_t columns = copy_in(row, column);
+        AscendC::LocalTensor<float> x = x_in_.DeQue<float>();
+        raise(scale, x, columns);
+        x_in_.FreeTensor(x);
+      }
+      end_scale(scale, row);
+      for (uint32_t column = 0; column < tiling_.columns; column += tiling_.columns_per_step) {
+        const uint32_t columns = copy_in(row, column);
+        AscendC::LocalTensor<float> x = x_in_.DeQue<float>();
+        halve(x, row, column, columns);
+        x_in_.FreeTensor(x);
       }
     }
   }
@@ -51,25 +72,29 @@ class HalveRows {
     return columns;
   }
 
-  // Leaves the row's scale in global memory and in the blocks by which its values are divided.
-  __aicore__ inline void find_scale(uint32_t row) {
+  // A scale is found as the largest size so far, then divided.
+  __aicore__ inline AscendC::LocalTensor<float> begin_scale() {
     AscendC::LocalTensor<float> scale = scale_out_.AllocTensor<float>();
-    AscendC::LocalTensor<float> part = part_.Get<float>();
     AscendC::Duplicate(scale, 0.0f, floats_per_block);
-    AscendC::Duplicate(part, 0.0f, floats_per_block);
+    AscendC::Duplicate(part_.Get<float>(), 0.0f, floats_per_block);
     AscendC::PipeBarrier<PIPE_V>();
-    for (uint32_t column = 0; column < tiling_.columns; column += tiling_.columns_per_step) {
-      const uint32_t columns = copy_in(row, column);
-      AscendC::LocalTensor<float> x = x_in_.DeQue<float>();
-      AscendC::LocalTensor<float> value = value_.Get<float>();
-      AscendC::Abs(value, x, columns);
-      AscendC::PipeBarrier<PIPE_V>();
-      AscendC::ReduceMax(part, value, work_.Get<float>(), columns);
-      AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Max(scale, scale, part, floats_per_block);
-      AscendC::PipeBarrier<PIPE_V>();
-      x_in_.FreeTensor(x);
-    }
+    return scale;
+  }
+
+  __aicore__ inline void raise(const AscendC::LocalTensor<float>& scale,
+                               const AscendC::LocalTensor<float>& x, uint32_t columns) {
+    AscendC::LocalTensor<float> value = value_.Get<float>();
+    AscendC::LocalTensor<float> part = part_.Get<float>();
+    AscendC::Abs(value, x, columns);
+    AscendC::PipeBarrier<PIPE_V>();
+    AscendC::ReduceMax(part, value, work_.Get<float>(), columns);
+    AscendC::PipeBarrier<PIPE_V>();
+    AscendC::Max(scale, scale, part, floats_per_block);
+    AscendC::PipeBarrier<PIPE_V>();
+  }
+
+  // Leaves the row's scale in global memory and in the blocks by which its values are divided.
+  __aicore__ inline void end_scale(AscendC::LocalTensor<float> scale, uint32_t row) {
     AscendC::Muls(scale, scale, step_of_largest, floats_per_block);
     AscendC::PipeBarrier<PIPE_V>();
     AscendC::Maxs(scale, scale, smallest_normal, floats_per_block);
@@ -82,16 +107,14 @@ class HalveRows {
     scale_out_.FreeTensor(scale);
   }
 
-  __aicore__ inline void halve(uint32_t row, uint32_t column) {
-    const uint32_t columns = copy_in(row, column);
-    AscendC::LocalTensor<float> x = x_in_.DeQue<float>();
+  __aicore__ inline void halve(const AscendC::LocalTensor<float>& x, uint32_t row, uint32_t column,
+                               uint32_t columns) {
     AscendC::LocalTensor<half> out = out_.AllocTensor<half>();
     AscendC::LocalTensor<float> value = value_.Get<float>();
     scale_row<ByBlock::divide>(value, x, blocks_.Get<float>(), columns);
     AscendC::PipeBarrier<PIPE_V>();
     AscendC::Cast(out, value, AscendC::RoundMode::CAST_RINT, columns);
     AscendC::PipeBarrier<PIPE_V>();
-    x_in_.FreeTensor(x);
     out_.EnQue(out);
     out = out_.DeQue<half>();
     AscendC::DataCopyPad(out_gm_[static_cast<uint64_t>(row) * tiling_.out_stride + column], out,

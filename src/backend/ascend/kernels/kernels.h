@@ -5,7 +5,6 @@
 // All kernels: their entries, and the cores that run them. X(name, cores, parameters).
 #define RIDGE_ASCEND_KERNELS_OF(X, suffix)                                                     \
   X(ridge_add_##suffix, AIV_ONLY, (GM_ADDR a, GM_ADDR b, GM_ADDR out, GM_ADDR tiling))         \
-  X(ridge_add_bias_##suffix, AIV_ONLY, (GM_ADDR a, GM_ADDR bias, GM_ADDR out, GM_ADDR tiling)) \
   X(ridge_rms_norm_##suffix, AIV_ONLY, (GM_ADDR x, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling)) \
   X(ridge_add_rms_norm_##suffix, AIV_ONLY,                                                     \
     (GM_ADDR x, GM_ADDR residual, GM_ADDR weight, GM_ADDR out, GM_ADDR tiling))                \
@@ -55,7 +54,6 @@
      GM_ADDR workspace, GM_ADDR tiling))
 
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
-  X(ridge_copy_blocks, AIV_ONLY, (GM_ADDR pairs, GM_ADDR cache, GM_ADDR tiling))             \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
   RIDGE_ASCEND_CUBE_KERNELS_OF(X, f16)                                                       \
   RIDGE_ASCEND_CUBE_KERNELS_OF(X, bf16)                                                      \

@@ -51,9 +51,7 @@ class RmsNorm {
     const uint32_t bytes = tiling_.columns * sizeof(float);
     AscendC::DataCopyPad(weight_.Get<float>(), from, AscendC::DataCopyExtParams{1, bytes, 0, 0, 0},
                          AscendC::DataCopyPadExtParams<float>{false, 0, 0, 0.0f});
-    const auto loaded = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::MTE2_V);
-    AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(loaded);
-    AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(loaded);
+    order<AscendC::HardEvent::MTE2_V>();
   }
 
   template <typename Queue>

@@ -67,9 +67,7 @@ class RopeStoreKv {
     AscendC::DataCopyPad(partners_.Get<uint32_t>(), from,
                          AscendC::DataCopyExtParams{1, tiling_.rotary_dim * 4, 0, 0, 0},
                          AscendC::DataCopyPadExtParams<uint32_t>{false, 0, 0, 0});
-    const auto loaded = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::MTE2_V);
-    AscendC::SetFlag<AscendC::HardEvent::MTE2_V>(loaded);
-    AscendC::WaitFlag<AscendC::HardEvent::MTE2_V>(loaded);
+    order<AscendC::HardEvent::MTE2_V>();
   }
 
   // Heads lie side by side in global memory.

@@ -44,13 +44,6 @@ class Route {
  private:
   static constexpr float nothing = -3.0e38f;  // less than any score
 
-  template <AscendC::HardEvent event>
-  __aicore__ inline void order() {
-    const auto flag = AscendC::GetTPipePtr()->FetchEventID(event);
-    AscendC::SetFlag<event>(flag);
-    AscendC::WaitFlag<event>(flag);
-  }
-
   __aicore__ inline void load_bias(GM_ADDR bias) {
     AscendC::GlobalTensor<float> from;
     from.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(bias), tiling_.experts);

@@ -9,6 +9,14 @@ namespace ridge::backend::ascend {
 inline constexpr uint32_t floats_per_block = 8;    // of 32 bytes
 inline constexpr uint32_t floats_per_repeat = 64;  // of 256 bytes
 
+// What follows on the one pipe comes after what precedes on the other.
+template <AscendC::HardEvent event>
+__aicore__ inline void order() {
+  const auto flag = AscendC::GetTPipePtr()->FetchEventID(event);
+  AscendC::SetFlag<event>(flag);
+  AscendC::WaitFlag<event>(flag);
+}
+
 // Elements from one row's beginning in UB to the next: whole blocks of both T and float.
 template <typename T>
 __aicore__ inline uint32_t row_pitch(uint32_t columns) {

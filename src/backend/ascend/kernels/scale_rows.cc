@@ -80,8 +80,10 @@ class ScaleRows {
         AscendC::Muls(value, value, scales_gm_.GetValue(row + r), columns);
         AscendC::PipeBarrier<PIPE_V>();
       }
-      AscendC::Muls(value, value, tiling_.factor, columns);
-      AscendC::PipeBarrier<PIPE_V>();
+      if (tiling_.factor != 1.0f) {
+        AscendC::Muls(value, value, tiling_.factor, columns);
+        AscendC::PipeBarrier<PIPE_V>();
+      }
       if (tiling_.has_bias) {
         AscendC::Add(value, value, bias, columns);
         AscendC::PipeBarrier<PIPE_V>();

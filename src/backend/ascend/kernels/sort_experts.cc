@@ -51,13 +51,9 @@ class SortExperts {
  private:
   __aicore__ inline void store(const AscendC::GlobalTensor<int32_t>& to,
                                const AscendC::LocalTensor<int32_t>& from, uint32_t count) {
-    const auto written = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::S_MTE3);
-    AscendC::SetFlag<AscendC::HardEvent::S_MTE3>(written);
-    AscendC::WaitFlag<AscendC::HardEvent::S_MTE3>(written);
+    order<AscendC::HardEvent::S_MTE3>();
     AscendC::DataCopyPad(to, from, AscendC::DataCopyExtParams{1, count * 4, 0, 0, 0});
-    const auto stored = AscendC::GetTPipePtr()->FetchEventID(AscendC::HardEvent::MTE3_S);
-    AscendC::SetFlag<AscendC::HardEvent::MTE3_S>(stored);
-    AscendC::WaitFlag<AscendC::HardEvent::MTE3_S>(stored);
+    order<AscendC::HardEvent::MTE3_S>();
   }
 
   const SortExpertsTiling tiling_;

@@ -44,7 +44,7 @@ struct AddTiling {
   uint32_t rows_per_step;  // 1 where a step has not all columns
   uint32_t columns_per_step;
   uint32_t a_stride;
-  uint32_t b_stride;  // of no use to a bias
+  uint32_t b_stride;
   uint32_t out_stride;
 };
 
@@ -70,17 +70,6 @@ struct HalveRowsTiling {
   uint32_t columns_per_step;
   uint32_t x_stride;
   uint32_t out_stride;
-};
-
-// Blocks of `units` · 32 bytes, `planes` of them for each block number. A core copies units_per_core of
-// all planes' units, of every pair.
-struct CopyBlocksTiling {
-  uint32_t pairs;
-  uint32_t planes;
-  uint32_t units;         // of 32 bytes, of a block
-  uint32_t plane_blocks;  // from one plane to the next
-  uint32_t units_per_core;
-  uint32_t units_per_step;
 };
 
 // The k largest of each row; a core takes every block_dim-th row.

@@ -42,13 +42,6 @@ class TopK {
   static constexpr uint32_t buffers = 2;
   static constexpr uint32_t minus_infinity = 0xff800000u;
 
-  template <AscendC::HardEvent event>
-  __aicore__ inline void order() {
-    const auto flag = AscendC::GetTPipePtr()->FetchEventID(event);
-    AscendC::SetFlag<event>(flag);
-    AscendC::WaitFlag<event>(flag);
-  }
-
   __aicore__ inline void load(uint64_t at, uint32_t columns) {
     const uint32_t bytes = columns * sizeof(T);
     AscendC::LocalTensor<T> in = in_.template AllocTensor<T>();
