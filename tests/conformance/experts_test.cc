@@ -172,9 +172,10 @@ class ExpertLinears : public ExpertOps {
         random_weight(random, {{dtype, n - 4}, {dtype, 4}}, k, WeightUse::linear, experts);
     const auto down = random_weight(random, {{DType::f32, 24}}, n, WeightUse::linear, experts);
     const Tolerance first = linear_tolerance(dtype, precision);
+    const Tolerance second = {first.rms, first.worst, /*linears=*/2};
     Case c = rows_case(
         fmt::format("expert_linear {} {} {}", name(dtype), name_of(precision), what), experts + k,
-        {first}, [=](Recorder& ops, Value x, Kit& kit) {
+        {first, first, second, second}, [=](Recorder& ops, Value x, Kit& kit) {
           const auto routed = ops.route(x.slice(0, experts), {.experts = experts, .top_k = top_k});
           const Value in = x.slice(experts, k);
           const backend::Weight& up_weight = kit.weight(up);

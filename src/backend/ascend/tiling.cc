@@ -171,10 +171,18 @@ Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& s
   ScaleRowsTiling tiling{};
   tiling.rows = shape.rows;
   tiling.columns = shape.columns;
+  if (shape.padding > 0 && shape.columns + shape.padding > most_columns) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("scale_rows: zeros behind rows of {} columns; an Ascend core adds them to "
+                            "rows of up to {}",
+                            shape.columns, most_columns));
+  }
   tiling.columns_per_step =
-      std::min({shape.columns, most_columns, std::max(share, fewest_columns)});
-  const uint32_t pitch =
-      row_pitch(tiling.columns_per_step, std::min(shape.x_bytes, shape.out_bytes));
+      shape.padding > 0 ? shape.columns
+                        : std::min({shape.columns, most_columns, std::max(share, fewest_columns)});
+  tiling.padding = shape.padding;
+  const uint32_t pitch = row_pitch(tiling.columns_per_step + shape.padding,
+                                   std::min(shape.x_bytes, shape.out_bytes));
   tiling.rows_per_step = rows_per_step(up(shape.rows, soc.vector_cores),
                                        pitch * std::max(shape.x_bytes, shape.out_bytes),
                                        pitch * per_element, pitch * per_column);
@@ -193,6 +201,7 @@ Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t
                                          uint32_t x_stride, uint32_t out_stride) {
   // x twice and once more as it is made smaller, halves twice: 16 bytes each, of 192 KB.
   constexpr uint32_t most_columns = 8192;
+  RIDGE_ASSERT(out_stride >= up_to(columns, 16));
   HalveRowsTiling tiling{};
   tiling.rows = rows;
   tiling.columns = columns;

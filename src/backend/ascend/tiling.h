@@ -67,10 +67,11 @@ struct ScaleRowsShape {
   float factor = 1;
   bool has_scales = false;
   bool has_bias = false;
+  uint32_t padding = 0;  // zeros that are written behind each row; out has columns + padding
 };
 Planned<ScaleRowsTiling> plan_scale_rows(const Soc& soc, const ScaleRowsShape& shape);
 
-// ridge_halve_rows.
+// ridge_halve_rows. It writes zeros behind each row up to a multiple of 16 columns.
 Planned<HalveRowsTiling> plan_halve_rows(const Soc& soc, uint32_t rows, uint32_t columns,
                                          uint32_t x_stride, uint32_t out_stride);
 

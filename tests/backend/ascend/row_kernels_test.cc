@@ -224,6 +224,39 @@ TEST_P(RowKernels, HalveRows) {
         ASSERT_NEAR(value, row[c], std::fabs(row[c]) * 0x1.1p-11 + largest * 0x1p-38) << r << "," << c;
       }
     }
+    for (uint32_t r = 0; r < rows; ++r) {
+      for (uint32_t c = columns; c < out_stride; ++c) EXPECT_EQ(halves[size_t{r} * out_stride + c], 0);
+    }
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(RowKernels, ScaleRowsWithZerosBehindThem) {
+  for (const uint32_t columns : {1u, 8u, 20u, 129u}) {
+    SCOPED_TRACE(columns);
+    const uint32_t rows = 190, stride = columns + 3, padding = 16 - columns % 16;
+    const uint32_t out_columns = columns + padding;
+    const std::vector<float> x = random_floats(random, size_t{rows} * stride);
+    DeviceMemory device;
+    const uint64_t out = device.reserve(size_t{rows} * out_columns * 2);
+    const auto plan = plan_scale_rows(soc(), {.rows = rows,
+                                              .columns = columns,
+                                              .x_bytes = 4,
+                                              .out_bytes = 2,
+                                              .x_stride = stride,
+                                              .out_stride = out_columns,
+                                              .padding = padding});
+    const uint64_t address = device.store(x);
+    launch(device, "ridge_scale_rows_f32_f16", plan.block_dim, address, address, address, out,
+           device.store_tiling(plan.tiling));
+    std::vector<float> wanted;
+    for (uint32_t r = 0; r < rows; ++r) {
+      for (uint32_t c = 0; c < columns; ++c) {
+        wanted.push_back(rounded(ActivationType::f16, x[size_t{r} * stride + c]));
+      }
+      wanted.resize(wanted.size() + padding);
+    }
+    EXPECT_EQ(device.load(ActivationType::f16, out, wanted.size()), wanted);
     if (HasFailure()) return;
   }
 }

@@ -105,8 +105,8 @@ class AscendDevice : public Device, public OwnMemory {
     auto cache = std::make_unique<AscendKvCache>(hardware_, layout);
     if (!cache->is_on_device()) {
       log::warning("{}: keys and values are in the machine's own memory and attention is computed "
-                   "by the processor, slowly: the kernels take F16 and BF16 keys and values of a "
-                   "multiple of 16 up to 576 and 512 numbers", info_.name);
+                   "by the processor, slowly: the kernels take F16 and BF16, heads of up to 576 "
+                   "numbers in keys and 512 in values", info_.name);
     }
     return cache;
   }

@@ -39,14 +39,6 @@ struct OnHost {
     op.cache = &as_ascend(*op.cache).host();
     return op;
   }
-  Op operator()(Route op) const {
-    op.router.selection_bias = host_of(op.router.selection_bias);
-    return op;
-  }
-  Op operator()(ExpertLinear op) const {
-    op.weight = host_of(op.weight);
-    return op;
-  }
   Op operator()(CopyBlocks op) const {
     op.cache = &as_ascend(*op.cache).host();
     return op;
@@ -71,8 +63,6 @@ struct OnHostRule {
     if (op.x.columns == op.out.columns) return false;
     throw Error(ErrorCode::unsupported, "communicate: an Ascend device is a single rank here");
   }
-  bool operator()(const Route&) const { return true; }
-  bool operator()(const ExpertLinear&) const { return true; }
   template <typename Other>
   bool operator()(const Other&) const {
     return false;

@@ -33,11 +33,12 @@ inline View slice(const View& view, uint32_t first, uint32_t count) {
   return {view.address + uint64_t{first} * float_bytes, view.rows, count, view.stride};
 }
 
-// What a linear multiplies: rows of halves and a scale for each.
-struct Halves {
-  View values;
-  uint64_t scales;
-};
+inline View some_rows(const View& view, uint32_t first, uint32_t count) {
+  return {view.address + uint64_t{first} * view.stride * float_bytes, count, view.columns,
+          view.stride};
+}
+// Whether each row begins where the one before ends.
+inline bool is_dense(const View& view) { return view.stride == view.columns || view.rows <= 1; }
 
 // Puts launches into a plan: where values are, tilings, scratch memory, and the kernels that many ops
 // have in common.
@@ -71,8 +72,9 @@ class KernelCalls {
             static_cast<uint32_t>(value.columns), stride_of(value)};
   }
 
-  // What the op before had is free again.
-  void free_scratch() { scratch_used_ = 0; }
+  // What the op before had is free again, or what was taken since `used` was scratch_used().
+  void free_scratch(uint64_t used = 0) { scratch_used_ = used; }
+  uint64_t scratch_used() const { return scratch_used_; }
   // Memory of this op alone.
   View scratch(uint32_t rows, uint32_t columns, uint32_t element_bytes) {
     const uint64_t at = scratch_used_;
@@ -109,10 +111,12 @@ class KernelCalls {
     return at;
   }
 
+  // Behind x's columns come zeros where out has more.
   void scale_rows(const std::string& types, uint32_t x_bytes, uint32_t out_bytes, const View& x,
                   const View& out, float factor = 1, uint64_t scales = 0, uint64_t bias = 0) {
-    const auto plan = plan_scale_rows(soc_, {x.rows, x.columns, x_bytes, out_bytes, x.stride,
-                                             out.stride, factor, scales != 0, bias != 0});
+    const auto plan =
+        plan_scale_rows(soc_, {x.rows, x.columns, x_bytes, out_bytes, x.stride, out.stride, factor,
+                               scales != 0, bias != 0, /*padding=*/out.columns - x.columns});
     call("ridge_scale_rows_" + types, plan,
          {x.address, scales != 0 ? scales : x.address, bias != 0 ? bias : x.address, out.address});
   }
@@ -128,6 +132,16 @@ class KernelCalls {
     const auto plan = plan_rms_norm(soc_, {{x.rows, x.columns, float_bytes}, x.stride,
                                            /*residual_stride=*/0, out.stride, eps, /*adds=*/false});
     call("ridge_rms_norm_f32", plan, {x.address, weight.vector().address, out.address});
+  }
+  // Runs of `width` columns as rows of their own: of float32, a copy where they do not lie side by side.
+  View runs_of(const View& x, uint32_t width) {
+    if (x.columns == width) return x;
+    View dense = x;
+    if (!is_dense(x)) {
+      dense = scratch(x.rows, x.columns, float_bytes);
+      copy(x, dense);
+    }
+    return {dense.address, x.rows * (x.columns / width), width, width};
   }
   // out[i] = the row of float32 that ids[i] says.
   void gather(uint64_t ids, uint64_t table, uint32_t table_stride, const View& out) {

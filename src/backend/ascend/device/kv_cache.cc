@@ -18,9 +18,10 @@ int heads_of(const KvCacheLayout& layout) {
   return layout.kind == KvCacheLayout::Kind::heads ? layout.kv_heads : 1;
 }
 
+uint32_t padded(int dim) { return up_to(static_cast<uint32_t>(dim), 16); }
+
 bool has_kernels(const KvCacheLayout& layout) {
-  const auto key = static_cast<uint32_t>(layout.key_dim);
-  const auto value = static_cast<uint32_t>(layout.value_dim);
+  const uint32_t key = padded(layout.key_dim), value = padded(layout.value_dim);
   const uint32_t latent = layout.kind == KvCacheLayout::Kind::latent ? value : 0;
   const auto heads = static_cast<uint32_t>(heads_of(layout));
   return (layout.dtype == DType::f16 || layout.dtype == DType::bf16) &&
@@ -45,13 +46,11 @@ AscendKvCache::AscendKvCache(std::shared_ptr<Hardware> hardware, const KvCacheLa
   }
 }
 
-uint32_t AscendKvCache::key_row() const {
-  return static_cast<uint32_t>(heads_of(layout_) * layout_.key_dim);
-}
-
-uint32_t AscendKvCache::value_row() const {
-  return static_cast<uint32_t>(heads_of(layout_) * layout_.value_dim);
-}
+uint32_t AscendKvCache::heads() const { return static_cast<uint32_t>(heads_of(layout_)); }
+uint32_t AscendKvCache::key_dim() const { return padded(layout_.key_dim); }
+uint32_t AscendKvCache::value_dim() const { return padded(layout_.value_dim); }
+uint32_t AscendKvCache::key_row() const { return heads() * key_dim(); }
+uint32_t AscendKvCache::value_row() const { return heads() * value_dim(); }
 
 uint32_t AscendKvCache::block_stride() const {
   return static_cast<uint32_t>(layout_.layers) * static_cast<uint32_t>(layout_.block_tokens) *

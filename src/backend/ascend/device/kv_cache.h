@@ -10,8 +10,9 @@
 namespace ridge::backend::ascend {
 
 // Keys and values, or rotary keys and latents, in blocks of device memory: [block][layer][keys, then
-// values][token][head][dim] in 16 bits, as ridge_rope_store_kv_* and the attention kernels take them.
-// What those cannot take (other types, heads of other sizes) is on the host, and so are the ops on it.
+// values][token][head][dim] in 16 bits, as ridge_rope_store_kv_* and the attention kernels take them:
+// behind the dims of a head are zeros up to a multiple of 16. What those cannot take (other types,
+// larger heads) is on the host, and so are the ops on it.
 class AscendKvCache : public KvCache {
  public:
   // Throws out_of_memory.
@@ -30,7 +31,10 @@ class AscendKvCache : public KvCache {
   uint64_t keys_address(int layer) const;
   uint64_t values_address(int layer) const;
   // In elements.
-  uint32_t key_row() const;  // of a token
+  uint32_t heads() const;      // 1 of latents
+  uint32_t key_dim() const;    // of a head, with its zeros
+  uint32_t value_dim() const;
+  uint32_t key_row() const;    // of a token
   uint32_t value_row() const;
   uint32_t block_stride() const;
   void copy_block(acl::Stream& stream, int to, int from);

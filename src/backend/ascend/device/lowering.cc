@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "backend/ascend/device/host_op.h"
-#include "backend/ascend/device/kernel_calls.h"
+#include "backend/ascend/device/linear_calls.h"
 #include "backend/ascend/device/touched.h"
 #include "backend/ascend/tiling.h"
 #include "base/error.h"
@@ -26,9 +26,9 @@ GatedActivationTiling::Kind kind_of(Activation activation) {
   return GatedActivationTiling::silu;
 }
 
-class Lowering : private KernelCalls {
+class Lowering : private LinearCalls {
  public:
-  using KernelCalls::KernelCalls;
+  using LinearCalls::LinearCalls;
 
   Plan lower() {
     for (const Op& op : context_.recording.ops) {
@@ -38,9 +38,7 @@ class Lowering : private KernelCalls {
       } else {
         std::visit(*this, op);
       }
-      for (const Value& value : touched_by(op).writes) {
-        if (halved_ && halved_->storage == value.storage) halved_.reset();
-      }
+      for (const Value& value : touched_by(op).writes) forget_halves(value);
     }
     return std::move(plan_);
   }
@@ -110,19 +108,47 @@ class Lowering : private KernelCalls {
   void operator()(const Linear& op) {
     const View out = view(op.out);
     if (out.rows == 0) return;
-    multiply(halve(op.x), as_ascend(*op.weight), /*expert=*/0,
+    multiply(halve(op.x), as_ascend(*op.weight),
              op.bias == nullptr ? nullptr : &as_ascend(*op.bias), out);
   }
 
+  // Each head multiplies its run of x by its own weight: as many heads in a launch as the cube reads at
+  // once.
   void operator()(const HeadLinear& op) {
     const View x = view(op.x), out = view(op.out);
     if (x.rows == 0) return;
     const AscendWeight& weight = as_ascend(*op.weight);
     const auto heads = static_cast<uint32_t>(weight.experts());
-    const uint32_t width = x.columns / heads, out_width = out.columns / heads;
-    for (uint32_t head = 0; head < heads; ++head) {
-      multiply(halve(slice(x, head * width, width)), weight, head, /*bias=*/nullptr,
-               slice(out, head * out_width, out_width));
+    const auto width = static_cast<uint32_t>(weight.columns());
+    const auto out_width = static_cast<uint32_t>(weight.rows());
+    if (weight.parts().size() != 1) {
+      throw Error(ErrorCode::unsupported,
+                  fmt::format("head_linear: the weights of heads of {} are of several types",
+                              weight.name()));
+    }
+    const WeightPart& part = weight.parts().front();
+    const uint32_t padded = to_fractals_of(width);
+    const uint32_t most_heads = std::max(1u, most_stride / padded);
+    for (uint32_t first = 0; first < heads; first += most_heads) {
+      free_scratch();
+      const uint32_t count = std::min(most_heads, heads - first);
+      const Halves halves = halve(runs_of(slice(x, first * width, count * width), width));
+      const View to = slice(out, first * out_width, count * out_width);
+      const View sums = is_dense(to) ? to : scratch(to.rows, to.columns, float_bytes);
+      launch_linear(part, first,
+                    {.m = x.rows,
+                     .n = out_width,
+                     .k = padded,
+                     .x_stride = count * padded,
+                     .out_stride = sums.stride,
+                     .layout = LinearTiling::nz,
+                     .out_floats = true,
+                     .groups = count,
+                     .grouping = LinearTiling::by_columns},
+                    halves.values.address, sums.address);
+      const View runs = {sums.address, sums.rows * count, out_width, out_width};
+      scale_rows("f32_f32", float_bytes, float_bytes, runs, runs, part.factor, halves.scales);
+      if (sums.address != to.address) copy(sums, to);
     }
   }
 
@@ -136,13 +162,13 @@ class Lowering : private KernelCalls {
       const Weight* down = op.adapters[i].down;
       if (down == nullptr) continue;
       inners[i] = scratch(x.rows, static_cast<uint32_t>(down->rows()), float_bytes);
-      multiply(halve(op.x), as_ascend(*down), /*expert=*/0, nullptr, inners[i]);
+      multiply(halve(op.x), as_ascend(*down), nullptr, inners[i]);
     }
     const View added = scratch(x.rows, out.columns, float_bytes);
     for (size_t i = 0; i < op.adapters.size(); ++i) {
       const Adapter& adapter = op.adapters[i];
       if (adapter.down == nullptr) continue;
-      multiply(halve(inners[i]), as_ascend(*adapter.up), /*expert=*/0, nullptr, added);
+      multiply(halve(inners[i]), as_ascend(*adapter.up), nullptr, added);
       // Nothing is added to the rows that have another adapter.
       scale_rows("f32_f32", float_bytes, float_bytes, added, added, adapter.scale,
                  context_.feeds.adapter_mask(rows, i).address);
@@ -203,15 +229,16 @@ class Lowering : private KernelCalls {
     const View q = view(op.q), out = view(op.out);
     if (q.rows == 0 || key_.shape.sequences == 0) return;
     const char* type = suffix_of(layout.dtype);
-    const View q16 = narrowed(q, type);
-    const View out16 = scratch(out.rows, out.columns, half_bytes);
+    const auto heads = static_cast<uint32_t>(op.heads);
+    const View q16 = narrowed(q, type, cache.key_dim(), heads);
+    const View out16 = scratch(out.rows, heads * cache.value_dim(), half_bytes);
     const auto plan = plan_attention(
         soc_, {.sequences = static_cast<uint32_t>(key_.shape.sequences),
                .longest_query = static_cast<uint32_t>(key_.longest_query),
-               .heads = static_cast<uint32_t>(op.heads),
-               .kv_heads = static_cast<uint32_t>(layout.kv_heads),
-               .key_dim = static_cast<uint32_t>(layout.key_dim),
-               .value_dim = static_cast<uint32_t>(layout.value_dim),
+               .heads = heads,
+               .kv_heads = cache.heads(),
+               .key_dim = cache.key_dim(),
+               .value_dim = cache.value_dim(),
                .q_stride = q16.stride,
                .out_stride = out16.stride,
                .blocks_per_sequence =
@@ -231,7 +258,7 @@ class Lowering : private KernelCalls {
          {q16.address, cache.keys_address(op.layer), cache.values_address(op.layer),
           input(inputs().query_starts), input(inputs().context_lengths),
           input(inputs().block_tables), sinks, out16.address});
-    scale_rows(fmt::format("{}_f32", type), half_bytes, float_bytes, out16, out);
+    widen(out16, type, cache.value_dim(), out, heads);
   }
 
   void operator()(const MlaAttention& op) {
@@ -240,14 +267,16 @@ class Lowering : private KernelCalls {
     const View q_latent = view(op.q_latent), q_rope = view(op.q_rope), out = view(op.out);
     if (out.rows == 0 || key_.shape.sequences == 0) return;
     const char* type = suffix_of(layout.dtype);
-    const View latent16 = narrowed(q_latent, type), rope16 = narrowed(q_rope, type);
-    const View out16 = scratch(out.rows, out.columns, half_bytes);
+    const auto heads = static_cast<uint32_t>(op.heads);
+    const View latent16 = narrowed(q_latent, type, cache.value_dim(), heads);
+    const View rope16 = narrowed(q_rope, type, cache.key_dim(), heads);
+    const View out16 = scratch(out.rows, heads * cache.value_dim(), half_bytes);
     const auto plan = plan_mla_attention(
         soc_, {.sequences = static_cast<uint32_t>(key_.shape.sequences),
                .longest_query = static_cast<uint32_t>(key_.longest_query),
-               .heads = static_cast<uint32_t>(op.heads),
-               .latent_dim = static_cast<uint32_t>(layout.value_dim),
-               .rotary_dim = static_cast<uint32_t>(layout.key_dim),
+               .heads = heads,
+               .latent_dim = cache.value_dim(),
+               .rotary_dim = cache.key_dim(),
                .q_latent_stride = latent16.stride,
                .q_rope_stride = rope16.stride,
                .out_stride = out16.stride,
@@ -263,7 +292,55 @@ class Lowering : private KernelCalls {
          {latent16.address, rope16.address, cache.values_address(op.layer),
           cache.keys_address(op.layer), input(inputs().query_starts),
           input(inputs().context_lengths), input(inputs().block_tables), out16.address});
-    scale_rows(fmt::format("{}_f32", type), half_bytes, float_bytes, out16, out);
+    widen(out16, type, cache.value_dim(), out, heads);
+  }
+
+  void operator()(const Route& op) {
+    const View logits = view(op.logits), ids = view(op.ids), weights = view(op.weights);
+    if (logits.rows == 0) return;
+    const Router& router = op.router;
+    const auto plan = plan_route(
+        soc_, {.row = {logits.rows, logits.columns, float_bytes},
+               .top_k = static_cast<uint32_t>(router.top_k),
+               .groups = static_cast<uint32_t>(router.groups),
+               .top_groups = static_cast<uint32_t>(router.top_groups),
+               .scoring = router.scoring == Router::Scoring::softmax ? RouteTiling::softmax
+                                                                     : RouteTiling::sigmoid,
+               .normalizes = router.normalize,
+               .has_bias = router.selection_bias != nullptr,
+               .scale = router.scale,
+               .logits_stride = logits.stride,
+               .ids_stride = ids.stride,
+               .weights_stride = weights.stride});
+    const uint64_t bias = router.selection_bias == nullptr
+                              ? logits.address
+                              : as_ascend(*router.selection_bias).vector().address;
+    call("ridge_route_f32", plan, {logits.address, bias, ids.address, weights.address});
+  }
+
+  void operator()(const ExpertLinear& op) {
+    const View x = view(op.x), ids = view(op.ids), out = view(op.out);
+    if (x.rows == 0) return;
+    const View weights = op.weights.valid() ? view(op.weights) : View{0, 0, ids.columns, ids.columns};
+    const AscendWeight& weight = as_ascend(*op.weight);
+    const auto width = static_cast<uint32_t>(weight.columns());
+    const bool has_row_for_choice = x.columns != width;
+    const Halves halves = has_row_for_choice ? halve(runs_of(x, width)) : halve(op.x);
+    const uint32_t rows_of_token = has_row_for_choice ? ids.columns : 1;
+    const uint64_t used = scratch_used();
+    // As many tokens at a time as one core sorts.
+    const uint32_t most_tokens = std::max(1u, most_sorted_choices / ids.columns);
+    for (uint32_t first = 0; first < x.rows; first += most_tokens) {
+      free_scratch(used);
+      const uint32_t count = std::min(most_tokens, x.rows - first);
+      Halves part = halves;
+      part.values.address +=
+          uint64_t{first} * rows_of_token * halves.values.stride * half_bytes;
+      part.scales += uint64_t{first} * rows_of_token * float_bytes;
+      multiply_by_experts(part, has_row_for_choice, weight, some_rows(ids, first, count),
+                          op.weights.valid() ? some_rows(weights, first, count) : weights,
+                          some_rows(out, first, count));
+    }
   }
 
   void operator()(const TopK& op) {
@@ -301,30 +378,44 @@ class Lowering : private KernelCalls {
     const View x = view(op.x);
     if (x.rows > 0) copy(x, view(op.out));
   }
-  // Those that is_on_host sends there.
-  template <typename Other>
-  void operator()(const Other&) {
-    RIDGE_ASSERT(!"an op without a kernel");
-  }
-
  private:
-  // A copy of rows of float32 in 16 bits, in scratch.
-  View narrowed(const View& x, const char* type) {
-    const View to = scratch(x.rows, x.columns, half_bytes);
-    scale_rows(fmt::format("f32_{}", type), float_bytes, half_bytes, x, to);
+  // A copy of rows of float32 in 16 bits, in scratch; behind each of their heads zeros up to `dim`.
+  View narrowed(const View& x, const char* type, uint32_t dim, uint32_t heads) {
+    const View to = scratch(x.rows, heads * dim, half_bytes);
+    const std::string types = fmt::format("f32_{}", type);
+    if (x.columns == to.columns) {
+      scale_rows(types, float_bytes, half_bytes, x, to);
+    } else {
+      scale_rows(types, float_bytes, half_bytes, runs_of(x, x.columns / heads),
+                 {to.address, to.rows * heads, dim, dim});
+    }
     return to;
   }
+  // The way back: `from` has heads of `dim` numbers in 16 bits.
+  void widen(const View& from, const char* type, uint32_t dim, const View& out, uint32_t heads) {
+    const std::string types = fmt::format("{}_f32", type);
+    if (from.columns == out.columns) {
+      scale_rows(types, half_bytes, float_bytes, from, out);
+      return;
+    }
+    RIDGE_ASSERT(is_dense(out));
+    const uint32_t width = out.columns / heads;
+    scale_rows(types, half_bytes, float_bytes, {from.address, from.rows * heads, width, dim},
+               {out.address, out.rows * heads, width, width});
+  }
+
   void store(const AscendKvCache& cache, int layer, const View& k, const View& v) {
     const KvCacheLayout& layout = cache.layout();
     if (k.rows == 0) return;
     const char* type = suffix_of(layout.dtype);
-    const View k16 = narrowed(k, type), v16 = narrowed(v, type);
+    const View k16 = narrowed(k, type, cache.key_dim(), cache.heads());
+    const View v16 = narrowed(v, type, cache.value_dim(), cache.heads());
     const auto plan = plan_rope_store_kv(
         soc_, {.tokens = k.rows,
                .heads = 0,
-               .kv_heads = cache.key_row() / static_cast<uint32_t>(layout.key_dim),
-               .head_dim = static_cast<uint32_t>(layout.key_dim),
-               .value_dim = static_cast<uint32_t>(layout.value_dim),
+               .kv_heads = cache.heads(),
+               .head_dim = cache.key_dim(),
+               .value_dim = cache.value_dim(),
                .rotary_dim = 0,
                .element_bytes = half_bytes,
                .q_stride = k16.stride,
@@ -341,66 +432,6 @@ class Lowering : private KernelCalls {
          {k16.address, k16.address, v16.address, input(inputs().positions), input(inputs().slots),
           k16.address, k16.address, cache.keys_address(layer), cache.values_address(layer)});
   }
-
-  // Several linears in a row multiply the same value.
-  Halves halve(const Value& x) {
-    if (!halved_ || halved_->storage != x.storage || halved_->column != x.column ||
-        halved_->columns != x.columns) {
-      halve(view(x));
-      halved_ = x;
-    }
-    return halves_of(view(x));
-  }
-  Halves halve(const View& x) {
-    halved_.reset();
-    const Halves halves = halves_of(x);
-    plan_.halves_bytes = std::max(
-        plan_.halves_bytes, uint64_t{x.rows} * halves.values.stride * half_bytes);
-    plan_.scales_bytes = std::max(plan_.scales_bytes, uint64_t{x.rows} * float_bytes);
-    const auto plan =
-        plan_halve_rows(soc_, x.rows, x.columns, x.stride, halves.values.stride);
-    call("ridge_halve_rows", plan, {x.address, halves.values.address, halves.scales});
-    return halves;
-  }
-  Halves halves_of(const View& x) const {
-    return {{context_.memory.halves.address, x.rows, x.columns, to_fractals_of(x.columns)},
-            context_.memory.scales.address};
-  }
-
-  // out = x Wᵀ + bias: each part of W by its kernel, then scales and bias over its columns.
-  void multiply(const Halves& x, const AscendWeight& weight, int64_t expert,
-                const AscendWeight* bias, const View& out) {
-    const std::span<const WeightPart> parts = weight.parts(expert);
-    for (const WeightPart& part : parts) {
-      const View to = slice(out, part.first_row, part.rows);
-      const LinearShape shape = {x.values.rows,   part.rows,  x.values.columns,
-                                 x.values.stride, to.stride,  LinearTiling::nz,
-                                 /*out_floats=*/true};
-      const uint64_t codes = part.codes->span().address;
-      if (!part.format) {
-        call("ridge_linear_f16", plan_linear(soc_, shape), {x.values.address, codes, to.address});
-      } else {
-        const QuantizedLinearPlan plan = plan_quantized_linear(soc_, shape, *part.format);
-        call(plan.kernel, plan,
-             {x.values.address, codes, part.scales->span().address, to.address});
-      }
-    }
-    const auto finish = [&](const View& to, uint32_t first, float factor) {
-      const uint64_t from =
-          bias == nullptr ? 0 : bias->vector().address + uint64_t{first} * float_bytes;
-      scale_rows("f32_f32", float_bytes, float_bytes, to, to, factor, x.scales, from);
-    };
-    const float factor = parts.front().factor;
-    if (std::ranges::all_of(parts, [&](const auto& part) { return part.factor == factor; })) {
-      finish(out, 0, factor);
-      return;
-    }
-    for (const WeightPart& part : parts) {
-      finish(slice(out, part.first_row, part.rows), part.first_row, part.factor);
-    }
-  }
-
-  std::optional<Value> halved_;  // what the halves are of
 };
 
 }  // namespace

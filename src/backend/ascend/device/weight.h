@@ -13,14 +13,19 @@
 
 namespace ridge::backend::ascend {
 
-// Rows of a weight that one launch of a linear multiplies.
+// Rows of a weight that one launch of a linear multiplies; of each expert or head, one after the other.
 struct WeightPart {
   std::optional<QuantizedFormat> format;  // of pack_quantized; else halves of pack_nz
   uint32_t first_row;
-  uint32_t rows;
+  uint32_t rows;  // of an expert
   std::unique_ptr<acl::DeviceMemory> codes;
   std::unique_ptr<acl::DeviceMemory> scales;  // with a format
   float factor = 1;                           // what the stored values have to be multiplied by
+  int64_t experts = 1;
+
+  // Bytes from one expert to the next.
+  uint64_t codes_of_expert() const { return codes->span().bytes / static_cast<uint64_t>(experts); }
+  uint64_t scales_of_expert() const { return scales->span().bytes / static_cast<uint64_t>(experts); }
 };
 
 // What was kept otherwise than in the file, to be told once.
@@ -30,30 +35,32 @@ struct WeightNotes {
   uint64_t dequantised_bytes = 0;       // and here
 };
 
-// A weight on the device. Plain matrices are there from the start, those of experts and heads from
-// the first program on that multiplies them there. Tables of rows stay on the host where their type
-// is a quantised one: embed then reads the file.
+// A weight on the device. Tables of rows stay on the host where their type is a quantised one: embed
+// then reads the file.
 class AscendWeight : public Weight {
  public:
   // Throws as ReferenceWeight, and out_of_memory.
   AscendWeight(std::shared_ptr<Hardware> hardware, const WeightSource& source, WeightNotes& notes);
 
-  // What linears multiply by, of one expert; prepared where it is not yet.
-  std::span<const WeightPart> parts(int64_t expert) const;
+  // What linears multiply by.
+  std::span<const WeightPart> parts() const { return parts_; }
   // A vector's values, float32.
   acl::DeviceSpan vector() const;
   // A table's rows as they are in the file, and their type; nullptr where they are on the host.
   const acl::DeviceMemory* table() const { return table_.get(); }
   DType table_dtype() const { return source_.segments.front().dtype; }
-  // The weight as the reference reads it: of vectors, of experts, and of tables on the host.
+  // The weight as the reference reads it: of vectors, and of tables on the host.
   const reference::ReferenceWeight& host() const;
 
  private:
-  void pack() const;
-  std::vector<WeightPart> pack_expert(int64_t expert) const;
-  WeightPart pack_halves(int64_t expert, int64_t first_row, int64_t rows) const;
-  WeightPart pack_codes(DType dtype, std::span<const std::byte> blocks, int64_t first_row,
-                        int64_t rows) const;
+  void pack();
+  void note_dequantised();
+  WeightPart pack_halves(int64_t first_row, int64_t rows) const;
+  // Of rows of one type.
+  WeightPart pack_codes(DType dtype, int64_t first_row, int64_t rows) const;
+  std::vector<std::byte> blocks_of(int64_t expert, int64_t first_row, int64_t rows) const;
+  void store_of_expert(std::unique_ptr<acl::DeviceMemory>& all, int64_t expert,
+                       std::span<const std::byte> bytes) const;
   std::unique_ptr<acl::DeviceMemory> store(std::span<const std::byte> bytes) const;
   // Whether the file's blocks can be taken as they lie: none was cut out or turned.
   bool is_whole() const;
@@ -63,7 +70,7 @@ class AscendWeight : public Weight {
   WeightNotes& notes_;
   std::unique_ptr<reference::ReferenceWeight> host_;
   std::unique_ptr<acl::DeviceMemory> vector_, table_;
-  mutable std::vector<std::vector<WeightPart>> parts_;  // by expert
+  std::vector<WeightPart> parts_;
 };
 
 const AscendWeight& as_ascend(const Weight& weight);

@@ -3,7 +3,8 @@
 
 // Rows of float32 as the cube takes them: halves and a scale for each row, whose largest value
 // becomes 2^14. So a row may be of any size; what is 2^38 times smaller than its largest value is
-// lost. A row of zeros has the smallest normal scale and halves of 0.
+// lost. A row of zeros has the smallest normal scale and halves of 0. Behind a row come zeros up to whole
+// fractals.
 namespace ridge::backend::ascend {
 
 class HalveRows {
@@ -111,14 +112,19 @@ class HalveRows {
                                uint32_t columns) {
     AscendC::LocalTensor<half> out = out_.AllocTensor<half>();
     AscendC::LocalTensor<float> value = value_.Get<float>();
+    const uint32_t padded = round_up(columns, c0);
+    if (padded != columns) {
+      AscendC::Duplicate(value, 0.0f, padded);
+      AscendC::PipeBarrier<PIPE_V>();
+    }
     scale_row<ByBlock::divide>(value, x, blocks_.Get<float>(), columns);
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::Cast(out, value, AscendC::RoundMode::CAST_RINT, columns);
+    AscendC::Cast(out, value, AscendC::RoundMode::CAST_RINT, padded);
     AscendC::PipeBarrier<PIPE_V>();
     out_.EnQue(out);
     out = out_.DeQue<half>();
     AscendC::DataCopyPad(out_gm_[static_cast<uint64_t>(row) * tiling_.out_stride + column], out,
-                         AscendC::DataCopyExtParams{1, columns * 2, 0, 0, 0});
+                         AscendC::DataCopyExtParams{1, padded * 2, 0, 0, 0});
     out_.FreeTensor(out);
   }
 

@@ -9,7 +9,7 @@ template <typename From, typename To>
 class ScaleRows {
  public:
   __aicore__ inline ScaleRows(AscendC::TPipe& pipe, const ScaleRowsTiling& tiling)
-      : tiling_(tiling), pitch_(pitch_of(tiling.columns_per_step)) {
+      : tiling_(tiling), pitch_(pitch_of(tiling.columns_per_step + tiling.padding)) {
     const uint32_t step = tiling.rows_per_step * pitch_;
     pipe.InitBuffer(in_, buffers, step * sizeof(From));
     pipe.InitBuffer(out_, buffers, step * sizeof(To));
@@ -73,7 +73,12 @@ class ScaleRows {
     if (tiling_.has_bias) bias = bias_in_.template DeQue<float>();
     AscendC::LocalTensor<To> out = out_.template AllocTensor<To>();
     AscendC::LocalTensor<float> value = value_.Get<float>();
+    const uint32_t padded = columns + tiling_.padding;
     for (uint32_t r = 0; r < rows; ++r) {
+      if (tiling_.padding > 0) {
+        AscendC::Duplicate(value, 0.0f, padded);
+        AscendC::PipeBarrier<PIPE_V>();
+      }
       widen(value, x[r * pitch_], columns);
       AscendC::PipeBarrier<PIPE_V>();
       if (tiling_.has_scales) {
@@ -88,7 +93,7 @@ class ScaleRows {
         AscendC::Add(value, value, bias, columns);
         AscendC::PipeBarrier<PIPE_V>();
       }
-      narrow(out[r * pitch_], value, columns);
+      narrow(out[r * pitch_], value, padded);
       AscendC::PipeBarrier<PIPE_V>();
     }
     in_.FreeTensor(x);
@@ -99,7 +104,7 @@ class ScaleRows {
   __aicore__ inline void copy_out(uint32_t row, uint32_t rows, uint32_t column, uint32_t columns) {
     AscendC::LocalTensor<To> out = out_.template DeQue<To>();
     AscendC::DataCopyPad(out_gm_[place(row, tiling_.out_stride, column)], out,
-                         rows_out<To>({rows, columns, tiling_.out_stride, pitch_}));
+                         rows_out<To>({rows, columns + tiling_.padding, tiling_.out_stride, pitch_}));
     out_.FreeTensor(out);
   }
 

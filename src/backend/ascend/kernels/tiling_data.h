@@ -48,7 +48,7 @@ struct AddTiling {
   uint32_t out_stride;
 };
 
-// out = x · factor (· scales[row]) (+ bias). Units of work are rows_per_step rows of
+// out = x · factor (· scales[row]) (+ bias), and zeros behind each row. Units of work are rows_per_step rows of
 // columns_per_step columns.
 struct ScaleRowsTiling {
   uint32_t rows;
@@ -61,6 +61,7 @@ struct ScaleRowsTiling {
   float factor;
   uint32_t has_scales;
   uint32_t has_bias;
+  uint32_t padding;  // zeros behind a row of out; not 0 only where a step has all columns
 };
 
 struct HalveRowsTiling {

@@ -23,7 +23,7 @@ TEST(AscendWeight, PartsOfLargeVocabulariesFitTheKernelsForFewRows) {
                                                 .segments = {{dtype, Shape{rows, columns}, blocks}},
                                                 .use = WeightUse::linear});
     uint32_t next_row = 0;
-    for (const WeightPart& part : as_ascend(*weight).parts(0)) {
+    for (const WeightPart& part : as_ascend(*weight).parts()) {
       EXPECT_EQ(part.first_row, next_row);
       next_row += part.rows;
       const LinearShape shape = {.m = 1,
@@ -51,7 +51,7 @@ TEST(AscendWeight, HalvesHoldWhatIsFiniteBesideWhatIsNot) {
       {.name = "w",
        .segments = {{DType::f32, Shape{16, 16}, std::as_bytes(std::span(values))}},
        .use = WeightUse::linear});
-  EXPECT_EQ(as_ascend(*weight).parts(0).front().factor, 0x1p86f);
+  EXPECT_EQ(as_ascend(*weight).parts().front().factor, 0x1p86f);
 }
 
 }  // namespace

@@ -1,0 +1,165 @@
+#pragma once
+
+#include <optional>
+
+#include "backend/ascend/device/kernel_calls.h"
+#include "backend/ascend/device/weight.h"
+
+namespace ridge::backend::ascend {
+
+// What a linear multiplies: rows of halves and a scale for each.
+struct Halves {
+  View values;
+  uint64_t scales;
+};
+
+// Launches of linears of all kinds.
+class LinearCalls : public KernelCalls {
+ public:
+  using KernelCalls::KernelCalls;
+
+ protected:
+  // Several linears in a row multiply the same value.
+  Halves halve(const Value& x) {
+    if (!halved_ || halved_->storage != x.storage || halved_->column != x.column ||
+        halved_->columns != x.columns) {
+      halve(view(x));
+      halved_ = x;
+    }
+    return halves_of(view(x));
+  }
+  Halves halve(const View& x) {
+    halved_.reset();
+    const Halves halves = halves_of(x);
+    plan_.halves_bytes = std::max(
+        plan_.halves_bytes, uint64_t{x.rows} * halves.values.stride * half_bytes);
+    plan_.scales_bytes = std::max(plan_.scales_bytes, uint64_t{x.rows} * float_bytes);
+    const auto plan =
+        plan_halve_rows(soc_, x.rows, x.columns, x.stride, halves.values.stride);
+    call("ridge_halve_rows", plan, {x.address, halves.values.address, halves.scales});
+    return halves;
+  }
+
+  // Sums of one part of a weight, from its expert or head `first` on; `starts` where groups are rows of
+  // experts.
+  void launch_linear(const WeightPart& part, uint32_t first, const LinearShape& shape, uint64_t x,
+                     uint64_t out, uint64_t starts = 0) {
+    const bool by_experts = shape.groups > 1 && shape.grouping == LinearTiling::by_rows;
+    const uint64_t codes = part.codes->span().address + first * part.codes_of_expert();
+    if (!part.format) {
+      const auto plan = plan_linear(soc_, shape);
+      if (by_experts) {
+        call("ridge_expert_linear_f16", plan, {x, codes, starts, out});
+      } else {
+        call("ridge_linear_f16", plan, {x, codes, out});
+      }
+      return;
+    }
+    const uint64_t scales = part.scales->span().address + first * part.scales_of_expert();
+    const QuantizedLinearPlan plan = plan_quantized_linear(soc_, shape, *part.format);
+    if (by_experts) {
+      call(plan.kernel, plan, {x, codes, scales, starts, out});
+    } else {
+      call(plan.kernel, plan, {x, codes, scales, out});
+    }
+  }
+
+  // out = x Wᵀ + bias: each part of W by its kernel, then scales and bias over its columns.
+  void multiply(const Halves& x, const AscendWeight& weight, const AscendWeight* bias,
+                const View& out) {
+    for (const WeightPart& part : weight.parts()) {
+      launch_linear(part, /*first=*/0, {x.values.rows, part.rows, x.values.columns, x.values.stride,
+                                        out.stride, LinearTiling::nz, /*out_floats=*/true},
+                    x.values.address, slice(out, part.first_row, part.rows).address);
+    }
+    const auto finish = [&](const View& to, uint32_t first, float factor) {
+      const uint64_t from =
+          bias == nullptr ? 0 : bias->vector().address + uint64_t{first} * float_bytes;
+      scale_rows("f32_f32", float_bytes, float_bytes, to, to, factor, x.scales, from);
+    };
+    if (const auto factor = common_factor(weight)) {
+      finish(out, 0, *factor);
+      return;
+    }
+    for (const WeightPart& part : weight.parts()) {
+      finish(slice(out, part.first_row, part.rows), part.first_row, part.factor);
+    }
+  }
+
+  // The rows of some tokens by their experts. `x` are their halves, of each token or of each choice;
+  // `weights` are those of choices, without rows where what comes out is not mixed.
+  void multiply_by_experts(const Halves& x, bool has_row_for_choice, const AscendWeight& weight,
+                           const View& ids, const View& weights, const View& out) {
+    const auto experts = static_cast<uint32_t>(weight.experts());
+    const auto n = static_cast<uint32_t>(weight.rows());
+    const uint32_t top_k = ids.columns, choices = ids.rows * top_k;
+    RIDGE_ASSERT(is_dense(ids) && is_dense(weights) && (weights.rows > 0 || is_dense(out)));
+    const uint64_t starts = scratch(1, experts + 1, float_bytes).address;
+    const uint64_t rows = scratch(1, choices, float_bytes).address;
+    const uint64_t places = scratch(1, choices, float_bytes).address;
+    call("ridge_sort_experts",
+         plan_sort_experts(experts, choices, has_row_for_choice ? 1 : top_k),
+         {ids.address, starts, rows, places});
+    const View sorted = scratch(choices, x.values.stride, half_bytes);
+    const uint32_t row_bytes = sorted.columns * half_bytes;
+    call("ridge_embed", plan_embed(soc_, {choices, row_bytes, row_bytes, row_bytes}),
+         {rows, x.values.address, sorted.address});
+    const View sums = scratch(choices, n, float_bytes);
+    const std::optional<float> factor = common_factor(weight);
+    for (const WeightPart& part : weight.parts()) {
+      const View to = slice(sums, part.first_row, part.rows);
+      launch_linear(part, /*first=*/0,
+                    {.m = choices,
+                     .n = part.rows,
+                     .k = x.values.columns,
+                     .x_stride = sorted.stride,
+                     .out_stride = sums.stride,
+                     .layout = LinearTiling::nz,
+                     .out_floats = true,
+                     .groups = experts},
+                    sorted.address, to.address, starts);
+      if (!factor) scale_rows("f32_f32", float_bytes, float_bytes, to, to, part.factor);
+    }
+    // What has the scales of rows of x: of each choice its own, or of each token for all its choices.
+    const auto scale = [&](const View& from, const View& to, uint32_t columns) {
+      const uint32_t count = has_row_for_choice ? choices : ids.rows;
+      const uint32_t width = has_row_for_choice ? columns : top_k * columns;
+      scale_rows("f32_f32", float_bytes, float_bytes, {from.address, count, width, width},
+                 {to.address, count, width, width}, factor.value_or(1), x.scales);
+    };
+    if (weights.rows == 0) {
+      const uint32_t bytes = n * float_bytes;
+      call("ridge_embed", plan_embed(soc_, {choices, bytes, bytes, bytes}),
+           {places, sums.address, out.address});
+      scale(out, out, n);
+      return;
+    }
+    const View scaled = scratch(ids.rows, top_k, float_bytes);
+    scale(weights, scaled, 1);
+    call("ridge_combine_experts_f32",
+         plan_combine_experts(soc_, {{ids.rows, n, float_bytes}, top_k, top_k, n, out.stride}),
+         {sums.address, places, scaled.address, out.address});
+  }
+
+  // Another value is there now.
+  void forget_halves(const Value& value) {
+    if (halved_ && halved_->storage == value.storage) halved_.reset();
+  }
+
+ private:
+  static std::optional<float> common_factor(const AscendWeight& weight) {
+    const float factor = weight.parts().front().factor;
+    for (const WeightPart& part : weight.parts()) {
+      if (part.factor != factor) return std::nullopt;
+    }
+    return factor;
+  }
+  Halves halves_of(const View& x) const {
+    return {{context_.memory.halves.address, x.rows, x.columns, to_fractals_of(x.columns)},
+            context_.memory.scales.address};
+  }
+
+  std::optional<Value> halved_;  // what the halves are of
+};
+
+}  // namespace ridge::backend::ascend
