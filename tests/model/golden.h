@@ -88,6 +88,9 @@ inline constexpr double declared_divergence = 1e-5;
 // 2e-4 of a value in the root mean square. Some ten of them in a row make 1e-3 of a logit, whose size
 // here is 5, and half the square of that is what it costs.
 inline constexpr double declared_half_divergence = 5e-5;
+// There a logit errs by the root of twice that, 0.01. So two whose distance is four times what both err
+// by may change places.
+inline constexpr float declared_half_tie = 0.056f;
 // Mixed precision may round activations to int8. The bound is what llama.cpp's rounding costs on
 // SmolLM2 (docs/performance.md).
 inline constexpr double declared_mixed_divergence = 3.1e-3;
