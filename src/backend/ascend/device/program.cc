@@ -55,8 +55,9 @@ AscendProgram::AscendProgram(std::shared_ptr<Hardware> hardware, const Recording
                                   row_bytes(storage.dtype, storage.columns) *
                                       static_cast<size_t>(most_rows_of(storage.rows, limits)));
   };
-  for (const Value& value : recording_.given)
+  for (const Value& value : recording_.given) {
     given_.emplace_back(hardware_->context(), span(value));
+  }
   for (const Value& value : recording_.outputs) outputs_.emplace_back(span(value));
 }
 
