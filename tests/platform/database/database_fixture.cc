@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 extern char** environ;
 
@@ -80,6 +82,21 @@ std::unique_ptr<soci::session> DatabaseTest::raw_session() const {
   auto session = std::make_unique<soci::session>("postgresql", location_);
   *session << "SET client_min_messages = warning";
   return session;
+}
+
+int DatabaseTest::end_connections() const {
+  const auto session = raw_session();
+  const std::string others =
+      " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() AND "
+      "backend_type = 'client backend'";
+  int ended = 0, left = -1;
+  *session << "SELECT COUNT(pg_terminate_backend(pid))" + others, soci::into(ended);
+  for (int i = 0; i < 6000 && left != 0; ++i) {  // a minute is for a slow machine
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    *session << "SELECT COUNT(*)" + others, soci::into(left);
+  }
+  EXPECT_EQ(left, 0);
+  return ended;
 }
 
 }  // namespace ridge::platform

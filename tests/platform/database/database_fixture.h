@@ -24,6 +24,8 @@ class DatabaseTest : public testing::TestWithParam<std::string> {
   bool is_sqlite() const { return GetParam() == "SQLite"; }
   // Beside what is tested, for what it would not do itself.
   std::unique_ptr<soci::session> raw_session() const;
+  // Ends all that there are to PostgreSQL, and returns once they have said so and are gone: how many.
+  int end_connections() const;
 
   TemporaryFolder folder_;
 

@@ -280,8 +280,7 @@ TEST_P(DatabaseOnBoth, KeepsStatementsOfAConnectionAndBindsThemAnew) {
   EXPECT_EQ(count(database), 3);
   if (is_sqlite()) return;
   // A connection that the server has ended takes its statements with it.
-  *raw_session() << "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> "
-                    "pg_backend_pid() AND datname = current_database()";
+  end_connections();
   write("d", 4);
   EXPECT_EQ(count(database), 4);
 }
@@ -290,12 +289,7 @@ TEST_P(DatabaseOnBoth, ConnectsAgainAfterTheServerEndedItsConnections) {
   if (is_sqlite()) GTEST_SKIP() << "a file has no server";
   Database database(location(), {.connections = 1});
   EXPECT_EQ(count(database, "projects"), 0);
-  const std::string others =
-      "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE "
-      "pid <> pg_backend_pid() AND usename = 'ridge'";
-  int64_t ended = 0;
-  *raw_session() << others, soci::into(ended);
-  EXPECT_GE(ended, 1);
+  EXPECT_GE(end_connections(), 1);
   EXPECT_EQ(count(database, "projects"), 0);
 }
 
@@ -315,7 +309,8 @@ TEST_P(DatabaseOnBoth, KeepsWhatWasWrittenEarlyThroughASync) {
 
 TEST_P(DatabaseOnBoth, EndsAStatementThatTakesTooLong) {
   if (is_sqlite()) GTEST_SKIP() << "a file has no server";
-  Database database(location(), {.most = std::chrono::milliseconds(100)});
+  // Opening it has to be done in that time too, on a slow machine.
+  Database database(location(), {.most = std::chrono::seconds(2)});
   EXPECT_ERROR(database.read([](soci::session& session) { session << "SELECT pg_sleep(3600)"; }),
                unavailable, "timeout");
   EXPECT_EQ(count(database, "projects"), 0);
@@ -323,7 +318,7 @@ TEST_P(DatabaseOnBoth, EndsAStatementThatTakesTooLong) {
 
 TEST_P(DatabaseOnBoth, LeavesAServerThatSaysNothing) {
   if (is_sqlite()) GTEST_SKIP() << "a file has no server";
-  Database database(location(), {.connections = 1, .most = std::chrono::milliseconds(100)});
+  Database database(location(), {.connections = 1, .most = std::chrono::seconds(2)});
   const int backend = database.read([](soci::session& session) {
     int pid = 0;
     session << "SELECT pg_backend_pid()", soci::into(pid);

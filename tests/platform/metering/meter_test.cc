@@ -181,8 +181,7 @@ TEST_P(MeterTest, WhatTheDiskDidNotTakeWaitsInTheSpool) {
   };
   rename("pg_logical_emit_message", "lost");
   // New connections look for it; those that there are have kept it.
-  *raw_session() << "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
-                    "pg_backend_pid() AND datname = current_database()";
+  end_connections();
   EXPECT_FALSE(settle("a", 7));
   EXPECT_GT(std::filesystem::file_size(folder_ / "spool"), 0);
   EXPECT_TRUE(reserve("b").refusal);

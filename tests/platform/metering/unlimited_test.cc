@@ -167,9 +167,7 @@ TEST_P(UnlimitedTest, AServerThatWasTakenForDeadCorrectsWhatWasRecordedForIt) {
 TEST_P(UnlimitedTest, AConnectionThatWasEndedIsOpenedAnew) {
   if (is_sqlite()) GTEST_SKIP() << "a file ends no connection";
   ask("a", 1, 1);
-  *raw_session() << "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> "
-                    "pg_backend_pid() AND datname = current_database()";
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // until it has said so
+  end_connections();
   EXPECT_FALSE(ask("b", 1, 1).refusal);
   end(used("a", 1, 1));
   EXPECT_EQ(records(), 1);
