@@ -261,11 +261,15 @@ TEST_F(DigestOfFileTest, IsThatOfTheBytesAndReadOnce) {
   EXPECT_EQ(reads_, 0);
   // The same size, time and inode; what no program can set back is the time of change.
   const auto time = std::filesystem::last_write_time(path);
-  models_.write("model.gguf", "WEIGHTS");
-  std::filesystem::last_write_time(path, time);
-  EXPECT_EQ(digest(path), Digest::of("WEIGHTS"));
-  EXPECT_EQ(digest(path), Digest::of("WEIGHTS"));
-  EXPECT_GT(reads_, 0) << "changed just now: not remembered";
+  bool is_remembered = true;
+  for (int i = 0; i < 20 && is_remembered; ++i) {  // once within two seconds, on a slow machine
+    models_.write("model.gguf", "WEIGHTS");
+    std::filesystem::last_write_time(path, time);
+    EXPECT_EQ(digest(path), Digest::of("WEIGHTS"));
+    EXPECT_EQ(digest(path), Digest::of("WEIGHTS"));
+    is_remembered = reads_ == 0;
+  }
+  EXPECT_FALSE(is_remembered) << "changed just now";
 }
 
 TEST_F(DigestOfFileTest, ABadRecordIsNotBelieved) {
