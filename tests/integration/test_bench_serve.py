@@ -97,7 +97,7 @@ def test_clients_that_leave_leave_nothing_behind(tiny_server, load):
     assert report["left"] > 40 and report["left"] + report["ok"] == 200
     after = tiny_server.wait_until_idle()
     assert after["blocks_free"] == before["blocks_free"]
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while tiny_server.health()["connections"] > 1 or len(list(descriptors.iterdir())) > open_before + 1:
         assert time.monotonic() < until, (tiny_server.health(), sorted(descriptors.iterdir()))
         time.sleep(0.05)
@@ -191,12 +191,14 @@ def test_times_are_those_of_the_events(load):
     with scripted(answer) as server:
         report = load(server.url, *QUICKLY, "--api-key", "secret")
         assert server.keys == ["Bearer secret"]
-    # The role came 100 ms before the first text; then two gaps and a rest of 300 ms. A busy machine makes each longer, and
-    # a gap shorter by as much as what it begins with came late.
-    ttft, gap, whole = (report[name]["p50"] for name in ("ttft_ms", "inter_token_ms", "end_to_end_ms"))
-    assert report["inter_token_ms"]["count"] == 2
-    assert ttft >= 100 and gap >= 80 and whole >= 600
-    assert ttft + gap < whole
+    # The role came 100 ms before the first text; then two gaps and a rest of 300 ms. A busy machine makes the time
+    # until each event longer, but a gap shorter by as much as what it begins with came late.
+    ttft, whole = (report[name]["p50"] for name in ("ttft_ms", "end_to_end_ms"))
+    gaps = report["inter_token_ms"]
+    last = ttft + 2 * gaps["mean"]
+    assert gaps["count"] == 2
+    assert ttft >= 100 and last >= 300 and whole >= 600
+    assert last <= whole + 0.1  # of rounding
     assert (report["prompt_tokens"], report["output_tokens"]) == (9, 3)
 
 
@@ -229,7 +231,7 @@ def test_failures_are_counted_by_kind(load, script, kind):
 
 
 def test_a_request_that_takes_too_long_has_failed(load):
-    with scripted(lambda handler: time.sleep(2)) as server:
+    with scripted(lambda handler: time.sleep(20)) as server:
         report = load(server.url, *QUICKLY, "--timeout", "0.3", returncode=1)
     assert report["failures"] == {"Timeout was reached": 1}
 

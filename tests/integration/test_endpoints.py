@@ -45,7 +45,7 @@ def operator(metered):  # noqa: F811
     return Operator(metered)
 
 
-def wait_until(is_true, timeout_s):
+def wait_until(is_true, timeout_s=60):
     started = time.monotonic()
     while not is_true():
         assert time.monotonic() - started < timeout_s, f"not after {timeout_s} s"
@@ -70,15 +70,15 @@ def test_a_release_moves_between_versions_and_servers_and_back(operator):
     assert continuation(ours, "helper") == texts["llama-f32"]
     sees = lambda client: "helper" in [model.id for model in client.models.list()]  # noqa: E731
     assert sees(ours)
-    assert wait_until(lambda: sees(theirs), 10) < 2  # 0.5 s and the machine's load
+    wait_until(lambda: sees(theirs))
     operator.ask(second, "POST", "/helper/versions", {"model": "all"}, status=201)
     assert continuation(theirs, "helper") == texts["llama-f32"]
     operator.ask(second, "PUT", "/helper/shares", {"shares": [{"version": 2, "percent": 100}]})
     assert continuation(theirs, "helper") == texts["all"]
-    wait_until(lambda: continuation(ours, "helper") == texts["all"], 10)
+    wait_until(lambda: continuation(ours, "helper") == texts["all"])
     operator.ask(first, "POST", "/helper/rollback")
     assert continuation(ours, "helper") == texts["llama-f32"]
-    wait_until(lambda: continuation(theirs, "helper") == texts["llama-f32"], 10)
+    wait_until(lambda: continuation(theirs, "helper") == texts["llama-f32"])
     rows = operator.metered.run("usage", "--by", "custom_endpoint,endpoint_version,model")["rows"]
     named = {(row["custom_endpoint"], row["endpoint_version"], row["model"]) for row in rows}
     assert {("", "0", "all"), ("helper", "1", "llama-f32"), ("helper", "2", "all")} <= named
@@ -222,7 +222,7 @@ def test_the_command_makes_what_servers_answer(metered):  # noqa: F811
     assert answer.usage.completion_tokens == 3
     assert [each["name"] for each in run("endpoint", "list")["endpoints"]] == ["helper"]
     assert run("endpoint", "remove", "helper") == {"removed": "helper"}
-    wait_until(lambda: "helper" not in [model.id for model in operator.client(server).models.list()], 10)
+    wait_until(lambda: "helper" not in [model.id for model in operator.client(server).models.list()])
 
 
 def test_the_command_says_what_is_wrong(ridge, tmp_path):
