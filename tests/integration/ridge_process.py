@@ -58,7 +58,7 @@ class RidgeServer:
     def model_figures(self):
         return self.health()["models"][0]
 
-    def wait_for_figures(self, are_as_wanted, timeout_s=30):
+    def wait_for_figures(self, are_as_wanted, timeout_s=60):
         """The first figures that `are_as_wanted` accepts: a step's are published behind its tokens."""
         until = time.monotonic() + timeout_s
         while True:
@@ -69,7 +69,7 @@ class RidgeServer:
                 raise AssertionError(f"after {timeout_s} s the figures are still {figures}")
             time.sleep(0.02)
 
-    def wait_until_idle(self, timeout_s=30):
+    def wait_until_idle(self, timeout_s=60):
         """The figures once no request runs or waits."""
         return self.wait_for_figures(lambda figures: figures["running"] == 0 and figures["waiting"] == 0, timeout_s)
 
@@ -77,7 +77,7 @@ class RidgeServer:
         with open(self.log.name) as log:
             return log.read()
 
-    def wait_for_log(self, wanted, timeout_s=10):
+    def wait_for_log(self, wanted, timeout_s=60):
         """The log once it holds `wanted`; a request is logged after its answer was sent."""
         until = time.monotonic() + timeout_s
         while wanted not in self.read_log():

@@ -160,7 +160,7 @@ def test_developers_see_and_change_their_own_keys_alone(team):
     ids = {key["id"] for key in team.get("adam", "/api/v1/keys")["data"]}
     assert {own["id"], *(other["id"] for other in others)} <= ids
     assert team.do("adam", "DELETE", f"/api/v1/keys/{own['id']}")["state"] == "revoked"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     with pytest.raises(openai.AuthenticationError):
         while time.monotonic() < until:
             team.complete(own["key"])

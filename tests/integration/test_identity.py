@@ -116,7 +116,7 @@ def ask_models(server, key):
     return server.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})[0]
 
 
-def wait_for_status(server, key, wanted, timeout_s=10):
+def wait_for_status(server, key, wanted, timeout_s=60):
     until = time.monotonic() + timeout_s
     while (status := ask_models(server, key)) != wanted:
         assert time.monotonic() < until, f"still {status}, not {wanted}"

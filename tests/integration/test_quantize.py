@@ -205,11 +205,11 @@ def test_it_can_be_stopped(ridge_binary, write_model, clean_environment, tmp_pat
     command = [ridge_binary, "quantize", model, "out.gguf", "IQ4_XS", "-t", "1"]
     process = subprocess.Popen(command, cwd=tmp_path, env=clean_environment, stderr=subprocess.PIPE, text=True)
     partial = tmp_path / "out.gguf.partial"
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not partial.exists() and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     os.remove(model)
     assert process.returncode == 130 and "was not written" in errors
     assert not list(tmp_path.glob("out*"))

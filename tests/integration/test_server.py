@@ -21,9 +21,9 @@ ENDLESS = {
     "max_tokens": 900,
     "ignore_eos": True,
 }
-# More than those of two steps, by what a busy machine makes between a look at the figures and a closed connection; far
-# fewer than were asked for.
-LATE_TOKENS = 100
+# More than those of two steps, by what a busy machine makes between a look at the figures and a closed connection; half
+# of what one was asked for.
+LATE_TOKENS = 450
 
 
 def open_stream(server, body):
@@ -134,8 +134,11 @@ def test_a_full_queue_is_429(start_server):
     statuses = []
 
     def ask():
-        status, headers, _ = server.request("POST", "/v1/chat/completions", json.dumps(body), timeout=300)
-        statuses.append((status, headers.get("retry-after")))
+        for _ in range(20):  # again and again where others' threads came late
+            status, headers, _ = server.request("POST", "/v1/chat/completions", json.dumps(body), timeout=300)
+            statuses.append((status, headers.get("retry-after")))
+            if any(status == 429 for status, _ in statuses):
+                return
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
     for thread in threads:
