@@ -155,6 +155,8 @@ test("who may act for several projects picks one, and sees what is its own", asy
   await page.getByRole("textbox", { name: "Question" }).fill("Hello");
   await page.keyboard.press("Enter");
   expect((await answered).status()).toBe(200);
+  // To its end: the page of usage is loaded once, and leaving the chat stops the answer.
+  await expect(page.getByRole("article", { name: "Answer" })).toContainText(/\d+ tokens?/);
   await page.getByRole("link", { name: "Usage", exact: true }).click();
   await expect(page.getByRole("region", { name: "Sums" }).getByRole("row", { name: new RegExp(modelName) })).toBeVisible();
   const [download] = await Promise.all([

@@ -38,6 +38,8 @@ test("a model is pulled, with progress, and asked without a restart", async ({ p
   await page.getByRole("textbox", { name: "Question" }).fill("Hello");
   await page.keyboard.press("Enter");
   expect((await answered).status()).toBe(200);
+  // To its end: a model that answers is not removed.
+  await expect(page.getByRole("article", { name: "Answer" })).toContainText(/\d+ tokens?/);
 
   await page.goto(`${server.url}/#/catalog`);
   await expect(page.getByRole("button", { name: `Remove ${modelName}` })).toHaveCount(0); // It was named at the start.
