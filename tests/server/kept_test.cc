@@ -219,7 +219,7 @@ TEST_F(Kept, DevelopersReadTheirOwnAndThoseOfProgramsAndAdminsAll) {
   const platform::AuditEvent event = identity_.audit_events(1)[0];
   EXPECT_EQ(event.action, "kept.read");
   EXPECT_EQ(event.actor, "user:bob");
-  for (const char* wrong : {"0", "-1", "1x", "99999999999999999999", "x"}) {
+  for (const char* wrong : {"0", "-1", "1x", "9223372036854775807", "99999999999999999999", "x"}) {
     EXPECT_EQ(administer("GET", std::string("/api/v1/requests/kept/") + wrong).status, 404)
         << wrong;
   }

@@ -28,7 +28,7 @@ int64_t bytes_of(const KeptRequest& request) {
 }
 
 struct Keeping {
-  int64_t days = 0, bytes = 0;
+  int64_t days = 0, bytes = 0, added_bytes = 0;
 };
 
 // Nothing is kept where the project is gone.
@@ -89,7 +89,7 @@ TakenAway take_away_some(soci::session& session, const std::string& project_id, 
   return away;
 }
 
-constexpr int64_t any_time = std::numeric_limits<int64_t>::max();
+constexpr int64_t any_time = std::numeric_limits<int64_t>::max(), any_number = any_time;
 
 }  // namespace
 
@@ -106,11 +106,12 @@ int KeptRequests::add(std::span<const KeptRequest> requests) {
       if (is_new) keeping = keeping_of(session, request.project_id);
       if (keeping.days == 0) continue;
       insert(session, request);
-      add_bytes(session, request.project_id, bytes_of(request));
-      keeping.bytes += bytes_of(request);
+      keeping.added_bytes += bytes_of(request);
       ++added;
     }
     for (auto& [id, keeping] : projects) {
+      if (keeping.added_bytes > 0) add_bytes(session, id, keeping.added_bytes);
+      keeping.bytes += keeping.added_bytes;
       while (keeping.days > 0 && keeping.bytes > most_project_bytes_) {
         const TakenAway away = take_away_some(session, id, any_time, taken_away_at_once,
                                               keeping.bytes - most_project_bytes_);
@@ -153,14 +154,15 @@ std::vector<KeptRequest> KeptRequests::read(const KeptQuery& query, std::string_
 
 std::vector<KeptRequest> KeptRequests::select(const KeptQuery& query, bool with_texts) {
   const int64_t now_ms = database_.now_ms(), first = query.number.value_or(0),
-                before = query.number ? *query.number + 1 : query.before.value_or(any_time);
+                last = query.number.value_or(any_number),
+                before = query.before.value_or(any_number);
   const int reads_all = query.reader_id ? 0 : 1;
   const std::string reader = query.reader_id.value_or("");
   const std::string text = fmt::format(
       "SELECT k.number, k.project_id, p.name, k.at_ms, k.request_id, k.key_id, k.key_name, "
       "k.user_id, k.model, k.endpoint, k.finish_reason, k.bytes, k.prompt_is_cut, "
       "k.answer_is_cut, {} FROM kept_requests k JOIN projects p ON p.id = k.project_id WHERE "
-      "k.number >= :first AND k.number < :before AND k.at_ms >= :from AND k.at_ms < :until AND "
+      "k.number >= :first AND k.number <= :last AND k.number < :before AND k.at_ms >= :from AND k.at_ms < :until AND "
       "k.at_ms > :now - p.keep_days * {} AND ('' = :project OR p.name = :project) AND ('' = :key "
       "OR "
       "k.key_name = :key) AND ('' = :model OR k.model = :model) AND ('' = :request OR k.request_id "
@@ -172,7 +174,8 @@ std::vector<KeptRequest> KeptRequests::select(const KeptQuery& query, bool with_
     KeptRequest row;
     int64_t prompt_is_cut = 0, answer_is_cut = 0;
     soci::statement select =
-        (session.prepare << text, soci::use(first, "first"), soci::use(before, "before"),
+        (session.prepare << text, soci::use(first, "first"), soci::use(last, "last"),
+         soci::use(before, "before"),
          soci::use(query.from_ms, "from"), soci::use(query.until_ms, "until"),
          soci::use(now_ms, "now"), soci::use(query.project, "project"), soci::use(query.key, "key"),
          soci::use(query.model, "model"), soci::use(query.request_id, "request"),

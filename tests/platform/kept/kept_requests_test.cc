@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "platform/identity/identity_fixture.h"
@@ -177,6 +178,7 @@ TEST_P(KeptRequestsTest, AreFoundByWhatIsAskedFor) {
   EXPECT_THAT(ids({.before = two[1].number}), ElementsAre("service", "old"));
   EXPECT_THAT(ids({.number = two[1].number}), ElementsAre("ann"));
   EXPECT_THAT(ids({.number = two[1].number, .reader_id = "user_bob"}), IsEmpty());
+  EXPECT_THAT(ids({.number = std::numeric_limits<int64_t>::max()}), IsEmpty());
 }
 
 TEST_P(KeptRequestsTest, AreGoneWhenTheirDaysAreOver) {
