@@ -280,16 +280,13 @@ void insert(Session& session, const Asked& asked, const std::string& server,
   const Reservation& reservation = asked.reservation;
   const int64_t now_ms = asked.now_us / 1000;
   const int64_t has_rates = rates == "[]" ? 0 : 1;  // for servers of before
+  static const std::string text =
+      std::string(insert_reservations) +
+      "VALUES (:id, :server, :organisation, :project, :key, :user, :request, :model, :endpoint, "
+      ":at, :day, :month, :tokens, :micros, :rates, :has_rates, :prompt, :cached, :completion, "
+      ":custom, :version, :allowance, 0, 0, 0, :free, :free_model)";
   run_kept(
-      session,
-      "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, user_id, "
-      "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, has_rates, "
-      "prompt_micros, cached_micros, completion_micros, custom_endpoint, endpoint_version, "
-      "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned, free_tokens, "
-      "free_model) VALUES (:id, "
-      ":server, :organisation, :project, :key, :user, :request, :model, :endpoint, :at, :day, "
-      ":month, :tokens, :micros, :rates, :has_rates, :prompt, :cached, :completion, :custom, :version, "
-      ":allowance, 0, 0, 0, :free, :free_model)",
+      session, text,
       soci::use(reservation.id), soci::use(server), soci::use(reservation.organisation_id),
       soci::use(reservation.project_id), soci::use(reservation.key_id),
       soci::use(reservation.user_id), soci::use(reservation.request_id), soci::use(reservation.model),

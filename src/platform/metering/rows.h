@@ -46,6 +46,17 @@ std::vector<RateTaken> rates_of_text(const std::string& text);
 Admission admit(Session& session, const Reservation& reservation, const std::string& server,
                 int64_t now_us);
 
+// What the two ways in and out write of each request, in this order.
+inline constexpr std::string_view insert_reservations =
+    "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, user_id, "
+    "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, has_rates, "
+    "prompt_micros, cached_micros, completion_micros, custom_endpoint, endpoint_version, "
+    "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned, free_tokens, "
+    "free_model) ";
+inline constexpr std::string_view insert_records =
+    "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, request_id, model, "
+    "endpoint, prompt_tokens, cached_tokens, reasoning_tokens, completion_tokens, ttft_ms, "
+    "duration_ms, finish_reason, micros, custom_endpoint, endpoint_version, free_tokens) ";
 // Ends an INSERT of rows that are added to those that there are.
 inline constexpr std::string_view add_to_sums =
     " ON CONFLICT (subject, model, period) DO UPDATE SET requests = usage_sums.requests + "

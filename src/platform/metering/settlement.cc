@@ -87,15 +87,13 @@ std::optional<Sums::Used> take_record(Session& session, const std::string& id) {
 
 void insert(Session& session, const Settlement& settlement, const Reserved& reserved,
             int64_t micros, int64_t free_tokens) {
+  static const std::string text =
+      std::string(insert_records) +
+      "VALUES (:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, "
+      ":cached, :reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, :version, "
+      ":free)";
   run_kept(
-      session,
-      "INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, request_id, "
-      "model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, completion_tokens, "
-      "ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, endpoint_version, "
-      "free_tokens) VALUES "
-      "(:id, :at, :organisation, :project, :key, :request, :model, :endpoint, :prompt, :cached, "
-      ":reasoning, :completion, :ttft, :duration, :reason, :micros, :custom, :version, "
-      ":free)",
+      session, text,
       soci::use(settlement.id), soci::use(reserved.admitted_at_ms),
       soci::use(reserved.organisation), soci::use(reserved.project),
       soci::use(reserved.key), soci::use(reserved.request), soci::use(reserved.model),

@@ -54,16 +54,12 @@ Json json_of_all(std::span<const Item> items) {
 //
 // The price is the endpoint's, or else the model's, or else that of all. Money as cost_micros() has
 // it, in NUMERIC, which holds it all.
-constexpr const char* admit_text =
+const std::string admit_text =
     "WITH asked AS (SELECT * FROM jsonb_to_recordset(CAST(:asked AS JSONB)) AS a (id TEXT, "
     "organisation TEXT, project TEXT, key TEXT, allowance TEXT, person TEXT, request TEXT, model "
     "TEXT, endpoint TEXT, custom TEXT, version BIGINT, prompt BIGINT, completion BIGINT) WHERE "
-    "prompt BETWEEN 0 AND 9223372036854775807) "
-    "INSERT INTO reservations (id, server, organisation_id, project_id, key_id, user_id, "
-    "request_id, model, endpoint, admitted_at_ms, day, month, tokens, micros, rates, has_rates, "
-    "prompt_micros, cached_micros, completion_micros, custom_endpoint, endpoint_version, "
-    "allowance_id, used_prompt_tokens, used_completion_tokens, is_abandoned, free_tokens, "
-    "free_model) "
+    "prompt BETWEEN 0 AND 9223372036854775807) " +
+    std::string(insert_reservations) +
     "SELECT a.id, CAST(:server AS TEXT), a.organisation, a.project, a.key, a.person, a.request, a.model, "
     "a.endpoint, CAST(:at AS BIGINT), CAST(:day AS TEXT), CAST(:month AS TEXT), a.prompt + a.completion, CAST(DIV(CAST(a.prompt AS NUMERIC) * "
     "COALESCE(p.prompt_micros, 0) + CAST(a.completion AS NUMERIC) * COALESCE(p.completion_micros, "
@@ -79,7 +75,7 @@ constexpr const char* admit_text =
 
 // Sums are written in the order in which Sums::write() does, or two servers could wait for each
 // other.
-constexpr const char* settle_text =
+const std::string settle_text =
     "WITH ended AS (SELECT * FROM jsonb_to_recordset(CAST(:ended AS JSONB)) AS e (id TEXT, prompt "
     "BIGINT, cached BIGINT, completion BIGINT, reasoning BIGINT, ttft DOUBLE PRECISION, duration "
     "DOUBLE PRECISION, reason TEXT) WHERE prompt BETWEEN 0 AND 9223372036854775807), "
@@ -90,10 +86,9 @@ constexpr const char* settle_text =
     "CAST(DIV(CAST(e.prompt - e.cached AS NUMERIC) * r.prompt_micros + CAST(e.cached AS NUMERIC) * "
     "r.cached_micros + CAST(e.completion AS NUMERIC) * r.completion_micros + 999999, 1000000) AS "
     "BIGINT) AS micros, e.*), "
-    "kept AS (INSERT INTO usage_records (id, at_ms, organisation_id, project_id, key_id, "
-    "request_id, model, endpoint, prompt_tokens, cached_tokens, reasoning_tokens, "
-    "completion_tokens, ttft_ms, duration_ms, finish_reason, micros, custom_endpoint, "
-    "endpoint_version, free_tokens) SELECT id, admitted_at_ms, organisation_id, project_id, "
+    "kept AS (" +
+    std::string(insert_records) +
+    "SELECT id, admitted_at_ms, organisation_id, project_id, "
     "key_id, request_id, model, endpoint, prompt, cached, reasoning, completion, ttft, duration, "
     "reason, micros, custom_endpoint, endpoint_version, 0 FROM gone), "
     "summed AS (INSERT INTO usage_sums (subject, model, period, requests, tokens, micros, "
@@ -103,7 +98,8 @@ constexpr const char* settle_text =
     "g.allowance_id))) s (subject) CROSS JOIN LATERAL (VALUES (''), (g.model), "
     "(NULLIF(g.custom_endpoint, ''))) m (model) CROSS JOIN LATERAL (VALUES (g.day), (g.month)) d "
     "(period) WHERE s.subject IS NOT NULL AND m.model IS NOT NULL GROUP BY 1, 2, 3 ORDER BY "
-    "s.subject COLLATE \"C\", m.model COLLATE \"C\", d.period COLLATE \"C\"";
+    "s.subject COLLATE \"C\", m.model COLLATE \"C\", d.period COLLATE \"C\"" +
+    std::string(add_to_sums) + ") SELECT id FROM gone";
 
 }  // namespace
 
@@ -121,12 +117,10 @@ std::set<std::string> admit_unlimited(Session& session, std::span<const Reservat
 }
 
 std::set<std::string> settle_unlimited(Session& session, std::span<const Settlement> ended) {
-  static const std::string text =
-      std::string(settle_text) + std::string(add_to_sums) + ") SELECT id FROM gone";
   const std::string rows = text_of(json_of_all(ended));
   std::set<std::string> settled;
   std::string id;
-  each_kept(session, text, [&] { settled.insert(id); }, soci::use(rows, "ended"),
+  each_kept(session, settle_text, [&] { settled.insert(id); }, soci::use(rows, "ended"),
             soci::into(id));
   return settled;
 }
