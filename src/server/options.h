@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/response_store.h"
+#include "server/sign_in_throttle.h"
 
 namespace ridge::server {
 
@@ -41,6 +42,8 @@ struct ServerOptions {
   std::chrono::milliseconds heartbeat{15'000};       // comments in a stream that waits
   std::chrono::milliseconds drain_timeout{30'000};   // for running requests, once asked to stop
   std::chrono::milliseconds stall_timeout{120'000};  // a step that lasts longer: not alive
+
+  ThrottleOptions sign_ins;  // how often passwords may be tried
 
   std::vector<std::string> cors_origins;   // may call from a browser; "*": all. Empty: none
   std::vector<std::string> allowed_hosts;  // further names in Host; "*": all

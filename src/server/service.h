@@ -81,7 +81,7 @@ struct Service {
   std::atomic<bool> draining{false};
 
   UploadSlots uploads;
-  SignInThrottle sign_ins{clock};
+  SignInThrottle sign_ins{clock, options.sign_ins};
   RefusalBudget refusals{clock};
   std::unique_ptr<platform::Downloads> downloads;  // null without a supply of models
   RunningRequests running_requests;

@@ -82,7 +82,7 @@ void SignInThrottle::count(Entry& entry, int free) const {
   entry.tried_at = clock_.now();
   const int doublings = entry.attempts - free;
   if (doublings < 0) return;
-  const std::chrono::seconds wait(int64_t{1} << std::min(doublings, most_doublings));
+  const auto wait = options_.first_wait * (int64_t{1} << std::min(doublings, most_doublings));
   entry.next_at = entry.tried_at + std::min(wait, options_.longest_wait);
 }
 

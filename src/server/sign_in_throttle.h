@@ -16,6 +16,7 @@ namespace ridge::server {
 struct ThrottleOptions {
   int free_of_name = 5;      // attempts at a name from an address before any has to wait
   int free_of_address = 30;  // attempts at all names together
+  std::chrono::seconds first_wait{1};
   std::chrono::seconds longest_wait{300};
   std::chrono::minutes forgotten_after{15};  // of no attempt
   std::size_t most_entries = 16'384;         // those unused for longest go
