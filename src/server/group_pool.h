@@ -37,13 +37,15 @@ class GroupPool {
   using Work = std::function<void()>;
 
   explicit GroupPool(int threads);  // at least one
-  // Waits for what runs; what waits is never begun.
+  // Stops, and waits for what runs.
   ~GroupPool() = default;
   GroupPool(const GroupPool&) = delete;
   GroupPool& operator=(const GroupPool&) = delete;
 
   // Any thread. `work` must not throw.
   void post(const std::string& group, Work work);
+  // From now on nothing is begun: neither what waits nor what comes. Waits for nothing. Any thread.
+  void stop() { pool_.stop(); }
 
  private:
   struct Group {

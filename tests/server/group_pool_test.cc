@@ -11,8 +11,9 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
+
+#include "longest_wait.h"
 
 namespace ridge::server::group_pool_test {
 namespace {
@@ -32,7 +33,7 @@ class Journal {
   // Until exactly these have begun, in this order; what has begun else fails the test.
   void expect_begun(const std::vector<std::string>& names) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(10), [&] { return begun_.size() >= names.size(); });
+    changed_.wait_for(lock, longest_wait, [&] { return begun_.size() >= names.size(); });
     EXPECT_EQ(begun_, names);
   }
   void let_go(int how_many = 1) {
@@ -100,18 +101,14 @@ TEST(GroupPool, WhatWaitsAtItsEndIsNeverBegun) {
   bool was_begun = false;
   {
     Journal journal;
-    std::jthread releaser;
     GroupPool pool(1);
     pool.post("a", journal.held("first"));
     journal.expect_begun({"first"});
     const auto work = [&] { was_begun = true; };
     asio::co_spawn(here, on_pool(pool, "a", work), [](const std::exception_ptr&) {});
     here.poll();
-    // Once the pool has begun to end, which cannot be seen from here.
-    releaser = std::jthread([&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      journal.let_go();
-    });
+    pool.stop();  // as its end does; before what runs is let go, or the next may begin
+    journal.let_go();
   }
   EXPECT_FALSE(was_begun);
 }

@@ -12,6 +12,8 @@
 #include <string>
 #include <string_view>
 
+#include "longest_wait.h"
+
 namespace ridge::server {
 
 struct RawResponse {
@@ -27,8 +29,8 @@ struct RawResponse {
   }
 };
 
-// A client that sends exactly the bytes that a test wants,
-// and reads with a deadline of ten seconds.
+// A client that sends exactly the bytes that a test wants, and waits for each piece of an answer
+// for longest_wait.
 class RawClient {
  public:
   explicit RawClient(uint16_t port, int receive_buffer_bytes = 0) {
@@ -64,7 +66,8 @@ class RawClient {
   // False at the end of the connection or the deadline.
   bool receive() {
     pollfd ready{socket_, POLLIN, 0};
-    if (::poll(&ready, 1, 10'000) <= 0) {
+    constexpr std::chrono::milliseconds most = longest_wait;
+    if (::poll(&ready, 1, static_cast<int>(most.count())) <= 0) {
       timed_out_ = true;
       return false;
     }

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "longest_wait.h"
+
 namespace ridge::server {
 
 // An HTTP server on loopback that takes what is posted, one connection at a time, and answers each
@@ -40,10 +42,10 @@ class ScriptedCollector {
   }
 
   std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
-  // The heads and bodies of the first `count` posts; fewer after ten seconds.
+  // The heads and bodies of the first `count` posts; fewer after longest_wait.
   std::vector<std::string> wait_for_posts(std::size_t count) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(10), [&] { return posts_.size() >= count; });
+    changed_.wait_for(lock, longest_wait, [&] { return posts_.size() >= count; });
     return posts_;
   }
 

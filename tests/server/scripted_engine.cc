@@ -8,7 +8,9 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "base/temporary_folder.h"
 #include "format/gguf.h"
+#include "longest_wait.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -69,17 +71,17 @@ void ScriptedEngine::Part::end_choice(int choice, FinishReason reason) {
 
 bool ScriptedEngine::Part::wait_for_cancel() {
   std::unique_lock lock(engine_.mutex_);
-  return engine_.changed_.wait_for(lock, 10s, [&] { return cancelled_.load(); });
+  return engine_.changed_.wait_for(lock, longest_wait, [&] { return cancelled_.load(); });
 }
 
 void ScriptedEngine::Part::wait_for_end_of_thinking() {
   std::unique_lock lock(engine_.mutex_);
-  engine_.changed_.wait_for(lock, 10s, [&] { return cancelled_ || thinking_ended_; });
+  engine_.changed_.wait(lock, [&] { return cancelled_ || thinking_ended_; });
 }
 
 void ScriptedEngine::Part::wait_for_go() {
   std::unique_lock lock(engine_.mutex_);
-  engine_.changed_.wait_for(lock, 10s, [&] { return cancelled_.load() || engine_.goes_; });
+  engine_.changed_.wait(lock, [&] { return cancelled_.load() || engine_.goes_; });
 }
 
 ScriptedEngine::ScriptedEngine(Script script) : script_(std::move(script)) {
@@ -105,7 +107,7 @@ const text::Tokenizer& ScriptedEngine::tokenizer() const {
   if (holds_text_work_) {
     holds_somebody_ = true;
     changed_.notify_all();
-    changed_.wait_for(lock, 10s, [&] { return !holds_text_work_; });
+    changed_.wait_for(lock, longest_wait, [&] { return !holds_text_work_; });
   }
   return *tokenizer_;
 }
@@ -226,7 +228,8 @@ void ScriptedEngine::forget_special_tokens() {
   for (const char* key : {"bos_token_id", "eos_token_id", "add_bos_token"}) {
     bytes.at(bytes.find(std::string(prefix) + key) + prefix.size()) = other++;
   }
-  const std::string path = testing::TempDir() + "no-special-tokens.gguf";
+  const TemporaryFolder folder;  // of its own: tests run beside each other
+  const std::filesystem::path path = folder / "no-special-tokens.gguf";
   std::ofstream(path, std::ios::binary) << bytes;
   const auto without = format::GgufFile::open(path);
   std::lock_guard lock(mutex_);
@@ -235,7 +238,7 @@ void ScriptedEngine::forget_special_tokens() {
 
 bool ScriptedEngine::wait_until_held() {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, 10s, [&] { return holds_somebody_; });
+  return changed_.wait_for(lock, longest_wait, [&] { return holds_somebody_; });
 }
 
 void ScriptedEngine::go() {
@@ -246,7 +249,7 @@ void ScriptedEngine::go() {
 
 bool ScriptedEngine::wait_until_ended(int requests) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, 10s, [&] { return submitted_ >= requests && parts_.empty(); }) &&
+  return changed_.wait_for(lock, longest_wait, [&] { return submitted_ >= requests && parts_.empty(); }) &&
          ended_ == submitted_;
 }
 

@@ -31,11 +31,11 @@ class ScriptedEngine final : public engine::Engine {
     void score_prompt(std::vector<engine::TokenInfo> tokens);
     void end_choice(int choice, engine::FinishReason reason = engine::FinishReason::stop);
     bool cancelled() const { return cancelled_; }
-    // Until the request is asked to answer now; also when cancelled.
+    // Until the request is asked to answer now; also when cancelled, as all are in the end.
     void wait_for_end_of_thinking();
-    // Until the request is cancelled; false after ten seconds.
+    // Until the request is cancelled; false after longest_wait.
     bool wait_for_cancel();
-    // Until the test calls `go`; also when cancelled.
+    // Until the test calls `go`; also when cancelled, as all are in the end.
     void wait_for_go();
 
    private:
@@ -74,7 +74,7 @@ class ScriptedEngine final : public engine::Engine {
   int refused() const { return refused_; }
   // Holds up whoever asks for the tokenizer, as all text work does, from now on.
   void hold_text_work(bool holds);
-  // Until somebody is held up; false after ten seconds.
+  // Until somebody is held up; false after longest_wait.
   bool wait_until_held();
   void set_hidden_size(int size) { info_.hidden_size = size; }
   // From now on the tokenizer has no tokens that begin or end a text.
@@ -85,7 +85,7 @@ class ScriptedEngine final : public engine::Engine {
   int submitted() const { return submitted_; }
   int ended() const { return ended_; }
   int cancelled() const { return cancelled_; }
-  // Until so many requests have come and each has had its end; false after ten seconds.
+  // Until so many requests have come and each has had its end; false after longest_wait.
   bool wait_until_ended(int requests);
 
  private:

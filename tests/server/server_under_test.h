@@ -4,6 +4,7 @@
 #include <memory>
 #include <thread>
 
+#include "longest_wait.h"
 #include "raw_client.h"
 #include "scripted_engine.h"
 #include "server/server.h"
@@ -11,7 +12,7 @@
 namespace ridge::server {
 
 // For a machine that is slow, or stands still for a while.
-inline const platform::AuthenticatorOptions patient{.most_wait = std::chrono::minutes(1)};
+inline const platform::AuthenticatorOptions patient{.most_wait = longest_wait};
 
 // A server on a free port with one scripted model named "m"; stopped when it goes.
 class ServerUnderTest {
