@@ -126,7 +126,7 @@ TEST_F(Judged, AServiceThatIsSilentIsWaitedForFiveSecondsAndHoldsUpNobodyElse) {
   waiting.join();
   const auto waited = std::chrono::steady_clock::now() - started;
   EXPECT_GE(waited, std::chrono::milliseconds(4'500));
-  EXPECT_LE(waited, std::chrono::seconds(9));
+  EXPECT_LT(waited, std::chrono::seconds(30)) << "then the service would have spoken";
   EXPECT_EQ(under_->engine->submitted(), 1);
   {
     const std::lock_guard lock(mutex);

@@ -185,19 +185,24 @@ TEST(Protocol, BoundsHeadAndBody) {
 }
 
 TEST(Protocol, DoesNotWaitForSlowClients) {
-  ServerOptions options;
-  options.head_timeout = options.body_timeout = options.idle_timeout = 200ms;
-  ServerUnderTest under(answer_yes, options);
-  RawClient slow_head(under.port());
-  EXPECT_EQ(slow_head.ask("GET / HTTP/1.1\r\nHo").status, 408);
-  RawClient slow_body(under.port());
-  EXPECT_EQ(
-      slow_body
-          .ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
-          .status,
-      408);
-  RawClient silent(under.port());
-  EXPECT_TRUE(silent.is_closed());
+  {
+    ServerUnderTest under(answer_yes, {.head_timeout = 500ms});
+    // Who is held up before its first byte is silent, and is told nothing: then it asks again.
+    int status = 0;
+    for (int tries = 0; status == 0 && tries < 20; ++tries) {
+      status = RawClient(under.port()).ask("GET / HTTP/1.1\r\nHo").status;
+    }
+    EXPECT_EQ(status, 408);
+    EXPECT_TRUE(RawClient(under.port()).is_closed()) << "who is silent";
+  }
+  {
+    ServerUnderTest under(answer_yes, {.body_timeout = 200ms});
+    RawClient slow_body(under.port());
+    const std::string_view head =
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
+    EXPECT_EQ(slow_body.ask(std::string(head) + "abc").status, 408);
+  }
+  ServerUnderTest under(answer_yes, {.idle_timeout = 200ms});
   RawClient idle(under.port());
   EXPECT_EQ(idle.ask(get("/health")).status, 200);
   EXPECT_TRUE(idle.is_closed());

@@ -1,6 +1,7 @@
 // Answers as they come, and clients that do not behave.
 #include <gtest/gtest.h>
 
+#include <future>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -157,10 +158,11 @@ TEST(Streaming, CancelsEveryRequestOfAClientThatLeaves) {
 }
 
 TEST(Streaming, ServesOthersWhileACancelledRequestEnds) {
-  ServerUnderTest under([](ScriptedEngine::Part& part) {
+  std::promise<void> step;  // the one in hand
+  ServerUnderTest under([ends = step.get_future().share()](ScriptedEngine::Part& part) {
     part.say("x");
     EXPECT_TRUE(part.wait_for_cancel());
-    std::this_thread::sleep_for(500ms);  // the step in hand
+    ends.wait();
   });
   RawClient client(under.port());
   client.send(post("/v1/completions", streaming));
@@ -169,6 +171,7 @@ TEST(Streaming, ServesOthersWhileACancelledRequestEnds) {
   while (under.engine->cancelled() == 0) std::this_thread::sleep_for(1ms);
   EXPECT_EQ(RawClient(under.port()).ask(get("/health")).status, 200);
   EXPECT_EQ(under.engine->ended(), 0) << "the other must not have waited for it";
+  step.set_value();
   EXPECT_TRUE(under.engine->wait_until_ended(1));
 }
 
@@ -200,7 +203,7 @@ TEST(Streaming, LosesNothingForASlowReader) {
   });
   RawClient client(under.port(), /*receive_buffer_bytes=*/4096);
   client.send(post("/v1/completions", streaming));
-  std::this_thread::sleep_for(200ms);
+  EXPECT_TRUE(under.engine->wait_until_ended(1));
   const RawResponse response = client.read();
   EXPECT_TRUE(response.is_whole);
   std::string text, expected;
