@@ -36,6 +36,7 @@ class Model {
       engine.runner = std::make_unique<FakeRunner>(limits, small_tokenizer()->vocab_size(),
                                                    [this](const auto&) {
                                                      if (is_slow) std::this_thread::sleep_for(1ms);
+                                                     is_held.wait(true);
                                                      return small_tokenizer()->encode("a").front();
                                                    });
       engine.tokenizer = small_tokenizer();
@@ -84,9 +85,26 @@ class Model {
   std::atomic<int> awake = 0;
   std::atomic<bool> fails = false;
   std::atomic<bool> is_slow = false;
+  std::atomic<bool> is_held = false;  // no step ends before it is not any more
   std::function<void()> before_load;
   RequestId last_id;
   std::unique_ptr<ResidentEngine> engine;
+};
+
+// Keeps a model at work until it is released, or the test ends.
+class Holder {
+ public:
+  explicit Holder(Model& model) : model_(model) { model_.is_held = true; }
+  ~Holder() { release(); }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+  void release() const {
+    model_.is_held = false;
+    model_.is_held.notify_all();
+  }
+
+ private:
+  Model& model_;
 };
 
 struct ResidentEngineTest : testing::Test {
@@ -177,7 +195,7 @@ TEST_F(ResidentEngineTest, AModelThatIsNeverIdleMakesRoomInTheEnd) {
 TEST_F(ResidentEngineTest, WhoHasLostPatienceHoldsNobodyOnceItIsGone) {
   Residency residency({.budget_bytes = 10, .patience = 1ms}, clock);
   Model busy(residency, 10), waits(residency, 10);
-  busy.is_slow = true;
+  const Holder holder(busy);
   auto running = busy.ask(/*max_tokens=*/60);
   ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
   auto gone = waits.ask();
@@ -185,6 +203,7 @@ TEST_F(ResidentEngineTest, WhoHasLostPatienceHoldsNobodyOnceItIsGone) {
   auto held = busy.ask();
   waits.engine->cancel(waits.last_id);
   EXPECT_EQ(gone.get().reasons, std::vector{FinishReason::cancelled});
+  holder.release();
   EXPECT_FALSE(held.get().error);
   EXPECT_FALSE(running.get().error);
   EXPECT_EQ(busy.loads, 1);
@@ -196,9 +215,12 @@ TEST_F(ResidentEngineTest, NoIdleModelIsUnloadedWhereThatMakesNotEnoughRoom) {
   Model idle(residency, 10), busy(residency, 20), waits(residency, 20);
   idle.answer();
   busy.is_slow = true;
+  const Holder holder(busy);
   auto at_work = busy.ask(/*max_tokens=*/60);
   ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
   auto answer = waits.ask();
+  EXPECT_EQ(waits.engine->stats().waiting, 1);
+  holder.release();
   EXPECT_FALSE(at_work.get().error);
   EXPECT_FALSE(answer.get().error);
   EXPECT_EQ(busy.awake, 0);
