@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <thread>
 
 extern char** environ;
@@ -86,14 +87,16 @@ std::unique_ptr<soci::session> DatabaseTest::raw_session() const {
 
 int DatabaseTest::end_connections() const {
   const auto session = raw_session();
-  const std::string others =
-      " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database() AND "
-      "backend_type = 'client backend'";
   int ended = 0, left = -1;
-  *session << "SELECT COUNT(pg_terminate_backend(pid))" + others, soci::into(ended);
+  std::string pids;  // of these alone, as others may come meanwhile
+  *session << "SELECT COUNT(pg_terminate_backend(pid)), COALESCE(STRING_AGG(CAST(pid AS TEXT), ','), "
+              "'0') FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+              "current_database() AND backend_type = 'client backend'",
+      soci::into(ended), soci::into(pids);
   for (int i = 0; i < 6000 && left != 0; ++i) {  // a minute is for a slow machine
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    *session << "SELECT COUNT(*)" + others, soci::into(left);
+    *session << "SELECT COUNT(*) FROM pg_stat_activity WHERE pid IN (" + pids + ")",
+        soci::into(left);
   }
   EXPECT_EQ(left, 0);
   return ended;
