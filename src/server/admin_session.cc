@@ -34,15 +34,17 @@ using api::Json;
 
 constexpr std::size_t most_token_bytes = 200;
 
-// With the projects that the user may act for, the roles there, and how long they keep what is
-// asked; `project` is the one that this request is of.
+// With the projects that the user may act for, the roles there, and for how many days they keep what
+// is asked ({"search": 30}), which who writes to models is told; `project` is the one that this
+// request is of.
 Json json_of_user(std::string_view name, std::string_view project,
-                  const std::vector<platform::ProjectOfUser>& projects, Json keeping) {
-  Json names = Json::array(), roles = Json::object();
+                  const std::vector<platform::ProjectOfUser>& projects, bool has_keeper) {
+  Json names = Json::array(), roles = Json::object(), keeping = Json::object();
   platform::Role role = platform::Role::viewer;
   for (const platform::ProjectOfUser& each : projects) {
     names.push_back(each.name);
     roles[each.name] = platform::name(each.role);
+    if (has_keeper && each.keep_days > 0) keeping[each.name] = each.keep_days;
     if (each.name == project) role = each.role;
   }
   return {{"name", name},
@@ -51,19 +53,6 @@ Json json_of_user(std::string_view name, std::string_view project,
           {"projects", std::move(names)},
           {"roles", std::move(roles)},
           {"keeping", std::move(keeping)}};
-}
-
-// Who writes to models is told where that is kept: {"search": 30}, in days.
-Json keeping_among(const HandlerRequest& request,
-                   const std::vector<platform::ProjectOfUser>& projects) {
-  Json keeping = Json::object();
-  if (request.service.platform.keeper == nullptr) return keeping;
-  for (const platform::Project& project : request.identity().projects()) {
-    const bool is_among =
-        std::ranges::find(projects, project.name, &platform::ProjectOfUser::name) != projects.end();
-    if (project.keep_days > 0 && is_among) keeping[project.name] = project.keep_days;
-  }
-  return keeping;
 }
 
 Json json_of_session(const HandlerRequest& request, Json user, Json csrf_token) {
@@ -81,14 +70,14 @@ HandlerAnswer show_session(HandlerRequest& request) {
   if (request.service.authenticator == nullptr) {
     const std::string project(platform::default_project);
     const Json user =
-        json_of_user("local", project, {{project, platform::Role::owner}}, Json::object());
+        json_of_user("local", project, {{project, platform::Role::owner}}, /*has_keeper=*/false);
     return json_answer(json_of_session(request, user, nullptr));
   }
   if (!request.caller.is_session) return json_answer(json_of_session(request, nullptr, nullptr));
   const Caller& caller = request.caller;
   const auto projects = request.sessions().projects_of(caller.user_id);
   Json user = json_of_user(caller.user_name, caller.project_name, projects,
-                           keeping_among(request, projects));
+                           request.service.platform.keeper != nullptr);
   user["role"] = platform::name(caller.role);  // also of a project beyond the end of the list
   return json_answer(
       json_of_session(request, user, platform::Sessions::csrf_token(request.session_token)));
@@ -102,7 +91,7 @@ HandlerAnswer begin_session(const HandlerRequest& request, const platform::NewSe
   const auto projects = request.sessions().projects_of(session.user.id);
   const Json user = json_of_user(
       session.user.name, projects.empty() ? platform::default_project : projects.front().name,
-      projects, keeping_among(request, projects));
+      projects, request.service.platform.keeper != nullptr);
   HandlerAnswer answer =
       json_answer(json_of_session(request, user, platform::Sessions::csrf_token(session.token)));
   answer.headers.emplace_back("Set-Cookie",

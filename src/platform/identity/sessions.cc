@@ -322,7 +322,7 @@ std::vector<ProjectOfUser> Sessions::projects_of(const std::string& user_id) {
     if (!session.got_data()) return projects;
     for (Place& place : places_of(session, user_id, role_named(role).value_or(Role::viewer),
                                   any_project, "", most_listed_projects)) {
-      projects.push_back({std::move(place.project_name), place.role});
+      projects.push_back({std::move(place.project_name), place.role, place.keep_days});
     }
     return projects;
   });

@@ -27,10 +27,12 @@ struct NewSession {
   User user;
 };
 
-// A project that somebody may act for, by name, and with which role.
+// A project that somebody may act for, by name, with which role, and for how many days it keeps what
+// is asked and answered (0: not at all).
 struct ProjectOfUser {
   std::string name;
   Role role = Role::viewer;
+  int64_t keep_days = 0;
 };
 
 // People who sign in with a password. `address` is where they do so from, for the audit log. Passwords are checked by the caller's thread, which takes
