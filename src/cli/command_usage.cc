@@ -111,8 +111,6 @@ void print_record_table(const Context& context, const Json& records) {
 void show_records(Context& context, const UsageOptions& options) {
   AdminClient client(context, options.admin);
   const bool wants_csv = options.csv && !context.json;
-  if (context.json) context.print("{\"records\": [");
-  if (wants_csv) fmt::print("{}", administration::usage_record_titles());
   AdminRequest request{.query = {{"from", options.from},
                                  {"to", options.to},
                                  {"project", options.project},
@@ -120,8 +118,11 @@ void show_records(Context& context, const UsageOptions& options) {
                                  {"model", options.model},
                                  {"after", ""}}};
   std::size_t shown = 0;
-  for (bool has_more = true; has_more;) {
+  for (bool is_first = true, has_more = true; has_more; is_first = false) {
     const Json page = client.ask("GET", "/api/v1/usage/records", request);
+    // Not before: where it is refused, the error stands alone.
+    if (is_first && context.json) context.print("{\"records\": [");
+    if (is_first && wants_csv) fmt::print("{}", administration::usage_record_titles());
     const Json& records = page.at("data");
     has_more = page.value("has_more", false) && !records.empty();
     if (has_more) request.query.back().second = records.back().value("id", "");

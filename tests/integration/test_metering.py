@@ -102,6 +102,17 @@ def test_what_a_key_uses_is_seen_with_its_price(metered):
     assert text.decode() == table.stdout and len(table.stdout.splitlines()) == 3
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_where_records_are_refused_the_error_stands_alone(metered, form):
+    done = subprocess.run([metered.binary, "usage", "--records", "--project", "none", form], env=metered.environment,
+                          text=True, capture_output=True)
+    assert done.returncode == 1
+    if form == "--json":
+        assert json.loads(done.stdout)["error"]["code"] == "not_found"
+    else:
+        assert done.stdout == "" and "none" in done.stderr
+
+
 def test_free_tokens_come_before_the_price(metered):
     key = metered.run("key", "create", "laptop")["key"]
     client = metered.client(metered.serve(), key)
