@@ -58,8 +58,11 @@ struct ServeOptions : ModelLoading {
   int max_project_kept_mib = 1024;
 };
 
-// For each thread of the server that asks the database, one.
-const platform::DatabaseOptions database_options{.connections = 10,
+// For each thread of the server that asks the database, one, or some wait while others wait for its
+// lock: those that check keys (what has changed, keys that are known, strangers), sessions,
+// passwords and providers; two of handlers; two of the meter; the directory of endpoints; batches;
+// the sweeper of files; the watch for what is revoked; retention; two of what is kept.
+const platform::DatabaseOptions database_options{.connections = 17,
                                                      .most = std::chrono::seconds(15)};
 
 // What knows who asks, and counts what is used.
