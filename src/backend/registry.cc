@@ -90,4 +90,14 @@ std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& 
   return find_entry(name).open(options);
 }
 
+std::unique_ptr<Device> open_counting_device(std::string_view name) {
+  const size_t colon = name.find(':');
+  if (name.substr(0, colon) == "ascend-twin") {
+    return ascend::open_counting_twin(colon == name.npos ? "" : name.substr(colon + 1));
+  }
+  if (find_special(name) == nullptr) find_entry(name);  // throws for what there is not
+  throw Error(ErrorCode::unsupported,
+              fmt::format("device {} cannot count what a step costs; ascend-twin[:910B2] can", name));
+}
+
 }  // namespace ridge::backend

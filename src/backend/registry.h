@@ -29,4 +29,8 @@ std::vector<DeviceFinding> examine_devices();
 // unsupported where the machine lacks what `options` ask for.
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options = {});
 
+// A device that is a StepCounter too (step_profile.h). Throws unsupported for those that cannot count,
+// not_found for what there is not.
+std::unique_ptr<Device> open_counting_device(std::string_view name);
+
 }  // namespace ridge::backend

@@ -43,6 +43,7 @@ void add_rm_command(CLI::App& app, Context& context);
 void add_verify_command(CLI::App& app, Context& context);
 void add_bench_command(CLI::App& app, Context& context);
 void add_plan_command(CLI::App& app, Context& context);
+void add_profile_command(CLI::App& app, Context& context);
 void add_logits_command(CLI::App& app, Context& context);
 void add_tokenize_command(CLI::App& app, Context& context);
 void add_completion_command(CLI::App& app, Context& context);

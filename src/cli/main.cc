@@ -78,6 +78,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_tokenize_command(app, context);
   add_bench_command(app, context);
   add_plan_command(app, context);
+  add_profile_command(app, context);
   add_logits_command(app, context);
   add_doctor_command(app, context);
   add_completion_command(app, context);

@@ -162,4 +162,28 @@ Throughput measure_throughput(StepRunner& runner, const Workload& workload, cons
   return {median(prefill), median(decode)};
 }
 
+RunnerLimits step_limits(const StepForm& form, DType kv_dtype) {
+  const int sequence_blocks = kvcache::BlockTable::blocks_for(form.context_tokens(), block_tokens);
+  return {.tokens = form.sequences * form.tokens,
+          .sequences = form.sequences,
+          .outputs = form.sequences,
+          .context_tokens = form.context_tokens(),
+          .block_tokens = block_tokens,
+          .blocks = form.sequences * sequence_blocks,
+          .kv_dtype = kv_dtype};
+}
+
+void run_step(StepRunner& runner, const StepForm& form) {
+  StepInputs inputs(blocks_per_sequence(runner.limits()));
+  kvcache::BlockPool pool(runner.limits().blocks);
+  std::vector<kvcache::BlockTable> tables;
+  const std::vector<int32_t> tokens(static_cast<size_t>(form.tokens));
+  for (int i = 0; i < form.sequences; ++i) {
+    tables.emplace_back(pool, runner.limits().block_tokens);
+    RIDGE_ASSERT(tables.back().reserve(form.context_tokens()));
+    inputs.add(tokens, form.depth_tokens, tables.back(), /*logits=*/1);
+  }
+  runner.run(inputs);
+}
+
 }  // namespace ridge::engine

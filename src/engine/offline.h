@@ -46,4 +46,20 @@ struct Throughput {
 // Random tokens from a fixed seed: the speed does not depend on them. One short round warms up.
 Throughput measure_throughput(StepRunner& runner, const Workload& workload, const Clock& clock);
 
+// One step: so many sequences at the same depth, each with so many more tokens and logits for the
+// last of them.
+struct StepForm {
+  int sequences = 1;
+  int tokens = 1;  // of each sequence
+  int depth_tokens = 0;
+
+  int context_tokens() const { return depth_tokens + tokens; }
+};
+
+// Limits of a runner for that step alone.
+RunnerLimits step_limits(const StepForm& form, DType kv_dtype);
+
+// Runs it, of tokens and behind a context that nobody filled: for devices that only count.
+void run_step(StepRunner& runner, const StepForm& form);
+
 }  // namespace ridge::engine

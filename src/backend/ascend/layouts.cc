@@ -189,6 +189,17 @@ const QuantizedType& quantized_type(DType dtype) {
 
 QuantizedFormat quantized_format(DType dtype) { return quantized_type(dtype).format; }
 
+QuantizedNzBytes quantized_bytes(DType dtype, uint32_t n, uint32_t k) {
+  const QuantizedFormat& format = quantized_type(dtype).format;
+  const uint64_t n_padded = rounded_up(n, quantized_columns);
+  const uint64_t k_padded = rounded_up(k, 256 / format.code_bits);
+  const uint64_t halves = k_padded / format.span * n_padded;
+  const uint64_t group_codes = k_padded / format.group * n_padded;
+  const uint64_t parts = format.has_minimum ? 2 : 1;
+  return {k_padded * n_padded * format.code_bits / 8,
+          parts * (halves * 2 + (format.has_scales ? group_codes : 0))};
+}
+
 QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint32_t n,
                            uint32_t k) {
   const auto& [_, format, open] = quantized_type(dtype);
@@ -200,9 +211,10 @@ QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint3
   const size_t halves = size_t{k_padded / format.span} * n_padded;
   const size_t group_codes = size_t{k_padded / format.group} * n_padded;
   const size_t parts = format.has_minimum ? 2 : 1;
+  const QuantizedNzBytes bytes = quantized_bytes(dtype, n, k);
   QuantizedNz packed;
-  packed.codes.resize(size_t{k_padded} * n_padded * format.code_bits / 8);
-  packed.scales.resize(parts * (halves * 2 + (format.has_scales ? group_codes : 0)));
+  packed.codes.resize(bytes.codes);
+  packed.scales.resize(bytes.scales);
   std::byte* const d = packed.scales.data();
   std::byte* const dm = d + halves * 2;
   std::byte* const sc = d + parts * halves * 2;

@@ -28,6 +28,12 @@ struct QuantizedNz {
   std::vector<std::byte> codes;
   std::vector<std::byte> scales;
 };
+// Bytes of the same.
+struct QuantizedNzBytes {
+  uint64_t codes;
+  uint64_t scales;
+};
+QuantizedNzBytes quantized_bytes(DType dtype, uint32_t n, uint32_t k);
 QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint32_t n, uint32_t k);
 
 // What ridge_rope_store_kv reads of a RopeTable, whose rotary_dim is twice its frequencies.

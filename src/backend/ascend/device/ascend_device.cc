@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "backend/ascend/device/launch_log.h"
 #include "backend/ascend/device/program.h"
 #include "backend/ascend/twin/acl/control.h"
 #include "backend/device.h"
@@ -81,13 +82,14 @@ class AscendStream : public Stream {
 class AscendDevice : public Device, public OwnMemory {
  public:
   AscendDevice(std::shared_ptr<Hardware> hardware, DeviceInfo info, bool is_twin)
-      : hardware_(std::move(hardware)), info_(std::move(info)), is_twin_(is_twin) {}
+      : hardware_(std::move(hardware)), info_(std::move(info)), is_twin_(is_twin) {
+  }
 
   const DeviceInfo& info() const override { return info_; }
   DType activation_dtype() const override { return DType::f32; }
   uint64_t free_memory_bytes() const override {
     const uint64_t free_bytes = hardware_->context()->memory().free_bytes;
-    if (!is_twin_) return free_bytes;
+    if (!is_twin_ || hardware_->only_counts) return free_bytes;
     // The twin's memory is the machine's, of which it takes two bytes for each.
     return std::min(free_bytes, available_memory_bytes() / 4);
   }
@@ -116,6 +118,10 @@ class AscendDevice : public Device, public OwnMemory {
     return program;
   }
 
+ protected:
+  const Hardware& hardware() const { return *hardware_; }
+  const std::set<std::string>& host_ops() const { return told_ops_; }
+
  private:
   void tell_once(const std::set<std::string>& host_ops) {
     if (notes_.dequantised_bytes > told_bytes_) {
@@ -129,6 +135,7 @@ class AscendDevice : public Device, public OwnMemory {
     std::ranges::set_difference(host_ops, told_ops_, std::back_inserter(news));
     if (news.empty()) return;
     told_ops_.insert(news.begin(), news.end());
+    if (hardware_->only_counts) return;  // CountingTwin tells them
     log::info("{}: computed by the processor, for want of a kernel: {}", info_.name,
               fmt::join(news, ", "));
   }
@@ -141,19 +148,37 @@ class AscendDevice : public Device, public OwnMemory {
   std::set<std::string> told_ops_;
 };
 
+class CountingTwin : public AscendDevice, public StepCounter {
+ public:
+  CountingTwin(std::shared_ptr<Hardware> hardware, DeviceInfo info)
+      : AscendDevice(std::move(hardware), std::move(info), /*is_twin=*/true),
+        log_(this->hardware().soc()) {}
+
+  StepProfile take_profile() override {
+    StepProfile profile = log_.take();
+    profile.host_ops.assign(host_ops().begin(), host_ops().end());
+    return profile;
+  }
+
+ private:
+  LaunchLog log_;
+};
+
 std::unique_ptr<Device> make_device(const std::shared_ptr<acl::Runtime>& runtime, int index,
                                     const std::string& kernels_path, std::string name,
-                                    bool is_twin) {
+                                    bool is_twin, bool only_counts = false) {
   auto device = std::make_shared<acl::Device>(runtime, index);
   const std::string chip = device->soc();
   const Soc& soc = soc_of_chip(chip);
   auto context = std::make_shared<acl::Context>(std::move(device));
   const uint64_t memory_bytes = context->memory().total_bytes;
   auto hardware = std::make_shared<Hardware>(std::move(context), soc, kernels_path);
+  hardware->only_counts = only_counts;
   DeviceInfo info = {.name = std::move(name),
                      .description = is_twin ? chip + ", a model of the chip" : chip,
                      .memory_bytes = memory_bytes,
                      .kv_dtypes = {DType::f16, DType::bf16, DType::f32, DType::i8}};
+  if (only_counts) return std::make_unique<CountingTwin>(std::move(hardware), std::move(info));
   return std::make_unique<AscendDevice>(std::move(hardware), std::move(info), is_twin);
 }
 
@@ -237,15 +262,27 @@ DeviceFinding examine(const acl::ExaminedPlaces& places) {
   return finding;
 }
 
-std::unique_ptr<Device> open_twin(std::string_view variant, const DeviceOptions&) {
+namespace {
+std::unique_ptr<Device> make_twin(std::string_view variant, bool only_counts) {
   const char* chosen = std::getenv("RIDGE_ASCEND_TWIN_SOC");
   if (variant.empty()) variant = chosen != nullptr && *chosen != '\0' ? chosen : "910B2";
   const std::string chip(find_soc(variant).short_name);
-  log::warning("ascend-twin:{} is a model of the chip that this machine's processor executes one "
-               "instruction after the other: exact, and some thousand times slower than the chip",
-               chip);
+  if (!only_counts) {
+    log::warning("ascend-twin:{} is a model of the chip that this machine's processor executes one "
+                 "instruction after the other: exact, and some thousand times slower than the chip",
+                 chip);
+  }
   return make_device(twin_runtime(chip), /*index=*/0, twin_acl::kernels_path,
-                     fmt::format("ascend-twin:{}", chip), /*is_twin=*/true);
+                     fmt::format("ascend-twin:{}", chip), /*is_twin=*/true, only_counts);
+}
+}  // namespace
+
+std::unique_ptr<Device> open_twin(std::string_view variant, const DeviceOptions&) {
+  return make_twin(variant, /*only_counts=*/false);
+}
+
+std::unique_ptr<Device> open_counting_twin(std::string_view variant) {
+  return make_twin(variant, /*only_counts=*/true);
 }
 
 }  // namespace ridge::backend::ascend

@@ -23,6 +23,9 @@ class Hardware {
   const std::shared_ptr<acl::Context>& context() const { return context_; }
   const Soc& soc() const { return soc_; }
 
+  // Of open_counting_twin: what weights hold is of no interest, nor what the host computes.
+  bool only_counts = false;
+
   // The kernel of that extern "C" name; it stays as long as this. Throws not_found.
   const acl::Kernel& kernel(const std::string& name) {
     auto& kernel = kernels_[name];

@@ -25,4 +25,7 @@ DeviceFinding examine(const acl::ExaminedPlaces& places = {});
 // for a chip that there is not.
 std::unique_ptr<Device> open_twin(std::string_view variant, const DeviceOptions& options);
 
+// The same, a StepCounter: kernels are counted and not run.
+std::unique_ptr<Device> open_counting_twin(std::string_view variant);
+
 }  // namespace ridge::backend::ascend

@@ -130,7 +130,7 @@ void AscendProgram::run(acl::Stream& stream, const StepShape& shape) {
       acl::launch(stream, *launch->kernel, launch->arguments, {.blocks = launch->blocks});
     } else if (const auto* copies = std::get_if<BlockCopies>(&action)) {
       copy_blocks(stream, *copies->cache, shape.block_copies);
-    } else {
+    } else if (!hardware_->only_counts) {
       stream.synchronize();
       run_on_host(recording_, *std::get<HostCall>(action).op, shape, *hardware_->context(),
                   storages_->span(), arena_);

@@ -70,9 +70,13 @@ const reference::ReferenceWeight& AscendWeight::host() const {
 }
 
 std::unique_ptr<acl::DeviceMemory> AscendWeight::store(std::span<const std::byte> bytes) const {
-  auto memory = std::make_unique<acl::DeviceMemory>(hardware_->context(), bytes.size());
-  acl::upload(*hardware_->context(), memory->span(), bytes);
+  auto memory = reserve(bytes.size());
+  if (!hardware_->only_counts) acl::upload(*hardware_->context(), memory->span(), bytes);
   return memory;
+}
+
+std::unique_ptr<acl::DeviceMemory> AscendWeight::reserve(uint64_t bytes) const {
+  return std::make_unique<acl::DeviceMemory>(hardware_->context(), bytes);
 }
 
 bool AscendWeight::is_whole() const {
@@ -82,10 +86,7 @@ bool AscendWeight::is_whole() const {
 // One piece of memory has what all experts give, which is equally much.
 void AscendWeight::store_of_expert(std::unique_ptr<acl::DeviceMemory>& all, int64_t expert,
                                    std::span<const std::byte> bytes) const {
-  if (all == nullptr) {
-    all = std::make_unique<acl::DeviceMemory>(hardware_->context(),
-                                              bytes.size() * static_cast<size_t>(experts_));
-  }
+  if (all == nullptr) all = reserve(bytes.size() * static_cast<size_t>(experts_));
   const size_t at = static_cast<size_t>(expert) * bytes.size();
   acl::upload(*hardware_->context(), all->span().part(at, bytes.size()), bytes);
 }
@@ -160,6 +161,12 @@ WeightPart AscendWeight::pack_codes(DType dtype, int64_t first_row, int64_t rows
                      .codes = nullptr,
                      .scales = nullptr,
                      .experts = experts_};
+  if (hardware_->only_counts) {
+    const QuantizedNzBytes bytes = quantized_bytes(dtype, n, static_cast<uint32_t>(columns_));
+    part.codes = reserve(bytes.codes * static_cast<uint64_t>(experts_));
+    part.scales = reserve(bytes.scales * static_cast<uint64_t>(experts_));
+    return part;
+  }
   for (int64_t expert = 0; expert < experts_; ++expert) {
     const QuantizedNz packed = pack_quantized(dtype, blocks_of(expert, first_row, rows), n,
                                               static_cast<uint32_t>(columns_));
@@ -197,9 +204,14 @@ WeightPart AscendWeight::pack_halves(int64_t first_row, int64_t rows) const {
                      .rows = n,
                      .codes = nullptr,
                      .scales = nullptr,
-                     .factor = are_halves ? 1.0f : fitting_factor(),
                      .experts = experts_};
-  std::vector<uint16_t> packed(size_t{up(k, fractal_rows)} * padded * fractal_rows);
+  const size_t halves = size_t{up(k, fractal_rows)} * padded * fractal_rows;
+  if (hardware_->only_counts) {
+    part.codes = reserve(halves * sizeof(uint16_t) * static_cast<uint64_t>(experts_));
+    return part;
+  }
+  if (!are_halves) part.factor = fitting_factor();
+  std::vector<uint16_t> packed(halves);
   const auto fill = [&](int64_t expert) {
     for (uint32_t r = 0; r < n; ++r) {
       host_->read_row(expert, first_row + r, row);

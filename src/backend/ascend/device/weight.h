@@ -62,6 +62,7 @@ class AscendWeight : public Weight {
   void store_of_expert(std::unique_ptr<acl::DeviceMemory>& all, int64_t expert,
                        std::span<const std::byte> bytes) const;
   std::unique_ptr<acl::DeviceMemory> store(std::span<const std::byte> bytes) const;
+  std::unique_ptr<acl::DeviceMemory> reserve(uint64_t bytes) const;
   // Whether the file's blocks can be taken as they lie: none was cut out or turned.
   bool is_whole() const;
 

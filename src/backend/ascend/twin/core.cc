@@ -6,14 +6,12 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/ascend/twin/cost.h"
 #include "backend/ascend/twin/launch_state.h"
 
 namespace ridge::backend::ascend::twin {
 
 namespace {
-
-// Steps that a pipe's queue holds before the scalar unit must wait.
-constexpr size_t queue_depth = 32;
 
 thread_local Core* current_core = nullptr;
 
@@ -26,7 +24,12 @@ bool overlap(const Access& a, const Access& b) {
 // Core: what the scalar unit does
 
 Core::Core(Launch& launch, int index, Kind kind, uint32_t block, uint32_t sub_block)
-    : launch(launch), index(index), kind(kind), block(block), sub_block(sub_block) {}
+    : launch(launch),
+      index(index),
+      kind(kind),
+      block(block),
+      sub_block(sub_block),
+      orders_(!launch.options.count_only) {}
 
 Core& Core::current() { return *current_core; }
 void Core::set_current(Core* core) { current_core = core; }
@@ -79,7 +82,16 @@ uint32_t Core::allocate_buffer(Space space, uint32_t bytes, Site site) {
 void Core::push(Pipe pipe, Step step) {
   if (launch.stopping()) throw CoreStopped();
   PipeState& to = state(pipe);
-  step.issued = state(Pipe::s).clock;
+  PipeState& scalar = state(Pipe::s);
+  if (orders_) step.issued = scalar.clock;
+  // A place in the queue is free when the step before last so many has left it.
+  if (to.steps_given >= queue_depth && to.steps_run + queue_depth > to.steps_given) {
+    scalar.now = std::max(scalar.now, to.begun[to.steps_given % queue_depth]);
+  }
+  ++to.steps_given;
+  scalar.now += scalar_issue_cycles;
+  counters[static_cast<int>(Pipe::s)].cycles += scalar_issue_cycles;
+  step.issued_at = scalar.now;
   const Site site = step.site;
   to.steps.push_back(std::move(step));
   if (!launch.delayed()) {
@@ -100,7 +112,9 @@ void Core::issue(Instruction&& instruction, std::function<void()> run) {
   counters[static_cast<int>(instruction.pipe)] += instruction.counters;
   push(instruction.pipe, {Step::Kind::instruction, instruction.site, {}, Pipe::s, 0, 0,
                           std::move(instruction.accesses), std::move(run),
-                          instruction.accumulates});
+                          instruction.accumulates, instruction.counters.cycles, /*issued_at=*/0,
+                          instruction.hbm_bytes, instruction.l2_bytes});
+  if (Launch::is_copy(instruction.pipe)) launch.take_turns();
 }
 
 namespace {
@@ -134,7 +148,7 @@ void Core::publish_flag(Pipe from, Pipe to, int id) {
   Flag& event = flag(from, to, id);
   Clock published = setter.clock;
   published.raise_own(static_cast<int>(from), setter.time);
-  event.set.push_back(published);
+  event.set.push_back({published, setter.now});
 }
 
 void Core::wait_flag(Pipe from, Pipe to, int id, Site site) {
@@ -152,8 +166,20 @@ void Core::wait_flag(Pipe from, Pipe to, int id, Site site) {
     fail(Finding::Kind::deadlock, site,
          fmt::format("waits for {}, which nothing sets", flag_name(from, to, id)));
   }
-  state(Pipe::s).clock.join(event.set.front());
+  state(Pipe::s).clock.join(event.set.front().clock);
+  scalar_waits_until(event.set.front().at);
   event.set.erase(event.set.begin());
+}
+
+void Core::scalar_waits_until(double cycles) {
+  PipeState& scalar = state(Pipe::s);
+  scalar.now = std::max(scalar.now, cycles);
+}
+
+double Core::ended_at() const {
+  double last = 0;
+  for (const PipeState& pipe : pipes_) last = std::max(last, pipe.now);
+  return last;
 }
 
 void Core::barrier(Pipe pipe, Site site) {
@@ -166,6 +192,7 @@ void Core::barrier_all(Site site) {
   for (int p = 0; p < pipe_count; ++p) {
     scalar.clock.join(pipes_[p].clock);
     scalar.clock.raise_own(p, pipes_[p].time);
+    scalar.now = std::max(scalar.now, pipes_[p].now);
   }
 }
 
@@ -197,7 +224,7 @@ void Core::cross_set(Pipe pipe, int mode, int id, Site site) {
   if (pipe == Pipe::s) {
     Clock published = state(Pipe::s).clock;
     published.raise_own(static_cast<int>(Pipe::s), state(Pipe::s).time);
-    launch.cross_set(*this, mode, id, published, site);
+    launch.cross_set(*this, mode, id, published, state(Pipe::s).now, site);
     return;
   }
   push(pipe, {Step::Kind::cross_set, site, {}, Pipe::s, mode, id, {}, {}, false});
@@ -209,7 +236,7 @@ void Core::cross_wait(int id, Site site) {
   }
   launch.wait(*this, [this, id] { return launch.cross_ready(*this, id); }, site,
               fmt::format("cross-core flag {}", id));
-  launch.cross_take(*this, id, state(Pipe::s).clock);
+  scalar_waits_until(launch.cross_take(*this, id, state(Pipe::s).clock));
 }
 
 void Core::sync_all(bool vector_only, Site site) {
@@ -221,9 +248,9 @@ void Core::sync_all(bool vector_only, Site site) {
   barrier_all(site);
   // Ids 11 and 12 are not the kernel's.
   const int id = vector_only ? 11 : 12;
-  launch.cross_set(*this, vector_only ? 0 : 3, id, state(Pipe::s).clock, site);
+  launch.cross_set(*this, vector_only ? 0 : 3, id, state(Pipe::s).clock, state(Pipe::s).now, site);
   launch.wait(*this, [this, id] { return launch.cross_ready(*this, id); }, site, "all cores");
-  launch.cross_take(*this, id, state(Pipe::s).clock);
+  scalar_waits_until(launch.cross_take(*this, id, state(Pipe::s).clock));
 }
 
 int Core::free_flag(Pipe from, Pipe to) const {
@@ -312,18 +339,28 @@ void Core::run_front(Pipe pipe) {
   }
   const Step step = std::move(on.steps.front());
   on.steps.pop_front();
-  on.clock.join(step.issued);
+  if (orders_) on.clock.join(step.issued);
   ++on.time;
+  on.now = std::max(on.now, step.issued_at);
   switch (step.kind) {
-    case Step::Kind::instruction:
+    case Step::Kind::instruction: {
+      const double begin = on.now;
+      on.now = Launch::is_copy(pipe)
+                   ? launch.copy_end(begin, step.cycles, step.hbm_bytes, step.l2_bytes)
+                   : begin + step.cycles;
+      on.begun[on.steps_run % queue_depth] = begin;
+      on.active += on.now - begin;
+      note_span(pipe, step, begin, on.now);
       run_instruction(pipe, step);
       break;
+    }
     case Step::Kind::set_flag:
       publish_flag(pipe, step.other, step.id);
       break;
     case Step::Kind::wait_flag: {
       Flag& event = flag(step.other, pipe, step.id);
-      on.clock.join(event.set.front());
+      on.clock.join(event.set.front().clock);
+      on.now = std::max(on.now, event.set.front().at);
       event.set.erase(event.set.begin());
       break;
     }
@@ -333,10 +370,18 @@ void Core::run_front(Pipe pipe) {
     case Step::Kind::cross_set: {
       Clock published = on.clock;
       published.raise_own(static_cast<int>(pipe), on.time);
-      launch.cross_set(*this, step.mode, step.id, published, step.site);
+      launch.cross_set(*this, step.mode, step.id, published, on.now, step.site);
       break;
     }
   }
+  if (step.kind != Step::Kind::instruction) on.begun[on.steps_run % queue_depth] = on.now;
+  ++on.steps_run;
+}
+
+void Core::note_span(Pipe pipe, const Step& step, double begin, double end) {
+  if (!launch.options.timeline || block != 0) return;
+  launch.note_span({kind == Kind::vector, static_cast<uint8_t>(sub_block), pipe, step.site, 1,
+                    begin, end});
 }
 
 void Core::run_instruction(Pipe pipe, const Step& step) {
@@ -356,6 +401,7 @@ void Core::run_instruction(Pipe pipe, const Step& step) {
 }
 
 void Core::check_defined(const Access& access, const Site& site) {
+  if (launch.options.count_only) return;
   const void* hole = std::memchr(access.defined, 0, access.bytes);
   if (!hole) return;
   const auto offset = static_cast<const uint8_t*>(hole) - access.defined;
@@ -366,7 +412,7 @@ void Core::check_defined(const Access& access, const Site& site) {
 }
 
 void Core::check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates) {
-  if (!launch.options.check_order) return;
+  if (!launch.options.check_order || launch.options.count_only) return;
   PipeState& on = state(pipe);
   Record record;
   record.site = launch.site_index(site);

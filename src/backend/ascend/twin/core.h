@@ -26,6 +26,9 @@ namespace ridge::backend::ascend::twin {
 
 class Launch;
 
+// Steps that a pipe's queue holds before the scalar unit must wait.
+inline constexpr size_t queue_depth = 32;
+
 enum class Space : uint8_t { gm, ub, l1, l0a, l0b, l0c, bias_table, fixpipe };
 inline constexpr int space_count = 8;
 std::string_view name(Space space);      // "UB"
@@ -129,6 +132,10 @@ class Instruction {
   // Mmads into the same accumulators may follow each other without a barrier.
   bool accumulates = false;
   PipeCounters counters;
+  // Of a copy: what HBM gives for it, and what it asks L2 for, which is more than its bytes where
+  // lines are cut.
+  uint64_t hbm_bytes = 0, l2_bytes = 0;
+  bool reads_own = false;  // what its launch wrote
 
  private:
   Access touch(const Operand& operand, uint64_t offset, uint32_t bytes, bool write,
@@ -205,8 +212,24 @@ class Core {
   bool atomic_add = false;
 
   std::array<PipeCounters, pipe_count> counters;
+  // When the last pipe was done, in cycles since the wave began.
+  double ended_at() const;
+  double active(Pipe pipe) const { return pipes_[static_cast<int>(pipe)].active; }
+  // The scalar unit's time, for what comes in from other cores.
+  double scalar_now() const { return pipes_[static_cast<int>(Pipe::s)].now; }
+  void scalar_waits_until(double cycles);
+  // About when the next copy begins.
+  double copies_at() const {
+    return std::max(scalar_now(), pipes_[static_cast<int>(Pipe::mte2)].now);
+  }
 
  private:
+  const bool orders_;  // whether clocks are kept: nothing looks at them where instructions are counted
+  // What a flag hands over: what its setter knew, and when it was done, in cycles.
+  struct Published {
+    Clock clock;
+    double at = 0;
+  };
   struct Step {
     enum class Kind : uint8_t { instruction, set_flag, wait_flag, barrier, cross_set };
     Kind kind;
@@ -219,9 +242,12 @@ class Core {
     std::vector<Access> accesses;
     std::function<void()> run;
     bool accumulates = false;
+    double cycles = 0;     // of an instruction, for this core alone
+    double issued_at = 0;  // when the scalar unit gave it to the pipe
+    uint64_t hbm_bytes = 0, l2_bytes = 0;  // of a copy: what it asks of them
   };
   struct Flag {
-    std::vector<Clock> set;  // in order, by those that nobody waited for yet
+    std::vector<Published> set;  // in order, by those that nobody waited for yet
     uint32_t sets_issued = 0;
     uint32_t waits_issued = 0;
     Site last_set;
@@ -231,6 +257,10 @@ class Core {
     std::deque<Step> steps;
     Clock clock;
     uint32_t time = 0;
+    double active = 0;  // cycles of its instructions, waiting for memory included
+    double now = 0;     // cycles since the wave began at which it has done what it was given so far
+    std::array<double, queue_depth> begun{};  // when its last steps left the queue, in turn
+    uint32_t steps_run = 0, steps_given = 0;
   };
   struct CacheLine {
     std::array<std::byte, 64> bytes;
@@ -249,6 +279,7 @@ class Core {
   void run_front(Pipe pipe);
   bool reorder(PipeState& pipe);
   void run_instruction(Pipe pipe, const Step& step);
+  void note_span(Pipe pipe, const Step& step, double begin, double end);
   void check_defined(const Access& access, const Site& site);
   // Does nothing where the launch does not look at the order.
   void check_order(const Access& access, Pipe pipe, const Site& site, bool accumulates);

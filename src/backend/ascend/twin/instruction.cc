@@ -103,7 +103,11 @@ Access Instruction::touch(const Operand& operand, uint64_t offset, uint32_t byte
     }
     access.data = range->data_at(address);
     access.defined = range->defined_at(address);
-    if (pipe != Pipe::s) core.launch.note_transfer(*range, address, bytes, write);
+    if (pipe != Pipe::s) {
+      const Launch::Noted noted = core.launch.note_transfer(*range, address, bytes, write);
+      hbm_bytes += noted.hbm_bytes;
+      reads_own |= !write && noted.is_own;
+    }
     if (bytes > 0) counters.lines_512 += (address + bytes - 1) / 512 - address / 512 + 1;
   } else {
     LocalMemory& memory = core.memory(operand.space);

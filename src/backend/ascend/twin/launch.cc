@@ -61,6 +61,10 @@ LaunchReport launch(const KernelImage& kernel, uint32_t block_dim,
   return Launch(kernel, block_dim, arguments, options).run();
 }
 
+namespace {
+constexpr uint64_t l2_line_bytes = 512;
+}  // namespace
+
 // Memories
 
 namespace {
@@ -101,7 +105,9 @@ Launch::Launch(const KernelImage& kernel, uint32_t block_dim, std::span<const st
       block_dim(block_dim),
       options(options),
       random(options.seed),
-      arguments_(arguments.begin(), arguments.end()) {}
+      arguments_(arguments.begin(), arguments.end()),
+      hbm_(1e6 / (hbm_microseconds(*options.soc, 1'000'000) * options.soc->clock_mhz)),
+      l2_(1e6 / (l2_microseconds(*options.soc, 1'000'000) * options.soc->clock_mhz)) {}
 
 Launch::~Launch() = default;
 
@@ -114,17 +120,76 @@ LaunchReport Launch::run() {
   for (uint32_t first = 0; first < block_dim && !stopping_; first += at_once) {
     run_wave(first, std::min(at_once, block_dim - first));
   }
-  const double cycles =
-      core_cycles_.empty() ? 0 : *std::max_element(core_cycles_.begin(), core_cycles_.end());
-  GlobalTraffic traffic{moved_bytes_, 0};
-  for (const auto& [range, state] : ranges_) {
-    for (const RangeState::Line line : state.lines) {
-      traffic.hbm_bytes +=
-          line == RangeState::Line::read || line == RangeState::Line::written ? 512 : 0;
-    }
-  }
-  report_.microseconds = launch_microseconds(*options.soc, cycles, traffic);
+  finish_report();
   return std::move(report_);
+}
+
+void Launch::finish_report() {
+  GlobalTraffic& traffic = report_.traffic;
+  traffic.moved_bytes = moved_bytes_;
+  traffic.hbm_bytes = hbm_lines_ * l2_line_bytes;
+  const Soc& soc = *options.soc;
+  report_.hbm_us = hbm_microseconds(soc, traffic.hbm_bytes);
+  report_.l2_us = l2_microseconds(soc, traffic.moved_bytes);
+  double path = 0;
+  for (const CoreTime& core : core_times_) {
+    auto& busiest =
+        core.kind == Core::Kind::cube ? report_.cube_busiest_us : report_.vector_busiest_us;
+    for (int p = 0; p < pipe_count; ++p) {
+      busiest[p] = std::max(busiest[p], core.pipes[p] / soc.clock_mhz);
+      if (core.kind != Core::Kind::cube) continue;
+      report_.cube_active_us[p] =
+          std::max(report_.cube_active_us[p], core.active[p] / soc.clock_mhz);
+    }
+    path = std::max(path, core.path / soc.clock_mhz);
+  }
+  report_.microseconds = std::max({path, report_.hbm_us, report_.l2_us});
+  if (options.timeline) finish_timeline();
+}
+
+double Launch::copy_end(double begin, double cycles, uint64_t hbm_bytes, uint64_t l2_bytes) {
+  if (!options.count_only) return begin + cycles;
+  return std::max({begin + cycles, hbm_.serve(begin, hbm_bytes), l2_.serve(begin, l2_bytes)});
+}
+
+void Launch::take_turns() {
+  if (!options.count_only) return;
+  running_->ready = nullptr;
+  running_->fibre->suspend();
+  if (stopping_) throw CoreStopped();
+}
+
+void Launch::note_span(const Span& span) {
+  spans_.push_back(span);
+}
+
+// Instructions of one name that follow each other closely are one span, and so are short ones of several
+// names: some hundred spans show what a pipe does.
+void Launch::finish_timeline() {
+  const double gap_us = report_.microseconds / 200;
+  const double short_us = report_.microseconds / 100;
+  std::map<std::pair<int, Pipe>, size_t> last;  // by core of the block and pipe: of report_.timeline
+  for (const Span& span : spans_) {
+    const double begin_us = span.begin / options.soc->clock_mhz;
+    const double end_us = span.end / options.soc->clock_mhz;
+    const std::pair<int, Pipe> key{span.on_vector_core ? 1 + span.sub_block : 0, span.pipe};
+    const auto known = last.find(key);
+    if (known != last.end()) {
+      PipeSpan& before = report_.timeline[known->second];
+      const bool is_same = before.call == span.site.call;
+      const bool is_short = std::max(before.end_us - before.begin_us, end_us - begin_us) < short_us;
+      if (begin_us - before.end_us <= gap_us && (is_same || is_short)) {
+        if (!is_same) before.call = "several";
+        before.end_us = std::max(before.end_us, end_us);
+        before.instructions += span.instructions;
+        continue;
+      }
+    }
+    last[key] = report_.timeline.size();
+    report_.timeline.push_back({span.on_vector_core, span.sub_block, span.pipe, span.site.call,
+                                place(span.site.where), span.instructions, begin_us, end_us});
+  }
+  spans_.clear();
 }
 
 void Launch::start(Core::Kind kind, uint32_t block, uint32_t sub_block) {
@@ -153,6 +218,8 @@ void Launch::start(Core::Kind kind, uint32_t block, uint32_t sub_block) {
 void Launch::run_wave(uint32_t first_block, uint32_t blocks) {
   cores_.clear();
   cores_.reserve(3 * blocks);  // fibres point to them
+  hbm_.reset();
+  l2_.reset();
   inboxes_.clear();
   for (uint32_t b = first_block; b < first_block + blocks; ++b) {
     if (kernel.core_type != CoreType::aiv_only) start(Core::Kind::cube, b, 0);
@@ -179,8 +246,8 @@ void Launch::run_wave(uint32_t first_block, uint32_t blocks) {
   if (stopping_) cancel();
   for (const auto& [key, inbox] : inboxes_) {
     if (stopping_ || key.second > 10) continue;
-    for (const auto& [source, clocks] : inbox.from) {
-      if (clocks.empty()) continue;
+    for (const auto& [source, sets] : inbox.from) {
+      if (sets.empty()) continue;
       cores_[source].core->report(Finding::Kind::flag, inbox.last_set,
                                   fmt::format("sets cross-core flag {}, for which {} never waits",
                                               key.second, cores_[key.first].core->name()));
@@ -192,11 +259,17 @@ void Launch::run_wave(uint32_t first_block, uint32_t blocks) {
 
 Launch::Runner* Launch::choose() {
   std::vector<Runner*> ready;
+  Runner* earliest = nullptr;
   for (Runner& runner : cores_) {
     if (runner.fibre->ended() || (runner.ready && !runner.ready())) continue;
+    if (options.count_only) {
+      if (!earliest || runner.core->copies_at() < earliest->core->copies_at()) earliest = &runner;
+      continue;
+    }
     if (!delayed()) return &runner;
     ready.push_back(&runner);
   }
+  if (options.count_only) return earliest;
   return ready.empty() ? nullptr : ready[random() % ready.size()];
 }
 
@@ -235,17 +308,15 @@ void Launch::collect() {
     Core& core = *cores_[c].core;
     ++report_.cores;
     auto& sums = core.kind == Core::Kind::cube ? report_.cube : report_.vector;
-    double busiest = 0;
+    if (core_times_.size() <= c) core_times_.push_back({core.kind});
+    CoreTime& time = core_times_[c];
     for (int p = 0; p < pipe_count; ++p) {
       sums[p] += core.counters[p];
-      busiest = std::max(busiest, core.counters[p].cycles);
-      const auto pipe = static_cast<Pipe>(p);
-      if (pipe == Pipe::mte2 || pipe == Pipe::mte3 || pipe == Pipe::fix) {
-        moved_bytes_ += core.counters[p].bytes;
-      }
+      time.pipes[p] += core.counters[p].cycles;
+      time.active[p] += core.active(static_cast<Pipe>(p));
+      if (is_copy(static_cast<Pipe>(p))) moved_bytes_ += core.counters[p].bytes;
     }
-    if (core_cycles_.size() <= c) core_cycles_.resize(c + 1);
-    core_cycles_[c] += busiest;
+    time.path += core.ended_at();
     std::array<LocalMemory, space_count> memories;
     for (int s = 0; s < space_count; ++s) {
       memories[s] = std::move(core.memory(static_cast<Space>(s)));
@@ -290,16 +361,30 @@ uint32_t Launch::site_index(const Site& site) {
 
 // Global memory
 
-void Launch::note_transfer(GlobalRange& range, uint64_t address, uint32_t bytes, bool write) {
-  using Line = RangeState::Line;
-  std::vector<Line>& lines = ranges_[&range].lines;
-  if (lines.empty()) lines.resize(range.bytes() / 512 + 1);
-  const uint64_t first = (address - range.address()) / 512;
-  const uint64_t last = (address - range.address() + std::max(bytes, 1u) - 1) / 512;
+Launch::Noted Launch::note_transfer(GlobalRange& range, uint64_t address, uint32_t bytes, bool write) {
+  std::vector<RangeState::Line>& lines = ranges_[&range].lines;
+  if (lines.empty()) lines.resize(range.bytes() / l2_line_bytes + 1);
+  const auto l2_lines = static_cast<uint32_t>(options.soc->l2_bytes / l2_line_bytes);
+  const uint64_t first = (address - range.address()) / l2_line_bytes;
+  const uint64_t last = (address - range.address() + std::max(bytes, 1u) - 1) / l2_line_bytes;
+  Noted noted;
   for (uint64_t l = first; l <= last; ++l) {
-    if (lines[l] == Line::untouched) lines[l] = write ? Line::written : Line::read;
-    if (lines[l] == Line::written && !write) lines[l] = Line::written_and_read;
+    RangeState::Line& line = lines[l];
+    const bool is_there = line.used > 0 && filled_ - (line.used - 1) < l2_lines;
+    if (!is_there) {
+      ++filled_;
+      if (line.is_dirty) ++hbm_lines_;  // it had to make room
+      line.is_dirty = false;
+      if (!write) noted.hbm_bytes += l2_line_bytes;
+    }
+    line.used = filled_ + 1;
+    // What is read again while it is there is a launch's own, and need not go further.
+    line.is_dirty = write;
+    line.is_own |= write;
+    noted.is_own |= line.is_own;
   }
+  hbm_lines_ += noted.hbm_bytes / l2_line_bytes;
+  return noted;
 }
 
 void Launch::visit_global(GlobalRange& range, uint64_t address, uint32_t bytes,
@@ -342,7 +427,8 @@ std::vector<int> Launch::sources(const Core& core, int mode) const {
   return found;
 }
 
-void Launch::cross_set(Core& from, int mode, int id, const Clock& clock, const Site& site) {
+void Launch::cross_set(Core& from, int mode, int id, const Clock& clock, double at,
+                       const Site& site) {
   const std::vector<Clock::Lanes> published = clock.publish(from.index, cores());
   // Who waits for this core are those for whom it is a source: the relation goes both ways.
   for (const int target : sources(from, mode)) {
@@ -350,7 +436,7 @@ void Launch::cross_set(Core& from, int mode, int id, const Clock& clock, const S
     inbox.mode = mode;
     inbox.last_set = site;
     auto& queue = inbox.from[from.index];
-    queue.push_back(published);
+    queue.push_back({published, at});
     if (queue.size() > 15) {
       from.report(Finding::Kind::flag, site,
                   fmt::format("sets cross-core flag {} {} times before {} waits; it counts to 15",
@@ -364,18 +450,21 @@ bool Launch::cross_ready(const Core& core, int id) const {
   if (found == inboxes_.end()) return false;
   const std::vector<int> needed = sources(core, found->second.mode);
   return std::all_of(needed.begin(), needed.end(), [&](int source) {
-    const auto clocks = found->second.from.find(source);
-    return clocks != found->second.from.end() && !clocks->second.empty();
+    const auto sets = found->second.from.find(source);
+    return sets != found->second.from.end() && !sets->second.empty();
   });
 }
 
-void Launch::cross_take(Core& core, int id, Clock& clock) {
+double Launch::cross_take(Core& core, int id, Clock& clock) {
   Inbox& inbox = inboxes_.at({core.index, id});
+  double last = 0;
   for (const int source : sources(core, inbox.mode)) {
     auto& queue = inbox.from.at(source);
-    clock.join_all(core.index, queue.front());
+    clock.join_all(core.index, queue.front().clocks);
+    last = std::max(last, queue.front().at);
     queue.pop_front();
   }
+  return last;
 }
 
 }  // namespace ridge::backend::ascend::twin

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/ascend/soc.h"
+#include "backend/ascend/twin/cost.h"
 #include "backend/ascend/twin/global_memory.h"
 
 // How a kernel is run on the twin: the boundary between the model of the chip (kernel_operator.h
@@ -89,8 +90,11 @@ struct LaunchOptions {
   bool check_order = true;
   // Instructions are counted and not carried out: outputs stay as they were, and neither order nor
   // definedness is looked at. Scalar loads work, so what decides a kernel's course may not be
-  // something that it computes.
+  // something that it computes. Cores take turns in the order of their own time, so that they share
+  // HBM and L2 as they would.
   bool count_only = false;
+  // Whether LaunchReport::timeline is kept.
+  bool timeline = false;
   int max_findings = 16;  // the launch ends with the last of them
 };
 
@@ -130,14 +134,35 @@ struct PipeCounters {
   PipeCounters& operator+=(const PipeCounters& other);
 };
 
+// Instructions that follow each other closely on a pipe of block 0's cores.
+struct PipeSpan {
+  bool on_vector_core = false;
+  uint8_t sub_block = 0;  // which AIV of the block
+  Pipe pipe = Pipe::s;
+  std::string call;   // "DataCopy", or "several"
+  std::string place;  // of the first: "linear.cc:57"
+  uint32_t instructions = 0;
+  double begin_us = 0, end_us = 0;
+};
+
 struct LaunchReport {
   std::vector<Finding> findings;
   uint32_t cores = 0;  // that ran, all waves together
   std::array<PipeCounters, pipe_count> cube;    // sums over all AICs
   std::array<PipeCounters, pipe_count> vector;  // sums over all AIVs
-  // The longest pipe of the busiest core, and not less than what memory takes for all bytes; see
-  // cost.h. Not yet calibrated.
+  // The same pipes of the core that is busiest with each, by the rates of the core alone.
+  std::array<double, pipe_count> cube_busiest_us{};
+  std::array<double, pipe_count> vector_busiest_us{};
+  // The same of AICs, with what the pipes wait for memory while an instruction runs: what a device's own
+  // counters say.
+  std::array<double, pipe_count> cube_active_us{};
+  GlobalTraffic traffic;
+  double hbm_us = 0, l2_us = 0;  // what they take for that
+  // From the launch's first instruction to its last: pipes wait for each other, for their queue and
+  // for cores as the flags say, and not less than hbm_us and l2_us. What a launch costs before and
+  // after is cost.h's task_overhead_us. docs/ascend.md has how far it is from measured kernels.
   double microseconds = 0;
+  std::vector<PipeSpan> timeline;  // with LaunchOptions::timeline
 
   bool ok() const { return findings.empty(); }
   // One line for each finding.

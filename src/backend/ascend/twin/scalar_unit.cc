@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "backend/ascend/twin/core.h"
+#include "backend/ascend/twin/cost.h"
 #include "backend/ascend/twin/launch_state.h"
 
 // Loads and stores of the scalar unit: of local memory at once, of global memory by way of its cache.
@@ -20,7 +21,10 @@ uint64_t bits_of_line(uint64_t address, uint32_t bytes) {
 
 void Core::count_scalar() {
   ++state(Pipe::s).time;
-  ++counters[static_cast<int>(Pipe::s)].instructions;
+  state(Pipe::s).now += scalar_issue_cycles;
+  PipeCounters& counted = counters[static_cast<int>(Pipe::s)];
+  ++counted.instructions;
+  counted.cycles += scalar_issue_cycles;
 }
 
 void Core::scalar_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site) {

@@ -174,8 +174,8 @@ TEST_F(AclKernel, IsObserved) {
   const acl::Kernel idle = kernel("idle");
   std::vector<std::string> seen;
   twin_acl::observe_launches([&](const twin::KernelImage& image, uint32_t blocks,
-                                 const twin::LaunchReport& report) {
-    seen.push_back(fmt::format("{} on {} blocks, {} cores", image.name, blocks, report.cores));
+                                 const std::shared_ptr<const twin::LaunchReport>& report) {
+    seen.push_back(fmt::format("{} on {} blocks, {} cores", image.name, blocks, report->cores));
   });
   {
     acl::Stream stream(context());

@@ -239,8 +239,8 @@ TEST_F(AclStream, TellsTheTimeThatTheDeviceWouldTake) {
   acl::Stream stream(context());
   double microseconds = 0;
   twin_acl::observe_launches(
-      [&](const auto&, uint32_t, const twin::LaunchReport& report) {
-        microseconds += report.microseconds;
+      [&](const auto&, uint32_t, const std::shared_ptr<const twin::LaunchReport>& report) {
+        microseconds += report->microseconds;
       });
   stream.record(start);
   for (int i = 0; i < 3; ++i) acl::launch(stream, idle, {}, {});

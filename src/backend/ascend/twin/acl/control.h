@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 
 #include "backend/ascend/twin/launch.h"
 
@@ -16,6 +17,7 @@ extern "C" {
 //   version       what aclrtGetVersion says, such as 1.8.0
 //   schedule      plain or delayed, and
 //   seed          of the delayed one, for kernels
+//   count_only    1: kernels are counted, not run, and their results are never there
 //   fail          CALL:N or CALL:N=STATUS, comma-separated: the N-th call (from 1) of CALL fails.
 //                 CALL is an entry point, * for any of them, or task for what runs on streams.
 //                 Setting it begins to count anew. What releases something does so all the same.
@@ -41,9 +43,10 @@ void* find_entry_point(const char* name);
 // Adds a kernel, or takes it for the one of its name. They stay from one aclInit to the next.
 void add_kernel(twin::KernelImage kernel);
 
-// Called after each launch, on the stream's thread; an empty one ends that.
+// Called after each launch, on the stream's thread; an empty one ends that. With count_only, launches
+// that differ in nothing but where their memory is have one report.
 using LaunchObserver = std::function<void(const twin::KernelImage& kernel, uint32_t blocks,
-                                          const twin::LaunchReport& report)>;
+                                          const std::shared_ptr<const twin::LaunchReport>& report)>;
 void observe_launches(LaunchObserver observer);
 
 }  // namespace ridge::backend::ascend::twin_acl

@@ -148,6 +148,7 @@ void run_copy(const Copy& copy, const char* call) {
     return;
   }
   Chip& chip = copy.to.chip != nullptr ? *copy.to.chip : *copy.from.chip;
+  if (copy.to.chip != nullptr) counted_launches().forget();
   const std::shared_lock use(chip.use);
   try {
     if (copy.to.chip == nullptr) {
@@ -179,6 +180,7 @@ void run_fill(const Place& to, int32_t value, size_t bytes, const char* call) {
     std::memset(reinterpret_cast<void*>(to.address), value, bytes);
     return;
   }
+  counted_launches().forget();
   const std::shared_lock use(to.chip->use);
   try {
     to.chip->memory->fill(to.address, byte, bytes);

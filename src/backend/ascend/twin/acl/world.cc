@@ -14,7 +14,7 @@ namespace ridge::backend::ascend::twin_acl {
 namespace {
 
 constexpr const char* setting_names[] = {"soc",      "devices", "memory_bytes", "version",
-                                         "schedule", "seed",    "fail"};
+                                         "schedule", "seed",    "count_only", "fail"};
 
 struct Settings {
   std::mutex mutex;

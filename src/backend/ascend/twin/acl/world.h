@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -167,6 +168,24 @@ struct World {
   std::string release_all(int32_t device);
 };
 World& world();
+
+// Reports of launches that were counted, until memory of a device changes: layers launch the same
+// kernels on other weights. Two launches are the same where kernel, blocks and the address of the
+// tiling, the last argument, are, and all addresses lie alike in their lines of 512 bytes.
+class CountedLaunches {
+ public:
+  using Report = std::shared_ptr<const twin::LaunchReport>;
+  // The report that `count` made for the same launch, or now makes.
+  Report find(const twin::KernelImage& image, uint32_t blocks,
+              std::span<const std::byte> arguments, const std::function<Report()>& count);
+  void forget();
+
+ private:
+  std::mutex mutex_;
+  std::map<std::vector<uint64_t>, Report> reports_;
+  std::map<std::string, uint64_t> kernels_;  // numbers for them
+};
+CountedLaunches& counted_launches();
 
 // Of observe_launches; empty for none.
 LaunchObserver launch_observer();

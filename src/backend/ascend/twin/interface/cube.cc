@@ -257,6 +257,8 @@ void fixpipe(const Operand& to, const Operand& from, const AscendC::FixpipeParam
   }
   fix.counters.bytes = uint64_t{params.mSize} * params.nSize * element;
   fix.counters.cycles = copy_start_cycles + fix.counters.bytes / l0c_to_gm_rate;
+  fix.l2_bytes = fix.counters.bytes;
+  fix.hbm_bytes = 0;
   const float scale = std::bit_cast<float>(static_cast<uint32_t>(params.deqScalar));
   std::move(fix).issue([=, runs = std::move(runs), type = to.type, from_type = from.type,
                         relu = params.reluEn, add = Core::current().atomic_add] {

@@ -47,14 +47,26 @@ Undefined undefined_between(const Operand& to) {
   return to.space == Space::gm ? Undefined::report : Undefined::propagate;
 }
 
-void count_copy(Instruction& copy, const Operand& to, const Operand& from, uint64_t bytes) {
+// What a read of those bytes asks global memory for: it gives parts of 128 bytes of its lines of 512,
+// and whole lines where a part is cut.
+uint64_t asked_bytes(uint64_t address, uint64_t bytes) {
+  constexpr uint64_t part = 128, line = 512;
+  if (address % part == 0 && bytes % part == 0) return bytes;
+  return ((address + bytes - 1) / line - address / line + 1) * line;
+}
+
+// `asked` is of reads.
+void count_copy(Instruction& copy, const Operand& to, uint64_t bytes, uint64_t asked) {
   copy.counters.bytes = bytes;
   double rate = to.space == Space::l1 ? gm_to_l1_rate : gm_to_ub_rate;
   if (copy.pipe == Pipe::mte3) rate = local_to_gm_rate;
-  // Global memory moves in lines of 512 bytes, or parts of them.
-  const uint64_t moved = from.space == Space::gm ? std::max(bytes, copy.counters.lines_512 * 128)
-                                                 : bytes;
+  const uint64_t moved = copy.pipe == Pipe::mte2 ? asked : bytes;
   copy.counters.cycles = copy_start_cycles + static_cast<double>(moved) / rate;
+  copy.l2_bytes = moved;
+  // The rest of a line that is cut comes again, by the time that rows of odd lengths take; what the
+  // launch wrote itself is in L2.
+  if (copy.pipe == Pipe::mte3) copy.hbm_bytes = 0;
+  if (copy.pipe == Pipe::mte2 && !copy.reads_own) copy.hbm_bytes += moved - bytes;
 }
 
 }  // namespace
@@ -75,13 +87,15 @@ void move_blocks(const Operand& to, const Operand& from, const Strided& shape, S
   const Undefined undefined = undefined_between(to);
   std::vector<Run> runs;
   runs.reserve(shape.blocks);
+  uint64_t asked = 0;
   for (uint32_t b = 0; b < shape.blocks; ++b) {
+    asked += asked_bytes(from.address + b * shape.source_step, shape.block_bytes);
     const Access source = copy.read(from, b * shape.source_step, shape.block_bytes, undefined);
     const uint64_t target = b * shape.target_step;
     runs.push_back({source, add ? copy.add(to, target, shape.block_bytes)
                                 : copy.write(to, target, shape.block_bytes, undefined)});
   }
-  count_copy(copy, to, from, uint64_t{shape.blocks} * shape.block_bytes);
+  count_copy(copy, to, uint64_t{shape.blocks} * shape.block_bytes, asked);
   std::move(copy).issue([runs = std::move(runs), add] {
     for (const Run& run : runs) add ? add_run(run) : copy_run(run);
   });
@@ -108,9 +122,11 @@ void move_padded_in(const Operand& to, const Operand& from,
   };
   std::vector<Row> rows;
   rows.reserve(shape.blockCount);
+  uint64_t asked = 0;
   for (uint32_t b = 0; b < shape.blockCount; ++b) {
-    const Access source = copy.read(from, b * (uint64_t{shape.blockLen} + shape.srcStride),
-                                    shape.blockLen, Undefined::propagate);
+    const uint64_t at = b * (uint64_t{shape.blockLen} + shape.srcStride);
+    asked += asked_bytes(from.address + at, shape.blockLen);
+    const Access source = copy.read(from, at, shape.blockLen, Undefined::propagate);
     const Access whole =
         copy.write(to, b * (uint64_t{rounded} + uint64_t{shape.dstStride} * block_bytes), rounded,
                    Undefined::propagate);
@@ -119,7 +135,7 @@ void move_padded_in(const Operand& to, const Operand& from,
     target.defined += padding.left_bytes;
     rows.push_back({{source, target}, whole});
   }
-  count_copy(copy, to, from, uint64_t{shape.blockCount} * shape.blockLen);
+  count_copy(copy, to, uint64_t{shape.blockCount} * shape.blockLen, asked);
   std::move(copy).issue([rows = std::move(rows), padding, used] {
     for (const Row& row : rows) {
       std::memset(row.whole.defined, 0, row.whole.bytes);
@@ -159,7 +175,7 @@ void move_padded_out(const Operand& to, const Operand& from,
     runs.push_back({source, add ? copy.add(to, target, shape.blockLen)
                                 : copy.write(to, target, shape.blockLen)});
   }
-  count_copy(copy, to, from, uint64_t{shape.blockCount} * shape.blockLen);
+  count_copy(copy, to, uint64_t{shape.blockCount} * shape.blockLen, /*asked=*/0);
   std::move(copy).issue([runs = std::move(runs), add] {
     for (const Run& run : runs) add ? add_run(run) : copy_run(run);
   });
@@ -178,8 +194,12 @@ void move_nd_to_nz(const Operand& to, const Operand& from, const AscendC::Nd2NzP
   const uint32_t element = bits_of(to.type) / 8;
   const uint32_t c0 = block_bytes / element;
   std::vector<Run> runs;
+  uint64_t asked = 0;
   for (uint32_t nd = 0; nd < shape.ndNum; ++nd) {
     for (uint32_t n = 0; n < shape.nValue; ++n) {
+      asked += asked_bytes(from.address + (uint64_t{nd} * shape.srcNdMatrixStride +
+                                           uint64_t{n} * shape.srcDValue) * element,
+                           uint64_t{shape.dValue} * element);
       // One transfer of a row is enough to count it.
       const uint32_t step = Core::current().launch.options.count_only ? shape.dValue : c0;
       for (uint32_t d = 0; d < shape.dValue; d += step) {
@@ -205,7 +225,10 @@ void move_nd_to_nz(const Operand& to, const Operand& from, const AscendC::Nd2NzP
   const uint64_t bytes = uint64_t{shape.ndNum} * shape.nValue * shape.dValue * element;
   // Each row comes in lines of its own.
   copy.counters.lines_512 = copy.counters.nd_nz_rows * ((shape.dValue * element + 511) / 512);
-  count_copy(copy, to, from, bytes);
+  count_copy(copy, to, bytes, asked);
+  copy.counters.cycles = std::max(
+      copy.counters.cycles,
+      copy_start_cycles + nd_row_cycles * static_cast<double>(copy.counters.nd_nz_rows));
   std::move(copy).issue([runs = std::move(runs)] {
     for (const Run& run : runs) copy_run(run);
   });
