@@ -2,10 +2,14 @@
 
 import json
 import pathlib
+import subprocess
+import sys
+import xml.etree.ElementTree
 
 import pytest
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "goldens" / "qwen2-f32.gguf"
+DRAW = pathlib.Path(__file__).resolve().parents[2] / "tools" / "timeline" / "draw.py"
 
 
 @pytest.fixture
@@ -79,6 +83,17 @@ def test_the_timeline_has_the_pipes_of_each_launch(profile, tmp_path):
     for span in sorted(spans, key=lambda event: event["ts"]):
         assert span["ts"] >= last.get(span["tid"], 0) - 1e-6, span
         last[span["tid"]] = span["ts"] + span["dur"]
+
+
+def test_a_launch_of_the_timeline_becomes_a_picture(profile, tmp_path):
+    trace, picture = tmp_path / "timeline.json", tmp_path / "picture.svg"
+    profile(str(GOLDEN), "--depth", "20", "--prompt-tokens", "0", "--trace", str(trace))
+    draw = [sys.executable, str(DRAW), str(trace)]
+    subprocess.run([*draw, "ridge_attention_f16", str(picture)], check=True)
+    texts = [element.text for element in xml.etree.ElementTree.parse(picture).iter() if element.text]
+    assert any("ridge_attention_f16" in text for text in texts) and {"AIC M", "AIV1 V"} <= set(texts)
+    unknown = subprocess.run([*draw, "ridge_nothing", str(picture)], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 1 and "ridge_linear_f16" in unknown.stderr
 
 
 def test_people_get_a_table(ridge):
