@@ -191,8 +191,8 @@ QuantizedFormat quantized_format(DType dtype) { return quantized_type(dtype).for
 
 QuantizedNzBytes quantized_bytes(DType dtype, uint32_t n, uint32_t k) {
   const QuantizedFormat& format = quantized_type(dtype).format;
-  const uint64_t n_padded = rounded_up(n, quantized_columns);
-  const uint64_t k_padded = rounded_up(k, 256 / format.code_bits);
+  const uint64_t n_padded = up_to(uint64_t{n}, quantized_columns);
+  const uint64_t k_padded = up_to(uint64_t{k}, 256 / format.code_bits);
   const uint64_t halves = k_padded / format.span * n_padded;
   const uint64_t group_codes = k_padded / format.group * n_padded;
   const uint64_t parts = format.has_minimum ? 2 : 1;

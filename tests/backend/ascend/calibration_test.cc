@@ -165,7 +165,7 @@ class Calibration : public testing::Test {
   double add_matrices() {
     const Soc& soc = find_soc("910B1");
     const uint32_t n = 8192;
-    const auto plan = plan_add(soc, {{n, n, 2}, n, n, n, /*bias=*/false});
+    const auto plan = plan_add(soc, {{n, n, 2}, n, n, n});
     return count(soc, *twin::find_kernel("ridge_add_f16"), plan.block_dim,
                  device.reserve(size_t{n} * n * 2), device.reserve(size_t{n} * n * 2),
                  device.reserve(size_t{n} * n * 2), device.store_tiling(plan.tiling))
