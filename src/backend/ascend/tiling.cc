@@ -33,7 +33,7 @@ uint32_t rows_per_step(uint32_t rows_per_core, uint32_t row_bytes, uint32_t byte
 
 // What both kinds of attention share, once the tiling says where keys and values are.
 Planned<AttentionTiling> cut_attention(const Soc& soc, AttentionTiling tiling,
-                                       uint32_t longest_query) {
+                                       uint32_t longest_query, bool has_single_tokens = false) {
   if (!fits_attention(tiling.keys[0].dim, tiling.keys[1].dim, tiling.value_dim)) {
     throw Error(ErrorCode::unsupported,
                 fmt::format("attention: keys of {} values, values of {}; the Ascend kernel takes "
@@ -42,8 +42,9 @@ Planned<AttentionTiling> cut_attention(const Soc& soc, AttentionTiling tiling,
   }
   const uint32_t parts = up(tiling.group, attention_rows);
   tiling.heads_per_unit = up(tiling.group, parts);
-  tiling.q_tokens =
-      std::min(attention_rows / tiling.heads_per_unit, std::max(1u, longest_query));
+  tiling.q_tokens = has_single_tokens ? 1
+                                      : std::min(attention_rows / tiling.heads_per_unit,
+                                                 std::max(1u, longest_query));
   uint32_t widest = tiling.value_token_stride;
   for (const AttentionKeys& keys : tiling.keys) {
     widest = std::max({widest, keys.token_stride, tiling.q_tokens > 1 ? keys.q_stride : 0});
@@ -381,7 +382,8 @@ Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& sh
   tiling.has_sinks = shape.has_sinks ? 1 : 0;
   tiling.scale = shape.scale;
   tiling.soft_cap = shape.soft_cap;
-  return cut_attention(soc, tiling, shape.longest_query);
+  return cut_attention(soc, tiling, shape.longest_query,
+                       shape.batch_invariant && shape.window > 0);
 }
 
 Planned<AttentionTiling> plan_mla_attention(const Soc& soc, const MlaAttentionShape& shape) {

@@ -164,6 +164,8 @@ struct LinearShape {
   // and g · n on of out.
   uint32_t groups = 1;
   LinearTiling::Grouping grouping = LinearTiling::by_rows;
+  // A row's sums have one order whatever the other rows are: no kernels of their own for few rows.
+  bool batch_invariant = false;
 };
 Planned<LinearTiling> plan_linear(const Soc& soc, const LinearShape& shape);
 // ridge_linear_w8a8: x and W are int8, out is int32, which ridge_scale_products_* turns into numbers.
@@ -206,6 +208,9 @@ struct AttentionShape {
   uint32_t window = 0;    // as in ops.h
   float soft_cap = 0;
   bool has_sinks = false;
+  // As of linears. Tiles of keys begin at the first that a unit's tokens see; with a window each token is
+  // a unit of its own then.
+  bool batch_invariant = false;
 };
 Planned<AttentionTiling> plan_attention(const Soc& soc, const AttentionShape& shape);
 

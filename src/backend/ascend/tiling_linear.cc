@@ -130,8 +130,10 @@ QuantizedLinearPlan plan_quantized_linear(const Soc& soc, const LinearShape& sha
                             format.span));
   }
   const bool is_int4 = format.code_bits == 4;
-  if (const auto few = cut_few_rows(soc, shape, format)) {
-    return {*few, is_int4 ? "ridge_linear_i4_few_rows" : "ridge_linear_i8_few_rows"};
+  if (!shape.batch_invariant) {
+    if (const auto few = cut_few_rows(soc, shape, format)) {
+      return {*few, is_int4 ? "ridge_linear_i4_few_rows" : "ridge_linear_i8_few_rows"};
+    }
   }
   const Planned<LinearTiling> plan = cut_linear(soc, shape, quantized_columns, /*element_bytes=*/2);
   QuantizedLinearTiling tiling{};

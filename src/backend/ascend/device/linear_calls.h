@@ -42,8 +42,9 @@ class LinearCalls : public KernelCalls {
 
   // Sums of one part of a weight, from its expert or head `first` on; `starts` where groups are rows of
   // experts.
-  void launch_linear(const WeightPart& part, uint32_t first, const LinearShape& shape, uint64_t x,
+  void launch_linear(const WeightPart& part, uint32_t first, LinearShape shape, uint64_t x,
                      uint64_t out, uint64_t starts = 0) {
+    shape.batch_invariant = context_.recording.limits.batch_invariant;
     const bool by_experts = shape.groups > 1 && shape.grouping == LinearTiling::by_rows;
     const uint64_t codes = part.codes->span().address + first * part.codes_of_expert();
     if (!part.format) {
@@ -68,8 +69,14 @@ class LinearCalls : public KernelCalls {
   void multiply(const Halves& x, const AscendWeight& weight, const AscendWeight* bias,
                 const View& out) {
     for (const WeightPart& part : weight.parts()) {
-      launch_linear(part, /*first=*/0, {x.values.rows, part.rows, x.values.columns, x.values.stride,
-                                        out.stride, LinearTiling::nz, /*out_floats=*/true},
+      launch_linear(part, /*first=*/0,
+                    {.m = x.values.rows,
+                     .n = part.rows,
+                     .k = x.values.columns,
+                     .x_stride = x.values.stride,
+                     .out_stride = out.stride,
+                     .layout = LinearTiling::nz,
+                     .out_floats = true},
                     x.values.address, slice(out, part.first_row, part.rows).address);
     }
     const auto finish = [&](const View& to, uint32_t first, float factor) {

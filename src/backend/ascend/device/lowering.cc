@@ -251,7 +251,8 @@ class Lowering : private LinearCalls {
                .scale = op.scale,
                .window = static_cast<uint32_t>(op.window),
                .soft_cap = op.soft_cap,
-               .has_sinks = op.sinks != nullptr});
+               .has_sinks = op.sinks != nullptr,
+               .batch_invariant = context_.recording.limits.batch_invariant});
     const uint64_t sinks =
         op.sinks == nullptr ? q16.address : as_ascend(*op.sinks).vector().address;
     call(fmt::format("ridge_attention_{}", type), plan,

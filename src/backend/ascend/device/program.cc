@@ -30,11 +30,6 @@ AscendProgram::AscendProgram(std::shared_ptr<Hardware> hardware, const Recording
       arena_(lay_out_arena(recording_)),
       feeds_(hardware_, recording_) {
   const StepLimits& limits = recording_.limits;
-  if (limits.batch_invariant) {
-    throw Error(ErrorCode::unsupported,
-                "answers that do not depend on other requests (batch_invariant): on Ascend the "
-                "order of a linear's sums hangs on the rows of the step");
-  }
   for (const Op& op : recording_.ops) {
     if (is_on_host(op)) host_ops_.emplace(name(op));
   }

@@ -115,12 +115,49 @@ TEST(AscendDevice, OutOfMemoryNamesTheWeightAndWhatIsFree) {
   ridge_ascend_twin_set("memory_bytes", nullptr);
 }
 
-// Steps in which nothing depends on other requests: refused, as the order of sums is not fixed.
-TEST(AscendDevice, RefusesWhatItCannotPromise) {
+// One core sorts 40000 choices of experts: more tokens are multiplied in turns.
+TEST(AscendDevice, TokensBeyondWhatOneCoreSortsHaveTheirExpertsToo) {
+  constexpr int tokens = 20003, experts = 2, width = 16, words = 5;
   const auto device = open_twin("910B4", {});
-  Recorder recorder({.tokens = 4, .batch_invariant = true}, {}, device->activation_dtype());
-  EXPECT_THAT(message_of([&] { device->compile(recorder.finish()); }),
-              HasSubstr("batch_invariant"));
+  // Both experts, equally: one gives x, the other its double.
+  Floats matrices(std::vector<float>(experts * width * width), Shape{experts, width, width});
+  for (int e = 0; e < experts; ++e) {
+    for (int i = 0; i < width; ++i) {
+      matrices.values[static_cast<size_t>((e * width + i) * width + i)] = static_cast<float>(e + 1);
+    }
+  }
+  Floats rows(std::vector<float>(words * (experts + width)), Shape{words, experts + width});
+  for (int word = 0; word < words; ++word) {
+    for (int i = 0; i < width; ++i) {
+      rows.values[static_cast<size_t>(word * (experts + width) + experts + i)] =
+          static_cast<float>(word * width + i);
+    }
+  }
+  const auto weight = device->prepare_weight(matrices.source(WeightUse::linear));
+  const auto table = device->prepare_weight(rows.source(WeightUse::embedding));
+  const auto ids = device->allocate(tokens * sizeof(int32_t));
+  Recorder recorder({.tokens = tokens}, {.token_ids = ids.get()}, device->activation_dtype());
+  const Value x = recorder.embed(*table);
+  const auto routed =
+      recorder.route(x.slice(0, experts), {.experts = experts, .top_k = experts});
+  recorder.mark_output(
+      recorder.expert_linear(x.slice(experts, width), *weight, routed.ids, routed.weights));
+  const Recording recording = recorder.finish();
+  const auto program = device->compile(recording);
+  const auto stream = device->create_stream();
+  std::vector<int32_t> words_of_tokens(tokens);
+  for (int t = 0; t < tokens; ++t) words_of_tokens[static_cast<size_t>(t)] = t * 3 % words;
+  stream->upload(*ids, 0, std::as_bytes(std::span(words_of_tokens)));
+  stream->run(*program, {.tokens = tokens});
+  std::vector<float> out(tokens * width);
+  stream->download(program->output(0), 0, std::as_writable_bytes(std::span(out)));
+  stream->synchronize();
+  for (size_t t = 0; t < tokens; ++t) {
+    for (size_t i = 0; i < width; ++i) {
+      const float wanted = 1.5f * static_cast<float>(words_of_tokens[t] * width + static_cast<int>(i));
+      ASSERT_NEAR(out[t * width + i], wanted, 0x1p-9f * 1.5f * words * width) << t << ", " << i;
+    }
+  }
 }
 
 TEST(AscendDevice, WhatFailsOnTheChipIsTold) {
