@@ -27,7 +27,7 @@ namespace {
 constexpr std::size_t read_ahead_bytes = 64u << 10;  // of pipelined requests
 constexpr std::size_t write_piece_bytes = 64u << 10;
 constexpr std::size_t idle_read_bytes = 4u << 10;
-constexpr std::chrono::milliseconds closing_timeout{2'000};
+constexpr std::chrono::milliseconds closing_timeout{2'000}, said_again_after{10};
 constexpr std::size_t closing_bytes = 16u << 20;  // read and thrown away, so that a refusal arrives
 
 struct Refusal {
@@ -324,15 +324,18 @@ asio::awaitable<void> Connection::close_gently() {
   stream_.socket().close(ignored);
 }
 
+// What is between two reads or writes of its own hears nothing of a deadline, and would then wait for
+// ever: it is told again until it has ended.
 void Connection::arm(std::chrono::milliseconds timeout) {
   deadline_passed_ = false;
   const uint64_t armed = ++deadlines_;
   deadline_.expires_after(timeout);
   deadline_.async_wait([self = self(), armed](const error_code& failure) {
     if (failure || armed != self->deadlines_) return;
-    self->deadline_passed_ = true;
     error_code ignored;
     self->stream_.socket().cancel(ignored);
+    self->arm(said_again_after);
+    self->deadline_passed_ = true;
   });
 }
 

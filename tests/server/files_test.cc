@@ -135,6 +135,23 @@ TEST_F(FileRoutes, EndUploadsThatAreTooSlowAltogether) {
   EXPECT_EQ(client.read().status, 408);
 }
 
+// A deadline that passes between two reads of one piece holds for the next of them: the time is up
+// when the second piece begins, of which some is there, and no more comes.
+TEST_F(FileRoutes, EndUploadsWhoseTimeIsUpWhileBytesCome) {
+  ServerOptions options;
+  options.body_timeout = std::chrono::milliseconds(1);
+  options.least_upload_bytes_per_s = int64_t{1} << 40;
+  const auto under = serve({}, options);
+  for (int round = 0; round < 20; ++round) {
+    RawClient client(under->port());
+    client.send(
+        "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+        "boundary=b\r\nContent-Length: 100000000\r\n\r\n" +
+        std::string(1'500'000, 'x'));
+    ASSERT_EQ(client.read().status, 408) << round;
+  }
+}
+
 TEST_F(FileRoutes, SayWhatIsWrongWithAForm) {
   const auto under = serve();
   RawClient client(under->port());
