@@ -115,8 +115,9 @@ void DraftModel::guess_next(std::vector<Job*>& jobs) {
   std::erase_if(jobs, [&](Job* job) {
     State& state = states_.at(job->sequence);
     const int position = static_cast<int>(state.computed.size());
-    if (position >= runner_.limits().context_tokens) return true;
     const int32_t token = job->draft.back();
+    // Of logits that are no numbers the largest is none.
+    if (position >= runner_.limits().context_tokens || token >= runner_.vocab_size()) return true;
     inputs_.add(std::span(&token, 1), position, state.blocks, /*logits=*/1);
     state.computed.push_back(token);
     return false;

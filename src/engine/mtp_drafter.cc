@@ -38,8 +38,8 @@ void MtpDrafter::run(std::span<const Part> parts, std::span<const float> hidden)
   rows_.clear();
   for (const Part& part : parts) {
     inputs_.add(part.following, part.first_position, *part.blocks, /*logits=*/1);
-    const auto rows = hidden.subspan(static_cast<size_t>(part.first_row) * width,
-                                     part.following.size() * width);
+    const auto rows =
+        hidden.subspan(static_cast<size_t>(part.first_row) * width, part.following.size() * width);
     rows_.insert(rows_.end(), rows.begin(), rows.end());
   }
   const std::span<const float> states = runner_.run_guessing(inputs_, rows_);
@@ -83,7 +83,7 @@ void MtpDrafter::propose(std::span<Job> jobs) {
       rows_.clear();
       for (size_t i = 0; i < guessed.size(); ++i) {
         const Job& job = *guessed[i];
-        if (static_cast<int>(job.draft.size()) >= job.most) continue;
+        if (!goes_on(job)) continue;
         const int position = job.tokens - 2 + static_cast<int>(job.draft.size());
         inputs_.add(std::span(&job.draft.back(), 1), position, *job.blocks, /*logits=*/1);
         const auto row = std::span<const float>(states).subspan(i * width, width);
@@ -105,9 +105,14 @@ std::vector<MtpDrafter::Job*> MtpDrafter::guess(const std::vector<Job*>& jobs,
   std::vector<Job*> going_on;
   for (size_t i = 0; i < jobs.size(); ++i) {
     jobs[i]->draft.push_back(sampling::argmax(logits.subspan(i * width, width)));
-    if (static_cast<int>(jobs[i]->draft.size()) < jobs[i]->most) going_on.push_back(jobs[i]);
+    if (goes_on(*jobs[i])) going_on.push_back(jobs[i]);
   }
   return going_on;
+}
+
+// Of logits that are no numbers the largest is none.
+bool MtpDrafter::goes_on(const Job& job) const {
+  return static_cast<int>(job.draft.size()) < job.most && job.draft.back() < runner_.vocab_size();
 }
 
 }  // namespace ridge::engine

@@ -41,8 +41,8 @@ class MtpDrafter {
     int most = 0;                                 // guesses wanted, at least 1
     std::vector<int32_t> draft;                   // filled
   };
-  // The likeliest token after the sequence, and the likeliest after that: the layer is applied again
-  // to what it gave. The sequences must be followed. Throws what the runner throws.
+  // The likeliest token after the sequence, and the likeliest after that: the layer is applied
+  // again to what it gave. The sequences must be followed. Throws what the runner throws.
   void propose(std::span<Job> jobs);
 
   // Whether all positions before the last of so many tokens were followed.
@@ -61,6 +61,7 @@ class MtpDrafter {
 
   void run(std::span<const Part> parts, std::span<const float> hidden);
   std::vector<Job*> guess(const std::vector<Job*>& jobs, std::span<const float> states);
+  bool goes_on(const Job& job) const;
 
   StepRunner& runner_;
   const Clock& clock_;

@@ -60,9 +60,9 @@ StepLoop::StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> to
       spill_(open_spill(options.spill, runner)),
       cache_(pool_, runner.limits().block_tokens, spill_.get(),
              /*tokens_ahead=*/uses_layer(runner, options, draft_runner) ? 1 : 0),
-      scheduler_(pool_, cache_,
-                 scheduler_limits(runner.limits(), options,
-                                  uses_layer(runner, options, draft_runner))),
+      scheduler_(
+          pool_, cache_,
+          scheduler_limits(runner.limits(), options, uses_layer(runner, options, draft_runner))),
       pace_(options.itl_target_ms, runner.limits().tokens),
       draft_model_(draft_runner == nullptr ? nullptr
                                            : std::make_unique<DraftModel>(*draft_runner, clock)),
@@ -248,9 +248,9 @@ int StepLoop::propose_drafts() {
     }
     if (sequence.draft.empty() && mtp_ != nullptr &&
         mtp_->follows(id, static_cast<int>(sequence.tokens.size()))) {
-      const int guesses = choose_drafts(cost_, choice->model_acceptance.rate(),
-                                        std::min(most_layer_drafts, room), rows, sequences,
-                                        {.guess_ms = mtp_->guess_ms(), .most_ms = most_ms});
+      const int guesses =
+          choose_drafts(cost_, choice->model_acceptance.rate(), std::min(most_layer_drafts, room),
+                        rows, sequences, {.guess_ms = mtp_->guess_ms(), .most_ms = most_ms});
       choice->is_guessed_by_model = guesses > 0;
       if (guesses == 0) choice->model_acceptance.fade();
       if (guesses > 0) guessed_by_model.push_back(choice);
@@ -271,7 +271,7 @@ int StepLoop::propose_drafts() {
     return rows;
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
-    take_draft(*guessed_by_model[i], jobs[i].draft);
+    take_models_draft(*guessed_by_model[i], jobs[i].draft);
     rows += static_cast<int>(guessed_by_model[i]->sequence.draft.size());
   }
   return rows;
@@ -286,8 +286,21 @@ void StepLoop::propose_by_layer(std::span<Choice* const> choices, std::span<cons
     const bool has_room = scheduler_.reserve_ahead(sequence, tokens + wanted[i] - 2);
     jobs.push_back({sequence.id, &sequence.blocks, tokens, has_room ? wanted[i] : 1, {}});
   }
-  mtp_->propose(jobs);
-  for (size_t i = 0; i < choices.size(); ++i) take_draft(*choices[i], jobs[i].draft);
+  try {
+    mtp_->propose(jobs);
+  } catch (const std::exception& error) {
+    log::error("the layer for multi-token prediction failed: {}", error.what());
+    return;
+  }
+  for (size_t i = 0; i < choices.size(); ++i) take_models_draft(*choices[i], jobs[i].draft);
+}
+
+// Guesses of which none can be right cost as much as those that are wrong.
+void StepLoop::take_models_draft(Choice& choice, std::span<const int32_t> draft) {
+  take_draft(choice, draft);
+  if (!draft.empty() && choice.sequence.draft.empty()) {
+    choice.model_acceptance.observe(static_cast<int>(draft.size()), 0);
+  }
 }
 
 void StepLoop::take_draft(Choice& choice, std::span<const int32_t> draft) {
@@ -386,6 +399,8 @@ void StepLoop::settle(ActiveRequest& request, std::optional<Error> error) {
 }
 
 void StepLoop::fail(const Batch& batch, const Error& error) {
+  // What the layer for multi-token prediction may not have followed would spoil others' guesses.
+  if (mtp_) keep_unshared(batch);
   log::error("a step of {} sequences failed: {}", batch.size(), error.message());
   for (const Chunk& chunk : batch) {
     const auto found = choices_.find(chunk.sequence->id);

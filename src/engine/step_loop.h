@@ -72,12 +72,14 @@ class StepLoop {
   void end_overdue();
   int guess();
   int propose_drafts();
+  void take_models_draft(Choice& choice, std::span<const int32_t> draft);
   void take_draft(Choice& choice, std::span<const int32_t> draft);
   void forget(Choice& choice);
   void release_ended();
   void propose_by_layer(std::span<Choice* const> choices, std::span<const int> wanted);
   std::vector<MtpDrafter::Part> parts_of(const Batch& batch) const;
   void follow(const Batch& batch);
+  void keep_unshared(const Batch& batch);
   void start_clocks(const Batch& batch);
   void trace_places();
   void trace_place(Choice& choice, Clock::TimePoint now);

@@ -110,7 +110,8 @@ std::span<const float> StepLoop::run(const Batch& batch) {
 std::vector<MtpDrafter::Part> StepLoop::parts_of(const Batch& batch) const {
   std::vector<MtpDrafter::Part> parts;
   const auto add = [&](const Sequence& sequence, int first, int first_row) {
-    const int last = std::min(sequence.computed_tokens, static_cast<int>(sequence.tokens.size()) - 1);
+    const int last =
+        std::min(sequence.computed_tokens, static_cast<int>(sequence.tokens.size()) - 1);
     if (last <= first) return;
     const auto following =
         std::span(sequence.tokens)
@@ -141,14 +142,18 @@ void StepLoop::follow(const Batch& batch) {
     mtp_->follow(parts_of(batch));
   } catch (const std::exception& error) {
     // Without the layer's entries the blocks would spoil others' guesses.
+    keep_unshared(batch);
     log::error("the layer for multi-token prediction failed: {}", error.what());
-    for (const Chunk& chunk : batch) chunk.sequence->is_shareable = false;
-    for (const auto& [leader, sibling] : forked_) sibling->is_shareable = false;
   }
   if (ran_) {
     cost_.observe(ran_->rows, ran_->prompt_tokens, ran_->ms + milliseconds(clock_.now() - start));
   }
   scheduler_.remember(batch);
+}
+
+void StepLoop::keep_unshared(const Batch& batch) {
+  for (const Chunk& chunk : batch) chunk.sequence->is_shareable = false;
+  for (const auto& [leader, sibling] : forked_) sibling->is_shareable = false;
 }
 
 std::span<const float> StepLoop::row(std::span<const float> logits, int index) const {
@@ -273,14 +278,18 @@ void StepLoop::add_sibling(ActiveRequest& request, Choice& choice, std::span<con
   if (choice.reason) return;
   if (auto delta = choice.answer.take_delta()) tell(request.listener.on_delta, std::move(*delta));
   const Sequence& leader = request.choices.front()->sequence;
+  // Its last block may be a full one, which nobody is to find before it is copied.
+  choice.sequence.is_shareable = false;
   const auto copy = scheduler_.fork(leader, choice.sequence);
+  if (copy) {
+    std::vector<std::byte> content(runner_.block_bytes());
+    runner_.export_block(copy->from, content);
+    runner_.import_block(copy->to, content);
+  }
   if (mtp_ && choice.sequence.state == Sequence::State::running) {
     forked_.emplace_back(&leader, &choice.sequence);
   }
-  if (!copy) return;
-  std::vector<std::byte> content(runner_.block_bytes());
-  runner_.export_block(copy->from, content);
-  runner_.import_block(copy->to, content);
+  choice.sequence.is_shareable = leader.is_shareable;
 }
 
 }  // namespace ridge::engine

@@ -94,7 +94,8 @@ TensorView rows_of(const TensorView& view, int64_t first, int64_t rows) {
           view.bytes.subspan(static_cast<size_t>(first) * row, static_cast<size_t>(rows) * row)};
 }
 
-// Of each of `heads` equal runs of rows, the rows [first, first + rows), copied: [heads, rows, columns].
+// Of each of `heads` equal runs of rows, the rows [first, first + rows), copied: [heads, rows,
+// columns].
 TensorView gather_heads(const TensorView& view, int heads, int64_t first, int64_t rows,
                         std::vector<std::vector<std::byte>>& owned) {
   const int64_t head_rows = view.shape.rows() / heads;
@@ -141,8 +142,8 @@ LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string&
   const std::string both = blk + "attn_kv_b.weight";
   if (!find.contains(both) || find.contains(blk + "attn_k_b.weight")) {
     find.leave_out(both);  // the same weights in the older convention, where a file has both
-    t.key_up = source(blk + "attn_k_b",
-                      {find.matrices(blk + "attn_k_b.weight", c.heads, l.rank, nope)});
+    t.key_up =
+        source(blk + "attn_k_b", {find.matrices(blk + "attn_k_b.weight", c.heads, l.rank, nope)});
     t.value_up = source(blk + "attn_v_b",
                         {find.matrices(blk + "attn_v_b.weight", c.heads, c.value_dim, l.rank)});
     return t;
@@ -167,8 +168,8 @@ void find_feed_forward(Finder& find, const ModelConfig& c, int layer, LayerTenso
   }
   const int experts = c.experts->router.experts;
   const int inner = c.experts->feed_forward;
-  t.router = source(blk + "ffn_gate_inp",
-                    {find.matrix(blk + "ffn_gate_inp.weight", experts, c.hidden)});
+  t.router =
+      source(blk + "ffn_gate_inp", {find.matrix(blk + "ffn_gate_inp.weight", experts, c.hidden)});
   t.gate_up = source(blk + "ffn_gate_up_exps",
                      {find.matrices(blk + "ffn_gate_exps.weight", experts, inner, c.hidden),
                       find.matrices(blk + "ffn_up_exps.weight", experts, inner, c.hidden)});
@@ -179,9 +180,9 @@ void find_feed_forward(Finder& find, const ModelConfig& c, int layer, LayerTenso
   }
   const int shared = c.experts->shared_feed_forward;
   if (shared == 0) return;
-  t.shared_gate_up =
-      source(blk + "ffn_gate_up_shexp", {find.matrix(blk + "ffn_gate_shexp.weight", shared, c.hidden),
-                                         find.matrix(blk + "ffn_up_shexp.weight", shared, c.hidden)});
+  t.shared_gate_up = source(blk + "ffn_gate_up_shexp",
+                            {find.matrix(blk + "ffn_gate_shexp.weight", shared, c.hidden),
+                             find.matrix(blk + "ffn_up_shexp.weight", shared, c.hidden)});
   t.shared_down = source(blk + "ffn_down_shexp",
                          {find.matrix(blk + "ffn_down_shexp.weight", c.hidden, shared)});
 }
@@ -241,8 +242,8 @@ void visit_layer(const LayerTensors& t, const std::function<void(const WeightSou
   } else {
     visit(t.qkv);
   }
-  for (const auto* each : {&t.attention_norm, &t.attention_output, &t.feed_forward_norm,
-                           &t.gate_up, &t.down}) {
+  for (const auto* each :
+       {&t.attention_norm, &t.attention_output, &t.feed_forward_norm, &t.gate_up, &t.down}) {
     visit(*each);
   }
   for (const auto* each :
@@ -310,17 +311,16 @@ DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& con
     tensors.output =
         source("output", {find.matrix("output.weight", config.vocab_size, config.hidden)});
   }
-  std::vector<std::vector<std::byte>> owned;
-  if (config.can_guess) tensors.guessing = find_guessing(find, config, family, owned);
+  if (guesses && config.can_guess) {
+    tensors.guessing = find_guessing(find, config, family, tensors.owned);
+  }
   // One is run, whose tensors are all known; those of further ones are left out.
-  for (int layer = config.can_guess ? 1 : 0; layer < config.guessing_layers; ++layer) {
+  for (int layer = tensors.guessing ? 1 : 0; layer < config.guessing_layers; ++layer) {
     find.leave_out(fmt::format("blk.{}.", config.layers + layer));
   }
   find.refuse_unused();
   // What stacked_shape would refuse at load is refused before anything is allocated.
   for_each_source(tensors, [](const WeightSource& each) { stacked_shape(each); });
-  if (!guesses) tensors.guessing.reset();
-  if (tensors.guessing) std::ranges::move(owned, std::back_inserter(tensors.owned));
   for_each_source(tensors, [&](const WeightSource& each) {
     for (const TensorView& segment : each.segments) tensors.bytes += segment.bytes.size();
   });

@@ -29,28 +29,28 @@ struct LayerTensors {
   backend::WeightSource attention_norm;  // [H]
   std::optional<LatentTensors> latent;
   backend::WeightSource qkv;  // [heads · key_dim + kv_heads · (key + value_dim), H]; unless latent
-  std::optional<backend::WeightSource> qkv_bias;               // one value for each of its rows
-  std::optional<backend::WeightSource> q_norm, k_norm;         // [key_dim]
-  backend::WeightSource attention_output;                      // [H, heads · value_dim]
-  std::optional<backend::WeightSource> attention_output_bias;  // [H]
-  std::optional<backend::WeightSource> attention_post_norm;    // [H]
-  backend::WeightSource feed_forward_norm;                     // [H]
-  std::optional<backend::WeightSource> feed_forward_post_norm; // [H]
-  std::optional<backend::WeightSource> router;                 // [E, H], of E experts
-  std::optional<backend::WeightSource> router_bias;            // [E]
-  std::optional<backend::WeightSource> shared_gate_up;         // [2S, H], of experts all use
-  std::optional<backend::WeightSource> shared_down;            // [H, S]
-  backend::WeightSource gate_up;                               // [2F, H] or [E, 2F, H]
-  backend::WeightSource down;                                  // [H, F] or [E, H, F]
+  std::optional<backend::WeightSource> qkv_bias;                // one value for each of its rows
+  std::optional<backend::WeightSource> q_norm, k_norm;          // [key_dim]
+  backend::WeightSource attention_output;                       // [H, heads · value_dim]
+  std::optional<backend::WeightSource> attention_output_bias;   // [H]
+  std::optional<backend::WeightSource> attention_post_norm;     // [H]
+  backend::WeightSource feed_forward_norm;                      // [H]
+  std::optional<backend::WeightSource> feed_forward_post_norm;  // [H]
+  std::optional<backend::WeightSource> router;                  // [E, H], of E experts
+  std::optional<backend::WeightSource> router_bias;             // [E]
+  std::optional<backend::WeightSource> shared_gate_up;          // [2S, H], of experts all use
+  std::optional<backend::WeightSource> shared_down;             // [H, S]
+  backend::WeightSource gate_up;                                // [2F, H] or [E, 2F, H]
+  backend::WeightSource down;                                   // [H, F] or [E, H, F]
 };
 
-// The layer for multi-token prediction (DeepSeek-V3, arXiv 2412.19437, section 2.2), which guesses the
-// token after the next from a token's hidden state and the next token. What is not there is the
+// The layer for multi-token prediction (DeepSeek-V3, arXiv 2412.19437, section 2.2), which guesses
+// the token after the next from a token's hidden state and the next token. What is not there is the
 // model's own.
 struct GuessingTensors {
   std::optional<backend::WeightSource> embedding;  // [vocab, H]
   backend::WeightSource token_norm, hidden_norm;   // [H]
-  backend::WeightSource join;                      // [H, 2H]: of the normed token, then the hidden state
+  backend::WeightSource join;  // [H, 2H]: of the normed token, then the hidden state
   LayerTensors layer;
   std::optional<backend::WeightSource> output_norm;  // [H]
   std::optional<backend::WeightSource> output;       // [vocab, H]
@@ -62,7 +62,7 @@ struct DecoderTensors {
   backend::WeightSource output_norm;            // [H]
   std::optional<backend::WeightSource> output;  // [vocab, H], unless tied
   std::optional<GuessingTensors> guessing;
-  uint64_t bytes = 0;                           // of all
+  uint64_t bytes = 0;  // of all
   // What had to be put together anew from the file's bytes; segments may point into it.
   std::vector<std::vector<std::byte>> owned;
 };
@@ -71,11 +71,12 @@ struct DecoderTensors {
 void for_each_source(const DecoderTensors& tensors,
                      const std::function<void(const backend::WeightSource&)>& visit);
 
-// Finds every tensor of the family and checks its shape against the configuration; allocates nothing
-// of their size but what `owned` says. The file must outlive the result. Throws invalid_file naming a tensor that
-// is missing or of another shape, unsupported for one that the family has no use for: to leave a
-// weight out would give wrong answers without a word. Those of a layer for multi-token prediction are
-// checked where the file has one, and part of the result where `guesses`.
+// Finds every tensor of the family and checks its shape against the configuration; allocates
+// nothing of their size but what `owned` says. The file must outlive the result. Throws
+// invalid_file naming a tensor that is missing or of another shape, unsupported for one that the
+// family has no use for: to leave a weight out would give wrong answers without a word. Those of a
+// layer for multi-token prediction are looked at where `guesses`, and part of the result where the
+// file has one.
 DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config, bool guesses);
 
 }  // namespace ridge::model

@@ -95,6 +95,8 @@ class FakeRunner final : public StepRunner {
       const auto token = static_cast<size_t>(states[3 * row]);
       guess_logits_[row * static_cast<size_t>(vocab_size_) + token] = 30.0f;
     }
+    ++guesses_made;
+    if (after_guess) after_guess(guess_logits_);
     return guess_logits_;
   }
   std::span<const float> run_hidden(const StepInputs& inputs) override {
@@ -121,8 +123,10 @@ class FakeRunner final : public StepRunner {
 
   int steps = 0;
   int guessing_passes = 0;
+  int guesses_made = 0;          // passes of the layer's head
   bool checks_followers = true;  // that no place of the layer was left out, as after a failure
   std::function<void(const StepInputs&)> before_guessing;  // may throw
+  std::function<void(std::vector<float>& logits)> after_guess;
   std::function<void(const StepInputs&)> before_step;  // may throw
   std::function<void()> before_hidden;                 // likewise
   std::function<void()> before_export;                 // likewise
@@ -161,7 +165,8 @@ class FakeRunner final : public StepRunner {
     EXPECT_LT(position, inputs.context_lengths[sequence]);
     const auto width = static_cast<size_t>(blocks_per_sequence(limits_));
     const int32_t block =
-        inputs.block_tables[sequence * width + static_cast<size_t>(position / limits_.block_tokens)];
+        inputs
+            .block_tables[sequence * width + static_cast<size_t>(position / limits_.block_tokens)];
     return cache_.at(
         static_cast<size_t>(block * limits_.block_tokens + position % limits_.block_tokens));
   }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -218,6 +219,55 @@ TEST_F(MtpLoop, AfterAFailureItsBlocksAreNotShared) {
   run_all();
   EXPECT_EQ(request.finish->usage.cached_tokens, 0);
   expect_all_right(5);
+}
+
+// A choice's copy of a full block that came to nothing is found by nobody.
+TEST_F(MtpLoop, AfterACopyThatFailedAnswersAreRight) {
+  start();
+  runner->before_export = [] { throw Error(ErrorCode::io, "injected"); };
+  RecordedRequest& failed = add(prompt(8, 1), 20, /*choices=*/2);
+  run_all();
+  ASSERT_TRUE(failed.finish->error);
+  runner->before_export = nullptr;
+  const RecordedRequest& request = add(prompt(8, 1), 20);
+  run_all();
+  EXPECT_EQ(tokens_of(request), answer_to(prompt(8, 1), 20));
+  Tokens later = prompt(8, 1);
+  const Tokens answer = answer_to(later, 20);
+  later.insert(later.end(), answer.begin(), answer.end());
+  const RecordedRequest& turn = add(later, 10);
+  run_all();
+  EXPECT_EQ(tokens_of(turn), answer_to(later, 10));
+}
+
+// Nor do a choice's blocks, whose first ones the leader's failure left unfilled.
+TEST_F(MtpLoop, AfterAFailureChoicesShareNoMore) {
+  start({.tokens = 8, .sequences = 4, .outputs = 20, .context_tokens = 128, .blocks = 128});
+  int passes = 0;
+  runner->checks_followers = false;
+  runner->before_guessing = [&](const StepInputs&) {
+    if (++passes == 1) throw Error(ErrorCode::io, "injected");
+  };
+  add(prompt(12, 1), 20, /*choices=*/2);
+  run_all();
+  runner->checks_followers = true;
+  const RecordedRequest& request = add(prompt(12, 1), 20);
+  run_all();
+  EXPECT_EQ(request.finish->usage.cached_tokens, 0);
+  EXPECT_EQ(tokens_of(request), answer_to(prompt(12, 1), 20));
+}
+
+TEST_F(MtpLoop, GuessesThatAreNoNumbersAreDropped) {
+  start();
+  runner->after_guess = [this](std::vector<float>& logits) {
+    clock.advance(std::chrono::microseconds(500));  // half a step
+    std::ranges::fill(logits, std::numeric_limits<float>::quiet_NaN());
+  };
+  const RecordedRequest& request = add(prompt(10, 1), 60);
+  run_all();
+  EXPECT_EQ(tokens_of(request), answer_to(prompt(10, 1), 60));
+  EXPECT_EQ(loop->stats().draft_tokens_total, 0u);
+  EXPECT_LT(runner->guesses_made, 40) << "the gate closes";
 }
 
 TEST_F(MtpLoop, NobodyIsFollowedWhereGuessesAreOff) {
