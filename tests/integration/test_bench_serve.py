@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import pathlib
+import struct
 import threading
 import time
 import xml.etree.ElementTree
@@ -85,21 +86,35 @@ def test_groups_are_reported_apart(tiny_server, load):
     assert 0.98 * report["ok"] <= report["good"] <= report["ok"]
 
 
-def test_clients_that_leave_leave_nothing_behind(tiny_server, load):
-    before = tiny_server.wait_until_idle()
-    descriptors = pathlib.Path(f"/proc/{tiny_server.process.pid}/fd")
+@pytest.fixture
+def talkative_server(ridge_binary, plain_environment, tmp_path):
+    """Its model has a context of 4,096 tokens: its answers last longer than its clients stay, on a fast machine too."""
+    key = b"llama.context_length" + struct.pack("<I", 4)  # a uint32 follows
+    data = TINY.read_bytes()
+    assert data.count(key + struct.pack("<I", 128)) == 1
+    model = tmp_path / "talkative.gguf"
+    model.write_bytes(data.replace(key + struct.pack("<I", 128), key + struct.pack("<I", 4096)))
+    environment = {**plain_environment, "RIDGE_HOME": str(tmp_path / "store")}
+    server = RidgeServer(ridge_binary, environment, model, ["--threads", "1"])
+    yield server
+    server.terminate()
+
+
+def test_clients_that_leave_leave_nothing_behind(talkative_server, load):
+    before = talkative_server.wait_until_idle()
+    descriptors = pathlib.Path(f"/proc/{talkative_server.process.pid}/fd")
     open_before = len(list(descriptors.iterdir()))
     report = load(
-        tiny_server.url, "--concurrency", "16", "--requests", "200", "-p", "30", "-n", "60", "--ignore-eos",
+        talkative_server.url, "--concurrency", "16", "--requests", "200", "-p", "30", "-n", "1500", "--ignore-eos",
         "--tokens-per-word", "3", "--disconnect", "1",
     )  # fmt: skip
     assert report["failed"] == 0
     assert report["left"] > 40 and report["left"] + report["ok"] == 200
-    after = tiny_server.wait_until_idle()
+    after = talkative_server.wait_until_idle()
     assert after["blocks_free"] == before["blocks_free"]
     until = time.monotonic() + 60
-    while tiny_server.health()["connections"] > 1 or len(list(descriptors.iterdir())) > open_before + 1:
-        assert time.monotonic() < until, (tiny_server.health(), sorted(descriptors.iterdir()))
+    while talkative_server.health()["connections"] > 1 or len(list(descriptors.iterdir())) > open_before + 1:
+        assert time.monotonic() < until, (talkative_server.health(), sorted(descriptors.iterdir()))
         time.sleep(0.05)
 
 
