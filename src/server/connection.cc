@@ -322,6 +322,7 @@ asio::awaitable<void> Connection::close_gently() {
     disarm();
   }
   stream_.socket().close(ignored);
+  disarm();  // also what an exception left armed, which would hold the connection for ever
 }
 
 // What is between two reads or writes of its own hears nothing of a deadline, and would then wait for
