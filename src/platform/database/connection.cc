@@ -62,8 +62,8 @@ void create_for_owner(const std::string& path) {
       return;
     }
   }
-  throw DatabaseError(ErrorCode::io, fmt::format("cannot open the database {}: {}", path,
-                                                 std::strerror(errno)));
+  throw DatabaseError(ErrorCode::io,
+                      fmt::format("cannot open the database {}: {}", path, std::strerror(errno)));
 }
 
 // In the log when it is moved into the database: SQLite's own default.
@@ -87,10 +87,10 @@ void turn_to_wal(soci::session& session, const DatabaseLocation& location,
       std::string mode;
       session << "PRAGMA journal_mode = WAL", soci::into(mode);
       if (mode == "wal") return;
-      throw DatabaseError(
-          ErrorCode::io, fmt::format("the database {} cannot be shared between processes on this "
-                                     "file system (journal mode {}); put it on a local disk",
-                                     location.name, mode));
+      throw DatabaseError(ErrorCode::io,
+                          fmt::format("the database {} cannot be shared between processes on this "
+                                      "file system (journal mode {}); put it on a local disk",
+                                      location.name, mode));
     } catch (const soci::sqlite3_soci_error& failure) {
       if (!is_busy(failure.result()) || std::chrono::steady_clock::now() > until) throw;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -213,7 +213,6 @@ void set_up(soci::session& session, const DatabaseLocation& location, DatabasePa
 }
 
 void set_up_beside(soci::session& session) {
-  session << "SET synchronous_commit = off";
   session << "SET enable_seqscan = off";
   session << "SET plan_cache_mode = force_generic_plan";
 }
@@ -240,8 +239,8 @@ void begin_read(soci::session& session, DatabaseKind kind) {
 }
 
 void begin_write(soci::session& session, DatabaseKind kind, Durability durability) {
-  const bool waits = durability == Durability::on_return;
   if (kind == DatabaseKind::sqlite) {
+    const bool waits = durability == Durability::on_return;
     // FULL: a commit is on the disk when it returns. NORMAL, and WAL's default, leave that to
     // later.
     session << (waits ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
@@ -251,20 +250,11 @@ void begin_write(soci::session& session, DatabaseKind kind, Durability durabilit
   // Each statement sees what was committed before it, and whoever held the lock has committed. All
   // in one, as each is a way to the server and back.
   std::string nothing;
-  session << fmt::format(
-      "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = {}; {}",
-      waits ? "on" : "off", postgresql_write_lock),
+  session << fmt::format("BEGIN ISOLATION LEVEL READ COMMITTED; {}", postgresql_write_lock),
       soci::into(nothing);
 }
 
-void sync_log(Session& session, DatabaseKind kind) {
-  if (kind == DatabaseKind::postgresql) {
-    // What commits waits for its own place in the log, and with it for all before; if it has one.
-    std::string place;
-    run_kept(session, "SELECT CAST(pg_logical_emit_message(true, 'ridge', '') AS TEXT)",
-             soci::into(place));
-    return;
-  }
+void sync_log(Session& session) {
   sqlite_api::sqlite3_file* log = nullptr;
   const int found = sqlite_api::sqlite3_file_control(sqlite_of(session), "main",
                                                      SQLITE_FCNTL_JOURNAL_POINTER, &log);
@@ -303,8 +293,8 @@ void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures) {
 
 DatabaseError database_error(const soci::soci_error& failure, const DatabaseLocation& location) {
   const ErrorCode code = code_of(failure);
-  const bool is_full = location.kind == DatabaseKind::sqlite && code == ErrorCode::io &&
-                       has_no_room(location.text);
+  const bool is_full =
+      location.kind == DatabaseKind::sqlite && code == ErrorCode::io && has_no_room(location.text);
   return {code, fmt::format("the database {}: {}{}", location.name,
                             without_values(failure.get_error_message()),
                             is_full ? "; its disk is full" : "")};

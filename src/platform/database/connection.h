@@ -36,8 +36,8 @@ std::unique_ptr<soci::session> connect(const DatabaseLocation& location);
 // Sets what each of ours needs. Throws as Database.
 void set_up(soci::session& session, const DatabaseLocation& location, DatabasePatience patience);
 
-// PostgreSQL, for single statements that each request needs: nobody waits for the disk, and they find
-// their rows by indices, also in tables that were empty when they were planned, once.
+// PostgreSQL, for single statements that each request needs: they find their rows by indices, also
+// in tables that were empty when they were planned, once.
 void set_up_beside(soci::session& session);
 
 // On which a PostgreSQL server answers; below 0 for a file.
@@ -48,17 +48,17 @@ bool has_news(soci::session& session, DatabaseKind kind);
 // BEGIN, so that writers take turns from here on.
 void begin_read(soci::session& session, DatabaseKind kind);
 void begin_write(soci::session& session, DatabaseKind kind, Durability durability);
-// Outside a transaction: returns once all that was committed before is on the disk.
-void sync_log(Session& session, DatabaseKind kind);
+// SQLite, outside a transaction: returns once all that was committed before is on the disk.
+void sync_log(Session& session);
 
-// SQLite. A disk that did not take the log is told so once: the system then counts what it could not
-// write as written, and the next sync succeeds without it. Whoever saw a sync fail therefore has to
-// write all of the log anew, into the database itself, and to begin an empty one.
+// SQLite. A disk that did not take the log is told so once: the system then counts what it could
+// not write as written, and the next sync succeeds without it. Whoever saw a sync fail therefore
+// has to write all of the log anew, into the database itself, and to begin an empty one.
 //
 // Outside a transaction. Throws unavailable where others read an old view for too long.
 void write_log_anew(soci::session& session);
-// Counts in `failures` where SQLite finds, as it moves the log into the database in passing, that the
-// disk does not take it, which it tells nobody. `failures` outlives the session.
+// Counts in `failures` where SQLite finds, as it moves the log into the database in passing, that
+// the disk does not take it, which it tells nobody. `failures` outlives the session.
 void watch_checkpoints(soci::session& session, std::atomic<int64_t>& failures);
 
 // What to throw for a failure of SOCI. Leaves out its context, which quotes bound values.

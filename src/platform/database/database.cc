@@ -37,8 +37,8 @@ struct Database::State {
   // How far the server's clock is ahead of this machine's time since its start, and until when that
   // is believed.
   std::atomic<int64_t> ahead_us = 0, ask_time_at_us = 0;
-  // SQLite: how often the disk did not take the log, and after how many of these it was written anew
-  // (see write_log_anew).
+  // SQLite: how often the disk did not take the log, and after how many of these it was written
+  // anew (see write_log_anew).
   std::atomic<int64_t> failed_syncs = 0, made_good = 0;
   std::mutex log_mutex;  // of who writes it anew
   // How far the wall clock was ahead of that when the database was opened.
@@ -165,6 +165,7 @@ bool Database::can_write_beside() const {
 }
 
 void Database::sync() {
+  if (state_->location.kind == DatabaseKind::postgresql) return;
   run(Access::sync, [](soci::session&) {});
 }
 
@@ -227,7 +228,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
       case Access::write_beside:
         return;
       case Access::sync:
-        return sync_log(*session, location.kind);
+        return sync_log(*session);
     }
   };
   const auto execute = [&](const char* statement) {

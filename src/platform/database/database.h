@@ -28,12 +28,14 @@ struct DatabaseOptions {
 // When what was written is on the disk. The program may be killed at any time in both cases.
 enum class Durability {
   on_return,
-  after_sync,  // of Database::sync(); the machine may lose it until then
+  // SQLite: of Database::sync(); the machine may lose it until then. PostgreSQL puts nothing off: a
+  // server that ended and came back would have lost it, and nobody would be told.
+  after_sync,
 };
 
 // What the platform keeps: a SQLite file, or a PostgreSQL database that several servers share.
-// Work is a function over a Session, or over SOCI's; whatever it throws undoes what it did. Several threads and
-// several processes may use one database at once.
+// Work is a function over a Session, or over SOCI's; whatever it throws undoes what it did. Several
+// threads and several processes may use one database at once.
 //
 // Throws Error, here and from read() and write(): unavailable where the database is away or locked
 // for too long, io where the disk fails or is full, invalid_file where the file is no database of
@@ -61,7 +63,7 @@ class Database {
   }
 
   // PostgreSQL alone: each statement of `work` is a transaction of its own that does not take its
-  // turn with other writers, and is on the disk from the next sync() on. It has to be right whatever
+  // turn with other writers, and is on the disk when it returns. It has to be right whatever
   // they do meanwhile. What was done before `work` throws stays.
   template <typename Work>
   auto write_beside(Work work) {
