@@ -329,93 +329,89 @@ class CountingSpill final : public kvcache::SpillStore {
   int loads = 0;
 };
 
-TEST(Scheduler, BlocksComeBackWithinThePromptsBudget) {
-  constexpr SchedulerLimits limits = {.step_tokens = 200, .max_sequences = 4, .block_tokens = 4};
-  CountingSpill spill;
-  kvcache::BlockPool pool(64);
-  kvcache::PrefixCache cache(pool, limits.block_tokens, &spill);
-  Scheduler scheduler(pool, cache, limits);
-  uint64_t next_id = 0;
-  const auto make = [&](int tokens, int32_t token) {
-    return Sequence(SequenceId{next_id++}, {},
-                    std::vector<int32_t>(static_cast<size_t>(tokens), token),
-                    kvcache::BlockTable(pool, limits.block_tokens));
-  };
-  Sequence first = make(101, 1);
-  scheduler.add(first);
-  scheduler.complete(scheduler.schedule());
-  scheduler.remove(first);
-  cache.reclaim(25);
-  ASSERT_EQ(cache.blocks_spilled(), 25);
-  Sequence decoding = make(1, 2);
-  scheduler.add(decoding);
-  scheduler.complete(scheduler.schedule());
-  decoding.tokens.push_back(3);
-  Sequence again = make(101, 1);
-  scheduler.add(again);
-  int steps = 0;
-  int computed = 0;
-  while (again.pending_tokens() > 0 && steps < 50) {
-    const int before = spill.loads;
-    const Batch batch = scheduler.schedule(/*prompt_tokens=*/10);
-    EXPECT_LE(spill.loads - before, 3) << "blocks of the 10 tokens";
-    EXPECT_EQ(batch[0].sequence, &decoding) << "which misses no step";
-    for (const Chunk& chunk : batch) computed += chunk.sequence == &again ? chunk.count : 0;
-    scheduler.complete(batch);
-    decoding.tokens.push_back(3);
-    ++steps;
-  }
-  EXPECT_EQ(spill.loads, 25);
-  EXPECT_EQ(computed, 1) << "nothing is computed that comes back";
-  EXPECT_LE(steps, 10);
-  scheduler.remove(again);
-  // With nobody to hold up, all at once.
-  scheduler.remove(decoding);
-  cache.reclaim(64);
-  const int before = spill.loads;
-  Sequence alone = make(101, 1);
-  scheduler.add(alone);
-  scheduler.complete(scheduler.schedule(/*prompt_tokens=*/10));
-  EXPECT_EQ(spill.loads - before, 25);
-  EXPECT_EQ(alone.pending_tokens(), 0);
-  scheduler.remove(alone);
-}
+// The prompt of 101 tokens 1 was computed, and its 25 full blocks are kept outside of the pool
+// alone.
+struct SpilledPrompt {
+  static constexpr SchedulerLimits limits = {
+      .step_tokens = 200, .max_sequences = 4, .block_tokens = 4};
 
-TEST(Scheduler, NothingComesBackForWhoFindsNoRoom) {
-  constexpr SchedulerLimits limits = {.step_tokens = 200, .max_sequences = 4, .block_tokens = 4};
-  CountingSpill spill;
-  kvcache::BlockPool pool(40);
-  kvcache::PrefixCache cache(pool, limits.block_tokens, &spill);
-  Scheduler scheduler(pool, cache, limits);
-  uint64_t next_id = 0;
-  const auto make = [&](int tokens, int32_t token, int priority = 0) {
+  explicit SpilledPrompt(int blocks) : pool(blocks) {
+    Sequence first = make(101, 1);
+    scheduler.add(first);
+    scheduler.complete(scheduler.schedule());
+    scheduler.remove(first);
+    cache.reclaim(25);
+  }
+  Sequence make(int tokens, int32_t token, int priority = 0) {
     return Sequence(SequenceId{next_id++}, {.priority = priority},
                     std::vector<int32_t>(static_cast<size_t>(tokens), token),
                     kvcache::BlockTable(pool, limits.block_tokens));
-  };
-  Sequence first = make(101, 1);
-  scheduler.add(first);
-  scheduler.complete(scheduler.schedule());
-  scheduler.remove(first);
-  cache.reclaim(25);
-  ASSERT_EQ(cache.blocks_spilled(), 25);
-  Sequence decoding = make(1, 2);
-  scheduler.add(decoding);
-  scheduler.complete(scheduler.schedule());
-  Sequence running = make(100, 3);  // 25 blocks of 40
-  scheduler.add(running);
+  }
+
+  CountingSpill spill;
+  kvcache::BlockPool pool;
+  kvcache::PrefixCache cache{pool, limits.block_tokens, &spill};
+  Scheduler scheduler{pool, cache, limits};
+  uint64_t next_id = 0;
+};
+
+TEST(Scheduler, BlocksComeBackWithinThePromptsBudget) {
+  SpilledPrompt f(64);
+  ASSERT_EQ(f.cache.blocks_spilled(), 25);
+  Sequence decoding = f.make(1, 2);
+  f.scheduler.add(decoding);
+  f.scheduler.complete(f.scheduler.schedule());
   decoding.tokens.push_back(3);
-  scheduler.complete(scheduler.schedule(/*prompt_tokens=*/10));
-  Sequence again = make(101, 1, /*priority=*/1);
-  scheduler.add(again);
+  Sequence again = f.make(101, 1);
+  f.scheduler.add(again);
+  int steps = 0;
+  int computed = 0;
+  while (again.pending_tokens() > 0 && steps < 50) {
+    const int before = f.spill.loads;
+    const Batch batch = f.scheduler.schedule(/*prompt_tokens=*/10);
+    EXPECT_LE(f.spill.loads - before, 3) << "blocks of the 10 tokens";
+    EXPECT_EQ(batch[0].sequence, &decoding) << "which misses no step";
+    for (const Chunk& chunk : batch) computed += chunk.sequence == &again ? chunk.count : 0;
+    f.scheduler.complete(batch);
+    decoding.tokens.push_back(3);
+    ++steps;
+  }
+  EXPECT_EQ(f.spill.loads, 25);
+  EXPECT_EQ(computed, 1) << "nothing is computed that comes back";
+  EXPECT_LE(steps, 10);
+  f.scheduler.remove(again);
+  // With nobody to hold up, all at once.
+  f.scheduler.remove(decoding);
+  f.cache.reclaim(64);
+  const int before = f.spill.loads;
+  Sequence alone = f.make(101, 1);
+  f.scheduler.add(alone);
+  f.scheduler.complete(f.scheduler.schedule(/*prompt_tokens=*/10));
+  EXPECT_EQ(f.spill.loads - before, 25);
+  EXPECT_EQ(alone.pending_tokens(), 0);
+  f.scheduler.remove(alone);
+}
+
+TEST(Scheduler, NothingComesBackForWhoFindsNoRoom) {
+  SpilledPrompt f(40);
+  ASSERT_EQ(f.cache.blocks_spilled(), 25);
+  Sequence decoding = f.make(1, 2);
+  f.scheduler.add(decoding);
+  f.scheduler.complete(f.scheduler.schedule());
+  Sequence running = f.make(100, 3);  // 25 blocks of 40
+  f.scheduler.add(running);
   decoding.tokens.push_back(3);
-  const Batch batch = scheduler.schedule(/*prompt_tokens=*/10);
-  EXPECT_EQ(spill.loads, 0);
+  f.scheduler.complete(f.scheduler.schedule(/*prompt_tokens=*/10));
+  Sequence again = f.make(101, 1, /*priority=*/1);
+  f.scheduler.add(again);
+  decoding.tokens.push_back(3);
+  const Batch batch = f.scheduler.schedule(/*prompt_tokens=*/10);
+  EXPECT_EQ(f.spill.loads, 0);
   ASSERT_EQ(batch.size(), 2u);
   EXPECT_EQ(batch[1].sequence, &running);
   EXPECT_EQ(batch[1].count, 10) << "all of what the step has for prompts";
-  scheduler.complete(batch);
-  for (Sequence* each : {&decoding, &running, &again}) scheduler.remove(*each);
+  f.scheduler.complete(batch);
+  for (Sequence* each : {&decoding, &running, &again}) f.scheduler.remove(*each);
 }
 
 TEST(Scheduler, GuessesTakeNeitherRowsNorBlocksFromOthers) {
