@@ -21,14 +21,11 @@ void append_numbers(std::string& out, std::span<const float> values) {
   out += ']';
 }
 
-// {"object":"list","data":[{"object":"embedding","index","embedding"}],"model","usage"}.
-class EmbeddingDocument final : public Answer {
+// Gathers the vectors; how they are written is each form's own.
+class Embeddings : public Answer {
  public:
-  EmbeddingDocument(const EmbeddingRequest& request, AnswerHead head)
-      : normalize_(request.normalize),
-        base64_(request.base64),
-        head_(std::move(head)),
-        embeddings_(request.inputs.size()) {}
+  Embeddings(const EmbeddingRequest& request, AnswerHead head)
+      : head_(std::move(head)), embeddings_(request.inputs.size()), normalize_(request.normalize) {}
 
   bool streams() const override { return false; }
   void begin(std::string&) override {}
@@ -39,6 +36,20 @@ class EmbeddingDocument final : public Answer {
     if (normalize_) normalize(embedding);
     embeddings_.at(static_cast<std::size_t>(choice)) = std::move(embedding);
   }
+
+ protected:
+  const AnswerHead head_;
+  std::vector<std::vector<float>> embeddings_;  // [inputs][hidden]
+
+ private:
+  const bool normalize_;
+};
+
+// {"object":"list","data":[{"object":"embedding","index","embedding"}],"model","usage"}.
+class EmbeddingDocument final : public Embeddings {
+ public:
+  EmbeddingDocument(const EmbeddingRequest& request, AnswerHead head)
+      : Embeddings(request, std::move(head)), base64_(request.base64) {}
 
   void finish(const engine::Usage& usage, std::string& out) override {
     out += "{\"object\":\"list\",\"data\":[";
@@ -64,30 +75,15 @@ class EmbeddingDocument final : public Answer {
     out += '"';
   }
 
-  const bool normalize_;
   const bool base64_;
-  const AnswerHead head_;
-  std::vector<std::vector<float>> embeddings_;  // [inputs][hidden]
 };
 
 // {"model","embeddings":[[…]],…}, with times in nanoseconds; or {"embedding":[…]}.
-class OllamaEmbeddingDocument final : public Answer {
+class OllamaEmbeddingDocument final : public Embeddings {
  public:
   OllamaEmbeddingDocument(const EmbeddingRequest& request, AnswerHead head)
-      : normalize_(request.normalize),
-        is_single_(request.form == EmbeddingRequest::Form::ollama_single),
-        head_(std::move(head)),
-        embeddings_(request.inputs.size()) {}
-
-  bool streams() const override { return false; }
-  void begin(std::string&) override {}
-  void add(int, const engine::Delta&, std::string&) override {}
-  void finish_choice(int, engine::FinishReason, std::string&) override {}
-
-  void add_embedding(int choice, std::vector<float>&& embedding) override {
-    if (normalize_) normalize(embedding);
-    embeddings_.at(static_cast<std::size_t>(choice)) = std::move(embedding);
-  }
+      : Embeddings(request, std::move(head)),
+        is_single_(request.form == EmbeddingRequest::Form::ollama_single) {}
 
   void finish(const engine::Usage& usage, std::string& out) override {
     if (is_single_) {
@@ -103,16 +99,14 @@ class OllamaEmbeddingDocument final : public Answer {
       if (i > 0) out += ',';
       append_numbers(out, embeddings_[i]);
     }
-    fmt::format_to(std::back_inserter(out),
-                   "],\"total_duration\":{:.0f},\"load_duration\":{:.0f},\"prompt_eval_count\":{}}}",
-                   usage.duration_ms * 1e6, usage.queue_ms * 1e6, usage.prompt_tokens);
+    fmt::format_to(
+        std::back_inserter(out),
+        "],\"total_duration\":{:.0f},\"load_duration\":{:.0f},\"prompt_eval_count\":{}}}",
+        usage.duration_ms * 1e6, usage.queue_ms * 1e6, usage.prompt_tokens);
   }
 
  private:
-  const bool normalize_;
   const bool is_single_;
-  const AnswerHead head_;
-  std::vector<std::vector<float>> embeddings_;  // [inputs][hidden]
 };
 
 }  // namespace
