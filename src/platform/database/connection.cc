@@ -22,8 +22,10 @@
 namespace ridge::platform {
 namespace {
 
-// Any number that all of our programs agree on.
-constexpr const char* postgresql_write_lock = "SELECT pg_advisory_xact_lock(7164371164010119)";
+// Each statement sees what was committed before it, and whoever held the lock has committed; its
+// number is any that all of our programs agree on. In one, as each is a way to the server and back.
+constexpr const char* begin_postgresql_write =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7164371164010119)";
 
 bool is_postgresql_url(std::string_view text) {
   return text.starts_with("postgresql://") || text.starts_with("postgres://");
@@ -247,11 +249,8 @@ void begin_write(soci::session& session, DatabaseKind kind, Durability durabilit
     session << "BEGIN IMMEDIATE";  // at once, as a lock that is only upgraded later may fail
     return;
   }
-  // Each statement sees what was committed before it, and whoever held the lock has committed. All
-  // in one, as each is a way to the server and back.
   std::string nothing;
-  session << fmt::format("BEGIN ISOLATION LEVEL READ COMMITTED; {}", postgresql_write_lock),
-      soci::into(nothing);
+  session << begin_postgresql_write, soci::into(nothing);
 }
 
 void sync_log(Session& session) {

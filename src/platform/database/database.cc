@@ -164,8 +164,10 @@ bool Database::can_write_beside() const {
   return state_->location.kind == DatabaseKind::postgresql;
 }
 
+bool Database::needs_sync() const { return state_->location.kind == DatabaseKind::sqlite; }
+
 void Database::sync() {
-  if (state_->location.kind == DatabaseKind::postgresql) return;
+  if (!needs_sync()) return;
   run(Access::sync, [](soci::session&) {});
 }
 
@@ -252,7 +254,7 @@ void Database::run(Access access, const std::function<void(Session&)>& work,
     } catch (const soci::soci_error&) {
       // The server may have closed it meanwhile; nothing was done yet, so that a new one can be
       // tried.
-      if (!was_idle || has_hung() || is_connected()) throw;
+      if (!was_idle || !session || has_hung() || is_connected()) throw;
       close();
       begin();
     }

@@ -71,8 +71,10 @@ class Database {
   }
   bool can_write_beside() const;
 
-  // Returns once all that was committed before is on the disk. Holds up no writer meanwhile.
+  // Returns once all that was committed before is on the disk. Holds up no writer meanwhile. On
+  // PostgreSQL each commit has waited for that, and nothing needs it.
   void sync();
+  bool needs_sync() const;
 
   // The time that all who share the database go by, in microseconds since 1970: PostgreSQL's own,
   // as of a few seconds ago; for SQLite this machine's, which goes on evenly while the program

@@ -124,6 +124,8 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
 
 void Ledger::sync() { database_.sync(); }
 
+bool Ledger::needs_sync() const { return database_.needs_sync(); }
+
 void Ledger::renew(std::span<const RequestProgress> progress) {
   const auto work = [&](Session& session) {
     const int64_t ends_at_ms = now_us_(session) / 1000 + lease.count();

@@ -20,10 +20,10 @@ struct Reservation {
   std::string id;  // nobody else's, ever
   std::string organisation_id, project_id, key_id;
   std::string allowance_id;  // by which limits of the key count (Principal)
-  std::string user_id;     // of the key's owner, or who has signed in; empty where there is none
-  std::string request_id;  // as the client and the log have it; it may come twice
-  std::string model;       // as the server serves it
-  std::string endpoint;    // "/v1/chat/completions"
+  std::string user_id;       // of the key's owner, or who has signed in; empty where there is none
+  std::string request_id;    // as the client and the log have it; it may come twice
+  std::string model;         // as the server serves it
+  std::string endpoint;      // "/v1/chat/completions"
   // The operator's endpoint by which the model was asked, and its version; empty and 0: by none.
   // Limits for its name hold beside those for the model, and a price for it instead.
   std::string custom_endpoint;
@@ -100,13 +100,14 @@ class Ledger {
 
   // Settles first, then admits one after the other; the admissions are in the order of the
   // reservations. A settlement whose reservation is gone was made before, and does nothing. All of
-  // it outlives this program, and the machine from the next sync() on. Where it throws, some of it
-  // may have been done: what is settled again does no harm.
+  // it outlives this program, and the machine from the next sync() on, where that is needed. Where
+  // it throws, some of it may have been done: what is settled again does no harm.
   std::vector<Admission> commit(std::span<const Settlement> settlements,
                                 std::span<const Reservation> reservations);
 
-  // Returns once all that was committed before is on the disk.
+  // As Database.
   void sync();
+  bool needs_sync() const;
 
   // Tells that this server lives, and what its requests have used.
   void renew(std::span<const RequestProgress> progress);

@@ -148,6 +148,12 @@ void Meter::commit(Batch& batch) {
     batch.asked[i].done(std::move(admissions[i]));
   }
   if (batch.ended.empty()) return;
+  if (!ledger_.needs_sync()) {
+    for (const Ended& ended : batch.ended) {
+      if (ended.done) ended.done(std::nullopt);
+    }
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     std::ranges::move(batch.ended, std::back_inserter(committed_));

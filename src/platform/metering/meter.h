@@ -27,8 +27,8 @@ struct MeterOptions {
 };
 
 // The ledger of one server, for its many requests. One thread commits all that wait together, and
-// whoever may begin does so; another waits for the disk, as those who end have to. Called from any
-// thread.
+// whoever may begin does so; where the commit has not waited for the disk, another does, as those who
+// end have to. Called from any thread.
 class Meter {
  public:
   using OnAdmission = std::function<void(Admission)>;
