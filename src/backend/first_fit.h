@@ -12,6 +12,7 @@ struct MemoryPiece {
   int first = -1;  // never: it gets no place
   int last = -1;
 
+  // In the order of time.
   void use_at(int time) {
     if (first < 0) first = time;
     if (time > last) last = time;

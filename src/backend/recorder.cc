@@ -230,7 +230,7 @@ Value Recorder::all_to_all(Value x) {
 Value Recorder::blank(Rows rows, int columns) { return make(rows, columns, activation_dtype_); }
 
 Value Recorder::given(Rows rows, int columns) {
-  const Value value = make(rows, columns, activation_dtype_);
+  const Value value = blank(rows, columns);
   recording_.given.push_back(value);
   return value;
 }

@@ -73,8 +73,9 @@ ProfiledModel open_profiled(Context& context, const ProfileOptions& options) {
   return {options.model, std::string(name(dtype)), planner::outline_model(*shape, dtype)};
 }
 
-ProfiledStep profile_one(backend::Device& device, backend::StepCounter& counter, const model::Model& model, DType kv_dtype,
-                         std::string phase, const engine::StepForm& form) {
+ProfiledStep profile_one(backend::Device& device, backend::StepCounter& counter,
+                         const model::Model& model, DType kv_dtype, std::string phase,
+                         const engine::StepForm& form) {
   const int most = model.config().context_tokens;
   if (form.context_tokens() > most) {
     throw Error(ErrorCode::invalid_argument,
@@ -105,6 +106,12 @@ void profile(Context& context, const ProfileOptions& options) {
   auto& counter = dynamic_cast<backend::StepCounter&>(*device);
   const ProfiledModel profiled = open_profiled(context, options);
   const auto model = model::Model::load(profiled.file, *device);
+  if (model->config().experts) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{} has experts, whose work hangs on what a step computes: it cannot be "
+                            "counted",
+                            options.model));
+  }
   ProfileReport report{profiled.name, device->info().name, profiled.weights, {}};
   const auto add = [&](const char* phase, const engine::StepForm& form) {
     report.steps.push_back(profile_one(*device, counter, *model, options.kv_dtype, phase, form));
@@ -132,7 +139,9 @@ void add_profile_command(CLI::App& app, Context& context) {
                    "A catalog name, hf:... or a path to a GGUF file or model folder; of models that "
                    "'ridge plan' knows by name the dimensions are enough")
       ->required();
-  command->add_option("--device", options->device, "The chip: ascend-twin:910B1, 910B2, 910B3, 910B4 or 910C")
+  command
+      ->add_option("--device", options->device,
+                   "The chip: ascend-twin:910B1, 910B2, 910B3, 910B4 or 910C")
       ->capture_default_str();
   command->add_option("-b,--rows", options->rows,
                       "Sequences that a step of decoding has; 0 leaves it out")

@@ -15,10 +15,18 @@ namespace ridge::planner {
 namespace {
 
 std::string outline_family(const ModelShape& shape) {
-  if (shape.experts || shape.latent) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{} has {}: only its file can stand for it; pull it first", shape.name,
-                            shape.experts ? "experts" : "latent attention"));
+  if (shape.experts) {
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("{} has experts, whose work hangs on what a step computes: it cannot be "
+                    "counted",
+                    shape.name));
+  }
+  if (shape.latent) {
+    throw Error(
+        ErrorCode::unsupported,
+        fmt::format("{} has latent attention: only its file can stand for it; pull it first",
+                    shape.name));
   }
   const std::string text = shape.name + " " + shape.source;
   const auto names = [&](const char* word) { return text.find(word) != text.npos; };

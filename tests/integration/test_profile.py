@@ -114,6 +114,7 @@ def test_people_get_a_table(ridge):
         ([str(GOLDEN), "--weights", "f16"], 2, "--weights"),
         (["deepseek-r1:7b", "--weights", "q3"], 2, "q3"),
         (["deepseek-r1:671b", "--weights", "f16"], 1, "experts"),
+        ([str(GOLDEN.parent / "mixtral-q8_0.gguf")], 1, "experts"),
         (["no-such.gguf"], 1, "no-such.gguf"),
     ],
 )

@@ -20,8 +20,6 @@ std::string pipe_name(bool on_vector_core, twin::Pipe pipe) {
   return fmt::format("{} {}", on_vector_core ? "AIV" : "AIC", twin::name(pipe));
 }
 
-}  // namespace
-
 LaunchProfile launch_profile(const Soc& soc, const twin::KernelImage& kernel, uint32_t blocks,
                              const twin::LaunchReport& report) {
   LaunchProfile profile{.kernel = kernel.name, .blocks = blocks};
@@ -60,10 +58,9 @@ LaunchProfile launch_profile(const Soc& soc, const twin::KernelImage& kernel, ui
   // The cube multiplies int8 twice as fast and int4 four times; what it multiplied by the cycles it
   // took is at most that.
   const twin::PipeCounters& cube = report.cube[static_cast<int>(twin::Pipe::m)];
-  const double cycles_at_peak = static_cast<double>(cube.cycles) / soc.cube_cores;
-  profile.least_us = std::max(report.hbm_us, std::min(cycles_at_peak / soc.clock_mhz,
-                                                      static_cast<double>(cube.macs) / cube_macs /
-                                                          soc.cube_cores / soc.clock_mhz));
+  const double cycles =
+      std::min(static_cast<double>(cube.cycles), static_cast<double>(cube.macs) / cube_macs);
+  profile.least_us = std::max(report.hbm_us, cycles / soc.cube_cores / soc.clock_mhz);
   for (const twin::PipeSpan& span : report.timeline) {
     const std::string core = !span.on_vector_core ? "AIC" : fmt::format("AIV{}", span.sub_block);
     profile.timeline.push_back({.pipe = fmt::format("{} {}", core, twin::name(span.pipe)),
@@ -75,6 +72,8 @@ LaunchProfile launch_profile(const Soc& soc, const twin::KernelImage& kernel, ui
   }
   return profile;
 }
+
+}  // namespace
 
 LaunchLog::LaunchLog(const Soc& soc) : soc_(soc) {
   ridge_ascend_twin_set("count_only", "1");

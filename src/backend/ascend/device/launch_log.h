@@ -33,7 +33,4 @@ class LaunchLog {
   StepProfile profile_;
 };
 
-LaunchProfile launch_profile(const Soc& soc, const twin::KernelImage& kernel, uint32_t blocks,
-                             const twin::LaunchReport& report);
-
 }  // namespace ridge::backend::ascend

@@ -380,7 +380,7 @@ void Core::run_front(Pipe pipe) {
 
 void Core::note_span(Pipe pipe, const Step& step, double begin, double end) {
   if (!launch.options.timeline || block != 0) return;
-  launch.note_span({kind == Kind::vector, static_cast<uint8_t>(sub_block), pipe, step.site, 1,
+  launch.note_span({kind == Kind::vector, static_cast<uint8_t>(sub_block), pipe, step.site,
                     begin, end});
 }
 

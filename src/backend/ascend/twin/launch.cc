@@ -181,13 +181,13 @@ void Launch::finish_timeline() {
       if (begin_us - before.end_us <= gap_us && (is_same || is_short)) {
         if (!is_same) before.call = "several";
         before.end_us = std::max(before.end_us, end_us);
-        before.instructions += span.instructions;
+        ++before.instructions;
         continue;
       }
     }
     last[key] = report_.timeline.size();
     report_.timeline.push_back({span.on_vector_core, span.sub_block, span.pipe, span.site.call,
-                                place(span.site.where), span.instructions, begin_us, end_us});
+                                place(span.site.where), /*instructions=*/1, begin_us, end_us});
   }
   spans_.clear();
 }

@@ -60,7 +60,6 @@ class Launch {
     uint8_t sub_block;
     Pipe pipe;
     Site site;
-    uint32_t instructions;
     double begin, end;  // cycles
   };
   // For LaunchReport::timeline.
