@@ -60,19 +60,14 @@ void MtpDrafter::propose(std::span<Job> jobs) {
   if (jobs.empty()) return;
   guessed_sequences_ = static_cast<int>(jobs.size());
   std::vector<Job*> going_on;
-  rows_.clear();
+  std::vector<float> states;
   for (Job& job : jobs) {
     RIDGE_ASSERT(job.most >= 1 && follows(job.sequence, job.tokens));
     const State& state = states_.at(job.sequence);
-    rows_.insert(rows_.end(), state.hidden.begin(), state.hidden.end());
+    states.insert(states.end(), state.hidden.begin(), state.hidden.end());
     going_on.push_back(&job);
   }
   Clock::TimePoint start = clock_.now();
-  const auto observe = [&](int rows) {
-    cost_.observe(rows, 0, milliseconds(clock_.now() - start));
-    start = clock_.now();
-  };
-  std::vector<float> states = rows_;
   while (true) {
     const std::vector<Job*> guessed = going_on;
     going_on = guess(guessed, states);
@@ -92,7 +87,9 @@ void MtpDrafter::propose(std::span<Job> jobs) {
       const auto next = runner_.run_guessing(inputs_, rows_);
       states.assign(next.begin(), next.end());
     }
-    observe(static_cast<int>(guessed.size()));
+    const Clock::TimePoint now = clock_.now();
+    cost_.observe(static_cast<int>(guessed.size()), 0, milliseconds(now - start));
+    start = now;
     if (going_on.empty()) return;
   }
 }

@@ -331,7 +331,7 @@ std::optional<Scheduler::BlockCopy> Scheduler::fork(const Sequence& leader, Sequ
   RIDGE_ASSERT(leader.state == Sequence::State::running);
   RIDGE_ASSERT(sibling.state == Sequence::State::idle && sibling.blocks.blocks().empty());
   const int tokens = static_cast<int>(sibling.tokens.size());
-  const int shared_tokens = leader.computed_tokens - (limits_.looks_ahead ? 1 : 0);
+  const int shared_tokens = leader.computed_tokens - cache_.tokens_ahead();
   const int full_blocks = shared_tokens / limits_.block_tokens;
   const bool has_tail = leader.computed_tokens > full_blocks * limits_.block_tokens;
   const int missing = kvcache::BlockTable::blocks_for(tokens, limits_.block_tokens) - full_blocks;
@@ -400,7 +400,7 @@ void Scheduler::complete(const Batch& batch) {
     // Of guesses those count that are accepted: a wrong one is the server's risk.
     group.service +=
         (chunk.count - chunk.drafts) * (is_decoding ? decode_cost : prompt_cost) / group.weight;
-    if (!limits_.looks_ahead) remember(sequence);
+    if (cache_.tokens_ahead() == 0) remember(sequence);
   }
   double least = std::numeric_limits<double>::infinity();
   for (const auto& [name, group] : groups_) {

@@ -21,9 +21,6 @@ struct SchedulerLimits {
   int outputs = 0;          // rows of logits of one step, at least max_sequences; 0: so many
   int scoring_outputs = 0;  // of those, beyond max_sequences, that guesses leave to scored prompts
   bool shares_prefixes = true;  // through the prefix cache
-  // What a token's place in a block holds depends on the next token too, and is computed after
-  // `complete`: blocks are shared up to there, and remembered when the caller says.
-  bool looks_ahead = false;
 };
 
 // Tokens [first, first + count) of one sequence in a step, the last `drafts` of them guesses.
@@ -81,7 +78,8 @@ class Scheduler {
   Batch schedule() { return schedule(limits_.step_tokens); }
   // The batch was computed. Guesses do not count until they are accepted.
   void complete(const Batch& batch);
-  // Where it looks ahead: what belongs to the next tokens was computed as well.
+  // Where blocks hold what depends on tokens ahead, which is computed after `complete`: that was done,
+  // and they may be remembered.
   void remember(const Batch& batch);
   // The sequence goes on with the first guess that was computed and not accepted yet.
   void accept_draft(Sequence& sequence, int32_t token);

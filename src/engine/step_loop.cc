@@ -20,15 +20,13 @@ bool uses_layer(const StepRunner& runner, const StepLoopOptions& options,
   return options.speculation && draft_runner == nullptr && runner.guesses();
 }
 
-SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptions& options,
-                                 bool looks_ahead) {
+SchedulerLimits scheduler_limits(const RunnerLimits& limits, const StepLoopOptions& options) {
   return {.step_tokens = limits.tokens,
           .max_sequences = limits.sequences,
           .block_tokens = limits.block_tokens,
           .outputs = limits.outputs,
           .scoring_outputs = limits.scoring_outputs,
-          .shares_prefixes = options.prefix_cache,
-          .looks_ahead = looks_ahead};
+          .shares_prefixes = options.prefix_cache};
 }
 
 // Neither another group's blocks nor another adapter's may serve a request, nor, where a layer
@@ -56,18 +54,16 @@ StepLoop::StepLoop(StepRunner& runner, std::shared_ptr<const text::Tokenizer> to
       clock_(clock),
       options_(options),
       vocab_size_(std::min(runner.vocab_size(), tokenizer_->vocab_size())),
+      mtp_(uses_layer(runner, options, draft_runner) ? std::make_unique<MtpDrafter>(runner, clock)
+                                                     : nullptr),
       pool_(runner.limits().blocks),
       spill_(open_spill(options.spill, runner)),
       cache_(pool_, runner.limits().block_tokens, spill_.get(),
-             /*tokens_ahead=*/uses_layer(runner, options, draft_runner) ? 1 : 0),
-      scheduler_(
-          pool_, cache_,
-          scheduler_limits(runner.limits(), options, uses_layer(runner, options, draft_runner))),
+             /*tokens_ahead=*/mtp_ ? 1 : 0),
+      scheduler_(pool_, cache_, scheduler_limits(runner.limits(), options)),
       pace_(options.itl_target_ms, runner.limits().tokens),
       draft_model_(draft_runner == nullptr ? nullptr
                                            : std::make_unique<DraftModel>(*draft_runner, clock)),
-      mtp_(uses_layer(runner, options, draft_runner) ? std::make_unique<MtpDrafter>(runner, clock)
-                                                     : nullptr),
       inputs_(blocks_per_sequence(runner.limits())) {
   RIDGE_ASSERT(pool_.blocks_total() >= blocks_per_sequence(runner.limits()));
   RIDGE_ASSERT(runner.limits().outputs >= runner.limits().sequences);
@@ -219,7 +215,7 @@ int StepLoop::propose_drafts() {
   const double most_ms = pace_.most_ms(cost_, sequences);
   std::vector<DraftModel::Job> jobs;
   std::vector<Choice*> guessed_by_model;
-  std::vector<int> wanted;  // of the layer, by each of those
+  std::vector<MtpDrafter::Job> layer_jobs;
   for (auto& [id, choice] : choices_) {
     Sequence& sequence = choice->sequence;
     sequence.draft.clear();
@@ -253,13 +249,16 @@ int StepLoop::propose_drafts() {
                         rows, sequences, {.guess_ms = mtp_->guess_ms(), .most_ms = most_ms});
       choice->is_guessed_by_model = guesses > 0;
       if (guesses == 0) choice->model_acceptance.fade();
-      if (guesses > 0) guessed_by_model.push_back(choice);
-      if (guesses > 0) wanted.push_back(guesses);
+      if (guesses > 0) {
+        guessed_by_model.push_back(choice);
+        layer_jobs.push_back(
+            {id, &sequence.blocks, static_cast<int>(sequence.tokens.size()), guesses, {}});
+      }
       rows += guesses;
     }
     rows += static_cast<int>(sequence.draft.size());
   }
-  if (mtp_) propose_by_layer(guessed_by_model, wanted);
+  if (mtp_) propose_by_layer(guessed_by_model, layer_jobs);
   if (jobs.empty()) return rows;
   const int most = std::ranges::max(jobs, {}, &DraftModel::Job::most).most;
   const int read_tokens =
@@ -277,14 +276,11 @@ int StepLoop::propose_drafts() {
   return rows;
 }
 
-void StepLoop::propose_by_layer(std::span<Choice* const> choices, std::span<const int> wanted) {
-  std::vector<MtpDrafter::Job> jobs;
+void StepLoop::propose_by_layer(std::span<Choice* const> choices, std::span<MtpDrafter::Job> jobs) {
   for (size_t i = 0; i < choices.size(); ++i) {
-    Sequence& sequence = choices[i]->sequence;
-    const int tokens = static_cast<int>(sequence.tokens.size());
     // Each guess but the last has a place in the layer's cache, from the last token's on.
-    const bool has_room = scheduler_.reserve_ahead(sequence, tokens + wanted[i] - 2);
-    jobs.push_back({sequence.id, &sequence.blocks, tokens, has_room ? wanted[i] : 1, {}});
+    const int tokens = jobs[i].tokens + jobs[i].most - 2;
+    if (!scheduler_.reserve_ahead(choices[i]->sequence, tokens)) jobs[i].most = 1;
   }
   try {
     mtp_->propose(jobs);

@@ -76,7 +76,7 @@ class StepLoop {
   void take_draft(Choice& choice, std::span<const int32_t> draft);
   void forget(Choice& choice);
   void release_ended();
-  void propose_by_layer(std::span<Choice* const> choices, std::span<const int> wanted);
+  void propose_by_layer(std::span<Choice* const> choices, std::span<MtpDrafter::Job> jobs);
   std::vector<MtpDrafter::Part> parts_of(const Batch& batch) const;
   void follow(const Batch& batch);
   void keep_unshared(const Batch& batch);
@@ -110,6 +110,7 @@ class StepLoop {
   const Clock& clock_;
   const StepLoopOptions options_;
   const int vocab_size_;
+  std::unique_ptr<MtpDrafter> mtp_;  // where the model's own layer guesses, and no draft model
   kvcache::BlockPool pool_;
   std::unique_ptr<kvcache::SpillStore> spill_;  // may be null
   kvcache::PrefixCache cache_;
@@ -117,7 +118,6 @@ class StepLoop {
   StepCost cost_;
   Pace pace_;
   std::unique_ptr<DraftModel> draft_model_;  // may be null
-  std::unique_ptr<MtpDrafter> mtp_;          // may be null; never both
   StepInputs inputs_;
   // What the step's run was, whose time is known when the layer that guesses has followed.
   struct Ran {

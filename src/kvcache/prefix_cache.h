@@ -54,6 +54,8 @@ class PrefixCache {
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
 
+  int tokens_ahead() const { return tokens_ahead_; }
+
   // Puts the blocks that the cache knows after the first `computed_tokens`, all of which `place`
   // knows, into `table`, but never the last token's: that one must be computed for its logits.
   // Returns the tokens that are computed then. Blocks come back from the store, at most so many.
@@ -63,8 +65,7 @@ class PrefixCache {
   bool has_more_saved(std::string_view root, std::span<const int32_t> tokens, const Place& place);
 
   // Remembers the full blocks among the first `computed_tokens`, as far as the tokens ahead are
-  // known. Where the cache has such a block
-  // already, the table takes that one and frees its own.
+  // known. Where the cache has such a block already, the table takes that one and frees its own.
   void insert(std::string_view root, std::span<const int32_t> tokens, int computed_tokens,
               BlockTable& table, Place& place);
 
