@@ -1,7 +1,5 @@
 #pragma once
 
-#include <unistd.h>
-
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/temporary_folder.h"
 #include "format/gguf.h"
 #include "format/gguf_writer.h"
 
@@ -32,10 +31,7 @@ class GuessingModel {
     echo,
   };
 
-  explicit GuessingModel(Kind kind)
-      : path_(std::filesystem::temp_directory_path() /
-              ("ridge-guessing-" + std::to_string(::getpid()) + "-" +
-               std::to_string(static_cast<int>(kind)) + ".gguf")) {
+  explicit GuessingModel(Kind kind) {
     const auto golden = format::GgufFile::open(std::string(RIDGE_SOURCE_DIR) +
                                                "/tests/goldens/deepseek-v3-mtp-f32.gguf");
     format::GgufWriter out;
@@ -55,9 +51,6 @@ class GuessingModel {
     }
     out.write(path_);
   }
-  ~GuessingModel() { std::filesystem::remove(path_); }
-  GuessingModel(const GuessingModel&) = delete;
-  GuessingModel& operator=(const GuessingModel&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
 
@@ -134,7 +127,8 @@ class GuessingModel {
     }
   }
 
-  std::filesystem::path path_;
+  TemporaryFolder folder_;
+  std::filesystem::path path_ = folder_ / "guessing.gguf";
   std::vector<std::vector<float>> kept_;
 };
 

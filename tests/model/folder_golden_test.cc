@@ -12,7 +12,6 @@
 #include "model/golden.h"
 #include "model/model.h"
 #include "model/stepper.h"
-#include "tensor/dequantize.h"
 
 namespace ridge::model::folder_golden_test {
 
@@ -25,18 +24,6 @@ std::vector<std::string> folder_names() {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-std::vector<float> floats_of(const format::GgufFile& file, const format::GgufTensor& tensor) {
-  const TensorView& view = tensor.view;
-  file.ready(view);
-  std::vector<float> values(static_cast<size_t>(view.shape.elements()));
-  const auto columns = static_cast<size_t>(view.shape.columns());
-  for (int64_t row = 0; row < view.shape.rows(); ++row) {
-    dequantize_row(view.dtype, view.row(row),
-                   std::span(values).subspan(static_cast<size_t>(row) * columns, columns));
-  }
-  return values;
 }
 
 TEST(FolderGoldens, AreThere) { EXPECT_GE(folder_names().size(), 16u); }

@@ -6,17 +6,32 @@
 #include <cstring>
 #include <filesystem>
 #include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "backend/registry.h"
 #include "format/gguf.h"
+#include "tensor/dequantize.h"
 
 namespace ridge::model {
 
 inline const std::filesystem::path goldens =
     std::filesystem::path(RIDGE_SOURCE_DIR) / "tests/goldens";
+
+// The values of a tensor of any type.
+inline std::vector<float> floats_of(const format::GgufFile& file, const format::GgufTensor& tensor) {
+  const TensorView& view = tensor.view;
+  file.ready(view);
+  std::vector<float> values(static_cast<size_t>(view.shape.elements()));
+  const auto columns = static_cast<size_t>(view.shape.columns());
+  for (int64_t row = 0; row < view.shape.rows(); ++row) {
+    dequantize_row(view.dtype, view.row(row),
+                   std::span(values).subspan(static_cast<size_t>(row) * columns, columns));
+  }
+  return values;
+}
 
 // What an independent implementation computed: tests/goldens/NAME.golden.gguf.
 struct Golden {

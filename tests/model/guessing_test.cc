@@ -1,6 +1,5 @@
 // The layer for multi-token prediction, against the formula of its report as torch computes it.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,13 +10,13 @@
 #include <vector>
 
 #include "backend/registry.h"
+#include "base/temporary_folder.h"
 #include "format/model_folder.h"
 #include "format/quantization_recipe.h"
 #include "format/quantize_file.h"
 #include "model/golden.h"
 #include "model/model.h"
 #include "model/stepper.h"
-#include "tensor/dequantize.h"
 
 namespace ridge::model::guessing_test {
 
@@ -111,25 +110,13 @@ TEST(Guessing, IsReadFromAFolderAsPublished) {
   expect_near_all(golden.guesses, got.second);
 }
 
-std::vector<float> floats_of(const format::GgufTensor& tensor) {
-  const TensorView& view = tensor.view;
-  std::vector<float> values(static_cast<size_t>(view.shape.elements()));
-  const auto columns = static_cast<size_t>(view.shape.columns());
-  for (int64_t row = 0; row < view.shape.rows(); ++row) {
-    dequantize_row(view.dtype, view.row(row),
-                   std::span(values).subspan(static_cast<size_t>(row) * columns, columns));
-  }
-  return values;
-}
-
 // Every tensor of the layer, with no error but that of eight bits.
 TEST(Guessing, IsKeptByQuantising) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("ridge-" + std::to_string(::getpid()) + "-guessing.gguf");
+  const TemporaryFolder folder;
+  const auto path = folder / "guessing.gguf";
   format::quantize_file(goldens / "folders" / "deepseek-v3-mtp-f32", path,
                         format::quantization_recipe("q8_0"), {.threads = 1});
   const auto file = format::GgufFile::open(path);
-  std::filesystem::remove(path);
   EXPECT_EQ(file.tensor("blk.2.nextn.eh_proj.weight").view.dtype, DType::q8_0);
   EXPECT_EQ(file.tensor("blk.2.nextn.shared_head_head.weight").view.dtype, DType::q8_0);
   EXPECT_EQ(file.tensor("blk.2.nextn.enorm.weight").view.dtype, DType::f32);
@@ -138,8 +125,8 @@ TEST(Guessing, IsKeptByQuantising) {
   for (const format::GgufTensor& tensor : whole.tensors()) {
     if (!tensor.name.starts_with("blk.2.")) continue;
     SCOPED_TRACE(tensor.name);
-    const std::vector<float> truth = floats_of(tensor);
-    const std::vector<float> kept = floats_of(file.tensor(tensor.name));
+    const std::vector<float> truth = floats_of(whole, tensor);
+    const std::vector<float> kept = floats_of(file, file.tensor(tensor.name));
     ASSERT_EQ(kept.size(), truth.size());
     const float largest = std::ranges::max(
         truth, {}, [](float value) { return std::fabs(value); });
