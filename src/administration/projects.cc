@@ -71,8 +71,7 @@ Answer change_project(const Call& call) {
 }
 
 Answer remove_project(const Call& call) {
-  const auto project = named_or_id(call.identity.projects(), call.argument, "project");
-  const auto removed = call.identity.remove_project(project.name, call.caller.actor);
+  const auto removed = call.identity.remove_project(project_in_path(call), call.caller.actor);
   platform::KeptRequests(call.database).forget_unkept(removed.id, call.caller.actor);
   return json_answer(json_of(removed));
 }

@@ -24,7 +24,6 @@ std::optional<uint64_t> read_number(const std::string& path) {
 // The value of `key` in lines of "key value".
 std::optional<uint64_t> read_field(const std::string& path, std::string_view key) {
   std::ifstream file(path);
-  std::string name;
   uint64_t value = 0;
   for (std::string line; std::getline(file, line);) {
     const size_t end = line.find_first_of(" \t");

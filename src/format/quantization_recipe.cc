@@ -18,7 +18,7 @@ constexpr QuantizationRecipe recipes[] = {
     {"Q5_1", DType::q5_1, 9},    {"Q8_0", DType::q8_0, 7},      {"Q4_K_S", DType::q4_k, 14},
     {"Q4_K_M", DType::q4_k, 15}, {"Q5_K_S", DType::q5_k, 16},   {"Q5_K_M", DType::q5_k, 17},
     {"Q6_K", DType::q6_k, 18},   {"IQ4_NL", DType::iq4_nl, 25}, {"IQ4_XS", DType::iq4_xs, 30},
-    {"F16", DType::f16, 1},      {"BF16", DType::bf16, 32},    {"F32", DType::f32, 0},
+    {"F16", DType::f16, 1},      {"BF16", DType::bf16, 32},     {"F32", DType::f32, 0},
 };
 
 // "ffn_down.weight" and 3 of "blk.3.ffn_down.weight"; the whole name and -1 of any other.
@@ -83,7 +83,8 @@ DType wanted(const QuantizationRecipe& recipe, const ModelOutline& outline,
              std::string_view tensor) {
   if (!is_quantized(recipe.dtype)) return recipe.dtype;
   const auto [role, layer] = role_of(tensor);
-  if (is_any_of(role, {"output.weight", "nextn.shared_head_head.weight"}) || (role == "token_embd.weight" && outline.output_is_embedding)) {
+  if (is_any_of(role, {"output.weight", "nextn.shared_head_head.weight"}) ||
+      (role == "token_embd.weight" && outline.output_is_embedding)) {
     return recipe.dtype == DType::q8_0 ? DType::q8_0 : DType::q6_k;
   }
   if (is_any_of(role, {"attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"})) {

@@ -319,7 +319,6 @@ asio::awaitable<void> Connection::close_gently() {
       if (failure) break;
       total += bytes;
     }
-    disarm();
   }
   stream_.socket().close(ignored);
   disarm();  // also what an exception left armed, which would hold the connection for ever
