@@ -243,11 +243,6 @@ Json audit_details(const ApiKey& key) {
   return details;
 }
 
-std::optional<ProjectRole> project_role_in_row(const KeyRow& row) {
-  if (row.membership.empty()) return std::nullopt;
-  return project_role_named(row.membership).value_or(ProjectRole::viewer);
-}
-
 // On whose behalf the key comes.
 Principal principal_in(KeyRow row) {
   Principal principal{.key_id = row.key.id,
@@ -267,7 +262,9 @@ Principal principal_in(KeyRow row) {
   if (!row.owner_role.empty()) {
     most = role_named(row.owner_role).value_or(Role::viewer);
     if (row.owner_kind != "service") {
-      const auto in_project = role_in_project(most, project_role_in_row(row));
+      std::optional<ProjectRole> as;
+      if (!row.membership.empty()) as = rows::project_role_in(row.membership);
+      const auto in_project = role_in_project(most, as);
       principal.is_revoked |= !in_project;
       most = in_project.value_or(Role::viewer);
     }

@@ -14,11 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-// What this program does not know gives the least.
-ProjectRole project_role_in(const std::string& text) {
-  return project_role_named(text).value_or(ProjectRole::viewer);
-}
-
 std::vector<Member> members_of(soci::session& session, const std::string& project_id) {
   std::vector<Member> members;
   Member row;
@@ -35,7 +30,7 @@ std::vector<Member> members_of(soci::session& session, const std::string& projec
   while (select.fetch()) {
     Member member = row;
     member.user_role = role_named(user_role).value_or(Role::viewer);
-    member.role = bounded(project_role_in(role), member.user_role);
+    member.role = bounded(rows::project_role_in(role), member.user_role);
     if (disabled_is == soci::i_ok) member.disabled_at_ms = disabled_at_ms;
     members.push_back(std::move(member));
   }
@@ -44,12 +39,7 @@ std::vector<Member> members_of(soci::session& session, const std::string& projec
 
 // Where default is missing, nobody is a member of it yet, and reading makes nothing.
 std::string existing_project_id(soci::session& session, const std::string& name) {
-  std::string id;
-  if (Identity::is_name(name)) {
-    session << "SELECT id FROM projects WHERE name = :name AND removed_at_ms IS NULL",
-        soci::use(name), soci::into(id);
-    if (session.got_data()) return id;
-  }
+  if (auto id = rows::find_project_id(session, name)) return *id;
   throw Error(ErrorCode::not_found, fmt::format("there is no project '{}'", name));
 }
 
@@ -72,6 +62,10 @@ void rows::check_project_role(const std::string& user, Role of_user, ProjectRole
                   "a project; 'ridge user change {0} --role developer' allows more",
                   user, name(of_user), name(wanted)),
       std::string(param));
+}
+
+ProjectRole rows::project_role_in(const std::string& text) {
+  return project_role_named(text).value_or(ProjectRole::viewer);
 }
 
 void rows::insert_member(soci::session& session, const std::string& project_id,

@@ -18,13 +18,6 @@ void check_weight(double weight) {
                           Identity::least_weight, Identity::most_weight));
 }
 
-std::optional<std::string> find_id(soci::session& session, const std::string& name) {
-  std::string id;
-  session << "SELECT id FROM projects WHERE name = :name AND removed_at_ms IS NULL",
-      soci::use(name), soci::into(id);
-  return session.got_data() ? std::optional(id) : std::nullopt;
-}
-
 Project insert_project(soci::session& session, const std::string& name, double weight,
                        int64_t now_ms, std::string_view actor) {
   const Project project{new_id("proj_"), name, weight, now_ms};
@@ -68,8 +61,16 @@ std::string rows::organisation_id(soci::session& session, int64_t now_ms) {
   return id;
 }
 
+std::optional<std::string> rows::find_project_id(soci::session& session, const std::string& name) {
+  if (!Identity::is_name(name)) return std::nullopt;  // or PostgreSQL would not read it
+  std::string id;
+  session << "SELECT id FROM projects WHERE name = :name AND removed_at_ms IS NULL",
+      soci::use(name), soci::into(id);
+  return session.got_data() ? std::optional(id) : std::nullopt;
+}
+
 std::string rows::project_id(soci::session& session, const std::string& name, int64_t now_ms) {
-  if (auto id = find_id(session, name)) return *id;
+  if (auto id = find_project_id(session, name)) return *id;
   if (name == default_project) return insert_project(session, name, 1, now_ms, "ridge").id;
   throw Error(ErrorCode::not_found,
               fmt::format("there is no project '{0}'; 'ridge project create {0}' makes it", name));
@@ -79,7 +80,7 @@ Project Identity::create_project(const std::string& name, double weight, std::st
   rows::check_name(name, "a project");
   check_weight(weight);
   return database_.write([&](soci::session& session) {
-    if (find_id(session, name)) {
+    if (rows::find_project_id(session, name)) {
       throw Error(ErrorCode::already_exists, fmt::format("there is a project '{}' already", name));
     }
     return insert_project(session, name, weight, now_ms_(), actor);
@@ -131,7 +132,8 @@ bool Identity::has_had_project(const std::string& name) {
 
 std::string Identity::default_project_id() {
   const std::string name(default_project);
-  const auto known = database_.read([&](soci::session& session) { return find_id(session, name); });
+  const auto known = database_.read(
+      [&](soci::session& session) { return rows::find_project_id(session, name); });
   if (known) return *known;
   return database_.write(
       [&](soci::session& session) { return rows::project_id(session, name, now_ms_()); });

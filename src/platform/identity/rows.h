@@ -29,7 +29,9 @@ void check_name(std::string_view name, std::string_view what);
 
 // The id of the one organisation, made where it is missing.
 std::string organisation_id(soci::session& session, int64_t now_ms);
-// The project's id. Makes the default one where it is missing; throws not_found for others.
+// The project's id; null where there is none, whatever the name is.
+std::optional<std::string> find_project_id(soci::session& session, const std::string& name);
+// The same. Makes the default one where it is missing; throws not_found for others.
 std::string project_id(soci::session& session, const std::string& name, int64_t now_ms);
 
 // All that are not removed, by name; without their memberships.
@@ -47,6 +49,8 @@ User user_named(soci::session& session, const std::string& name);
 // user's own role allows.
 void check_project_role(const std::string& user, Role of_user, ProjectRole wanted,
                         std::string_view param);
+// As a row of project_members has it. What this program does not know gives the least.
+ProjectRole project_role_in(const std::string& text);
 void insert_member(soci::session& session, const std::string& project_id,
                    const std::string& user_id, ProjectRole role, int64_t now_ms);
 std::optional<ProjectRole> membership(soci::session& session, const std::string& project_id,

@@ -101,7 +101,7 @@ std::vector<Place> places_of(soci::session& session, const std::string& user_id,
   select.execute();
   while (select.fetch()) {
     std::optional<ProjectRole> as;
-    if (!membership.empty()) as = project_role_named(membership).value_or(ProjectRole::viewer);
+    if (!membership.empty()) as = rows::project_role_in(membership);
     row.role = role_in_project(of_user, as).value_or(Role::viewer);
     places.push_back(row);
   }

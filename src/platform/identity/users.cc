@@ -174,9 +174,12 @@ std::vector<User> Identity::users() {
 }
 
 std::optional<User> Identity::find_user(const std::string& name) {
-  const std::vector<User> all = users();
-  const auto found = std::ranges::find(all, name, &User::name);
-  return found == all.end() ? std::nullopt : std::optional(*found);
+  return database_.read([&](soci::session& session) -> std::optional<User> {
+    const std::vector<User> all = rows::users(session);
+    const auto found = std::ranges::find(all, name, &User::name);
+    if (found == all.end()) return std::nullopt;
+    return with_memberships(session, *found);
+  });
 }
 
 }  // namespace ridge::platform
