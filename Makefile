@@ -116,14 +116,11 @@ test-tsan: ## the C++ tests under ThreadSanitizer
 	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, tsan" setarch -R $(CTEST) --preset tsan
 
 SEEDS ?= 100
-test-twin: ## each Ascend kernel, and layers made of them, in SEEDS delayed schedules of the model of the chip
+test-twin: ## each Ascend kernel, and layers made of them, in SEEDS delayed schedules of the model of the chip; goes on where it was
 	@tools/bootstrap test
 	@$(STAGE) "configure release" cmake --preset release
 	@$(STAGE) "build tests on the twin" cmake --build --preset release --target backend_ascend_test conformance_test -j $(JOBS)
-	@RIDGE_TWIN_SEEDS=$(SEEDS) tools/stage "kernels in $(SEEDS) schedules" build/release/tests/backend/ascend/backend_ascend_test
-	@for seed in $$(seq 1 $(SEEDS)); do RIDGE_CONFORMANCE_DEVICES=ascend-twin:910B4 \
-	  RIDGE_ASCEND_TWIN_SCHEDULE=delayed RIDGE_ASCEND_TWIN_SEED=$$seed tools/stage "layers in schedule $$seed" \
-	  build/release/tests/conformance/conformance_test --gtest_filter='*Layers*' || exit 1; done
+	@tools/twin_schedules $(SEEDS)
 
 fuzz: ## run each fuzzer for FUZZ_SECONDS (300)
 	@tools/bootstrap fuzz

@@ -158,7 +158,7 @@ def test_a_running_server_is_asked(ridge_binary, clean_environment, doctor, ridg
     assert ridge("ps", "--check", "--quiet").returncode == 1
 
 
-def test_ascend_devices_are_looked_for(ridge_binary, doctor, tmp_path):
+def test_ascend_devices_are_looked_for(ridge_binary, doctor, ridge, tmp_path):
     twin = ridge_binary.parent / "libascendcl_twin.so"
     if not twin.is_file():
         pytest.skip(f"NOT TESTED with the twin: {twin} was not built (target ascendcl_twin)")
@@ -179,6 +179,10 @@ def test_ascend_devices_are_looked_for(ridge_binary, doctor, tmp_path):
     kernels.write_bytes(b"")
     verdict, found = examine(twin, named, soc="910B4", devices="2")
     assert verdict == "ok" and devices in found and "ACL 1.13.0" in found
+    # The runtime takes absolute paths only, whatever a person writes.
+    ran = ridge("run", str(kill_server.MODEL), "hello", "--device", "ascend",
+                env={"RIDGE_ASCEND_LIBRARY": str(twin), "RIDGE_ASCEND_KERNELS": kernels.name})
+    assert ran.returncode != 0 and f"of kernels in {kernels}: " in ran.stderr and "is not for the twin" in ran.stderr
     verdict, found = examine(twin, version="1.8.0")
     assert verdict == "look at" and "is ACL 1.8.0; ridge needs ACL 1.13" in found
     verdict, found = examine(twin, fail="aclInit:1=207006")

@@ -162,6 +162,78 @@ class DeviceConditional(TreeTest):
         self.assert_clean({"src/base/a.cc": "#ifdef __linux__\n#endif\n#if RIDGE_SHIP\n#endif\n// #ifdef RIDGE_CUDA\n"})
 
 
+class DeviceKernel(TreeTest):
+    START = '#include "kernel_operator.h"\n'
+    BACK_END = {"src/backend/ascend/README.md": "# ascend\n"}
+
+    def files(self, code, name="a.cc"):
+        return {**self.BACK_END, f"src/backend/ascend/kernels/{name}": self.START + code}
+
+    def assert_refuses(self, code, line=2):
+        self.assert_finds("device-kernel", "src/backend/ascend/kernels/a.cc", line, self.files(code))
+
+    def in_a_function(self, statement):
+        return f"__aicore__ inline void f(uint32_t n) {{\n  {statement}\n}}\n"
+
+    def test_takes_a_kernel(self):
+        self.assert_clean(self.files(
+            "class Add {\n public:\n"
+            "  __aicore__ inline explicit Add(const Tiling& tiling) : tiling_(tiling), rows_(round_up(tiling.rows, 8)) {}\n"
+            "  __aicore__ inline uint32_t rows() const {\n    for (uint32_t i = 0; i < 2; ++i) {\n      other_.rows();\n    }\n"
+            "    return std_rows(rows_);\n  }\n"
+            "  // std::vector and throw in a comment\n  uint32_t rows_;\n};\n"
+            "#define KERNEL(suffix, T)                    \\\n"
+            '  extern "C" __global__ __aicore__ void add_##suffix(GM_ADDR x) { \\\n'
+            "    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);  \\\n"
+            "    Add add(x[0]);                           \\\n  }\n"
+            "KERNEL(f16, half)\n"))
+
+    def test_leaves_the_host_alone(self):
+        self.assert_clean({**self.BACK_END, "src/backend/ascend/tiling.cc": "std::vector<int> f() { return g([] {}); }\n"})
+
+    def test_refuses_the_standard_library(self):
+        self.assert_refuses(self.in_a_function("std::swap(n, n);"), 3)
+
+    def test_refuses_its_headers(self):
+        self.assert_finds("device-kernel", "src/backend/ascend/kernels/a.cc", 1, {**self.files(""), "src/backend/ascend/kernels/a.cc": "#include <vector>\n"})
+
+    def test_refuses_exceptions(self):
+        self.assert_refuses(self.in_a_function("if (n == 0) throw 1;"), 3)
+
+    def test_refuses_the_heap(self):
+        self.assert_refuses(self.in_a_function("int* x = new int[n];"), 3)
+
+    def test_refuses_virtual_functions(self):
+        self.assert_refuses("class A {\n  __aicore__ virtual void f() {}\n};\n", 3)
+
+    def test_refuses_lambdas(self):
+        self.assert_refuses(self.in_a_function("each([&](uint32_t i) { g(i); });"), 3)
+        self.assert_refuses(self.in_a_function("const auto g = [n] { h(n); };"), 3)
+
+    def test_refuses_what_cpp_20_brought(self):
+        self.assert_refuses(self.in_a_function("const Copy copy{.rows = n};"), 3)
+        self.assert_refuses("template <typename T>\n  requires(sizeof(T) == 2)\n__aicore__ inline void f() {}\n", 3)
+
+    def test_refuses_a_function_that_is_not_the_devices(self):
+        self.assert_refuses("inline uint32_t twice(uint32_t n) {\n  return 2 * n;\n}\n")
+
+    def test_refuses_one_in_a_macro(self):
+        self.assert_refuses("#define F(name) \\\n  void name(GM_ADDR x) { \\\n    g(x); \\\n  }\n", 3)
+
+    def test_refuses_recursion(self):
+        self.assert_refuses("__aicore__ inline uint32_t f(uint32_t n) {\n  return n < 2 ? 1 : n * f(n - 1);\n}\n")
+
+    def test_refuses_recursion_by_another(self):
+        code = ("__aicore__ inline void g(uint32_t n);\n__aicore__ inline void f(uint32_t n) {\n  g(n);\n}\n"
+                "__aicore__ inline void g(uint32_t n) {\n  if (n) f(n - 1);\n}\n")
+        path = "src/backend/ascend/kernels/a.cc"
+        self.assertEqual(self.check(self.files(code)), [("device-kernel", path, 3), ("device-kernel", path, 6)])
+
+    def test_refuses_two_kinds_of_cores_in_a_source(self):
+        kernel = '  extern "C" __global__ __aicore__ void {}(GM_ADDR x) {{ KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_{}); }}\n'
+        self.assert_refuses(kernel.format("a", "AIV_ONLY") + kernel.format("b", "AIC_ONLY"), 3)
+
+
 class FileLength(TreeTest):
     def test_refuses_more_than_700_lines(self):
         self.assert_finds("file-length", "src/base/a.cc", 700, {"src/base/a.cc": "\n" * 701})

@@ -32,6 +32,25 @@ REGISTRY = re.compile(r"src/backend/registry\.(cc|h)$")
 FORBIDDEN_WORDS = {"manager", "managers", "util", "utils", "helper", "helpers", "impl", "impls"}
 NAMED_FOLDERS = ("src/", "rust/", "console/", "tools/", "tests/", "benchmarks/", "data/", "deploy/", "cmake/")
 
+KERNELS = "src/backend/ascend/kernels/"
+# What a device's compiler does not take, with the reason.
+NOT_ON_A_DEVICE = (
+    (re.compile(r"\bstd\s*::\s*\w+"), "a device has no standard library"),
+    (re.compile(r"\b(?:throw|try|catch|noexcept)\b"), "a device knows no exceptions"),
+    (re.compile(r"\b(?:virtual|dynamic_cast|typeid)\b"), "a device has no types at run time"),
+    (re.compile(r"(?<!\boperator )\b(?:new|delete)\b"), "a device has no heap"),
+    (re.compile(r"\b(?:thread_local|goto|asm|union)\b"), "kernels do without"),
+    (re.compile(r"\b(?:concept|requires|consteval|constinit|co_await|co_yield|co_return)\b"), "the toolkit compiles C++17"),
+    (re.compile(r"[{,]\s*\.\w+\s*=(?!=)"), "the toolkit compiles C++17, which names no members in braces"),
+    (re.compile(r"(?:(?<=[=(,{;])|\breturn)\s*\[[&=\w\s,]*\]\s*[({]"), "a lambda is no __aicore__ function"),
+)
+KERNEL_INCLUDE = re.compile(r"backend/ascend/kernels/\w+\.h$|kernel_operator\.h$|cstdint$")
+# A name, its parameters, and the brace of a body, with what may stand between.
+FUNCTION = re.compile(
+    r"(?P<before>[^;{}()]*?)\b(?P<name>\w+)\s*\((?P<parameters>[^(){};]*)\)\s*(?:const\b\s*)?(?::\s*\w+[({][^;]*?)?\{"
+)
+NOT_FUNCTIONS = {"if", "for", "while", "switch", "defined", "constexpr"}
+
 DEVICE_MACRO = re.compile(
     r"\w*(?<![A-Z])(?:ASCEND|CANN|ACL|CUDA(?:CC)?|HIP(?:CC)?|ROCM|MUSA|METAL|VULKAN|SYCL|OPENCL|NPU|GPU)(?![A-Z])\w*"
     r"|__AVX\w*|__AMX\w*|__SSE\w*|__FMA__|__F16C__|__ARM_NEON\w*|__ARM_FEATURE_\w*"
@@ -160,6 +179,64 @@ def device_conditional(tree):
                 yield Finding(path, number, f"asks for {macro[0]}; what depends on a device belongs in src/backend/X/")
 
 
+def body_of(code, brace):
+    """What stands between the brace at that place and its partner."""
+    depth = 0
+    for place in range(brace, len(code)):
+        depth += {"{": 1, "}": -1}.get(code[place], 0)
+        if depth == 0:
+            return code[brace + 1 : place]
+    return code[brace + 1 :]
+
+
+def functions_of(code):
+    """(name, line, what stands before the name, body) of each function with a body."""
+    # Preprocessor lines go, but not the function that a macro is.
+    code = re.sub(r"\\\n", " \n", re.sub(r"^[ \t]*#[ \t]*define\s+\w+(?:\([^)]*\))?", blank_out, code, flags=re.MULTILINE))
+    for match in FUNCTION.finditer(code):
+        if match["name"] not in NOT_FUNCTIONS and not re.search(r"\b(?:else|return)\s*$", match["before"]):
+            yield match["name"], line_of(code, match.start("name")), match["before"], body_of(code, match.end() - 1)
+
+
+def blank_out(match):
+    return re.sub(r"[^\n]", " ", match[0])
+
+
+def device_kernel(tree):
+    """Kernels for Ascend have only what a device's compiler takes: C++17 without std::, exceptions, heap or recursion, each
+    function __aicore__, one kind of cores a source."""
+    for path in tree.cpp(KERNELS):
+        if path.endswith("/kernels.h"):  # the twin's list, which no kernel includes
+            continue
+        code = tree.code(path)
+        for line, included, _ in tree.includes(path):
+            if not KERNEL_INCLUDE.match(included):
+                yield Finding(path, line, f"includes {included}; a kernel includes kernel_operator.h, cstdint and kernels/")
+        for word, reason in NOT_ON_A_DEVICE:
+            for match in word.finditer(code):
+                yield Finding(path, line_of(code, match.start()), f"says {match[0].strip()!r}: {reason}")
+        kinds = {match[0]: line_of(code, match.start()) for match in re.finditer(r"\bKERNEL_TYPE_\w+", code)}
+        if len(kinds) > 1:
+            yield Finding(path, max(kinds.values()), f"has {' and '.join(sorted(kinds))}; CANN 8.1 takes one kind for all kernels of a source")
+        functions = list(functions_of(code))
+        for name, line, before, _ in functions:
+            if "__aicore__" not in before:
+                yield Finding(path, line, f"{name} is no __aicore__ function, so the device does not have it")
+        calls = {}
+        for name, _, _, body in functions:
+            # What another object or type does is no call of a function of this file, nor is `Type name(...)`.
+            body = re.sub(r"\b(?:return|else)\b", ";", body)
+            calls.setdefault(name, set()).update(re.findall(r"(?<![.>:\w])(?<![>\w] )(\w+)\s*(?:<[^;(){}]*>)?\(", body))
+        for name, line, _, _ in functions:
+            reached, to_follow = set(), [name]
+            while to_follow:
+                for called in calls[to_follow.pop()] & calls.keys() - reached:
+                    reached.add(called)
+                    to_follow.append(called)
+            if name in reached:
+                yield Finding(path, line, f"{name} calls itself, directly or by others; a device has no recursion")
+
+
 def file_length(tree):
     """A source file has at most 700 lines; more than 500 is a warning."""
     for path in tree.with_suffix(*LENGTH_SUFFIXES):
@@ -259,6 +336,7 @@ RULES = {
     "forbidden-names": forbidden_names,
     "constant-names": constant_names,
     "device-conditional": device_conditional,
+    "device-kernel": device_kernel,
     "file-length": file_length,
     "using-namespace": using_namespace,
     "pragma-once": pragma_once,

@@ -182,7 +182,7 @@ std::unique_ptr<Device> make_device(const std::shared_ptr<acl::Runtime>& runtime
   return std::make_unique<AscendDevice>(std::move(hardware), std::move(info), is_twin);
 }
 
-// Compiled kernels: of the setting, else beside the program as `make install` would leave them.
+// Compiled kernels: of the setting, else beside the program, where the build leaves them, or in ../lib/ridge, where `make install` does.
 struct KernelsFile {
   std::string path;
   std::string missing;  // where there are none: what was looked for
@@ -191,7 +191,10 @@ KernelsFile find_kernels_file() {
   const char* chosen = std::getenv(kernels_setting);
   std::error_code ignored;
   if (chosen != nullptr && *chosen != '\0') {
-    if (std::filesystem::exists(chosen, ignored)) return {chosen, {}};
+    // The runtime takes absolute paths only.
+    if (std::filesystem::exists(chosen, ignored)) {
+      return {std::filesystem::absolute(chosen, ignored).string(), {}};
+    }
     return {{}, fmt::format("{} names {}, which is not there", kernels_setting, chosen)};
   }
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", ignored);

@@ -93,6 +93,11 @@ TEST_F(AclKernel, BinariesThatDoNotDoAreTold) {
   }
 }
 
+TEST_F(AclKernel, PathsOfBinariesAreAbsolute) {
+  const Error error = error_of([&] { acl::Binary(context(), "kernels.o"); });
+  EXPECT_THAT(std::string(error.message()), HasSubstr("kernels.o is no absolute path"));
+}
+
 TEST_F(AclKernel, IsGivenAsManyArgumentsAsItTakes) {
   twin_acl::add_kernel(host_kernel("two", 2, [](const auto&) {}));
   const acl::Kernel two = kernel("two");

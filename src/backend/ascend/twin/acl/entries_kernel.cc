@@ -129,6 +129,10 @@ abi::Status aclrtBinaryLoadFromFile(const char* path, abi::BinaryLoadOptions*,
     const std::lock_guard lock(all.mutex);
     const auto [handle, context] = all.context(call);
     if (std::strcmp(path, kernels_path) != 0) {
+      if (!std::filesystem::path(path).is_absolute()) {
+        throw Failure{status::invalid_parameter,
+                      fmt::format("{}: {} is no absolute path", call, path)};
+      }
       std::error_code ignored;
       const bool is_there = std::filesystem::exists(path, ignored);
       throw Failure{is_there ? status::invalid_file : status::file_not_opened,
