@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "cli/commands.h"
@@ -17,6 +18,7 @@ struct QuantizeCommand {
   std::string model;
   std::string output;
   std::string type;
+  std::string imatrix;
   int threads = 0;
   bool allow_requantize = false;
   bool force = false;
@@ -30,11 +32,16 @@ void quantize(Context& context, const QuantizeCommand& command) {
   const format::QuantizationRecipe& recipe = format::quantization_recipe(command.type);
   const platform::ResolvedModel model = platform::resolve(
       platform::ModelReference::parse(command.model), context.catalog(), context.store());
+  std::optional<format::Importance> importance;
+  if (!command.imatrix.empty()) {
+    importance = {format::ImportanceMatrix::read(command.imatrix), command.imatrix};
+  }
   const WrittenModel written =
       write_model(context, command.output, fmt::format("quantising to {}", recipe.name),
                   {.threads = command.threads,
                    .allow_requantize = command.allow_requantize,
                    .overwrite = command.force,
+                   .importance = importance ? &*importance : nullptr,
                    .progress = {}},
                   [&](const format::QuantizeOptions& options) {
                     return format::quantize_file(model.path, command.output, recipe, options);
@@ -44,7 +51,14 @@ void quantize(Context& context, const QuantizeCommand& command) {
     nlohmann::ordered_json body = written.to_json();
     body["type"] = recipe.name;
     body["bits_per_weight"] = bits_per_weight(report);
+    if (importance) body["unweighted"] = report.unweighted;
     return context.print(body.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+  if (!report.unweighted.empty()) {
+    context.note(fmt::format(
+        "{} of the matrices have no entry in {} and were quantised without weights ({})",
+        report.unweighted.size(), printable(command.imatrix),
+        printable(report.unweighted.front())));
   }
   context.note(fmt::format("{}: {}, {} instead of {}, {:.2f} bits a weight, in {:.1f} s",
                            printable(command.output), recipe.name,
@@ -69,6 +83,7 @@ void add_quantize_command(CLI::App& app, Context& context) {
   command->footer(
       "Example:\n"
       "  ridge quantize model-f16.gguf model-q4_k_m.gguf q4_k_m\n"
+      "  ridge quantize model-f16.gguf model-q4_k_m.gguf q4_k_m --imatrix imatrix.gguf\n"
       "\n"
       "Types: " +
       known_types() +
@@ -86,6 +101,11 @@ void add_quantize_command(CLI::App& app, Context& context) {
       ->required();
   command->add_option("OUT", options->output, "The new GGUF file")->required();
   command->add_option("TYPE", options->type, "Such as Q4_K_M; case does not count")->required();
+  command
+      ->add_option("--imatrix", options->imatrix,
+                   "An importance matrix, of 'ridge imatrix' or llama.cpp: columns that matter more "
+                   "lose less")
+      ->type_name("FILE");
   command
       ->add_option("-t,--threads", options->threads,
                    "Threads; 0 for as many as this process may use")

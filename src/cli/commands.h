@@ -38,6 +38,7 @@ void add_pull_command(CLI::App& app, Context& context);
 void add_list_command(CLI::App& app, Context& context);
 void add_show_command(CLI::App& app, Context& context);
 void add_convert_command(CLI::App& app, Context& context);
+void add_imatrix_command(CLI::App& app, Context& context);
 void add_quantize_command(CLI::App& app, Context& context);
 void add_rm_command(CLI::App& app, Context& context);
 void add_verify_command(CLI::App& app, Context& context);

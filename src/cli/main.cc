@@ -74,6 +74,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_verify_command(app, context);
   add_rm_command(app, context);
   add_convert_command(app, context);
+  add_imatrix_command(app, context);
   add_quantize_command(app, context);
   add_tokenize_command(app, context);
   add_bench_command(app, context);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "backend/device.h"
+#include "backend/linear_inputs.h"
 #include "backend/recorder.h"
 #include "base/error.h"
 #include "model/model.h"
@@ -21,13 +22,14 @@ class Pass {
   using Record = std::function<std::vector<backend::Value>(backend::Recorder&)>;
 
   Pass(backend::Device& device, const backend::StepLimits& limits,
-       const backend::StepBuffers& inputs, const Record& record)
-      : limits_(limits) {
+       const backend::StepBuffers& inputs, InputTap* tap, const Record& record)
+      : limits_(limits), tap_(tap) {
     backend::Recorder recorder(limits, inputs, device.activation_dtype());
     const std::vector<backend::Value> values = record(recorder);
     for (const backend::Value& value : values) recorder.mark_output(value);
     recording_ = recorder.finish();
-    for (const backend::Value& value : values) {
+    if (tap_ != nullptr) keep_linear_inputs();
+    for (const backend::Value& value : recording_.outputs) {
       const backend::Storage& storage = recording_.storages[static_cast<size_t>(value.storage)];
       outputs_.push_back({.rows = storage.rows, .columns = value.columns, .dtype = storage.dtype});
     }
@@ -48,14 +50,14 @@ class Pass {
     RIDGE_ASSERT(shape.outputs <= limits_.outputs);
     stream.run(*program_, shape);
     shape_ = shape;
+    if (tap_ != nullptr) show_linear_inputs(stream);
     return read(stream, 0);
   }
 
   // An output of the last run.
   std::span<const float> read(backend::Stream& stream, int index) {
     Output& out = outputs_[static_cast<size_t>(index)];
-    const int rows = out.rows == backend::Rows::tokens ? shape_.tokens : shape_.outputs;
-    const size_t values = static_cast<size_t>(rows) * static_cast<size_t>(out.columns);
+    const size_t values = static_cast<size_t>(rows_of(out)) * static_cast<size_t>(out.columns);
     // A step of prompt chunks alone has no logits.
     if (values == 0) {
       stream.synchronize();
@@ -86,6 +88,55 @@ class Pass {
     std::vector<float> values;
   };
 
+  // A linear's input, and the outputs that it and its experts' ids stand in.
+  struct Tapped {
+    backend::LinearInput input;
+    int x = -1;
+    int ids = -1;
+  };
+
+  void keep_linear_inputs() {
+    const auto output_of = [&](backend::Value value) {
+      auto& outputs = recording_.outputs;
+      for (size_t i = 0; i < outputs.size(); ++i) {
+        if (outputs[i].storage == value.storage) return static_cast<int>(i);
+      }
+      const int columns = recording_.storages[static_cast<size_t>(value.storage)].columns;
+      outputs.push_back({.storage = value.storage, .column = 0, .columns = columns});
+      return static_cast<int>(outputs.size()) - 1;
+    };
+    for (const backend::LinearInput& input : backend::linear_inputs(recording_)) {
+      const int ids = input.ids.valid() ? output_of(input.ids) : -1;
+      tapped_.push_back({input, output_of(input.x), ids});
+    }
+  }
+
+  void show_linear_inputs(backend::Stream& stream) {
+    for (const Tapped& tapped : tapped_) {
+      const backend::Value& x = tapped.input.x;
+      const Output& out = outputs_[static_cast<size_t>(tapped.x)];
+      const std::span<const float> values = read(stream, tapped.x);
+      if (values.empty()) continue;
+      std::vector<int32_t> ids;
+      if (tapped.ids >= 0) ids = read_ids(stream, tapped.ids);
+      tap_->see(tapped.input,
+                {values.data() + x.column, rows_of(out), x.columns, out.columns}, ids);
+    }
+  }
+
+  std::vector<int32_t> read_ids(backend::Stream& stream, int index) const {
+    const Output& out = outputs_[static_cast<size_t>(index)];
+    RIDGE_ASSERT(out.dtype == DType::i32);
+    std::vector<int32_t> ids(static_cast<size_t>(rows_of(out)) * static_cast<size_t>(out.columns));
+    stream.download(program_->output(index), 0, std::as_writable_bytes(std::span(ids)));
+    stream.synchronize();
+    return ids;
+  }
+
+  int rows_of(const Output& out) const {
+    return out.rows == backend::Rows::tokens ? shape_.tokens : shape_.outputs;
+  }
+
   static void convert(Output& out) {
     const bool is_f16 = out.dtype == DType::f16;
     RIDGE_ASSERT(is_f16 || out.dtype == DType::bf16);
@@ -97,6 +148,8 @@ class Pass {
   }
 
   const backend::StepLimits limits_;
+  InputTap* const tap_;
+  std::vector<Tapped> tapped_;
   backend::StepShape shape_;  // of the last run
   backend::Recording recording_;
   std::unique_ptr<backend::Program> program_;
@@ -106,29 +159,29 @@ class Pass {
 class DeviceStepRunner final : public StepRunner {
  public:
   DeviceStepRunner(backend::Device& device, const model::Model& model, const RunnerLimits& limits,
-                   model::Adapters adapters)
+                   model::Adapters adapters, InputTap* tap)
       : device_(device),
         model_(model),
         adapters_(adapters),
+        tap_(tap),
         limits_(limits),
         stream_(device.create_stream()) {
     cache_ = device.create_kv_cache(
         model.kv_layout(limits.blocks, limits.block_tokens, limits.kv_dtype));
     allocate_inputs(device);
     const auto compile = [&](std::optional<Pass>& pass, model::Adapters with) {
-      pass.emplace(device, step_limits(limits.outputs), inputs_, [&](backend::Recorder& recorder) {
-        return record(recorder, with);
-      });
+      pass.emplace(device, step_limits(limits.outputs), inputs_, /*tap=*/nullptr,
+                   [&](backend::Recorder& recorder) { return record(recorder, with); });
       RIDGE_ASSERT(pass->columns() == model.config().vocab_size);
     };
     if (!adapts_always()) compile(logits_, {});
     if (!adapters.empty()) compile(adapted_logits_, adapters);
     if (!model.guesses()) return;
     const backend::StepLimits guessing = step_limits(limits.sequences);
-    guessing_.emplace(device, guessing, inputs_, [&](backend::Recorder& recorder) {
+    guessing_.emplace(device, guessing, inputs_, /*tap=*/nullptr, [&](backend::Recorder& recorder) {
       return std::vector{model.record_guessing(recorder, *cache_)};
     });
-    guess_.emplace(device, guessing, inputs_, [&](backend::Recorder& recorder) {
+    guess_.emplace(device, guessing, inputs_, /*tap=*/nullptr, [&](backend::Recorder& recorder) {
       return std::vector{model.record_guess(recorder)};
     });
   }
@@ -146,10 +199,11 @@ class DeviceStepRunner final : public StepRunner {
     const bool adapts_some = adapts(inputs);
     std::optional<Pass>& pass = adapts_some ? adapted_hidden_ : hidden_;
     if (!pass) {
-      pass.emplace(device_, step_limits(limits_.tokens), inputs_, [&](backend::Recorder& recorder) {
-        return std::vector{model_.record_hidden(recorder, *cache_,
-                                                adapts_some ? adapters_ : model::Adapters())};
-      });
+      pass.emplace(device_, step_limits(limits_.tokens), inputs_, tap_,
+                   [&](backend::Recorder& recorder) {
+                     return std::vector{model_.record_hidden(
+                         recorder, *cache_, adapts_some ? adapters_ : model::Adapters())};
+                   });
     }
     return pass->run(*stream_, upload(inputs));
   }
@@ -236,6 +290,7 @@ class DeviceStepRunner final : public StepRunner {
   backend::Device& device_;
   const model::Model& model_;
   const model::Adapters adapters_;
+  InputTap* const tap_;  // of the hidden states' pass
   const RunnerLimits limits_;
   std::unique_ptr<backend::Stream> stream_;
   std::unique_ptr<backend::KvCache> cache_;
@@ -254,8 +309,8 @@ class DeviceStepRunner final : public StepRunner {
 
 std::unique_ptr<StepRunner> create_step_runner(
     backend::Device& device, const model::Model& model, const RunnerLimits& limits,
-    std::span<const std::unique_ptr<model::Adapter>> adapters) {
-  return std::make_unique<DeviceStepRunner>(device, model, limits, adapters);
+    std::span<const std::unique_ptr<model::Adapter>> adapters, InputTap* tap) {
+  return std::make_unique<DeviceStepRunner>(device, model, limits, adapters, tap);
 }
 
 }  // namespace ridge::engine

@@ -12,6 +12,7 @@
 namespace ridge::backend {
 class Device;
 class KvCache;
+struct LinearInput;
 }  // namespace ridge::backend
 
 namespace ridge::model {
@@ -99,11 +100,30 @@ class StepRunner {
   virtual void import_block(kvcache::BlockId block, std::span<const std::byte> from) = 0;
 };
 
+// Rows of float32 values, a stride apart.
+struct TappedRows {
+  const float* first;  // [rows, columns]
+  int rows;
+  int columns;
+  int stride;
+};
+
+// Sees what went into each linear of a run_hidden, once that is over.
+class InputTap {
+ public:
+  virtual ~InputTap() = default;
+  // ids: [x.rows, choices] of an expert_linear, else empty.
+  virtual void see(const backend::LinearInput& input, const TappedRows& x,
+                   std::span<const int32_t> ids) = 0;
+};
+
 // A StepRunner for a model on a device: owns the KV cache, the input buffers and the compiled
-// programs. Model, adapters and device must outlive it. Throws out_of_memory, unsupported.
+// programs. Model, adapters and device must outlive it. With a tap, which must outlive it as well,
+// run_hidden's program keeps all inputs of its linears, at the cost of memory and of fusion. Throws
+// out_of_memory, unsupported.
 std::unique_ptr<StepRunner> create_step_runner(
     backend::Device& device, const model::Model& model, const RunnerLimits& limits,
-    std::span<const std::unique_ptr<model::Adapter>> adapters = {});
+    std::span<const std::unique_ptr<model::Adapter>> adapters = {}, InputTap* tap = nullptr);
 
 // The blocks that a sequence of the limits' context fills.
 inline int blocks_per_sequence(const RunnerLimits& limits) {

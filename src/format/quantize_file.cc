@@ -13,6 +13,7 @@
 #include "format/model_folder.h"
 #include "format/tensor_quantizer.h"
 #include "tensor/dequantize.h"
+#include "tensor/quantize.h"
 
 namespace ridge::format {
 
@@ -20,6 +21,7 @@ namespace {
 
 constexpr std::string_view file_type_key = "general.file_type";
 constexpr std::string_view quantization_version_key = "general.quantization_version";
+constexpr std::string_view importance_prefix = "quantize.imatrix.";
 
 void check_output(const std::filesystem::path& input, const std::filesystem::path& output,
                   bool overwrite) {
@@ -59,6 +61,7 @@ class FileQuantizer {
     refuse_unreadable_tensors();
     copy_metadata();
     for (const GgufTensor& tensor : file_.tensors()) plan(tensor);
+    refuse_importance_of_another_model();
     check_free_space(output, writer_.file_bytes());
     writer_.write(output);
     report_.parameters = file_.parameters();
@@ -81,6 +84,7 @@ class FileQuantizer {
     const GgufMetadata& metadata = file_.metadata();
     for (const GgufEntry& entry : metadata.entries()) {
       if (entry.key.starts_with("split.")) continue;
+      if (options_.importance != nullptr && entry.key.starts_with(importance_prefix)) continue;
       if (entry.key == file_type_key && recipe_ != nullptr) {
         writer_.set_uint32(file_type_key, recipe_->file_type);
       } else if (entry.key == quantization_version_key) {
@@ -97,6 +101,37 @@ class FileQuantizer {
     if (!metadata.contains(quantization_version_key)) {
       writer_.set_uint32(quantization_version_key, quantization_version);
     }
+    if (options_.importance != nullptr) note_importance();
+  }
+
+  void note_importance() {
+    const ImportanceMatrix& matrix = options_.importance->matrix;
+    const auto key = [](std::string_view name) { return std::string(importance_prefix) += name; };
+    writer_.set_string(key("file"), options_.importance->file);
+    if (!matrix.datasets.empty()) writer_.set_string(key("dataset"), matrix.datasets.front());
+    writer_.set_uint32(key("entries_count"), static_cast<uint32_t>(matrix.entries.size()));
+    writer_.set_uint32(key("chunks_count"), matrix.chunks);
+  }
+
+  // An entry may be of a tensor that stays as it is, but where none is of this model somebody took
+  // the wrong file.
+  void refuse_importance_of_another_model() const {
+    if (options_.importance == nullptr) return;
+    const auto& entries = options_.importance->matrix.entries;
+    const bool is_of_this = std::ranges::any_of(
+        entries, [&](const auto& entry) { return file_.find(entry.first) != nullptr; });
+    if (is_of_this) return;
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("none of the {} entries of {} ({}, …) is a tensor of {}; it is of another "
+                            "model",
+                            entries.size(), options_.importance->file,
+                            quoted_name(entries.begin()->first), file_.metadata().source()));
+  }
+
+  // Empty where the type leaves nothing to weigh or nothing is known.
+  std::vector<float> column_weights(const GgufTensor& tensor, DType dtype) const {
+    if (options_.importance == nullptr || !searches_scales(dtype)) return {};
+    return options_.importance->matrix.column_weights(tensor.name, tensor.view.shape);
   }
 
   DType type_for(const GgufTensor& tensor) {
@@ -123,10 +158,16 @@ class FileQuantizer {
   void plan(const GgufTensor& tensor) {
     const DType dtype = type_for(tensor);
     ++report_.tensors_by_type[dtype];
+    const bool is_kept = dtype == tensor.view.dtype && is_kept_whole(dtype);
+    // Sizes are checked before anything is written.
+    if (!is_kept && options_.importance != nullptr && searches_scales(dtype) &&
+        column_weights(tensor, dtype).empty()) {
+      report_.unweighted.push_back(tensor.name);
+    }
     writer_.add_streamed_tensor(tensor.name, dtype, tensor.view.shape,
-                                [this, &tensor, dtype](const GgufWriter::Sink& sink) {
+                                [this, &tensor, dtype, is_kept](const GgufWriter::Sink& sink) {
                                   file_.advise(tensor.view, Access::sequential);
-                                  if (dtype == tensor.view.dtype && is_kept_whole(dtype)) {
+                                  if (is_kept) {
                                     copy(tensor, sink);
                                   } else {
                                     convert(tensor, dtype, sink);
@@ -172,7 +213,8 @@ class FileQuantizer {
         sink, [&](int64_t elements) { count(elements / view.shape.columns() * bytes_of_row); },
         {.before = [&](int64_t first, int64_t rows) { file_.ready(rows_of(view, first, rows)); },
          .after = [&](int64_t first,
-                      int64_t rows) { file_.advise(rows_of(view, first, rows), Access::done); }});
+                      int64_t rows) { file_.advise(rows_of(view, first, rows), Access::done); }},
+        column_weights(tensor, dtype));
   }
 
   void count(int64_t bytes) {

@@ -57,10 +57,19 @@ void note_fault(std::span<const float> values, int64_t row, float limit, Fault& 
 
 void TensorQuantizer::write(const std::string& label, DType dtype, const Shape& shape,
                             const RowSource& source, const GgufWriter::Sink& sink,
-                            const Progress& progress, const Slabs& slabs) const {
+                            const Progress& progress, const Slabs& slabs,
+                            std::span<const float> column_weights) const {
   const int64_t columns = shape.columns();
   const int64_t rows = shape.rows();
   if (shape.elements() == 0) return;
+  const auto matrices = static_cast<int64_t>(column_weights.size()) / columns;
+  RIDGE_ASSERT(column_weights.empty() || rows % matrices == 0);
+  const auto weights_of = [&](int64_t row) -> std::span<const float> {
+    if (column_weights.empty()) return {};
+    const int64_t matrix = row / (rows / matrices);
+    return column_weights.subspan(static_cast<size_t>(matrix * columns),
+                                  static_cast<size_t>(columns));
+  };
   const int64_t slab_rows = std::clamp<int64_t>(slab_elements / columns, 1, rows);
   const int64_t share_rows = std::max<int64_t>(1, share_elements / columns);
   const size_t bytes_of_row = row_bytes(dtype, columns);
@@ -83,7 +92,7 @@ void TensorQuantizer::write(const std::string& label, DType dtype, const Shape& 
             continue;
           }
           const size_t at = static_cast<size_t>(row - first) * bytes_of_row;
-          quantize_row(dtype, floats, std::span(slab).subspan(at, bytes_of_row));
+          quantize_row(dtype, floats, std::span(slab).subspan(at, bytes_of_row), weights_of(row));
         }
       }
     });

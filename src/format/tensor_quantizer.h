@@ -32,8 +32,11 @@ class TensorQuantizer {
 
   // `label` names the tensor in messages. Throws invalid_file for a value that is not finite, or
   // that is above quantizable_max where `dtype` keeps F16 numbers.
+  //   column_weights: as quantize_row, [matrices · columns] where the rows are those of so many
+  //   matrices; or empty.
   void write(const std::string& label, DType dtype, const Shape& shape, const RowSource& source,
-             const GgufWriter::Sink& sink, const Progress& progress, const Slabs& slabs = {}) const;
+             const GgufWriter::Sink& sink, const Progress& progress, const Slabs& slabs = {},
+             std::span<const float> column_weights = {}) const;
 
  private:
   ThreadTeam& team_;

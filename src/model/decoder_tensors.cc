@@ -327,4 +327,28 @@ DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& con
   return tensors;
 }
 
+std::map<std::string, std::vector<std::string>, std::less<>> names_of_parts(
+    const format::GgufFile& file, const DecoderTensors& tensors) {
+  std::map<const std::byte*, const format::GgufTensor*> by_address;
+  for (const format::GgufTensor& tensor : file.tensors()) {
+    by_address.emplace(tensor.view.bytes.data(), &tensor);
+  }
+  const auto tensor_at = [&](const std::byte* at) -> const format::GgufTensor* {
+    const auto behind = by_address.upper_bound(at);
+    if (behind == by_address.begin()) return nullptr;
+    const format::GgufTensor* tensor = std::prev(behind)->second;
+    return at < tensor->view.bytes.data() + tensor->view.bytes.size() ? tensor : nullptr;
+  };
+  std::map<std::string, std::vector<std::string>, std::less<>> names;
+  for_each_source(tensors, [&](const WeightSource& source) {
+    std::vector<std::string>& parts = names[source.name];
+    for (const TensorView& segment : source.segments) {
+      const format::GgufTensor* tensor = tensor_at(segment.bytes.data());
+      if (tensor == nullptr || std::ranges::find(parts, tensor->name) != parts.end()) continue;
+      parts.push_back(tensor->name);
+    }
+  });
+  return names;
+}
+
 }  // namespace ridge::model

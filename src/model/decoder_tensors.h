@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "backend/weight.h"
@@ -78,5 +80,10 @@ void for_each_source(const DecoderTensors& tensors,
 // layer for multi-token prediction are looked at where `guesses`, and part of the result where the
 // file has one.
 DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& config, bool guesses);
+
+// By each weight's name, the names of the file's tensors that it is made of; those that were put
+// together anew (DecoderTensors::owned) are not among them. `tensors` are of that file.
+std::map<std::string, std::vector<std::string>, std::less<>> names_of_parts(
+    const format::GgufFile& file, const DecoderTensors& tensors);
 
 }  // namespace ridge::model

@@ -157,10 +157,12 @@ struct SuperBlock {
   Groups<N> groups[sets];
   Codes<N> codes[sets];
 
-  explicit SuperBlock(const float* values) {
+  // weights: of the columns, or nullptr.
+  SuperBlock(const float* values, const float* weights) {
     for (int set = 0; set < sets; ++set) {
-      groups[set].load(values + set * lanes * N);
-      groups[set].weigh();
+      const int first = set * lanes * N;
+      groups[set].load(values + first);
+      groups[set].weigh(weights == nullptr ? nullptr : weights + first);
     }
   }
 
@@ -256,13 +258,13 @@ void quantize_k(SuperBlock<32>& super, float high, Block& block) {
   }
 }
 
-void quantize_super_block(const float* values, BlockQ4_K& block) {
-  SuperBlock<32> super(values);
+void quantize_super_block(const float* values, const float* weights, BlockQ4_K& block) {
+  SuperBlock<32> super(values, weights);
   quantize_k(super, 15, block);
 }
 
-void quantize_super_block(const float* values, BlockQ5_K& block) {
-  SuperBlock<32> super(values);
+void quantize_super_block(const float* values, const float* weights, BlockQ5_K& block) {
+  SuperBlock<32> super(values, weights);
   quantize_k(super, 31, block);
   for (int i = 0; i < 32; ++i) {
     int bits = 0;
@@ -307,10 +309,10 @@ f16_bits share_scale(const SuperBlock<N>& super, float low, float high, Search s
   return bits;
 }
 
-void quantize_super_block(const float* values, BlockQ6_K& block) {
+void quantize_super_block(const float* values, const float* weights, BlockQ6_K& block) {
   constexpr float low = -32;
   constexpr float high = 31;
-  SuperBlock<16> super(values);
+  SuperBlock<16> super(values, weights);
   Floats whole[SuperBlock<16>::sets];
   block.d = share_scale(
       super, -128, 127,
@@ -335,8 +337,8 @@ void quantize_super_block(const float* values, BlockQ6_K& block) {
   }
 }
 
-void quantize_super_block(const float* values, BlockIQ4_XS& block) {
-  SuperBlock<32> super(values);
+void quantize_super_block(const float* values, const float* weights, BlockIQ4_XS& block) {
+  SuperBlock<32> super(values, weights);
   Floats whole[SuperBlock<32>::sets];
   block.d = share_scale(super, -32, 31, search_codebook_scale<32>, nearest_codebook_value, whole);
   block.scales_high = 0;
@@ -357,14 +359,25 @@ void quantize_super_block(const float* values, BlockIQ4_XS& block) {
   }
 }
 
+// A row's values and the weights of its columns, which may be empty.
+struct WeightedRow {
+  std::span<const float> values;
+  std::span<const float> weights;
+
+  const float* weights_at(size_t column) const {
+    return weights.empty() ? nullptr : weights.data() + column;
+  }
+};
+
 template <typename Block>
-void quantize_simple(std::span<const float> values, std::byte* out) {
+void quantize_simple(const WeightedRow& row, std::byte* out) {
+  const std::span<const float> values = row.values;
   const size_t blocks = values.size() / block_elements;
   for (size_t b = 0; b < blocks; b += lanes) {
     const int count = static_cast<int>(std::min<size_t>(lanes, blocks - b));
     SimpleGroups groups;
     groups.load(values.data() + b * block_elements, count);
-    groups.weigh();
+    groups.weigh(row.weights_at(b * block_elements), count);
     Block made[lanes];
     quantize_blocks(groups, made);
     std::memcpy(out + b * sizeof(Block), made, static_cast<size_t>(count) * sizeof(Block));
@@ -372,10 +385,11 @@ void quantize_simple(std::span<const float> values, std::byte* out) {
 }
 
 template <typename Block>
-void quantize_super(std::span<const float> values, std::byte* out) {
-  for (size_t b = 0; b < values.size() / super_block_elements; ++b) {
+void quantize_super(const WeightedRow& row, std::byte* out) {
+  for (size_t b = 0; b < row.values.size() / super_block_elements; ++b) {
     Block block;
-    quantize_super_block(values.data() + b * super_block_elements, block);
+    const size_t first = b * super_block_elements;
+    quantize_super_block(row.values.data() + first, row.weights_at(first), block);
     std::memcpy(out + b * sizeof(Block), &block, sizeof(Block));
   }
 }
@@ -402,8 +416,15 @@ bool can_quantize(DType dtype) {
   }
 }
 
-void quantize_row(DType dtype, std::span<const float> values, std::span<std::byte> out) {
+bool searches_scales(DType dtype) {
+  return is_quantized(dtype) && can_quantize(dtype) && dtype != DType::q8_0;
+}
+
+void quantize_row(DType dtype, std::span<const float> values, std::span<std::byte> out,
+                  std::span<const float> column_weights) {
   RIDGE_ASSERT(out.size() == row_bytes(dtype, static_cast<int64_t>(values.size())));
+  RIDGE_ASSERT(column_weights.empty() || column_weights.size() == values.size());
+  const WeightedRow row{values, column_weights};
   switch (dtype) {
     case DType::f32:
       return void(std::memcpy(out.data(), values.data(), values.size_bytes()));
@@ -412,25 +433,25 @@ void quantize_row(DType dtype, std::span<const float> values, std::span<std::byt
     case DType::bf16:
       return convert_to_halves(values, out.data(), f32_to_bf16);
     case DType::q4_0:
-      return quantize_simple<BlockQ4_0>(values, out.data());
+      return quantize_simple<BlockQ4_0>(row, out.data());
     case DType::q4_1:
-      return quantize_simple<BlockQ4_1>(values, out.data());
+      return quantize_simple<BlockQ4_1>(row, out.data());
     case DType::q5_0:
-      return quantize_simple<BlockQ5_0>(values, out.data());
+      return quantize_simple<BlockQ5_0>(row, out.data());
     case DType::q5_1:
-      return quantize_simple<BlockQ5_1>(values, out.data());
+      return quantize_simple<BlockQ5_1>(row, out.data());
     case DType::q8_0:
-      return quantize_simple<BlockQ8_0>(values, out.data());
+      return quantize_simple<BlockQ8_0>(row, out.data());
     case DType::q4_k:
-      return quantize_super<BlockQ4_K>(values, out.data());
+      return quantize_super<BlockQ4_K>(row, out.data());
     case DType::q5_k:
-      return quantize_super<BlockQ5_K>(values, out.data());
+      return quantize_super<BlockQ5_K>(row, out.data());
     case DType::q6_k:
-      return quantize_super<BlockQ6_K>(values, out.data());
+      return quantize_super<BlockQ6_K>(row, out.data());
     case DType::iq4_nl:
-      return quantize_simple<BlockIQ4_NL>(values, out.data());
+      return quantize_simple<BlockIQ4_NL>(row, out.data());
     case DType::iq4_xs:
-      return quantize_super<BlockIQ4_XS>(values, out.data());
+      return quantize_super<BlockIQ4_XS>(row, out.data());
     case DType::i8:
     case DType::i32:
     case DType::q2_k:

@@ -15,14 +15,19 @@ inline constexpr float quantizable_max = 65504.0f;
 // Q3_K.
 bool can_quantize(DType dtype);
 
-// Writes floats as blocks of `dtype`, whose meaning stands in blocks.h. The scales of the four- to
-// six-bit types are searched: the least sum of w · (x - x')² over a block or super-block, with
-// w = |x| + root mean square of the group, since no activations are known that could say which
-// weights matter more. Codes are the nearest for the scales as stored. The result depends on
-// nothing but the values: not on the machine's instruction set, nor on how a tensor is divided.
+// True for the types whose scales quantize_row searches: those of four to six bits.
+bool searches_scales(DType dtype);
+
+// Writes floats as blocks of `dtype`, whose meaning stands in blocks.h. Where scales are searched it
+// is for the least sum of w · (x - x')² over a block or super-block. w is the column's weight, or
+// |x| + root mean square of the group where no activations are known that could say which weights
+// matter more. Codes are the nearest for the scales as stored. The result depends on nothing but
+// the values and weights: not on the machine's instruction set, nor on how a tensor is divided.
 //   values: [columns], a multiple of the dtype's block_elements; all finite, no magnitude above
 //           quantizable_max.
 //   out: row_bytes(dtype, values.size()) bytes, at any alignment.
-void quantize_row(DType dtype, std::span<const float> values, std::span<std::byte> out);
+//   column_weights: [columns], from 1e-6 to 1e6, or empty.
+void quantize_row(DType dtype, std::span<const float> values, std::span<std::byte> out,
+                  std::span<const float> column_weights = {});
 
 }  // namespace ridge

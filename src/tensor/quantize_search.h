@@ -67,7 +67,17 @@ struct Groups {
     }
   }
 
-  void weigh() {
+  // As load, of the columns' weights; nullptr: none are known.
+  void weigh(const float* weights, int count = lanes) {
+    if (weights == nullptr) return weigh_by_values();
+    for (int i = 0; i < N; ++i) {
+      for (int lane = 0; lane < lanes; ++lane) {
+        weight[i][lane] = lane < count ? weights[lane * N + i] : 0;
+      }
+    }
+  }
+
+  void weigh_by_values() {
     Floats squares = all(0);
     for (int i = 0; i < N; ++i) squares += x[i] * x[i];
     const Floats rms = square_root(squares / static_cast<float>(N));

@@ -17,6 +17,7 @@
 #include "format/gguf_writer.h"
 #include "tensor/dequantize.h"
 #include "tensor/float_formats.h"
+#include "tensor/quantize.h"
 
 namespace ridge::format::quantize_file_test {
 
@@ -324,6 +325,113 @@ TEST_F(QuantizeFile, StopsWhereAskedTo) {
   options.progress = [&](int64_t, int64_t) { return ++calls < 4; };
   failure("Q4_0", ErrorCode::cancelled, options);
   EXPECT_EQ(calls, 4);
+  expect_nothing_written();
+}
+
+// Columns of which one in seven matters.
+ImportanceEntry uneven(int64_t columns) {
+  ImportanceEntry entry{{}, {4}};
+  for (int64_t i = 0; i < columns; ++i) entry.square_sums.push_back(i % 7 == 0 ? 100.0f : 0.5f);
+  return entry;
+}
+
+TEST_F(QuantizeFile, WeighsColumnsByAnImportanceMatrixAndNotesWhereItIsFrom) {
+  Source source;
+  source.writer.set_string("quantize.imatrix.file", "of an earlier time");
+  source.add_layers();
+  source.writer.write(input_);
+  Importance importance;
+  importance.file = "here/imatrix.gguf";
+  importance.matrix.datasets = {"text.txt", "more.txt"};
+  importance.matrix.chunks = 9;
+  importance.matrix.entries["blk.0.attn_q.weight"] = uneven(512);
+  importance.matrix.entries["blk.1.attn_norm.weight"] = uneven(512);
+  const QuantizeReport plain = quantize("Q4_0");
+  EXPECT_TRUE(plain.unweighted.empty());
+  const auto bytes_of = [&](std::string_view tensor) {
+    const GgufFile file = GgufFile::open(output_);
+    const auto bytes = file.tensor(tensor).view.bytes;
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+  };
+  const auto weighted_error = [&] {
+    const GgufFile before = GgufFile::open(input_);
+    const GgufFile after = GgufFile::open(output_);
+    const TensorView& from = before.tensor("blk.0.attn_q.weight").view;
+    const TensorView& to = after.tensor("blk.0.attn_q.weight").view;
+    std::vector<float> expected(512);
+    std::vector<float> got(512);
+    double error = 0;
+    for (int64_t row = 0; row < from.shape.rows(); ++row) {
+      dequantize_row(from.dtype, from.row(row), expected);
+      dequantize_row(to.dtype, to.row(row), got);
+      for (int i = 0; i < 512; ++i) error += (i % 7 == 0 ? 200 : 1) * std::pow(got[i] - expected[i], 2);
+    }
+    return error;
+  };
+  const double plain_error = weighted_error();
+  const auto plain_k = bytes_of("blk.0.attn_v.weight");
+  const QuantizeReport report =
+      quantize("Q4_0", {.overwrite = true, .importance = &importance});
+  EXPECT_LE(weighted_error(), 0.8 * plain_error);
+  EXPECT_EQ(bytes_of("blk.0.attn_v.weight"), plain_k);
+  // Of the matrices alone.
+  EXPECT_THAT(report.unweighted,
+              ::testing::UnorderedElementsAre(
+                  "token_embd.weight", "blk.0.attn_v.weight", "blk.0.ffn_down.weight",
+                  "blk.1.attn_q.weight", "blk.1.attn_v.weight", "blk.1.ffn_down.weight",
+                  "output.weight"));
+  const GgufFile file = GgufFile::open(output_);
+  EXPECT_EQ(file.metadata().string("quantize.imatrix.file"), "here/imatrix.gguf");
+  EXPECT_EQ(file.metadata().string("quantize.imatrix.dataset"), "text.txt");
+  EXPECT_EQ(file.metadata().uint32("quantize.imatrix.entries_count"), 2u);
+  EXPECT_EQ(file.metadata().uint32("quantize.imatrix.chunks_count"), 9u);
+}
+
+TEST_F(QuantizeFile, WeighsEachExpertByItsOwnInputs) {
+  Source source;
+  source.add("blk.0.ffn_up_exps.weight", {3, 8, 256});
+  source.writer.write(input_);
+  Importance importance;
+  ImportanceEntry& entry = importance.matrix.entries["blk.0.ffn_up_exps.weight"];
+  const ImportanceEntry one = uneven(256);
+  for (int expert = 0; expert < 3; ++expert) {
+    // The second has not been seen.
+    entry.counts.push_back(expert == 1 ? 0.0f : 4.0f);
+    for (float sum : one.square_sums) entry.square_sums.push_back(expert == 1 ? 0.0f : sum);
+  }
+  quantize("Q4_K_M", {.threads = 2, .importance = &importance});
+  const GgufFile before = GgufFile::open(input_);
+  const GgufFile after = GgufFile::open(output_);
+  std::vector<float> row(256);
+  for (int64_t r = 0; r < 24; ++r) {
+    dequantize_row(DType::f32, before.tensors()[0].view.row(r), row);
+    const bool is_seen = r / 8 != 1;
+    const std::vector<float> weights =
+        is_seen ? importance.matrix.column_weights("blk.0.ffn_up_exps.weight", {3, 8, 256})
+                : std::vector<float>();
+    std::vector<std::byte> expected(row_bytes(DType::q4_k, 256));
+    // An expert that was not seen has equal weights, which are not those of a row alone.
+    const std::vector<float> equal(256, 1.0f);
+    quantize_row(DType::q4_k, row, expected,
+                 is_seen ? std::span(weights).first(256) : std::span(equal));
+    EXPECT_TRUE(std::ranges::equal(after.tensors()[0].view.row(r), expected)) << r;
+  }
+}
+
+TEST_F(QuantizeFile, RefusesAnImportanceMatrixOfAnotherModel) {
+  Source source;
+  source.add_layers();
+  source.writer.write(input_);
+  Importance importance;
+  importance.file = "other.gguf";
+  importance.matrix.entries["blk.1.attn_v.weight"] = uneven(511);
+  EXPECT_THAT(failure("Q4_0", ErrorCode::invalid_file, {.importance = &importance}),
+              HasSubstr("blk.1.attn_v.weight"));
+  expect_nothing_written();
+  importance.matrix.entries.clear();
+  importance.matrix.entries["blk.7.attn_v.weight"] = uneven(512);
+  EXPECT_THAT(failure("Q4_0", ErrorCode::invalid_file, {.importance = &importance}),
+              HasSubstr("blk.7.attn_v.weight"));
   expect_nothing_written();
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -167,6 +168,66 @@ TEST_P(QuantizeEveryType, GivesTheSameBlocksForARowAndItsParts) {
 TEST_P(QuantizeEveryType, LosesLittleOfWhatItWroteItself) {
   const std::vector<float> once = restored(GetParam(), golden_weights("gaussian"));
   EXPECT_LE(relative_error(once, restored(GetParam(), once)), 0.25 * gaussian_bound(GetParam()));
+}
+
+// Declared bounds on what weights leave of the weighted error, for columns whose mean squares spread
+// as those of trained models do: log-normally, by a factor of e.
+double weighted_bound(DType dtype) {
+  switch (dtype) {
+    case DType::q4_0:
+      return 0.99;
+    default:
+      return 1.0;
+  }
+}
+
+std::vector<float> uneven_column_weights(size_t columns) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<float> weights(columns);
+  for (float& weight : weights) weight = std::clamp(std::exp(2 * normal(random)), 1e-4f, 1e4f);
+  return weights;
+}
+
+TEST_P(QuantizeEveryType, LosesLessOfWhatMattersWithColumnWeights) {
+  const DType dtype = GetParam();
+  for (const char* tensor : {"gaussian", "heavy_tailed"}) {
+    const std::vector<float> values = golden_weights(tensor);
+    const std::vector<float> weights = uneven_column_weights(values.size());
+    const auto lost = [&](std::span<const float> column_weights) {
+      std::vector<std::byte> blocks(row_bytes(dtype, static_cast<int64_t>(values.size())));
+      quantize_row(dtype, values, blocks, column_weights);
+      std::vector<float> got(values.size());
+      dequantize_row(dtype, blocks, got);
+      double error = 0;
+      for (size_t i = 0; i < got.size(); ++i) {
+        error += weights[i] * std::pow(static_cast<double>(got[i]) - values[i], 2);
+      }
+      return error;
+    };
+    EXPECT_LE(lost(weights) / lost({}), weighted_bound(dtype)) << tensor;
+    std::printf("RATIO %s %s %f\n", std::string(name(dtype)).c_str(), tensor, lost(weights) / lost({}));
+  }
+}
+
+TEST_P(QuantizeEveryType, TakesAnyColumnWeights) {
+  std::vector<float> values = golden_weights("heavy_tailed");
+  values.resize(512);
+  for (const auto& [low, high] : {std::pair{1e-6f, 1e6f}, {1e-6f, 1e-6f}, {1e6f, 1e6f}, {1e-4f, 300.0f}}) {
+    std::vector<float> weights(512, low);
+    for (size_t i = 0; i < weights.size(); i += 37) weights[i] = high;
+    std::vector<std::byte> blocks(row_bytes(GetParam(), 512));
+    quantize_row(GetParam(), values, blocks, weights);
+    std::vector<float> got(512);
+    dequantize_row(GetParam(), blocks, got);
+    for (size_t i = 0; i < got.size(); ++i) {
+      EXPECT_TRUE(std::isfinite(got[i])) << i;
+      // What counts a million times as much as all else of its block is all but exact.
+      if (high / low >= 1e6f && weights[i] == high) {
+        EXPECT_NEAR(got[i], values[i], 0.02 * std::fabs(values[i]) + 1e-6) << i;
+      }
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, QuantizeEveryType, ::testing::ValuesIn(quantized_types),

@@ -6,7 +6,8 @@
 
 P is what transformers computes in float32 on the weights that the `gguf` package dequantises from FILE, so
 what is measured is everything an engine adds to the file's own quantisation: rounding of activations and
-of the cache. Q is `ridge logits FILE --tokens … --top VOCABULARY`. Every position of every chunk counts,
+of the cache. With --original P is computed on the weights of that file instead, and what the quantisation of FILE
+loses of it counts as well. Q is `ridge logits FILE --tokens … --top VOCABULARY`. Every position of every chunk counts,
 over the whole vocabulary. With --llama-cpp the same positions are put to llama.cpp in the same run.
 Figures are in nats.
 """
@@ -84,6 +85,7 @@ def measure(model, engines: dict, chunks: list[list[int]], show) -> dict:
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a GGUF file of the Llama or Qwen2 family")
+    parser.add_argument("--original", metavar="FILE", help="what --model was quantised from, as the truth")
     parser.add_argument("--ridge", metavar="PROGRAM", help="build/release/ridge, to measure it")
     parser.add_argument("--ridge-option", action="append", default=[], metavar="OPTION",
                         help="passed on to ridge logits, as in --ridge-option=--threads=2")  # fmt: skip
@@ -103,7 +105,7 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(given.threads)
     meta = reference.Metadata(gguf.GGUFReader(given.model))
-    model = reference.load(given.model)
+    model = reference.load(given.original or given.model)
     text = given.text.read_text() if given.text else standard_library_text()
     tokens = vocabulary.from_gguf(meta).encode(text, add_special_tokens=False).ids
     chunks = [with_bos(chunk, meta) for chunk in chunks_of(tokens, given.chunk, given.positions)]
