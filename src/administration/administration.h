@@ -97,6 +97,7 @@ Answer forget_usage(const Call& call);
 // kept_requests.cc
 Answer list_kept_requests(const Call& call);
 Answer read_kept_request(const Call& call);
+Answer remove_kept_request(const Call& call);
 // audit.cc
 Answer read_audit(const Call& call);
 
@@ -137,6 +138,7 @@ inline constexpr Route routes[] = {
     {"GET", "/api/v1/usage/records", platform::Role::viewer, read_usage_records},
     {"GET", "/api/v1/requests/kept", platform::Role::developer, list_kept_requests},
     {"GET", "/api/v1/requests/kept/{id}", platform::Role::developer, read_kept_request},
+    {"DELETE", "/api/v1/requests/kept/{id}", platform::Role::admin, remove_kept_request},
     {"GET", "/api/v1/audit", platform::Role::admin, read_audit},
 };
 

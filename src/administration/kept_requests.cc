@@ -33,6 +33,22 @@ KeptQuery query_of(const Call& call) {
   return query;
 }
 
+// 0 where none is meant.
+int64_t number_of(const Call& call) {
+  const std::string& id = call.argument;
+  int64_t number = 0;
+  const auto [end, failure] = std::from_chars(id.data(), id.data() + id.size(), number);
+  const bool is_number = failure == std::errc() && end == id.data() + id.size();
+  return is_number && number > 0 ? number : 0;
+}
+
+[[noreturn]] void refuse(const Call& call) {
+  throw Error(ErrorCode::not_found,
+              fmt::format("no request '{}' is kept that you may read; GET /api/v1/requests/kept "
+                          "has their numbers",
+                          call.argument.substr(0, most_shown_bytes)));
+}
+
 bool wants_content(std::string_view query) {
   const std::string text = value_of(query, "content");
   if (text.empty() || text == "false") return false;
@@ -74,21 +90,18 @@ Answer list_kept_requests(const Call& call) {
 }
 
 Answer read_kept_request(const Call& call) {
-  const std::string& id = call.argument;
-  int64_t number = 0;
-  const auto [end, failure] = std::from_chars(id.data(), id.data() + id.size(), number);
-  const bool is_number = failure == std::errc() && end == id.data() + id.size() && number > 0;
   KeptQuery query = query_of(call);
-  query.number = number;
-  const auto found = is_number ? KeptRequests(call.database).read(query, call.caller.actor)
-                               : std::vector<platform::KeptRequest>{};
-  if (found.empty()) {
-    throw Error(ErrorCode::not_found,
-                fmt::format("no request '{}' is kept that you may read; GET /api/v1/requests/kept "
-                            "has their numbers",
-                            id.substr(0, most_shown_bytes)));
-  }
+  query.number = number_of(call);
+  if (*query.number == 0) refuse(call);
+  const auto found = KeptRequests(call.database).read(query, call.caller.actor);
+  if (found.empty()) refuse(call);
   return json_answer(json_of(found.front(), KeptView::whole));
+}
+
+Answer remove_kept_request(const Call& call) {
+  const int64_t number = number_of(call);
+  if (number == 0 || !KeptRequests(call.database).remove(number, call.caller.actor)) refuse(call);
+  return json_answer({{"number", number}, {"removed", true}});
 }
 
 }  // namespace ridge::administration

@@ -225,6 +225,29 @@ TEST_F(Kept, DevelopersReadTheirOwnAndThoseOfProgramsAndAdminsAll) {
   }
 }
 
+TEST_F(Kept, AdminsRemoveOneAndTheAuditLogHasIt) {
+  keep(30);
+  for (int i = 0; i < 3; ++i) ask("/v1/completions", R"({"model":"m","prompt":"a"})");
+  const json before = kept();
+  ASSERT_EQ(before.size(), 3u);
+  const int64_t bytes = identity_.projects()[1].kept_bytes;
+  const int64_t number = before[1]["number"];
+  const std::string path = fmt::format("/api/v1/requests/kept/{}", number);
+  const RawResponse removed = administer("DELETE", path);
+  EXPECT_EQ(removed.status, 200) << removed.body;
+  EXPECT_EQ(json::parse(removed.body), (json{{"number", number}, {"removed", true}}));
+  const platform::AuditEvent event = identity_.audit_events(1)[0];
+  EXPECT_EQ(event.action, "kept.remove");
+  EXPECT_THAT(event.details, HasSubstr(before[1]["request_id"].get<std::string>()));
+  EXPECT_EQ(administer("DELETE", path).status, 404) << "once";
+  EXPECT_EQ(administer("DELETE", "/api/v1/requests/kept/x").status, 404);
+  const json after = kept();
+  ASSERT_EQ(after.size(), 2u);
+  EXPECT_EQ(after[0]["number"], before[0]["number"]);
+  EXPECT_EQ(after[1]["number"], before[2]["number"]);
+  EXPECT_EQ(identity_.projects()[1].kept_bytes, bytes / 3 * 2);
+}
+
 TEST_F(Kept, PagesOfWholeRequestsFollowEachOther) {
   keep(30);
   for (int i = 0; i < 3; ++i) ask("/v1/completions", R"({"model":"m","prompt":"a"})");

@@ -152,6 +152,22 @@ std::vector<KeptRequest> KeptRequests::read(const KeptQuery& query, std::string_
   return requests;
 }
 
+bool KeptRequests::remove(int64_t number, std::string_view actor) {
+  return database_.write([&](soci::session& session) {
+    std::string project_id, request_id;
+    int64_t bytes = 0;
+    session << "DELETE FROM kept_requests WHERE number = :number RETURNING project_id, request_id, "
+               "bytes",
+        soci::use(number), soci::into(project_id), soci::into(request_id), soci::into(bytes);
+    if (!session.got_data()) return false;
+    add_bytes(session, project_id, -bytes);
+    const nlohmann::json details = {{"number", number}, {"request", request_id}};
+    rows::record_event(session, database_.now_ms(), actor, "kept.remove", project_id,
+                       details.dump());
+    return true;
+  });
+}
+
 std::vector<KeptRequest> KeptRequests::select(const KeptQuery& query, bool with_texts) {
   const int64_t now_ms = database_.now_ms(), first = query.number.value_or(0),
                 last = query.number.value_or(any_number),

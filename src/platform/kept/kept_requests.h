@@ -64,6 +64,9 @@ class KeptRequests {
   // With them. That `actor` has read them goes into the audit log first, once for each project.
   std::vector<KeptRequest> read(const KeptQuery& query, std::string_view actor);
 
+  // Takes one away, which the audit log has as well; false where there is none with this number.
+  bool remove(int64_t number, std::string_view actor);
+
   // Takes away what the project keeps no more: all where it keeps nothing, else what is too old;
   // some at a time, so that servers at work hardly wait. Returns how many there were, which the
   // audit log has as well where there is an `actor`.
