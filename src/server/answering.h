@@ -75,7 +75,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
     std::size_t max_body_bytes = 0;
     Clock::TimePoint started_at;
     std::chrono::system_clock::time_point started_at_wall;
-    // Where usage is counted: from the admission on.
+    // Where usage is counted: from the reservation on.
     std::unique_ptr<MeteredRequest> metered;
     // Where the project keeps what is asked and answered: from the reading of the body on.
     std::unique_ptr<KeptExchange> kept;
@@ -133,7 +133,10 @@ class Answering : public std::enable_shared_from_this<Answering> {
   void end_record();
 
   // answering_metering.cc: what it may use and has used.
-  asio::awaitable<bool> reserve(const Prepared& prepared);  // false: refused, and told so
+  // Until work on it may begin. False: refused, and told so.
+  asio::awaitable<bool> reserve(const Prepared& prepared);
+  // Until it is known whether what comes of that may be shown; why not.
+  asio::awaitable<std::optional<platform::Refusal>> known_refusal();
   asio::awaitable<void> send_refusal(const platform::Refusal& refusal);
   // Before a client learns that its answer has ended; an error where that cannot be recorded.
   asio::awaitable<std::optional<Error>> settle(const AnswerEnd& end);
@@ -149,7 +152,9 @@ class Answering : public std::enable_shared_from_this<Answering> {
   asio::awaitable<void> generate(std::string body);
   void check_priority(const engine::Request& request) const;
   asio::awaitable<void> run(Prepared prepared);
-  asio::awaitable<AnswerEnd> run_wave(Making& making, std::span<engine::Request> wave);
+  // Null: refused, and told so.
+  asio::awaitable<std::optional<AnswerEnd>> run_wave(Making& making,
+                                                     std::span<engine::Request> wave);
   asio::awaitable<void> submit(Generation& generation, const engine::Request& request,
                                bool waits_for_room);
   Clock::Duration rest_of_deadline(Clock::Duration deadline) const;

@@ -121,6 +121,7 @@ asio::awaitable<void> Answering::generate(std::string body) {
     failure = std::current_exception();
   }
   on_news_ = nullptr;
+  co_await known_refusal();   // whose headers go with what failed before
   exchange_.metered.reset();  // which settles what came to no end
   keep("failed");             // the same
   co_await stop_watch();
@@ -177,14 +178,15 @@ asio::awaitable<void> Answering::run(Prepared prepared) {
   for (std::size_t first = 0; first < requests.size() && !client_gone_; first += at_once) {
     const auto wave =
         std::span(requests).subspan(first, std::min(at_once, requests.size() - first));
-    const AnswerEnd wave_end = co_await run_wave(making, wave);
-    api::add_usage(end.usage, wave_end.usage);
-    if (!end.reason) end.reason = wave_end.reason;
+    const std::optional<AnswerEnd> wave_end = co_await run_wave(making, wave);
+    if (!wave_end) co_return;
+    api::add_usage(end.usage, wave_end->usage);
+    if (!end.reason) end.reason = wave_end->reason;
     if (exchange_.metered && !streams) {
       exchange_.metered->note(end.usage.prompt_tokens, end.usage.completion_tokens);
     }
-    end.error = wave_end.error;
-    end.cancelled = wave_end.cancelled;
+    end.error = wave_end->error;
+    end.cancelled = wave_end->cancelled;
     if (end.error || end.cancelled) break;
   }
   if (!streams) {
@@ -198,7 +200,8 @@ asio::awaitable<void> Answering::run(Prepared prepared) {
   }
 }
 
-asio::awaitable<AnswerEnd> Answering::run_wave(Making& making, std::span<engine::Request> wave) {
+asio::awaitable<std::optional<AnswerEnd>> Answering::run_wave(Making& making,
+                                                              std::span<engine::Request> wave) {
   const bool streams = making.answer.streams();
   const auto queue = std::make_shared<AnswerQueue>(
       static_cast<int>(wave.size()),
@@ -220,6 +223,14 @@ asio::awaitable<AnswerEnd> Answering::run_wave(Making& making, std::span<engine:
                                          exchange_.group, making.model.name,
                                          exchange_.is_recorded ? exchange_.principal : nullptr,
                                          generation);  // (batches look after their rights)
+  // The engine works meanwhile, and nobody sees of what before it is known to be counted.
+  const auto refusal = co_await known_refusal();
+  if (refusal) {
+    on_news_ = nullptr;
+    generation.cancel();
+    co_await send_refusal(*refusal);
+    co_return std::nullopt;
+  }
   AnswerEnd end;
   if (streams) {
     end = co_await stream_answer(*queue, making);

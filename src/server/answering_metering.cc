@@ -63,29 +63,34 @@ asio::awaitable<bool> Answering::reserve(const Prepared& prepared) {
   if (prepared.model->is_endpoint()) wish.custom_endpoint = prepared.model->name;
   wish.endpoint_version = prepared.model->endpoint_version;
   wish.endpoint = name(exchange_.route);
-  const auto start = [this, &wish](platform::Meter::OnAdmission done) {
-    service_.meter->reserve(wish, std::move(done));
-  };
-  const platform::Admission admission = co_await told<platform::Admission>(start);
-  exchange_.rate_headers =
-      rate_headers(admission, exchange_.error_style, std::chrono::system_clock::now());
-  const std::string& project = exchange_.principal->project_name;
-  if (admission.refusal) {
-    service_.usage_metrics.count_refusal(project, admission.refusal->kind);
-    co_await send_refusal(*admission.refusal);
-    co_return false;
-  }
-  const auto count = [&metrics = service_.usage_metrics, project,
+  const auto count = [&metrics = service_.usage_metrics,
+                      project = exchange_.principal->project_name,
                       model = wish.model](const platform::Settlement& settlement) {
     metrics.count(project, model, settlement);
   };
-  exchange_.metered = std::make_unique<MeteredRequest>(service_.meter, wish.id, count);
-  co_return true;
+  exchange_.metered =
+      std::make_unique<MeteredRequest>(service_.meter, std::move(wish), executor_, count);
+  co_await exchange_.metered->until_it_may_begin();
+  if (!exchange_.metered->is_admission_known()) co_return true;
+  const auto refusal = co_await known_refusal();
+  if (!refusal) co_return true;
+  co_await send_refusal(*refusal);
+  co_return false;
+}
+
+asio::awaitable<std::optional<platform::Refusal>> Answering::known_refusal() {
+  if (!exchange_.metered) co_return std::nullopt;
+  const platform::Admission admission = co_await exchange_.metered->admission();
+  exchange_.rate_headers =
+      rate_headers(admission, exchange_.error_style, std::chrono::system_clock::now());
+  co_return admission.refusal;
 }
 
 // Clients repeat a 429, so that only what waiting helps is one.
 asio::awaitable<void> Answering::send_refusal(const platform::Refusal& refusal) {
   using Kind = platform::Refusal::Kind;
+  exchange_.kept.reset();  // where an engine had it already, nobody is to know
+  service_.usage_metrics.count_refusal(exchange_.principal->project_name, refusal.kind);
   if (refusal.kind == Kind::too_large) {
     throw Error(ErrorCode::invalid_argument, refusal.message);
   }

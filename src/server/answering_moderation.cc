@@ -40,6 +40,7 @@ asio::awaitable<bool> Answering::moderate(Prepared& prepared) {
   exchange_.status = status;
   exchange_.error = "content_policy";
   end_record();
+  co_await known_refusal();   // as all that is sent, it has the headers of limits
   exchange_.metered.reset();  // what was reserved is free again before its client learns of this
   co_await send_failure(
       status,

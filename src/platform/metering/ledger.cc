@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <mutex>
+#include <set>
 
 #include "platform/database/kept_statement.h"
 #include "platform/metering/rows.h"
@@ -46,8 +48,13 @@ struct Ledger::Known {
   static constexpr std::size_t most_kinds = 4096;
 
   std::mutex mutex;
-  std::set<std::string> unlimited;      // reservations of this run that nothing limits
-  std::set<std::string> limited_kinds;  // of requests that something limited when they last came
+  std::set<std::string> unlimited;         // reservations of this run that nothing limits
+  std::map<std::string, bool> is_limited;  // of kinds of requests, when they last came
+
+  void note(const std::string& kind, bool limited) {
+    if (is_limited.size() >= most_kinds) is_limited.clear();
+    is_limited.insert_or_assign(kind, limited);
+  }
 };
 
 Ledger::Ledger(Database& database, std::string server, NowUs now_us)
@@ -60,8 +67,8 @@ Ledger::Ledger(Database& database, std::string server, NowUs now_us)
 Ledger::Ledger(Ledger&&) noexcept = default;
 Ledger::~Ledger() = default;
 
-Ledger::Done Ledger::commit_unlimited(std::span<const Settlement> settlements,
-                                      std::span<const Reservation> reservations) {
+metering::UnlimitedDone Ledger::commit_unlimited(std::span<const Settlement> settlements,
+                                                 std::span<const Reservation> reservations) {
   std::vector<Settlement> ended;
   std::vector<Reservation> asked;
   {
@@ -70,31 +77,31 @@ Ledger::Done Ledger::commit_unlimited(std::span<const Settlement> settlements,
       return !each.is_void && each.mark.batch_id.empty() && known_->unlimited.contains(each.id);
     });
     std::ranges::copy_if(reservations, std::back_inserter(asked), [&](const Reservation& each) {
-      return !known_->limited_kinds.contains(kind_of(each));
+      const auto kind = known_->is_limited.find(kind_of(each));
+      return kind == known_->is_limited.end() || !kind->second;
     });
   }
-  Done done;
-  if (ended.empty() && asked.empty()) return done;
-  database_.write_beside([&](Session& session) {
-    if (!ended.empty()) done.settled = metering::settle_unlimited(session, ended);
-    if (asked.empty()) return;
-    done.admitted = metering::admit_unlimited(session, asked, server_, now_us_(session));
+  if (ended.empty() && asked.empty()) return {};
+  metering::UnlimitedDone done = database_.write_beside([&](Session& session) {
+    return metering::commit_unlimited(session, ended, asked, server_, now_us_(session));
   });
   const std::lock_guard lock(known_->mutex);
   known_->unlimited.insert(done.admitted.begin(), done.admitted.end());
-  if (known_->limited_kinds.size() > Known::most_kinds) known_->limited_kinds.clear();
-  for (const Reservation& each : asked) {
-    if (!done.admitted.contains(each.id)) known_->limited_kinds.insert(kind_of(each));
-  }
   return done;
 }
 
+bool Ledger::is_free(const Reservation& reservation) const {
+  const std::lock_guard lock(known_->mutex);
+  const auto kind = known_->is_limited.find(kind_of(reservation));
+  return kind != known_->is_limited.end() && !kind->second;
+}
+
 std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
-                                      std::span<const Reservation> reservations) {
-  Done done;
+                                      std::span<const Reservation> reservations,
+                                      const OnDecided& on_decided) {
+  metering::UnlimitedDone done;
   if (database_.can_write_beside()) done = commit_unlimited(settlements, reservations);
   std::vector<Admission> admissions(reservations.size());
-  std::vector<std::string> unlimited_kinds;
   const bool is_all_done = done.settled.size() == settlements.size() &&
                            done.admitted.size() == reservations.size();
   const auto work = [&](Session& session) {
@@ -109,7 +116,11 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
     for (std::size_t i = 0; i < reservations.size(); ++i) {
       if (done.admitted.contains(reservations[i].id)) continue;
       admissions[i] = metering::admit(session, reservations[i], server_, now_us);
-      if (!admissions[i].is_limited) unlimited_kinds.push_back(kind_of(reservations[i]));
+    }
+    // All that this transaction still lacks is its commit. SQLite's does not wait for the disk.
+    if (!on_decided || database_.needs_sync()) return;
+    for (std::size_t i = 0; i < reservations.size(); ++i) {
+      if (!admissions[i].refusal && !done.admitted.contains(reservations[i].id)) on_decided(i);
     }
   };
   // Also with nothing to do, where somebody asks whether the database is there.
@@ -118,7 +129,9 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
   }
   const std::lock_guard lock(known_->mutex);
   for (const Settlement& settlement : settlements) known_->unlimited.erase(settlement.id);
-  for (const std::string& kind : unlimited_kinds) known_->limited_kinds.erase(kind);
+  for (std::size_t i = 0; i < reservations.size(); ++i) {
+    known_->note(kind_of(reservations[i]), admissions[i].is_limited);
+  }
   return admissions;
 }
 

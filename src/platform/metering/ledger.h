@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -14,6 +13,10 @@
 #include "platform/database/database.h"
 
 namespace ridge::platform {
+
+namespace metering {
+struct UnlimitedDone;
+}
 
 // What a request that wants to begin may use at most, and on whose behalf.
 struct Reservation {
@@ -98,12 +101,20 @@ class Ledger {
   Ledger(Ledger&&) noexcept;
   ~Ledger();
 
+  // That it is going to be admitted, which lacks the wait for a disk alone: its place among the
+  // reservations. Not of each that is.
+  using OnDecided = std::function<void(std::size_t place)>;
+
   // Settles first, then admits one after the other; the admissions are in the order of the
   // reservations. A settlement whose reservation is gone was made before, and does nothing. All of
   // it outlives this program, and the machine from the next sync() on, where that is needed. Where
   // it throws, some of it may have been done: what is settled again does no harm.
   std::vector<Admission> commit(std::span<const Settlement> settlements,
-                                std::span<const Reservation> reservations);
+                                std::span<const Reservation> reservations,
+                                const OnDecided& on_decided = {});
+
+  // Whether nothing limited the like of it when that came last. Asks no database.
+  bool is_free(const Reservation& reservation) const;
 
   // As Database.
   void sync();
@@ -123,14 +134,12 @@ class Ledger {
   int settle_all_as_abandoned();
 
  private:
-  // What was done of a commit() beside other writers, and needs no turn among them.
-  struct Done {
-    std::set<std::string> settled, admitted;
-  };
-  Done commit_unlimited(std::span<const Settlement> settlements,
-                        std::span<const Reservation> reservations);
+  // What is done of a commit() beside other writers, and needs no turn among them.
+  metering::UnlimitedDone commit_unlimited(std::span<const Settlement> settlements,
+                                           std::span<const Reservation> reservations);
 
-  // What is known of requests that may be limited or not: it saves statements, and decides nothing.
+  // What is known of requests that may be limited or not: it saves statements and waits, and decides
+  // nothing.
   struct Known;
 
   Database& database_;

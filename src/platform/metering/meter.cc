@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -46,10 +47,11 @@ Meter::~Meter() {
   syncer_.join();
 }
 
-void Meter::reserve(Reservation reservation, OnAdmission done) {
+void Meter::reserve(Reservation reservation, OnAdmission done, OnBegin may_begin) {
+  if (may_begin && !is_away_ && ledger_.is_free(reservation)) std::exchange(may_begin, {})();
   {
     const std::lock_guard lock(mutex_);
-    waiting_.asked.push_back({std::move(reservation), std::move(done)});
+    waiting_.asked.push_back({std::move(reservation), std::move(done), std::move(may_begin)});
   }
   changed_.notify_all();
 }
@@ -80,7 +82,7 @@ void Meter::run() {
     changed_.wait_until(lock, wake_at,
                         [this] { return (ends_ && is_idle()) || !waiting_.empty(); });
     if (ends_ && is_idle()) return;
-    Batch batch = std::exchange(waiting_, {});
+    Batch batch = take_waiting();
     is_working_ = true;
     lock.unlock();
     if (!batch.empty()) is_away_ ? keep_for_later(batch) : commit(batch);
@@ -91,6 +93,20 @@ void Meter::run() {
     is_working_ = false;
     changed_.notify_all();
   }
+}
+
+// With mutex_. Settlements come before reservations in a commit, so that one whose own reservation
+// has just come is left for the next.
+Meter::Batch Meter::take_waiting() {
+  Batch batch = std::exchange(waiting_, {});
+  if (batch.asked.empty() || batch.ended.empty()) return batch;
+  std::set<std::string_view> asked;
+  for (const Asked& each : batch.asked) asked.insert(each.reservation.id);
+  const auto later = std::ranges::stable_partition(
+      batch.ended, [&](const Ended& each) { return !asked.contains(each.settlement.id); });
+  std::ranges::move(later, std::back_inserter(waiting_.ended));
+  batch.ended.erase(later.begin(), later.end());
+  return batch;
 }
 
 // With mutex_.
@@ -133,8 +149,11 @@ void Meter::commit(Batch& batch) {
   for (const Ended& ended : batch.ended) settlements.push_back(ended.settlement);
   for (const Asked& asked : batch.asked) reservations.push_back(asked.reservation);
   std::vector<Admission> admissions;
+  const auto on_decided = [&batch](std::size_t place) {
+    if (const auto& may_begin = batch.asked[place].may_begin) may_begin();
+  };
   try {
-    admissions = ledger_.commit(settlements, reservations);
+    admissions = ledger_.commit(settlements, reservations, on_decided);
   } catch (const Error& failure) {
     lose_database(failure);
     // It may have taken them all the same, where it failed on its way back.

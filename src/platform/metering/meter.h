@@ -27,10 +27,11 @@ struct MeterOptions {
 };
 
 // The ledger of one server, for its many requests. One thread commits all that wait together, and
-// whoever may begin does so; where the commit has not waited for the disk, another does, as those who
-// end have to. Called from any thread.
+// whoever is admitted is told; where the commit has not waited for the disk, another does, as those
+// who end have to. Called from any thread.
 class Meter {
  public:
+  using OnBegin = std::function<void()>;
   using OnAdmission = std::function<void(Admission)>;
   using OnSettled = std::function<void(std::optional<Error>)>;
 
@@ -42,11 +43,17 @@ class Meter {
 
   // `done` is called once, on a thread of the meter, and must return quickly and not throw. Where
   // the database is away, that is a refusal with `unavailable`.
-  void reserve(Reservation reservation, OnAdmission done);
+  //
+  // `may_begin`, if any, is called likewise, perhaps within this call, at most once and before
+  // `done`: work may begin that nobody sees unless `done` admits it. That is where little but the
+  // database can be in its way: nothing limited the like of it when that came last, or all that its
+  // admission lacks is the wait for a disk.
+  void reserve(Reservation reservation, OnAdmission done, OnBegin may_begin = {});
 
   // `done`, if any, is called likewise, once the settlement is durable: in the database or, while
   // that is away, in the spool. With an error where neither took it; then the database still has
-  // the reservation, which ends with what note() said of it.
+  // the reservation, which ends with what note() said of it. It may be asked for before the
+  // reservation is done, and is made after it; of one that was refused it records nothing.
   void settle(Settlement settlement, OnSettled done = {});
 
   // What a request that runs has used so far; kept for a crash every few seconds.
@@ -62,6 +69,7 @@ class Meter {
   struct Asked {
     Reservation reservation;
     OnAdmission done;
+    OnBegin may_begin;  // unless it was called
   };
   struct Ended {
     Settlement settlement;
@@ -77,6 +85,7 @@ class Meter {
 
   void run();
   void run_syncs();
+  Batch take_waiting();
   bool is_idle() const;
   void commit(Batch& batch);
   void keep(const std::vector<Ended>& all_ended);

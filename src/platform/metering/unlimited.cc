@@ -54,11 +54,11 @@ Json json_of_all(std::span<const Item> items) {
 //
 // The price is the endpoint's, or else the model's, or else that of all. Money as cost_micros() has
 // it, in NUMERIC, which holds it all.
-const std::string admit_text =
-    "WITH asked AS (SELECT * FROM jsonb_to_recordset(CAST(:asked AS JSONB)) AS a (id TEXT, "
+const std::string admit_parts =
+    "asked AS (SELECT * FROM jsonb_to_recordset(CAST(:asked AS JSONB)) AS a (id TEXT, "
     "organisation TEXT, project TEXT, key TEXT, allowance TEXT, person TEXT, request TEXT, model "
     "TEXT, endpoint TEXT, custom TEXT, version BIGINT, prompt BIGINT, completion BIGINT) WHERE "
-    "prompt BETWEEN 0 AND 9223372036854775807) " +
+    "prompt BETWEEN 0 AND 9223372036854775807), admitted AS (" +
     std::string(insert_reservations) +
     "SELECT a.id, CAST(:server AS TEXT), a.organisation, a.project, a.key, a.person, a.request, a.model, "
     "a.endpoint, CAST(:at AS BIGINT), CAST(:day AS TEXT), CAST(:month AS TEXT), a.prompt + a.completion, CAST(DIV(CAST(a.prompt AS NUMERIC) * "
@@ -71,12 +71,12 @@ const std::string admit_text =
     "LIMIT 1) p ON TRUE "
     "WHERE COALESCE(p.free_tokens, 0) = 0 AND NOT EXISTS (SELECT 1 FROM limits l WHERE l.subject "
     "IN (a.organisation, a.project, a.allowance, a.person) AND l.model IN ('', a.model, a.custom)) "
-    "RETURNING id";
+    "RETURNING id)";
 
 // Sums are written in the order in which Sums::write() does, or two servers could wait for each
 // other.
-const std::string settle_text =
-    "WITH ended AS (SELECT * FROM jsonb_to_recordset(CAST(:ended AS JSONB)) AS e (id TEXT, prompt "
+const std::string settle_parts =
+    "ended AS (SELECT * FROM jsonb_to_recordset(CAST(:ended AS JSONB)) AS e (id TEXT, prompt "
     "BIGINT, cached BIGINT, completion BIGINT, reasoning BIGINT, ttft DOUBLE PRECISION, duration "
     "DOUBLE PRECISION, reason TEXT) WHERE prompt BETWEEN 0 AND 9223372036854775807), "
     "gone AS (DELETE FROM reservations r USING ended e WHERE r.id = e.id AND r.rates = '[]' AND "
@@ -99,30 +99,27 @@ const std::string settle_text =
     "(NULLIF(g.custom_endpoint, ''))) m (model) CROSS JOIN LATERAL (VALUES (g.day), (g.month)) d "
     "(period) WHERE s.subject IS NOT NULL AND m.model IS NOT NULL GROUP BY 1, 2, 3 ORDER BY "
     "s.subject COLLATE \"C\", m.model COLLATE \"C\", d.period COLLATE \"C\"" +
-    std::string(add_to_sums) + ") SELECT id FROM gone";
+    std::string(add_to_sums) + ")";
+
+const std::string commit_text = "WITH " + settle_parts + ", " + admit_parts +
+                                " SELECT 1, id FROM gone UNION ALL SELECT 0, id FROM admitted";
 
 }  // namespace
 
-std::set<std::string> admit_unlimited(Session& session, std::span<const Reservation> asked,
-                                      const std::string& server, int64_t now_us) {
-  const std::string rows = text_of(json_of_all(asked));
+UnlimitedDone commit_unlimited(Session& session, std::span<const Settlement> ended,
+                               std::span<const Reservation> asked, const std::string& server,
+                               int64_t now_us) {
+  const std::string ended_rows = text_of(json_of_all(ended)), rows = text_of(json_of_all(asked));
   const int64_t at_ms = now_us / 1000;
   const std::string day = day_of(now_us), month = month_of(now_us);
-  std::set<std::string> admitted;
+  UnlimitedDone done;
+  int is_settled = 0;
   std::string id;
-  each_kept(session, admit_text, [&] { admitted.insert(id); }, soci::use(rows, "asked"),
+  const auto take = [&] { (is_settled != 0 ? done.settled : done.admitted).insert(id); };
+  each_kept(session, commit_text, take, soci::use(ended_rows, "ended"), soci::use(rows, "asked"),
             soci::use(server, "server"), soci::use(at_ms, "at"), soci::use(day, "day"),
-            soci::use(month, "month"), soci::into(id));
-  return admitted;
-}
-
-std::set<std::string> settle_unlimited(Session& session, std::span<const Settlement> ended) {
-  const std::string rows = text_of(json_of_all(ended));
-  std::set<std::string> settled;
-  std::string id;
-  each_kept(session, settle_text, [&] { settled.insert(id); }, soci::use(rows, "ended"),
-            soci::into(id));
-  return settled;
+            soci::use(month, "month"), soci::into(is_settled), soci::into(id));
+  return done;
 }
 
 }  // namespace ridge::platform::metering
