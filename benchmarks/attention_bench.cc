@@ -106,7 +106,7 @@ class Bench {
 
   void allocate(int members) {
     for (int m = 0; m < members; ++m) {
-      scratch_.emplace_back(static_cast<size_t>(attention_scratch_bytes(cache_.geometry(), most_rows())));
+      scratch_.emplace_back(static_cast<size_t>(attention_scratch_bytes(cache_.geometry(), most_rows(), /*is_latent=*/false)));
       partials_.emplace_back(static_cast<size_t>(partial_rows) * attention_ranges *
                              partial_floats(cache_.geometry()) * sizeof(float));
     }

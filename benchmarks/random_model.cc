@@ -12,6 +12,9 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <map>
+#include <numeric>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -195,24 +198,63 @@ class RandomModel {
   // The tokens are cut or padded to the shape's number of rows; the models of this family differ in
   // nothing else.
   void add_tokenizer() {
+    constexpr int32_t unused = 5;
     const format::GgufMetadata& metadata = vocabulary_.metadata();
+    const auto texts = metadata.string_array("tokenizer.ggml.tokens");
+    const auto types = metadata.int_array("tokenizer.ggml.token_type");
+    const std::vector<size_t> kept = kept_tokens(std::vector<int32_t>(types.begin(), types.end()));
+    std::vector<std::string> kept_texts;
+    std::vector<int32_t> kept_types;
+    std::map<size_t, uint32_t> new_ids;
+    for (const size_t id : kept) {
+      new_ids.emplace(id, static_cast<uint32_t>(kept_texts.size()));
+      kept_texts.emplace_back(texts[id]);
+      kept_types.push_back(static_cast<int32_t>(types[id]));
+    }
+    const std::set<std::string, std::less<>> mergeable(kept_texts.begin(), kept_texts.end());
+    while (kept_texts.size() < tokens_) kept_texts.push_back(fmt::format("[PAD{}]", kept_texts.size()));
+    kept_types.resize(tokens_, unused);
     for (const format::GgufEntry& entry : metadata.entries()) {
       if (entry.key == "tokenizer.ggml.tokens") {
-        const auto known = metadata.string_array(entry.key);
-        std::vector<std::string> tokens(known.begin(), known.end());
-        while (tokens.size() < tokens_) tokens.push_back(fmt::format("[PAD{}]", tokens.size()));
-        tokens.resize(tokens_);
-        writer_.set_string_array(entry.key, tokens);
+        writer_.set_string_array(entry.key, kept_texts);
       } else if (entry.key == "tokenizer.ggml.token_type") {
-        constexpr int32_t unused = 5;
-        const auto known = metadata.int_array(entry.key);
-        std::vector<int32_t> types(known.begin(), known.end());
-        types.resize(tokens_, unused);
-        writer_.set_int_array(entry.key, types);
+        writer_.set_int_array(entry.key, kept_types);
+      } else if (entry.key == "tokenizer.ggml.merges") {
+        std::vector<std::string> merges;
+        for (const std::string_view merge : metadata.string_array(entry.key)) {
+          const size_t space = merge.find(' ');
+          const std::string left(merge.substr(0, space)), right(merge.substr(space + 1));
+          if (mergeable.contains(left) && mergeable.contains(right) && mergeable.contains(left + right)) {
+            merges.emplace_back(merge);
+          }
+        }
+        writer_.set_string_array(entry.key, merges);
+      } else if (entry.key.starts_with("tokenizer.ggml.") && entry.key.ends_with("_token_id")) {
+        writer_.set_uint32(entry.key, new_ids.at(*metadata.optional_uint32(entry.key)));
       } else if (entry.key.starts_with("tokenizer.")) {
         writer_.set_value(entry.key, entry.value);
       }
     }
+  }
+
+  // The vocabulary file's tokens that the shape has room for: those that end turns and the like are the
+  // last, and stay.
+  std::vector<size_t> kept_tokens(const std::vector<int32_t>& types) const {
+    constexpr int32_t normal = 1, unused = 5;
+    if (types.size() <= tokens_) {
+      std::vector<size_t> all(types.size());
+      std::iota(all.begin(), all.end(), 0);
+      return all;
+    }
+    std::vector<size_t> kept, others;
+    for (size_t id = 0; id < types.size(); ++id) {
+      if (types[id] != normal && types[id] != unused) others.push_back(id);
+    }
+    for (size_t id = 0; id < types.size() && kept.size() + others.size() < tokens_; ++id) {
+      if (types[id] == normal) kept.push_back(id);
+    }
+    kept.insert(kept.end(), others.begin(), others.end());
+    return kept;
   }
 
   // Deviations that keep a row's size through each matrix, and let all layers together add about as

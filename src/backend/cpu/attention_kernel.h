@@ -49,6 +49,7 @@ class Ahead {
 template <class V, class Math, DType E, bool Unpack>
 class FlashAttention {
   using F = typename V::F;
+  using Values = typename Math::Values;
   static constexpr int lanes = V::lanes;
   static constexpr int chunk_vectors = attention_chunk / lanes;
   // A new maximum within 2^8 of the old is no reason to rescale: float32 has room for such weights.
@@ -105,15 +106,34 @@ class FlashAttention {
       first_key_[r] = first > job_.range_first ? first : job_.range_first;
       best_[r] = -__builtin_inff();
       V::store(sums_ + r * lanes, V::zero());
-      const float* q = job_.q + (row / job_.group_heads) * job_.q_stride +
-                       static_cast<int64_t>(row % job_.group_heads) * kv_.key_dim;
       float* to = query_ + r * query_stride_;
-      scale_row<V>(q, factor, kv_.key_dim, to);
+      take_query(row, factor, to);
       for (int d = kv_.key_dim; d < query_stride_; ++d) to[d] = 0;
       math_.set_query(r, to, kv_.key_dim);
       if (job_.q_latent != nullptr) begin_latent(r, row, factor);
     }
     for (int i = 0; i < job_.rows * kv_.value_stride; i += lanes) V::store(result_ + i, V::zero());
+    if (job_.resumed != nullptr) resume();
+  }
+
+  void take_query(int row, float factor, float* to) const {
+    const int token = row / job_.group_heads;
+    const auto head = static_cast<int64_t>(row % job_.group_heads);
+    const int dims = job_.q_rest == nullptr ? kv_.key_dim : job_.q_dims;
+    scale_row<V>(job_.q + token * job_.q_stride + head * dims, factor, dims, to);
+    if (job_.q_rest == nullptr) return;
+    const int rest = kv_.key_dim - dims;
+    scale_row<V>(job_.q_rest + token * job_.q_rest_stride + head * rest, factor, rest, to + dims);
+  }
+
+  void resume() {
+    for (int r = 0; r < job_.rows; ++r) {
+      const float* from = job_.resumed + r * partial_floats(kv_);
+      best_[r] = from[0];
+      sums_[r * lanes] = from[1];
+      scale_row<V>(from + partial_head_floats, 1.0f, kv_.value_stride,
+                   result_ + static_cast<int64_t>(r) * kv_.value_stride);
+    }
   }
 
   void begin_latent(int r, int row, float factor) {
@@ -172,8 +192,18 @@ class FlashAttention {
             reinterpret_cast<const float*>(head + kv_.value_scales_at) + offset;
       }
     }
-    if constexpr (Unpack) unpack_chunk<V, E>(chunk_, kv_, unpacked_);
+    if constexpr (Unpack) unpack();
     if constexpr (Math::uses_tiles) math_.open(chunk_, kv_, unpacked_);
+  }
+
+  void unpack() {
+    const Chunk cached = chunk_;
+    unpack_chunk<V, E>(chunk_, kv_, unpacked_);
+    latents_ = chunk_.values[0];
+    if constexpr (Math::unpacks_keys_alone) {
+      for (int part = 0; part < chunk_parts; ++part) chunk_.values[part] = cached.values[part];
+      chunk_.value_step = cached.value_step;
+    }
   }
 
   // Calls fn<R>(first row) for runs of rows as equal as can be, R at most Math::block_rows.
@@ -226,24 +256,25 @@ class FlashAttention {
     }
   }
 
-  // Adds each row's products with the chunk's values, which lie as [64][value_stride] floats.
+  // Adds each row's products with the chunk's values, which lie as [64][value_stride] floats. A few tokens
+  // stay in the first-level cache while all rows meet them.
   void score_latents() {
     constexpr int rows = 4;
     constexpr int tokens = V::lanes == 16 ? 4 : 2;  // as many sums as there are registers for
     const int end = (chunk_.tokens + 15) / 16 * 16;
-    for (int first = 0; first < job_.rows; first += rows) {
-      const int some = job_.rows - first < rows ? job_.rows - first : rows;
-      with_constant<rows>(some, [&]<int R>() {
-        for (int token = 0; token < end; token += tokens) add_products<R, tokens>(first, token);
-      });
+    for (int token = 0; token < end; token += tokens) {
+      for (int first = 0; first < job_.rows; first += rows) {
+        const int some = job_.rows - first < rows ? job_.rows - first : rows;
+        with_constant<rows>(some, [&]<int R>() { add_products<R, tokens>(first, token); });
+      }
     }
   }
 
   template <int R, int Tokens>
   void add_products(int first, int token) {
     const float* q = latent_query_ + first * kv_.value_stride;
-    const float* x = reinterpret_cast<const float*>(chunk_.values[token / 16]) +
-                     static_cast<int64_t>(token % 16) * kv_.value_stride;
+    const float* x = reinterpret_cast<const float*>(latents_) +
+                     static_cast<int64_t>(token) * kv_.value_stride;
     F sums[R][Tokens];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -329,7 +360,7 @@ class FlashAttention {
   void accumulate_at(int first, int d, Ahead& ahead) {
     float* out = result_ + first * kv_.value_stride + d;
     constexpr int64_t stride = attention_chunk * 4;
-    typename Math::Sum sums[R][Vectors][Math::planes];
+    typename Values::Sum sums[R][Vectors][Values::planes];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -339,18 +370,18 @@ class FlashAttention {
     }
     const auto* row = reinterpret_cast<const std::byte*>(scores_) + first * stride;
     for (int token = 0; token < chunk_.tokens; token += 16) {
-      const std::byte* at = chunk_.values[token / 16] + d * Math::lane_bytes;
+      const std::byte* at = chunk_.values[token / 16] + d * Values::lane_bytes;
       const int some = chunk_.tokens - token < 16 ? chunk_.tokens - token : 16;
       for (int t = 0; t < some;
-           t += Math::group, at += chunk_.value_step, row += Math::weight_bytes) {
+           t += Values::group, at += chunk_.value_step, row += Values::weight_bytes) {
         if constexpr (!Unpack) ahead.fetch();
-        typename Math::Loaded x[Vectors];
+        typename Values::Loaded x[Vectors];
 #pragma GCC unroll 8
-        for (int i = 0; i < Vectors; ++i) x[i] = Math::load(at + i * lanes * Math::lane_bytes);
+        for (int i = 0; i < Vectors; ++i) x[i] = Values::load(at + i * lanes * Values::lane_bytes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-          for (int i = 0; i < Vectors; ++i) Math::value_step(sums[r][i], x[i], row + r * stride);
+          for (int i = 0; i < Vectors; ++i) Values::value_step(sums[r][i], x[i], row + r * stride);
         }
       }
     }
@@ -394,6 +425,7 @@ class FlashAttention {
   float* const scores_;     // [rows][attention_chunk]; weights in Math's numbers take their place
   float* const latent_query_;  // [rows][value_stride], where there are any
   float* const unpacked_;
+  const std::byte* latents_ = nullptr;  // of the open chunk, unpacked
   Math math_;
   Chunk chunk_;
   int first_key_[most_rows];  // in the window and the range
@@ -414,6 +446,11 @@ void attend(const AttentionJob& job) {
   // From here on a chunk's conversion costs less than its repetition for every run of rows.
   constexpr int unpacked_rows = 2 * V::block_rows + 1;
   if (job.q_latent != nullptr) {
+    if constexpr (E == DType::bf16 && V::has_bf16_dot) {
+      if (!weights_are_exact(job)) {
+        return FlashAttention<V, Bf16LatentMath<V>, E, true>(job).run();
+      }
+    }
     FlashAttention<V, FloatMath<V, DType::f32>, E, true>(job).run();
   } else if constexpr (E == DType::i8) {
     FlashAttention<V, Int8Math<V>, E, false>(job).run();

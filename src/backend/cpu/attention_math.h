@@ -46,6 +46,7 @@ class FloatSums {
   using F = typename V::F;
   using Sum = F;
   static constexpr bool uses_tiles = false;
+  static constexpr bool unpacks_keys_alone = false;
   static constexpr int most_rows = attention_rows;
   static constexpr int planes = 1;
 
@@ -62,6 +63,7 @@ class FloatSums {
 template <class V, DType E>
 class FloatMath : public FloatSums<V> {
  public:
+  using Values = FloatMath;  // what multiplies weights and values
   using F = typename V::F;
   using Sum = F;
   static constexpr int block_rows = V::block_rows;
@@ -114,6 +116,7 @@ class FloatMath : public FloatSums<V> {
 template <class V, bool ExactWeights>
 class Bf16Math : public FloatSums<V> {
  public:
+  using Values = Bf16Math;
   using F = typename V::F;
   using Sum = F;
   static constexpr int block_rows = V::block_rows;
@@ -154,14 +157,30 @@ class Bf16Math : public FloatSums<V> {
   }
 };
 
+// Latents of a bfloat16 cache: as keys they are unpacked, for their products run along a token; as values
+// they are multiplied as they lie.
+template <class V>
+class Bf16LatentMath : public FloatMath<V, DType::f32> {
+ public:
+  using Values = Bf16Math<V, false>;
+  static constexpr bool unpacks_keys_alone = true;
+  static constexpr int exp_degree = Values::exp_degree;
+
+  typename V::F set_weights(int r, float* row, const typename V::F* p, const Chunk& chunk) {
+    return Values().set_weights(r, row, p, chunk);
+  }
+};
+
 // An int8 cache with a scale for each token; queries and weights are two int8 planes as activations
 // are (ActivationTile), so that little but the cache's own rounding is lost.
 template <class V>
 class Int8Math {
  public:
+  using Values = Int8Math;
   using F = typename V::F;
   using Sum = typename V::I;
   static constexpr bool uses_tiles = false;
+  static constexpr bool unpacks_keys_alone = false;
   static constexpr int most_rows = attention_rows;
   static constexpr int planes = 2;  // coarse and fine
   static constexpr int block_rows = V::block_rows / 2;

@@ -8,22 +8,34 @@ namespace ridge::backend::cpu {
 namespace {
 
 // The codes of an int8 chunk as float32, [key_dim][64] and [64][value_stride].
-inline void unpack_codes(const Chunk& chunk, const KvGeometry& kv, int parts, float* keys,
-                         float* values) {
+template <class V>
+void unpack_codes(const Chunk& chunk, const KvGeometry& kv, int parts, float* keys, float* values) {
   constexpr int group = kv_group(DType::i8);
-  const auto value_of = [](std::byte code) { return static_cast<float>(static_cast<int>(code) - 128); };
+  const auto value_of = [](typename V::B codes, int i, typename V::F scale) {
+    return V::mul(V::sub(V::code_float(codes, i), V::set1(128.0f)), scale);
+  };
   for (int part = 0; part < parts; ++part) {
-    const float* key_scales = chunk.key_scales[part];
-    for (int d = 0; d < kv.key_dim; ++d) {
-      const std::byte* at = chunk.keys[part] + d / group * chunk.key_step + d % group;
-      float* to = keys + static_cast<int64_t>(d) * attention_chunk + part * 16;
-      for (int t = 0; t < 16; ++t) to[t] = value_of(at[t * group]) * key_scales[t];
+    const std::byte* at = chunk.keys[part];
+    for (int d = 0; d < kv.key_dim; d += group, at += chunk.key_step) {
+      for (int t = 0; t < 16; t += V::lanes) {
+        const auto codes = V::load_bytes(at + t * group);
+        const auto scales = V::load(chunk.key_scales[part] + t);
+        float* to = keys + static_cast<int64_t>(d) * attention_chunk + part * 16 + t;
+        for (int i = 0; i < group; ++i) {
+          V::store(to + i * attention_chunk, value_of(codes, i, scales));
+        }
+      }
     }
-    for (int t = 0; t < 16; ++t) {
-      const float scale = chunk.value_scales[part][t];
-      const std::byte* at = chunk.values[part] + t / group * chunk.value_step + t % group;
+    at = chunk.values[part];
+    for (int t = 0; t < 16; t += group, at += chunk.value_step) {
       float* to = values + static_cast<int64_t>(part * 16 + t) * kv.value_stride;
-      for (int d = 0; d < kv.value_stride; ++d) to[d] = value_of(at[d * group]) * scale;
+      for (int d = 0; d < kv.value_stride; d += V::lanes) {
+        const auto codes = V::load_bytes(at + d * group);
+        for (int i = 0; i < group; ++i) {
+          V::store(to + i * kv.value_stride + d,
+                   value_of(codes, i, V::set1(chunk.value_scales[part][t + i])));
+        }
+      }
     }
   }
 }
@@ -37,7 +49,7 @@ void unpack_chunk(Chunk& chunk, const KvGeometry& kv, float* scratch) {
   float* values = scratch + static_cast<int64_t>(dims) * attention_chunk;
   const int parts = (chunk.tokens + 15) / 16;
   if constexpr (E == DType::i8) {
-    unpack_codes(chunk, kv, parts, keys, values);
+    unpack_codes<V>(chunk, kv, parts, keys, values);
   } else {
     using From = FloatMath<V, E>;
     for (int part = 0; part < parts; ++part) {

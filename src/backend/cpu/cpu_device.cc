@@ -70,10 +70,11 @@ HugePages choose_pages(Toggle choice) {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(const DeviceOptions& options)
+  CpuDevice(const DeviceOptions& options, LatentForm latent_form)
       : isa_(select_isa(options.isa, options.allow_emulation)),
         team_(options.threads > 0 ? options.threads : available_cpus(), options.threads_spin),
-        pages_(choose_pages(options.huge_pages)) {
+        pages_(choose_pages(options.huge_pages)),
+        latent_form_(latent_form) {
     info_.threads_pinned = pin(options.pin_threads);
     info_.huge_pages = pages_ == HugePages::asked && huge_pages_available();
     info_.name = fmt::format("cpu:{}", isa_.name);
@@ -104,7 +105,7 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuKvCache>(layout, pages_);
   }
   std::unique_ptr<Program> compile(const Recording& recording) override {
-    return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels);
+    return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels, latent_form_);
   }
 
  private:
@@ -120,6 +121,7 @@ class CpuDevice final : public Device {
   Isa isa_;
   ThreadTeam team_;
   HugePages pages_;
+  LatentForm latent_form_;
   MemoryPool weight_memory_{pages_};
   DeviceInfo info_;
 };
@@ -127,11 +129,15 @@ class CpuDevice final : public Device {
 }  // namespace
 
 std::unique_ptr<Device> open(const DeviceOptions& options) {
+  return open(options, LatentForm::automatic);
+}
+
+std::unique_ptr<Device> open(const DeviceOptions& options, LatentForm latent_form) {
   if (options.threads < 0 || options.threads > 1024) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("{} threads; it must be 0 (all) to 1024", options.threads), "threads");
   }
-  return std::make_unique<CpuDevice>(options);
+  return std::make_unique<CpuDevice>(options, latent_form);
 }
 
 }  // namespace ridge::backend::cpu

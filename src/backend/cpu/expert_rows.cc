@@ -26,11 +26,13 @@ ExpertRows::ExpertRows(std::byte* memory, int tokens, int choices, int experts)
       experts_(experts),
       groups_(reinterpret_cast<ExpertGroup*>(memory)),
       order_(reinterpret_cast<int32_t*>(groups_ + most_groups(tokens, choices, experts))),
-      ends_(order_ + count()) {}
+      ends_(order_ + tokens * choices) {}
 
-void ExpertRows::sort(const int32_t* ids, int64_t stride) {
+void ExpertRows::sort(const int32_t* ids, int64_t stride,
+                      const std::function<bool(int token)>& takes) {
   const auto each = [&](auto fn) {
     for (int t = 0; t < tokens_; ++t) {
+      if (takes && !takes(t)) continue;
       for (int j = 0; j < choices_; ++j) fn(ids == nullptr ? j : ids[t * stride + j], t, j);
     }
   };
@@ -47,6 +49,7 @@ void ExpertRows::sort(const int32_t* ids, int64_t stride) {
     ends_[e] = first;
     first += rows;
   }
+  count_ = first;
   each([&](int expert, int t, int j) { order_[ends_[expert]++] = t * choices_ + j; });
 }
 

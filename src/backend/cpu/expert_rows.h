@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "backend/cpu/linear_path.h"
@@ -25,9 +26,10 @@ class ExpertRows {
   ExpertRows(std::byte* memory, int tokens, int choices, int experts);
 
   // ids: [tokens, choices], rows `stride` apart; null where choice j is expert j.
-  void sort(const int32_t* ids, int64_t stride);
+  // takes: whether a token has rows at all; all have them where it is empty.
+  void sort(const int32_t* ids, int64_t stride, const std::function<bool(int token)>& takes = {});
 
-  int count() const { return tokens_ * choices_; }
+  int count() const { return count_; }
   int token(int row) const { return order_[row] / choices_; }
   int choice(int row) const { return order_[row] % choices_; }
   // Experts that have rows, in order.
@@ -41,6 +43,7 @@ class ExpertRows {
   int tokens_;
   int choices_;
   int experts_;
+  int count_ = 0;
   int group_count_ = 0;
   ExpertGroup* groups_;  // [min(experts, rows)]
   int32_t* order_;       // [rows] token · choices + choice

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "backend/cpu/attention_kernel.h"
+#include "backend/cpu/latent_expansion_kernel.h"
 #include "backend/cpu/linear_kernel.h"
 #include "backend/cpu/peak_kernel.h"
 #include "backend/cpu/row_kernels.h"
@@ -39,6 +40,7 @@ KernelTable make_kernel_table() {
   for (int& rows : table.attention_rows) rows = attention_rows;
   table.attention = &attention<V>;
   table.merge_attention = &merge_attention<V>;
+  fill_latent_expansion<V>(table);
   fill_peaks<V>(table.peaks);
   return table;
 }

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/latent_expansion.h"
 #include "backend/cpu/panel.h"
 #include "backend/cpu/scaled.h"
 #include "backend/cpu/tile_format.h"
@@ -87,6 +88,9 @@ constexpr int kv_group(DType dtype) {
 struct AttentionJob {
   const float* q;    // of the sequence's first token and the group's first head
   int64_t q_stride;  // floats between tokens
+  int q_dims;        // of each head there; the key's other dimensions are in
+  const float* q_rest;  // likewise, or nullptr where q has them all
+  int64_t q_rest_stride;
   // Latent attention: queries of the values, likewise, whose scores are added; or nullptr.
   const float* q_latent;
   int64_t q_latent_stride;
@@ -107,6 +111,7 @@ struct AttentionJob {
   const float* sinks;    // of the group's first head, or nullptr
   std::byte* scratch;    // attention_scratch_bytes
   float* partial;        // [rows][partial_floats(kv)] instead of `out`, or nullptr
+  const float* resumed;  // what `partial` had for the keys before range_first, to go on from, or nullptr
   bool batch_invariant;  // a row's result may not depend on the other rows
 };
 
@@ -181,6 +186,7 @@ struct KernelTable {
   // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats
   // apart.
   void (*merge_attention)(const AttentionJob& job, const float* partials, int ranges);
+  LatentKernels latents[2];  // exact; may round to bfloat16
   PeakKernels peaks;
 };
 

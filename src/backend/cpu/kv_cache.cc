@@ -39,7 +39,9 @@ void check(const KvCacheLayout& layout) {
 
 constexpr int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-KvGeometry geometry_of(const KvCacheLayout& layout) {
+}  // namespace
+
+KvGeometry kv_geometry(const KvCacheLayout& layout) {
   const auto element = static_cast<int64_t>(row_bytes(layout.dtype, 1));
   const int group = kv_group(layout.dtype);
   const int64_t scales_bytes =
@@ -60,10 +62,8 @@ KvGeometry geometry_of(const KvCacheLayout& layout) {
   return g;
 }
 
-}  // namespace
-
 CpuKvCache::CpuKvCache(const KvCacheLayout& layout, HugePages pages)
-    : KvCache(with_heads(layout)), geometry_((check(layout_), geometry_of(layout_))) {
+    : KvCache(with_heads(layout)), geometry_((check(layout_), kv_geometry(layout_))) {
   layer_stride_ = static_cast<size_t>(geometry_.block_stride) * layout.blocks;
   memory_ = Memory(layer_stride_ * layout.layers, pages);
 }

@@ -10,6 +10,8 @@ namespace ridge::backend::cpu {
 
 inline constexpr std::array kv_dtypes = {DType::f16, DType::bf16, DType::f32, DType::i8};
 
+KvGeometry kv_geometry(const KvCacheLayout& layout);
+
 // [layer][block][KV head], each as KvGeometry says: a vector holds the same dimensions of 16 keys,
 // and the same tokens of 16 dimensions of the values. A latent is the value of one KV head whose key
 // is the rotary key, so that each is stored once.

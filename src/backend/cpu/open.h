@@ -11,6 +11,9 @@ namespace ridge::backend::cpu {
 // Opens the host's processors as one device. DeviceOptions::isa must be one of available_isas() or
 // empty for the best; throws unsupported naming what there is.
 std::unique_ptr<Device> open(const DeviceOptions& options);
+// The same with one form of latent attention (latent_forms.h), for tests and benchmarks.
+enum class LatentForm : uint8_t;
+std::unique_ptr<Device> open(const DeviceOptions& options, LatentForm latent_form);
 
 // Instruction sets that this machine can run, the plainest first: "scalar", "avx2", "avx512",
 // "avx512_vnni", "avx512_bf16", "amx".

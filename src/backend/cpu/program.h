@@ -10,7 +10,8 @@ namespace ridge::backend::cpu {
 
 class CpuProgram final : public Program {
  public:
-  CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels);
+  CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels,
+             LatentForm latent_form = LatentForm::automatic);
 
   const Buffer& output(int index) const override { return *outputs_.at(index); }
   Buffer& given(int index) override { return *given_.at(index); }

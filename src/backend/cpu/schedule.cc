@@ -74,8 +74,12 @@ const CpuWeight* as_cpu(const Weight* weight) { return static_cast<const CpuWeig
 // Reads the ops in order and emits steps, looking ahead for what can be fused.
 class Scheduler {
  public:
-  Scheduler(const Recording& recording, int members, const KernelTable& kernels)
-      : recording_(recording), members_(members), kernels_(kernels) {
+  Scheduler(const Recording& recording, int members, const KernelTable& kernels,
+            LatentForm latent_form)
+      : recording_(recording),
+        members_(members),
+        kernels_(kernels),
+        latent_form_(latent_form) {
     count_uses();
   }
 
@@ -227,19 +231,27 @@ class Scheduler {
   void emit(const GatedActivation& op) { push(make_gated_activation_step(op, rows_of(op.x))); }
 
   void emit(const Rope& op) {
-    AttentionPlan plan{.rope = op, .angles = angles_for(op.table)};
-    size_t ops = 1;
-    if (const auto store = peek_store(1), attention = peek_attention(2);
-        store && attention && op.k.valid() && same(store->store->k, op.k) &&
-        same(attention->attention->q, op.q) &&
-        store->store->cache == attention->attention->cache &&
-        store->store->layer == attention->attention->layer) {
-      plan.store = store->store;
-      plan.attention = attention->attention;
-      plan.q_latent = attention->q_latent;
-      ops = 3;
-    }
+    if (const auto fused = peek_rotated_attention(0)) return push_attention(*fused, 3);
+    push_attention({.rope = op, .angles = angles_for(op.table)}, 1);
+  }
+  void push_attention(const AttentionPlan& plan, size_t ops) {
     push(make_attention_step(plan, recording_.limits, kernels_), ops);
+  }
+  // RoPE → store → attention.
+  std::optional<AttentionPlan> peek_rotated_attention(size_t ahead) {
+    const Rope* rope = peek<Rope>(ahead);
+    const auto store = peek_store(ahead + 1), attention = peek_attention(ahead + 2);
+    if (rope == nullptr || !store || !attention || !rope->k.valid() ||
+        !same(store->store->k, rope->k) || !same(attention->attention->q, rope->q) ||
+        store->store->cache != attention->attention->cache ||
+        store->store->layer != attention->attention->layer) {
+      return std::nullopt;
+    }
+    return AttentionPlan{.rope = *rope,
+                         .angles = angles_for(rope->table),
+                         .store = store->store,
+                         .attention = attention->attention,
+                         .q_latent = attention->q_latent};
   }
   // Latent or not.
   std::optional<AttentionPlan> peek_store(size_t ahead) const {
@@ -282,12 +294,55 @@ class Scheduler {
     push(make_copy_step(op.x, op.out, rows_of(op.x)));
   }
   void emit(const HeadLinear& op) {
+    if (latent_form_ == LatentForm::absorbed || !push_latent_attention(op)) {
+      push_head_linear(op, nullptr);
+    }
+  }
+  void push_head_linear(const HeadLinear& op, std::shared_ptr<const LatentForms> forms) {
     push(make_expert_step({.x = op.x,
                            .rows = rows_of(op.x),
                            .weight = as_cpu(op.weight),
                            .precision = op.precision,
-                           .out = op.out},
+                           .out = op.out,
+                           .forms = std::move(forms)},
                           recording_.limits, kernels_));
+  }
+  // Latent attention between the head_linears that take queries into the latents' space and values out
+  // of it; `up` is the first of these. False where it is not all there.
+  bool push_latent_attention(const HeadLinear& up) {
+    auto attention = peek_rotated_attention(1);
+    const auto* down = peek<HeadLinear>(4);
+    if (!attention || down == nullptr || !attention->q_latent.valid() ||
+        !same(attention->q_latent, up.out) || !same(attention->attention->out, down->x) ||
+        !only_feeds_next(up.out) || !only_feeds_next(down->x)) {
+      return false;
+    }
+    const Attention& op = *attention->attention;
+    const LatentShape shape{.heads = op.heads,
+                            .rank = static_cast<int>(up.weight->rows()),
+                            .nope = static_cast<int>(up.weight->columns()),
+                            .rotary = op.cache->layout().key_dim,
+                            .value = static_cast<int>(down->weight->rows())};
+    const bool is_exact = up.precision == Precision::full || down->precision == Precision::full;
+    const auto forms = std::make_shared<LatentForms>(
+        shape, latent_form_, is_exact ? Precision::full : Precision::bf16, kernels_);
+    if (!forms->may_expand() || recording_.limits.batch_invariant) return false;
+    attention->forms = forms;
+    push_head_linear(up, forms);
+    push_attention(*attention, 3);
+    push(make_expanded_latent_step({.q_nope = up.x,
+                                    .q_rotary = op.q,
+                                    .key_up = as_cpu(up.weight),
+                                    .value_up = as_cpu(down->weight),
+                                    .cache = op.cache,
+                                    .layer = op.layer,
+                                    .scale = op.scale,
+                                    .out = down->out,
+                                    .forms = forms},
+                                   recording_.limits, kernels_),
+         0);
+    push_head_linear(*down, forms);
+    return true;
   }
   void emit(const LoraLinear& op) {
     push(make_lora_step(op, rows_of(op.x), recording_.limits, kernels_));
@@ -321,6 +376,7 @@ class Scheduler {
   const Recording& recording_;
   const int members_;
   const KernelTable& kernels_;
+  const LatentForm latent_form_;
   std::vector<int> uses_;  // ops and outputs that name each storage
   std::vector<std::unique_ptr<Step>> steps_;
   RopeTables tables_;
@@ -331,8 +387,9 @@ class Scheduler {
 }  // namespace
 
 std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
-                                                 const KernelTable& kernels) {
-  return Scheduler(recording, members, kernels).run();
+                                                 const KernelTable& kernels,
+                                                 LatentForm latent_form) {
+  return Scheduler(recording, members, kernels, latent_form).run();
 }
 
 }  // namespace ridge::backend::cpu

@@ -69,6 +69,9 @@ struct Run {
   int rows(Rows kind) const { return kind == Rows::tokens ? shape.tokens : shape.outputs; }
 };
 
+// Of latent attention (latent_forms.h); automatically whichever costs less.
+enum class LatentForm : uint8_t { automatic, absorbed, expanded };
+
 class Step {
  public:
   virtual ~Step() = default;
@@ -118,9 +121,10 @@ void split_rows(int rows, int members, int member, Fn fn) {
     fn(r);
 }
 
-// Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, and RoPE →
-// store → attention. Throws unsupported, naming the op.
+// Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, RoPE → store →
+// attention, and latent attention with the head_linears around it. Throws unsupported, naming the op.
 std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
-                                                 const KernelTable& kernels);
+                                                 const KernelTable& kernels,
+                                                 LatentForm latent_form);
 
 }  // namespace ridge::backend::cpu

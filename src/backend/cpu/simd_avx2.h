@@ -143,6 +143,11 @@ struct Avx2 {
     const B table = _mm256_broadcastsi128_si256(_mm_xor_si128(levels, _mm_set1_epi8(-128)));
     return _mm256_shuffle_epi8(table, nibbles);
   }
+  // Code `column` of every lane's four.
+  static F code_float(B codes, int column) {
+    const I shifted = column == 0 ? codes : _mm256_srli_epi32(codes, 8 * column);
+    return to_float(_mm256_and_si256(shifted, _mm256_set1_epi32(255)));
+  }
   static I quad(const int8_t* x) {
     int32_t bits;
     __builtin_memcpy(&bits, x, 4);

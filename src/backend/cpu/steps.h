@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "backend/cpu/kv_cache.h"
+#include "backend/cpu/latent_forms.h"
 #include "backend/cpu/schedule.h"
 #include "backend/cpu/weight.h"
 
@@ -39,6 +40,8 @@ struct ExpertPlan {
   std::optional<Activation> activation;  // of each matrix's two halves of rows; without `weights`
   Precision precision = Precision::full;
   Value out;
+  // Where they are a part of latent attention: rows of expanded sequences are left out.
+  std::shared_ptr<const LatentForms> forms;
 };
 std::unique_ptr<Step> make_expert_step(const ExpertPlan& plan, const StepLimits& limits,
                                        const KernelTable& kernels);
@@ -73,9 +76,26 @@ struct AttentionPlan {
   std::optional<StoreKv> store;
   std::optional<Attention> attention;
   Value q_latent;  // invalid where attention is not latent
+  std::shared_ptr<const LatentForms> forms;  // expanded sequences are rotated and stored only
 };
 std::unique_ptr<Step> make_attention_step(const AttentionPlan& plan, const StepLimits& limits,
                                           const KernelTable& kernels);
+
+// Attention of the expanded sequences, with what takes queries and values through latents' space.
+struct ExpandedLatentPlan {
+  Value q_nope;    // [T, heads · nope]
+  Value q_rotary;  // [T, heads · rotary], rotated
+  const CpuWeight* key_up = nullptr;    // [heads, rank, nope]
+  const CpuWeight* value_up = nullptr;  // [heads, value, rank]
+  KvCache* cache = nullptr;
+  int layer = 0;
+  float scale = 0;
+  Value out;  // [T, heads · value]
+  std::shared_ptr<const LatentForms> forms;
+};
+std::unique_ptr<Step> make_expanded_latent_step(const ExpandedLatentPlan& plan,
+                                                const StepLimits& limits,
+                                                const KernelTable& kernels);
 
 // The ops that work on single rows.
 std::unique_ptr<Step> make_embed_step(const Embed& op);

@@ -147,6 +147,10 @@ class AttentionStep final : public Step {
     Division d;
     d.tiles = (rows + most_rows_ - 1) / most_rows_;
     d.range_keys = context;
+    if (plan_.forms && plan_.forms->expands(run, sequence)) {
+      d.tiles = 0;
+      return d;
+    }
     if (run.batch_invariant) return d;
     if (rows > partial_rows || run.shape.sequences * layout().kv_heads > most_split_groups)
       return d;
@@ -163,7 +167,7 @@ class AttentionStep final : public Step {
   bool is_short_decode(const Run& run) const {
     if (run.shape.tokens != run.shape.sequences) return false;
     for (int s = 0; s < run.shape.sequences; ++s) {
-      if (divide(run, s).jobs() > 1) return false;
+      if (divide(run, s).jobs() != 1) return false;
     }
     return true;
   }

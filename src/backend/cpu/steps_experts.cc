@@ -57,6 +57,7 @@ class ExpertStep final : public Step {
     std::byte* own = run.member_scratch[member].data();
     ExpertRows rows(own, tokens, choices_, experts_);
     sort(run, rows);
+    if (rows.count() == 0) return;
     own += ExpertRows::bytes(tokens, choices_, experts_);
 
     const bool few = tokens <= private_tokens;
@@ -96,7 +97,9 @@ class ExpertStep final : public Step {
     if (plan_.ids.valid()) {
       rows.sort(run.arena.ids_at(plan_.ids), run.arena.stride(plan_.ids));
     } else {
-      rows.sort(nullptr, 0);
+      std::function<bool(int)> takes;
+      if (plan_.forms) takes = [&](int token) { return plan_.forms->absorbs_token(run, token); };
+      rows.sort(nullptr, 0, takes);
     }
     for (ExpertGroup& group : rows.groups()) {
       group.path =

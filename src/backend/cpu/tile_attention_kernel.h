@@ -28,7 +28,9 @@ template <class V, class Tiles, DType E, bool ExactWeights>
 class TileMath {
  public:
   using F = typename V::F;
+  using Values = TileMath;
   static constexpr bool uses_tiles = true;
+  static constexpr bool unpacks_keys_alone = false;
   static constexpr int most_rows = tile_attention_rows;
   static constexpr int exp_degree = ExactWeights ? 6 : 4;
   static constexpr int cache_parts = E == DType::f16 ? 2 : 1;
@@ -250,10 +252,13 @@ void tile_attention(const AttentionJob& job) {
   const DType dtype = job.kv->dtype;
   const bool fits = (dtype == DType::f16 || dtype == DType::bf16) && job.kv->key_dim % tile_depth == 0;
   if (!fits || job.q_latent != nullptr || job.batch_invariant || job.rows < least_tile_attention_rows) {
-    AttentionJob piece = job;  // with ranges of keys a job is one piece: partial_rows are fewer
+    AttentionJob piece = job;
     for (int row = 0; row < job.rows; row += attention_rows) {
       piece.first_row = job.first_row + row;
       piece.rows = job.rows - row < attention_rows ? job.rows - row : attention_rows;
+      const int64_t states = row * partial_floats(*job.kv);
+      if (job.partial != nullptr) piece.partial = job.partial + states;
+      if (job.resumed != nullptr) piece.resumed = job.resumed + states;
       Vectors().attention(piece);
     }
     return;

@@ -200,7 +200,7 @@ void CpuWeight::prepare_transposed(const WeightSource& source, ThreadTeam& team,
   prepare_tiles({.name = source.name, .segments = {view}}, team, /*store=*/nullptr, pool);
 }
 
-void CpuWeight::gather(int64_t index, float* out) const {
+void CpuWeight::gather(int64_t index, float* out, int64_t expert) const {
   RIDGE_ASSERT(index >= 0 && index < rows_);
   const std::span<float> values(out, static_cast<size_t>(columns_));
   for (const TensorView& segment : source_rows_) {
@@ -211,7 +211,7 @@ void CpuWeight::gather(int64_t index, float* out) const {
   for (const WeightPart& part : parts_) {
     if (index >= part.first_row + part.rows) continue;
     const int64_t row = index - part.first_row;
-    const std::byte* strip = part.strip(row / strip_rows);
+    const std::byte* strip = part.strip(row / strip_rows, expert);
     const auto lane = static_cast<int>(row % strip_rows);
     std::vector<std::byte> bytes(row_bytes(part.dtype, columns_));
     if (is_plain(part.dtype)) {

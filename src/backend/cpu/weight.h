@@ -42,8 +42,9 @@ class CpuWeight final : public Weight {
   const std::vector<WeightPart>& parts() const { return parts_; }
   // Float32 [columns] of a `vector` weight.
   const float* values() const { return values_.data(); }
-  // Row `index` dequantised into out[columns]; the weight was prepared for `embedding`.
-  void gather(int64_t index, float* out) const;
+  // Row `index` dequantised into out[columns]; of an expert where the weight was not prepared for
+  // `embedding`.
+  void gather(int64_t index, float* out, int64_t expert = 0) const;
 
  private:
   void prepare_vector(const WeightSource& source);

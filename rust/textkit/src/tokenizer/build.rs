@@ -1,6 +1,6 @@
 //! From the arrays of a GGUF file to a `Tokenizer`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ahash::AHashMap;
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -97,34 +97,31 @@ pub fn build(specification: &Specification) -> Outcome<Tokenizer> {
 fn build_byte_level(specification: &Specification) -> Outcome<Tokenizer> {
     let pre = if specification.pre.is_empty() { "default" } else { specification.pre };
     let kind = PreKind::find(pre)?;
-    let mut checked = check(specification)?;
+    // A server's second start waits for a vocabulary: what does not need the other half is done beside it.
+    let (checked, merges) = at_once(|| check(specification), || owned_merges(specification));
+    let mut checked = checked?;
     if let Some(id) = checked.types.iter().position(|t| *t == TokenType::Byte) {
         return Err(Failure::file(format!(
             "tokenizer.ggml.token_type[{id}] is a byte token, which a byte-level vocabulary has not"
         )));
     }
-    let merges = split_merges(specification)?;
-    let build = |ids: AHashMap<String, u32>| {
-        let owned = merges.iter().map(|(left, right)| ((*left).to_owned(), (*right).to_owned()));
-        BPE::builder()
-            .vocab_and_merges(ids, owned.collect())
-            .ignore_merges(kind.ignores_merges)
-            .build()
+    let merges = merges?;
+    let build = |ids: AHashMap<String, u32>, merges: Vec<(String, String)>| {
+        BPE::builder().vocab_and_merges(ids, merges).ignore_merges(kind.ignores_merges).build()
     };
+    let ids = std::mem::take(&mut checked.model_ids);
+    let (bpe, spelled) = at_once(
+        || build(ids, merges),
+        || spell(&checked.texts, |index| byte_level_bytes(&checked, index)),
+    );
     // Almost always the merges need normal tokens alone, and looking for all of them beforehand
     // takes as long as building.
-    let bpe = build(std::mem::take(&mut checked.model_ids)).or_else(|_| {
+    let bpe = bpe.or_else(|_| {
         checked = check(specification)?;
-        admit_merged(&merges, &mut checked)?;
-        build(std::mem::take(&mut checked.model_ids))
+        admit_merged(&split_merges(specification)?, &mut checked)?;
+        build(std::mem::take(&mut checked.model_ids), owned_merges(specification)?)
             .map_err(|error| Failure::file(format!("tokenizer.ggml.merges: {error}")))
     })?;
-
-    let table = byte_level::bytes();
-    let bytes_of = |index: usize| match checked.types[index] {
-        TokenType::Normal => byte_level::decode(checked.texts[index], &table),
-        _ => None,
-    };
     let parts = Parts {
         family: Family::ByteLevel,
         normalizer: kind.normalizer(),
@@ -132,10 +129,26 @@ fn build_byte_level(specification: &Specification) -> Outcome<Tokenizer> {
         decoder: DecoderWrapper::ByteLevel(ByteLevel::default()),
         adds_bos_by_default: kind.adds_bos,
     };
-    let bytes: Vec<Vec<u8>> = (0..checked.texts.len())
-        .map(|index| bytes_of(index).unwrap_or_else(|| checked.texts[index].as_bytes().to_vec()))
-        .collect();
-    assemble(specification, checked, bpe, parts, &bytes)
+    assemble(specification, checked, bpe, parts, spelled?)
+}
+
+/// Both results; the second is worked out on a thread of its own.
+fn at_once<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() -> B + Send) -> (A, B) {
+    std::thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn byte_level_bytes(checked: &Checked, index: usize) -> Vec<u8> {
+    static TABLE: LazyLock<[Option<u8>; 0x144]> = LazyLock::new(byte_level::bytes);
+    let text = checked.texts[index];
+    match checked.types[index] {
+        TokenType::Normal => byte_level::decode(text, &TABLE),
+        _ => None,
+    }
+    .unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
 fn build_sentencepiece(specification: &Specification) -> Outcome<Tokenizer> {
@@ -183,7 +196,8 @@ fn build_sentencepiece(specification: &Specification) -> Outcome<Tokenizer> {
         .build()
         .map_err(|error| Failure::file(format!("tokenizer.ggml.tokens: {error}")))?;
     let parts = sentencepiece_parts(specification.add_space_prefix.unwrap_or(true))?;
-    assemble(specification, checked, bpe, parts, &bytes)
+    let spelled = spell(&checked.texts, |index| std::mem::take(&mut bytes[index]))?;
+    assemble(specification, checked, bpe, parts, spelled)
 }
 
 type IdsAndMerges = (AHashMap<String, u32>, Vec<(String, String)>);
@@ -211,10 +225,8 @@ fn scored_merges(specification: &Specification, checked: &mut Checked) -> Outcom
 /// The merges that a file lists although its model has scores: those of a tokenizer.json, which
 /// scores do not always give.
 fn listed_merges(specification: &Specification, checked: &mut Checked) -> Outcome<IdsAndMerges> {
-    let merges = split_merges(specification)?;
-    admit_merged(&merges, checked)?;
-    let owned = merges.iter().map(|(left, right)| ((*left).to_owned(), (*right).to_owned()));
-    Ok((std::mem::take(&mut checked.model_ids), owned.collect()))
+    admit_merged(&split_merges(specification)?, checked)?;
+    Ok((std::mem::take(&mut checked.model_ids), owned_merges(specification)?))
 }
 
 /// As Hugging Face's LlamaConverter for `legacy` tokenizers, whose rule is also llama.cpp's: each
@@ -319,6 +331,11 @@ fn split_merges<'a>(specification: &Specification<'a>) -> Outcome<Vec<(&'a str, 
     specification.merges.iter().enumerate().map(split).collect()
 }
 
+fn owned_merges(specification: &Specification) -> Outcome<Vec<(String, String)>> {
+    let owned = |(left, right): (&str, &str)| (left.to_owned(), right.to_owned());
+    Ok(split_merges(specification)?.into_iter().map(owned).collect())
+}
+
 /// A merge may name a token that is not of type normal; it then takes part in the merges after all.
 fn admit_merged(merges: &[(&str, &str)], checked: &mut Checked) -> Outcome<()> {
     for (rank, (left, right)) in merges.iter().enumerate() {
@@ -353,12 +370,33 @@ struct Parts {
     adds_bos_by_default: bool,
 }
 
+/// Every token's text, and the bytes of all of them with where each token's begin and end.
+struct Spelled {
+    texts: Vec<String>,
+    bytes: Vec<u8>,
+    bounds: Vec<u32>,
+}
+
+fn spell(texts: &[&str], mut bytes_of: impl FnMut(usize) -> Vec<u8>) -> Outcome<Spelled> {
+    let mut bytes = Vec::new();
+    let mut bounds = Vec::with_capacity(texts.len() + 1);
+    bounds.push(0);
+    for index in 0..texts.len() {
+        bytes.extend_from_slice(&bytes_of(index));
+        let end = u32::try_from(bytes.len())
+            .map_err(|_| Failure::file("tokenizer.ggml.tokens is larger than 4 GiB"))?;
+        bounds.push(end);
+    }
+    let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+    Ok(Spelled { texts, bytes, bounds })
+}
+
 fn assemble(
     specification: &Specification,
     checked: Checked,
     bpe: BPE,
     parts: Parts,
-    bytes: &[Vec<u8>],
+    spelled: Spelled,
 ) -> Outcome<Tokenizer> {
     let count = checked.texts.len();
     let special: Vec<bool> = checked
@@ -380,7 +418,7 @@ fn assemble(
         .collect();
     let vocabulary = SharedVocabulary(Arc::new(Vocabulary {
         bpe,
-        texts: checked.texts.iter().map(|text| (*text).to_owned()).collect(),
+        texts: spelled.texts,
         others: checked.others,
     }));
     let pipeline = |parses_special: bool| {
@@ -395,15 +433,6 @@ fn assemble(
     };
     let (parsing, plain) = (pipeline(true), pipeline(false));
 
-    let mut joined = Vec::new();
-    let mut bounds = Vec::with_capacity(count + 1);
-    bounds.push(0);
-    for token in bytes {
-        joined.extend_from_slice(token);
-        let end = u32::try_from(joined.len())
-            .map_err(|_| Failure::file("tokenizer.ggml.tokens is larger than 4 GiB"))?;
-        bounds.push(end);
-    }
     let add_bos = specification.add_bos.unwrap_or(parts.adds_bos_by_default);
     let add_eos = specification.add_eos.unwrap_or(false);
     let prefix = specification.bos.filter(|_| add_bos).map(|id| id as u32);
@@ -412,8 +441,8 @@ fn assemble(
         vocabulary,
         parsing,
         plain,
-        bytes: joined,
-        bounds,
+        bytes: spelled.bytes,
+        bounds: spelled.bounds,
         special,
         prefix,
         suffix: specification.eos.filter(|_| add_eos).map(|id| id as u32),

@@ -1,0 +1,168 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "backend/cpu/latent_forms.h"
+#include "backend/cpu/open.h"
+#include "backend/registry.h"
+#include "conformance/harness.h"
+
+// Latent attention between its two head_linears, as a model records it, in both forms of the cpu back end.
+namespace ridge::conformance::latent_forms_test {
+
+using backend::KvCacheLayout;
+using backend::Precision;
+using backend::Recorder;
+using backend::Value;
+using backend::WeightUse;
+using backend::cpu::LatentForm;
+using backend::cpu::LatentForms;
+using backend::cpu::LatentShape;
+
+namespace {
+
+// The largest has heads as DeepSeek-V2-Lite, so that keys and values of 830 tokens are made in several ranges; the
+// last has no dimension that fills vectors.
+constexpr LatentShape small = {.heads = 3, .rank = 64, .nope = 32, .rotary = 16, .value = 32};
+constexpr LatentShape large = {.heads = 16, .rank = 16, .nope = 128, .rotary = 64, .value = 128};
+constexpr LatentShape ragged = {.heads = 2, .rank = 48, .nope = 22, .rotary = 6, .value = 20};
+
+struct Variant {
+  LatentShape shape;
+  DType cache = DType::f16;
+  DType weights = DType::f16;
+  Precision precision = Precision::full;
+};
+
+Case case_of(const Variant& v, std::vector<StepInputs> steps, const StepPlanner& planner) {
+  const LatentShape& s = v.shape;
+  Random random(7);
+  Case c;
+  c.name = fmt::format("latent attention, {} heads, {} cache, {} weights", s.heads, name(v.cache), name(v.weights));
+  c.columns = s.heads * (s.nope + s.rotary) + s.rank + s.rotary;
+  c.steps = std::move(steps);
+  size_t ids = 0;
+  for (const StepInputs& step : c.steps) ids += step.token_ids.size();
+  c.inputs = random_values(random, ids * static_cast<size_t>(c.columns));
+  c.cache = KvCacheLayout{.kind = KvCacheLayout::Kind::latent,
+                          .layers = 1,
+                          .blocks = planner.blocks(),
+                          .block_tokens = planner.block_tokens(),
+                          .key_dim = s.rotary,
+                          .value_dim = s.rank,
+                          .dtype = v.cache};
+  const auto key_up = random_weight(random, {{v.weights, s.rank}}, s.nope, WeightUse::linear, s.heads);
+  const auto value_up = random_weight(random, {{v.weights, s.value}}, s.rank, WeightUse::linear, s.heads);
+  c.record = [=](Recorder& ops, Value x, Kit& kit) {
+    backend::RopeTable table{.pairs = backend::RopePairs::interleaved};
+    for (int i = 0; i < s.rotary / 2; ++i) {
+      table.inverse_frequencies.push_back(std::pow(0.3f, static_cast<float>(i)));
+    }
+    const Value q_nope = x.slice(0, s.heads * s.nope);
+    const Value q_rotary = x.slice(s.heads * s.nope, s.heads * s.rotary);
+    const Value latent = x.slice(s.heads * (s.nope + s.rotary), s.rank);
+    const Value k_rotary = x.slice(s.heads * (s.nope + s.rotary) + s.rank, s.rotary);
+    const Value q_latent = ops.head_linear(q_nope, kit.weight(key_up), v.precision);
+    ops.rope(q_rotary, k_rotary, s.rotary, table);
+    ops.store_latent(latent, k_rotary, kit.cache(), 0);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(s.nope + s.rotary));
+    const Value mixed = ops.mla_attention(q_latent, q_rotary, kit.cache(), 0, s.heads, scale);
+    kit.output(ops.head_linear(mixed, kit.weight(value_up), v.precision));
+  };
+  return c;
+}
+
+using Results = std::vector<std::vector<Output>>;
+
+// Root mean square of the differences over that of the expected values.
+double error_of(const Results& expected, const Results& got) {
+  double squares = 0, error_squares = 0;
+  for (size_t s = 0; s < expected.size(); ++s) {
+    for (size_t i = 0; i < expected[s][0].values.size(); ++i) {
+      const double difference = expected[s][0].values[i] - got[s][0].values[i];
+      squares += expected[s][0].values[i] * expected[s][0].values[i];
+      error_squares += difference * difference;
+    }
+  }
+  return std::sqrt(error_squares / squares);
+}
+
+// float32 where nothing may be rounded. Else queries, weights, latents, keys, values and the softmax's weights are bfloat16
+// once each: of products, of scores that change weights, and of what is summed, three independent errors
+// of bf16_products.
+double allowed_error(const Variant& v) {
+  if (v.precision != Precision::full) return std::sqrt(3.0) * bf16_products.rms;
+  return is_quantized(v.weights) ? 3 * int8_planes.rms : attention_scores.rms;
+}
+
+void expect_both_forms(const Variant& v, const std::vector<StepInputs>& steps, const StepPlanner& planner) {
+  const Case c = case_of(v, steps, planner);
+  const Results expected = run_case(c, *open_for_test({.name = "reference"}));
+  for (const DeviceChoice& choice : device_choices_with_emulated()) {
+    if (choice.name != "cpu") continue;
+    for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded, LatentForm::automatic}) {
+      SCOPED_TRACE(fmt::format("{} on {}, form {}", c.name, test_name(choice), static_cast<int>(form)));
+      const auto device = backend::cpu::open(
+          {.threads = 2, .isa = choice.isa, .threads_spin = false, .allow_emulation = choice.emulated}, form);
+      EXPECT_LE(error_of(expected, run_case(c, *device)), allowed_error(v));
+    }
+  }
+}
+
+std::vector<StepInputs> mixed_steps(StepPlanner& planner) {
+  return {planner.step({{0, 1}, {1, 17}}), planner.step({{0, 1}, {1, 50}, {2, 3}}), planner.step({{2, 70}}),
+          planner.step({{0, 1}, {1, 1}}), planner.step({{1, 33}, {2, 1}, {0, 16}})};
+}
+
+TEST(LatentForms, AgreeWithTheReferenceForEveryCache) {
+  for (const DType cache : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    for (const Precision precision : {Precision::full, Precision::bf16}) {
+      StepPlanner planner;
+      expect_both_forms({.shape = small, .cache = cache, .precision = precision}, mixed_steps(planner), planner);
+    }
+  }
+}
+
+TEST(LatentForms, AgreeForDimensionsThatFillNoVectors) {
+  for (const Precision precision : {Precision::full, Precision::bf16}) {
+    StepPlanner planner;
+    expect_both_forms({.shape = ragged, .precision = precision}, mixed_steps(planner), planner);
+  }
+}
+
+TEST(LatentForms, AgreeForQuantisedWeights) {
+  for (const Precision precision : {Precision::full, Precision::bf16}) {
+    StepPlanner planner;
+    expect_both_forms({.shape = small, .weights = DType::q8_0, .precision = precision}, mixed_steps(planner), planner);
+  }
+}
+
+TEST(LatentForms, GoOnFromOneRangeOfTheContextToTheNext) {
+  for (const Precision precision : {Precision::full, Precision::bf16}) {
+    StepPlanner planner(16, 60, 2);
+    const std::vector<StepInputs> steps = {planner.step({{0, 830}}), planner.step({{0, 60}, {1, 3}}),
+                                           planner.step({{1, 1}, {0, 5}})};
+    expect_both_forms({.shape = large, .precision = precision}, steps, planner);
+  }
+}
+
+TEST(LatentForms, AreChosenByWhatTheyCost) {
+  const LatentShape v2_lite = {.heads = 16, .rank = 512, .nope = 128, .rotary = 64, .value = 128};
+  const backend::cpu::KernelTable& kernels = backend::cpu::scalar_kernels();
+  const LatentForms forms(v2_lite, LatentForm::automatic, Precision::bf16, kernels);
+  for (const int context : {1, 100, 8192}) EXPECT_FALSE(forms.expands(1, context)) << context;
+  EXPECT_FALSE(forms.expands(16, 8192));
+  EXPECT_TRUE(forms.expands(512, 512));
+  EXPECT_TRUE(forms.expands(512, 8192));
+  // Expanding a long context is worth more tokens than a short one.
+  int least_short = 1, least_long = 1;
+  while (!forms.expands(least_short, 600)) ++least_short;
+  while (!forms.expands(least_long, 60000)) ++least_long;
+  EXPECT_LE(least_short, least_long);
+  // Half a pair is no pair.
+  const LatentShape odd = {.heads = 2, .rank = 40, .nope = 22, .rotary = 6, .value = 20};
+  EXPECT_FALSE(LatentForms(odd, LatentForm::expanded, Precision::full, kernels).may_expand());
+}
+
+}  // namespace
+}  // namespace ridge::conformance::latent_forms_test
