@@ -12,6 +12,7 @@
 #include "backend/device_options.h"
 #include "base/clock.h"
 #include "base/strong_id.h"
+#include "engine/admission.h"
 #include "engine/histogram.h"
 #include "engine/request.h"
 #include "tensor/dtype.h"
@@ -154,6 +155,9 @@ class Engine {
   virtual void keep_loaded(Clock::Duration /*unused_for*/, WhoAsks /*who*/) {}
 
   virtual EngineStats stats() const = 0;
+  // What counts towards the line that `submit` refuses to make longer. Where nothing is submitted,
+  // it only grows shorter.
+  virtual WaitingCounts waiting() const { return {}; }
   // Admits no more; returns when all requests have ended or the deadline has passed,
   // cancelling the rest.
   virtual void drain(Clock::Duration deadline) = 0;

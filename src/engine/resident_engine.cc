@@ -79,11 +79,14 @@ RequestId ResidentEngine::submit(Request request, RequestListener listener) {
     last_used_ = clock_.now();
     id = RequestId{next_id_++};
     waits = engine_ == nullptr || is_held_;
-    if (waits && !has_place(request)) {
-      throw Error(ErrorCode::queue_full,
-                  fmt::format("{} requests wait for this model to be loaded, which is the most "
-                              "that this server queues; try again later",
-                              pending_.size()));
+    if (waits) {
+      const WaitingCounts waiting = waiting_for_all();
+      if (!may_wait(waiting, request.group, parts_.max_queued)) {
+        throw Error(ErrorCode::queue_full,
+                    fmt::format("{} requests wait for this model, which is to be loaded first; more "
+                                "are not queued by this server; try again later",
+                                total(waiting)));
+      }
     }
     Pending pending{id, std::move(request), watched(id, std::move(listener)), last_used_};
     if (waits && pending.request.trace) {
@@ -110,10 +113,22 @@ RequestId ResidentEngine::submit(Request request, RequestListener listener) {
   return id;
 }
 
-bool ResidentEngine::has_place(const Request& request) const {
-  WaitingCounts waiting;
+// With the lock. A held model's own line counts as well: what waits here joins it, once the model is
+// released, in the same order and with no more before it than now, so that it is not refused then.
+WaitingCounts ResidentEngine::waiting_for_all() const {
+  WaitingCounts waiting = engine_ ? engine_->waiting() : WaitingCounts();
   for (const Pending& pending : pending_) ++waiting[pending.request.group];
-  return may_wait(waiting, request.group, parts_.max_queued);
+  return waiting;
+}
+
+bool ResidentEngine::is_held() const {
+  std::lock_guard lock(mutex_);
+  return is_held_;
+}
+
+WaitingCounts ResidentEngine::waiting() const {
+  std::lock_guard lock(mutex_);
+  return waiting_for_all();
 }
 
 // Gives what waits to the engine, with the lock; the caller tells those that it does not take.

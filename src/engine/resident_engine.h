@@ -41,7 +41,10 @@ class ResidentEngine final : public Engine, private Resident {
   void end_thinking(RequestId id) override;
   void keep_loaded(Clock::Duration unused_for, WhoAsks who) override;
   EngineStats stats() const override;
+  WaitingCounts waiting() const override;
   void drain(Clock::Duration deadline) override;
+  // In memory, but to make room: what comes waits until it was unloaded and loaded again.
+  bool is_held() const;
 
  private:
   struct Pending {
@@ -66,7 +69,7 @@ class ResidentEngine final : public Engine, private Resident {
     Pending pending;
     Error error;
   };
-  bool has_place(const Request& request) const;
+  WaitingCounts waiting_for_all() const;
   std::vector<Refused> submit_pending();
   void end(const Pending& pending, FinishReason reason, const std::optional<Error>& error);
   void end_overdue();

@@ -76,6 +76,11 @@ EngineStats ServingEngine::stats() const {
   return stats;
 }
 
+WaitingCounts ServingEngine::waiting() const {
+  std::lock_guard lock(mutex_);
+  return waiting_;
+}
+
 void ServingEngine::drain(Clock::Duration deadline) {
   std::unique_lock lock(mutex_);
   draining_ = true;

@@ -40,6 +40,7 @@ class ServingEngine final : public Engine {
   void cancel(RequestId id) override;
   void end_thinking(RequestId id) override;
   EngineStats stats() const override;
+  WaitingCounts waiting() const override;
   void drain(Clock::Duration deadline) override;
 
  private:

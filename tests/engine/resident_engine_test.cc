@@ -405,6 +405,37 @@ TEST_F(ResidentEngineTest, TheLineForAModelThatLoadsIsBounded) {
   for (auto& each : waiting) EXPECT_EQ(each.get().error->code(), ErrorCode::unavailable);
 }
 
+// One is computed, and counts as its first step goes on; two wait in the engine's line, and the model
+// is held for another's sake: only one more has a place in a line of four. Whoever is taken is
+// answered, once the other is gone.
+TEST_F(ResidentEngineTest, AHeldModelTakesNoMoreThanItsLineWillHold) {
+  Residency residency({.budget_bytes = 10, .patience = 1ms}, clock);
+  Model busy(residency, 10), waits(residency, 10);
+  const Holder holder(busy);
+  std::vector<std::future<Finish>> taken;
+  taken.push_back(busy.ask());
+  ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
+  for (int i = 0; i < 2; ++i) taken.push_back(busy.ask());
+  auto gone = waits.ask();
+  ASSERT_TRUE(Model::eventually([&] { return busy.engine->is_held(); }));
+  taken.push_back(busy.ask());
+  EXPECT_EQ(total(busy.engine->waiting()), 4);
+  try {
+    busy.ask();
+    ADD_FAILURE() << "taken, and refused later";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::queue_full);
+  }
+  Request request = Model::request();
+  request.group = "other";
+  taken.push_back(busy.ask(request));  // who fills the line shuts nobody else out
+  waits.engine->cancel(waits.last_id);
+  EXPECT_EQ(gone.get().reasons, std::vector{FinishReason::cancelled});
+  ASSERT_TRUE(Model::eventually([&] { return !busy.engine->is_held(); }));
+  holder.release();
+  for (auto& each : taken) EXPECT_FALSE(each.get().error);
+}
+
 TEST_F(ResidentEngineTest, TheTraceOfARequestSaysThatItWaitedForItsModel) {
   Residency residency({}, clock);
   Model model(residency, 10);
