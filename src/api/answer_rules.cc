@@ -79,7 +79,11 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
   engine::ToolUse use;
   use.style = model.tool_style;
   use.parallel = tools.parallel;
-  for (const ToolFunction& function : functions) use.names.push_back(function.name);
+  // Others write JSON, which says itself of which type a value is.
+  const bool wants_types = use.style == text::ToolStyle::qwen3_coder;
+  for (const ToolFunction& function : functions) {
+    use.tools.push_back(text::callable_tool(function.name, wants_types ? function.parameters : "{}"));
+  }
   const text::Tokenizer& tokenizer = model.engine->tokenizer();
   const bool binds_all = tools.must_call() || form.grammar;
   if (binds_all || any_strict(functions)) {

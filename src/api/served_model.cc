@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "api/sampling_defaults.h"
-#include "base/log.h"
 #include "text/chat_template.h"
 
 namespace ridge::api {
@@ -29,13 +28,6 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
                                            info.parameters, info.file_bytes, info.context_tokens);
   model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
   model.tool_style = text::detect_tool_style(engine->chat_template());
-  // As Qwen3-Coder does.
-  if (engine->chat_template().source().find("<function=") != std::string::npos) {
-    log::warning(
-        "{} writes calls of tools as <function=NAME>, which is not read: they stay content, unless "
-        "tool_choice is \"required\" or names a function",
-        name);
-  }
   model.grammars = std::make_shared<text::GrammarCompiler>(
       engine->tokenizer(), text::GrammarCompilerOptions{.checker = std::move(grammar_checker)});
   model.name = std::move(name);

@@ -325,7 +325,7 @@ void add_list_setting(CLI::App& command, const std::string& flag, std::vector<st
 void add_text_settings(CLI::App& command, ServeOptions& options) {
   add_setting(command, "tool-style", options.tool_style,
               "How the model writes calls of tools; auto to see it in its chat template")
-      ->check(CLI::IsMember({"auto", "hermes", "llama3", "deepseek"}));
+      ->check(CLI::IsMember({"auto", "hermes", "llama3", "deepseek", "qwen3_coder"}));
 }
 
 void add_server_settings(CLI::App& command, ServeOptions& options) {

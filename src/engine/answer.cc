@@ -35,7 +35,7 @@ Answer::Answer(const Request& request, int choice, std::shared_ptr<const text::T
       choice_(choice),
       min_tokens_(request.min_tokens),
       wants_logprobs_(request.sampling.top_logprobs >= 0) {
-  if (request.tools) calls_.emplace(request.tools->style, request.tools->names);
+  if (request.tools) calls_.emplace(request.tools->style, request.tools->tools);
   pending_.choice = choice;
 }
 

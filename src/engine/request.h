@@ -12,6 +12,7 @@
 #include "engine/priority.h"
 #include "sampling/sampling_params.h"
 #include "text/answer_pieces.h"
+#include "text/callable_tool.h"
 #include "text/tool_style.h"
 
 namespace ridge::text {
@@ -29,7 +30,7 @@ enum class Pooling { mean, last };
 // The tools that an answer may call.
 struct ToolUse {
   text::ToolStyle style = text::ToolStyle::hermes;
-  std::vector<std::string> names;
+  std::vector<text::CallableTool> tools;
   bool parallel = true;  // else the answer ends with its first call
   // One call, which the answer then follows from the opening of a call to its end; may be null.
   // Where the request has a grammar for all of its content, that counts instead.

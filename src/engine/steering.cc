@@ -41,7 +41,7 @@ Steering::Steering(const Request& request, std::shared_ptr<const text::Tokenizer
       think_open_(tokenizer_->find(text::think_open_tag)),
       think_close_(tokenizer_->find(text::think_close_tag)),
       splitter_(reasoning_mode(request)) {
-  if (call_grammar_) calls_.emplace(tool_style_, request.tools->names);
+  if (call_grammar_) calls_.emplace(tool_style_, request.tools->tools);
   if (!grammar_ || splitter_.in_reasoning()) return;
   matcher_ = grammar_->start();
   may_open_thinking_ = !splitter_.in_content() && think_open_.has_value();

@@ -165,7 +165,8 @@ void ChatTemplate::probe_tools() {
   const ordered_json strings = call_with("{\"probe\": 1}");
   const auto shows_call = [&](const std::string& text) {
     return contains(text, "probed_call") &&
-           (contains(text, "{\"probe\": 1}") || contains(text, "{\"probe\":1}"));
+           (contains(text, "{\"probe\": 1}") || contains(text, "{\"probe\":1}") ||
+            contains(text, "<parameter=probe>"));
   };
   const bool takes_objects = shows_call(rendered({user, objects, result}));
   const bool takes_strings = shows_call(rendered({user, strings, result}));

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/trimmed.h"
+#include "text/tag_start.h"
 
 namespace ridge::text {
 namespace {
@@ -19,6 +20,7 @@ constexpr std::size_t max_members_bytes = 1024;
 constexpr std::size_t max_member_bytes = 256;  // of a string in front of them
 // What models write between the arguments and the closing tag, in excess or as a fence.
 constexpr std::string_view closing_noise = " \t\r\n}]`";
+constexpr std::string_view function_open = "<function=";
 
 std::size_t skip(std::string_view text, std::size_t at, std::string_view what = white_space) {
   return std::min(text.find_first_not_of(what, at), text.size());
@@ -28,15 +30,6 @@ bool is_name_byte(char byte) {
   return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
          (byte >= '0' && byte <= '9') || byte == '_' || byte == '-' || byte == '.' || byte == ':' ||
          byte == '/';
-}
-
-// Whether `text` starts with `tag`, or may do once there is more of it.
-enum class Start { no, maybe, yes };
-
-Start starts_with(std::string_view text, std::string_view tag, bool ended) {
-  if (tag.empty()) return Start::no;
-  if (text.starts_with(tag)) return Start::yes;
-  return !ended && tag.starts_with(text) ? Start::maybe : Start::no;
 }
 
 // Arguments as the text of an object, also where the model wrote that as a string.
@@ -76,8 +69,8 @@ struct ToolCallParser::Head {
   std::size_t size = 0;
 };
 
-ToolCallParser::ToolCallParser(ToolStyle style, std::vector<std::string> names)
-    : style_(style), tags_(tags_of(style)), names_(std::move(names)) {}
+ToolCallParser::ToolCallParser(ToolStyle style, std::vector<CallableTool> tools)
+    : style_(style), tags_(tags_of(style)), tools_(std::move(tools)) {}
 
 AnswerPieces ToolCallParser::push(std::string_view text) {
   if (is_open()) opened_text_.clear();
@@ -104,7 +97,7 @@ void ToolCallParser::advance(AnswerPieces& delta, bool ended) {
         goes_on = pass_head(delta, ended);
         break;
       case State::arguments:
-        goes_on = pass_arguments(delta, ended);
+        goes_on = xml_ ? pass_xml_arguments(delta, ended) : pass_arguments(delta, ended);
         break;
       case State::tail:
         goes_on = pass_tail(ended);
@@ -126,7 +119,7 @@ bool ToolCallParser::pass_content(AnswerPieces& delta, bool ended) {
   const Opening opening = find_opening(ended);
   if (opening.start == Start::yes) {
     give_content(delta, opening.at);
-    open_call(0, opening.size, /*tagged=*/true);
+    open_call(0, opening.size, /*tagged=*/opening.size > 0);
     return true;
   }
   give_content(delta, opening.start == Start::maybe ? opening.at : held_.size());
@@ -149,7 +142,7 @@ bool ToolCallParser::skip_what_stands_around_calls(bool ended) {
       return skip_what_stands_around_calls(ended);
     }
   }
-  if (style_ == ToolStyle::deepseek) return true;
+  if (style_ == ToolStyle::deepseek || style_ == ToolStyle::qwen3_coder) return true;
   std::size_t brace = 0;
   if (follows_call && (held_[0] == ';' || held_[0] == ',')) {
     brace = skip(held_, 1);
@@ -164,6 +157,10 @@ ToolCallParser::Opening ToolCallParser::find_opening(bool ended) const {
     const std::string_view rest = std::string_view(held_).substr(at);
     const Start call = starts_with(rest, tags_.call_open, ended);
     if (call == Start::yes) return {call, at, tags_.call_open.size()};
+    // Its tag is often left out. The function is part of the head.
+    const bool may_stand_alone = style_ == ToolStyle::qwen3_coder;
+    const Start bare = may_stand_alone ? starts_with(rest, function_open, ended) : Start::no;
+    if (bare != Start::no) return {bare, at, 0};
     const Start block = starts_with(rest, tags_.block_open, ended);
     if (block == Start::yes) {
       const std::size_t inside = skip(rest, tags_.block_open.size());
@@ -221,7 +218,9 @@ bool ToolCallParser::pass_head(AnswerPieces& delta, bool ended) {
       break;
     case Head::Kind::arguments:
       scanner_ = JsonScanner();
-      if (style_ != ToolStyle::deepseek) {
+      if (style_ == ToolStyle::qwen3_coder) {
+        xml_.emplace(*find_tool(head.name));
+      } else if (style_ != ToolStyle::deepseek) {
         for (const char byte : held_.substr(0, head.size)) scanner_.feed(byte);
       }
       outer_depth_ = scanner_.depth();
@@ -241,8 +240,10 @@ void ToolCallParser::give_head_back(AnswerPieces& delta) {
   state_ = State::content;
   scanned_ = 0;
   held_.insert(0, opening_);
-  // What opened the call must not open it again; where there is no tag, the state below sees to it.
-  give_content(delta, opening_.size());
+  // What opened the call must not open it again: its tag, the first byte of <function=, or the
+  // brace of a bare one, to which the state below sees.
+  const bool is_function = opening_.empty() && style_ == ToolStyle::qwen3_coder;
+  give_content(delta, is_function ? 1 : opening_.size());
   may_open_bare_ = false;
   opening_.clear();
   opened_text_.clear();
@@ -257,7 +258,7 @@ bool ToolCallParser::take_whole_object(AnswerPieces& delta) {
         ordered_json::parse(held_.begin(), held_.begin() + static_cast<long>(scanned_), nullptr,
                             /*allow_exceptions=*/false);
     const bool is_named = call.is_object() && call.contains("name") && call["name"].is_string() &&
-                          knows(call["name"].get_ref<const std::string&>());
+                          find_tool(call["name"].get_ref<const std::string&>()) != nullptr;
     std::optional<std::string> arguments;
     if (is_named) arguments = arguments_text(call);
     if (!arguments) {
@@ -276,6 +277,7 @@ bool ToolCallParser::take_whole_object(AnswerPieces& delta) {
 }
 
 ToolCallParser::Head ToolCallParser::match_head() const {
+  if (style_ == ToolStyle::qwen3_coder) return match_xml_head();
   return style_ == ToolStyle::deepseek ? match_deepseek_head() : match_json_head();
 }
 
@@ -317,7 +319,7 @@ ToolCallParser::Head ToolCallParser::match_json_head() const {
     const auto value = string_at();
     if (*key == "name") {
       if (!value) return knows_beginning(text.substr(at + 1)) ? more : Head{};
-      if (!knows(*value)) return {};
+      if (find_tool(*value) == nullptr) return {};
       name = *value;
     } else if ((value ? value->size() : text.size() - at - 1) >= max_member_bytes) {
       return {};
@@ -359,7 +361,7 @@ ToolCallParser::Head ToolCallParser::match_deepseek_head() const {
     at += name.size();
     if (at == text.size()) return knows_beginning(name) ? more : Head{};
   }
-  if (!knows(name)) return {};
+  if (find_tool(name) == nullptr) return {};
   at = skip(text, at);
   for (const std::string_view fence : {std::string_view("```json"), std::string_view("```")}) {
     const Start fenced = starts_with(text.substr(at), fence, /*ended=*/false);
@@ -373,13 +375,39 @@ ToolCallParser::Head ToolCallParser::match_deepseek_head() const {
   return {Kind::arguments, std::string(name), at};
 }
 
-bool ToolCallParser::knows(std::string_view name) const {
-  return std::find(names_.begin(), names_.end(), name) != names_.end();
+// <function=known> and, behind white space, a parameter or the end.
+ToolCallParser::Head ToolCallParser::match_xml_head() const {
+  using Kind = Head::Kind;
+  const std::string_view text = held_;
+  const Head more = {Kind::need_more, {}, 0};
+  std::size_t at = skip(text, 0);
+  if (at > max_member_bytes) return {};
+  const Start opens = starts_with(text.substr(at), function_open, /*ended=*/false);
+  if (opens == Start::maybe) return more;
+  if (opens == Start::no) return {};
+  at += function_open.size();
+  const std::size_t end = text.find('>', at);
+  const std::string_view name = text.substr(at, std::min(end, text.size()) - at);
+  if (end == std::string_view::npos) return knows_beginning(name) ? more : Head{};
+  if (find_tool(name) == nullptr) return {};
+  const std::size_t behind = skip(text, end + 1);
+  if (behind - end > max_member_bytes) return {};
+  for (const std::string_view tag : {XmlArguments::parameter_open, XmlArguments::function_close}) {
+    const Start begins = starts_with(text.substr(behind), tag, /*ended=*/false);
+    if (begins == Start::maybe) return more;
+    if (begins == Start::yes) return {Kind::arguments, std::string(name), end + 1};
+  }
+  return {};
+}
+
+const CallableTool* ToolCallParser::find_tool(std::string_view name) const {
+  const auto found = std::ranges::find(tools_, name, &CallableTool::name);
+  return found == tools_.end() ? nullptr : &*found;
 }
 
 bool ToolCallParser::knows_beginning(std::string_view name) const {
-  return std::any_of(names_.begin(), names_.end(),
-                     [&](const std::string& known) { return known.starts_with(name); });
+  return std::ranges::any_of(
+      tools_, [&](const CallableTool& known) { return known.name.starts_with(name); });
 }
 
 // ---- Arguments and the end of a call ---------------------------------------------------------
@@ -438,14 +466,28 @@ bool ToolCallParser::pass_arguments(AnswerPieces& delta, bool ended) {
   return false;
 }
 
+bool ToolCallParser::pass_xml_arguments(AnswerPieces& delta, bool ended) {
+  std::string arguments;
+  drop(xml_->take(held_, ended, arguments));
+  if (!arguments.empty()) {
+    delta.add_call({begun_ - 1, /*begins=*/false, {}, std::move(arguments)});
+  }
+  if (!xml_->is_complete()) return false;
+  xml_.reset();
+  state_ = State::tail;
+  return true;
+}
+
 bool ToolCallParser::pass_tail(bool ended) {
   if (outer_depth_ > 0 && !pass_members_after_arguments(ended)) return false;
-  const std::string_view close = is_tagged_ ? tags_.call_close : std::string_view();
+  const bool is_json = style_ != ToolStyle::qwen3_coder;
+  // Without JSON, the tag is often left out in front of a call, but not behind it.
+  const std::string_view close = is_tagged_ || !is_json ? tags_.call_close : std::string_view();
   if (close.empty()) {
     end_call();
     return !held_.empty() || ended;
   }
-  const std::size_t at = skip(held_, 0, closing_noise);
+  const std::size_t at = skip(held_, 0, is_json ? closing_noise : white_space);
   const std::string_view rest = std::string_view(held_).substr(at);
   const Start closes = starts_with(rest, close, ended);
   if (closes == Start::maybe) return false;

@@ -1,27 +1,30 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "text/answer_pieces.h"
+#include "text/callable_tool.h"
 #include "text/json_scanner.h"
 #include "text/tool_style.h"
+#include "text/xml_arguments.h"
 
 namespace ridge::text {
 
 // Splits an answer into content and calls of tools while it streams. What it gives out, and in
 // which order, does not depend on how the text is cut.
 //
-// A call begins where the style opens one, names a tool that exists and opens the object of its
-// arguments; text that only looks like it is given back as content, whole. From there on, whatever
-// the model writes up to the end of the call is its arguments, also where that is no JSON. White
+// A call begins where the style opens one, names a tool that exists and opens its arguments; text that only looks like it is given back as content, whole. From there on, whatever
+// the model writes up to the end of the call is its arguments, also where that is no JSON (of a style
+// without JSON, up to what is no parameter). White
 // space around calls, and the tags of the style, are left out.
 class ToolCallParser {
  public:
-  // `names`: the tools that may be called.
-  ToolCallParser(ToolStyle style, std::vector<std::string> names);
+  // `tools`: those that may be called.
+  ToolCallParser(ToolStyle style, std::vector<CallableTool> tools);
 
   AnswerPieces push(std::string_view text);
   // The end of the answer: gives out what was held back.
@@ -53,6 +56,7 @@ class ToolCallParser {
   bool pass_content(AnswerPieces& delta, bool ended);
   bool pass_head(AnswerPieces& delta, bool ended);
   bool pass_arguments(AnswerPieces& delta, bool ended);
+  bool pass_xml_arguments(AnswerPieces& delta, bool ended);
   bool pass_tail(bool ended);
   bool pass_members_after_arguments(bool ended);
 
@@ -70,12 +74,13 @@ class ToolCallParser {
   Head match_head() const;
   Head match_json_head() const;
   Head match_deepseek_head() const;
-  bool knows(std::string_view name) const;
+  Head match_xml_head() const;
+  const CallableTool* find_tool(std::string_view name) const;
   bool knows_beginning(std::string_view name) const;
 
   const ToolStyle style_;
   const ToolTags& tags_;
-  const std::vector<std::string> names_;
+  const std::vector<CallableTool> tools_;
 
   State state_ = State::content;
   std::string held_;             // not yet given out
@@ -87,6 +92,7 @@ class ToolCallParser {
   JsonScanner scanner_;          // of the object that is open
   std::size_t scanned_ = 0;      // bytes of held_ that the scanner has seen
   std::size_t outer_depth_ = 0;  // of the scanner, around the arguments
+  std::optional<XmlArguments> xml_;  // of the call that is open, where the style has them
   int begun_ = 0;
   int ended_ = 0;
 };

@@ -5,21 +5,19 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "text/lark.h"
 #include "text/tokenizer.h"
+#include "text/xml_tool_grammar.h"
 
 namespace ridge::text {
 namespace {
 
 using nlohmann::ordered_json;
 
-std::string literal(std::string_view text) {
-  return ordered_json(text).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
-
 // A tag is one token where the vocabulary has it, which no text can spell then.
 std::string tag(const Tokenizer& tokenizer, std::string_view text) {
   if (const auto id = tokenizer.find(text)) return fmt::format("<[{}]>", *id);
-  return literal(text);
+  return lark_literal(text);
 }
 
 std::string for_regex(std::string_view name) {
@@ -45,19 +43,22 @@ std::string rule_of_call(ToolStyle style, const Tokenizer& tokenizer, const std:
   switch (style) {
     case ToolStyle::hermes:
       return fmt::format("{} NL? {} @{} \"}}\" NL? {}", tag(tokenizer, tags.call_open),
-                         literal(fmt::format("{{\"name\": \"{}\", \"arguments\": ", name)),
+                         lark_literal(fmt::format("{{\"name\": \"{}\", \"arguments\": ", name)),
                          arguments, tag(tokenizer, tags.call_close));
     case ToolStyle::llama3:
       return fmt::format("{} @{} /[ \\n]{{0,4}}\\}}/", bare_head(name, "parameters"), arguments);
+    case ToolStyle::qwen3_coder:
     case ToolStyle::deepseek:
       break;
   }
   return fmt::format("{} \"function\" {} {} @{} {} {}", tag(tokenizer, tags.call_open),
-                     tag(tokenizer, tags.separator), literal(name + "\n```json\n"), arguments,
-                     literal("\n```"), tag(tokenizer, tags.call_close));
+                     tag(tokenizer, tags.separator), lark_literal(name + "\n```json\n"), arguments,
+                     lark_literal("\n```"), tag(tokenizer, tags.call_close));
 }
 
-ordered_json arguments_parts(std::span<const ToolFunction> functions) {
+ordered_json arguments_parts(ToolStyle style, std::span<const ToolFunction> functions) {
+  // There, those of each value are made with the rules.
+  if (style == ToolStyle::qwen3_coder) return ordered_json::array();
   ordered_json parts = ordered_json::array();
   for (std::size_t i = 0; i < functions.size(); ++i) {
     auto schema = ordered_json::parse(functions[i].parameters);
@@ -71,8 +72,29 @@ ordered_json arguments_parts(std::span<const ToolFunction> functions) {
   return parts;
 }
 
+// Calls without JSON around their arguments. A call that has begun may have other white space.
+std::string rules_of_xml_calls(const Tokenizer& tokenizer, std::span<const ToolFunction> functions,
+                               bool has_begun, ordered_json& parts) {
+  const ToolTags& tags = tags_of(ToolStyle::qwen3_coder);
+  const std::string gap = has_begun ? "GAP?" : "NL";
+  std::string rules = "NL: \"\\n\"\nGAP: /[ \\n]{1,4}/\n";
+  std::string any = "call:";
+  for (std::size_t i = 0; i < functions.size(); ++i) {
+    rules += xml_call_rules(i, functions[i], gap, parts);
+    rules += fmt::format("call_{0}: {1} {2} body_{0} {2} {3}\n", i, tag(tokenizer, tags.call_open),
+                         gap, tag(tokenizer, tags.call_close));
+    any += fmt::format(" {}call_{}", i == 0 ? "" : "| ", i);
+    if (has_begun) any += fmt::format(" | body_{}", i);
+  }
+  return rules + any + "\n";
+}
+
 std::string rules_of_calls(ToolStyle style, const Tokenizer& tokenizer,
-                           std::span<const ToolFunction> functions, bool may_be_bare) {
+                           std::span<const ToolFunction> functions, bool may_be_bare,
+                           ordered_json& parts) {
+  if (style == ToolStyle::qwen3_coder) {
+    return rules_of_xml_calls(tokenizer, functions, may_be_bare, parts);
+  }
   std::string rules = "NL: \"\\n\"\n";
   std::string any = "call:";
   for (std::size_t i = 0; i < functions.size(); ++i) {
@@ -119,9 +141,10 @@ std::string arguments_part(std::size_t function) { return fmt::format("arguments
 
 GrammarSource one_call(ToolStyle style, const Tokenizer& tokenizer,
                        std::span<const ToolFunction> functions) {
+  ordered_json parts = arguments_parts(style, functions);
   const std::string lark =
-      "start: call\n" + rules_of_calls(style, tokenizer, functions, /*may_be_bare=*/true);
-  return with_start(lark, arguments_parts(functions));
+      "start: call\n" + rules_of_calls(style, tokenizer, functions, /*may_be_bare=*/true, parts);
+  return with_start(lark, std::move(parts));
 }
 
 GrammarSource whole_answer(ToolStyle style, const Tokenizer& tokenizer,
@@ -134,10 +157,10 @@ GrammarSource whole_answer(ToolStyle style, const Tokenizer& tokenizer,
     calls = fmt::format("calls: {} call{} {}", tag(tokenizer, tags.block_open), several ? more : "",
                         tag(tokenizer, tags.block_close));
   }
+  ordered_json parts = arguments_parts(style, functions);
   const std::string lark =
       fmt::format("start: calls{}\n{}\n{}", otherwise != nullptr ? " | @otherwise" : "", calls,
-                  rules_of_calls(style, tokenizer, functions, /*may_be_bare=*/false));
-  ordered_json parts = arguments_parts(functions);
+                  rules_of_calls(style, tokenizer, functions, /*may_be_bare=*/false, parts));
   if (otherwise != nullptr) parts.push_back(as_part(*otherwise));
   return with_start(lark, std::move(parts));
 }

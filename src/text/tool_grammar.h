@@ -26,6 +26,8 @@ struct GrammarSource {
 // ….
 std::string arguments_part(std::size_t function);
 
+// Both throw Error(invalid_argument) where a strict function asks for what its style cannot hold.
+
 // One call of any of the functions, from its opening on: for an answer that may call.
 GrammarSource one_call(ToolStyle style, const Tokenizer& tokenizer,
                        std::span<const ToolFunction> functions);

@@ -5,10 +5,28 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "text/xml_arguments.h"
+
 namespace ridge::text {
 namespace {
 
 using nlohmann::ordered_json;
+
+// What is no object stays as it is.
+std::string as_parameters(const std::string& arguments) {
+  const auto object = ordered_json::parse(arguments, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) return arguments + "\n";
+  std::string text;
+  for (const auto& [key, value] : object.items()) {
+    const std::string shown =
+        value.is_string()
+            ? value.get<std::string>()
+            : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+    text += fmt::format("{}{}>\n{}\n{}\n", XmlArguments::parameter_open, key, shown,
+                        XmlArguments::parameter_close);
+  }
+  return text;
+}
 
 std::string one_call(ToolStyle style, const std::string& name, const std::string& arguments) {
   const ToolTags& tags = tags_of(style);
@@ -19,6 +37,9 @@ std::string one_call(ToolStyle style, const std::string& name, const std::string
                          arguments, tags.call_close);
     case ToolStyle::llama3:
       return fmt::format("{{\"name\": {}, \"parameters\": {}}}", quoted, arguments);
+    case ToolStyle::qwen3_coder:
+      return fmt::format("{}\n<function={}>\n{}</function>\n{}", tags.call_open, name,
+                         as_parameters(arguments), tags.call_close);
     case ToolStyle::deepseek:
       break;
   }
@@ -37,7 +58,9 @@ std::string describe_tools(ToolStyle style, const ordered_json& tools) {
     text += '\n';
   }
   const ToolTags& tags = tags_of(style);
-  text += "\nTo call one, answer in exactly this form, with the arguments as a JSON object:\n";
+  text += "\nTo call one, answer in exactly this form, with ";
+  text += style == ToolStyle::qwen3_coder ? "each argument in tags of its own:\n"
+                                          : "the arguments as a JSON object:\n";
   text += tags.block_open;
   text += one_call(style, "FUNCTION_NAME", "{\"ARGUMENT\": \"VALUE\"}");
   text += tags.block_close;

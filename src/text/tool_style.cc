@@ -23,8 +23,8 @@ constexpr ToolTags deepseek_tags = {.block_open = "<｜tool▁calls▁begin｜>"
                                     .call_close = "<｜tool▁call▁end｜>",
                                     .separator = "<｜tool▁sep｜>"};
 
-constexpr std::array<ToolStyle, 3> all = {ToolStyle::hermes, ToolStyle::llama3,
-                                          ToolStyle::deepseek};
+constexpr std::array<ToolStyle, 4> all = {ToolStyle::hermes, ToolStyle::llama3,
+                                          ToolStyle::deepseek, ToolStyle::qwen3_coder};
 
 }  // namespace
 
@@ -35,6 +35,7 @@ const ToolTags& tags_of(ToolStyle style) {
     case ToolStyle::deepseek:
       return deepseek_tags;
     case ToolStyle::hermes:
+    case ToolStyle::qwen3_coder:  // around what is no JSON
       break;
   }
   return hermes_tags;
@@ -46,6 +47,8 @@ std::string_view name(ToolStyle style) {
       return "llama3";
     case ToolStyle::deepseek:
       return "deepseek";
+    case ToolStyle::qwen3_coder:
+      return "qwen3_coder";
     case ToolStyle::hermes:
       break;
   }
@@ -67,6 +70,7 @@ ToolStyle detect_tool_style(const ChatTemplate& chat_template) {
   // What the template writes itself goes before what its turns look like: the distill of R1-0528 to
   // Qwen 3 has DeepSeek's turns in Qwen's vocabulary.
   if (mentions(deepseek_tags.call_open)) return ToolStyle::deepseek;
+  if (mentions("<function=") && mentions("<parameter=")) return ToolStyle::qwen3_coder;
   if (mentions(hermes_tags.call_open)) return ToolStyle::hermes;
   if (mentions(llama3_tags.call_open) || mentions("<|start_header_id|>")) return ToolStyle::llama3;
   if (mentions("<｜Assistant｜>")) return ToolStyle::deepseek;

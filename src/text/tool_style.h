@@ -16,6 +16,8 @@ enum class ToolStyle {
   llama3,  // {"name": …, "parameters": {…}}, also after <|python_tag|>; several with ;
   deepseek,  // <｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{…}\n```
              // <｜tool▁call▁end｜><｜tool▁calls▁end｜>: DeepSeek-R1 and its distills, V3
+  qwen3_coder,  // <tool_call>\n<function=NAME>\n<parameter=KEY>\nVALUE\n</parameter>\n</function>\n
+                // </tool_call>, strings without quotes: Qwen3-Coder, Qwen 3.5
 };
 
 struct ToolTags {
@@ -27,7 +29,7 @@ const ToolTags& tags_of(ToolStyle style);
 
 std::string_view name(ToolStyle style);
 std::optional<ToolStyle> tool_style_named(std::string_view name);
-inline constexpr std::string_view tool_style_names = "hermes, llama3, deepseek";
+inline constexpr std::string_view tool_style_names = "hermes, llama3, deepseek, qwen3_coder";
 
 // The style that the template writes, or, where it writes none, the one that fits its turns.
 ToolStyle detect_tool_style(const ChatTemplate& chat_template);

@@ -209,7 +209,7 @@ TEST(Steering, ABudgetLeavesArgumentsAlone) {
   request.split_reasoning = true;
   request.prompt_opens_reasoning = true;
   request.thinking_budget = 12;
-  request.tools = ToolUse{.style = text::ToolStyle::hermes, .names = {"f"}};
+  request.tools = ToolUse{.style = text::ToolStyle::hermes, .tools = {{"f", {}}}};
   const RecordedRequest& r = f.add(std::move(request));
   f.run_all();
   ASSERT_EQ(r.calls[0].size(), 1u);
@@ -222,7 +222,7 @@ TEST(Steering, CallsAreTakenFromTheText) {
   for (const bool parallel : {true, false}) {
     LoopFixture f(roomy, "First. " + call + "\n" + call);
     Request request = f.request(5, 200);
-    request.tools = ToolUse{.style = text::ToolStyle::hermes, .names = {"f"}, .parallel = parallel};
+    request.tools = ToolUse{.style = text::ToolStyle::hermes, .tools = {{"f", {}}}, .parallel = parallel};
     const RecordedRequest& r = f.add(std::move(request));
     f.run_all();
     EXPECT_EQ(r.content[0], "First.");
@@ -242,7 +242,7 @@ TEST(Steering, ACallThatBeginsFitsItsSchema) {
   const text::GrammarSource source =
       text::one_call(text::ToolStyle::hermes, *small_tokenizer(), functions);
   request.tools = ToolUse{.style = text::ToolStyle::hermes,
-                          .names = {"f"},
+                          .tools = {{"f", {}}},
                           .parallel = true,
                           .call_grammar = grammar(source.kind, source.text)};
   const RecordedRequest& r = f.add(std::move(request));

@@ -54,6 +54,7 @@ FAMILIES = {
     "hermes": (tiny_model.HERMES_TOKENS, tiny_model.HERMES_TEMPLATE),
     "deepseek": (tiny_model.R1_TOKENS, tiny_model.R1_TEMPLATE),
     "llama3": (tiny_model.LLAMA_TOKENS, tiny_model.LLAMA_TEMPLATE),
+    "qwen3_coder": (tiny_model.QWEN3_CODER_TOKENS, tiny_model.QWEN3_CODER_TEMPLATE),
 }
 
 

@@ -30,6 +30,21 @@ HERMES_TEMPLATE = """\
 
 {% endif %}{% endif %}"""
 
+QWEN3_CODER_TOKENS = HERMES_TOKENS[2:]
+QWEN3_CODER_TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+{%- for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>
+{% endif %}
+{%- for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content if m.content is string else '' }}
+{%- for call in m.tool_calls or [] %}{{ '\\n<tool_call>\\n<function=' + call.function.name + '>\\n' }}
+{%- for key, value in call.function.arguments | items %}
+{{- '<parameter=' + key + '>\\n' + (value if value is string else value | tojson) + '\\n</parameter>\\n' }}
+{%- endfor %}{{ '</function>\\n</tool_call>' }}{% endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
 R1_TOKENS = [
     (tag, CONTROL)
     for tag in (

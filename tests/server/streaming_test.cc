@@ -90,7 +90,8 @@ TEST(Streaming, PreparesRulesForTheAnswer) {
     const engine::Request& request = part.request();
     EXPECT_TRUE(request.tools || request.grammar);
     if (request.tools) {
-      EXPECT_EQ(request.tools->names, (std::vector<std::string>{"f"}));
+      ASSERT_EQ(request.tools->tools.size(), 1u);
+      EXPECT_EQ(request.tools->tools[0].name, "f");
       EXPECT_FALSE(request.tools->parallel);
     }
     part.say(request.grammar ? "bound" : "free");

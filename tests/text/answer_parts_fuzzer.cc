@@ -35,7 +35,7 @@ struct Parts {
 class Splitter {
  public:
   Splitter(ReasoningMode mode, ToolStyle style)
-      : reasoning_(mode), calls_(style, {"get_weather", "get_time", "f"}) {}
+      : reasoning_(mode), calls_(style, {{"get_weather", {{"city", string_value}}}, {"get_time", {}}, {"f", {}}}) {}
 
   void push(std::string_view text) { add(reasoning_.push(text)); }
   Parts finish() {
@@ -80,9 +80,9 @@ class Splitter {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, std::size_t size) {
   using namespace ridge::text;
   if (size < 2) return 0;
-  const int how = (data[0] - '0' + 9 * 256) % 9;
-  const auto style = static_cast<ToolStyle>(how % 3);
-  const auto mode = static_cast<ReasoningMode>(how / 3);
+  const int how = (data[0] - '0' + 12 * 256) % 12;
+  const auto style = static_cast<ToolStyle>(how % 4);
+  const auto mode = static_cast<ReasoningMode>(how / 4);
   std::minstd_rand random(data[1] + 1u);
   const std::string_view text(reinterpret_cast<const char*>(data) + 2, size - 2);
 

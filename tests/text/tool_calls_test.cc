@@ -29,7 +29,15 @@ void PrintTo(const Parsed& parsed, std::ostream* out) {
   for (const Call& call : parsed.calls) *out << ", call " << call.name << call.arguments;
 }
 
-const std::vector<std::string> tools = {"get_weather", "get_time", "f"};
+const std::vector<CallableTool> tools = {
+    callable_tool("get_weather", R"({"properties": {"city": {"type": "string"}}})"),
+    callable_tool("get_time", "{}"),
+    callable_tool("f", R"({"properties": {
+      "text": {"type": "string"}, "n": {"type": "integer"}, "x": {"type": ["number", "null"]},
+      "on": {"$ref": "#/$defs/flag"}, "list": {"type": "array"}, "o": {"type": "object"},
+      "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+      "kind": {"enum": ["1", "two"]}, "id": {"oneOf": [{"type": "integer"}, {"type": "string"}]}},
+      "$defs": {"flag": {"type": "boolean"}}})")};
 
 void add(Parsed& parsed, const AnswerPieces& pieces) {
   for (const AnswerPiece& next : pieces) {
@@ -90,6 +98,7 @@ TEST_P(ToolCalls, AreFoundHoweverTheTextIsCut) {
 constexpr auto hermes = ToolStyle::hermes;
 constexpr auto llama3 = ToolStyle::llama3;
 constexpr auto deepseek = ToolStyle::deepseek;
+constexpr auto qwen = ToolStyle::qwen3_coder;
 
 INSTANTIATE_TEST_SUITE_P(
     Hermes, ToolCalls,
@@ -220,6 +229,133 @@ INSTANTIATE_TEST_SUITE_P(
              "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\":",
              {"", {{"f", "{\"a\":"}}}}));
 
+// Whole calls of f with these parameters, as the template writes them.
+std::string written(std::string_view parameters) {
+  return "<tool_call>\n<function=f>\n" + std::string(parameters) + "</function>\n</tool_call>";
+}
+
+std::string parameter(std::string_view key, std::string_view value) {
+  return "<parameter=" + std::string(key) + ">\n" + std::string(value) + "\n</parameter>\n";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Qwen3Coder, ToolCalls,
+    testing::Values(
+        Case{qwen,
+             "I look.\n\n<tool_call>\n<function=get_weather>\n<parameter=city>\nKöln\n</parameter>\n"
+             "</function>\n</tool_call>\n" +
+                 written("") + "\n",
+             {"I look.", {{"get_weather", R"({"city": "Köln"})"}, {"f", "{}"}}}},
+        // Strings as they are, with their own quotes, line breaks and tags.
+        Case{qwen,
+             written(parameter("text", "")),
+             {"", {{"f", R"({"text": ""})"}}}},
+        Case{qwen,
+             written(parameter("text", " \n\"a\\\t\x01\n\n")),
+             {"", {{"f", R"({"text": " \n\"a\\\t\u0001\n\n"})"}}}},
+        Case{qwen,
+             written(parameter("text", "12") + parameter("maybe", "None") +
+                     parameter("kind", "1") + parameter("id", "x1")),
+             {"", {{"f", R"({"text": "12", "maybe": null, "kind": "1", "id": "x1"})"}}}},
+        Case{qwen,
+             written(parameter("text", "</parameter> and <parameter=n>\n</function> <b>")),
+             {"", {{"f", R"({"text": "</parameter> and <parameter=n>\n</function> <b>"})"}}}},
+        // Others as JSON, or as Python and so the template writes them.
+        Case{qwen,
+             written(parameter("n", "-5") + parameter("x", "1e3") + parameter("on", "True") +
+                     parameter("list", "[1, {\"a\": \"<\"}]") + parameter("o", "{\"a\": null}")),
+             {"",
+              {{"f",
+                R"({"n": -5, "x": 1e3, "on": true, "list": [1, {"a": "<"}], "o": {"a": null}})"}}}},
+        Case{qwen,
+             written(parameter("on", " false ") + parameter("x", "None") + parameter("id", "7")),
+             {"", {{"f", R"({"on": false, "x": null, "id": 7})"}}}},
+        // What is not of its type stays what it says.
+        Case{qwen,
+             written(parameter("n", "five") + parameter("list", "{'a': 1}") + parameter("o", "[1]")),
+             {"", {{"f", R"({"n": "five", "list": "{'a': 1}", "o": [1]})"}}}},
+        // A parameter that nobody knows, and tools without a schema.
+        Case{qwen,
+             "<tool_call><function=get_time><parameter=at \"me\">3</parameter><parameter=b>a"
+             "</parameter></function></tool_call>",
+             {"", {{"get_time", R"({"at \"me\"": 3, "b": "a"})"}}}},
+        // Without line breaks, without the outer tag, without an end.
+        Case{qwen,
+             "So: <function=f><parameter=text>a b</parameter></function></tool_call> end",
+             {"So: end", {{"f", R"({"text": "a b"})"}}}},
+        Case{qwen,
+             "<tool_call>\n<function=f>\n<parameter=text>\nabc",
+             {"", {{"f", R"({"text": "abc)"}}}},
+        Case{qwen,
+             "<function=f>\n<parameter=text>\nabc\n</function>\n</tool_call>",
+             {"", {{"f", R"({"text": "abc"})"}}}},
+        Case{qwen,
+             "<tool_call>\n<function=f>\n<parameter=n>\n12",
+             {"", {{"f", R"({"n": 12)"}}}},
+        Case{qwen,
+             "<tool_call>\n<function=f>\n<parameter=n>\n12\n</parameter>\n",
+             {"", {{"f", R"({"n": 12})"}}}},
+        // What is no parameter ends the call.
+        Case{qwen,
+             "<tool_call>\n<function=f>\n<parameter=n>\n1\n</parameter>\n</function> oops</tool_call>",
+             {" oops</tool_call>", {{"f", R"({"n": 1})"}}}},
+        Case{qwen,
+             "<function=f><parameter=n>1</parameter><parameter=\n>2",
+             {"<parameter=\n>2", {{"f", R"({"n": 1})"}}}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    NoCallOfQwen3Coder, ToolCalls,
+    testing::Values(
+        Case{qwen, "<tool_call>\n<function=", {"<tool_call>\n<function=", {}}},
+        Case{qwen,
+             "<tool_call>\n<function=g>\n</function>\n</tool_call>",
+             {"<tool_call>\n<function=g>\n</function>\n</tool_call>", {}}},
+        Case{qwen,
+             "<tool_call>\n<function=f>\noops</function>",
+             {"<tool_call>\n<function=f>\noops</function>", {}}},
+        Case{qwen,
+             R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)",
+             {R"(<tool_call>{"name": "f", "arguments": {}}</tool_call>)", {}}},
+        Case{qwen,
+             "In <function=NAME> stands <function=f>, or <function=f x>.",
+             {"In <function=NAME> stands <function=f>, or <function=f x>.", {}}}));
+
+TEST(ToolCallParser, GivesStringsWithoutQuotesOutWhileTheyCome) {
+  ToolCallParser parser(qwen, tools);
+  parser.push("<tool_call>\n<function=f>\n<parameter=text>\n");
+  const AnswerPieces piece = parser.push("half a \"line\n");
+  ASSERT_EQ(piece.calls().size(), 1u);
+  EXPECT_EQ(piece.calls()[0].arguments, "half a \\\"line");
+  EXPECT_TRUE(parser.is_open());
+  parser.push("</parameter>\n</function>\n</tool_call>");
+  EXPECT_FALSE(parser.is_open());
+  EXPECT_EQ(parser.ended(), 1);
+}
+
+// However much comes, little is held, and no byte is looked at again and again.
+TEST(ToolCallParser, BoundsWhatItHoldsOfValues) {
+  const std::string head = "<tool_call>\n<function=f>\n<parameter=list>\n[";
+  const std::string digits = std::string(XmlArguments::max_value_bytes, '1');
+  std::vector<std::string_view> pieces = {head};
+  for (int i = 0; i < 3; ++i) {
+    for (std::size_t at = 0; at < digits.size(); at += 4096) {
+      pieces.push_back(std::string_view(digits).substr(at, 4096));
+    }
+  }
+  pieces.push_back("]\n</parameter>\n</function>\n</tool_call>");
+  const Parsed parsed = parse(qwen, pieces);
+  ASSERT_EQ(parsed.calls.size(), 1u);
+  EXPECT_EQ(parsed.calls[0].arguments, "{\"list\": \"[" + digits + digits + digits + "]\"}");
+
+  const std::string spaces(100'000, ' ');
+  EXPECT_EQ(parse(qwen, {"<tool_call>", spaces, "<function=f></function>"}).calls.size(), 1u);
+  EXPECT_EQ(parse(qwen, {"<tool_call><function=f>", spaces, "</function>"}).content,
+            "<tool_call><function=f>" + spaces + "</function>");
+  std::string keys = "<function=f>";
+  for (int i = 0; i < 20'000; ++i) keys += "<parameter=" + std::string(200, 'k') + ">1</parameter>";
+  EXPECT_EQ(parse(qwen, {keys + "</function>"}).calls.size(), 1u);
+}
+
 TEST(ToolCallParser, SaysAsSoonAsACallIsOpen) {
   ToolCallParser parser(hermes, tools);
   parser.push("x <tool_");
@@ -289,10 +425,20 @@ TEST(ToolCallParser, LosesNothingOfRandomText) {
                                           "<｜tool▁calls▁end｜>",
                                           "\"a\": 1",
                                           "get_",
-                                          "weather"};
+                                          "weather",
+                                          "<function=f>",
+                                          "<function=get_",
+                                          ">",
+                                          "<parameter=text>",
+                                          "<parameter=n>",
+                                          "<parameter=",
+                                          "</parameter>",
+                                          "\n</parameter>\n",
+                                          "</function>",
+                                          "True"};
   std::mt19937 random(7);
   for (int round = 0; round < 20'000; ++round) {
-    const auto style = static_cast<ToolStyle>(random() % 3);
+    const auto style = static_cast<ToolStyle>(random() % 4);
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += words[random() % words.size()];
     std::vector<std::string_view> pieces;

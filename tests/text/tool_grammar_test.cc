@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "base/error.h"
 #include "text/chat_template.h"
+#include "text/parameter_schema.h"
 #include "text/tool_calls.h"
 #include "text/tool_prompt.h"
 #include "vocabularies.h"
@@ -54,10 +57,13 @@ class ToolGrammar : public testing::TestWithParam<ToolStyle> {
     return text;
   }
 
-  static std::vector<std::string> names() { return {functions[0].name, functions[1].name}; }
+  static std::vector<CallableTool> tools() {
+    return {callable_tool(functions[0].name, functions[0].parameters),
+            callable_tool(functions[1].name, functions[1].parameters)};
+  }
 
   AnswerPieces parse(const std::string& text) {
-    ToolCallParser parser(GetParam(), names());
+    ToolCallParser parser(GetParam(), tools());
     AnswerPieces delta = parser.push(text);
     AnswerPieces rest = parser.flush();
     EXPECT_TRUE(rest.calls().empty());
@@ -83,7 +89,8 @@ class ToolGrammar : public testing::TestWithParam<ToolStyle> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Styles, ToolGrammar,
-                         testing::Values(ToolStyle::hermes, ToolStyle::llama3, ToolStyle::deepseek),
+                         testing::Values(ToolStyle::hermes, ToolStyle::llama3, ToolStyle::deepseek,
+                                         ToolStyle::qwen3_coder),
                          [](const auto& info) { return std::string(name(info.param)); });
 
 TEST_P(ToolGrammar, EveryAnswerIsCallsThatParse) {
@@ -131,9 +138,8 @@ TEST_P(ToolGrammar, CallsOrAnAnswerInItsForm) {
 TEST_P(ToolGrammar, ACallThatHasBegunIsCompleted) {
   const GrammarSource source = one_call(GetParam(), *tokenizer_, functions);
   GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
-  matcher.consume_text(tags_of(GetParam()).separator.empty() && GetParam() != ToolStyle::hermes
-                           ? "{ \"name\":\"f\", \"parameters\": {"
-                           : tags_of(GetParam()).call_open);
+  matcher.consume_text(GetParam() == ToolStyle::llama3 ? "{ \"name\":\"f\", \"parameters\": {"
+                                                        : tags_of(GetParam()).call_open);
   EXPECT_FALSE(matcher.is_accepting());
 }
 
@@ -147,6 +153,188 @@ TEST_P(ToolGrammar, WrittenCallsAreRead) {
   EXPECT_EQ(delta.content(), "");
   const ordered_json tools = {{{"type", "function"}, {"function", {{"name", "f"}}}}};
   EXPECT_THAT(describe_tools(GetParam(), tools), HasSubstr("{\"name\":\"f\"}"));
+}
+
+// Values without quotes are read as what their schema allows.
+class XmlToolGrammar : public ToolGrammar {
+ protected:
+  std::vector<ordered_json> random_arguments(const ToolFunction& function, int count,
+                                             int most_tokens = 4000) {
+    const GrammarSource source = whole_answer(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1},
+                                              /*several=*/false, nullptr);
+    std::vector<ordered_json> all;
+    for (unsigned seed = 0; seed < static_cast<unsigned>(count); ++seed) {
+      const std::string text = random_answer(source, seed, most_tokens);
+      ToolCallParser parser(ToolStyle::qwen3_coder,
+                            {callable_tool(function.name, function.parameters)});
+      AnswerPieces pieces = parser.push(text);
+      pieces.append(parser.flush());
+      EXPECT_EQ(pieces.content(), "") << text;
+      EXPECT_EQ(parser.ended(), 1) << text;
+      std::string arguments;
+      for (const ToolCallPiece& piece : pieces.calls()) arguments += piece.arguments;
+      all.push_back(ordered_json::parse(arguments, nullptr, /*allow_exceptions=*/false));
+      EXPECT_TRUE(all.back().is_object()) << text;
+    }
+    return all;
+  }
+
+  std::string refusal(const std::string& parameters) {
+    const ToolFunction function{"f", parameters, /*strict=*/true};
+    try {
+      one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      return std::string(error.message());
+    }
+    ADD_FAILURE() << "taken: " << parameters;
+    return {};
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Style, XmlToolGrammar, testing::Values(ToolStyle::qwen3_coder));
+
+TEST_P(XmlToolGrammar, HoldsValuesToTheirTypes) {
+  const ToolFunction function{
+      "f",
+      R"({"type": "object", "additionalProperties": false,
+          "required": ["short", "maybe", "kind", "id", "n", "o"],
+          "properties": {
+            "short": {"type": "string", "minLength": 2, "maxLength": 4},
+            "maybe": {"anyOf": [{"type": "string", "maxLength": 5}, {"type": "null"}]},
+            "kind": {"enum": ["a", "b c", 3, null]},
+            "id": {"type": ["integer", "string"], "maxLength": 3},
+            "n": {"type": "integer", "minimum": 3, "maximum": 5},
+            "on": {"$ref": "#/$defs/flag"},
+            "o": {"type": "object", "properties": {"a": {"$ref": "#/$defs/flag"}},
+                  "required": ["a"], "additionalProperties": false}},
+          "$defs": {"flag": {"type": "boolean"}}})",
+      true};
+  for (const ordered_json& one : random_arguments(function, 40)) {
+    const auto length = [](const ordered_json& value) {
+      const auto& bytes = value.get_ref<const std::string&>();
+      return std::ranges::count_if(bytes, [](char byte) { return (byte & 0xC0) != 0x80; });
+    };
+    EXPECT_GE(length(one.at("short")), 2);
+    EXPECT_LE(length(one.at("short")), 4);
+    EXPECT_TRUE(one.at("maybe").is_null() || length(one.at("maybe")) <= 5) << one;
+    EXPECT_TRUE(one.at("kind") == "a" || one.at("kind") == "b c" || one.at("kind") == 3 ||
+                one.at("kind").is_null())
+        << one;
+    EXPECT_TRUE(one.at("id").is_number_integer() || length(one.at("id")) <= 3) << one;
+    EXPECT_GE(one.at("n").get<int>(), 3);
+    EXPECT_LE(one.at("n").get<int>(), 5);
+    EXPECT_TRUE(one.at("o").at("a").is_boolean()) << one;
+    EXPECT_TRUE(one.value("on", ordered_json(true)).is_boolean()) << one;
+  }
+  // What noise hardly ever writes.
+  const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  const auto parameter = [](const std::string& key, const std::string& value) {
+    return "<parameter=" + key + ">\n" + value + "\n</parameter>\n";
+  };
+  matcher.consume_text("<function=f>\n" + parameter("short", "null") + parameter("maybe", "null") +
+                       parameter("kind", "3") + parameter("id", "12") + parameter("n", "4") +
+                       parameter("on", "true") + parameter("o", "{\"a\": false}") + "</function>");
+  EXPECT_TRUE(matcher.is_accepting());
+}
+
+TEST_P(XmlToolGrammar, LeavesOpenWhatTheSchemaDoes) {
+  GrammarMatcher matcher = [&] {
+    const ToolFunction function{"f", "{}", false};
+    const GrammarSource source =
+        one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+    return compiler_.compile(source.kind, source.text)->start();
+  }();
+  matcher.consume_text("<function=f><parameter=any key>\n12 \"</b>\n\n</parameter>\n</function>");
+  EXPECT_TRUE(matcher.is_accepting());
+}
+
+TEST_P(XmlToolGrammar, RefusesWhatItCannotHoldAndNamesIt) {
+  EXPECT_THAT(refusal(R"({"properties": {"a": {"type": "string", "pattern": "x"}}})"),
+              HasSubstr("'pattern' of \"a\" cannot be enforced"));
+  EXPECT_THAT(refusal(R"({"properties": {"a": {"type": "string"}}, "minProperties": 1})"),
+              HasSubstr("'minProperties' of its parameters"));
+  EXPECT_THAT(refusal(R"({"properties": {"a": {"type": "string", "maxLength": 100000}}})"),
+              HasSubstr("'maxLength' of \"a\" is above 1000"));
+  EXPECT_THAT(refusal(R"({"properties": {"a<b": {}}})"), HasSubstr("cannot stand in a tag"));
+  EXPECT_THAT(refusal(R"({"properties": {"a": {"enum": ["</parameter>\n</function>"]}}})"),
+              HasSubstr("would not be read as this string"));
+  EXPECT_THAT(refusal(R"({"properties": {"a": {"enum": ["3", 3]}}})"),
+              HasSubstr("would not be read as this string"));
+  EXPECT_THAT(refusal(R"({"required": ["b"], "additionalProperties": false})"),
+              HasSubstr("\"b\" is required, but is none"));
+  // Of functions that are not strict it is ignored.
+  const ToolFunction lenient{
+      "f", R"({"properties": {"a": {"type": "string", "pattern": "x"}}, "required": ["a"]})",
+      false};
+  const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&lenient, 1});
+  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  matcher.consume_text("<function=f>\n<parameter=a>\ny\n</parameter>\n</function>");
+  EXPECT_TRUE(matcher.is_accepting());
+}
+
+// References that multiply must not take their time: each level asks twice for the next.
+TEST(CallableTool, BoundsWhatItLooksAt) {
+  ordered_json schema = {{"properties", {{"a", {{"anyOf", {{{"$ref", "#/$defs/0"}}}}}}}}};
+  for (int i = 0; i < 40; ++i) {
+    const ordered_json next = {{"$ref", "#/$defs/" + std::to_string((i + 1) % 40)}};
+    schema["$defs"][std::to_string(i)] = {{"anyOf", {next, next, next, next}}};
+  }
+  for (int i = 0; i < 1000; ++i) {
+    schema["properties"]["p" + std::to_string(i)] = {{"$ref", "#/$defs/0"}};
+  }
+  const CallableTool tool = callable_tool("f", schema.dump());
+  EXPECT_EQ(tool.types_of("a"), any_value);
+  EXPECT_EQ(tool.parameters.size(), 1001u);
+}
+
+// The turns that transformers renders of earlier calls are read as those calls.
+TEST(ToolCallParser, ReadsWhatTheTemplateOfQwen3CoderWrites) {
+  const ordered_json chats = golden("chats");
+  int calls = 0;
+  for (const ordered_json& chat : chats["cases"]) {
+    if (chat["template"] != "calls as Qwen3-Coder's" || !chat.contains("tools")) continue;
+    const auto tool = chat["tools"][0]["function"];
+    const auto source = chats["sources"][chat["template"].get<std::string>()].get<std::string>();
+    const auto chat_template = ChatTemplate::from_source(source, "", "");
+    EXPECT_EQ(detect_tool_style(*chat_template), ToolStyle::qwen3_coder);
+    const ToolSupport& support = chat_template->tool_support();
+    EXPECT_TRUE(support.tools && support.calls && support.results && support.argument_objects);
+    const auto prompt = chat["prompt"].get<std::string>();
+    for (const ordered_json& message : chat["messages"]) {
+      if (!message.contains("tool_calls")) continue;
+      const std::string opening = "<|im_start|>assistant\n";
+      const std::size_t begin = prompt.find(opening) + opening.size();
+      const std::string answer = prompt.substr(begin, prompt.find("<|im_end|>", begin) - begin);
+      ToolCallParser parser(ToolStyle::qwen3_coder,
+                            {callable_tool(tool["name"].get<std::string>(), tool["parameters"].dump())});
+      AnswerPieces pieces = parser.push(answer);
+      pieces.append(parser.flush());
+      EXPECT_EQ(pieces.content(), message["content"]);
+      std::vector<std::string> arguments;
+      for (const ToolCallPiece& piece : pieces.calls()) {
+        if (piece.begins) arguments.emplace_back();
+        arguments.back() += piece.arguments;
+      }
+      ASSERT_EQ(arguments.size(), message["tool_calls"].size());
+      for (std::size_t i = 0; i < arguments.size(); ++i, ++calls) {
+        EXPECT_EQ(ordered_json::parse(arguments[i]), message["tool_calls"][i]["function"]["arguments"]);
+      }
+    }
+  }
+  EXPECT_EQ(calls, 4);
+}
+
+TEST(ToolStyle, IsSeenInTheTemplate) {
+  const auto style = [](std::string_view source) {
+    return name(detect_tool_style(*ChatTemplate::from_source(source, "", "")));
+  };
+  EXPECT_EQ(style("<tool_call>{{ x }}"), "hermes");
+  EXPECT_EQ(style("<tool_call>\n<function={{ x }}>\n<parameter={{ y }}>"), "qwen3_coder");
+  EXPECT_EQ(style("<|python_tag|>"), "llama3");
+  EXPECT_EQ(style("<｜Assistant｜>"), "deepseek");
+  EXPECT_EQ(tool_style_named("qwen3_coder"), ToolStyle::qwen3_coder);
 }
 
 TEST(ToolSupport, IsFoundByRendering) {

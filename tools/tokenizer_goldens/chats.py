@@ -4,6 +4,7 @@ R1 = "deepseek-r1-distill-qwen-7b"
 R1_THINK = "deepseek-r1-distill-qwen-7b, opening the tag"
 SMOLLM2 = "smollm2"
 TOOLS = "tools"
+QWEN3_CODER = "calls as Qwen3-Coder's"
 
 USER = {"role": "user", "content": "What is 2 + 2?"}
 SYSTEM = {"role": "system", "content": "Answer in one word — é, 中."}
@@ -87,6 +88,76 @@ ASSISTANT
 {%- endif %}
 """
 
+# Writes calls and results as the template of Qwen3-Coder does, whose words on tools are shorter here.
+QWEN3_CODER_TEMPLATE = """\
+{%- if tools %}
+    {{- '<|im_start|>system\\n<tools>\\n' + (tools | tojson) + '\\n</tools>\\nCall as in\\n' }}
+    {{- '<tool_call>\\n<function=NAME>\\n<parameter=KEY>\\nVALUE\\n</parameter>\\n' }}
+    {{- '</function>\\n</tool_call><|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + ('user' if message.role == 'tool' else message.role) }}
+    {%- if message.role == 'tool' %}
+        {{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+    {%- elif message.content is string and message.content | trim %}
+        {{- '\\n' + message.content | trim }}
+    {%- endif %}
+    {%- for call in message.tool_calls or [] %}
+        {{- '\\n<tool_call>\\n<function=' + call.function.name + '>\\n' }}
+        {%- for key, value in call.function.arguments | items %}
+            {{- '<parameter=' + key + '>\\n' }}
+            {%- if value is mapping or (value is sequence and value is not string) %}
+                {{- value | tojson }}
+            {%- else %}
+                {{- value | string }}
+            {%- endif %}
+            {{- '\\n</parameter>\\n' }}
+        {%- endfor %}
+        {{- '</function>\\n</tool_call>' }}
+    {%- endfor %}
+    {{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+CALLED = {
+    "type": "function",
+    "function": {
+        "name": "edit",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "path": {"type": "string"},
+                "text": {"type": ["string", "null"]},
+                "lines": {"type": "array", "items": {"type": "integer"}},
+                "more": {"type": "object"},
+                "count": {"type": "integer"},
+                "scale": {"type": "number"},
+                "all": {"type": "boolean"},
+                "mode": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+            },
+        },
+    },
+}
+
+
+def calls(*arguments):
+    return {
+        "role": "assistant",
+        "content": "I edit.",
+        "tool_calls": [{"type": "function", "function": {"name": "edit", "arguments": a}} for a in arguments],
+    }
+
+
+EDITS = calls(
+    {"path": "src/é.xml", "text": "<a>\n  \"1\" \\\\n</a>\n\n</parameter> <parameter>\n", "all": True},
+    {"path": "42", "text": None, "lines": [1, 2], "more": {"a": ["</b>", None, 1.5]}, "mode": 3},
+    {"path": "", "text": " true ", "count": -7, "scale": 1e-7, "all": False, "mode": "fast"},
+    {},
+)
+
 
 def case(name, template, messages, **options):
     return {"name": name, "template": template, "messages": messages, **options}
@@ -114,5 +185,7 @@ CASES = [
     case("tools", TOOLS, [SYSTEM, USER, CALL, *RESULTS, THOUGHT, AGAIN], tools=[TOOL, TOOL]),
     case("no tools", TOOLS, [USER], add_generation_prompt=False),
     case("a variable", TOOLS, [USER], variables={"extra": {"b": [1, "x'y", None]}}),
+    case("calls", QWEN3_CODER, [USER, EDITS, *RESULTS], tools=[CALLED]),
+    case("one call and an answer", QWEN3_CODER, [USER, calls({"path": "a"}), RESULTS[0], THOUGHT, AGAIN]),
     case("a template that objects", TOOLS, [USER, {"role": "wizard", "content": "hocus"}]),
 ]

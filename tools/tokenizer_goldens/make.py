@@ -62,6 +62,7 @@ def chat_cases(r1_vocabulary, r1_tokenizer, smollm2_vocabulary):
         chats.R1_THINK: (opening, r1_vocabulary),
         chats.SMOLLM2: (smollm2_vocabulary.template, smollm2_vocabulary),
         chats.TOOLS: (chats.TOOLS_TEMPLATE, smollm2_vocabulary),
+        chats.QWEN3_CODER: (chats.QWEN3_CODER_TEMPLATE, smollm2_vocabulary),
     }
     cases = []
     for case in chats.CASES:
