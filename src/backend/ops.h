@@ -273,6 +273,10 @@ struct Communicate {
   Reduction kind;
   Value x;
   Value out;
+  // all_gather: columns of each rank's part. x holds `groups` runs of this rank's, and out as many
+  // runs of all ranks' parts side by side.
+  std::vector<int> columns_of_rank;
+  int groups = 1;
 };
 
 using Op = std::variant<Embed, RmsNorm, AddRmsNorm, QuantizeRows, Linear, HeadLinear, LoraLinear,

@@ -1,6 +1,7 @@
 #include "backend/recorder.h"
 
 #include <array>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -211,19 +212,22 @@ Value Recorder::sample(Value logits) {
 
 Value Recorder::all_reduce(Value x) {
   const Value out = make_like(x, x.columns);
-  recording_.ops.push_back(Communicate{Reduction::all_reduce, x, out});
+  recording_.ops.push_back(Communicate{Reduction::all_reduce, x, out, {}});
   return out;
 }
 
-Value Recorder::all_gather(Value x, int ranks) {
-  const Value out = make_like(x, x.columns * ranks);
-  recording_.ops.push_back(Communicate{Reduction::all_gather, x, out});
+Value Recorder::all_gather(Value x, std::vector<int> columns_of_rank, int groups) {
+  RIDGE_ASSERT(groups >= 1 && !columns_of_rank.empty() && x.columns % groups == 0);
+  const int columns = std::accumulate(columns_of_rank.begin(), columns_of_rank.end(), 0);
+  const Value out = make_like(x, groups * columns);
+  recording_.ops.push_back(
+      Communicate{Reduction::all_gather, x, out, std::move(columns_of_rank), groups});
   return out;
 }
 
 Value Recorder::all_to_all(Value x) {
   const Value out = make_like(x, x.columns);
-  recording_.ops.push_back(Communicate{Reduction::all_to_all, x, out});
+  recording_.ops.push_back(Communicate{Reduction::all_to_all, x, out, {}});
   return out;
 }
 

@@ -54,7 +54,8 @@ class Recorder {
   Top top_k(Value logits, int k);
   Value sample(Value logits);
   Value all_reduce(Value x);
-  Value all_gather(Value x, int ranks);
+  // As Communicate says; x has groups · columns_of_rank[this rank] columns.
+  Value all_gather(Value x, std::vector<int> columns_of_rank, int groups = 1);
   Value all_to_all(Value x);
 
   // Rows that ops write by column slices.

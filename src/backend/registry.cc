@@ -16,7 +16,7 @@ namespace {
 
 struct Entry {
   std::string_view name;
-  std::unique_ptr<Device> (*open)(const DeviceOptions&);
+  std::unique_ptr<Device> (*open)(const DeviceOptions&, Communicator*);
   std::vector<std::string> (*isas)() = nullptr;  // where there is a choice
   std::vector<std::string> (*emulated_isas)() = nullptr;
 };
@@ -87,7 +87,17 @@ std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& 
     const size_t colon = name.find(':');
     return special->open(colon == name.npos ? "" : name.substr(colon + 1), options);
   }
-  return find_entry(name).open(options);
+  return find_entry(name).open(options, /*communicator=*/nullptr);
+}
+
+std::unique_ptr<Device> open_rank_device(std::string_view name, const DeviceOptions& options,
+                                         Communicator& communicator) {
+  if (find_special(name) != nullptr) {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("device {} cannot be one of several ranks; {} can", name,
+                            fmt::join(device_names(), " and ")));
+  }
+  return find_entry(name).open(options, &communicator);
 }
 
 std::unique_ptr<Device> open_counting_device(std::string_view name) {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/communicator.h"
 #include "backend/device.h"
 #include "backend/device_finding.h"
 
@@ -28,6 +29,11 @@ std::vector<DeviceFinding> examine_devices();
 // Opens a device: "auto" is the first of device_names(). Throws not_found naming what there is, or
 // unsupported where the machine lacks what `options` ask for.
 std::unique_ptr<Device> open_device(std::string_view name, const DeviceOptions& options = {});
+
+// Likewise the device of one rank of several, whose programs gather from the others. The communicator
+// must outlive it. Throws unsupported as well where the device can only be alone.
+std::unique_ptr<Device> open_rank_device(std::string_view name, const DeviceOptions& options,
+                                         Communicator& communicator);
 
 // A device that is a StepCounter too (step_profile.h). Throws unsupported for those that cannot count,
 // not_found for what there is not.

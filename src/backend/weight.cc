@@ -37,6 +37,14 @@ Shape joined_vector_shape(const WeightSource& source) {
 
 }  // namespace
 
+RowRange rows_of_rank(int64_t extent, int rank, int ranks) {
+  RIDGE_ASSERT(ranks >= 1 && rank >= 0 && rank < ranks);
+  constexpr int64_t run = 16;  // what kernels like to do at once
+  const int64_t unit = extent % run == 0 && extent / run >= ranks ? run : 1;
+  const auto begin = [&](int64_t r) { return extent / unit * r / ranks * unit; };
+  return {begin(rank), begin(rank + 1) - begin(rank)};
+}
+
 Shape stacked_shape(const WeightSource& source) {
   if (source.segments.empty()) {
     throw Error(ErrorCode::invalid_file, fmt::format("weight {} has no tensors", source.name));

@@ -22,13 +22,23 @@ constexpr bool has_use(WeightUse set, WeightUse use) {
   return (static_cast<uint8_t>(set) & static_cast<uint8_t>(use)) != 0;
 }
 
-// The part of a weight that one rank of a tensor-parallel group holds.
+// The part of a weight that one rank of a tensor-parallel group holds: rows_of_rank of the rows, or
+// as many columns as the others.
 struct Shard {
   enum class Axis : uint8_t { none, rows, columns };
   Axis axis = Axis::none;
   int rank = 0;
   int ranks = 1;
 };
+
+// One rank's part of `extent` rows.
+struct RowRange {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+// Parts as even as they can be, of whole runs of 16 rows where there are enough of those. No part is
+// empty where extent >= ranks.
+RowRange rows_of_rank(int64_t extent, int rank, int ranks);
 
 // A weight as files hold it: row segments of equal width, stacked. A merged QKV of a Q4_K_M file has
 // three segments and two dtypes. Expert weights have rank 3, [experts, rows, columns], and are stacked

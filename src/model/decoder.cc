@@ -12,14 +12,16 @@ using backend::Precision;
 using backend::Recorder;
 using backend::Value;
 
-Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_precision,
+Decoder::Decoder(RankShare share, DecoderTensors tensors, bool mixed_precision,
                  const Prepare& prepare)
-    : config_(config),
+    : share_(std::move(share)),
+      config_(share_.config()),
       delicate_(mixed_precision ? Precision::bf16 : Precision::full),
       robust_(mixed_precision ? Precision::int8 : Precision::full),
-      outside_experts_(config.experts ? delicate_ : robust_),
-      rope_(make_rope_table(config.rope)),
-      window_rope_(config.window > 0 ? make_rope_table(config.window_rope) : backend::RopeTable{}),
+      outside_experts_(config_.experts ? delicate_ : robust_),
+      rope_(make_rope_table(config_.rope)),
+      window_rope_(config_.window > 0 ? make_rope_table(config_.window_rope)
+                                      : backend::RopeTable{}),
       owned_(std::move(tensors.owned)) {
   const auto read_each_step = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
@@ -29,7 +31,7 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
   const auto read_by_tokens = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
     const int experts = weight->experts();
-    const int used = experts == 1 ? 1 : config.experts->router.top_k;
+    const int used = experts == 1 ? 1 : config_.experts->router.top_k;
     step_weight_bytes_ += weight->size_bytes() / static_cast<uint64_t>(experts) *
                           static_cast<uint64_t>(used);
     return weight;
@@ -38,7 +40,7 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
     return source ? read_each_step(*source) : nullptr;
   };
   embedding_ =
-      config.has_tied_embeddings ? read_each_step(tensors.embedding) : prepare(tensors.embedding);
+      config_.has_tied_embeddings ? read_each_step(tensors.embedding) : prepare(tensors.embedding);
   const auto add_layer = [&](const LayerTensors& t) {
     std::optional<LatentAttention> latent;
     if (t.latent) {
@@ -88,6 +90,16 @@ Decoder::Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_p
            (layer.latent->key_up->keeps_source() || layer.latent->value_up->keeps_source());
   });
   if (!reads_owned) owned_.clear();
+}
+
+Value Decoder::gather(Recorder& ops, Value part, const std::vector<int>& columns_of_rank,
+                      int groups) const {
+  return share_.is_whole() ? part : ops.all_gather(part, columns_of_rank, groups);
+}
+
+// [rows, vocab]
+Value Decoder::record_logits(Recorder& ops, Value hidden, const backend::Weight& head) const {
+  return gather(ops, ops.linear(hidden, head, nullptr, delicate_), share_.vocab());
 }
 
 namespace {
@@ -162,13 +174,17 @@ Value Decoder::record_experts(Recorder& ops, Value x, int layer) const {
   const Recorder::Routed routed = ops.route(logits, router);  // [T, top_k]
   const Value gate_up =
       ops.expert_linear(x, *w.gate_up, routed.ids, {}, robust_);  // [T, top_k · 2F]
-  const Value inner = ops.gated_activation(gate_up, config_.activation, router.top_k);
-  const Value out =
-      ops.expert_linear(inner, *w.down, routed.ids, routed.weights, robust_);  // [T, H]
-  if (!w.shared_gate_up) return out;
-  const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, robust_);
-  const Value shared_inner = ops.gated_activation(shared_gate_up, config_.activation);
-  return ops.add(out, ops.linear(shared_inner, *w.shared_down, nullptr, robust_));
+  const Value inner = gather(
+      ops, ops.gated_activation(gate_up, config_.activation, router.top_k), share_.expert(),
+      router.top_k);  // [T, top_k · F]
+  Value out = ops.expert_linear(inner, *w.down, routed.ids, routed.weights, robust_);  // [T, H]
+  if (w.shared_gate_up) {
+    const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, robust_);
+    const Value shared_inner =
+        gather(ops, ops.gated_activation(shared_gate_up, config_.activation), share_.shared());
+    out = ops.add(out, ops.linear(shared_inner, *w.shared_down, nullptr, robust_));
+  }
+  return gather(ops, out, share_.hidden());
 }
 
 Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, int layer) const {
@@ -178,8 +194,10 @@ Value Decoder::record_feed_forward(Recorder& ops, Value x, Adapters adapters, in
   adapt(ops, adapters, layer, AdaptedLinear::gate, x, gate_up.slice(0, config_.feed_forward));
   adapt(ops, adapters, layer, AdaptedLinear::up, x,
         gate_up.slice(config_.feed_forward, config_.feed_forward));
-  const Value inner = ops.gated_activation(gate_up, config_.activation);  // [T, F]
-  const Value out = ops.linear(inner, *w.down, nullptr, outside_experts_);             // [T, H]
+  const Value inner = gather(ops, ops.gated_activation(gate_up, config_.activation),
+                             share_.feed_forward());  // [T, F]
+  const Value out =
+      gather(ops, ops.linear(inner, *w.down, nullptr, outside_experts_), share_.hidden());  // [T, H]
   adapt(ops, adapters, layer, AdaptedLinear::down, inner, out);
   return out;
 }
@@ -194,8 +212,11 @@ Value Decoder::record_layer(Recorder& ops, Value x, Value& residual, KvCache& ca
     heads = ops.gather_rows(heads);        // [R, heads · value]
     residual = ops.gather_rows(residual);  // [R, H]
   }
-  x = ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
-                 outside_experts_);  // [T, H]
+  heads = gather(ops, heads, share_.attention());  // of all ranks
+  x = gather(ops,
+             ops.linear(heads, *w.attention_output, w.attention_output_bias.get(),
+                        outside_experts_),
+             share_.hidden());  // [T, H]
   adapt(ops, adapters, layer, AdaptedLinear::attention_output, heads, x);
   if (w.attention_post_norm) x = ops.rms_norm(x, *w.attention_post_norm, config_.rms_epsilon);
   x = ops.add_rms_norm(x, residual, *w.feed_forward_norm, config_.rms_epsilon);
@@ -226,14 +247,14 @@ Value Decoder::record_hidden(Recorder& ops, KvCache& cache, Adapters adapters) c
 
 Value Decoder::record(Recorder& ops, KvCache& cache, Adapters adapters) const {
   const Value hidden = record_hidden(ops, cache, adapters);
-  return ops.linear(hidden, output_ ? *output_ : *embedding_, nullptr, delicate_);  // [R, vocab]
+  return record_logits(ops, hidden, output_ ? *output_ : *embedding_);
 }
 
 Decoder::Predicted Decoder::record_predicting(Recorder& ops, KvCache& cache,
                                               Adapters adapters) const {
   const Value hidden = record_layers(ops, cache, adapters, Goes::all);  // [T, H]
   const Value rows = ops.gather_rows(hidden);                           // [R, H]
-  return {ops.linear(rows, output_ ? *output_ : *embedding_, nullptr, delicate_), hidden};
+  return {record_logits(ops, rows, output_ ? *output_ : *embedding_), hidden};
 }
 
 Value Decoder::record_guessing(Recorder& ops, KvCache& cache) const {
@@ -244,7 +265,8 @@ Value Decoder::record_guessing(Recorder& ops, KvCache& cache) const {
   ops.rms_norm(next, *g.token_norm, config_.rms_epsilon, both.slice(0, config_.hidden));
   ops.rms_norm(hidden, *g.hidden_norm, config_.rms_epsilon,
                both.slice(config_.hidden, config_.hidden));
-  Value residual = ops.linear(both, *g.join, nullptr, delicate_);  // [T, H]
+  Value residual =
+      gather(ops, ops.linear(both, *g.join, nullptr, delicate_), share_.hidden());  // [T, H]
   const int layer = config_.layers;
   const Value x = ops.rms_norm(residual, *layers_[layer].attention_norm, config_.rms_epsilon);
   return record_layer(ops, x, residual, cache, /*adapters=*/{}, layer,
@@ -255,7 +277,7 @@ Value Decoder::record_guess(Recorder& ops) const {
   const Guessing& g = *guessing_;
   const backend::Weight& model_output = output_ ? *output_ : *embedding_;
   const Value hidden = ops.given(backend::Rows::outputs, config_.hidden);
-  return ops.linear(hidden, g.output ? *g.output : model_output, nullptr, delicate_);
+  return record_logits(ops, hidden, g.output ? *g.output : model_output);
 }
 
 }  // namespace ridge::model

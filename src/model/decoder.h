@@ -10,6 +10,7 @@
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/decoder_tensors.h"
+#include "model/rank_share.h"
 
 namespace ridge::model {
 
@@ -20,12 +21,12 @@ class Decoder {
  public:
   using Prepare = std::function<std::unique_ptr<backend::Weight>(const backend::WeightSource&)>;
 
-  // Prepares every tensor. Throws what `prepare` throws.
+  // Prepares every tensor, of which `share` has left this rank's part (RankShare::cut). Throws what
+  // `prepare` throws.
   //   mixed_precision: linears may round to int8, but those of queries, keys and values and the
   //   output head, which cost little and whose errors reach the logits most, only to bfloat16. In a
   //   model of experts int8 is for experts alone (docs/adr/0033).
-  Decoder(const ModelConfig& config, DecoderTensors tensors, bool mixed_precision,
-          const Prepare& prepare);
+  Decoder(RankShare share, DecoderTensors tensors, bool mixed_precision, const Prepare& prepare);
 
   // Records one forward pass; returns the logits of the output rows, [R, vocab]. Rows whose
   // StepBuffers::adapter_of_row is i are changed by adapters[i].
@@ -82,6 +83,11 @@ class Decoder {
     WeightPointer down;
   };
 
+  // All ranks' parts of columns side by side.
+  backend::Value gather(backend::Recorder& ops, backend::Value part,
+                        const std::vector<int>& columns_of_rank, int groups = 1) const;
+  backend::Value record_logits(backend::Recorder& ops, backend::Value hidden,
+                               const backend::Weight& head) const;
   backend::Value record_latent_attention(backend::Recorder& ops, backend::Value x,
                                          backend::KvCache& cache, int layer) const;
   backend::Value record_attention(backend::Recorder& ops, backend::Value x, backend::KvCache& cache,
@@ -96,7 +102,8 @@ class Decoder {
   backend::Value record_layers(backend::Recorder& ops, backend::KvCache& cache, Adapters adapters,
                                Goes rows) const;
 
-  ModelConfig config_;
+  const RankShare share_;
+  const ModelConfig& config_;  // this rank's
   backend::Precision delicate_;         // of the linears whose errors reach the logits most
   backend::Precision robust_;           // of the others
   backend::Precision outside_experts_;  // of those of the others that no expert has

@@ -26,6 +26,8 @@ struct ModelOptions {
   LoadProgress progress;
   // Where the device finds and keeps prepared weights; may be nullptr. Must outlive the model.
   backend::PreparedStore* prepared = nullptr;
+  // Whose part of the model is loaded. Of several ranks, the device's communicator has as many.
+  Rank rank;
 };
 
 // The cache that a model of this configuration needs, of so many blocks. guesses: as Model::guesses.
@@ -37,13 +39,13 @@ class Model {
  public:
   // Checks the whole file first, then prepares its weights one by one. `file` and `device` must
   // outlive the model. Throws invalid_file naming a key or tensor and what would be right,
-  // unsupported for a family or tensor that this build does not know, out_of_memory.
+  // unsupported for a family or tensor that this build does not know, out_of_memory; and as RankShare.
   static std::unique_ptr<Model> load(const format::GgufFile& file, backend::Device& device,
                                      const ModelOptions& options = {});
 
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const { return config_; }  // of the whole model
 
-  // The cache that record() needs. The caller chooses `blocks` and may choose the rest.
+  // The cache that record() needs, of this rank. The caller chooses `blocks` and may choose the rest.
   backend::KvCacheLayout kv_layout(int blocks = 0, int block_tokens = 16,
                                    DType dtype = DType::f16) const;
 
@@ -74,6 +76,7 @@ class Model {
   Model() = default;
 
   ModelConfig config_;
+  ModelConfig rank_config_;
   std::unique_ptr<Decoder> decoder_;
   uint64_t parameters_ = 0;
   bool mixed_precision_ = false;

@@ -147,13 +147,34 @@ TEST(ReferenceSample, TakesTheFirstOfTheLargest) {
   EXPECT_EQ(ids, (std::vector<int32_t>{1, 0}));
 }
 
-TEST(ReferenceCommunicate, RefusesMoreThanOneRank) {
+// The second of two ranks, the first of which says nothing but 7.
+class BesideSevens final : public Communicator {
+ public:
+  int rank() const override { return 1; }
+  int ranks() const override { return 2; }
+  void all_gather(std::span<const std::byte> own, std::span<const size_t> counts,
+                  std::span<std::byte> all) override {
+    ASSERT_EQ(counts[1], own.size());
+    const std::vector<float> sevens(counts[0] / sizeof(float), 7);
+    std::memcpy(all.data(), sevens.data(), counts[0]);
+    std::memcpy(all.data() + counts[0], own.data(), own.size());
+  }
+  void broadcast(std::span<std::byte>) override { FAIL(); }
+};
+
+TEST(ReferenceCommunicate, PutsTheRanksPartsOfEachGroupSideBySide) {
+  Array x(2, 4, {1, 2, 3, 4, 5, 6, 7, 8});
+  Array out(2, 6);
+  BesideSevens communicator;
+  communicate(x, {Reduction::all_gather, {}, {}, {1, 2}, /*groups=*/2}, &communicator, out);
+  expect_values(out, {7, 1, 2, 7, 3, 4, 7, 5, 6, 7, 7, 8}, 0);
+}
+
+TEST(ReferenceCommunicate, IsTheIdentityOnOneRank) {
   Array x(1, 2, {1, 2});
   Array same(1, 2);
-  communicate(x, same);
+  communicate(x, {Reduction::all_reduce, {}, {}, {}}, nullptr, same);
   expect_values(same, {1, 2}, 0);
-  Array wider(1, 4);
-  EXPECT_THROW(communicate(x, wider), Error);
 }
 
 }  // namespace

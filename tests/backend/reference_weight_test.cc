@@ -70,8 +70,27 @@ TEST_F(ReferenceWeights, ShardOfColumnsKeepsBlocksWhole) {
   EXPECT_EQ(
       code_of({.name = "blk.7", .segments = {q8_view}, .shard = {Shard::Axis::columns, 0, 4}}),
       ErrorCode::invalid_argument);
-  EXPECT_EQ(code_of({.name = "blk.7", .segments = {q8_view}, .shard = {Shard::Axis::rows, 0, 3}}),
+  EXPECT_EQ(code_of({.name = "blk.7", .segments = {q8_view}, .shard = {Shard::Axis::rows, 0, 5}}),
             ErrorCode::invalid_argument);
+}
+
+TEST(RowsOfRank, AreWholeRunsOf16WhereThereAreEnough) {
+  const auto parts = [](int64_t extent, int ranks) {
+    std::vector<int64_t> begins;
+    int64_t end = 0;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const RowRange part = rows_of_rank(extent, rank, ranks);
+      EXPECT_EQ(part.first, end);
+      end += part.count;
+      begins.push_back(part.count);
+    }
+    EXPECT_EQ(end, extent);
+    return begins;
+  };
+  EXPECT_EQ(parts(576, 4), (std::vector<int64_t>{144, 144, 144, 144}));
+  EXPECT_EQ(parts(80, 4), (std::vector<int64_t>{16, 16, 16, 32}));
+  EXPECT_EQ(parts(48, 4), (std::vector<int64_t>{12, 12, 12, 12}));
+  EXPECT_EQ(parts(10, 4), (std::vector<int64_t>{2, 3, 2, 3}));
 }
 
 TEST_F(ReferenceWeights, TransposedReadsColumns) {
@@ -122,7 +141,7 @@ TEST(ReferenceDevice, RefusesCollectivesOverSeveralRanksWhenCompiling) {
        .segments = {{DType::f32, Shape{1, 2}, std::as_bytes(std::span(table))}},
        .use = WeightUse::embedding});
   Recorder recorder({.tokens = 1}, {}, device->activation_dtype());
-  recorder.all_gather(recorder.embed(*weight), /*ranks=*/2);
+  recorder.all_gather(recorder.embed(*weight), {2, 2});
   EXPECT_THROW(device->compile(recorder.finish()), Error);
 }
 

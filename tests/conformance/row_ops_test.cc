@@ -221,7 +221,7 @@ TEST_P(RowOps, SampleTakesTheLargestLogit) {
 TEST_P(RowOps, CollectivesAreTheIdentityOnOneRank) {
   expect_conforms(rows_case("communicate", 24, {exact}, [](Recorder& ops, Value x, Kit& kit) {
     kit.output(ops.all_reduce(x.slice(4, 16)));
-    kit.output(ops.all_gather(x, /*ranks=*/1));
+    kit.output(ops.all_gather(x, {24}));
     kit.output(ops.all_to_all(x));
   }));
 }

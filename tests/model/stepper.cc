@@ -4,8 +4,10 @@
 
 namespace ridge::model {
 
-Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters)
-    : vocab_size_(model.config().vocab_size),
+Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters,
+                 bool batch_invariant)
+    : batch_invariant_(batch_invariant),
+      vocab_size_(model.config().vocab_size),
       hidden_size_(model.config().hidden),
       stream_(device.create_stream()) {
   cache_ = device.create_kv_cache(
@@ -45,7 +47,8 @@ std::unique_ptr<backend::Program> Stepper::compile(
   backend::Recorder recorder({.tokens = max_tokens,
                               .sequences = max_sequences,
                               .outputs = max_tokens,
-                              .blocks_per_sequence = blocks_per_sequence},
+                              .blocks_per_sequence = blocks_per_sequence,
+                              .batch_invariant = batch_invariant_},
                              inputs_, device.activation_dtype());
   record(recorder);
   return device.compile(recorder.finish());

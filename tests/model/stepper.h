@@ -23,7 +23,8 @@ struct Chunk {
 // sequences in a step, logits of every token.
 class Stepper {
  public:
-  Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters = {});
+  Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters = {},
+          bool batch_invariant = false);
 
   // logits[i]: [vocab] of token i of the step.
   std::vector<std::vector<float>> step(std::span<const Chunk> chunks);
@@ -50,6 +51,7 @@ class Stepper {
   std::vector<std::vector<float>> download(const backend::Program& program, int output, int rows,
                                            int columns);
 
+  bool batch_invariant_;
   int vocab_size_;
   int hidden_size_;
   std::unique_ptr<backend::Stream> stream_;

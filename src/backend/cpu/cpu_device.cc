@@ -70,11 +70,12 @@ HugePages choose_pages(Toggle choice) {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const DeviceOptions& options, LatentForm latent_form)
+  CpuDevice(const DeviceOptions& options, LatentForm latent_form, Communicator* communicator)
       : isa_(select_isa(options.isa, options.allow_emulation)),
         team_(options.threads > 0 ? options.threads : available_cpus(), options.threads_spin),
         pages_(choose_pages(options.huge_pages)),
-        latent_form_(latent_form) {
+        latent_form_(latent_form),
+        communicator_(communicator) {
     info_.threads_pinned = pin(options.pin_threads);
     info_.huge_pages = pages_ == HugePages::asked && huge_pages_available();
     info_.name = fmt::format("cpu:{}", isa_.name);
@@ -105,7 +106,8 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuKvCache>(layout, pages_);
   }
   std::unique_ptr<Program> compile(const Recording& recording) override {
-    return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels, latent_form_);
+    return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels, latent_form_,
+                                        communicator_);
   }
 
  private:
@@ -121,23 +123,29 @@ class CpuDevice final : public Device {
   Isa isa_;
   ThreadTeam team_;
   HugePages pages_;
-  LatentForm latent_form_;
+  const LatentForm latent_form_;
+  Communicator* const communicator_;
   MemoryPool weight_memory_{pages_};
   DeviceInfo info_;
 };
 
-}  // namespace
-
-std::unique_ptr<Device> open(const DeviceOptions& options) {
-  return open(options, LatentForm::automatic);
-}
-
-std::unique_ptr<Device> open(const DeviceOptions& options, LatentForm latent_form) {
+std::unique_ptr<Device> open_checked(const DeviceOptions& options, LatentForm latent_form,
+                                     Communicator* communicator) {
   if (options.threads < 0 || options.threads > 1024) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("{} threads; it must be 0 (all) to 1024", options.threads), "threads");
   }
-  return std::make_unique<CpuDevice>(options, latent_form);
+  return std::make_unique<CpuDevice>(options, latent_form, communicator);
+}
+
+}  // namespace
+
+std::unique_ptr<Device> open(const DeviceOptions& options, Communicator* communicator) {
+  return open_checked(options, LatentForm::automatic, communicator);
+}
+
+std::unique_ptr<Device> open(const DeviceOptions& options, LatentForm latent_form) {
+  return open_checked(options, latent_form, nullptr);
 }
 
 }  // namespace ridge::backend::cpu

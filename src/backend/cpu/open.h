@@ -4,13 +4,15 @@
 #include <string>
 #include <vector>
 
+#include "backend/communicator.h"
 #include "backend/device.h"
 
 namespace ridge::backend::cpu {
 
 // Opens the host's processors as one device. DeviceOptions::isa must be one of available_isas() or
 // empty for the best; throws unsupported naming what there is.
-std::unique_ptr<Device> open(const DeviceOptions& options);
+// communicator: of the ranks that this device is one of, which must outlive it; nullptr: it is alone.
+std::unique_ptr<Device> open(const DeviceOptions& options, Communicator* communicator = nullptr);
 // The same with one form of latent attention (latent_forms.h), for tests and benchmarks.
 enum class LatentForm : uint8_t;
 std::unique_ptr<Device> open(const DeviceOptions& options, LatentForm latent_form);

@@ -19,12 +19,12 @@ KernelTable batch_invariant(KernelTable kernels) {
 }  // namespace
 
 CpuProgram::CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels,
-                       LatentForm latent_form)
+                       LatentForm latent_form, Communicator* communicator)
     : team_(team),
       kernels_(recording.limits.batch_invariant ? batch_invariant(kernels) : kernels),
       limits_(recording.limits),
       inputs_(recording) {
-  steps_ = make_schedule(recording, team.size(), kernels_, latent_form);
+  steps_ = make_schedule(recording, team.size(), kernels_, latent_form, communicator);
   for (const Value& value : recording.given) arena_.use(value.storage, 0);  // before any step
   size_t shared = 0;
   size_t own = 0;

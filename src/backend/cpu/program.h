@@ -10,8 +10,9 @@ namespace ridge::backend::cpu {
 
 class CpuProgram final : public Program {
  public:
+  // communicator: as make_schedule.
   CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels,
-             LatentForm latent_form = LatentForm::automatic);
+             LatentForm latent_form = LatentForm::automatic, Communicator* communicator = nullptr);
 
   const Buffer& output(int index) const override { return *outputs_.at(index); }
   Buffer& given(int index) override { return *given_.at(index); }

@@ -75,11 +75,12 @@ const CpuWeight* as_cpu(const Weight* weight) { return static_cast<const CpuWeig
 class Scheduler {
  public:
   Scheduler(const Recording& recording, int members, const KernelTable& kernels,
-            LatentForm latent_form)
+            LatentForm latent_form, Communicator* communicator)
       : recording_(recording),
         members_(members),
         kernels_(kernels),
-        latent_form_(latent_form) {
+        latent_form_(latent_form),
+        communicator_(communicator) {
     count_uses();
   }
 
@@ -290,8 +291,11 @@ class Scheduler {
   void emit(const TopK& op) { push(make_top_k_step(op, rows_of(op.logits))); }
   void emit(const Sample& op) { push(make_sample_step(op, rows_of(op.logits))); }
   void emit(const Communicate& op) {
-    if (op.x.columns != op.out.columns) refuse();  // more than one rank
-    push(make_copy_step(op.x, op.out, rows_of(op.x)));
+    const int ranks = communicator_ == nullptr ? 1 : communicator_->ranks();
+    const bool gathers = op.kind == Reduction::all_gather;
+    if (gathers ? static_cast<int>(op.columns_of_rank.size()) != ranks : ranks > 1) refuse();
+    if (ranks == 1) return push(make_copy_step(op.x, op.out, rows_of(op.x)));
+    push(make_all_gather_step(op, rows_of(op.x), recording_.limits, *communicator_));
   }
   void emit(const HeadLinear& op) {
     if (latent_form_ == LatentForm::absorbed || !push_latent_attention(op)) {
@@ -377,6 +381,7 @@ class Scheduler {
   const int members_;
   const KernelTable& kernels_;
   const LatentForm latent_form_;
+  Communicator* const communicator_;
   std::vector<int> uses_;  // ops and outputs that name each storage
   std::vector<std::unique_ptr<Step>> steps_;
   RopeTables tables_;
@@ -388,8 +393,9 @@ class Scheduler {
 
 std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
                                                  const KernelTable& kernels,
-                                                 LatentForm latent_form) {
-  return Scheduler(recording, members, kernels, latent_form).run();
+                                                 LatentForm latent_form,
+                                                 Communicator* communicator) {
+  return Scheduler(recording, members, kernels, latent_form, communicator).run();
 }
 
 }  // namespace ridge::backend::cpu

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/cpu/buffer.h"
+#include "backend/communicator.h"
 #include "backend/cpu/kernels.h"
 #include "backend/first_fit.h"
 #include "backend/ops.h"
@@ -122,9 +123,11 @@ void split_rows(int rows, int members, int member, Fn fn) {
 }
 
 // Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, RoPE → store →
-// attention, and latent attention with the head_linears around it. Throws unsupported, naming the op.
+// attention, and latent attention with the head_linears around it. communicator: nullptr for one rank
+// alone. Throws unsupported, naming the op.
 std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
                                                  const KernelTable& kernels,
-                                                 LatentForm latent_form);
+                                                 LatentForm latent_form,
+                                                 Communicator* communicator = nullptr);
 
 }  // namespace ridge::backend::cpu

@@ -111,4 +111,8 @@ std::unique_ptr<Step> make_top_k_step(const TopK& op, Rows rows);
 std::unique_ptr<Step> make_sample_step(const Sample& op, Rows rows);
 std::unique_ptr<Step> make_copy_step(Value x, Value out, Rows rows);
 
+// Of several ranks, as many as the op names. The communicator must outlive the step.
+std::unique_ptr<Step> make_all_gather_step(const Communicate& op, Rows rows,
+                                           const StepLimits& limits, Communicator& communicator);
+
 }  // namespace ridge::backend::cpu

@@ -36,9 +36,12 @@ void pack_plain(DType dtype, const std::byte* const* rows, int count, int64_t co
 }
 
 void check_supported(const WeightSource& source) {
-  if (source.shard.axis != Shard::Axis::none) {
+  const bool is_cut = source.shard.axis != Shard::Axis::none;
+  const bool is_linear = source.use == WeightUse::linear && !source.transposed;
+  if (source.shard.axis == Shard::Axis::columns || (is_cut && !is_linear)) {
     throw Error(ErrorCode::unsupported,
-                fmt::format("weight {}: the cpu back end has no sharded weights yet", source.name));
+                fmt::format("weight {}: the cpu back end cuts only rows, and of linears",
+                            source.name));
   }
   for (const TensorView& segment : source.segments) {
     if (!is_plain(segment.dtype) && !is_quantized(segment.dtype)) {
@@ -55,10 +58,20 @@ std::vector<WeightPart> parts_of(const WeightSource& source, int64_t experts) {
   for (const TensorView& segment : source.segments) {
     const DType dtype = segment.dtype;
     const int64_t columns = segment.shape.columns();
-    const int64_t rows = segment.shape.rows() / experts;
+    const int64_t source_rows = segment.shape.rows() / experts;
+    RowRange part{0, source_rows};
+    if (source.shard.axis == Shard::Axis::rows) {
+      part = rows_of_rank(source_rows, source.shard.rank, source.shard.ranks);
+    }
+    if (part.count == 0) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("weight {}: {} rows cannot be cut into {} parts", source.name,
+                              source_rows, source.shard.ranks));
+    }
     const int64_t units = is_plain(dtype) ? columns : units_of(tile_format(dtype), columns);
-    parts.push_back({dtype, first_row, rows, units, strip_size(dtype, columns), /*tiles=*/nullptr});
-    first_row += rows;
+    parts.push_back({dtype, first_row, part.count, units, part.first, source_rows,
+                     strip_size(dtype, columns), /*tiles=*/nullptr});
+    first_row += part.count;
   }
   return parts;
 }
@@ -69,6 +82,9 @@ std::string key_of(const WeightSource& source, int64_t experts,
   std::string key =
       fmt::format("{} E={} K={}", source.name, experts, source.segments.front().shape.columns());
   for (const WeightPart& part : parts) key += fmt::format(" {}x{}", name(part.dtype), part.rows);
+  if (source.shard.axis != Shard::Axis::none) {
+    key += fmt::format(" {}/{}", source.shard.rank, source.shard.ranks);
+  }
   return key;
 }
 
@@ -131,6 +147,7 @@ uint64_t CpuWeight::prepared_bytes(const WeightSource& source) {
 void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
                               MemoryPool& pool) {
   parts_ = parts_of(source, experts_);
+  rows_ = parts_.back().first_row + parts_.back().rows;
   for (const WeightPart& part : parts_) {
     size_bytes_ += static_cast<uint64_t>(experts_) * part.tile_bytes();
   }
@@ -164,7 +181,7 @@ void CpuWeight::pack_tiles(const WeightSource& source, ThreadTeam& team) {
           const std::byte* rows[strip_rows];
           const auto count = static_cast<int>(std::min<int64_t>(strip_rows, part.rows - row));
           for (int r = 0; r < count; ++r) {
-            rows[r] = segment.row(i / strips * part.rows + row + r).data();
+            rows[r] = segment.row(i / strips * part.source_rows + part.source_row + row + r).data();
           }
           std::byte* to = tiles + static_cast<size_t>(i) * part.strip_bytes;
           const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;

@@ -21,6 +21,9 @@ struct WeightPart {
   int64_t first_row;  // within the weight
   int64_t rows;       // of one expert
   int64_t units;      // of a strip; plain dtypes: columns
+  // The rows lie in the file from `source_row` on, of source_rows that an expert has there.
+  int64_t source_row;
+  int64_t source_rows;
   size_t strip_bytes;
   const std::byte* tiles;  // [experts][strips][strip_bytes]
 

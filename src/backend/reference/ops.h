@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "backend/communicator.h"
 #include "backend/ops.h"
 #include "backend/reference/kv_cache.h"
 #include "backend/reference/matrix.h"
@@ -88,7 +89,7 @@ void gather_rows(Rows32 x, std::span<const int32_t> output_rows, Rows32 out);
 void copy_blocks(std::span<const int32_t> pairs, ReferenceKvCache& cache);
 void top_k(Rows32 logits, Rows32 values, Ids ids);
 void sample(Rows32 logits, Ids ids);
-// Throws unsupported where `out` is wider than `x`, since this device is one rank.
-void communicate(Rows32 x, Rows32 out);
+// Of what each rank gathers, in the order of ranks. communicator: nullptr for one rank alone.
+void communicate(Rows32 x, const Communicate& op, Communicator* communicator, Rows32 out);
 
 }  // namespace ridge::backend::reference

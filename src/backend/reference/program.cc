@@ -1,5 +1,7 @@
 #include "backend/reference/program.h"
 
+#include <fmt/format.h>
+
 #include <variant>
 
 #include "backend/reference/ops.h"
@@ -16,8 +18,9 @@ size_t row_limit(const StepLimits& limits, Rows rows) {
 // One replay: resolves values and step buffers for the rows that `shape` says, and calls the ops.
 class Step {
  public:
-  Step(const Recording& recording, std::vector<HostBuffer>& storages, const StepShape& shape)
-      : recording_(recording), storages_(storages), shape_(shape) {}
+  Step(const Recording& recording, Communicator* communicator, std::vector<HostBuffer>& storages,
+       const StepShape& shape)
+      : recording_(recording), communicator_(communicator), storages_(storages), shape_(shape) {}
 
   void operator()(const Embed& op) {
     embed(tokens(inputs().token_ids), as_reference(*op.table), rows(op.out));
@@ -90,7 +93,9 @@ class Step {
     top_k(rows(op.logits), rows(op.values), rows<int32_t>(op.ids));
   }
   void operator()(const Sample& op) { sample(rows(op.logits), rows<int32_t>(op.ids)); }
-  void operator()(const Communicate& op) { communicate(rows(op.x), rows(op.out)); }
+  void operator()(const Communicate& op) {
+    communicate(rows(op.x), op, communicator_, rows(op.out));
+  }
 
  private:
   const StepBuffers& inputs() const { return recording_.inputs; }
@@ -136,17 +141,24 @@ class Step {
   }
 
   const Recording& recording_;
+  Communicator* const communicator_;
   std::vector<HostBuffer>& storages_;
   const StepShape& shape_;
 };
 
 }  // namespace
 
-ReferenceProgram::ReferenceProgram(const Recording& recording) : recording_(recording) {
+ReferenceProgram::ReferenceProgram(const Recording& recording, Communicator* communicator)
+    : recording_(recording), communicator_(communicator) {
+  const int ranks = communicator == nullptr ? 1 : communicator->ranks();
   for (const Op& op : recording_.ops) {
     const auto* collective = std::get_if<Communicate>(&op);
-    if (collective != nullptr && collective->x.columns != collective->out.columns) {
-      throw Error(ErrorCode::unsupported, "communicate: the reference device is a single rank");
+    if (collective == nullptr) continue;
+    const bool gathers = collective->kind == Reduction::all_gather;
+    if (gathers ? static_cast<int>(collective->columns_of_rank.size()) != ranks : ranks > 1) {
+      throw Error(ErrorCode::unsupported,
+                  fmt::format("communicate: no such collective over the {} ranks of this device",
+                              ranks));
     }
   }
   for (const Storage& storage : recording_.storages) {
@@ -175,7 +187,7 @@ void ReferenceProgram::run(const StepShape& shape) {
   RIDGE_ASSERT(shape.sequences >= 0 && shape.sequences <= limits.sequences);
   RIDGE_ASSERT(shape.outputs >= 0 && shape.outputs <= limits.outputs);
   RIDGE_ASSERT(shape.block_copies >= 0 && shape.block_copies <= limits.block_copies);
-  Step step(recording_, storages_, shape);
+  Step step(recording_, communicator_, storages_, shape);
   for (const Op& op : recording_.ops) std::visit(step, op);
 }
 

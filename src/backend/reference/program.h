@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "backend/communicator.h"
 #include "backend/ops.h"
 #include "backend/reference/buffer.h"
 
@@ -10,8 +11,9 @@ namespace ridge::backend::reference {
 // Runs a recording op by op, each value in a buffer of its own.
 class ReferenceProgram : public Program {
  public:
-  // Throws unsupported for a collective over more than one rank.
-  explicit ReferenceProgram(const Recording& recording);
+  // communicator: nullptr for one rank alone. Throws unsupported for a collective over ranks that
+  // it does not have, or that is none of gathering.
+  explicit ReferenceProgram(const Recording& recording, Communicator* communicator = nullptr);
 
   const Buffer& output(int index) const override;
   Buffer& given(int index) override;
@@ -22,6 +24,7 @@ class ReferenceProgram : public Program {
 
  private:
   Recording recording_;
+  Communicator* communicator_;
   std::vector<HostBuffer> storages_;  // as Recording::storages
 };
 

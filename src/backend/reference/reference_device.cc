@@ -46,8 +46,9 @@ uint64_t physical_memory_bytes() {
 
 class ReferenceDevice : public Device {
  public:
-  ReferenceDevice()
-      : info_{.name = "reference",
+  explicit ReferenceDevice(Communicator* communicator)
+      : communicator_(communicator),
+        info_{.name = "reference",
               .description = "the plain scalar meaning of each op, for tests",
               .memory_bytes = physical_memory_bytes(),
               .threads = 1,
@@ -71,15 +72,18 @@ class ReferenceDevice : public Device {
     return std::make_unique<ReferenceKvCache>(layout);
   }
   std::unique_ptr<Program> compile(const Recording& recording) override {
-    return std::make_unique<ReferenceProgram>(recording);
+    return std::make_unique<ReferenceProgram>(recording, communicator_);
   }
 
  private:
+  Communicator* const communicator_;
   DeviceInfo info_;
 };
 
 }  // namespace
 
-std::unique_ptr<Device> open(const DeviceOptions&) { return std::make_unique<ReferenceDevice>(); }
+std::unique_ptr<Device> open(const DeviceOptions&, Communicator* communicator) {
+  return std::make_unique<ReferenceDevice>(communicator);
+}
 
 }  // namespace ridge::backend::reference

@@ -9,22 +9,27 @@ namespace ridge::backend::reference {
 
 namespace {
 
-struct Range {
-  int64_t first;
-  int64_t count;
-};
-
-// This rank's part of `extent` rows or columns, in steps of `unit`.
-Range part_of(const WeightSource& source, Shard::Axis axis, int64_t extent, int64_t unit) {
+RowRange rows_of(const WeightSource& source, int64_t extent) {
   const Shard& shard = source.shard;
-  if (shard.axis != axis) return {0, extent};
+  if (shard.axis != Shard::Axis::rows) return {0, extent};
+  if (extent < shard.ranks) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("weight {}: {} rows cannot be cut into {} parts", source.name, extent,
+                            shard.ranks));
+  }
+  return rows_of_rank(extent, shard.rank, shard.ranks);
+}
+
+// In steps of `unit`.
+RowRange columns_of(const WeightSource& source, int64_t extent, int64_t unit) {
+  const Shard& shard = source.shard;
+  if (shard.axis != Shard::Axis::columns) return {0, extent};
   RIDGE_ASSERT(shard.ranks >= 1 && shard.rank >= 0 && shard.rank < shard.ranks);
   if (extent % (shard.ranks * unit) != 0) {
     throw Error(
         ErrorCode::invalid_argument,
-        fmt::format("weight {}: {} {} cannot be cut into {} equal parts of whole blocks of {}",
-                    source.name, extent, axis == Shard::Axis::rows ? "rows" : "columns",
-                    shard.ranks, unit));
+        fmt::format("weight {}: {} columns cannot be cut into {} equal parts of whole blocks of {}",
+                    source.name, extent, shard.ranks, unit));
   }
   const int64_t count = extent / shard.ranks;
   return {shard.rank * count, count};
@@ -49,9 +54,9 @@ ReferenceWeight::ReferenceWeight(const WeightSource& source) {
 void ReferenceWeight::cut_segments(const WeightSource& source, int64_t experts) {
   for (const TensorView& view : source.segments) {
     const int64_t file_rows = view.shape.rows() / experts;
-    const Range rows = part_of(source, Shard::Axis::rows, file_rows, 1);
-    const Range columns = part_of(source, Shard::Axis::columns, view.shape.columns(),
-                                  traits(view.dtype).block_elements);
+    const RowRange rows = rows_of(source, file_rows);
+    const RowRange columns =
+        columns_of(source, view.shape.columns(), traits(view.dtype).block_elements);
     segments_.push_back({view, file_rows, rows.first, rows.count, columns.first});
     rows_ += rows.count;
     columns_ = columns.count;
@@ -65,7 +70,7 @@ void ReferenceWeight::join_vector(const WeightSource& source) {
     std::vector<float> whole(view.shape.columns());
     dequantize_row(view.dtype, view.bytes, whole);
     // A bias has one value for each row of its weight, and is cut where those are.
-    const Range part = part_of(source, Shard::Axis::rows, view.shape.columns(), 1);
+    const RowRange part = rows_of(source, view.shape.columns());
     values_.insert(values_.end(), whole.begin() + part.first,
                    whole.begin() + part.first + part.count);
   }
