@@ -13,7 +13,9 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/machine.h"
+#include "cli/rank_processes.h"
 #include "cli/set_up_checks.h"
+#include "communicator/mpi.h"
 
 namespace ridge::cli {
 namespace {
@@ -62,6 +64,20 @@ std::vector<Check> check_devices() {
                       finding.advice});
   }
   return checks;
+}
+
+// What ranks need, and nothing else.
+Check check_mpi() {
+  const bool has_library = communicator::has_mpi();
+  const bool has_starter = has_mpirun();
+  if (has_library && has_starter) return {"MPI", Verdict::ok, "Open MPI, for 'ridge serve --ranks'", {}};
+  if (!has_library && !has_starter) {
+    return {"MPI", Verdict::ok, "none; only 'ridge serve --ranks' needs it (openmpi-bin)", {}};
+  }
+  return {"MPI", Verdict::look_at,
+          fmt::format("{} is there without {}", has_library ? "libmpi.so.40" : "mpirun",
+                      has_library ? "mpirun" : "libmpi.so.40"),
+          communicator::mpi_advice};
 }
 
 Json look_at_devices(const DoctorOptions& options) {
@@ -250,6 +266,7 @@ std::string checks_text(const Context& context, const std::vector<Check>& checks
 void examine(Context& context, const DoctorOptions& options, std::vector<Check> checks) {
   std::ranges::move(check_set_up(context, options.set_up), std::back_inserter(checks));
   std::ranges::move(check_devices(), std::back_inserter(checks));
+  checks.push_back(check_mpi());
   const auto is_wrong = [](const Check& check) { return check.verdict == Verdict::wrong; };
   if (std::ranges::any_of(checks, is_wrong)) context.exit_code = ExitCode::failure;
   const Machine machine = look_at_machine();

@@ -14,6 +14,8 @@
 #include "cli/model_loading.h"
 #include "cli/oidc_options.h"
 #include "cli/prepared_weights.h"
+#include "cli/rank_processes.h"
+#include "cli/rank_start.h"
 #include "cli/server_record.h"
 #include "engine/residency.h"
 #include "platform/batch/batches.h"
@@ -48,6 +50,7 @@ struct ServeOptions : ModelLoading {
   bool no_prefix_cache = false;
   bool no_speculation = false;
   bool no_mtp = false;
+  RankChoice rank_choice;
   server::ServerOptions server;
   int max_body_mib = 8;
   std::string files_dir;
@@ -231,6 +234,13 @@ void serve(Context& context, ServeOptions& options) {
   // An address that cannot be had is said before minutes of loading, not after.
   { const server::Server probe(server_choice, {}, authenticator); }
 
+  std::shared_ptr<RankProcesses> ranks;
+  if (options.rank_choice.ranks > 0) {
+    ranks = start_ranks(context, choices, options, options.rank_choice, options.precision,
+                        options.log_level);
+    options.ranks = ranks;
+  }
+
   std::vector<api::ServedModel> loaded;
   if (!options.is_on_demand()) loaded = load_now(context, choices, options);
   engine::Residency residency({.budget_bytes = residency_bytes(options),
@@ -255,7 +265,9 @@ void serve(Context& context, ServeOptions& options) {
   }
   say_how_to_talk(context, server.url(), authenticator != nullptr, names, set_up_token);
   std::fflush(stdout);
+  if (ranks) ranks->on_failure([&server](const Error&) { server.stop(); });
   server.run();
+  if (ranks && ranks->failure()) throw Error(*ranks->failure());
   context.note("stopped");
 }
 
@@ -270,6 +282,14 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
   add_setting(command, "precision", options.precision, precision_description)
       ->check(CLI::IsMember(precision_names));
   add_setting(command, "prepared-cache", options.prepared_cache, prepared_cache_description);
+  add_setting(command, "ranks", options.rank_choice.ranks,
+              "Share one model among so many processes, which Open MPI joins; 0: this one computes "
+              "it. --threads are then those of each, by default its part of the processors")
+      ->check(CLI::Range(0, most_ranks));
+  add_setting(command, "hosts", options.rank_choice.hosts,
+              "Machines for --ranks, this one first, as mpirun reaches them")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   add_setting(command, "context", engine.context_tokens,
               "Tokens of prompt and answer together; 0 for the model's own, at most 32768")
       ->check(CLI::NonNegativeNumber);

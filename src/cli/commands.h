@@ -19,6 +19,10 @@ inline constexpr const char* other_group = "Other";
 // What this program starts itself with to try clients' grammars; no command for people.
 inline constexpr const char* grammar_checker_command = "check-grammars";
 
+// What mpirun starts as each rank of `ridge serve --ranks`; likewise. Returns the exit code.
+inline constexpr const char* rank_command = "rank-worker";
+int run_as_rank(int argc, char** argv);
+
 // Each adds one subcommand, whose callback does the work and throws ridge::Error where it cannot.
 void add_run_command(CLI::App& app, Context& context);
 void add_serve_command(CLI::App& app, Context& context);

@@ -166,5 +166,8 @@ int main(int argc, char** argv) {
     ridge::text::serve_grammar_checks(STDIN_FILENO);
     return 0;
   }
+  if (argc > 1 && std::strcmp(argv[1], ridge::cli::rank_command) == 0) {
+    return ridge::cli::run_as_rank(argc, argv);
+  }
   return static_cast<int>(ridge::cli::run(argc, argv));
 }

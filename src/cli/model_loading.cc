@@ -16,6 +16,7 @@
 #include "cli/machine.h"
 #include "cli/prepared_weights.h"
 #include "cli/progress.h"
+#include "engine/ranked_engine.h"
 #include "platform/pull.h"
 #include "text/tool_style.h"
 
@@ -58,14 +59,18 @@ void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
 }
 
 std::unique_ptr<engine::Engine> start_engine(Context& context, const Choice& choice,
-                                             engine::EngineOptions options, bool prepared_cache) {
-  options.prepared =
-      prepared_store(context, choice.model, prepared_cache, options.threads, NoteKept::at_once);
+                                             const ModelLoading& loading) {
+  engine::EngineOptions options = loading.engine;
+  options.prepared = prepared_store(context, choice.model, loading.prepared_cache, options.threads,
+                                    NoteKept::at_once);
   options.adapters = choice.adapters;
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   options.load_progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update(printable(choice.name), done_bytes, total_bytes);
   };
+  if (loading.ranks) {
+    return engine::start_over_ranks(choice.model.path, options, loading.ranks);
+  }
   return engine::Engine::start(choice.model.path, options);
 }
 
@@ -156,7 +161,7 @@ std::vector<api::ServedModel> load_now(Context& context, const std::vector<Choic
   for (const Choice& choice : choices) {
     context.note(fmt::format("loading {} ...", printable(choice.name)));
     std::shared_ptr<engine::Engine> engine =
-        start_engine(context, choice, options.engine, options.prepared_cache);
+        start_engine(context, choice, options);
     const engine::ModelInfo& info = engine->model_info();
     context.note(
         fmt::format("loaded {} in {:.1f} s: {}, {:.2f} B parameters, {}, context {}",

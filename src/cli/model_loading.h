@@ -8,6 +8,7 @@
 #include "api/served_model.h"
 #include "cli/context.h"
 #include "engine/engine.h"
+#include "engine/rank_link.h"
 #include "engine/residency.h"
 #include "platform/resolve.h"
 #include "server/model_supply.h"
@@ -22,6 +23,7 @@ struct ModelLoading {
   int64_t model_memory_mib = 0;     // of models that come and go; 0: any
   int sleep_after_s = 0;            // unused, before they go; 0: never
   std::vector<std::string> pinned;  // names of those that stay
+  std::shared_ptr<engine::RankLink> ranks;  // that compute the one model that load_now loads; or null
 
   // Models are loaded when they are asked for, not at the start.
   bool is_on_demand() const { return model_memory_mib > 0 || sleep_after_s > 0; }

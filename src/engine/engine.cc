@@ -1,6 +1,8 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <limits>
+#include <span>
 #include <utility>
 
 #include "backend/own_memory.h"
@@ -8,6 +10,8 @@
 #include "base/machine_memory.h"
 #include "engine/loaded_model.h"
 #include "engine/memory_budget.h"
+#include "engine/rank_runner.h"
+#include "engine/ranked_engine.h"
 #include "engine/resident_engine.h"
 #include "engine/serving_engine.h"
 #include "format/model_folder.h"
@@ -15,18 +19,19 @@
 
 namespace ridge::engine {
 
-namespace {
-
-// Whether the model's own layer guesses, where it has one. One guesser is enough beside the suffix.
-bool wants_layer(const EngineOptions& options) {
+// One guesser is enough beside the suffix.
+bool wants_guessing_layer(const EngineOptions& options) {
   return options.speculation && options.mtp && options.draft_model.empty();
 }
+
+namespace {
 
 // What the engine's parts refer to.
 struct Owned {
   SteadyClock clock;
   std::unique_ptr<LoadedModel> loaded;
   std::unique_ptr<LoadedModel> draft;  // may be null
+  std::shared_ptr<RankLink> ranks;     // likewise
 };
 
 void check_options(const EngineOptions& options) {
@@ -57,8 +62,9 @@ uint64_t block_bytes(const backend::KvCacheLayout& layout) {
   return layout.bytes_per_token() * static_cast<uint64_t>(layout.block_tokens);
 }
 
-// draft: may be null.
-RunnerLimits runner_limits(const LoadedModel& loaded, const LoadedModel* draft,
+// layout: of all that caches it, of no blocks yet. draft: may be null.
+RunnerLimits runner_limits(const model::ModelConfig& config, const backend::KvCacheLayout& layout,
+                           uint64_t free_bytes, const LoadedModel* draft,
                            const EngineOptions& options) {
   RunnerLimits limits;
   limits.kv_dtype = options.kv_dtype;
@@ -68,14 +74,11 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const LoadedModel* draft,
   limits.tokens = std::max(options.step_tokens, options.max_sequences);
   // Guesses have rows of logits of their own, and so have prompts that are scored; as many each as
   // cost no more than 64 MB.
-  const int vocab_size = loaded.model().config().vocab_size;
-  const int rows = std::min({64, (16 << 20) / vocab_size, limits.tokens});
+  const int rows = std::min({64, (16 << 20) / config.vocab_size, limits.tokens});
   const int guesses = options.speculation ? rows : 0;
   limits.scoring_outputs = rows;
   limits.outputs = options.max_sequences + guesses + limits.scoring_outputs;
-  const backend::KvCacheLayout layout =
-      loaded.model().kv_layout(/*blocks=*/0, limits.block_tokens, limits.kv_dtype);
-  KvRequest request = {.context_tokens = loaded.context_tokens(options.context_tokens),
+  KvRequest request = {.context_tokens = served_context_tokens(config, options.context_tokens),
                        .context_fixed = options.context_tokens > 0,
                        .max_sequences = options.max_sequences,
                        .cache_bytes = options.kv_cache_bytes};
@@ -83,7 +86,6 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const LoadedModel* draft,
     request.draft_block_bytes =
         block_bytes(draft->model().kv_layout(/*blocks=*/0, limits.block_tokens, limits.kv_dtype));
   }
-  const uint64_t free_bytes = free_memory_bytes(loaded.device());
   const KvPlan plan = plan_kv_cache(
       layout, request, free_bytes - std::min(free_bytes, spill_bytes_in_memory(options)));
   limits.context_tokens = plan.context_tokens;
@@ -92,6 +94,19 @@ RunnerLimits runner_limits(const LoadedModel& loaded, const LoadedModel* draft,
              limits.block_tokens, name(limits.kv_dtype), static_cast<double>(plan.bytes) / 1e6,
              plan.context_tokens);
   return limits;
+}
+
+LoadOptions load_options_of(const EngineOptions& options) {
+  LoadOptions load_options;
+  load_options.device = options.device;
+  load_options.device_options.threads = options.threads;
+  load_options.device_options.isa = options.isa;
+  load_options.device_options.pin_threads = options.pin_threads;
+  load_options.device_options.huge_pages = options.huge_pages;
+  load_options.mixed_precision = options.mixed_precision;
+  load_options.guesses = wants_guessing_layer(options);
+  load_options.progress = options.load_progress;
+  return load_options;
 }
 
 void check_same_vocabulary(const text::Tokenizer& model, const text::Tokenizer& draft) {
@@ -114,6 +129,49 @@ RunnerLimits draft_limits(const RunnerLimits& limits) {
   draft.blocks = static_cast<int>(draft_blocks(static_cast<uint64_t>(limits.blocks),
                                                static_cast<uint64_t>(blocks_per_sequence(limits))));
   return draft;
+}
+
+// Null where none is wanted.
+std::unique_ptr<LoadedModel> load_draft(const EngineOptions& options,
+                                        const text::Tokenizer& tokenizer) {
+  if (options.draft_model.empty()) return nullptr;
+  auto draft = LoadedModel::load(options.draft_model, load_options_of(options));
+  check_same_vocabulary(tokenizer, *draft->tokenizer());
+  return draft;
+}
+
+std::unique_ptr<StepRunner> draft_runner(const LoadedModel* draft, const RunnerLimits& limits) {
+  if (draft == nullptr) return nullptr;
+  served_context_tokens(draft->model().config(), limits.context_tokens);
+  return create_step_runner(draft->device(), draft->model(), draft_limits(limits));
+}
+
+StepLoopOptions loop_options(const EngineOptions& options) {
+  return {.prefix_cache = options.prefix_cache,
+          .speculation = options.speculation,
+          .itl_target_ms = options.itl_target_ms,
+          .spill = {options.kv_spill_bytes, options.kv_spill_folder}};
+}
+
+// The cache that ranks share: what they have together, of KV heads that several cache and of latents,
+// which all do, more than one device would. As many layers more say the same.
+backend::KvCacheLayout layout_of_ranks(backend::KvCacheLayout whole,
+                                       std::span<const RankReport> reports, DType kv_dtype) {
+  uint64_t bytes = 0;
+  for (const RankReport& report : reports) bytes += report.cache_token_bytes;
+  whole.layers *= static_cast<int>(bytes / whole.bytes_per_token());
+  whole.dtype = kv_dtype;
+  return whole;
+}
+
+// Of the machines' memory, as much as each rank can have where each has as much.
+uint64_t free_memory_of_ranks(std::span<const RankReport> reports) {
+  uint64_t least = std::numeric_limits<uint64_t>::max();
+  for (const RankReport& report : reports) {
+    const auto together = std::ranges::count(reports, report.host, &RankReport::host);
+    least = std::min(least, report.available_bytes / static_cast<uint64_t>(together));
+  }
+  return least * reports.size();
 }
 
 // Of a model's weights in memory: those of a folder may be wider there than in its files.
@@ -163,35 +221,22 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
                                       const EngineOptions& options) {
   check_options(options);
   auto owned = std::make_shared<Owned>();
-  LoadOptions load_options;
-  load_options.device = options.device;
-  load_options.device_options.threads = options.threads;
-  load_options.device_options.isa = options.isa;
-  load_options.device_options.pin_threads = options.pin_threads;
-  load_options.device_options.huge_pages = options.huge_pages;
-  load_options.mixed_precision = options.mixed_precision;
-  load_options.guesses = wants_layer(options);
-  load_options.progress = options.load_progress;
+  LoadOptions load_options = load_options_of(options);
   for (const AdapterOptions& adapter : options.adapters) {
     load_options.adapters.push_back({adapter.path, adapter.scale});
   }
   load_options.prepared = options.prepared;
   owned->loaded = LoadedModel::load(model, load_options);
   const LoadedModel& loaded = *owned->loaded;
-  if (!options.draft_model.empty()) {
-    load_options.prepared = nullptr;  // it is the model's
-    load_options.adapters.clear();    // likewise: guesses are checked, whoever makes them
-    owned->draft = LoadedModel::load(options.draft_model, load_options);
-    check_same_vocabulary(*loaded.tokenizer(), *owned->draft->tokenizer());
-  }
-  const RunnerLimits limits = runner_limits(loaded, owned->draft.get(), options);
+  // Without the model's adapters: guesses are checked, whoever makes them.
+  owned->draft = load_draft(options, *loaded.tokenizer());
+  const RunnerLimits limits = runner_limits(
+      loaded.model().config(),
+      loaded.model().kv_layout(/*blocks=*/0, RunnerLimits().block_tokens, options.kv_dtype),
+      free_memory_bytes(loaded.device()), owned->draft.get(), options);
   ServingEngine::Parts parts;
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
-  if (owned->draft) {
-    served_context_tokens(owned->draft->model().config(), limits.context_tokens);
-    parts.draft_runner =
-        create_step_runner(owned->draft->device(), owned->draft->model(), draft_limits(limits));
-  }
+  parts.draft_runner = draft_runner(owned->draft.get(), limits);
   parts.tokenizer = loaded.tokenizer();
   parts.chat_template = loaded.chat_template();
   parts.info = describe(loaded.file(), *loaded.tokenizer(), model, limits.context_tokens);
@@ -202,10 +247,44 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   }
   parts.info.load_ms = loaded.load_ms();
   parts.max_queued = options.max_queued;
-  parts.options = {.prefix_cache = options.prefix_cache,
-                   .speculation = options.speculation,
-                   .itl_target_ms = options.itl_target_ms,
-                   .spill = {options.kv_spill_bytes, options.kv_spill_folder}};
+  parts.options = loop_options(options);
+  const Clock& clock = owned->clock;
+  parts.owned = std::move(owned);
+  return std::make_unique<ServingEngine>(std::move(parts), clock);
+}
+
+std::unique_ptr<Engine> start_over_ranks(const std::filesystem::path& path,
+                                         const EngineOptions& options,
+                                         std::shared_ptr<RankLink> ranks) {
+  check_options(options);
+  if (!options.adapters.empty() || options.prepared != nullptr) {
+    throw Error(ErrorCode::unsupported, "several ranks run neither adapters nor prepared weights");
+  }
+  auto owned = std::make_shared<Owned>();
+  owned->ranks = std::move(ranks);
+  const Clock::TimePoint start = owned->clock.now();
+  const format::GgufFile file = format::open_model(path);
+  const model::ModelConfig config = model::read_config(file);
+  ServingEngine::Parts parts;
+  parts.tokenizer = text::Tokenizer::from_gguf(file);
+  parts.chat_template = text::ChatTemplate::from_gguf(file, *parts.tokenizer);
+  const std::vector<RankReport> reports = await_ranks(*owned->ranks, options.load_progress);
+  owned->draft = load_draft(options, *parts.tokenizer);
+  const bool guesses = config.can_guess && wants_guessing_layer(options);
+  const backend::KvCacheLayout layout =
+      layout_of_ranks(model::kv_layout_of(config, guesses, /*blocks=*/0,
+                                          RunnerLimits().block_tokens, DType::f16),
+                      reports, options.kv_dtype);
+  const RunnerLimits limits = runner_limits(config, layout, free_memory_of_ranks(reports),
+                                            owned->draft.get(), options);
+  parts.runner = create_rank_runner(
+      *owned->ranks,
+      {.vocab_size = config.vocab_size, .hidden_size = config.hidden, .guesses = guesses}, limits);
+  parts.draft_runner = draft_runner(owned->draft.get(), limits);
+  parts.info = describe(file, *parts.tokenizer, path, limits.context_tokens);
+  parts.info.load_ms = milliseconds(owned->clock.now() - start);
+  parts.max_queued = options.max_queued;
+  parts.options = loop_options(options);
   const Clock& clock = owned->clock;
   parts.owned = std::move(owned);
   return std::make_unique<ServingEngine>(std::move(parts), clock);
@@ -221,7 +300,7 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   EngineOptions loading = options;
   loading.context_tokens = served_context_tokens(config, options.context_tokens);
   const auto layout =
-      model::kv_layout_of(config, config.can_guess && wants_layer(options), /*blocks=*/0,
+      model::kv_layout_of(config, config.can_guess && wants_guessing_layer(options), /*blocks=*/0,
                           RunnerLimits().block_tokens, options.kv_dtype);
   if (loading.kv_cache_bytes == 0) {
     loading.kv_cache_bytes =

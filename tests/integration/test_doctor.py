@@ -54,6 +54,7 @@ def test_before_the_first_start_nothing_is_wrong_and_nothing_is_made(doctor, rid
     assert code == 0, checks
     assert checks["database"][0] == "look at" and "not there yet" in checks["database"][1]
     assert not (tmp_path / "store/platform.db").exists()
+    assert checks["MPI"][0] == "ok" or "without" in checks["MPI"][1]
     assert checks["data folder"][0] == checks["address"][0] == checks["server"][0] == "ok"
     text = ridge("doctor", "--no-measure").stdout
     assert "look at  database" in text and "-> " in text
