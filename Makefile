@@ -30,7 +30,7 @@ CTEST = ctest -E '^textkit\.cargo_test$$' -j $(JOBS)
 CONSOLE_CLOSING = ^ +[0-9]+ (passed|failed|flaky|skipped|did not run)|^svelte-check found
 UNITTEST_CLOSING = ^Ran [0-9]+ tests? in|^(OK|FAILED)|^tidy:
 
-.PHONY: help bootstrap run build test test-asan test-tsan fuzz bench bench-peers install format clean
+.PHONY: help bootstrap run build test test-asan test-tsan fuzz bench bench-peers bench-serving install format clean
 
 help: ## what can be made
 	@echo "Ridgeline: make TARGET [VARIABLE=value ...]"
@@ -138,6 +138,10 @@ bench: build ## measure MODEL here (MODEL, THREADS, ARGS); prints JSON
 bench-peers: build ## compare with llama.cpp and OpenVINO, installed by pip (ARGS; benchmarks/peers/README.md)
 	@$(STAGE) "build random_model" cmake --build --preset release --target random_model -j $(JOBS)
 	@python3 benchmarks/peers/compare.py $(if $(THREADS),--threads $(THREADS)) $(ARGS)
+
+bench-serving: build ## serve MODEL to many, beside LLAMA_SERVER=path where it is given (MODEL=file.gguf, THREADS, ARGS)
+	@python3 benchmarks/peers/serving.py "$(MODEL)" $(if $(LLAMA_SERVER),--llama-server "$(LLAMA_SERVER)") \
+	  $(if $(THREADS),--threads $(THREADS)) $(ARGS)
 
 # Builds only what is missing: `sudo make install` must not build as root what `make build` has built.
 install: ## install binary, completions and systemd unit (PREFIX, DESTDIR)

@@ -17,6 +17,7 @@ import install  # noqa: E402
 import machine  # noqa: E402
 import models  # noqa: E402
 import report  # noqa: E402
+import serving  # noqa: E402
 
 ZEN4 = "processor: 0\nmodel name\t: AMD EPYC\nflags\t\t: avx avx2 fma f16c bmi2 avx512f avx512vbmi avx512_vnni avx512_bf16\n"
 INTEL = ZEN4.replace("avx512_bf16", "avx512_bf16 amx_tile amx_int8 amx_bf16")
@@ -254,6 +255,78 @@ class ReportTest(unittest.TestCase):
             self.assertIn("llama.cpp (GCC)", output.getvalue())
             with open(os.path.join(folder, "t.md")) as file:
                 self.assertIn("| 2.00 |", file.read())
+
+
+def load_report(tokens=985.2, first=391.4, gap=167.0, **more):
+    return {"total_tokens_per_second": tokens, "ttft_ms": {"p50": first, "p95": 2 * first}, "inter_token_ms": {"p99": gap},
+            **more}
+
+
+class ServingTest(unittest.TestCase):
+    def test_clients_side_by_side(self):
+        lines = serving.clients_table({"ridge": load_report(), "llama.cpp": load_report(321, 5845, 200)}).splitlines()
+        self.assertEqual(lines[0], "|  | ridge | llama.cpp | ratio |")
+        self.assertEqual(lines[2], "| tokens/s, prompts and answers | 985 | 321 | 3.07 |")
+        self.assertEqual(lines[3], "| time to the first token, median | 391 ms | 5845 ms | 1/15 |")
+        self.assertEqual(lines[4], "| between tokens, p99 | 167 ms | 200 ms | 0.83 |", "below a half it is no part of one")
+
+    def test_ridge_alone(self):
+        lines = serving.clients_table({"ridge": load_report()}).splitlines()
+        self.assertEqual(lines[0], "|  | ridge |")
+        self.assertEqual(lines[4], "| between tokens, p99 | 167 ms |")
+        self.assertEqual(serving.prefix_table({"a": load_report(), "b": load_report(first=62)}).splitlines()[2],
+                         "| 391 ms | 62 ms |")
+
+    def test_fairness(self):
+        def of(first, answered, failures):
+            return {"groups": [{"name": "light", **load_report(first=first)},
+                               {"name": "heavy", "ok": answered, "failures": failures, **load_report()}]}
+
+        reports = {3: of(215, 82, {}), 40: of(188, 187, {"429 queue_full": 729, "500": 1})}
+        lines = serving.fairness_table(reports).splitlines()
+        self.assertEqual(lines[2], "| 3 a second | 215 / 430 ms | 82 / 0 |")
+        self.assertEqual(lines[3], "| 40 a second | 188 / 376 ms | 187 / 729 |")
+        self.assertAlmostEqual(serving.share_of_patience(reports), 188 / 215)
+
+    def test_guesses(self):
+        def of(speed, each):
+            return {"output_tokens_per_second": speed, "per_token_ms": {"p50": each}}
+
+        rounds = [{"one": (of(263, 2.5), of(162, 5.0)), "many": (of(388, 9), of(362, 9))},
+                  {"one": (of(271, 2.0), of(175, 5.0)), "many": (of(400, 9), of(500, 9))}]
+        lines = serving.guesses_table(rounds).splitlines()
+        self.assertEqual(lines[2], "| one client, tokens/s of answers | 263, 271 | 162, 175 | 1.62, 1.55 |")
+        self.assertEqual(lines[3], "| one client, ms a token after the first | 2.50, 2.00 | 5.00, 5.00 | 2.00, 2.50 |")
+        self.assertEqual(lines[4], "| 16 clients, tokens/s of answers | 388, 400 | 362, 500 | 1.07, 0.80 |")
+
+    def test_the_share_of_right_guesses_is_read(self):
+        metrics = ("# TYPE vllm:spec_decode_num_draft_tokens_total counter\n"
+                   'vllm:spec_decode_num_draft_tokens_total{model_name="m"} 200\n'
+                   'vllm:spec_decode_num_accepted_tokens_total{model_name="m"} 142\n')
+        self.assertAlmostEqual(serving.guesses_right(metrics), 0.71)
+        self.assertEqual(serving.guesses_right(""), 0.0)
+
+    def test_commands_are_those_of_the_documents(self):
+        args = serving.parse(["m.gguf", "--threads", "2", "--llama-server", "llama-server", "--ridge-options", "--precision mixed"])
+        self.assertEqual(serving.ridge_server(args, "--no-prefix-cache")[-3:], ["--precision", "mixed", "--no-prefix-cache"])
+        self.assertIn("-t 2 -c 16384 --parallel 16 -fa on", " ".join(serving.llama_server(args, 1, 16384)))
+        words = " ".join(serving.load(args, "URL", *serving.clients_load(args)))
+        self.assertIn("--concurrency 16 --warmup 4 -p 230 -n 64 --requests 64", words)
+        with open(os.path.join(PROJECT, "docs", "performance.md")) as file:
+            documents = file.read()
+        for part in ("--concurrency 16 --warmup 4 -p 230 -n 64", "--group light,rate=2,key=a --group heavy,rate=40,key=b",
+                     "-p 20 --shared-prefix 1500 -n 8"):
+            self.assertIn(part, documents)
+
+    def test_mistakes_are_named(self):
+        for words in (["m", "--parts", "guess"], ["m", "--rounds", "0"], []):
+            with self.assertRaises(SystemExit), redirect_stderr(io.StringIO()):
+                serving.parse(words)
+
+    def test_a_server_that_ends_is_told_of(self):
+        with self.assertRaises(serving.Failed), redirect_stderr(io.StringIO()):
+            with serving.Server(["false"]):
+                pass
 
 
 if __name__ == "__main__":

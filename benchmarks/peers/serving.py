@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+"""Loads `ridge serve`, and llama.cpp's server where it is given, as several users do, and prints the tables of
+docs/performance.md, "Serving beside llama.cpp".
+
+One load generator, `ridge bench --serve`, runs on the same cores. Servers listen on loopback, one at a time, but for the part on
+guesses, whose two servers take turns.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+import machine
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HERE = os.path.dirname(os.path.abspath(__file__))
+PARTS = ("clients", "prefix", "fairness", "guesses")
+RIDGE, LLAMA = "ridge", "llama.cpp"
+START_S = 300
+WITHIN_SHARE, BEYOND_SHARE = 3, 40  # requests a second of the other key
+
+
+class Failed(Exception):
+    pass
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse(words=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a GGUF file")
+    parser.add_argument("--parts", default=list(PARTS), type=lambda text: text.split(","), metavar="A,B",
+                        help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--llama-server", default="", metavar="PATH", help="llama.cpp's server; without it ridge runs alone")
+    parser.add_argument("--ridge", default=os.path.join(ROOT, "build/release/ridge"))
+    parser.add_argument("--ridge-options", default="", help="further words for ridge serve, such as '--precision mixed'")
+    parser.add_argument("--threads", type=int, default=machine.usable_cores())
+    parser.add_argument("--requests", type=int, default=64, help="of the 16 clients")
+    parser.add_argument("--duration", type=int, default=24, help="seconds of each load of the part on fairness")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of guesses")
+    parser.add_argument("--json", metavar="FILE", help="also write all reports")
+    args = parser.parse_args(words)
+    unknown = set(args.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"--parts: no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if min(args.threads, args.requests, args.duration, args.rounds) < 1:
+        parser.error("--threads, --requests, --duration and --rounds must be at least 1")
+    return args
+
+
+# ---- Commands ----------------------------------------------------------------------------------
+
+
+def ridge_server(args, *options):
+    words = [args.ridge, "serve", args.model, "--no-auth", "--port", "0", "--json", "--threads", str(args.threads)]
+    return words + args.ridge_options.split() + list(options)
+
+
+def llama_server(args, port, context):
+    return [args.llama_server, "-m", args.model, "-t", str(args.threads), "-c", str(context), "--parallel", "16",
+            "-fa", "on", "--host", "127.0.0.1", "--port", str(port)]
+
+
+def load(args, url, *words):
+    return [args.ridge, "bench", "--serve", url, "--endpoint", "completions", "--ignore-eos", "--json", *map(str, words)]
+
+
+def clients_load(args):
+    return ["--concurrency", 16, "--warmup", 4, "-p", 230, "-n", 64, "--requests", args.requests]
+
+
+def prefix_load(requests):
+    return ["-p", 20, "--shared-prefix", 1500, "-n", 8, "--warmup", 2, "--requests", requests]
+
+
+def fairness_load(args, rate, seed):
+    return ["-p", 100, "-n", 32, "--warmup", 2, "--duration", args.duration, "--seed", seed,
+            "--group", "light,rate=2,key=a", "--group", f"heavy,rate={rate},key=b"]
+
+
+def guesses_load(trace, clients, requests):
+    return ["--trace", trace, "--concurrency", clients, "--requests", requests]
+
+
+# ---- Tables ------------------------------------------------------------------------------------
+
+
+def of_group(report, name):
+    return next(group for group in report["groups"] if group["name"] == name)
+
+
+def table(head, rows):
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def ratio_text(ours, theirs, less_is_better):
+    """As the documents write it: 3.07, or 1/15 of a time."""
+    if not ours or not theirs:
+        return ""
+    if not less_is_better:
+        return f"{ours / theirs:.2f}"
+    return f"1/{theirs / ours:.0f}" if theirs >= 2 * ours else f"{ours / theirs:.2f}"
+
+
+def clients_table(reports):
+    """`reports`: {engine: report of `ridge bench --serve --json`}."""
+    figures = [
+        ("tokens/s, prompts and answers", lambda report: report["total_tokens_per_second"], "{:.0f}", False),
+        ("time to the first token, median", lambda report: report["ttft_ms"]["p50"], "{:.0f} ms", True),
+        ("between tokens, p99", lambda report: report["inter_token_ms"]["p99"], "{:.0f} ms", True),
+    ]
+    beside = LLAMA in reports
+    rows = []
+    for name, figure, form, less_is_better in figures:
+        row = [name, *(form.format(figure(report)) for report in reports.values())]
+        if beside:
+            row.append(ratio_text(figure(reports[RIDGE]), figure(reports[LLAMA]), less_is_better))
+        rows.append(row)
+    return table(["", *reports, *(["ratio"] if beside else [])], rows)
+
+
+def prefix_table(reports):
+    return table(list(reports), [[f"{report['ttft_ms']['p50']:.0f} ms" for report in reports.values()]])
+
+
+def fairness_table(reports):
+    """`reports`: {requests a second of the other key: report}."""
+    rows = []
+    for rate, report in reports.items():
+        light, heavy = of_group(report, "light"), of_group(report, "heavy")
+        refused = sum(count for kind, count in heavy["failures"].items() if kind.startswith("429"))
+        rows.append([f"{rate} a second", f"{light['ttft_ms']['p50']:.0f} / {light['ttft_ms']['p95']:.0f} ms",
+                     f"{heavy['ok']} / {refused}"])
+    return table(["the other key sends", "time to the first token of the first key, p50 / p95",
+                  "answered / refused of the other"], rows)
+
+
+def share_of_patience(reports):
+    """How much later first tokens of the first key come at p95 when the other sends more than its share."""
+    within, beyond = (of_group(reports[rate], "light")["ttft_ms"]["p95"] for rate in (WITHIN_SHARE, BEYOND_SHARE))
+    return beyond / within
+
+
+def guesses_table(rounds):
+    """`rounds`: [{"one": (with, without), "many": (with, without)}], each a report."""
+    figures = [
+        ("one client, tokens/s of answers", "one", lambda report: report["output_tokens_per_second"], "{:.0f}", False),
+        ("one client, ms a token after the first", "one", lambda report: report["per_token_ms"]["p50"], "{:.2f}", True),
+        ("16 clients, tokens/s of answers", "many", lambda report: report["output_tokens_per_second"], "{:.0f}", False),
+    ]
+    rows = []
+    for name, load_name, figure, form, less_is_better in figures:
+        pairs = [tuple(map(figure, each[load_name])) for each in rounds]
+        ratios = [without / with_ if less_is_better else with_ / without for with_, without in pairs]
+        rows.append([name, *(", ".join(form.format(pair[side]) for pair in pairs) for side in (0, 1)),
+                     ", ".join(f"{ratio:.2f}" for ratio in ratios)])
+    return table(["", "with guesses", "`--no-speculation`", "ratio"], rows)
+
+
+def guesses_right(metrics):
+    """The share of the guesses that were right, of a server's /metrics; 0 where there were none."""
+    counted = {}
+    for name in ("draft_tokens", "accepted_tokens"):
+        values = re.findall(rf"^vllm:spec_decode_num_{name}_total(?:{{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
+        counted[name] = sum(map(float, values))
+    return counted["accepted_tokens"] / counted["draft_tokens"] if counted["draft_tokens"] else 0.0
+
+
+# ---- Measuring ---------------------------------------------------------------------------------
+
+
+class Server:
+    """Runs from entering to leaving; `url` is its address."""
+
+    def __init__(self, command, url=None):
+        self.command, self.url = command, url
+        self.log = tempfile.TemporaryFile(mode="w+")
+
+    def __enter__(self):
+        say("$ " + " ".join(self.command))
+        out = subprocess.PIPE if self.url is None else self.log
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=self.log, text=True)
+        try:
+            if self.url is None:
+                self.url = json.loads(self.process.stdout.readline() or "{}").get("url")
+            until = time.monotonic() + START_S
+            while not self.is_ready():
+                if self.process.poll() is not None or time.monotonic() > until:
+                    self.log.seek(0)
+                    raise Failed(f"{self.command[0]} does not serve: {self.log.read()[-2000:]}")
+                time.sleep(0.2)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def is_ready(self):
+        try:
+            return self.url is not None and bool(self.get("/health"))
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return answer.read().decode()
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.log.close()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def llama(args, context):
+    port = free_port()
+    return Server(llama_server(args, port, context), f"http://127.0.0.1:{port}")
+
+
+def measure(args, server, words):
+    command = load(args, server.url, *words)
+    say("$ " + " ".join(command))
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode not in (0, 1) or not result.stdout.strip():  # 1: some requests failed, which may be wanted
+        raise Failed(f"{' '.join(command)} ended with {result.returncode}")
+    return json.loads(result.stdout)
+
+
+def measure_clients(args):
+    reports = {}
+    with Server(ridge_server(args)) as server:
+        reports[RIDGE] = measure(args, server, clients_load(args))
+    if args.llama_server:
+        with llama(args, 16384) as server:
+            reports[LLAMA] = measure(args, server, clients_load(args))
+    return reports, clients_table(reports)
+
+
+def measure_prefix(args):
+    reports = {}
+    with Server(ridge_server(args)) as server:
+        reports[RIDGE] = measure(args, server, prefix_load(16))
+    with Server(ridge_server(args, "--no-prefix-cache")) as server:
+        reports["ridge, `--no-prefix-cache`"] = measure(args, server, prefix_load(6))
+    if args.llama_server:
+        with llama(args, 65536) as server:
+            reports["llama.cpp, warm slots"] = measure(args, server, prefix_load(16))
+    return reports, prefix_table(reports)
+
+
+def measure_fairness(args):
+    reports = {}
+    with Server(ridge_server(args, "--max-queued", "64")) as server:
+        for seed, rate in enumerate((WITHIN_SHARE, BEYOND_SHARE), start=101):
+            reports[rate] = measure(args, server, fairness_load(args, rate, seed))
+    words = f"{fairness_table(reports)}\n\nAt p95 {share_of_patience(reports):.2f} times as late."
+    return reports, words
+
+
+def measure_guesses(args):
+    rounds = []
+    with tempfile.NamedTemporaryFile(mode="w", suffix=".jsonl") as trace:
+        words = [sys.executable, os.path.join(HERE, "edit_trace.py")]
+        trace.write(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        trace.flush()
+        loads = {"one": guesses_load(trace.name, 1, 6), "many": guesses_load(trace.name, 16, 32)}
+        with Server(ridge_server(args)) as guessing, Server(ridge_server(args, "--no-speculation")) as plain:
+            for _ in range(args.rounds):
+                rounds.append({name: tuple(measure(args, server, words) for server in (guessing, plain))
+                               for name, words in loads.items()})
+            right = guesses_right(guessing.get("/metrics"))
+    return rounds, f"{guesses_table(rounds)}\n\n{right:.0%} of the guesses were right."
+
+
+MEASURES = {"clients": measure_clients, "prefix": measure_prefix, "fairness": measure_fairness, "guesses": measure_guesses}
+
+
+def main():
+    args = parse()
+    results = {}
+    try:
+        for part in args.parts:
+            results[part], words = MEASURES[part](args)
+            print(f"{part}:\n\n{words}\n", flush=True)
+    except Failed as failure:
+        sys.exit(f"serving.py: {failure}")
+    finally:
+        if args.json:
+            with open(args.json, "w") as file:
+                json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
