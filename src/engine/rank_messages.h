@@ -13,6 +13,8 @@
 // so that values travel as they lie in memory.
 namespace ridge::engine {
 
+inline constexpr size_t rank_orders = 9;  // kinds of RankOrder
+
 // From the engine, to all ranks by way of rank 0.
 struct RankOrder {
   enum class Kind : uint32_t {

@@ -38,9 +38,7 @@ class RankRunner final : public StepRunner {
   RankRunner(RankLink& link, const RankedModel& model, const RunnerLimits& limits)
       : link_(link), model_(model), limits_(limits) {
     order(RankOrder::Kind::prepare, {bytes_of(limits_)});
-    const std::span<const std::byte> answer = await();
-    RIDGE_ASSERT(answer.size() == sizeof(block_bytes_));
-    std::memcpy(&block_bytes_, answer.data(), sizeof(block_bytes_));
+    await(bytes_of(block_bytes_));
   }
   ~RankRunner() override { link_.close(); }
 
@@ -58,7 +56,7 @@ class RankRunner final : public StepRunner {
   }
   std::span<const float> hidden() override {
     order(RankOrder::Kind::hidden, {});
-    return await_floats(tokens_, hidden_size());
+    return await_floats(RankOrder::Kind::hidden, tokens_, hidden_size());
   }
   std::span<const float> run_guessing(const StepInputs& following,
                                       std::span<const float> hidden) override {
@@ -67,19 +65,18 @@ class RankRunner final : public StepRunner {
   }
   std::span<const float> run_guess(std::span<const float> states) override {
     order(RankOrder::Kind::run_guess, {std::as_bytes(states)});
-    return await_floats(static_cast<int>(states.size()) / hidden_size(), vocab_size());
+    return await_floats(RankOrder::Kind::run_guess,
+                        static_cast<int>(states.size()) / hidden_size(), vocab_size());
   }
 
   size_t block_bytes() const override { return block_bytes_; }
   void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
     order(RankOrder::Kind::export_block, {bytes_of(block.value)});
-    const std::span<const std::byte> answer = await();
-    RIDGE_ASSERT(answer.size() == to.size());
-    std::ranges::copy(answer, to.begin());
+    await(to);
   }
   void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
     order(RankOrder::Kind::import_block, {bytes_of(block.value), from});
-    await();
+    await({});
   }
 
  private:
@@ -94,28 +91,26 @@ class RankRunner final : public StepRunner {
     }
   }
 
-  // Valid until the next.
-  std::span<const std::byte> await() const {
+  // An answer of just so many bytes.
+  void await(std::span<std::byte> to) const {
     RankAnswer answer;
     link_.receive(bytes_of(answer));
-    RIDGE_ASSERT(answer.kind == RankAnswer::Kind::done);
-    // Of floats, which is what is mostly read.
-    answer_.resize((answer.bytes + sizeof(float) - 1) / sizeof(float));
-    const auto bytes = std::as_writable_bytes(std::span(answer_)).first(answer.bytes);
-    if (!bytes.empty()) link_.receive(bytes);
-    return bytes;
+    RIDGE_ASSERT(answer.kind == RankAnswer::Kind::done && answer.bytes == to.size());
+    if (!to.empty()) link_.receive(to);
   }
-  std::span<const float> await_floats(int rows, int columns) const {
-    const auto count = static_cast<size_t>(rows) * static_cast<size_t>(columns);
-    RIDGE_ASSERT(await().size() == count * sizeof(float));
-    return std::span<const float>(answer_).first(count);
+  // Valid until the next answer to an order of this kind: whoever looks at logits copies blocks.
+  std::span<const float> await_floats(RankOrder::Kind kind, int rows, int columns) {
+    std::vector<float>& floats = floats_[static_cast<size_t>(kind)];
+    floats.resize(static_cast<size_t>(rows) * static_cast<size_t>(columns));
+    await(std::as_writable_bytes(std::span(floats)));
+    return floats;
   }
 
   std::span<const float> run(RankOrder::Kind kind, const StepInputs& inputs,
                              std::span<const float> given, int rows, int columns) {
     const std::vector<int32_t> packed = pack(inputs);
     order(kind, {std::as_bytes(std::span(packed)), std::as_bytes(given)}, packed.size());
-    return await_floats(rows, columns);
+    return await_floats(kind, rows, columns);
   }
 
   RankLink& link_;
@@ -123,7 +118,7 @@ class RankRunner final : public StepRunner {
   const RunnerLimits limits_;
   uint64_t block_bytes_ = 0;  // of all ranks
   int tokens_ = 0;            // of the last run
-  mutable std::vector<float> answer_;
+  std::array<std::vector<float>, rank_orders> floats_;  // by RankOrder::Kind
 };
 
 }  // namespace
