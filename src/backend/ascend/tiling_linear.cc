@@ -91,8 +91,13 @@ std::optional<Planned<QuantizedLinearTiling>> cut_few_rows(const Soc& soc, const
   linear.n = shape.n;
   linear.k = shape.k;
   linear.m_tile = shape.m;
-  linear.n_tile = std::min({256u, most_columns / quantized_columns * quantized_columns,
-                            up_to(up(shape.n, soc.cube_cores), quantized_columns)});
+  // Each vector core reads scales of half of a tile, a byte for each column: of 64 or 192 columns that would cut
+  // the parts of 128 bytes that memory gives, which costs more than cores that have no tile. And work on
+  // a tile of 256 is less than on two of 128.
+  const uint32_t wanted_columns = shape.n <= 128 * soc.cube_cores ? 128 : 256;
+  linear.n_tile =
+      std::min({wanted_columns, most_columns / quantized_columns * quantized_columns,
+                up_to(shape.n, quantized_columns)});
   linear.x_stride = shape.x_stride;
   linear.out_stride = shape.out_stride;
   linear.n_padded = up_to(shape.n, quantized_columns);

@@ -80,28 +80,35 @@ TEST_F(Costs, PromptOf2048In7BInIntegers) {
 }
 
 // One or two rows: codes go to the cube as they are; what comes back from it for each group of k is
-// less than they. More rows: as halves, by way of L2.
+// less than they. More rows: as halves, by way of L2. The last shapes are the linears of DeepSeek's and Qwen's 7B.
 TEST_F(Costs, DecodeOf7BQuantised) {
-  const uint32_t n = 4096, k = 4096;
   struct Case {
     DType dtype;
     uint32_t rows;
+    uint32_t n, k;
     double least_share;
   };
   // Types with eight bits of code for four, five or six of the file's read more than the file has.
-  for (const Case& c : {Case{DType::q4_0, 1, 0.55}, Case{DType::q4_0, 2, 0.48},
-                        Case{DType::q4_0, 16, 0.38}, Case{DType::q4_k, 1, 0.45},
-                        Case{DType::q6_k, 1, 0.5}, Case{DType::q8_0, 1, 0.75}}) {
-    const auto plan = plan_quantized_linear(soc, {c.rows, n, k, k, n, LinearTiling::nz},
+  for (const Case& c :
+       {Case{DType::q4_0, 1, 4096, 4096, 0.7}, Case{DType::q4_0, 2, 4096, 4096, 0.48},
+        Case{DType::q4_0, 16, 4096, 4096, 0.38}, Case{DType::q4_k, 1, 4096, 4096, 0.58},
+        Case{DType::q6_k, 1, 4096, 4096, 0.5}, Case{DType::q8_0, 1, 4096, 4096, 0.85},
+        Case{DType::q4_0, 1, 3584, 3584, 0.65}, Case{DType::q4_0, 1, 4608, 3584, 0.7},
+        Case{DType::q4_0, 1, 37888, 3584, 0.9}, Case{DType::q4_0, 1, 3584, 18944, 0.7},
+        Case{DType::q4_k, 1, 3584, 3584, 0.53}, Case{DType::q4_k, 1, 4608, 3584, 0.6},
+        Case{DType::q4_k, 1, 37888, 3584, 0.8}, Case{DType::q4_k, 1, 3584, 18944, 0.65}}) {
+    if (is_sanitized && uint64_t{c.n} * c.k > (1 << 24)) continue;
+    const auto plan = plan_quantized_linear(soc, {c.rows, c.n, c.k, c.k, c.n, LinearTiling::nz},
                                             quantized_format(c.dtype));
-    const double bytes = double(n) * row_bytes(c.dtype, k);
-    const uint32_t codes = n * k / 8 * quantized_format(c.dtype).code_bits;
-    EXPECT_GE(share(plan.kernel, plan.block_dim, bytes, double(c.rows) * n * k,
-                    device.reserve(size_t{c.rows} * k * 2), device.reserve(codes),
-                    device.reserve(size_t{n} * k / 4), device.reserve(size_t{c.rows} * n * 2),
+    const double bytes = double(c.n) * row_bytes(c.dtype, c.k);
+    const uint64_t values = uint64_t{c.n} * c.k;
+    EXPECT_GE(share(plan.kernel, plan.block_dim, bytes, double(c.rows) * values,
+                    device.reserve(size_t{c.rows} * c.k * 2),
+                    device.reserve(values / 8 * quantized_format(c.dtype).code_bits),
+                    device.reserve(values / 4), device.reserve(size_t{c.rows} * c.n * 2),
                     device.reserve(plan.workspace_bytes), device.store_tiling(plan.tiling)),
               c.least_share)
-        << name(c.dtype) << " " << c.rows << " rows";
+        << name(c.dtype) << " " << c.rows << " rows, n " << c.n << ", k " << c.k;
   }
 }
 
