@@ -106,6 +106,9 @@ inline constexpr double declared_half_divergence = 5e-5;
 // There a logit errs by the root of twice that, 0.01. So two whose distance is four times what both err
 // by may change places.
 inline constexpr float declared_half_tie = 0.056f;
+// Logits of routers err by less, as they are smaller and come earlier: the probabilities that deepseek-v2-f32
+// makes of them by 0.0009 at most. So experts nearer than this may change places.
+inline constexpr float declared_half_choice = 0.01f;
 // Mixed precision may round activations to int8. The bound is what llama.cpp's rounding costs on
 // SmolLM2 (docs/performance.md).
 inline constexpr double declared_mixed_divergence = 3.1e-3;

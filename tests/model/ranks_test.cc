@@ -39,7 +39,7 @@ struct Answer {
 Answer run_in_chunks(const Model& model, backend::Device& device,
                      const std::vector<int32_t>& tokens, DType cache_dtype) {
   Answer all;
-  Stepper stepper(model, device, cache_dtype, {}, /*batch_invariant=*/true);
+  Stepper stepper(model, device, cache_dtype, {}, {.batch_invariant = true});
   size_t begin = 0;
   for (const size_t size : {size_t{9}, size_t{1}, size_t{2}, size_t{1}, tokens.size()}) {
     const size_t end = std::min(begin + size, tokens.size() - 1);

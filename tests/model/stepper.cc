@@ -1,12 +1,15 @@
 #include "model/stepper.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "base/error.h"
 
 namespace ridge::model {
 
 Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters,
-                 bool batch_invariant)
-    : batch_invariant_(batch_invariant),
+                 Options options)
+    : batch_invariant_(options.batch_invariant),
       vocab_size_(model.config().vocab_size),
       hidden_size_(model.config().hidden),
       stream_(device.create_stream()) {
@@ -32,7 +35,7 @@ Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype,
     const auto [logits, hidden] = model.record_predicting(recorder, *cache_, adapters);
     recorder.mark_output(logits);
     recorder.mark_output(hidden);
-  });
+  }, options.watches_routers ? &routers_ : nullptr);
   if (!model.guesses()) return;
   guessing_ = compile(device, [&](backend::Recorder& recorder) {
     recorder.mark_output(model.record_guessing(recorder, *cache_));
@@ -43,7 +46,8 @@ Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype,
 }
 
 std::unique_ptr<backend::Program> Stepper::compile(
-    backend::Device& device, const std::function<void(backend::Recorder&)>& record) const {
+    backend::Device& device, const std::function<void(backend::Recorder&)>& record,
+    std::vector<WatchedRouter>* routers) const {
   backend::Recorder recorder({.tokens = max_tokens,
                               .sequences = max_sequences,
                               .outputs = max_tokens,
@@ -51,7 +55,16 @@ std::unique_ptr<backend::Program> Stepper::compile(
                               .batch_invariant = batch_invariant_},
                              inputs_, device.activation_dtype());
   record(recorder);
-  return device.compile(recorder.finish());
+  backend::Recording recording = recorder.finish();
+  for (const backend::Op& op : recording.ops) {
+    const auto* route = std::get_if<backend::Route>(&op);
+    if (route == nullptr || routers == nullptr) continue;
+    RIDGE_ASSERT(route->router.groups == 1 && route->router.selection_bias == nullptr);
+    routers->push_back({static_cast<int>(recording.outputs.size()), route->router.experts,
+                        route->router.top_k});
+    recording.outputs.push_back(route->logits);
+  }
+  return device.compile(recording);
 }
 
 // Neighbouring blocks of a sequence lie far apart: 7 has no common factor with the blocks' number.
@@ -111,6 +124,18 @@ std::vector<std::vector<float>> Stepper::step(std::span<const Chunk> chunks) {
   tokens_ = shape.tokens;
   stream_->run(*program_, shape);
   return download(*program_, 0, tokens_, vocab_size_);
+}
+
+float Stepper::closest_choice() {
+  float closest = std::numeric_limits<float>::infinity();
+  for (const WatchedRouter& router : routers_) {
+    for (auto& logits : download(*program_, router.output, tokens_, router.experts)) {
+      std::ranges::sort(logits, std::greater());
+      const auto top_k = static_cast<size_t>(router.top_k);
+      closest = std::min(closest, logits[top_k - 1] - logits[top_k]);
+    }
+  }
+  return closest;
 }
 
 std::vector<std::vector<float>> Stepper::hidden() {

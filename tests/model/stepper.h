@@ -23,11 +23,18 @@ struct Chunk {
 // sequences in a step, logits of every token.
 class Stepper {
  public:
+  struct Options {
+    bool batch_invariant = false;
+    bool watches_routers = false;  // closest_choice() is known
+  };
   Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters = {},
-          bool batch_invariant = false);
+          Options options = {});
 
   // logits[i]: [vocab] of token i of the step.
   std::vector<std::vector<float>> step(std::span<const Chunk> chunks);
+  // How far apart in a router's logits an expert that it chose and one that it did not were in the last
+  // step: the least of all tokens and layers. Of routers without groups and bias; infinite without any.
+  float closest_choice();
   // Of a model that guesses: the hidden states after the last step, [tokens][hidden].
   std::vector<std::vector<float>> hidden();
   // The layer for multi-token prediction on tokens that follow those of the hidden states: the
@@ -46,8 +53,13 @@ class Stepper {
   int slot(int sequence, int position) const;
   void upload(backend::Buffer* buffer, std::span<const int32_t> values);
   backend::StepShape upload(std::span<const Chunk> chunks, std::map<int, int>& lengths);
+  struct WatchedRouter {
+    int output;  // of program_
+    int experts, top_k;
+  };
   std::unique_ptr<backend::Program> compile(
-      backend::Device& device, const std::function<void(backend::Recorder&)>& record) const;
+      backend::Device& device, const std::function<void(backend::Recorder&)>& record,
+      std::vector<WatchedRouter>* routers = nullptr) const;
   std::vector<std::vector<float>> download(const backend::Program& program, int output, int rows,
                                            int columns);
 
@@ -60,6 +72,7 @@ class Stepper {
   backend::StepBuffers inputs_;
   std::unique_ptr<backend::Program> program_;
   std::unique_ptr<backend::Program> guessing_, guess_;  // null where the model does not guess
+  std::vector<WatchedRouter> routers_;
   int tokens_ = 0;  // of the last step
   std::map<int, int> lengths_;  // tokens in the cache, by sequence
   std::map<int, int> guessed_lengths_;  // likewise of the layer that guesses
