@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <utility>
-
 namespace ridge::backend::ascend::acl {
 
 bool Graph::is_available(const Library& library) {
@@ -56,9 +54,10 @@ std::unique_ptr<Graph> Capture::finish() {
   RIDGE_ASSERT(stream_ != nullptr);
   context_->enter();
   abi::GraphHandle graph = nullptr;
-  Stream* stream = std::exchange(stream_, nullptr);
-  context_->library().check(context_->functions().aclmdlRICaptureEnd(stream->handle(), &graph),
+  // Where this fails the destructor tries again, so that the stream is not left in a capture.
+  context_->library().check(context_->functions().aclmdlRICaptureEnd(stream_->handle(), &graph),
                             "aclmdlRICaptureEnd", [] { return "on a stream"; });
+  stream_ = nullptr;
   return std::unique_ptr<Graph>(new Graph(context_, graph));
 }
 

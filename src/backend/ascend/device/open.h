@@ -14,6 +14,9 @@ inline constexpr const char* kernels_file = "ridge_ascend_kernels.o";
 inline constexpr const char* kernels_advice =
     "compile them with CANN's toolkit (docs/ascend.md) and name the file with RIDGE_ASCEND_KERNELS";
 
+// "off": steps are launched kernel by kernel also where the library can capture graphs.
+inline constexpr const char* graphs_setting = "RIDGE_ASCEND_GRAPHS";
+
 // A device of CANN's runtime; `variant` is its number, "" for 0. Throws as acl::Library::open and
 // acl::Device; not_found where there are no compiled kernels.
 std::unique_ptr<Device> open(std::string_view variant, const DeviceOptions& options);

@@ -4,6 +4,7 @@
 #include <variant>
 #include <vector>
 
+#include "backend/ascend/acl/graph.h"
 #include "backend/ascend/acl/kernel.h"
 #include "backend/ascend/device/kv_cache.h"
 #include "backend/ops.h"
@@ -30,6 +31,10 @@ struct Plan {
   std::vector<std::variant<KernelCall, HostCall, BlockCopies>> actions;
   std::vector<std::byte> tilings;
   std::unique_ptr<acl::DeviceMemory> tiling_memory;  // where they are on the device
+  // Of each run of launches that nothing else interrupts, to be replayed without the host's part of each launch; made when a plan
+  // is met again.
+  std::vector<std::unique_ptr<acl::Graph>> graphs;
+  bool was_run = false;
   // Memory that kernels take besides.
   uint64_t workspace_bytes = 0;
   uint64_t halves_bytes = 0;

@@ -1,9 +1,13 @@
 #include "backend/ascend/device/program.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "backend/ascend/device/host_op.h"
+#include "backend/ascend/device/open.h"
 #include "base/error.h"
+#include "base/log.h"
 
 namespace ridge::backend::ascend {
 
@@ -18,6 +22,13 @@ std::unique_ptr<acl::DeviceMemory> reserve(const std::shared_ptr<Hardware>& hard
                                              std::max(bytes, memory_alignment));
 }
 
+// Counting wants each launch by itself.
+bool wants_graphs(const Hardware& hardware) {
+  const char* chosen = std::getenv(graphs_setting);
+  return (chosen == nullptr || std::string_view(chosen) != "off") && !hardware.only_counts &&
+         acl::Graph::is_available(hardware.context()->library());
+}
+
 acl::DeviceSpan span_of(const std::unique_ptr<acl::DeviceMemory>& memory) {
   return memory == nullptr ? acl::DeviceSpan() : memory->span();
 }
@@ -28,7 +39,8 @@ AscendProgram::AscendProgram(std::shared_ptr<Hardware> hardware, const Recording
     : hardware_(std::move(hardware)),
       recording_(recording),
       arena_(lay_out_arena(recording_)),
-      feeds_(hardware_, recording_) {
+      feeds_(hardware_, recording_),
+      can_capture_(wants_graphs(*hardware_)) {
   const StepLimits& limits = recording_.limits;
   for (const Op& op : recording_.ops) {
     if (is_on_host(op)) host_ops_.emplace(name(op));
@@ -98,7 +110,7 @@ Plan AscendProgram::make_plan(const PlanKey& key) {
   return plan;
 }
 
-const Plan& AscendProgram::plan_for(const PlanKey& key) {
+Plan& AscendProgram::plan_for(const PlanKey& key) {
   if (const auto known = plans_.find(key); known != plans_.end()) return known->second;
   Plan plan = make_plan(key);
   if (plans_.size() >= most_plans) plans_.clear();
@@ -119,18 +131,54 @@ void AscendProgram::run(acl::Stream& stream, const StepShape& shape) {
   RIDGE_ASSERT(shape.outputs >= 0 && shape.outputs <= limits.outputs);
   RIDGE_ASSERT(shape.block_copies >= 0 && shape.block_copies <= limits.block_copies);
   feeds_.upload(stream, shape);
-  const Plan& plan = plan_for({shape, longest_query(shape)});
-  for (const auto& action : plan.actions) {
-    if (const auto* launch = std::get_if<KernelCall>(&action)) {
-      acl::launch(stream, *launch->kernel, launch->arguments, {.blocks = launch->blocks});
-    } else if (const auto* copies = std::get_if<BlockCopies>(&action)) {
+  Plan& plan = plan_for({shape, longest_query(shape)});
+  const auto is_launch = [](const Action& action) {
+    return std::holds_alternative<KernelCall>(action);
+  };
+  size_t runs = 0;
+  for (std::span<const Action> left = plan.actions; !left.empty();) {
+    const auto behind = std::ranges::find_if_not(left, is_launch);
+    if (const auto count = static_cast<size_t>(behind - left.begin()); count > 0) {
+      run_launches(stream, plan, runs++, left.first(count));
+      left = left.subspan(count);
+      continue;
+    }
+    if (const auto* copies = std::get_if<BlockCopies>(&left.front())) {
       copy_blocks(stream, *copies->cache, shape.block_copies);
     } else if (!hardware_->only_counts) {
       stream.synchronize();
-      run_on_host(recording_, *std::get<HostCall>(action).op, shape, *hardware_->context(),
+      run_on_host(recording_, *std::get<HostCall>(left.front()).op, shape, *hardware_->context(),
                   storages_->span(), arena_);
     }
+    left = left.subspan(1);
   }
+  plan.was_run = true;
+}
+
+void AscendProgram::run_launches(acl::Stream& stream, Plan& plan, size_t number,
+                                 std::span<const Action> launches) {
+  const auto launch_each = [&] {
+    for (const Action& action : launches) {
+      const auto& call = std::get<KernelCall>(action);
+      acl::launch(stream, *call.kernel, call.arguments, {.blocks = call.blocks});
+    }
+  };
+  // Most prompts have a shape of their own: a graph is for what comes again.
+  if (!can_capture_ || !plan.was_run) return launch_each();
+  if (number == plan.graphs.size()) {
+    try {
+      acl::Capture capture(hardware_->context(), stream);
+      launch_each();
+      plan.graphs.push_back(capture.finish());
+    } catch (const Error& error) {
+      // The interface is called experimental, and steps run without it.
+      log::warning("steps are launched kernel by kernel, as they cannot be captured: {}",
+                   error.message());
+      can_capture_ = false;
+      return launch_each();
+    }
+  }
+  plan.graphs[number]->replay(stream);
 }
 
 }  // namespace ridge::backend::ascend

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 
 #include "backend/ascend/device/lowering.h"
@@ -10,7 +11,10 @@
 
 namespace ridge::backend::ascend {
 
-// A recording as launches on a stream, planned once for each shape of step that it meets.
+// A recording as launches on a stream, planned once for each shape of step that it meets. A shape that
+// comes again is captured as graphs, where the library can, and replayed from then on: what differs between such
+// steps is in buffers (positions, slots, lengths, block tables), addresses and tilings hang on the shape alone. What
+// the host computes, and copies of blocks, stand between graphs.
 class AscendProgram : public Program {
  public:
   // Throws unsupported naming the op, out_of_memory.
@@ -28,10 +32,14 @@ class AscendProgram : public Program {
 
  private:
   LoweringContext context() const;
-  const Plan& plan_for(const PlanKey& key);
+  Plan& plan_for(const PlanKey& key);
   Plan make_plan(const PlanKey& key);
   int longest_query(const StepShape& shape) const;
   void copy_blocks(acl::Stream& stream, AscendKvCache& cache, int copies);
+  using Action = decltype(Plan::actions)::value_type;
+  // `launches` are run `number` of the plan's.
+  void run_launches(acl::Stream& stream, Plan& plan, size_t number,
+                    std::span<const Action> launches);
 
   std::shared_ptr<Hardware> hardware_;
   Recording recording_;
@@ -41,6 +49,7 @@ class AscendProgram : public Program {
   std::unique_ptr<acl::DeviceMemory> storages_, halves_, scales_, scratch_;
   std::unique_ptr<acl::DeviceMemory> workspace_;  // as large as any plan so far needs
   uint64_t scratch_bytes_ = 0;
+  bool can_capture_;
   std::map<PlanKey, Plan> plans_;
   std::vector<InputBuffer> given_;
   std::vector<DeviceBuffer> outputs_;

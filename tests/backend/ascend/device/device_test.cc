@@ -160,6 +160,86 @@ TEST(AscendDevice, TokensBeyondWhatOneCoreSortsHaveTheirExpertsToo) {
   }
 }
 
+// From the second time on a shape is a graph; its steps have inputs of their own all the same.
+TEST(AscendDevice, AShapeThatComesAgainIsReplayed) {
+  const auto device = open_twin("910B4", {});
+  Doubling doubling(*device);
+  for (const int32_t word : {0, 2, 1}) {
+    doubling.queue({word});
+    const float first = static_cast<float>(4 * word + 2);
+    EXPECT_EQ(doubling.result(1), (std::vector<float>{first, first + 2}));
+  }
+  // Nothing is launched any more but the graph.
+  ridge_ascend_twin_set("fail", "aclrtLaunchKernelWithHostArgs:1");
+  doubling.queue({2});
+  EXPECT_EQ(doubling.result(1), (std::vector<float>{10, 12}));
+  EXPECT_THAT(message_of([&] { doubling.queue({1, 2}); }), HasSubstr("aclrtLaunchKernelWithHostArgs"));
+  ridge_ascend_twin_set("fail", "aclmdlRIExecuteAsync:1");
+  EXPECT_THAT(message_of([&] { doubling.queue({2}); }), HasSubstr("aclmdlRIExecuteAsync"));
+  ridge_ascend_twin_set("fail", nullptr);
+}
+
+// Rows of a quantised table come from the host: what is launched before and behind is replayed all the same.
+TEST(AscendDevice, WhatTheHostComputesStandsBetweenGraphs) {
+  constexpr size_t width = 32, words = 3;
+  std::vector<std::byte> blocks(words * 34);  // Q8_0: a scale and 32 codes
+  for (size_t word = 0; word < words; ++word) {
+    const uint16_t one = 0x3c00;
+    std::memcpy(&blocks[word * 34], &one, 2);
+    blocks[word * 34 + 2] = static_cast<std::byte>(word + 1);
+  }
+  const auto device = open_twin("910B4", {});
+  const auto table = device->prepare_weight(
+      {.name = "table", .segments = {{DType::q8_0, Shape{words, width}, blocks}}, .use = WeightUse::embedding});
+  const auto ids = device->allocate(4);
+  Recorder recorder({.tokens = 1}, {.token_ids = ids.get()}, device->activation_dtype());
+  const Value x = recorder.embed(*table);
+  recorder.mark_output(recorder.scale(recorder.add(x, recorder.scale(recorder.embed(*table), 3.0f)), 2.0f));
+  const Recording recording = recorder.finish();
+  const auto program = device->compile(recording);
+  const auto stream = device->create_stream();
+  for (const int32_t word : {0, 2, 1, 2}) {
+    if (word == 1) ridge_ascend_twin_set("fail", "aclrtLaunchKernelWithHostArgs:1");
+    stream->upload(*ids, 0, std::as_bytes(std::span(&word, 1)));
+    stream->run(*program, {.tokens = 1});
+    float first = 0;
+    stream->download(program->output(0), 0, std::as_writable_bytes(std::span(&first, 1)));
+    EXPECT_EQ(first, 8.0f * static_cast<float>(word + 1));
+  }
+  ridge_ascend_twin_set("fail", nullptr);
+}
+
+TEST(AscendDevice, StepsRunWhereTheyCannotBeCaptured) {
+  for (const char* failing : {"aclmdlRICaptureBegin:1", "aclmdlRICaptureEnd:1"}) {
+    const auto device = open_twin("910B4", {});
+    Doubling doubling(*device);
+    ridge_ascend_twin_set("fail", failing);
+    testing::internal::CaptureStderr();
+    for (const int32_t word : {0, 2, 1}) {
+      doubling.queue({word});
+      const float first = static_cast<float>(4 * word + 2);
+      EXPECT_EQ(doubling.result(1), (std::vector<float>{first, first + 2})) << failing;
+    }
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                HasSubstr("steps are launched kernel by kernel, as they cannot be captured"));
+    ridge_ascend_twin_set("fail", nullptr);
+  }
+}
+
+TEST(AscendDevice, GraphsCanBeSwitchedOff) {
+  const auto device = open_twin("910B4", {});
+  setenv(graphs_setting, "off", /*overwrite=*/1);
+  Doubling doubling(*device);
+  unsetenv(graphs_setting);
+  for (int times = 0; times < 2; ++times) {
+    doubling.queue({1});
+    EXPECT_EQ(doubling.result(1), (std::vector<float>{6, 8}));
+  }
+  ridge_ascend_twin_set("fail", "aclrtLaunchKernelWithHostArgs:1");
+  EXPECT_THAT(message_of([&] { doubling.queue({1}); }), HasSubstr("aclrtLaunchKernelWithHostArgs"));
+  ridge_ascend_twin_set("fail", nullptr);
+}
+
 TEST(AscendDevice, WhatFailsOnTheChipIsTold) {
   const auto device = open_twin("910B4", {});
   Doubling doubling(*device);
