@@ -8,7 +8,7 @@
 namespace ridge::model {
 
 Stepper::Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters,
-                 Options options)
+                 StepperOptions options)
     : batch_invariant_(options.batch_invariant),
       vocab_size_(model.config().vocab_size),
       hidden_size_(model.config().hidden),

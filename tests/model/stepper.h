@@ -19,16 +19,17 @@ struct Chunk {
   int adapter = -1;  // of the stepper's; -1: none
 };
 
+struct StepperOptions {
+  bool batch_invariant = false;
+  bool watches_routers = false;  // closest_choice() is known
+};
+
 // Drives a model step by step as an engine would: blocks scattered over the cache, several
 // sequences in a step, logits of every token.
 class Stepper {
  public:
-  struct Options {
-    bool batch_invariant = false;
-    bool watches_routers = false;  // closest_choice() is known
-  };
   Stepper(const Model& model, backend::Device& device, DType cache_dtype, Adapters adapters = {},
-          Options options = {});
+          StepperOptions options = {});
 
   // logits[i]: [vocab] of token i of the step.
   std::vector<std::vector<float>> step(std::span<const Chunk> chunks);
