@@ -37,13 +37,13 @@ Meter::~Meter() {
     const std::lock_guard lock(mutex_);
     ends_ = true;
   }
-  changed_.notify_all();
+  asked_.notify_one();
   thread_.join();
   {
     const std::lock_guard lock(mutex_);
     syncs_end_ = true;
   }
-  changed_.notify_all();
+  to_sync_.notify_one();
   syncer_.join();
 }
 
@@ -53,7 +53,7 @@ void Meter::reserve(Reservation reservation, OnAdmission done, OnBegin may_begin
     const std::lock_guard lock(mutex_);
     waiting_.asked.push_back({std::move(reservation), std::move(done), std::move(may_begin)});
   }
-  changed_.notify_all();
+  asked_.notify_one();
 }
 
 void Meter::settle(Settlement settlement, OnSettled done) {
@@ -62,7 +62,7 @@ void Meter::settle(Settlement settlement, OnSettled done) {
     progress_.erase(settlement.id);
     waiting_.ended.push_back({std::move(settlement), std::move(done)});
   }
-  changed_.notify_all();
+  asked_.notify_one();
 }
 
 void Meter::note(RequestProgress progress) {
@@ -72,15 +72,15 @@ void Meter::note(RequestProgress progress) {
 
 void Meter::wait_idle() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return is_idle(); });
+  idle_.wait(lock, [this] { return is_idle(); });
 }
 
 void Meter::run() {
   std::unique_lock lock(mutex_);
   while (true) {
     const TimePoint wake_at = is_away_ ? retry_at_ : renew_at_;
-    changed_.wait_until(lock, wake_at,
-                        [this] { return (ends_ && is_idle()) || !waiting_.empty(); });
+    asked_.wait_until(lock, wake_at,
+                      [this] { return (ends_ && is_idle()) || !waiting_.empty(); });
     if (ends_ && is_idle()) return;
     Batch batch = take_waiting();
     is_working_ = true;
@@ -91,7 +91,7 @@ void Meter::run() {
     if (!is_away_ && now >= renew_at_) renew();
     lock.lock();
     is_working_ = false;
-    changed_.notify_all();
+    if (is_idle()) idle_.notify_all();
   }
 }
 
@@ -117,7 +117,7 @@ bool Meter::is_idle() const {
 void Meter::run_syncs() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return syncs_end_ || !committed_.empty(); });
+    to_sync_.wait(lock, [this] { return syncs_end_ || !committed_.empty(); });
     if (committed_.empty()) return;
     std::vector<Ended> committed = std::exchange(committed_, {});
     is_syncing_ = true;
@@ -135,7 +135,8 @@ void Meter::run_syncs() {
     lock.lock();
     is_syncing_ = false;
     if (!is_done) std::ranges::move(committed, std::back_inserter(waiting_.unsynced));
-    changed_.notify_all();
+    if (ends_ || !waiting_.empty()) asked_.notify_one();
+    if (is_idle()) idle_.notify_all();
   }
 }
 
@@ -177,7 +178,7 @@ void Meter::commit(Batch& batch) {
     const std::lock_guard lock(mutex_);
     std::ranges::move(batch.ended, std::back_inserter(committed_));
   }
-  changed_.notify_all();
+  to_sync_.notify_one();
 }
 
 void Meter::keep_for_later(Batch& batch) {

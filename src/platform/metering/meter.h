@@ -109,7 +109,9 @@ class Meter {
   TimePoint renew_at_{}, retry_at_{}, has_database_since_{};
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  // Of each thread its own, as no other has to wake for it: what is asked, what waits for the disk,
+  // and that nothing does.
+  std::condition_variable asked_, to_sync_, idle_;
   Batch waiting_;
   bool is_working_ = false;
   std::vector<Ended> committed_;  // that wait for the disk
