@@ -6,8 +6,9 @@
 With --keep-prompts: what a project that keeps prompts and answers costs beside one that does not, on one server.
 
 Both servers run at once, and are loaded in turns (A B B A), so that what the machine does meanwhile meets both, and what
-one leaves to be written behind its last answer too. Prints the
-median of the rounds' figures as one JSON object: the time to the first token of one client, and the speed of 32.
+one leaves to be written behind its last answer too. Prints one JSON object: the time to the first token and the speed of one
+client and of 32, the medians of the rounds, and the median of what changes within a round. Rounds in which other programs
+took more than --most-others percent of a processor are left out, and others made.
 """
 
 import argparse
@@ -19,12 +20,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
 from ridge_process import RidgeServer  # noqa: E402
 
+TICKS = os.sysconf("SC_CLK_TCK")
 LOADS = {
     "1 client": ["--concurrency", "1", "--requests", "{few}"],
     "32 clients": ["--concurrency", "32", "--requests", "{many}"],
@@ -38,6 +41,29 @@ def measure(binary, server, key, load, options):
          str(options.output), "--ignore-eos", "--warmup", "2", "--json", *words],
         env={**os.environ, "RIDGE_API_KEY": key}, check=True, text=True, capture_output=True)
     return json.loads(done.stdout)
+
+
+def busy_s():
+    """Of all processors since the start."""
+    user, nice, system, _, _, irq, softirq, *_ = (int(word) for word in pathlib.Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
+def own_s():
+    """Of this process and all that came of it."""
+    parents, used = {}, {}
+    for folder in pathlib.Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            parents[int(folder.name)] = int(fields[1])
+            used[int(folder.name)] = sum(int(word) for word in fields[11:15]) / TICKS
+
+    def is_own(process):
+        while process != os.getpid() and process in parents:
+            process = parents[process]
+        return process == os.getpid()
+
+    return sum(seconds for process, seconds in used.items() if is_own(process))
 
 
 def figures_of(report):
@@ -64,6 +90,8 @@ def main():
     parser.add_argument("--model", default=str(ROOT / "tests/goldens/llama-f32.gguf"))
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--most-others", type=float, default=float("inf"), help="percent of a processor; else a round is repeated")
+    parser.add_argument("--most-s", type=float, default=600, help="of repeating")
     parser.add_argument("--prompt", type=int, default=16)
     parser.add_argument("--output", type=int, default=16)
     parser.add_argument("--few", type=int, default=200, help="requests of one client")
@@ -92,22 +120,34 @@ def main():
             servers.append(plain)
             sides = {"plain": (plain, key), "metered": (metered, key)}
         try:
-            rounds = {(kind, load): [] for kind in sides for load in LOADS}
-            for number in range(options.rounds):
+            rounds = {load: [] for load in LOADS}
+            until = time.monotonic() + options.most_s
+            number = 0
+            while min(map(len, rounds.values())) < options.rounds and time.monotonic() < until:
                 for load in LOADS:
-                    turn = list(sides.items())
+                    turn, figures, others = list(sides.items()), {}, 0
                     for kind, (server, side_key) in turn if number % 2 == 0 else turn[::-1]:
-                        rounds[kind, load].append(figures_of(measure(binary, server, side_key, load, options)))
+                        busy, own, begin = busy_s(), own_s(), time.monotonic()
+                        figures[kind] = figures_of(measure(binary, server, side_key, load, options))
+                        others = max(others, (busy_s() - busy - own_s() + own) / (time.monotonic() - begin))
+                    if 100 * others <= options.most_others:
+                        rounds[load].append(figures)
+                number += 1
         finally:
             for server in servers:
                 server.stop()
     first, second = sides
     result = {}
-    for load in LOADS:
+    for load, all_figures in rounds.items():
         for figure in ("ttft_ms", "tokens_per_second"):
-            one, other = (statistics.median(each[figure] for each in rounds[kind, load]) for kind in sides)
-            result[f"{load}: {figure}"] = {first: round(one, 3), second: round(other, 3),
-                                           "change_percent": round(100 * (other / one - 1), 2)}
+            pairs = [(each[first][figure], each[second][figure]) for each in all_figures]
+            if not pairs:
+                sys.exit(f"{load}: in no round of {options.most_s:.0f} s were other programs as still as --most-others wants")
+            one, other = (statistics.median(side) for side in zip(*pairs))
+            result[f"{load}: {figure}"] = {
+                first: round(one, 3), second: round(other, 3), "rounds": len(pairs),
+                "change": round(statistics.median(after - before for before, after in pairs), 3),
+                "change_percent": round(statistics.median(100 * (after / before - 1) for before, after in pairs), 2)}
     print(json.dumps(result, indent=2))
 
 
