@@ -41,7 +41,7 @@ constexpr GgufTensorType table[] = {
     {30, "BF16", 1, 2, DType::bf16},
     {34, "TQ1_0", 256, 54, std::nullopt},
     {35, "TQ2_0", 256, 66, std::nullopt},
-    {39, "MXFP4", 32, 17, std::nullopt},
+    {39, "MXFP4", 32, 17, DType::mxfp4},
     {40, "NVFP4", 64, 36, std::nullopt},
     {41, "Q1_0", 128, 18, std::nullopt},
 };

@@ -19,6 +19,7 @@ constexpr QuantizationRecipe recipes[] = {
     {"Q4_K_M", DType::q4_k, 15}, {"Q5_K_S", DType::q5_k, 16},   {"Q5_K_M", DType::q5_k, 17},
     {"Q6_K", DType::q6_k, 18},   {"IQ4_NL", DType::iq4_nl, 25}, {"IQ4_XS", DType::iq4_xs, 30},
     {"F16", DType::f16, 1},      {"BF16", DType::bf16, 32},     {"F32", DType::f32, 0},
+    {"MXFP4_MOE", DType::q8_0, 38},  // but for experts
 };
 
 // "ffn_down.weight" and 3 of "blk.3.ffn_down.weight"; the whole name and -1 of any other.
@@ -90,6 +91,7 @@ DType wanted(const QuantizationRecipe& recipe, const ModelOutline& outline,
   if (is_any_of(role, {"attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"})) {
     return wanted_for_values(recipe, outline, layer);
   }
+  if (recipe.name == "MXFP4_MOE" && role.ends_with("_exps.weight")) return DType::mxfp4;
   if (role.starts_with("ffn_down")) return wanted_for_down(recipe, outline, layer);
   return recipe.dtype;
 }

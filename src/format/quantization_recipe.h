@@ -17,7 +17,7 @@ namespace ridge::format {
 // everywhere (source: llama.cpp's src/llama-quant.cpp).
 struct QuantizationRecipe {
   std::string_view name;
-  DType dtype;         // of most matrices
+  DType dtype;         // of most matrices, but experts of MXFP4_MOE
   uint32_t file_type;  // general.file_type, as llama.cpp numbers it
 };
 

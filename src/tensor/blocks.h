@@ -7,13 +7,14 @@ namespace ridge {
 
 // The quantised blocks of GGUF, byte for byte as files store them (source: the GGUF specification
 // and the formats as ggml defines them). A row is a run of whole blocks; all numbers are
-// little-endian; `f16` is the bit pattern of an IEEE binary16. All structs are packed, so a pointer
+// little-endian; `f16` is the bit pattern of an IEEE binary16, `e8m0` the exponent of a power of two. All structs are packed, so a pointer
 // into a mapped file may be read as one at any address.
 //
 // Notation: x[i] is element i of the block; lo(b) = b & 15 and hi(b) = b >> 4 are a byte's nibbles.
 // Formulas are in float32 and in this order of operations, without fused multiply-add.
 
 using f16_bits = uint16_t;
+using e8m0_bits = uint8_t;
 
 inline constexpr int block_elements = 32;         // of the simple formats
 inline constexpr int super_block_elements = 256;  // of the K formats and IQ4_XS
@@ -127,6 +128,13 @@ struct BlockIQ4_XS {
   uint8_t codes[128];
 };
 
+// x[i] = 2^(e - 128) · mxfp4_levels[q[i]]; q as in Q4_0. The levels are doubled, so that they are whole:
+// OCP's Microscaling Formats 1.0 has 2^(e - 127) · E2M1.
+struct BlockMXFP4 {
+  e8m0_bits e;
+  uint8_t codes[16];
+};
+
 #pragma pack(pop)
 
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20);
@@ -134,10 +142,24 @@ static_assert(sizeof(BlockQ5_0) == 22 && sizeof(BlockQ5_1) == 24 && sizeof(Block
 static_assert(sizeof(BlockQ2_K) == 84 && sizeof(BlockQ3_K) == 110 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
 static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136);
+static_assert(sizeof(BlockMXFP4) == 17);
 
 // The non-uniform levels of IQ4_NL and IQ4_XS, close together near zero where most weights lie.
 inline constexpr std::array<int8_t, 16> iq4_codebook = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                         1,    13,   25,  38,  53,  69,  89,  113};
+
+// The numbers of E2M1 (a sign, two bits of exponent, one of mantissa), doubled. Code 8 is -0, read as 0.
+inline constexpr std::array<int8_t, 16> mxfp4_levels = {0, 1,  2,  3,  4,  6,  8,  12,
+                                                        0, -1, -2, -3, -4, -6, -8, -12};
+
+// 2^(e - 128), for each of the 256 bit patterns (255, which OCP calls NaN, is 2^127 as in ggml). A
+// bfloat16 holds all of them, the lowest two as subnormals.
+inline uint16_t e8m0_half_to_bf16(e8m0_bits e) {
+  return static_cast<uint16_t>(e < 2 ? 0x20 << e : (e - 1) << 7);
+}
+inline e8m0_bits bf16_to_e8m0_half(uint16_t bits) {
+  return static_cast<e8m0_bits>(bits < 0x80 ? bits >> 6 : (bits >> 7) + 1);
+}
 
 // The eight six-bit scales and minima of a Q4_K or Q5_K block, unpacked.
 struct SuperBlockScales {

@@ -142,6 +142,14 @@ void dequantize_block(const BlockIQ4_XS& block, float* x) {
   }
 }
 
+void dequantize_block(const BlockMXFP4& block, float* x) {
+  const float d = bf16_to_f32(e8m0_half_to_bf16(block.e));
+  for (int i = 0; i < 16; ++i) {
+    x[i] = d * static_cast<float>(mxfp4_levels[block.codes[i] & 15]);
+    x[i + 16] = d * static_cast<float>(mxfp4_levels[block.codes[i] >> 4]);
+  }
+}
+
 template <typename Block>
 void dequantize_blocks(DType dtype, std::span<const std::byte> row, std::span<float> out) {
   const auto elements = static_cast<size_t>(traits(dtype).block_elements);
@@ -201,6 +209,8 @@ void dequantize_row(DType dtype, std::span<const std::byte> row, std::span<float
       return dequantize_blocks<BlockIQ4_NL>(dtype, row, out);
     case DType::iq4_xs:
       return dequantize_blocks<BlockIQ4_XS>(dtype, row, out);
+    case DType::mxfp4:
+      return dequantize_blocks<BlockMXFP4>(dtype, row, out);
   }
   RIDGE_ASSERT(!"a dtype without a meaning");
 }

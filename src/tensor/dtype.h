@@ -27,9 +27,10 @@ enum class DType : uint8_t {
   q6_k,
   iq4_nl,
   iq4_xs,
+  mxfp4,
 };
 
-inline constexpr int dtype_count = static_cast<int>(DType::iq4_xs) + 1;
+inline constexpr int dtype_count = static_cast<int>(DType::mxfp4) + 1;
 
 struct DTypeTraits {
   std::string_view name;  // as GGUF tools print it: "Q4_K"

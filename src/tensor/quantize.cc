@@ -150,6 +150,51 @@ void quantize_blocks(const SimpleGroups& groups, BlockIQ4_NL (&blocks)[lanes]) {
   }
 }
 
+// The code whose level is nearest to `value`, in units of 2^(e - 128).
+uint8_t nearest_mxfp4_code(float value) {
+  constexpr float midpoints[] = {0.5f, 1.5f, 2.5f, 3.5f, 5.0f, 7.0f, 10.0f};
+  const float size = __builtin_fabsf(value);
+  int code = 0;
+  for (const float midpoint : midpoints) code += size > midpoint ? 1 : 0;
+  return static_cast<uint8_t>(value < 0 && code > 0 ? code | 8 : code);
+}
+
+// Which powers of two are worth trying follows from the peak: it falls on one of the levels 4 to 6
+// of E2M1, is cut to 6, or lies lower so that the others are finer or coarser.
+void quantize_block(const SimpleGroups& groups, int lane, float peak, BlockMXFP4& block) {
+  constexpr int bias = 127;
+  int exponent = 0;
+  if (peak > 0) __builtin_frexpf(peak, &exponent);  // peak is below 2^exponent
+  float least = std::numeric_limits<float>::infinity();
+  uint8_t codes[block_elements] = {};
+  block.e = 0;
+  for (int offset = -4; offset <= -2; ++offset) {
+    const int e = peak > 0 ? std::clamp(exponent + offset + bias, 0, 254) : 0;
+    const float d = bf16_to_f32(e8m0_half_to_bf16(static_cast<e8m0_bits>(e)));
+    const float inverse = __builtin_ldexpf(1.0f, bias - e);
+    float error = 0;
+    uint8_t tried[block_elements];
+    for (int i = 0; i < block_elements; ++i) {
+      const float x = groups.x[i][lane];
+      tried[i] = nearest_mxfp4_code(x * inverse * 2);
+      const float difference = x - d * static_cast<float>(mxfp4_levels[tried[i]]);
+      error += groups.weight[i][lane] * difference * difference;
+    }
+    if (error >= least) continue;
+    least = error;
+    block.e = static_cast<e8m0_bits>(e);
+    std::ranges::copy(tried, codes);
+  }
+  pack_nibbles(codes, block.codes);
+}
+
+void quantize_blocks(const SimpleGroups& groups, BlockMXFP4 (&blocks)[lanes]) {
+  const Floats peaks = magnitude(groups.peak());
+  for (int lane = 0; lane < lanes; ++lane) {
+    quantize_block(groups, lane, peaks[lane], blocks[lane]);
+  }
+}
+
 // A super-block as sets of four groups of N elements.
 template <int N>
 struct SuperBlock {
@@ -452,6 +497,8 @@ void quantize_row(DType dtype, std::span<const float> values, std::span<std::byt
       return quantize_simple<BlockIQ4_NL>(row, out.data());
     case DType::iq4_xs:
       return quantize_super<BlockIQ4_XS>(row, out.data());
+    case DType::mxfp4:
+      return quantize_simple<BlockMXFP4>(row, out.data());
     case DType::i8:
     case DType::i32:
     case DType::q2_k:

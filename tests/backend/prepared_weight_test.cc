@@ -20,7 +20,7 @@ using conformance::random_weight;
 constexpr DType all_dtypes[] = {DType::f32,  DType::f16,    DType::bf16,  DType::q4_0,
                                 DType::q4_1, DType::q5_0,   DType::q5_1,  DType::q8_0,
                                 DType::q2_k, DType::q3_k,   DType::q4_k,  DType::q5_k,
-                                DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+                                DType::q6_k, DType::iq4_nl, DType::iq4_xs, DType::mxfp4};
 
 // Keeps in memory; counts what it is asked.
 class MemoryStore final : public PreparedStore {
@@ -166,6 +166,7 @@ Q5_K a771ac20785b5f3a
 Q6_K 36adffd701f4ddaa
 IQ4_NL 3b3b9cd90229706f
 IQ4_XS fe572bcca98605ae
+MXFP4 9eb9249359f75b16
 )");
 }
 

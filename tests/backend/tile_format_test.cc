@@ -12,7 +12,8 @@ namespace {
 
 constexpr DType tile_dtypes[] = {DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
                                  DType::q8_0, DType::q2_k, DType::q3_k,   DType::q4_k,
-                                 DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+                                 DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs,
+                                 DType::mxfp4};
 
 std::vector<std::byte> random_bytes(size_t count, uint32_t seed) {
   std::mt19937 generator(seed);

@@ -17,7 +17,8 @@ namespace ridge::backend::cpu {
 
 inline constexpr DType tile_dtypes[] = {DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
                                  DType::q8_0, DType::q2_k, DType::q3_k,   DType::q4_k,
-                                 DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+                                 DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs,
+                                 DType::mxfp4};
 
 // A tiled instruction set and one whose vectors its float32 arithmetic uses.
 struct Pair {
@@ -65,6 +66,8 @@ class Random {
       case DType::q4_k:
       case DType::q5_k:
         return keep_small(0), keep_small(2);
+      case DType::mxfp4:
+        return void(block[0] = (block[0] & std::byte{7}) | std::byte{120});
       default:
         return keep_small(0);
     }

@@ -49,6 +49,10 @@ void put_f16(std::byte* block, int offset, float value) {
 }
 
 void put_scale(DType dtype, std::byte* block, float scale) {
+  if (dtype == DType::mxfp4) {  // the nearest power of two
+    block[0] = static_cast<std::byte>(128 + std::lround(std::log2(std::fabs(scale))));
+    return;
+  }
   const ScalePlaces places = places_of(dtype);
   put_f16(block, places.scale, scale);
   if (places.minimum >= 0) put_f16(block, places.minimum, scale * places.ratio);

@@ -38,6 +38,17 @@ std::vector<int> layers_with(DType dtype, std::string_view recipe, const ModelOu
 
 }  // namespace
 
+TEST(QuantizationRecipe, GivesMXFP4ToExpertsAlone) {
+  const ModelOutline outline = outline_of_28_layers();
+  for (const char* role : {"ffn_gate_exps.weight", "ffn_up_exps.weight", "ffn_down_exps.weight"}) {
+    EXPECT_EQ(chosen("mxfp4_moe", outline, fmt::format("blk.3.{}", role)), DType::mxfp4) << role;
+  }
+  for (const char* name : {"token_embd.weight", "output.weight", "blk.3.attn_v.weight",
+                           "blk.3.ffn_down.weight", "blk.3.ffn_gate_shexp.weight"}) {
+    EXPECT_EQ(chosen("mxfp4_moe", outline, name), DType::q8_0) << name;
+  }
+}
+
 // The layers of llama.cpp's own Q4_K_M files of the 28-layer Qwen2 models.
 TEST(QuantizationRecipe, GivesQ6KToTheLayersThatLlamaCppGivesIt) {
   const ModelOutline outline = outline_of_28_layers();

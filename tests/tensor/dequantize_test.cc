@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -70,7 +71,7 @@ INSTANTIATE_TEST_SUITE_P(All, DequantizeEveryType,
                          ::testing::Values(DType::f16, DType::bf16, DType::q4_0, DType::q4_1,
                                            DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k,
                                            DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k,
-                                           DType::iq4_nl, DType::iq4_xs),
+                                           DType::iq4_nl, DType::iq4_xs, DType::mxfp4),
                          [](const auto& info) { return std::string(name(info.param)); });
 
 TEST(DequantizeRow, KeepsFloat32AndConvertsIntegers) {
@@ -101,6 +102,31 @@ TEST(DequantizeRow, ReadsQ40NibblesLowHalfFirst) {
   EXPECT_EQ(x[3], -4.0f);
   EXPECT_EQ(x[19], 3.5f);
   EXPECT_EQ(x[0], 0.0f);
+}
+
+// OCP Microscaling Formats 1.0: 2^(e - 127) times E2M1, whose greatest number is 6.
+TEST(DequantizeRow, ReadsTheNumbersOfMXFP4) {
+  BlockMXFP4 block{};
+  block.e = 126;
+  block.codes[0] = 0xf7;  // elements 0 and 16
+  block.codes[1] = 0x91;  // 1 and 17
+  block.codes[2] = 0x85;  // 2 and 18
+  std::vector<float> x(32);
+  dequantize_row(DType::mxfp4, bytes_of(block), x);
+  EXPECT_EQ(x[0], 3.0f);
+  EXPECT_EQ(x[16], -3.0f);
+  EXPECT_EQ(x[1], 0.25f);
+  EXPECT_EQ(x[17], -0.25f);
+  EXPECT_EQ(x[2], 1.5f);
+  EXPECT_EQ(x[18], 0.0f);
+}
+
+TEST(Blocks, E8M0StandsAsBfloat16WithoutALoss) {
+  for (int e = 0; e < 256; ++e) {
+    const uint16_t bits = e8m0_half_to_bf16(static_cast<e8m0_bits>(e));
+    EXPECT_EQ(bf16_to_f32(bits), std::ldexp(1.0f, e - 128)) << e;
+    EXPECT_EQ(bf16_to_e8m0_half(bits), e);
+  }
 }
 
 TEST(DequantizeRow, ReadsTheSixBitScalesOfQ4K) {

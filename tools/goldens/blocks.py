@@ -22,6 +22,7 @@ SCALE_AT = {
     Type.Q6_K: (208, None),
     Type.IQ4_NL: (0, None),
     Type.IQ4_XS: (0, None),
+    Type.MXFP4: (0, None),  # a power of two, in one byte
 }
 
 # dmin / d that centres the values: the mean code, since scales and minima are drawn alike.
@@ -38,6 +39,9 @@ def random_bytes(rng: np.random.Generator, blocks: int, kind: Type) -> np.ndarra
 
 
 def set_scales(raw: np.ndarray, kind: Type, scales: np.ndarray) -> None:
+    if kind == Type.MXFP4:
+        raw[:, 0] = np.round(np.log2(np.abs(scales))) + 128
+        return
     scale_at, minimum_at = SCALE_AT[kind]
     put_half(raw, scale_at, scales)
     if minimum_at is not None:
@@ -60,6 +64,10 @@ def random_weight(rng, rows: int, columns: int, kind: Type, spread: float) -> np
 def awkward_blocks(rng, kind: Type, blocks: int) -> np.ndarray:
     """raw[blocks, bytes] whose scales and minima take negative, zero and subnormal values in turn."""
     raw = random_bytes(rng, blocks, kind)
+    if kind == Type.MXFP4:
+        raw[:, 0] = rng.integers(118, 134, blocks)
+        raw[:5, 0] = (0, 1, 2, 3, 252)  # the first two are subnormal, beyond the last 6 is infinite
+        return raw
     special = np.array([0.0, -0.0, 2.0**-24, -(2.0**-20), 2.0**-15, -(2.0**-14)])
     for index, at in enumerate(SCALE_AT[kind]):
         if at is None:

@@ -9,6 +9,7 @@
 #include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 #include "tensor/blocks.h"
+#include "tensor/float_formats.h"
 
 namespace ridge::backend::ascend {
 
@@ -83,6 +84,21 @@ void open_block(const BlockQ8_0& in, OpenBlock& out) {
 void open_block(const BlockIQ4_NL& in, OpenBlock& out) {
   out.d = in.d;
   for (int i = 0; i < block_elements; ++i) out.codes[i] = iq4_codebook[nibble_of(in.codes, i)];
+}
+// The device's scales are F16.
+void open_block(const BlockMXFP4& in, OpenBlock& out) {
+  const float scale = bf16_to_f32(e8m0_half_to_bf16(in.e));
+  out.d = f32_to_f16(scale);
+  for (int i = 0; i < block_elements; ++i) out.codes[i] = mxfp4_levels[nibble_of(in.codes, i)];
+  if (f16_to_f32(out.d) == scale) return;
+  const bool is_zero = std::all_of(out.codes.begin(), out.codes.begin() + block_elements,
+                                   [](int8_t code) { return code == 0; });
+  if (!is_zero) {
+    throw Error(ErrorCode::unsupported,
+                "MXFP4 with a scale of 2^" + std::to_string(int{in.e} - 127) +
+                    "; this back end takes 2^-23 to 2^16");
+  }
+  out.d = 0;
 }
 // Two bits of element i, as Q2_K and Q3_K have them.
 int pair_of(const uint8_t* codes, int i) {
@@ -175,6 +191,7 @@ constexpr QuantizedType quantized_types[] = {
     {DType::q6_k, {8, 16, 256, 1, 0, 0}, open_bytes<BlockQ6_K>},
     {DType::iq4_nl, {8, 32, 32, 0, 0, 0}, open_bytes<BlockIQ4_NL>},
     {DType::iq4_xs, {8, 32, 256, 1, 0, 0}, open_bytes<BlockIQ4_XS>},
+    {DType::mxfp4, {8, 32, 32, 0, 0, 0}, open_bytes<BlockMXFP4>},
 };
 
 const QuantizedType& quantized_type(DType dtype) {

@@ -30,6 +30,7 @@ KernelTable make_kernel_table() {
   fill_dot<V, DType::q6_k>(table);
   fill_dot<V, DType::iq4_nl>(table);
   fill_dot<V, DType::iq4_xs>(table);
+  fill_dot<V, DType::mxfp4>(table);
   table.quantize_row = &quantize_row<V>;
   table.rms_norm = &rms_norm_row<V>;
   table.gated_activation = &gated_activation_row<V>;

@@ -1,12 +1,24 @@
 #pragma once
 
+#include <array>
 #include <bit>
 
 #include "backend/cpu/kernels.h"
+#include "tensor/blocks.h"
 
 // linear: a strip of rows of a weight times a few tokens, straight from the tiles.
 namespace ridge::backend::cpu {
 namespace {
+
+// Levels plus their format's offset.
+template <DType D>
+constexpr std::array<uint8_t, 16> unsigned_levels(const std::array<int8_t, 16>& levels) {
+  std::array<uint8_t, 16> sums{};
+  for (int i = 0; i < 16; ++i) sums[i] = static_cast<uint8_t>(levels[i] + tile_format(D).offset);
+  return sums;
+}
+constexpr auto unsigned_iq4_levels = unsigned_levels<DType::iq4_nl>(iq4_codebook);
+constexpr auto unsigned_mxfp4_levels = unsigned_levels<DType::mxfp4>(mxfp4_levels);
 
 // The codes of quad `Quad` of 32 columns, in bytes, for the rows from the one that `at` points to.
 //   at: the codes of 32 columns, plus 4 bytes for each row before
@@ -25,7 +37,9 @@ typename V::B quad_codes(const std::byte* at) {
   if constexpr (bits == 8) {
     return V::load_bytes(at + 64 * Quad);
   } else if constexpr (bits == 4) {
-    return format.codebook ? V::codebook(nibble()) : nibble();
+    if constexpr (format.levels == Levels::iq4) return V::level(unsigned_iq4_levels, nibble());
+    if constexpr (format.levels == Levels::mxfp4) return V::level(unsigned_mxfp4_levels, nibble());
+    return nibble();
   } else if constexpr (bits == 5) {
     return V::join(nibble(), part.template operator()<Quad, 4>(at + 256), 0x10);
   } else if constexpr (bits == 6) {
@@ -51,7 +65,7 @@ struct QuantizedDot {
   using B = typename V::B;
 
   static constexpr int groups32 = format.unit_columns() / 32;
-  static constexpr bool wide_codes = format.codebook || D == DType::q8_0;
+  static constexpr bool wide_codes = format.has_wide_codes();
   static constexpr int offset = wide_codes && V::byte_codes_are_signed ? 0 : format.offset;
 
   // One vector of rows of a unit.
@@ -72,7 +86,9 @@ struct QuantizedDot {
     F scale(int group) const {
       const std::byte* at = unit + format.scales_at();
       if constexpr (format.super) return V::mul(d, V::load_i8(at + group * strip_rows + first_row));
-      return V::load_f16(at + 2 * (group * strip_rows + first_row));
+      at += 2 * (group * strip_rows + first_row);
+      if constexpr (format.has_bf16_scales()) return V::load_bf16(at);
+      return V::load_f16(at);
     }
     F min(int group) const {
       const std::byte* at = unit + format.mins_at();

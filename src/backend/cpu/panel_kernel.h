@@ -29,7 +29,7 @@ struct PanelExpansion {
 
   // Codes of up to 7 bits become floats as the low bits of a bfloat16, above 128. One fma takes that
   // off again; where two parts must be exact, a subtraction before it.
-  static constexpr bool in_bf16 = format.bits < 8 && !format.codebook;
+  static constexpr bool in_bf16 = !format.has_wide_codes();
   static constexpr float above = in_bf16 && Parts == 1 ? 128 : 0;
 
   // value = code · scale + shift, of one group of columns.
@@ -150,7 +150,7 @@ template <class V, int Parts>
 void fill_panel_operands(PanelKernels& panel) {
   using enum DType;
   fill_quantized_expansions<V, Parts, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k,
-                            iq4_nl, iq4_xs>(panel);
+                            iq4_nl, iq4_xs, mxfp4>(panel);
   fill_plain_expansions<V, Parts, f32, f16, bf16>(panel);
   panel.pack[Parts - 1] = &pack_token<V, Parts>;
 }

@@ -2,9 +2,8 @@
 
 #include <immintrin.h>
 
+#include <array>
 #include <cstdint>
-
-#include "tensor/blocks.h"
 
 // Vectors of AVX2 with FMA and F16C; see simd_avx512.h for what each member promises.
 namespace ridge::backend::cpu {
@@ -138,10 +137,9 @@ struct Avx2 {
     return _mm256_and_si256(a, _mm256_set1_epi8(static_cast<char>(mask)));
   }
   static B join(B low, B high, int mask) { return _mm256_or_si256(low, masked(high, mask)); }
-  static B codebook(B nibbles) {
-    const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_codebook.data()));
-    const B table = _mm256_broadcastsi128_si256(_mm_xor_si128(levels, _mm_set1_epi8(-128)));
-    return _mm256_shuffle_epi8(table, nibbles);
+  static B level(const std::array<uint8_t, 16>& levels, B nibbles) {
+    const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels.data()));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);
   }
   // Code `column` of every lane's four.
   static F code_float(B codes, int column) {

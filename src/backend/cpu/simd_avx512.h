@@ -2,10 +2,9 @@
 
 #include <immintrin.h>
 
+#include <array>
 #include <bit>
 #include <cstdint>
-
-#include "tensor/blocks.h"
 
 // Vectors of AVX-512 (F, BW, DQ, VL), with and without VNNI. Everything here is in an unnamed
 // namespace: each kernels_*.cc owns its copy, so that the linker cannot give code for one machine
@@ -197,11 +196,10 @@ struct Avx512 {
   static B join(B low, B high, int mask) {
     return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8(static_cast<char>(mask)), 0xf8);
   }
-  // iq4_codebook[nibble] + 128.
-  static B codebook(B nibbles) {
-    const __m128i levels = _mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_codebook.data()));
-    const B table = _mm512_broadcast_i32x4(_mm_xor_si128(levels, _mm_set1_epi8(-128)));
-    return _mm512_shuffle_epi8(table, nibbles);
+  // levels[nibble].
+  static B level(const std::array<uint8_t, 16>& levels, B nibbles) {
+    const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(levels.data()));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), nibbles);
   }
   // Code `column` of every lane's four.
   static F code_float(B codes, int column) {

@@ -1,10 +1,10 @@
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
-#include "tensor/blocks.h"
 #include "tensor/float_formats.h"
 
 // Vectors of plain C++, for machines that have none of the others; see simd_avx512.h for what each
@@ -243,8 +243,8 @@ struct Scalar {
     for (int i = 0; i < lanes * 4; ++i) low.v[i] |= high.v[i] & mask;
     return low;
   }
-  static B codebook(B nibbles) {
-    for (uint8_t& x : nibbles.v) x = static_cast<uint8_t>(iq4_codebook[x]) ^ 0x80;
+  static B level(const std::array<uint8_t, 16>& levels, B nibbles) {
+    for (uint8_t& x : nibbles.v) x = levels[x];
     return nibbles;
   }
   static F code_float(const B& codes, int column) {

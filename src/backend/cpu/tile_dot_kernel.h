@@ -228,7 +228,7 @@ void fill_tile_dots(KernelTable& table) {
   TileDotKernels& tiles = table.tiles;
   tiles.min_tokens = 5;
   fill_tile_dots_of<V, Tiles, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl,
-                    iq4_xs>(tiles);
+                    iq4_xs, mxfp4>(tiles);
   tiles.quantize_row = &quantize_row<V, CodeOrder::rows>;
   tiles.begin = &begin_tile_dots<Tiles>;
   tiles.end = &Tiles::release;

@@ -10,7 +10,7 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// One block taken apart; `codes` are unsigned as in the tiles (codebook formats keep the index).
+// One block taken apart; `codes` are unsigned as in the tiles (those of levels keep the index).
 struct BlockParts {
   std::array<uint8_t, 256> codes{};
   uint16_t d = 0;
@@ -54,6 +54,15 @@ void split(const BlockIQ4_NL& b, BlockParts& p) {
 }
 void join(const BlockParts& p, BlockIQ4_NL& b) {
   b.d = p.d;
+  join_nibbles(p.codes.data(), b.codes);
+}
+
+void split(const BlockMXFP4& b, BlockParts& p) {
+  p.d = e8m0_half_to_bf16(b.e);
+  split_nibbles(b.codes, p.codes.data());
+}
+void join(const BlockParts& p, BlockMXFP4& b) {
+  b.e = bf16_to_e8m0_half(p.d);
   join_nibbles(p.codes.data(), b.codes);
 }
 
@@ -411,6 +420,8 @@ void join_block(DType dtype, const BlockParts& parts, std::byte* block) {
       return join_as<BlockIQ4_NL>(parts, block);
     case DType::iq4_xs:
       return join_as<BlockIQ4_XS>(parts, block);
+    case DType::mxfp4:
+      return join_as<BlockMXFP4>(parts, block);
     default:
       RIDGE_ASSERT(!"a quantised dtype");
   }
@@ -443,6 +454,8 @@ void pack_strip(DType dtype, const std::byte* const* rows, int count, int64_t co
       return pack_as<BlockIQ4_NL, DType::iq4_nl>(rows, count, columns, strip);
     case DType::iq4_xs:
       return pack_as<BlockIQ4_XS, DType::iq4_xs>(rows, count, columns, strip);
+    case DType::mxfp4:
+      return pack_as<BlockMXFP4, DType::mxfp4>(rows, count, columns, strip);
     default:
       RIDGE_ASSERT(!"a quantised dtype");
   }

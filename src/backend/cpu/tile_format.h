@@ -30,20 +30,28 @@
 //   2      pairs of bits
 //   3      pairs of bits, then bits
 //
-// Codes are the file's, made unsigned: value = scale · (code - offset), or scale · code + min.
+// Codes are the file's, made unsigned: value = scale · (code - offset), or scale · code + min. Those of
+// a table of levels stand as they are, and become the level plus `offset` when they are read.
 // Rows past N and columns past K have zero codes and zero scales.
 namespace ridge::backend::cpu {
 
 inline constexpr int strip_rows = 16;
 
+enum class Levels : uint8_t { none, iq4, mxfp4 };
+
 struct TileFormat {
   DType dtype;
   int bits;       // of a code in memory
-  bool codebook;  // a code is an index into iq4_codebook
+  Levels levels;  // a code is an index into a table of these
   bool super;     // two levels of scales (the K formats and IQ4_XS)
   bool has_min;   // value = scale · code + min; min is subtracted in super formats
   int offset;     // of the unsigned code
   int group;      // columns that share a scale
+
+  // Scales of MXFP4 are powers of two beyond F16's, and stand as bfloat16.
+  constexpr bool has_bf16_scales() const { return levels == Levels::mxfp4; }
+  // What a code becomes takes all eight bits, else six at most.
+  constexpr bool has_wide_codes() const { return offset == 128; }
 
   constexpr int unit_columns() const { return super ? 256 : 64; }
   constexpr int groups() const { return unit_columns() / group; }
@@ -62,31 +70,33 @@ struct TileFormat {
 constexpr TileFormat tile_format(DType dtype) {
   switch (dtype) {
     case DType::q4_0:
-      return {dtype, 4, false, false, false, 8, 32};
+      return {dtype, 4, Levels::none, false, false, 8, 32};
     case DType::q4_1:
-      return {dtype, 4, false, false, true, 0, 32};
+      return {dtype, 4, Levels::none, false, true, 0, 32};
     case DType::q5_0:
-      return {dtype, 5, false, false, false, 16, 32};
+      return {dtype, 5, Levels::none, false, false, 16, 32};
     case DType::q5_1:
-      return {dtype, 5, false, false, true, 0, 32};
+      return {dtype, 5, Levels::none, false, true, 0, 32};
     case DType::q8_0:
-      return {dtype, 8, false, false, false, 128, 32};
+      return {dtype, 8, Levels::none, false, false, 128, 32};
     case DType::iq4_nl:
-      return {dtype, 4, true, false, false, 128, 32};
+      return {dtype, 4, Levels::iq4, false, false, 128, 32};
+    case DType::mxfp4:
+      return {dtype, 4, Levels::mxfp4, false, false, 16, 32};
     case DType::q2_k:
-      return {dtype, 2, false, true, true, 0, 16};
+      return {dtype, 2, Levels::none, true, true, 0, 16};
     case DType::q3_k:
-      return {dtype, 3, false, true, false, 4, 16};
+      return {dtype, 3, Levels::none, true, false, 4, 16};
     case DType::q4_k:
-      return {dtype, 4, false, true, true, 0, 32};
+      return {dtype, 4, Levels::none, true, true, 0, 32};
     case DType::q5_k:
-      return {dtype, 5, false, true, true, 0, 32};
+      return {dtype, 5, Levels::none, true, true, 0, 32};
     case DType::q6_k:
-      return {dtype, 6, false, true, false, 32, 16};
+      return {dtype, 6, Levels::none, true, false, 32, 16};
     case DType::iq4_xs:
-      return {dtype, 4, true, true, false, 128, 32};
+      return {dtype, 4, Levels::iq4, true, false, 128, 32};
     default:
-      return {dtype, 8, false, false, false, 0, 0};  // not a tile format
+      return {dtype, 8, Levels::none, false, false, 0, 0};  // not a tile format
   }
 }
 
