@@ -216,7 +216,7 @@ struct Route {
   Value weights;  // [T, top_k] f32
 };
 
-// For every token t and choice j with e = ids[t, j]: out[t, j] = W[e] x_j, where x_j is x[t]
+// For every token t and choice j with e = ids[t, j]: out[t, j] = W[e] x_j + b[e], where x_j is x[t]
 // (x has K columns) or x[t, j] (top_k · K columns). With `weights`, Σ_j weights[t, j] · out is
 // stored instead, [T, N].
 struct ExpertLinear {
@@ -224,6 +224,7 @@ struct ExpertLinear {
   const Weight* weight;  // [E, N, K]
   Value ids;             // [T, top_k] i32
   Value weights;         // [T, top_k], may be invalid
+  const Weight* bias;    // [E · N] or nullptr
   Precision precision;
   Value out;  // [T, top_k · N] or [T, N]
 };

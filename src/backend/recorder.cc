@@ -161,15 +161,16 @@ Recorder::Routed Recorder::route(Value logits, const Router& router) {
 }
 
 Value Recorder::expert_linear(Value x, const Weight& weight, Value ids, Value weights,
-                              Precision precision) {
+                              Precision precision, const Weight* bias) {
   const int top_k = ids.columns;
   const auto columns = static_cast<int>(weight.columns());
   RIDGE_ASSERT(x.columns == columns || x.columns == top_k * columns);
   RIDGE_ASSERT(!weights.valid() || weights.columns == top_k);
   RIDGE_ASSERT(storage(x).rows == storage(ids).rows);
+  RIDGE_ASSERT(bias == nullptr || bias->columns() == weight.experts() * weight.rows());
   const auto rows = static_cast<int>(weight.rows());
   const Value out = make_like(x, weights.valid() ? rows : top_k * rows);
-  recording_.ops.push_back(ExpertLinear{x, &weight, ids, weights, precision, out});
+  recording_.ops.push_back(ExpertLinear{x, &weight, ids, weights, bias, precision, out});
   return out;
 }
 

@@ -43,7 +43,7 @@ class Recorder {
   Routed route(Value logits, const Router& router);
   // `weights` invalid: [T, top_k · N]; else their weighted sum, [T, N].
   Value expert_linear(Value x, const Weight& weight, Value ids, Value weights = {},
-                      Precision precision = Precision::full);
+                      Precision precision = Precision::full, const Weight* bias = nullptr);
   Value add(Value a, Value b);
   Value scale(Value x, float factor);
   Value gather_rows(Value x);  // [R, H]

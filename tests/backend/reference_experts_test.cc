@@ -75,17 +75,24 @@ TEST(ReferenceExpertLinear, AppliesTheChosenExperts) {
   std::vector<int32_t> ids = {2, 0, 1, 2};
   const Ids chosen{ids.data(), 2, 2, 2};
   Array each(2, 2);
-  expert_linear(x, weight, chosen, {}, each);
+  expert_linear(x, weight, {}, chosen, {}, each);
   expect_values(each, {300, 3, -10, -100}, 0);
   Array weights(2, 2, {0.5, 2, 1, 0.25});
   Array mixed(2, 1);
-  expert_linear(x, weight, chosen, weights, mixed);
+  expert_linear(x, weight, {}, chosen, weights, mixed);
   expect_values(mixed, {156, -35}, 0);
+
+  // Each expert's bias, before its weight.
+  const std::vector<float> bias = {1000, 2000, 3000};
+  expert_linear(x, weight, bias, chosen, {}, each);
+  expect_values(each, {3300, 1003, 1990, 2900}, 0);
+  expert_linear(x, weight, bias, chosen, weights, mixed);
+  expect_values(mixed, {1650 + 2006, 1990 + 725}, 0);
 
   // An x for each choice.
   Array x_each(1, 4, {1, 0, 0, 1});
   Array out(1, 2);
-  expert_linear(x_each, weight, {ids.data(), 1, 2, 2}, {}, out);
+  expert_linear(x_each, weight, {}, {ids.data(), 1, 2, 2}, {}, out);
   expect_values(out, {100, 2}, 0);
 }
 

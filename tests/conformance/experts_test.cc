@@ -196,11 +196,39 @@ class ExpertLinears : public ExpertOps {
     return c;
   }
 
+  TestWeightPointer bias_of(int experts, int rows) {
+    return weight_of(random_values(random, static_cast<size_t>(experts) * rows), experts * rows,
+                     WeightUse::vector);
+  }
+
+  // As linear_case, of experts with biases.
+  Case bias_case(const ExpertShape& shape, Precision precision) {
+    const auto [dtype, experts, top_k, n, k] = shape;
+    const auto weight =
+        random_weight(random, {{dtype, n - 4}, {dtype, 4}}, k, WeightUse::linear, experts);
+    const auto bias = bias_of(experts, n);
+    const Tolerance tolerance = linear_tolerance(dtype, precision);
+    return rows_case(
+        fmt::format("expert_linear bias {} {}", name(dtype), name_of(precision)), experts + k,
+        {tolerance, tolerance}, [=](Recorder& ops, Value x, Kit& kit) {
+          const auto routed = ops.route(x.slice(0, experts), {.experts = experts, .top_k = top_k});
+          const Value in = x.slice(experts, k);
+          kit.output(ops.expert_linear(in, kit.weight(weight), routed.ids, {}, precision,
+                                       &kit.weight(bias)));
+          kit.output(ops.expert_linear(in, kit.weight(weight), routed.ids, routed.weights,
+                                       precision, &kit.weight(bias)));
+        });
+  }
+
   // merged gate and up → activation → down, summed: what a family records for its experts. Back
   // ends may fuse it.
   Case experts_case(const std::string& what, DType up_dtype, DType down_dtype, int width,
-                    Precision precision) {
+                    Precision precision,
+                    backend::Activation activation = backend::Activation::silu,
+                    bool has_bias = false) {
     const int experts = 7, top_k = 3, hidden = 256;
+    const auto merged_bias = has_bias ? bias_of(experts, 2 * width) : nullptr;
+    const auto down_bias = has_bias ? bias_of(experts, hidden - 3) : nullptr;
     const auto merged = random_weight(random, {{up_dtype, width}, {up_dtype, width}}, hidden,
                                       WeightUse::linear, experts);
     const auto down =
@@ -211,10 +239,14 @@ class ExpertLinears : public ExpertOps {
         experts + hidden, {tolerance}, [=](Recorder& ops, Value x, Kit& kit) {
           const auto routed = ops.route(x.slice(0, experts),
                                         {.experts = experts, .top_k = top_k, .normalize = true});
+          const auto bias = [&](const TestWeightPointer& each) {
+            return each ? &kit.weight(each) : nullptr;
+          };
           Value y = ops.expert_linear(x.slice(experts, hidden), kit.weight(merged), routed.ids, {},
-                                      precision);
-          y = ops.gated_activation(y, backend::Activation::silu, top_k);
-          kit.output(ops.expert_linear(y, kit.weight(down), routed.ids, routed.weights, precision));
+                                      precision, bias(merged_bias));
+          y = ops.gated_activation(y, activation, top_k);
+          kit.output(ops.expert_linear(y, kit.weight(down), routed.ids, routed.weights, precision,
+                                       bias(down_bias)));
         });
   }
 };
@@ -262,6 +294,26 @@ TEST_P(ExpertLinears, WithActivationsBetween) {
     expect_conforms(experts_case("whole strips", DType::q8_0, DType::q8_0, 160, precision));
     expect_conforms(experts_case("whole strips", DType::f16, DType::f16, 48, precision));
     expect_conforms(experts_case("cut strips", DType::q4_k, DType::f32, 24, precision));
+  }
+}
+
+TEST_P(ExpertLinears, WithBiases) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::q8_0, DType::q4_k, DType::mxfp4}) {
+    for (const Precision precision : {Precision::full, Precision::bf16, Precision::int8}) {
+      expect_conforms(bias_case({dtype, 3, 2, 52, 256}, precision));
+      expect_conforms(bias_case({dtype, 40, 4, 33, 256}, precision));
+    }
+  }
+}
+
+// gpt-oss: the clamp comes behind the bias.
+TEST_P(ExpertLinears, WithBiasesAndClampedActivationsBetween) {
+  for (const Precision precision : {Precision::full, Precision::bf16, Precision::int8}) {
+    for (const int width : {96, 24}) {  // whole strips, cut ones
+      const DType dtype = width == 96 ? DType::mxfp4 : DType::bf16;
+      expect_conforms(experts_case("bias", dtype, dtype, width, precision,
+                                   backend::Activation::swiglu_oai, /*has_bias=*/true));
+    }
   }
 }
 

@@ -364,6 +364,7 @@ class Scheduler {
                     .weight = as_cpu(op.weight),
                     .ids = op.ids,
                     .weights = op.weights,
+                    .bias = as_cpu(op.bias),
                     .precision = op.precision,
                     .out = op.out};
     size_t ops = 1;

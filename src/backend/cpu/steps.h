@@ -37,6 +37,7 @@ struct ExpertPlan {
   const CpuWeight* weight = nullptr;     // [E, N, K]
   Value ids;                             // [rows, choices]; invalid: choice j is matrix j
   Value weights;                         // [rows, choices], of a sum over them; may be invalid
+  const CpuWeight* bias = nullptr;       // [E · N]
   std::optional<Activation> activation;  // of each matrix's two halves of rows; without `weights`
   Precision precision = Precision::full;
   Value out;

@@ -160,10 +160,23 @@ class ExpertStep final : public Step {
     }
   }
 
+  void add_bias(const ExpertGroup& group, const Strip& strip, int count, float* result) const {
+    const float* bias =
+        plan_.bias->values() + group.expert * plan_.weight->rows() + first_row(strip);
+    const int columns = width(strip);
+    for (int i = 0; i < count; ++i, result += strip_rows) {
+      for (int c = 0; c < columns; ++c) result[c] += bias[c];
+    }
+  }
+
   // Puts result[count][16] (overwritten) of an output strip where the plan wants it, for the
-  // group's rows from `first` on. up: the up strip's, where there is one.
+  // group's rows from `first` on. up: the up strip's, where there is one; overwritten too.
   void finish(const ExpertInputs::Work& work, const ExpertGroup& group, int64_t item, int first,
-              int count, float* result, const float* up) const {
+              int count, float* result, float* up) const {
+    if (plan_.bias != nullptr) {
+      add_bias(group, strips_.strip(item), count, result);
+      if (up != nullptr) add_bias(group, strips_.up(item), count, up);
+    }
     if (plan_.activation) {
       kernels_.gated_activation(result, up, *plan_.activation, count * strip_rows, result);
     }
@@ -234,7 +247,8 @@ class ExpertStep final : public Step {
       dot(x, strips_.up(item), tile, next_up, up);
     }
     const int first = x.codes.first(tile);
-    finish(x.work, x.group, item, first, x.codes.first(tile + 1) - first, result, up);
+    finish(x.work, x.group, item, first, x.codes.first(tile + 1) - first, result,
+           strips_.has_up() ? up : nullptr);
   }
 
   // out[tokens][16]; next: as for DotTile.

@@ -5,7 +5,8 @@
 
 namespace ridge::backend::reference {
 
-void expert_linear(Rows32 x, const ReferenceWeight& weight, Ids ids, Rows32 weights, Rows32 out) {
+void expert_linear(Rows32 x, const ReferenceWeight& weight, std::span<const float> bias, Ids ids,
+                   Rows32 weights, Rows32 out) {
   const int n_count = static_cast<int>(weight.rows());
   const int k_count = static_cast<int>(weight.columns());
   std::vector<float> row(k_count);
@@ -16,8 +17,10 @@ void expert_linear(Rows32 x, const ReferenceWeight& weight, Ids ids, Rows32 weig
       const std::span<const float> x_j =
           x.columns == k_count ? x.row(t) : head_of(x.row(t), j, k_count);
       for (int n = 0; n < n_count; ++n) {
-        weight.read_row(ids.row(t)[j], n, row);
-        const double value = dot(x_j, row);
+        const int64_t expert = ids.row(t)[j];
+        weight.read_row(expert, n, row);
+        double value = dot(x_j, row);
+        if (!bias.empty()) value += bias[expert * n_count + n];
         if (weights.data == nullptr) {
           head_of(out.row(t), j, n_count)[n] = static_cast<float>(value);
         } else {

@@ -80,7 +80,9 @@ void mla_attention(Rows32 q_latent, Rows32 q_rope, const Sequences& sequences,
 void route(Rows32 logits, const Router& router, std::span<const float> selection_bias, Ids ids,
            Rows32 weights);
 // weights.data may be null.
-void expert_linear(Rows32 x, const ReferenceWeight& weight, Ids ids, Rows32 weights, Rows32 out);
+// bias: [experts · N], or empty
+void expert_linear(Rows32 x, const ReferenceWeight& weight, std::span<const float> bias, Ids ids,
+                   Rows32 weights, Rows32 out);
 
 void add(Rows32 a, Rows32 b, Rows32 out);
 void scale(Rows32 x, float factor, Rows32 out);

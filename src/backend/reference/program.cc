@@ -78,7 +78,7 @@ class Step {
           rows(op.weights));
   }
   void operator()(const ExpertLinear& op) {
-    expert_linear(rows(op.x), as_reference(*op.weight), rows<int32_t>(op.ids),
+    expert_linear(rows(op.x), as_reference(*op.weight), vector(op.bias), rows<int32_t>(op.ids),
                   op.weights.valid() ? rows(op.weights) : Rows32{}, rows(op.out));
   }
   void operator()(const Add& op) { add(rows(op.a), rows(op.b), rows(op.out)); }

@@ -166,9 +166,9 @@ TEST_P(ExpertKernels, MultiplyByTheExpertsOfEachToken) {
     const int tokens = int(c.tokens), top_k = int(c.top_k), n = int(c.n);
     const reference::Rows32 x_of_tokens = {x.data(), tokens, x_columns, x_columns};
     std::vector<float> each(size_t{choices} * c.n), mixed(size_t{c.tokens} * c.n);
-    reference::expert_linear(x_of_tokens, weight, {ids.data(), tokens, top_k, top_k}, {},
+    reference::expert_linear(x_of_tokens, weight, {}, {ids.data(), tokens, top_k, top_k}, {},
                              {each.data(), tokens, top_k * n, top_k * n});
-    reference::expert_linear(x_of_tokens, weight, {ids.data(), tokens, top_k, top_k},
+    reference::expert_linear(x_of_tokens, weight, {}, {ids.data(), tokens, top_k, top_k},
                              {weights.data(), tokens, top_k, top_k}, {mixed.data(), tokens, n, n});
 
     DeviceMemory device;

@@ -320,6 +320,12 @@ class Lowering : private LinearCalls {
   }
 
   void operator()(const ExpertLinear& op) {
+    if (op.bias != nullptr) {
+      throw Error(ErrorCode::unsupported,
+                  fmt::format("expert_linear: {} has a bias for each expert, for which the ascend "
+                              "back end has no kernel yet; --device cpu runs the model",
+                              op.bias->name()));
+    }
     const View x = view(op.x), ids = view(op.ids), out = view(op.out);
     if (x.rows == 0) return;
     const View weights = op.weights.valid() ? view(op.weights) : View{0, 0, ids.columns, ids.columns};
