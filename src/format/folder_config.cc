@@ -27,9 +27,11 @@ constexpr FamilyName family_names[] = {
     {"gemma3_text", "gemma3", FolderFamily::gemma3, true},
     {"deepseek_v2", "deepseek2", FolderFamily::deepseek_v2, false},
     {"deepseek_v3", "deepseek2", FolderFamily::deepseek_v3, false},
+    {"gpt_oss", "gpt-oss", FolderFamily::gpt_oss, false},
 };
 
 constexpr int gemma_full_layer_every = 6;
+constexpr int gpt_oss_full_layer_every = 2;
 
 const FamilyName& find_family_name(const FolderJson& config) {
   const std::string type = config.text("model_type");
@@ -75,16 +77,20 @@ void check_activation(const FolderJson& config, FolderFamily family) {
     return;
   }
   require_value(config, "hidden_act", "silu", "silu");
+  if (family == FolderFamily::gpt_oss && config.number_or("swiglu_limit", 7.0, 0, 1e6) != 7.0) {
+    config.unsupported("'swiglu_limit' is not 7, which this build does not run");
+  }
 }
 
 FolderExperts read_folder_experts(const FolderJson& config, FolderFamily family) {
-  const char* const count_key = family == FolderFamily::mixtral     ? "num_local_experts"
+  const bool is_local = family == FolderFamily::mixtral || family == FolderFamily::gpt_oss;
+  const char* const count_key = is_local                            ? "num_local_experts"
                                 : family == FolderFamily::qwen3_moe ? "num_experts"
                                                                     : "n_routed_experts";
   FolderExperts experts;
   experts.count = config.integer(count_key, 1, 1024);
-  experts.feed_forward = config.integer(
-      family == FolderFamily::mixtral ? "intermediate_size" : "moe_intermediate_size", 1, 1 << 20);
+  experts.feed_forward =
+      config.integer(is_local ? "intermediate_size" : "moe_intermediate_size", 1, 1 << 20);
   if (family == FolderFamily::qwen3_moe) {
     if (config.integer_or("decoder_sparse_step", 1, 0, 1 << 20) != 1) {
       config.unsupported("'decoder_sparse_step' is not 1: every layer must have experts");
@@ -144,6 +150,7 @@ FolderRope read_folder_rope(const FolderJson& config, double default_theta) {
 
 double default_theta_of(FolderFamily family) {
   if (family == FolderFamily::gemma3 || family == FolderFamily::mixtral) return 1e6;
+  if (family == FolderFamily::gpt_oss) return 150000.0;
   return 10000.0;
 }
 
@@ -191,11 +198,16 @@ class Keys {
 // modeling_deepseek_v3.py). With m(a) = 0.1 · a · ln(factor) + 1, rotations are by m(1), or by the
 // ratio m(mscale) / m(mscale_all_dim), or by what the file says; DeepSeek's scores by
 // m(mscale_all_dim)².
-void write_yarn(Keys& keys, const FolderJson& config, const FolderRope& rope, bool is_latent) {
+void write_yarn(Keys& keys, const FolderJson& config, const FolderRope& rope,
+                const FolderModel& model) {
   const FolderJson& fields = rope.fields;
+  const bool is_latent = model.latent.has_value();
   const double factor = fields.number("factor", 0, 1e6);
-  if (!fields.flag_or("truncate", true)) {
-    fields.unsupported("'truncate' is false, which this build does not run");
+  // Of which GGUF says nothing: whoever reads it knows the family.
+  const bool truncates = model.family != FolderFamily::gpt_oss;
+  if (fields.flag_or("truncate", true) != truncates) {
+    fields.unsupported(fmt::format("'truncate' is {}, which this build does not run of this family",
+                                   !truncates));
   }
   keys.text("rope.scaling.type", "yarn");
   keys.number("rope.scaling.factor", factor);
@@ -236,23 +248,27 @@ void write_rope(Keys& keys, const FolderJson& config, const FolderModel& model) 
     keys.number("rope.scaling.factor", rope.fields.number("factor", 0, 1e6));
     return;
   }
-  if (rope.type == "yarn") return write_yarn(keys, config, rope, model.latent.has_value());
+  if (rope.type == "yarn") return write_yarn(keys, config, rope, model);
   rope.fields.unsupported(
       fmt::format("the scaling of positions is '{}'; this build knows default, linear, llama3 and "
                   "yarn",
                   rope.type.substr(0, 40)));
 }
 
-// Layers with a window must be all but every sixth.
+// Whether the last of every `full_every` layers, and only it, has no window.
+bool layer_types_fit(const nlohmann::json& types, int layers, int full_every) {
+  bool fits = types.is_array() && types.size() == static_cast<size_t>(layers);
+  for (int layer = 0; fits && layer < layers; ++layer) {
+    const bool is_full = (layer + 1) % full_every == 0;
+    fits =
+        types[static_cast<size_t>(layer)] == (is_full ? "full_attention" : "sliding_attention");
+  }
+  return fits;
+}
+
 void check_gemma_layers(const FolderJson& config, int layers) {
   if (const auto* types = config.find("layer_types")) {
-    bool fits = types->is_array() && types->size() == static_cast<size_t>(layers);
-    for (int layer = 0; fits && layer < layers; ++layer) {
-      const bool is_full = (layer + 1) % gemma_full_layer_every == 0;
-      fits = (*types)[static_cast<size_t>(layer)] ==
-             (is_full ? "full_attention" : "sliding_attention");
-    }
-    if (!fits) {
+    if (!layer_types_fit(*types, layers, gemma_full_layer_every)) {
       config.unsupported(
           "'layer_types' is not five layers of sliding_attention before each of "
           "full_attention");
@@ -277,12 +293,21 @@ void write_gemma(Keys& keys, const FolderJson& config, const FolderModel& model)
   if (scalar != model.head_dim) keys.number("attention.scale", 1 / std::sqrt(scalar));
 }
 
+void write_gpt_oss(Keys& keys, const FolderJson& config, const FolderModel& model) {
+  const auto* types = config.find("layer_types");
+  if (types != nullptr && !layer_types_fit(*types, model.layers, gpt_oss_full_layer_every)) {
+    config.unsupported(
+        "'layer_types' is not a layer of sliding_attention before each of full_attention");
+  }
+  keys.integer("attention.sliding_window", config.integer_or("sliding_window", 128, 1, 1 << 28));
+}
+
 void write_router(Keys& keys, const FolderJson& config, const FolderModel& model) {
   const FolderExperts& experts = *model.experts;
   keys.integer("expert_count", experts.count);
   keys.integer("expert_used_count", config.integer("num_experts_per_tok", 1, experts.count));
   if (!model.latent) {
-    if (model.family == FolderFamily::qwen3_moe) {
+    if (model.family != FolderFamily::mixtral) {
       keys.integer("expert_feed_forward_length", experts.feed_forward);
     }
     return;
@@ -323,7 +348,7 @@ void write_router(Keys& keys, const FolderJson& config, const FolderModel& model
 // allows.
 int context_of(const FolderJson& config, const FolderModel& model) {
   const int context = config.integer("max_position_embeddings", 1, 1 << 28);
-  if (model.family == FolderFamily::gemma3) return context;
+  if (model.family == FolderFamily::gemma3 || model.family == FolderFamily::gpt_oss) return context;
   const bool has_window =
       model.family == FolderFamily::llama || model.family == FolderFamily::mixtral
           ? config.has("sliding_window")
@@ -374,7 +399,8 @@ FolderModel read_folder_model(const FolderJson& config) {
   }
   const bool has_experts =
       is_latent ? config.has("n_routed_experts")
-                : name.family == FolderFamily::mixtral || name.family == FolderFamily::qwen3_moe;
+                : name.family == FolderFamily::mixtral || name.family == FolderFamily::qwen3_moe ||
+                      name.family == FolderFamily::gpt_oss;
   if (has_experts) model.experts = read_folder_experts(config, name.family);
   const FolderRope rope = read_folder_rope(config, default_theta_of(name.family));
   if (rope.type == "llama3") {
@@ -417,6 +443,7 @@ void write_folder_model(const FolderJson& config, const FolderModel& model, Gguf
   }
   write_rope(keys, config, model);
   if (model.family == FolderFamily::gemma3) write_gemma(keys, config, model);
+  if (model.family == FolderFamily::gpt_oss) write_gpt_oss(keys, config, model);
   if (model.experts) write_router(keys, config, model);
 }
 

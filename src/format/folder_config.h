@@ -18,7 +18,8 @@ enum class FolderFamily {
   qwen3_moe,
   gemma3,
   deepseek_v2,
-  deepseek_v3
+  deepseek_v3,
+  gpt_oss,
 };
 
 struct FolderExperts {

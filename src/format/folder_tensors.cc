@@ -116,9 +116,13 @@ class FolderPlan {
       add_norm(blk(layer, "post_ffw_norm.weight"), hf(layer, "post_feedforward_layernorm"),
                m.hidden);
     } else {
-      add_norm(blk(layer, "ffn_norm.weight"), hf(layer, "post_attention_layernorm"), m.hidden);
+      const char* norm =
+          m.family == FolderFamily::gpt_oss ? "post_attention_norm.weight" : "ffn_norm.weight";
+      add_norm(blk(layer, norm), hf(layer, "post_attention_layernorm"), m.hidden);
     }
-    if (m.experts && layer >= m.experts->dense_layers) {
+    if (m.family == FolderFamily::gpt_oss) {
+      add_merged_experts(layer);
+    } else if (m.experts && layer >= m.experts->dense_layers) {
       add_experts(layer);
     } else {
       add_gated(layer, "mlp", "", m.feed_forward);
@@ -166,6 +170,9 @@ class FolderPlan {
         m.family == FolderFamily::gemma3) {
       add_norm(blk(layer, "attn_q_norm.weight"), hf(layer, "self_attn.q_norm"), m.head_dim);
       add_norm(blk(layer, "attn_k_norm.weight"), hf(layer, "self_attn.k_norm"), m.head_dim);
+    }
+    if (m.family == FolderFamily::gpt_oss) {
+      add_vector(blk(layer, "attn_sinks.weight"), hf(layer, "self_attn.sinks"), m.heads, 0);
     }
     add_matrix(blk(layer, "attn_output.weight"), hf(layer, "self_attn.o_proj"), m.hidden, q);
     if (tensors_.contains(hf(layer, "self_attn.o_proj.bias"))) {
@@ -268,6 +275,46 @@ class FolderPlan {
     if (e.shared > 0) {
       add_gated(layer, "mlp.shared_experts", "_shexp", int64_t{e.shared} * e.feed_forward);
     }
+  }
+
+  // gpt-oss: experts in one tensor, rows of gate and up in turn, and a bias for each row.
+  void add_merged_experts(int layer) {
+    const int64_t experts = model_.experts->count, inner = model_.experts->feed_forward;
+    const int64_t hidden = model_.hidden;
+    const std::string router = hf(layer, "mlp.router");
+    add_floats(blk(layer, "ffn_gate_inp.weight"), router, experts, hidden);
+    add_vector(blk(layer, "ffn_gate_inp.bias"), router + ".bias", experts, 0);
+    const std::string both = hf(layer, "mlp.experts.gate_up_proj");
+    const std::string down = hf(layer, "mlp.experts.down_proj");
+    const Matrix both_rows =
+        stored_experts(tensors_, both, experts, 2 * inner, hidden, scheme_);
+    add_every(blk(layer, "ffn_gate_exps"), both_rows, both + "_bias", inner, hidden, 2, 0);
+    add_every(blk(layer, "ffn_up_exps"), both_rows, both + "_bias", inner, hidden, 2, 1);
+    add_every(blk(layer, "ffn_down_exps"),
+              stored_experts(tensors_, down, experts, hidden, inner, scheme_), down + "_bias",
+              hidden, inner, 1, 0);
+  }
+
+  // Of all experts' rows every `step`th from `first` on, `rows` of each expert, and their biases.
+  void add_every(const std::string& name, const Matrix& matrix, const std::string& bias,
+                 int64_t rows, int64_t columns, int64_t step, int64_t first) {
+    const int64_t experts = model_.experts->count;
+    parts_.push_back(gathered(
+        name + ".weight", Shape{experts, rows, columns}, {matrix}, matrix->dtype(),
+        [step, first](int64_t row) { return std::pair<size_t, int64_t>(0, row * step + first); },
+        shards_));
+    const FolderTensor& biases =
+        tensors_.take(bias, {"F32", "F16", "BF16"}, Shape{experts, rows * step});
+    parts_.push_back({.name = name + ".bias",
+                      .dtype = DType::f32,
+                      .shape = Shape{experts, rows},
+                      .make = [shards = shards_, &biases, rows, step, first](
+                                  int64_t from, int64_t count, std::span<std::byte> out) {
+                        for (int64_t i = 0; i < count * rows; ++i) {
+                          const float value = float_at(biases, (from * rows + i) * step + first);
+                          std::memcpy(out.data() + i * 4, &value, sizeof(value));
+                        }
+                      }});
   }
 
   void add_joined(int layer, std::string_view role, const std::string& module,

@@ -22,6 +22,8 @@ namespace {
 constexpr uint64_t config_bytes_max = 4 << 20;
 // Of a file most of whose weights are of this type.
 uint32_t file_type_of(DType dtype) {
+  // Of no recipe all weights are.
+  if (dtype == DType::mxfp4) return quantization_recipe("MXFP4_MOE").file_type;
   const auto recipes = quantization_recipes();
   const auto found = std::ranges::find(recipes, dtype, &QuantizationRecipe::dtype);
   RIDGE_ASSERT(found != recipes.end());

@@ -96,6 +96,14 @@ std::shared_ptr<const StoredMatrix> stored_integers(FolderTensors& tensors,
                                                     const std::string& module, int64_t rows,
                                                     int64_t columns, const StoredScheme& scheme);
 
+// Experts' matrices of a linear in one, gpt-oss's way, as experts · rows rows of `columns`, those of
+// the first expert first. As floats they stand turned, `name` of shape [experts, columns, rows]; as
+// MXFP4 `name`_blocks are U8 of shape [experts, rows, columns / 32, 16], elements 2i and 2i + 1 in a
+// byte, low half first, with `name`_scales of shape [experts, rows, columns / 32].
+std::shared_ptr<const StoredMatrix> stored_experts(FolderTensors& tensors, const std::string& name,
+                                                   int64_t experts, int64_t rows, int64_t columns,
+                                                   const StoredScheme& scheme);
+
 // Reads element `index` of F32, F16 or BF16 bytes.
 float float_at(const FolderTensor& tensor, int64_t index);
 

@@ -137,9 +137,10 @@ StoredScheme read_stored_scheme(const FolderJson& config) {
   if (method == "awq") return read_awq(*scheme);
   if (method == "gptq") return read_gptq(*scheme);
   if (method == "compressed-tensors") return read_compressed(*scheme);
+  if (method == "mxfp4") return {.kind = SchemeKind::mxfp4};
   scheme->unsupported(
-      fmt::format("'quant_method' is '{}'; this build reads fp8, awq, gptq and "
-                  "compressed-tensors",
+      fmt::format("'quant_method' is '{}'; this build reads fp8, awq, gptq, "
+                  "mxfp4 and compressed-tensors",
                   method.substr(0, 40)));
 }
 

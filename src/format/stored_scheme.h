@@ -16,6 +16,7 @@ struct StoredScheme {
     gptq,    // the same, eight inputs in a word
     packed,  // compressed-tensors' pack-quantized: codes of four or eight bits, a row after another
     integers,  // compressed-tensors' int-quantized: an I8 for each weight
+    mxfp4,     // experts as codes of E2M1 and a power of two for each 32 (gpt-oss)
   };
   Kind kind = Kind::none;
   int bits = 4;                 // of a code

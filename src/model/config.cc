@@ -32,7 +32,18 @@ constexpr FamilyTraits families[] = {
      .has_post_norms = true,
      .scales_embeddings = true,
      .activation = backend::Activation::gelu_tanh,
-     .full_layer_every = 6},
+     .full_layer_every = 6,
+     .windows_rotate_otherwise = true},
+    {.architecture = "gpt-oss",
+     .pairs = backend::RopePairs::neox,
+     .needs_qkv_bias = true,
+     .activation = backend::Activation::swiglu_oai,
+     .full_layer_every = 2,
+     .rounds_yarn_pairs = false,
+     .has_sinks = true,
+     .has_expert_bias = true,
+     .feed_forward_norm = "post_attention_norm.weight",
+     .experts = FamilyTraits::Experts::always},
     // DeepSeek V2, V3 and R1.
     {.architecture = "deepseek2",
      .pairs = backend::RopePairs::interleaved,
@@ -280,6 +291,10 @@ void read_windows(const Reader& reader, const FamilyTraits& family, ModelConfig&
   config.full_layer_every = family.full_layer_every;
   if (family.full_layer_every == 1) return;
   config.window = reader.integer("attention.sliding_window", 1, 1 << 28);
+  if (!family.windows_rotate_otherwise) {
+    config.window_rope = config.rope;
+    return;
+  }
   config.window_rope = {.pairs = config.rope.pairs,
                         .rotary_dim = config.rope.rotary_dim,
                         .base = reader.number_or("rope.freq_base_swa", 10000.0f, 1.0f, 1e12f)};
@@ -334,6 +349,7 @@ ModelConfig read_config(const format::GgufFile& file) {
   config.rope = read_rope(file, reader, config.latent ? config.latent->rope_dim : config.key_dim,
                           config.context_tokens);
   config.rope.pairs = family.pairs;
+  config.rope.rounds_pairs = family.rounds_yarn_pairs;
   config.activation = family.activation;
   if (family.scales_embeddings) {
     config.embedding_scale = std::sqrt(static_cast<float>(config.hidden));

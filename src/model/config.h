@@ -23,6 +23,7 @@ struct RopeConfig {
   float high_frequency_factor = 4.0f;     // llama3
   float beta_fast = 32.0f;                // yarn
   float beta_slow = 1.0f;                 // yarn
+  bool rounds_pairs = true;  // yarn: the pairs at which its ramp begins and ends, outward
   float attention_factor = 1.0f;          // yarn: multiplies the magnitude
   // yarn: how scores grow with the logarithm of `factor`, 0.1 · mscale_all_dim of DeepSeek's files,
   // whose sine and cosine keep their magnitude; 0: none, 1 at most.
@@ -41,6 +42,11 @@ struct FamilyTraits {
   bool scales_embeddings = false;  // by √H
   backend::Activation activation = backend::Activation::silu;
   int full_layer_every = 1;  // the last of so many layers sees the whole context, the others a window
+  bool windows_rotate_otherwise = false;  // layers with a window have a RoPE of their own
+  bool rounds_yarn_pairs = true;          // RopeConfig::rounds_pairs, of which files say nothing
+  bool has_sinks = false;        // a logit for each head, to which attention gives nothing
+  bool has_expert_bias = false;  // routers and experts have biases
+  std::string_view feed_forward_norm = "ffn_norm.weight";
   enum class Experts { none, optional, always };
   Experts experts = Experts::none;
 };

@@ -28,13 +28,20 @@ Decoder::Decoder(RankShare share, DecoderTensors tensors, bool mixed_precision,
     step_weight_bytes_ += weight->size_bytes();
     return weight;
   };
+  const auto count_chosen = [&](const backend::Weight& weight, int64_t experts) {
+    const int64_t used = experts == 1 ? 1 : config_.experts->router.top_k;
+    step_weight_bytes_ += weight.size_bytes() / static_cast<uint64_t>(experts) *
+                          static_cast<uint64_t>(used);
+  };
   const auto read_by_tokens = [&](const backend::WeightSource& source) {
     WeightPointer weight = prepare(source);
-    const int experts = weight->experts();
-    const int used = experts == 1 ? 1 : config_.experts->router.top_k;
-    step_weight_bytes_ += weight->size_bytes() / static_cast<uint64_t>(experts) *
-                          static_cast<uint64_t>(used);
+    count_chosen(*weight, weight->experts());
     return weight;
+  };
+  const auto expert_bias = [&](const std::optional<backend::WeightSource>& source) {
+    WeightPointer bias = source ? prepare(*source) : nullptr;
+    if (bias) count_chosen(*bias, config_.experts->router.experts);
+    return bias;
   };
   const auto optional = [&](const std::optional<backend::WeightSource>& source) {
     return source ? read_each_step(*source) : nullptr;
@@ -58,6 +65,7 @@ Decoder::Decoder(RankShare share, DecoderTensors tensors, bool mixed_precision,
                        .qkv_bias = optional(t.qkv_bias),
                        .q_norm = optional(t.q_norm),
                        .k_norm = optional(t.k_norm),
+                       .sinks = optional(t.sinks),
                        .attention_output = read_each_step(t.attention_output),
                        .attention_output_bias = optional(t.attention_output_bias),
                        .attention_post_norm = optional(t.attention_post_norm),
@@ -65,10 +73,13 @@ Decoder::Decoder(RankShare share, DecoderTensors tensors, bool mixed_precision,
                        .feed_forward_post_norm = optional(t.feed_forward_post_norm),
                        .router = optional(t.router),
                        .router_bias = optional(t.router_bias),
+                       .logit_bias = optional(t.logit_bias),
                        .shared_gate_up = optional(t.shared_gate_up),
                        .shared_down = optional(t.shared_down),
                        .gate_up = read_by_tokens(t.gate_up),
-                       .down = read_by_tokens(t.down)});
+                       .down = read_by_tokens(t.down),
+                       .gate_up_bias = expert_bias(t.gate_up_bias),
+                       .down_bias = expert_bias(t.down_bias)});
   };
   for (const LayerTensors& t : tensors.layers) add_layer(t);
   output_norm_ = read_each_step(tensors.output_norm);
@@ -163,21 +174,24 @@ Value Decoder::record_attention(Recorder& ops, Value x, KvCache& cache, Adapters
   return ops.attention(q, cache, layer,
                        {.heads = config_.heads,
                         .scale = config_.score_scale,
-                        .window = has_window ? config_.window : 0});
+                        .window = has_window ? config_.window : 0,
+                        .sinks = w.sinks.get()});
 }
 
 Value Decoder::record_experts(Recorder& ops, Value x, int layer) const {
   const Layer& w = layers_[layer];
   backend::Router router = config_.experts->router;
   router.selection_bias = w.router_bias.get();
-  const Value logits = ops.linear(x, *w.router);         // [T, experts]
+  const Value logits = ops.linear(x, *w.router, w.logit_bias.get());  // [T, experts]
   const Recorder::Routed routed = ops.route(logits, router);  // [T, top_k]
   const Value gate_up =
-      ops.expert_linear(x, *w.gate_up, routed.ids, {}, robust_);  // [T, top_k · 2F]
+      ops.expert_linear(x, *w.gate_up, routed.ids, {}, robust_,
+                        w.gate_up_bias.get());  // [T, top_k · 2F]
   const Value inner = gather(
       ops, ops.gated_activation(gate_up, config_.activation, router.top_k), share_.expert(),
       router.top_k);  // [T, top_k · F]
-  Value out = ops.expert_linear(inner, *w.down, routed.ids, routed.weights, robust_);  // [T, H]
+  Value out = ops.expert_linear(inner, *w.down, routed.ids, routed.weights, robust_,
+                                w.down_bias.get());  // [T, H]
   if (w.shared_gate_up) {
     const Value shared_gate_up = ops.linear(x, *w.shared_gate_up, nullptr, robust_);
     const Value shared_inner =

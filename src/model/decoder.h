@@ -14,7 +14,7 @@
 
 namespace ridge::model {
 
-// A decoder of the Llama, Qwen, Gemma and DeepSeek kind, its weights on one device: norms before and
+// A decoder of the Llama, Qwen, Gemma, DeepSeek and gpt-oss kind, its weights on one device: norms before and
 // perhaps behind, attention of grouped heads or over latents with RoPE, gated feed-forward, dense or
 // of experts.
 class Decoder {
@@ -70,17 +70,21 @@ class Decoder {
     WeightPointer qkv_bias;  // may be null
     WeightPointer q_norm;    // may be null, as k_norm
     WeightPointer k_norm;
+    WeightPointer sinks;  // may be null
     WeightPointer attention_output;
     WeightPointer attention_output_bias;  // may be null
     WeightPointer attention_post_norm;    // may be null, as feed_forward_post_norm
     WeightPointer feed_forward_norm;
     WeightPointer feed_forward_post_norm;
     WeightPointer router;         // null where dense
-    WeightPointer router_bias;    // may be null
+    WeightPointer router_bias;    // may be null, as logit_bias
+    WeightPointer logit_bias;
     WeightPointer shared_gate_up; // may be null, as shared_down
     WeightPointer shared_down;
     WeightPointer gate_up;
     WeightPointer down;
+    WeightPointer gate_up_bias;  // may be null, as down_bias
+    WeightPointer down_bias;
   };
 
   // All ranks' parts of columns side by side.

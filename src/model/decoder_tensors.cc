@@ -39,6 +39,13 @@ class Finder {
     }
     return take(name, view);
   }
+  // A vector for each expert, [experts, size].
+  TensorView vectors(const std::string& name, int64_t experts, int64_t size) {
+    const TensorView& view = file_.tensor(name).view;
+    const Shape expected{experts, size};
+    if (view.shape != expected) refuse_shape(name, view.shape, expected);
+    return take(name, view);
+  }
   // Nothing of the file's that begins so is used, on purpose.
   void leave_out(const std::string& prefix) { left_out_.push_back(prefix); }
 
@@ -156,7 +163,20 @@ LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string&
   return t;
 }
 
-void find_feed_forward(Finder& find, const ModelConfig& c, int layer, LayerTensors& t) {
+// What several linears of each expert add to their rows, expert by expert as the rows are.
+WeightSource find_expert_biases(Finder& find, const std::string& blk,
+                                std::initializer_list<const char*> roles, int experts, int size) {
+  std::vector<TensorView> biases;
+  for (const char* role : roles) biases.push_back(find.vectors(blk + role, experts, size));
+  WeightSource joined = source(blk + *roles.begin(), {}, WeightUse::vector);
+  for (int expert = 0; expert < experts; ++expert) {
+    for (const TensorView& each : biases) joined.segments.push_back(rows_of(each, expert, 1));
+  }
+  return joined;
+}
+
+void find_feed_forward(Finder& find, const ModelConfig& c, const FamilyTraits& family, int layer,
+                       LayerTensors& t) {
   const std::string blk = fmt::format("blk.{}.", layer);
   if (!c.has_experts(layer)) {
     t.gate_up =
@@ -177,6 +197,12 @@ void find_feed_forward(Finder& find, const ModelConfig& c, int layer, LayerTenso
                   {find.matrices(blk + "ffn_down_exps.weight", experts, c.hidden, inner)});
   if (find.contains(blk + "exp_probs_b.bias")) {
     t.router_bias = find_vector(find, blk + "exp_probs_b.bias", experts);
+  }
+  if (family.has_expert_bias) {
+    t.logit_bias = find_vector(find, blk + "ffn_gate_inp.bias", experts);
+    t.gate_up_bias = find_expert_biases(find, blk, {"ffn_gate_exps.bias", "ffn_up_exps.bias"},
+                                        experts, inner);
+    t.down_bias = find_expert_biases(find, blk, {"ffn_down_exps.bias"}, experts, c.hidden);
   }
   const int shared = c.experts->shared_feed_forward;
   if (shared == 0) return;
@@ -225,8 +251,9 @@ LayerTensors find_layer(Finder& find, const ModelConfig& c, const FamilyTraits& 
     t.attention_post_norm = vector("post_attention_norm.weight", c.hidden);
     t.feed_forward_post_norm = vector("post_ffw_norm.weight", c.hidden);
   }
-  t.feed_forward_norm = vector("ffn_norm.weight", c.hidden);
-  find_feed_forward(find, c, layer, t);
+  if (family.has_sinks) t.sinks = vector("attn_sinks.weight", c.heads);
+  t.feed_forward_norm = vector(std::string(family.feed_forward_norm), c.hidden);
+  find_feed_forward(find, c, family, layer, t);
   return t;
 }
 
@@ -247,8 +274,9 @@ void visit_layer(const LayerTensors& t, const std::function<void(const WeightSou
     visit(*each);
   }
   for (const auto* each :
-       {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.attention_output_bias, &t.attention_post_norm,
-        &t.feed_forward_post_norm, &t.router, &t.router_bias, &t.shared_gate_up, &t.shared_down}) {
+       {&t.qkv_bias, &t.q_norm, &t.k_norm, &t.sinks, &t.attention_output_bias,
+        &t.attention_post_norm, &t.feed_forward_post_norm, &t.router, &t.router_bias,
+        &t.logit_bias, &t.shared_gate_up, &t.shared_down, &t.gate_up_bias, &t.down_bias}) {
     if (*each) visit(**each);
   }
 }

@@ -33,17 +33,21 @@ struct LayerTensors {
   backend::WeightSource qkv;  // [heads · key_dim + kv_heads · (key + value_dim), H]; unless latent
   std::optional<backend::WeightSource> qkv_bias;                // one value for each of its rows
   std::optional<backend::WeightSource> q_norm, k_norm;          // [key_dim]
+  std::optional<backend::WeightSource> sinks;                   // [heads]
   backend::WeightSource attention_output;                       // [H, heads · value_dim]
   std::optional<backend::WeightSource> attention_output_bias;   // [H]
   std::optional<backend::WeightSource> attention_post_norm;     // [H]
   backend::WeightSource feed_forward_norm;                      // [H]
   std::optional<backend::WeightSource> feed_forward_post_norm;  // [H]
   std::optional<backend::WeightSource> router;                  // [E, H], of E experts
-  std::optional<backend::WeightSource> router_bias;             // [E]
+  std::optional<backend::WeightSource> router_bias;             // [E], of the choice alone
+  std::optional<backend::WeightSource> logit_bias;              // [E], of the router's logits
   std::optional<backend::WeightSource> shared_gate_up;          // [2S, H], of experts all use
   std::optional<backend::WeightSource> shared_down;             // [H, S]
   backend::WeightSource gate_up;                                // [2F, H] or [E, 2F, H]
   backend::WeightSource down;                                   // [H, F] or [E, H, F]
+  std::optional<backend::WeightSource> gate_up_bias;            // [E · 2F]
+  std::optional<backend::WeightSource> down_bias;               // [E · H]
 };
 
 // The layer for multi-token prediction (DeepSeek-V3, arXiv 2412.19437, section 2.2), which guesses

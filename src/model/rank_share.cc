@@ -143,6 +143,19 @@ void RankShare::cut(LayerTensors& layer) const {
   for (auto* each : {&layer.attention_output_bias, &layer.shared_gate_up, &layer.shared_down}) {
     if (*each) cut_rows(**each);
   }
+  if (layer.sinks) {
+    TensorView& sinks = layer.sinks->segments.front();
+    sinks = part_of_view(sinks, own.first, own.count);
+  }
+  // A segment for each expert and matrix: a value for each of its rows.
+  for (auto* each : {&layer.gate_up_bias, &layer.down_bias}) {
+    if (!*each) continue;
+    for (TensorView& segment : (*each)->segments) {
+      segment.shape = Shape{segment.shape.elements()};
+      const RowRange part = backend::rows_of_rank(segment.shape[0], rank_.rank, rank_.ranks);
+      segment = part_of_view(segment, part.first, part.count);
+    }
+  }
 }
 
 void RankShare::cut(LatentTensors& latent) const {

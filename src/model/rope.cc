@@ -27,9 +27,14 @@ double yarn_pair_of(const RopeConfig& config, double turns) {
 }
 
 double yarn_divisor(const RopeConfig& config, int pair) {
-  const double low = std::max(std::floor(yarn_pair_of(config, config.beta_fast)), 0.0);
-  const double high =
-      std::min(std::ceil(yarn_pair_of(config, config.beta_slow)), config.rotary_dim - 1.0);
+  double low = yarn_pair_of(config, config.beta_fast);
+  double high = yarn_pair_of(config, config.beta_slow);
+  if (config.rounds_pairs) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, config.rotary_dim - 1.0);
   // Wider than nothing, or a single pair would divide by zero.
   const double scaled = std::clamp((pair - low) / std::max(high - low, 0.001), 0.0, 1.0);
   return 1.0 / (scaled / config.factor + (1.0 - scaled));

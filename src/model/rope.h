@@ -12,7 +12,8 @@ namespace ridge::model {
 //     kept, those between blended (Meta's llama-models, `apply_scaling`); or, as files have it, all
 //     f_i divided by the tensor `rope_freqs.weight`;
 //   yarn: pairs that turn less than beta_slow times over the original context are divided by
-//     `factor`, those of more than beta_fast kept, with a linear ramp between; sine and cosine are
+//     `factor`, those of more than beta_fast kept, with a linear ramp between, whose ends are whole
+//     pairs where rounds_pairs; sine and cosine are
 //     times attention_factor · (0.1 ln(factor) + 1) (Peng et al. 2023, arXiv 2309.00071), or times
 //     attention_factor alone where scores grow instead (log_multiplier).
 backend::RopeTable make_rope_table(const RopeConfig& config);

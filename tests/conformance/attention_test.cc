@@ -161,7 +161,11 @@ TEST_P(LongContexts, CacheDTypes) {
 TEST_P(LongContexts, WindowAndSinks) {
   const auto sinks = weight_of({-2.0f, 0.0f, 3.0f, 9.0f, 1.0f, -1.0f}, 6, WeightUse::vector);
   expect_conforms(long_case("attention-long-window", DType::f16, 580, nullptr));
-  expect_conforms(long_case("attention-long-sinks", DType::f16, 0, sinks));
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    expect_conforms(long_case(fmt::format("attention-long-sinks-{}", name(dtype)), dtype, 0, sinks));
+    expect_conforms(
+        long_case(fmt::format("attention-long-window-sinks-{}", name(dtype)), dtype, 300, sinks));
+  }
 }
 
 TEST_P(LongContexts, Latents) {
@@ -250,10 +254,13 @@ TEST_P(AttentionOps, SoftCap) {
 }
 
 TEST_P(AttentionOps, Sinks) {
-  StepPlanner planner;
   const auto sinks = weight_of({-2.0f, 0.0f, 3.0f, 9.0f}, 4, WeightUse::vector);
-  expect_conforms(attention_case("attention-sinks", {4, 2, 64, 64}, planner, mixed_steps(planner),
-                                 {.heads = 4, .scale = 0.125f, .window = 20}, sinks));
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    StepPlanner planner;
+    expect_conforms(attention_case(fmt::format("attention-sinks-{}", name(dtype)), {4, 2, 64, 64},
+                                   planner, mixed_steps(planner),
+                                   {.heads = 4, .scale = 0.125f, .window = 20}, sinks, dtype));
+  }
 }
 
 // Scores of some hundreds, which overflow an exponential that is not taken from the largest.

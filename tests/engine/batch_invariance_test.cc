@@ -67,7 +67,8 @@ class BatchInvariance : public testing::TestWithParam<Case> {
     options.device_options.threads = 2;
     options.device_options.threads_spin = false;
     options.mixed_precision = GetParam().model.find("q4_k") != std::string::npos ||
-                              GetParam().model.starts_with("deepseek");
+                              GetParam().model.starts_with("deepseek") ||
+                              GetParam().model.starts_with("gpt-oss");
     if (GetParam().adapter) {
       for (const char* name : {"llama-f32.attention.gguf", "llama-f32.all"}) {
         options.adapters.push_back(
@@ -204,12 +205,14 @@ std::vector<Case> cases() {
   }
   // Experts and latents.
   for (const std::string isa : {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"}) {
-    for (const std::string model : {"qwen3moe-q4_k_m.gguf", "deepseek-v3-q8_0.gguf"}) {
+    for (const std::string model :
+         {"qwen3moe-q4_k_m.gguf", "deepseek-v3-q8_0.gguf", "gpt-oss-mxfp4.gguf"}) {
       all.push_back({model, DType::f16, isa, {}});
     }
   }
   for (DType dtype : {DType::bf16, DType::i8, DType::f32}) {
     all.push_back({"deepseek-v3-q8_0.gguf", dtype, "avx2", {}});
+    all.push_back({"gpt-oss-mxfp4.gguf", dtype, "avx2", {}});
   }
   for (const int adapter : {-1, 1}) all.push_back({"llama-f32.gguf", DType::f16, "avx2", adapter});
   // Kernels for few rows and for many, experts and latents, windows, adapters.

@@ -21,7 +21,7 @@ def tensors_of(path):
     return reader, values
 
 
-@pytest.mark.parametrize("name", ["llama-bf16", "qwen3moe-f32", "deepseek-v3-f32"])
+@pytest.mark.parametrize("name", ["llama-bf16", "qwen3moe-f32", "deepseek-v3-f32", "gpt-oss-bf16", "gpt-oss-mxfp4"])
 def test_another_program_reads_what_convert_writes(ridge, tmp_path, name):
     result = ridge("convert", FOLDERS / name, "--out", "made.gguf")
     assert result.returncode == 0, result.stderr
@@ -56,7 +56,7 @@ def logits(ridge, model):
     return result.stdout
 
 
-@pytest.mark.parametrize("name", ["gemma3-f32", "llama-awq", "deepseek-v3-fp8"])
+@pytest.mark.parametrize("name", ["gemma3-f32", "llama-awq", "deepseek-v3-fp8", "gpt-oss-mxfp4"])
 def test_the_folder_and_its_file_answer_alike(ridge, tmp_path, name):
     assert ridge("convert", FOLDERS / name, "--out", "made.gguf").returncode == 0
     ours = logits(ridge, FOLDERS / name)

@@ -163,7 +163,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"qwen2-q8_0", {2, 4}}, Case{"qwen3-f32", {2}}, Case{"gemma3-q8_0", {2, 4}},
                     Case{"mixtral-q8_0", {2, 4}}, Case{"qwen3moe-q4_k_m", {2, 4}},
                     Case{"deepseek-v2-groups-f32", {2, 3, 4}}, Case{"deepseek-v3-q8_0", {2, 3}},
-                    Case{"deepseek-v3-kv_b-f32", {2, 3}},
+                    Case{"deepseek-v3-kv_b-f32", {2, 3}}, Case{"gpt-oss-bf16", {2}},
+                    Case{"gpt-oss-mxfp4", {2}},
                     Case{"deepseek-v3-mtp-q8_0", {2, 3}, /*guesses=*/true}),
     [](const auto& info) {
       std::string name = info.param.model;

@@ -66,6 +66,28 @@ TEST(RopeTable, Llama3) {
   EXPECT_EQ(table.magnitude, 1.0f);
 }
 
+// gpt-oss, whose ramp begins and ends between two pairs: transformers 4.57.6 with `truncate` false.
+TEST(RopeTable, YarnWithoutWholePairs) {
+  const RopeConfig config{.scaling = RopeConfig::Scaling::yarn,
+                          .rotary_dim = 64,
+                          .base = 150000,
+                          .factor = 32,
+                          .original_context_tokens = 4096,
+                          .rounds_pairs = false};
+  const backend::RopeTable table = make_rope_table(config);
+  expect_frequency(table, 0, 1.0);
+  expect_frequency(table, 5, 0.15532298386096954);
+  expect_frequency(table, 8, 0.05081327259540558);
+  expect_frequency(table, 9, 0.031705696135759354);
+  expect_frequency(table, 12, 0.006794959306716919);
+  expect_frequency(table, 15, 0.00105260219424963);
+  expect_frequency(table, 17, 0.00012931869423482567);
+  expect_frequency(table, 18, 3.830881178146228e-05);
+  expect_frequency(table, 25, 2.8250667583051836e-06);
+  expect_frequency(table, 31, 3.023511396804679e-07);
+  EXPECT_NEAR(table.magnitude, 1.3465735902799727, 1e-7);
+}
+
 TEST(RopeTable, DivisorsOfTheFile) {
   const RopeConfig config{.rotary_dim = 4, .base = 10000, .frequency_divisors = {1.0f, 8.0f}};
   const backend::RopeTable table = make_rope_table(config);

@@ -64,7 +64,7 @@ class ModelWriter:
             out.add_head_count_kv(spec.kv_heads)
         elif not spec.splits_kv_b:
             out.add_head_count_kv(spec.heads)
-        out.add_layer_norm_rms_eps(1e-5 if spec.family == "llama" else 1e-6)
+        out.add_layer_norm_rms_eps(1e-5 if spec.family in ("llama", "gpt-oss") else 1e-6)
         out.add_rope_freq_base(spec.theta)
         if spec.experts:
             out.add_expert_count(spec.experts)
@@ -72,7 +72,7 @@ class ModelWriter:
         if spec.rank:
             self.add_latent_metadata()
             return
-        if spec.family == "qwen3moe":
+        if spec.family in ("qwen3moe", "gpt-oss"):
             out.add_expert_feed_forward_length(spec.expert_feed_forward)
         if spec.family == "llama" or spec.head_dim * spec.heads != spec.hidden:
             out.add_rope_dimension_count(spec.head_dim)
@@ -133,7 +133,7 @@ class ModelWriter:
         out.add_bos_token_id(words.id(words.kind.bos))
         out.add_eos_token_id(words.id(words.kind.eos))
         out.add_add_bos_token(words.kind.add_bos)
-        out.add_chat_template(vocabulary.CHAT_TEMPLATE)
+        out.add_chat_template(vocabulary.chat_template(self.spec.pre))
 
     def add_weight(
         self, role: str, rows: int, columns: int, spread: float, layer: int | None = None, experts: int = 0
@@ -188,7 +188,7 @@ class ModelWriter:
         self.add_weight("attn_q", q, spec.hidden, 1.5 * into, layer)
         self.add_weight("attn_k", kv, spec.hidden, 1.5 * into, layer)
         self.add_weight("attn_v", kv, spec.hidden, into, layer)
-        if spec.family == "qwen2":
+        if spec.has_qkv_bias:
             for role, rows in (("attn_q", q), ("attn_k", kv), ("attn_v", kv)):
                 self.add_vector(f"blk.{layer}.{role}.bias", rows, 0.0, 0.5)
         if spec.has_qk_norm:
@@ -196,6 +196,10 @@ class ModelWriter:
             self.add_vector(f"blk.{layer}.attn_q_norm.weight", spec.head_dim, 1.3, 0.3)
             self.add_vector(f"blk.{layer}.attn_k_norm.weight", spec.head_dim, 1.3, 0.3)
         self.add_weight("attn_output", spec.hidden, q, q**-0.5, layer)
+        if spec.family == "gpt-oss":
+            self.add_vector(f"blk.{layer}.attn_output.bias", spec.hidden, 0.0, 0.5)
+            # As large as the scores, so that of some heads they take most and of others nothing.
+            self.add_vector(f"blk.{layer}.attn_sinks.weight", spec.heads, 0.0, 3.0)
         self.add_feed_forward(layer)
 
     def add_guessing(self, layer: int) -> None:
@@ -238,7 +242,8 @@ class ModelWriter:
     def add_feed_forward(self, layer: int) -> None:
         spec = self.spec
         into, inner = spec.hidden**-0.5, spec.feed_forward**-0.5
-        self.add_vector(f"blk.{layer}.ffn_norm.weight", spec.hidden, 1.0, 0.2)
+        norm = "post_attention_norm" if spec.family == "gpt-oss" else "ffn_norm"
+        self.add_vector(f"blk.{layer}.{norm}.weight", spec.hidden, 1.0, 0.2)
         if spec.family == "gemma3":
             for role in ("post_attention_norm", "post_ffw_norm"):
                 # Wider than the stream that begins at √H, so that each layer counts.
@@ -255,9 +260,19 @@ class ModelWriter:
         into, inner, count = spec.hidden**-0.5, spec.expert_feed_forward**-0.5, spec.experts
         # Wide, so that the best experts are clearly so, and float32 and float64 choose the same.
         self.add_weight("ffn_gate_inp", count, spec.hidden, 3 * into, layer)
+        if spec.family == "gpt-oss":
+            into *= 3  # so that some of gate and up meet their limit of 7
         self.add_weight("ffn_gate_exps", spec.expert_feed_forward, spec.hidden, into, layer, count)
         self.add_weight("ffn_up_exps", spec.expert_feed_forward, spec.hidden, into, layer, count)
+        if spec.family == "gpt-oss":
+            inner *= 0.2  # of values up to 56
         self.add_weight("ffn_down_exps", spec.hidden, spec.expert_feed_forward, inner, layer, count)
+        if spec.family == "gpt-oss":
+            self.add_vector(f"blk.{layer}.ffn_gate_inp.bias", count, 0.0, 1.0)
+            sizes = {"gate": spec.expert_feed_forward, "up": spec.expert_feed_forward, "down": spec.hidden}
+            for role, size in sizes.items():
+                values = self.rng.normal(0, 1.0, (count, size)).astype(np.float32)
+                self.out.add_tensor(f"blk.{layer}.ffn_{role}_exps.bias", values)
         if spec.router.get("expert_gating_func") == reference.SIGMOID:
             self.add_vector(f"blk.{layer}.exp_probs_b.bias", count, 0.0, 0.2)
         if spec.shared_experts:
@@ -369,7 +384,7 @@ def make_dequantize(path: Path) -> None:
 
 
 # What the `gguf` package can write.
-WRITTEN_BY_GGUF = (Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0)
+WRITTEN_BY_GGUF = (Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0, Type.MXFP4)
 
 
 def make_quantize(path: Path) -> None:

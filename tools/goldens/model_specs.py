@@ -53,7 +53,7 @@ class Spec:
     splits_kv_b: bool = True  # into attn_k_b and attn_v_b, as files of today
     guessing_layers: int = 0  # for multi-token prediction, behind the others
     shares_guessing: bool = False  # which take embedding and head of the model
-    window: int = 0  # of Gemma 3
+    window: int = 0  # of Gemma 3 and gpt-oss
     seed: str = ""  # else the name
     # Tokens are such that no router's choice is closer (reference.choice_margins); 0: any.
     choice_margin: float = 0.0
@@ -61,6 +61,10 @@ class Spec:
     @property
     def has_qk_norm(self) -> bool:
         return self.family.startswith(("qwen3", "gemma3"))
+
+    @property
+    def has_qkv_bias(self) -> bool:
+        return self.family in ("qwen2", "gpt-oss")
 
     def type_of(self, role: str, layer: int = 0) -> Type:
         kind = self.types.get(role, self.types[""])
@@ -115,6 +119,26 @@ DEEPSEEK_V3 = Spec(
     rope_dim=16,
     value_dim=32,
     seed="deepseek-v3-f32",
+)
+
+# Windows in turn with the whole context, sinks, YaRN with ends between two pairs, and biases everywhere.
+GPT_OSS = Spec(
+    "gpt-oss-bf16",
+    FileType.MOSTLY_BF16,
+    {"": Type.BF16},
+    family="gpt-oss",
+    pre="gpt-4o",
+    tied=False,
+    layers=3,
+    heads=6,
+    theta=150000.0,
+    context=2048,
+    scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512},
+    tokens=40,
+    experts=5,
+    experts_used=2,
+    expert_feed_forward=96,
+    window=8,
 )
 
 SPECS = [
@@ -287,6 +311,15 @@ SPECS = [
         experts=4,
         experts_used=2,
         expert_feed_forward=96,
+        choice_margin=CLEAR_LOGIT,
+    ),
+    GPT_OSS,
+    replace(
+        GPT_OSS,
+        name="gpt-oss-mxfp4",
+        file_type=FileType.MOSTLY_MXFP4_MOE,
+        types={"": Type.Q8_0, "ffn_gate_inp": Type.F32}
+        | {f"ffn_{role}_exps": Type.MXFP4 for role in ("gate", "up", "down")},
         choice_margin=CLEAR_LOGIT,
     ),
     Spec(

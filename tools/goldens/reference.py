@@ -21,6 +21,7 @@ FAMILIES = {
     "qwen3moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
     "deepseek_v2": (transformers.DeepseekV2Config, transformers.DeepseekV2ForCausalLM),
     "deepseek_v3": (transformers.DeepseekV3Config, transformers.DeepseekV3ForCausalLM),
+    "gpt-oss": (transformers.GptOssConfig, transformers.GptOssForCausalLM),
 }
 
 LAYER_TENSORS = {
@@ -54,6 +55,12 @@ GEMMA_TENSORS = {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+# And gpt-oss's, whose experts are joined by join_experts.
+GPT_OSS_TENSORS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_gate_inp": "mlp.router",
 }
 
 # Of models of experts: the router, and one linear of expert {}.
@@ -173,10 +180,20 @@ def gemma_options(meta: Metadata) -> dict:
     }
 
 
+def gpt_oss_options(meta: Metadata) -> dict:
+    return {
+        "sliding_window": meta.own("attention.sliding_window"),
+        "num_local_experts": meta.own("expert_count"),
+        "num_experts_per_tok": meta.own("expert_used_count"),
+    }
+
+
 def family_options(family: str, meta: Metadata) -> dict:
     """What the configuration of a family has beside those of all."""
     if family.startswith("deepseek"):
         return deepseek_options(family, meta)
+    if family == "gpt-oss":
+        return gpt_oss_options(meta)
     used = {"num_experts_per_tok": meta.own("expert_used_count")}
     if family == "gemma3":
         return gemma_options(meta)
@@ -201,6 +218,8 @@ def rope_scaling(meta: Metadata) -> dict | None:
     scaling = {"rope_type": kind, "factor": meta.own("rope.scaling.factor")}
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = meta.own("rope.scaling.original_context_length")
+        if meta.architecture == "gpt-oss":
+            scaling["truncate"] = False  # of all its models; GGUF has no key for it
         multiplier = meta.own("rope.scaling.yarn_log_multiplier", 0.0)
         if multiplier:
             scaling["mscale"] = scaling["mscale_all_dim"] = multiplier / 0.1
@@ -244,7 +263,10 @@ def transformers_name(family: str, name: str) -> str | None:
     _, layer, role = stem.split(".", 2)
     if role == "exp_probs_b":
         return f"model.layers.{layer}.mlp.gate.e_score_correction_bias"
-    roles = LAYER_TENSORS | EXPERT_TENSORS.get(family, {}) | (GEMMA_TENSORS if family == "gemma3" else {})
+    if role == "attn_sinks":
+        return f"model.layers.{layer}.self_attn.sinks"
+    own_names = {"gemma3": GEMMA_TENSORS, "gpt-oss": GPT_OSS_TENSORS}.get(family, {})
+    roles = LAYER_TENSORS | EXPERT_TENSORS.get(family, {}) | own_names
     return f"model.layers.{layer}.{roles[role]}.{suffix}"
 
 
@@ -267,14 +289,38 @@ def joined(reader: gguf.GGUFReader):
         raise ValueError(f"{sorted(keys)} without an attn_v_b behind them")
 
 
+def join_experts(tensors):
+    """Of each layer of gpt-oss the experts' `gate_up_proj`, rows of gate and up in turn, and `down_proj`, both
+    turned, with their biases; the names and values of all other tensors."""
+    gates = {}
+    for name, values in tensors:
+        if "_exps." not in name:
+            yield name, values
+            continue
+        _, layer, role, suffix = name.split(".")
+        target, ending = f"blk.{layer}.mlp.experts.", "_bias" if suffix == "bias" else ""
+        turned = values if ending else values.swapaxes(1, 2)
+        if role == "ffn_gate_exps":
+            gates[layer, ending] = turned
+        elif role == "ffn_up_exps":
+            both = np.stack([gates.pop((layer, ending)), turned], axis=-1)
+            yield f"{target}gate_up_proj{ending}", both.reshape(*turned.shape[:-1], -1)
+        else:
+            yield f"{target}down_proj{ending}", turned
+    if gates:
+        raise ValueError(f"{sorted(gates)}: gates without an up behind them")
+
+
 def weights_of(reader: gguf.GGUFReader, config) -> dict[str, torch.Tensor]:
     """Every weight of the file in float32, under transformers' names and in its row order."""
     family = family_of(Metadata(reader))
     interleaved = family in ("llama", "mixtral")
     heads = {".attn_q.": config.num_attention_heads, ".attn_k.": config.num_key_value_heads}
     weights = {}
-    for name, values in joined(reader):
-        target = transformers_name(family, name)
+    tensors = joined(reader) if family != "gpt-oss" else join_experts(joined(reader))
+    for name, values in tensors:
+        is_joined = ".mlp.experts." in name
+        target = name.replace("blk.", "model.layers.") if is_joined else transformers_name(family, name)
         if target is None:
             continue
         for role, count in heads.items():
@@ -355,7 +401,7 @@ def choice_margins(model, tokens) -> np.ndarray:
 
     def note(router, inputs, _):
         x = inputs[0].reshape(-1, inputs[0].shape[-1])
-        choice = x @ router.weight.T
+        choice = x @ router.weight.T + (router.bias if hasattr(router, "bias") else 0)
         bias = getattr(router, "e_score_correction_bias", None)
         if bias is not None:
             choice = choice.sigmoid() + bias
@@ -371,7 +417,7 @@ def choice_margins(model, tokens) -> np.ndarray:
     hooks = [
         module.register_forward_hook(note)
         for name, module in model.named_modules()
-        if name.endswith(("mlp.gate", "block_sparse_moe.gate"))
+        if name.endswith(("mlp.gate", "block_sparse_moe.gate", "mlp.router"))
     ]
     logits(model, tokens)
     for hook in hooks:

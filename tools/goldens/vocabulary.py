@@ -1,4 +1,4 @@
-"""Small byte-level BPE vocabularies in the three kinds of pre-tokenisation that the goldens name."""
+"""Small byte-level BPE vocabularies in the four kinds of pre-tokenisation that the goldens name."""
 
 import json
 from dataclasses import dataclass
@@ -14,11 +14,39 @@ QWEN2_SPLIT = (
 QWEN2_LIKE = ("qwen2", "deepseek-r1-qwen")
 LLAMA3_SPLIT = QWEN2_SPLIT.replace(r"|\p{N}| ?", r"|\p{N}{1,3}| ?")
 
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+GPT4O_SPLIT = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    + CONTRACTIONS
+    + r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    + CONTRACTIONS
+    + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+# As little of harmony as a conversation needs.
+HARMONY_TEMPLATE = (
+    "<|start|>system<|message|>Reasoning: {{ reasoning_effort or 'medium' }}<|end|>"
+    "{% if tools %}<|start|>developer<|message|>{% for tool in tools %}"
+    "{{ tool.function.name }}: {{ tool.function.parameters | tojson }}\n"
+    "{% endfor %}<|end|>{% endif %}"
+    "{% for message in messages %}"
+    "{% if message.role == 'tool' %}"
+    "<|start|>functions.{{ message.name }} to=assistant<|channel|>commentary<|message|>{{ message.content }}<|end|>"
+    "{% elif message.tool_calls %}{% for call in message.tool_calls %}"
+    "<|start|>assistant<|channel|>commentary to=functions.{{ call.function.name }} <|constrain|>json<|message|>"
+    "{{ call.function.arguments | tojson }}<|call|>{% endfor %}"
+    "{% elif message.role == 'assistant' %}"
+    "<|start|>assistant<|channel|>final<|message|>{{ message.content }}<|end|>"
+    "{% else %}<|start|>{{ message.role }}<|message|>{{ message.content }}<|end|>{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
 )
 
 TRAINING_TEXT = """
@@ -66,6 +94,15 @@ KINDS = {
         "<|im_end|>",
         True,
     ),
+    # gpt-oss: o200k with the tokens of harmony, as far as the tests need them.
+    "gpt-4o": Kind(
+        "gpt-4o",
+        ("<|startoftext|>", "<|return|>", "<|constrain|>", "<|channel|>", "<|start|>", "<|end|>", "<|message|>", "<|call|>"),
+        False,
+        "<|startoftext|>",
+        "<|return|>",
+        False,
+    ),
 }
 
 
@@ -87,14 +124,18 @@ class Vocabulary:
         return [self.id(self.kind.bos)] + ids if self.kind.add_bos else ids
 
 
+def chat_template(pre: str) -> str:
+    return HARMONY_TEMPLATE if pre == "gpt-4o" else CHAT_TEMPLATE
+
+
 def splitter(pre: str):
-    if pre not in ("smollm", "llama-bpe", *QWEN2_LIKE):
+    if pre not in ("smollm", "llama-bpe", "gpt-4o", *QWEN2_LIKE):
         raise ValueError(f"tokenizer.ggml.pre is {pre!r}, which is not known here")
     if pre == "smollm":
         return pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-    split = QWEN2_SPLIT if pre in QWEN2_LIKE else LLAMA3_SPLIT
+    split = {"llama-bpe": LLAMA3_SPLIT, "gpt-4o": GPT4O_SPLIT}.get(pre, QWEN2_SPLIT)
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(split), behavior="isolated"),
@@ -140,7 +181,9 @@ def train(pre: str, size: int) -> Vocabulary:
     if len(tokens) != size:
         raise ValueError(f"{pre}: {len(tokens)} tokens where {size} were wanted; the text is too short")
     merges = [tuple(pair) for pair in state["merges"]]
-    model = models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges)
+    model = models.BPE(
+        vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=pre == "gpt-4o"
+    )
     tokenizer = bare_tokenizer(pre, model)
     tokenizer.add_special_tokens(specials)
     return Vocabulary(
