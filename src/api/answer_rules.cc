@@ -74,7 +74,12 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
                engine::Request& to) {
   const OutputForm& form = request.form;
   const ToolFields& tools = request.tools;
-  if (!tools.may_call()) return set_form(form, model, grammars, to);
+  if (!tools.may_call()) {
+    if (!form.grammar || !model.harmony) return set_form(form, model, grammars, to);
+    OutputForm in_message = form;
+    in_message.grammar = text::content_alone(model.engine->tokenizer(), *form.grammar);
+    return set_form(in_message, model, grammars, to);
+  }
   const std::vector<ToolFunction> functions = callable_functions(tools);
   engine::ToolUse use;
   use.style = model.tool_style;

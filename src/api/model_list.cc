@@ -103,7 +103,7 @@ std::string anthropic_model_list_body(std::span<const ServedModel> models,
 std::vector<std::string_view> capabilities_of(const ServedModel& model) {
   const text::ChatTemplate& chat_template = model.engine->chat_template();
   std::vector<std::string_view> capabilities = {"completion", "tools"};
-  const bool thinks = chat_template.opens_reasoning() ||
+  const bool thinks = model.harmony || chat_template.opens_reasoning() ||
                       chat_template.source().find(text::think_open_tag) != std::string::npos;
   if (thinks) capabilities.emplace_back("thinking");
   return capabilities;

@@ -155,6 +155,15 @@ void check_variables(const ChatRequest& chat, const ServedModel& model) {
   }
 }
 
+// Templates of gpt-oss write each tool's description, and fail where there is none.
+Json with_descriptions(Json tools) {
+  for (Json& tool : tools) {
+    Json& function = tool["function"];
+    if (!function.contains("description")) function["description"] = "";
+  }
+  return tools;
+}
+
 }  // namespace
 
 void check_ids(std::span<const int32_t> ids, const std::string& param, int vocab_size) {
@@ -180,7 +189,12 @@ std::string render_chat(const ChatRequest& chat, const ServedModel& model,
   check_variables(chat, model);
   text::RenderOptions options;
   options.add_generation_prompt = add_generation_prompt;
+  Json described;
   if (chat.tools.may_call()) options.tools = &chat.tools.tools;
+  if (options.tools != nullptr && model.harmony) {
+    described = with_descriptions(chat.tools.tools);
+    options.tools = &described;
+  }
   options.variables = &chat.thinking.variables;
   return model.engine->chat_template().render(messages_for_template(chat, model), options);
 }
@@ -205,6 +219,7 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
   check_fits(request.prompt_tokens.size(), model, chat.prompt_param);
 
   const text::ReasoningMode mode = model.engine->chat_template().reasoning_mode(prompt);
+  request.harmony = model.harmony;
   request.split_reasoning = mode != text::ReasoningMode::none;
   request.prompt_opens_reasoning = mode == text::ReasoningMode::starts_inside;
   request.thinking_budget = chat.thinking.budget_tokens;

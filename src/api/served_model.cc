@@ -4,6 +4,7 @@
 
 #include "api/sampling_defaults.h"
 #include "text/chat_template.h"
+#include "text/harmony.h"
 
 namespace ridge::api {
 namespace {
@@ -28,6 +29,11 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
                                            info.parameters, info.file_bytes, info.context_tokens);
   model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
   model.tool_style = text::detect_tool_style(engine->chat_template());
+  model.harmony =
+      text::speaks_harmony(engine->chat_template().source(), engine->tokenizer());
+  if (model.tool_style == text::ToolStyle::harmony && !model.harmony) {
+    model.tool_style = text::ToolStyle::hermes;
+  }
   model.grammars = std::make_shared<text::GrammarCompiler>(
       engine->tokenizer(), text::GrammarCompilerOptions{.checker = std::move(grammar_checker)});
   model.name = std::move(name);

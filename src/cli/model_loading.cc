@@ -48,7 +48,15 @@ void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
   api::ServedModel model =
       api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path),
                        {"/proc/self/exe", grammar_checker_command});
-  if (const auto style = text::tool_style_named(tool_style)) model.tool_style = *style;
+  if (const auto style = text::tool_style_named(tool_style); style && !model.harmony) {
+    if (*style == text::ToolStyle::harmony) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("--tool-style harmony: {} does not answer in messages on channels; "
+                              "'auto' finds how it calls tools",
+                              choice.name));
+    }
+    model.tool_style = *style;
+  }
   // A model of several files is known by its first.
   if (!choice.model.digests.empty()) model.digest = choice.model.digests.front().to_string();
   models.push_back(model);

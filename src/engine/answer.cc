@@ -13,6 +13,14 @@ namespace {
 // The tags around calls are control tokens in some vocabularies.
 std::vector<int32_t> shown_tokens(const Request& request, const text::Tokenizer& tokenizer) {
   std::vector<int32_t> shown;
+  if (request.harmony) {
+    for (const std::string_view tag :
+         {text::harmony::start, text::harmony::channel, text::harmony::constrain,
+          text::harmony::message, text::harmony::end}) {
+      if (const auto id = tokenizer.find(tag)) shown.push_back(*id);
+    }
+    return shown;
+  }
   if (!request.tools) return shown;
   const text::ToolTags& tags = text::tags_of(request.tools->style);
   for (const std::string_view tag :
@@ -35,7 +43,11 @@ Answer::Answer(const Request& request, int choice, std::shared_ptr<const text::T
       choice_(choice),
       min_tokens_(request.min_tokens),
       wants_logprobs_(request.sampling.top_logprobs >= 0) {
-  if (request.tools) calls_.emplace(request.tools->style, request.tools->tools);
+  if (request.harmony) {
+    messages_.emplace(request.tools ? request.tools->names() : std::vector<std::string>());
+  } else if (request.tools) {
+    calls_.emplace(request.tools->style, request.tools->tools);
+  }
   pending_.choice = choice;
 }
 
@@ -54,7 +66,7 @@ std::optional<FinishReason> Answer::push(const sampling::Pick& pick) {
   }
   // Text that may not end the answer yet is not looked at for stop sequences.
   add_text(tokens_ < min_tokens_ ? text : stop_.push(text));
-  const bool has_its_call = calls_ && !parallel_calls_ && calls_->ended() > 0;
+  const bool has_its_call = !parallel_calls_ && calls_ended() > 0;
   if (stop_.matched() || has_its_call) return FinishReason::stop;
   return std::nullopt;
 }
@@ -66,14 +78,35 @@ FinishReason Answer::finish(FinishReason reason) {
     add_text(rest);
   }
   if (const std::string* match = stop_.match()) pending_.stop_sequence = *match;
-  add_split(splitter_.flush());
-  if (!calls_) return reason;
-  pending_.pieces.append(calls_->flush());
-  return reason == FinishReason::stop && calls_->begun() > 0 ? FinishReason::tool_calls : reason;
+  if (messages_) {
+    add_messages(messages_->flush());
+  } else {
+    add_split(splitter_.flush());
+    if (calls_) pending_.pieces.append(calls_->flush());
+  }
+  return reason == FinishReason::stop && calls_begun() > 0 ? FinishReason::tool_calls : reason;
+}
+
+int Answer::calls_begun() const {
+  return messages_ ? messages_->begun() : calls_ ? calls_->begun() : 0;
+}
+
+int Answer::calls_ended() const {
+  return messages_ ? messages_->ended() : calls_ ? calls_->ended() : 0;
 }
 
 void Answer::add_text(std::string_view text) {
-  if (!text.empty()) add_split(splitter_.push(text));
+  if (text.empty()) return;
+  if (messages_) {
+    add_messages(messages_->push(text));
+  } else {
+    add_split(splitter_.push(text));
+  }
+}
+
+void Answer::add_messages(text::HarmonyParser::Delta&& delta) {
+  pending_.reasoning += delta.reasoning;
+  pending_.pieces.append(std::move(delta.pieces));
 }
 
 void Answer::add_split(text::ReasoningDelta&& split) {

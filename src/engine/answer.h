@@ -9,6 +9,7 @@
 #include "engine/steering.h"
 #include "sampling/sampler.h"
 #include "text/detokenizer.h"
+#include "text/harmony.h"
 #include "text/reasoning.h"
 #include "text/stop_sequences.h"
 #include "text/tool_calls.h"
@@ -51,6 +52,9 @@ class Answer {
  private:
   void add_text(std::string_view text);
   void add_split(text::ReasoningDelta&& split);
+  void add_messages(text::HarmonyParser::Delta&& delta);
+  int calls_begun() const;
+  int calls_ended() const;
   bool has_text() const;
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;
@@ -59,6 +63,7 @@ class Answer {
   text::StopMatcher stop_;
   text::ReasoningSplitter splitter_;
   std::optional<text::ToolCallParser> calls_;
+  std::optional<text::HarmonyParser> messages_;  // in place of both
   const bool parallel_calls_;
   const int choice_;
   const int min_tokens_;

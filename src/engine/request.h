@@ -35,6 +35,12 @@ struct ToolUse {
   // One call, which the answer then follows from the opening of a call to its end; may be null.
   // Where the request has a grammar for all of its content, that counts instead.
   std::shared_ptr<const text::Grammar> call_grammar;
+
+  std::vector<std::string> names() const {
+    std::vector<std::string> all;
+    for (const text::CallableTool& tool : tools) all.push_back(tool.name);
+    return all;
+  }
 };
 
 // One accepted piece of work: a prompt and how to continue it.
@@ -51,6 +57,9 @@ struct Request {
   // `prompt_opens_reasoning` when the prompt ends inside it.
   bool split_reasoning = false;
   bool prompt_opens_reasoning = false;
+  // The answer is messages on channels, text::HarmonyParser; each tag is a token of the vocabulary. A
+  // grammar then begins at the <|channel|> of the message behind the reasoning.
+  bool harmony = false;
   // Reasoning tokens after which the thinking is ended as the model itself would end it; absent:
   // never.
   std::optional<int> thinking_budget;

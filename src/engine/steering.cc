@@ -1,5 +1,7 @@
 #include "engine/steering.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <string>
@@ -40,7 +42,19 @@ Steering::Steering(const Request& request, std::shared_ptr<const text::Tokenizer
       thinking_budget_(request.thinking_budget),
       think_open_(tokenizer_->find(text::think_open_tag)),
       think_close_(tokenizer_->find(text::think_close_tag)),
-      splitter_(reasoning_mode(request)) {
+      message_end_(tokenizer_->find(text::harmony::end)),
+      message_start_(tokenizer_->find(text::harmony::start)),
+      message_text_(tokenizer_->find(text::harmony::message)),
+      splitter_(reasoning_mode(request)),
+      may_call_(request.tools.has_value()) {
+  if (request.harmony) {
+    messages_.emplace(request.tools ? request.tools->names() : std::vector<std::string>());
+    if (!grammar_) return;
+    forced_ = encode(text::harmony::channel);
+    after_head_ = AfterHead::grammar;
+    may_analyse_ = true;
+    return;
+  }
   if (call_grammar_) calls_.emplace(tool_style_, request.tools->tools);
   if (!grammar_ || splitter_.in_reasoning()) return;
   matcher_ = grammar_->start();
@@ -50,9 +64,23 @@ Steering::Steering(const Request& request, std::shared_ptr<const text::Tokenizer
 
 bool Steering::is_end(int32_t token) const { return tokenizer_->is_end_of_generation(token); }
 
+// The last one first.
+std::vector<int32_t> Steering::encode(std::string_view text) const {
+  std::vector<int32_t> tokens =
+      tokenizer_->encode(text, {.add_special = false, .parse_special = true});
+  std::ranges::reverse(tokens);
+  return tokens;
+}
+
 sampling::Constraints Steering::constraints() {
   close_thinking_if_due();
   if (!forced_.empty()) return only(forced_.back());
+  if (chooses_channel_) {
+    mask_.clear();
+    allow(encode(text::harmony::final_channel).back());
+    allow(encode(text::harmony::commentary).back());
+    return {.allowed = mask_, .banned = {}};
+  }
   if (matcher_) return under_grammar();
   sampling::Constraints constraints;
   // A grammar that has not begun accepts no end.
@@ -77,6 +105,7 @@ sampling::Constraints Steering::under_grammar() {
   if (is_before_grammar()) {
     mask_.assign(constraints.allowed.begin(), constraints.allowed.end());
     if (may_open_thinking_ && !ends_thinking_) allow(think_open_);
+    if (may_analyse_ && !is_thinking_spent()) allow(encode(text::harmony::analysis).back());
     if (may_break_line_) {
       allow(tokenizer_->find("\n"));
       allow(tokenizer_->find("\n\n"));
@@ -98,16 +127,90 @@ bool Steering::allows_more_than_ends(std::span<const uint32_t> mask) const {
 }
 
 void Steering::close_thinking_if_due() {
-  if (!splitter_.in_reasoning() || !forced_.empty()) return;
-  const bool is_due =
-      ends_thinking_ || (thinking_budget_ && reasoning_tokens_ >= *thinking_budget_);
-  if (!is_due) return;
+  // A message's head is not broken off, but the first need not begin.
+  const bool is_before_messages = messages_ && messages_->is_fresh() && !matcher_;
+  if ((!in_reasoning() && !is_before_messages) || !forced_.empty() || !is_thinking_spent()) return;
   if (is_mid_character_ && tokens_mid_character_ < most_tokens_of_character) return;
+  if (messages_) return begin_answering_message();
   // As the families write it themselves.
   std::string text = ends_in_newline_ ? "" : "\n";
   text.append(text::think_close_tag).append("\n\n");
-  forced_ = tokenizer_->encode(text, {.add_special = false, .parse_special = true});
-  std::ranges::reverse(forced_);
+  forced_ = encode(text);
+}
+
+// Writes the head of the message behind the reasoning, up to what is the model's to choose.
+void Steering::begin_answering_message() {
+  if (chooses_channel_) return;
+  std::string head;
+  if (!messages_->is_fresh()) {
+    if (in_reasoning()) head += text::harmony::end;
+    head.append(text::harmony::start).append(text::harmony::assistant);
+  }
+  head += text::harmony::channel;
+  after_head_ = grammar_    ? AfterHead::grammar
+                : may_call_ ? AfterHead::channel
+                            : AfterHead::nothing;
+  if (after_head_ == AfterHead::nothing) {
+    head.append(text::harmony::final_channel).append(text::harmony::message);
+  }
+  forced_ = encode(head);
+}
+
+void Steering::end_forced_head() {
+  const AfterHead after = std::exchange(after_head_, AfterHead::nothing);
+  if (after == AfterHead::channel) chooses_channel_ = true;
+  if (after != AfterHead::grammar) return;
+  matcher_ = grammar_->start();
+  matcher_->consume(*tokenizer_->find(text::harmony::channel));
+}
+
+// The first token of a channel's name was taken; the others have to follow.
+void Steering::take_channel(std::string_view name, bool with_message) {
+  std::string text(name);
+  if (with_message) text += text::harmony::message;
+  forced_ = encode(text);
+  forced_.pop_back();
+}
+
+// Moves the constraints on by a token; false where it ends the answer.
+bool Steering::takes_turn_in_messages(int32_t token, std::string_view text) {
+  const bool was_thinking = in_reasoning();
+  if (was_thinking) ++reasoning_tokens_;
+  if (is_end(token) && (!ignore_eos_ || matcher_)) return false;
+  if (!forced_.empty()) {
+    forced_.pop_back();
+    if (forced_.empty()) end_forced_head();
+  } else if (std::exchange(chooses_channel_, false)) {
+    const bool is_final = token == encode(text::harmony::final_channel).back();
+    take_channel(is_final ? text::harmony::final_channel : text::harmony::commentary, is_final);
+  } else if (matcher_) {
+    const bool may_analyse = std::exchange(may_analyse_, false);
+    if (may_analyse && !has_bit(matcher_->mask(), token)) {
+      matcher_.reset();
+      take_channel(text::harmony::analysis, /*with_message=*/true);
+    } else {
+      matcher_->consume(token);
+    }
+  }
+  messages_->push(text);
+  follow_messages(was_thinking);
+  return true;
+}
+
+void Steering::follow_messages(bool was_thinking) {
+  const bool has_thought = was_thinking && !in_reasoning();
+  if (grammar_ && has_thought && !matcher_ && forced_.empty()) begin_answering_message();
+  const bool is_calling = messages_->place() == text::HarmonyParser::Place::call;
+  if (call_grammar_ && is_calling && !matcher_ && followed_calls_ < messages_->begun()) {
+    followed_calls_ = messages_->begun();
+    matcher_ = call_grammar_->start();
+    matcher_->consume_text(
+        fmt::format("to={}{}", text::harmony::functions, messages_->open_name()));
+    matcher_->consume(*tokenizer_->find(text::harmony::message));
+    const std::string arguments = messages_->open_arguments();
+    if (!arguments.empty()) matcher_->consume_text(arguments);
+  }
+  // A call that is complete ends the turn, so that its grammar, which now allows ends alone, stays.
 }
 
 int Steering::admissible(std::span<const int32_t> draft) {
@@ -127,6 +230,19 @@ int Steering::admissible(std::span<const int32_t> draft) {
     return 0;
   }
   auto count = static_cast<int>(draft.size());
+  if (messages_) {
+    // A head may be that of further reasoning.
+    if (thinking_budget_ && messages_->place() != text::HarmonyParser::Place::content) {
+      count = std::clamp(*thinking_budget_ - reasoning_tokens_, 0, count);
+    }
+    // What may come behind the reasoning, and in a call, is not known before it has come.
+    if (!grammar_ && !call_grammar_) return count;
+    const auto control = std::ranges::find_if(draft, [&](int32_t id) {
+      return id == message_end_ || id == message_start_ || id == message_text_;
+    });
+    return std::min({count, static_cast<int>(control - draft.begin()) + 1,
+                     static_cast<int>(draft.size())});
+  }
   if (splitter_.in_reasoning()) {
     // A spent budget ends the thinking only behind a whole character; until then nothing is left.
     if (thinking_budget_) count = std::clamp(*thinking_budget_ - reasoning_tokens_, 0, count);
@@ -142,6 +258,7 @@ bool Steering::take(int32_t token, std::string_view text, bool is_mid_character)
   ++tokens_;
   is_mid_character_ = is_mid_character;
   tokens_mid_character_ = is_mid_character ? tokens_mid_character_ + 1 : 0;
+  if (messages_) return !takes_turn_in_messages(token, text);
   const bool was_thinking = splitter_.in_reasoning();
   const bool was_forced = !forced_.empty();
   if (was_thinking || was_forced) ++reasoning_tokens_;

@@ -10,6 +10,7 @@
 #include "engine/request.h"
 #include "sampling/sampler.h"
 #include "text/grammar.h"
+#include "text/harmony.h"
 #include "text/reasoning.h"
 #include "text/tool_calls.h"
 
@@ -49,10 +50,27 @@ class Steering {
   sampling::Constraints under_grammar();
   bool allows_more_than_ends(std::span<const uint32_t> mask) const;
   void allow(std::optional<int32_t> token);
-  bool is_before_grammar() const { return may_open_thinking_ || may_break_line_; }
+  bool is_before_grammar() const {
+    return may_open_thinking_ || may_break_line_ || may_analyse_ || chooses_channel_;
+  }
   void take_content(int32_t token);
   void begin_grammar(std::string_view text);
   void follow_calls(std::string_view content);
+
+  // Of answers in harmony.
+  bool takes_turn_in_messages(int32_t token, std::string_view text);
+  void begin_answering_message();
+  void end_forced_head();
+  void take_channel(std::string_view name, bool with_message);
+  void follow_messages(bool was_thinking);
+  bool in_reasoning() const {
+    return messages_ ? messages_->place() == text::HarmonyParser::Place::reasoning
+                     : splitter_.in_reasoning();
+  }
+  bool is_thinking_spent() const {
+    return ends_thinking_ || (thinking_budget_ && reasoning_tokens_ >= *thinking_budget_);
+  }
+  std::vector<int32_t> encode(std::string_view text) const;
 
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   const std::shared_ptr<const text::Grammar> grammar_;       // of the content; may be null
@@ -62,12 +80,20 @@ class Steering {
   const bool ignore_eos_;
   const std::optional<int> thinking_budget_;
   const std::optional<int32_t> think_open_, think_close_;  // where they are tokens
+  const std::optional<int32_t> message_end_, message_start_, message_text_;  // harmony's
 
   text::ReasoningSplitter splitter_;
   std::optional<text::ToolCallParser> calls_;    // where a call has a grammar
   std::optional<text::GrammarMatcher> matcher_;  // where one is followed now
   std::vector<uint32_t> mask_;      // of the last constraints, where they are not the matcher's
   std::vector<int32_t> forced_;     // the next tokens, the last one first
+  std::optional<text::HarmonyParser> messages_;  // in place of splitter_ and calls_
+  const bool may_call_;
+  // What follows the forced head of a message, which ends with its <|channel|>.
+  enum class AfterHead : uint8_t { nothing, grammar, channel } after_head_ = AfterHead::nothing;
+  int followed_calls_ = 0;        // that have met their grammar
+  bool chooses_channel_ = false;  // the next token begins the name of an answer's channel
+  bool may_analyse_ = false;      // … or of analysis, instead of the grammar's
   bool may_open_thinking_ = false;  // the first token may be <think>, instead of the grammar's
   bool may_break_line_ = false;     // a line break may stand between the thinking and the grammar
   bool ends_thinking_ = false;

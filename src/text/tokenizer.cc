@@ -131,7 +131,10 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_gguf(const format::GgufFile& fi
     }
     ends.push_back(*id);
   }
+  // In harmony a turn is several messages, each of which ends so.
+  const bool has_messages = result->find("<|return|>") && result->find("<|call|>");
   for (const std::string_view spelling : known_ends) {
+    if (has_messages && spelling == "<|end|>") continue;
     if (const auto id = result->find(spelling)) ends.push_back(*id);
   }
   std::sort(ends.begin(), ends.end());

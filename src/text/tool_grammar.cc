@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "text/harmony.h"
 #include "text/lark.h"
 #include "text/tokenizer.h"
 #include "text/xml_tool_grammar.h"
@@ -47,6 +48,10 @@ std::string rule_of_call(ToolStyle style, const Tokenizer& tokenizer, const std:
                          arguments, tag(tokenizer, tags.call_close));
     case ToolStyle::llama3:
       return fmt::format("{} @{} /[ \\n]{{0,4}}\\}}/", bare_head(name, "parameters"), arguments);
+    case ToolStyle::harmony:  // behind the channel, which may stand in front of it or behind
+      return fmt::format("{} {} @{}",
+                         lark_literal(fmt::format("to={}{}", harmony::functions, name)),
+                         tag(tokenizer, harmony::message), arguments);
     case ToolStyle::qwen3_coder:
     case ToolStyle::deepseek:
       break;
@@ -135,6 +140,35 @@ ordered_json as_part(const GrammarSource& source) {
   return part;
 }
 
+// The tokens of a message's head, for content on the channel `final`.
+std::string rule_of_content(const Tokenizer& tokenizer) {
+  return fmt::format("{} {} {} @otherwise", tag(tokenizer, harmony::channel),
+                     lark_literal(harmony::final_channel), tag(tokenizer, harmony::message));
+}
+
+// A call ends the turn, so that there is one.
+GrammarSource harmony_answer(const Tokenizer& tokenizer, std::span<const ToolFunction> functions,
+                             const GrammarSource* otherwise) {
+  std::string lark = "start:";
+  std::string rules;
+  for (std::size_t i = 0; i < functions.size(); ++i) {
+    lark += fmt::format("{} call_{}", i == 0 ? "" : " |", i);
+    rules += fmt::format(
+        "call_{}: {} {} {} {} {} @{}\n", i, tag(tokenizer, harmony::channel),
+        lark_literal(fmt::format("{} to={}{} ", harmony::commentary, harmony::functions,
+                            functions[i].name)),
+        tag(tokenizer, harmony::constrain), lark_literal("json"), tag(tokenizer, harmony::message),
+        arguments_part(i));
+  }
+  ordered_json parts = arguments_parts(ToolStyle::harmony, functions);
+  if (otherwise != nullptr) {
+    lark += fmt::format("{} content", functions.empty() ? "" : " |");
+    rules += fmt::format("content: {}\n", rule_of_content(tokenizer));
+    parts.push_back(as_part(*otherwise));
+  }
+  return with_start(lark + "\n" + rules, std::move(parts));
+}
+
 }  // namespace
 
 std::string arguments_part(std::size_t function) { return fmt::format("arguments_{}", function); }
@@ -147,9 +181,14 @@ GrammarSource one_call(ToolStyle style, const Tokenizer& tokenizer,
   return with_start(lark, std::move(parts));
 }
 
+GrammarSource content_alone(const Tokenizer& tokenizer, const GrammarSource& form) {
+  return harmony_answer(tokenizer, {}, &form);
+}
+
 GrammarSource whole_answer(ToolStyle style, const Tokenizer& tokenizer,
                            std::span<const ToolFunction> functions, bool several,
                            const GrammarSource* otherwise) {
+  if (style == ToolStyle::harmony) return harmony_answer(tokenizer, functions, otherwise);
   const ToolTags& tags = tags_of(style);
   const std::string_view more = style == ToolStyle::llama3 ? " (\"; \" call)*" : " (NL? call)*";
   std::string calls = fmt::format("calls: call{}", several ? more : "");

@@ -32,6 +32,9 @@ std::string arguments_part(std::size_t function);
 GrammarSource one_call(ToolStyle style, const Tokenizer& tokenizer,
                        std::span<const ToolFunction> functions);
 
+// Of a style in which content has tags of its own (harmony): content that is `form`.
+GrammarSource content_alone(const Tokenizer& tokenizer, const GrammarSource& form);
+
 // A whole answer: one call or, where `several`, more; or `otherwise`, unless that is nullptr.
 GrammarSource whole_answer(ToolStyle style, const Tokenizer& tokenizer,
                            std::span<const ToolFunction> functions, bool several,

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "text/harmony.h"
 #include "text/xml_arguments.h"
 
 namespace ridge::text {
@@ -37,6 +38,10 @@ std::string one_call(ToolStyle style, const std::string& name, const std::string
                          arguments, tags.call_close);
     case ToolStyle::llama3:
       return fmt::format("{{\"name\": {}, \"parameters\": {}}}", quoted, arguments);
+    case ToolStyle::harmony:
+      return fmt::format("{}{} to={}{} {}json{}{}{}", harmony::channel, harmony::commentary,
+                         harmony::functions, name, harmony::constrain, harmony::message, arguments,
+                         harmony::call);
     case ToolStyle::qwen3_coder:
       return fmt::format("{}\n<function={}>\n{}</function>\n{}", tags.call_open, name,
                          as_parameters(arguments), tags.call_close);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "text/chat_template.h"
+#include "text/harmony.h"
 
 namespace ridge::text {
 namespace {
@@ -23,8 +24,15 @@ constexpr ToolTags deepseek_tags = {.block_open = "<｜tool▁calls▁begin｜>"
                                     .call_close = "<｜tool▁call▁end｜>",
                                     .separator = "<｜tool▁sep｜>"};
 
-constexpr std::array<ToolStyle, 4> all = {ToolStyle::hermes, ToolStyle::llama3,
-                                          ToolStyle::deepseek, ToolStyle::qwen3_coder};
+constexpr ToolTags harmony_tags = {.block_open = "",
+                                   .block_close = "",
+                                   .call_open = harmony::channel,
+                                   .call_close = harmony::call,
+                                   .separator = harmony::message};
+
+constexpr std::array<ToolStyle, 5> all = {ToolStyle::hermes, ToolStyle::llama3,
+                                          ToolStyle::deepseek, ToolStyle::qwen3_coder,
+                                          ToolStyle::harmony};
 
 }  // namespace
 
@@ -34,6 +42,8 @@ const ToolTags& tags_of(ToolStyle style) {
       return llama3_tags;
     case ToolStyle::deepseek:
       return deepseek_tags;
+    case ToolStyle::harmony:
+      return harmony_tags;
     case ToolStyle::hermes:
     case ToolStyle::qwen3_coder:  // around what is no JSON
       break;
@@ -49,6 +59,8 @@ std::string_view name(ToolStyle style) {
       return "deepseek";
     case ToolStyle::qwen3_coder:
       return "qwen3_coder";
+    case ToolStyle::harmony:
+      return "harmony";
     case ToolStyle::hermes:
       break;
   }
@@ -69,6 +81,7 @@ ToolStyle detect_tool_style(const ChatTemplate& chat_template) {
   };
   // What the template writes itself goes before what its turns look like: the distill of R1-0528 to
   // Qwen 3 has DeepSeek's turns in Qwen's vocabulary.
+  if (mentions(harmony::channel) && mentions(harmony::message)) return ToolStyle::harmony;
   if (mentions(deepseek_tags.call_open)) return ToolStyle::deepseek;
   if (mentions("<function=") && mentions("<parameter=")) return ToolStyle::qwen3_coder;
   if (mentions(hermes_tags.call_open)) return ToolStyle::hermes;

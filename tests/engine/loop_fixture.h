@@ -35,12 +35,14 @@ inline std::shared_ptr<const text::Tokenizer> small_tokenizer() {
 class LoopFixture {
  public:
   explicit LoopFixture(const RunnerLimits& limits, std::string_view script = "",
-                       bool then_ends = true)
-      : runner(limits, small_tokenizer()->vocab_size(),
+                       bool then_ends = true,
+                       std::shared_ptr<const text::Tokenizer> tokenizer = small_tokenizer())
+      : runner(limits, tokenizer->vocab_size(),
                [this](const auto& context) { return next(context); }),
-        loop(runner, small_tokenizer(), clock),
+        loop(runner, tokenizer, clock),
+        tokenizer_(std::move(tokenizer)),
         then_ends_(then_ends),
-        script_(small_tokenizer()->encode(script)) {}
+        script_(tokenizer_->encode(script)) {}
 
   // A prompt of `tokens` tokens; each prompt starts with another token.
   Request request(int tokens, int max_tokens) {
@@ -70,7 +72,7 @@ class LoopFixture {
   int32_t next(const std::vector<int32_t>& context) const {
     const size_t generated = context.size() - prompt_tokens_;
     if (generated < script_.size()) return script_[generated];
-    return then_ends_ ? *small_tokenizer()->eos() : small_tokenizer()->encode("a").front();
+    return then_ends_ ? *tokenizer_->eos() : tokenizer_->encode("a").front();
   }
 
   FakeClock clock;
@@ -79,6 +81,7 @@ class LoopFixture {
   std::deque<RecordedRequest> recorded;
 
  private:
+  const std::shared_ptr<const text::Tokenizer> tokenizer_;
   size_t prompt_tokens_ = 0;  // of the last request; scripted tests use one length
   bool then_ends_;
   std::vector<int32_t> script_;
