@@ -12,12 +12,13 @@ namespace {
 using enum Arithmetic;
 
 // Scales: DeepSeek's FP8 has a float32 for each 128 x 128 weights; w4a16 and w4a8 a half for each
-// group of 128; w8a8 one for each output, which is nothing beside 7168 inputs. Published
+// group of 128; mxfp4 a byte for each 32; w8a8 one for each output, which is nothing beside 7168 inputs. Published
 // checkpoints of these formats keep embedding and head in bfloat16. A device without 8-bit floats
 // holds fp8 weights as int8 of as many bytes. GGUF types: ggml's block layouts (docs in
 // src/tensor); mixes (_M) are means of whole files of 7B to 70B.
 constexpr double fp8_bits = 8 + 32.0 / (128 * 128);
 constexpr double int4_bits = 4 + 16.0 / 128;
+constexpr double mxfp4_bits = 4 + 8.0 / 32;
 
 std::span<const KvFormat> kv_formats() {
   static const std::vector<KvFormat> list = {
@@ -51,6 +52,7 @@ std::span<const WeightFormat> weight_formats() {
       {"w8a16", 8, 8, 16, {f16}},
       {"w4a16", int4_bits, int4_bits, 16, {f16}},
       {"w4a8", 8, int4_bits, 16, {i8, f8, f16}},  // 4 bits in experts alone
+      {"mxfp4", 16, mxfp4_bits, 16, {i8, f16}},  // in experts alone, as gpt-oss is published
       {"q8_0", 8.5, 8.5, 8.5, {i8, f16}},
       {"q6_k", 6.5625, 6.5625, 6.5625, {i8, f16}},
       {"q5_k_m", 5.69, 5.69, 6.5625, {i8, f16}},
