@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -160,6 +162,24 @@ TEST(Harmony, GivesOutAHeadThatIsTooLong) {
     EXPECT_EQ(parsed.reasoning, "");
     EXPECT_EQ(parsed.content.find(noise), 0u);
     EXPECT_TRUE(parsed.content.ends_with("C")) << parsed.content;
+  }
+}
+
+// Tags in any order, whole and cut off.
+TEST(Harmony, AnyTextHasTheSamePartsHoweverItIsCut) {
+  const std::string_view parts[] = {"<|start|>", "<|channel|>", "<|message|>",  "<|end|>",
+                                    "<|call|>",  "<|return|>",  "<|constrain|>", "assistant",
+                                    "analysis",  "final",       "commentary",   " to=functions.f",
+                                    " to=g",     "{}",          " ",            "<|",
+                                    "<|chan",    "Hello.",      "\n"};
+  std::mt19937 random(7);
+  for (int run = 0; run < 300; ++run) {
+    std::string text;
+    const auto count = 1 + random() % 14;
+    for (unsigned i = 0; i < count; ++i) text += parts[random() % std::size(parts)];
+    SCOPED_TRACE(text);
+    parse_in_all_ways(text);
+    if (testing::Test::HasFailure()) return;
   }
 }
 
