@@ -5,8 +5,6 @@
 #include <filesystem>
 #include <numeric>
 
-#include "backend/cpu/latent_forms.h"
-#include "backend/cpu/open.h"
 #include "backend/registry.h"
 #include "base/error.h"
 #include "base/sanitizers.h"
@@ -125,45 +123,27 @@ TEST(Goldens, OfRoundedExpertsChooseThemClearly) {
   EXPECT_GE(models, 4);
 }
 
-void expect_close_on(backend::Device& device, const std::string& name) {
-  SCOPED_TRACE(device.info().name + " " + name);
-  const auto file = format::GgufFile::open(goldens / (name + ".gguf"));
-  const Golden golden(name);
-  // Under sanitizers one: what kernels touch at each count of tokens is conformance's.
-  const std::vector<size_t> chunks =
-      is_sanitized ? std::vector<size_t>{5} : std::vector<size_t>{golden.tokens.size(), 5, 1};
-  for (const bool mixed : {false, true}) {
-    const auto model = Model::load(file, device, {.mixed_precision = mixed});
-    for (const size_t chunk_tokens : chunks) {
-      SCOPED_TRACE(
-          fmt::format("{} precision, in chunks of {}", mixed ? "mixed" : "full", chunk_tokens));
-      expect_close(golden, logits_in_chunks(golden, *model, device, chunk_tokens), mixed);
-    }
-  }
-}
-
 TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
   for (const auto& [device_name, isa] : device_choices()) {
     const auto device =
         backend::open_device(device_name, {.threads = 2, .isa = isa, .threads_spin = false});
-    for (const std::string& name : golden_names()) expect_close_on(*device, name);
-  }
-}
-
-TEST(GoldenOnDevices, LatentAttentionStaysWithinItInBothForms) {
-  int models = 0;
-  for (const std::string& isa : backend::device_isas("cpu")) {
-    for (const auto form : {backend::cpu::LatentForm::absorbed, backend::cpu::LatentForm::expanded}) {
-      const auto device = backend::cpu::open({.threads = 2, .isa = isa, .threads_spin = false}, form);
-      for (const std::string& name : golden_names()) {
-        if (!name.starts_with("deepseek")) continue;
-        SCOPED_TRACE(form == backend::cpu::LatentForm::absorbed ? "absorbed" : "expanded");
-        expect_close_on(*device, name);
-        ++models;
+    for (const std::string& name : golden_names()) {
+      SCOPED_TRACE(device_name + " " + isa + " " + name);
+      const auto file = format::GgufFile::open(goldens / (name + ".gguf"));
+      const Golden golden(name);
+      // Under sanitizers one: what kernels touch at each count of tokens is conformance's.
+      const std::vector<size_t> chunks =
+          is_sanitized ? std::vector<size_t>{5} : std::vector<size_t>{golden.tokens.size(), 5, 1};
+      for (const bool mixed : {false, true}) {
+        const auto model = Model::load(file, *device, {.mixed_precision = mixed});
+        for (const size_t chunk_tokens : chunks) {
+          SCOPED_TRACE(
+              fmt::format("{} precision, in chunks of {}", mixed ? "mixed" : "full", chunk_tokens));
+          expect_close(golden, logits_in_chunks(golden, *model, *device, chunk_tokens), mixed);
+        }
       }
     }
   }
-  EXPECT_GE(models, 4);
 }
 
 // Experts with biases have no kernel there, which is told when the step is compiled.

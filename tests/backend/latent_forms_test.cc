@@ -1,23 +1,23 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "backend/cpu/latent_forms.h"
 #include "backend/cpu/open.h"
 #include "backend/registry.h"
 #include "conformance/harness.h"
+#include "model/golden.h"
+#include "model/stepper.h"
 
 // Latent attention between its two head_linears, as a model records it, in both forms of the cpu back end.
-namespace ridge::conformance::latent_forms_test {
+namespace ridge::backend::latent_forms_test {
 
-using backend::KvCacheLayout;
-using backend::Precision;
-using backend::Recorder;
-using backend::Value;
-using backend::WeightUse;
-using backend::cpu::LatentForm;
-using backend::cpu::LatentForms;
-using backend::cpu::LatentShape;
+using namespace conformance;
+
+using cpu::LatentForm;
+using cpu::LatentForms;
+using cpu::LatentShape;
 
 namespace {
 
@@ -54,7 +54,7 @@ Case case_of(const Variant& v, std::vector<StepInputs> steps, const StepPlanner&
   const auto key_up = random_weight(random, {{v.weights, s.rank}}, s.nope, WeightUse::linear, s.heads);
   const auto value_up = random_weight(random, {{v.weights, s.value}}, s.rank, WeightUse::linear, s.heads);
   c.record = [=](Recorder& ops, Value x, Kit& kit) {
-    backend::RopeTable table{.pairs = backend::RopePairs::interleaved};
+    RopeTable table{.pairs = RopePairs::interleaved};
     for (int i = 0; i < s.rotary / 2; ++i) {
       table.inverse_frequencies.push_back(std::pow(0.3f, static_cast<float>(i)));
     }
@@ -102,7 +102,7 @@ void expect_both_forms(const Variant& v, const std::vector<StepInputs>& steps, c
     if (choice.name != "cpu") continue;
     for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded, LatentForm::automatic}) {
       SCOPED_TRACE(fmt::format("{} on {}, form {}", c.name, test_name(choice), static_cast<int>(form)));
-      const auto device = backend::cpu::open(
+      const auto device = cpu::open(
           {.threads = 2, .isa = choice.isa, .threads_spin = false, .allow_emulation = choice.emulated}, form);
       EXPECT_LE(error_of(expected, run_case(c, *device)), allowed_error(v));
     }
@@ -146,9 +146,39 @@ TEST(LatentForms, GoOnFromOneRangeOfTheContextToTheNext) {
   }
 }
 
+TEST(LatentForms, BothKeepDeepSeeksGoldens) {
+  for (const std::string name : {"deepseek-v2-f32", "deepseek-v2-groups-f32", "deepseek-v3-f32", "deepseek-v3-kv_b-f32",
+                                 "deepseek-v3-q8_0"}) {
+    const auto file = format::GgufFile::open(model::goldens / (name + ".gguf"));
+    const model::Golden golden(name);
+    for (const std::string& isa : cpu::available_isas()) {
+      for (const LatentForm form : {LatentForm::absorbed, LatentForm::expanded}) {
+        const auto device = cpu::open({.threads = 2, .isa = isa, .threads_spin = false}, form);
+        for (const bool mixed : {false, true}) {
+          SCOPED_TRACE(fmt::format("{} on {}, form {}, mixed {}", name, isa, static_cast<int>(form), mixed));
+          const auto loaded = model::Model::load(file, *device, {.mixed_precision = mixed});
+          model::Stepper stepper(*loaded, *device, DType::f16);
+          // A prompt in two chunks, so that the second has a context.
+          std::vector<std::vector<float>> logits;
+          const auto half = golden.tokens.begin() + static_cast<int64_t>(golden.tokens.size() / 2);
+          for (const model::Chunk& chunk : {model::Chunk{1, {golden.tokens.begin(), half}},
+                                            model::Chunk{1, {half, golden.tokens.end()}}}) {
+            for (auto& row : stepper.step({&chunk, 1})) logits.push_back(std::move(row));
+          }
+          EXPECT_LE(model::mean_divergence(golden.logits, logits),
+                    mixed ? model::declared_mixed_divergence : model::declared_divergence);
+          if (!mixed) continue;
+          EXPECT_LE(std::ranges::max(model::divergences(golden.logits, logits)),
+                    model::declared_largest_mixed_divergence);
+        }
+      }
+    }
+  }
+}
+
 TEST(LatentForms, AreChosenByWhatTheyCost) {
   const LatentShape v2_lite = {.heads = 16, .rank = 512, .nope = 128, .rotary = 64, .value = 128};
-  const backend::cpu::KernelTable& kernels = backend::cpu::scalar_kernels();
+  const cpu::KernelTable& kernels = cpu::scalar_kernels();
   const LatentForms forms(v2_lite, LatentForm::automatic, Precision::bf16, kernels);
   for (const int context : {1, 100, 8192}) EXPECT_FALSE(forms.expands(1, context)) << context;
   EXPECT_FALSE(forms.expands(16, 8192));
@@ -165,4 +195,4 @@ TEST(LatentForms, AreChosenByWhatTheyCost) {
 }
 
 }  // namespace
-}  // namespace ridge::conformance::latent_forms_test
+}  // namespace ridge::backend::latent_forms_test
