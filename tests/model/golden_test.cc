@@ -247,7 +247,7 @@ TEST(GoldenOnAscendsTwin, GreedyTextsPartAtNearTiesAlone) {
   for (const std::string name :
        {"deepseek-v2-f32", "deepseek-v3-f32", "deepseek-v3-q8_0", "qwen2-f32"}) {
     const bool watches_routers = name == "deepseek-v2-f32";
-    const Greedy wanted = answer(name, "cpu", {}, {.watches_routers = watches_routers});
+    const Greedy wanted = answer(name, "cpu", {}, watches_routers);
     const Greedy got = answer(name, "ascend-twin:910B4", wanted.text);
     size_t same = 0, chosen_closely = 0;
     for (size_t i = 0; i < wanted.text.size(); ++i) {
