@@ -69,6 +69,7 @@ class RankProcesses final : public engine::RankLink {
   pid_t mpirun_ = 0;
   std::optional<int> mpirun_status_;  // as waitpid gives it, once it has ended
   std::vector<Watched> watched_;      // of the thread that watches
+  Clock::TimePoint looked_{};         // likewise: when it last did
 
   mutable std::mutex mutex_;
   std::condition_variable news_;

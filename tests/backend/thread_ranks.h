@@ -1,9 +1,10 @@
 #pragma once
 
-#include <barrier>
+#include <condition_variable>
+#include <cstdint>
 #include <cstring>
 #include <functional>
-#include <memory>
+#include <mutex>
 #include <span>
 #include <thread>
 #include <vector>
@@ -16,7 +17,7 @@ namespace ridge::backend {
 // A group of ranks that are threads of this process.
 class ThreadRanks {
  public:
-  explicit ThreadRanks(int ranks) : barrier_(ranks), spans_(static_cast<size_t>(ranks)) {}
+  explicit ThreadRanks(int ranks) : spans_(static_cast<size_t>(ranks)) {}
 
   // Runs `task` for each rank in a thread of its own, and returns when all have ended. It must not
   // throw.
@@ -40,7 +41,7 @@ class ThreadRanks {
                     std::span<std::byte> all) override {
       RIDGE_ASSERT(counts[static_cast<size_t>(rank_)] == own.size());
       group_.spans_[static_cast<size_t>(rank_)] = own;
-      group_.barrier_.arrive_and_wait();
+      group_.meet();
       size_t at = 0;
       for (size_t r = 0; r < counts.size(); ++r) {
         RIDGE_ASSERT(group_.spans_[r].size() == counts[r]);
@@ -48,13 +49,13 @@ class ThreadRanks {
         at += counts[r];
       }
       RIDGE_ASSERT(at == all.size());
-      group_.barrier_.arrive_and_wait();
+      group_.meet();
     }
     void broadcast(std::span<std::byte> bytes) override {
       if (rank_ == 0) group_.spans_[0] = bytes;
-      group_.barrier_.arrive_and_wait();
+      group_.meet();
       if (rank_ != 0) std::memcpy(bytes.data(), group_.spans_[0].data(), bytes.size());
-      group_.barrier_.arrive_and_wait();
+      group_.meet();
     }
 
    private:
@@ -62,7 +63,24 @@ class ThreadRanks {
     const int rank_;
   };
 
-  std::barrier<> barrier_;
+  // Returns when all ranks have come. It sleeps: where there are fewer processors than ranks, who
+  // spins takes the time of those that it waits for.
+  void meet() {
+    std::unique_lock lock(mutex_);
+    const uint64_t meeting = meetings_;
+    if (++arrived_ == spans_.size()) {
+      arrived_ = 0;
+      ++meetings_;
+      all_are_here_.notify_all();
+    } else {
+      all_are_here_.wait(lock, [&] { return meetings_ != meeting; });
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable all_are_here_;
+  size_t arrived_ = 0;
+  uint64_t meetings_ = 0;
   std::vector<std::span<const std::byte>> spans_;
 };
 
