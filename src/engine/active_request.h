@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "engine/mask_pool.h"
 #include "engine/request_trace.h"
 #include "engine/speculation_gate.h"
 #include "engine/step_loop.h"
@@ -36,6 +37,7 @@ struct StepLoop::Choice {
   Acceptance acceptance;        // of the suffix's guesses
   Acceptance model_acceptance;  // of the draft model's
   bool is_guessed_by_model = false;
+  std::shared_ptr<MaskJob> mask;  // of the next token, where that is computed elsewhere
   std::optional<FinishReason> reason;  // once it has ended
 
   // What its trace was told last.

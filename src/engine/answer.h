@@ -31,6 +31,9 @@ class Answer {
   // How many of the first tokens of `draft` could be picked one after the other: constraints()
   // would refuse the next. Changes nothing that can be seen.
   int admissible(std::span<const int32_t> draft);
+  // Whose mask constraints() waits for; nullptr for none. Asking it for its mask before, on any
+  // thread, spares that; until this is done, nothing else may be called but end_thinking and finish.
+  std::shared_ptr<text::GrammarMatcher> matcher_to_ask() { return steering_.matcher_to_ask(); }
 
   // Takes the next token, which constraints() allowed. An end of generation gives no text.
   // Returns `stop` once the answer is over. Throws as constraints().

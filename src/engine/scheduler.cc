@@ -104,13 +104,14 @@ bool Scheduler::has_foreground() const {
 }
 
 bool Scheduler::takes_part(const Sequence& sequence) const {
-  return !is_busy_ || !sequence.owner.is_background();
+  return !sequence.sits_out && (!is_busy_ || !sequence.owner.is_background());
 }
 
 int Scheduler::decoding() const {
   const bool is_busy = has_foreground();
   return static_cast<int>(std::ranges::count_if(running_, [&](const Sequence* sequence) {
-    return sequence->pending_tokens() == 1 && !(is_busy && sequence->owner.is_background());
+    return sequence->pending_tokens() == 1 && !sequence->sits_out &&
+           !(is_busy && sequence->owner.is_background());
   }));
 }
 
@@ -137,15 +138,18 @@ Batch Scheduler::schedule(int prompt_tokens) {
   // Whoever lost its blocks just now would only take them back.
   const bool admits = preemptions_total_ - preemptions_before == displaced;
   bool has_blocks = add_prompts(batch, budget_tokens, budget_outputs, admits);
-  // Those that have no part in the step may have all the blocks, or all the places.
-  while (batch.empty() && is_busy_ && !running_.empty()) {
+  // Those that have no part in the step may have all the blocks, or all the places. Who sits out is
+  // about to go on.
+  const auto sits_out = [](const Sequence* sequence) { return sequence->sits_out; };
+  const bool any_sits_out = std::ranges::any_of(running_, sits_out);
+  while (batch.empty() && is_busy_ && !any_sits_out && !running_.empty()) {
     preempt(last_to_keep_blocks());
     has_blocks = add_prompts(batch, budget_tokens, budget_outputs, /*admits=*/true);
   }
   why_waiting_ = running() >= limits_.max_sequences ? Wait::place
                  : !has_blocks                      ? Wait::blocks
                                                     : Wait::turn;
-  RIDGE_ASSERT(!batch.empty() || (running_.empty() && waiting_ == 0));
+  RIDGE_ASSERT(!batch.empty() || any_sits_out || (running_.empty() && waiting_ == 0));
   return batch;
 }
 
@@ -394,12 +398,12 @@ void Scheduler::complete(const Batch& batch) {
   for (const Chunk& chunk : batch) {
     Sequence& sequence = *chunk.sequence;
     RIDGE_ASSERT(sequence.computed_tokens == chunk.first);
+    const int computed = chunk.count - chunk.drafts - chunk.redone;
     const bool is_decoding = chunk.reaches_end && chunk.count - chunk.drafts == 1;
-    sequence.computed_tokens += chunk.count - chunk.drafts;
+    sequence.computed_tokens += computed;
     Group& group = group_of(sequence);
     // Of guesses those count that are accepted: a wrong one is the server's risk.
-    group.service +=
-        (chunk.count - chunk.drafts) * (is_decoding ? decode_cost : prompt_cost) / group.weight;
+    group.service += computed * (is_decoding ? decode_cost : prompt_cost) / group.weight;
     if (cache_.tokens_ahead() == 0) remember(sequence);
   }
   double least = std::numeric_limits<double>::infinity();
@@ -421,6 +425,12 @@ void Scheduler::accept_draft(Sequence& sequence, int32_t token) {
   ++sequence.computed_tokens;
   Group& group = group_of(sequence);
   group.service += decode_cost / group.weight;
+}
+
+void Scheduler::redo_accepted(Sequence& sequence) {
+  --sequence.computed_tokens;
+  Group& group = group_of(sequence);
+  group.service -= decode_cost / group.weight;
 }
 
 void Scheduler::remember(Sequence& sequence) {

@@ -31,6 +31,9 @@ struct Chunk {
   bool reaches_end;  // the logits of its last token that is no guess give the sequence's next token
   int drafts = 0;
   int outputs = 0;  // rows of logits, or of hidden states, of so many of its last tokens
+  // Its last tokens without guesses that do not count as computed, so that a later step has them
+  // again.
+  int redone = 0;
 };
 
 // The work of one step, decoding sequences before prompts.
@@ -71,7 +74,8 @@ class Scheduler {
   // Takes it out, whatever its state, and frees its blocks. Not between `schedule` and `complete`.
   void remove(Sequence& sequence);
 
-  // Plans the next step and reserves its blocks; empty only when nobody waits or runs.
+  // Plans the next step and reserves its blocks; empty only when nobody waits or runs, but for those
+  // that sit out.
   // prompt_tokens: at most so many tokens of prompts beside those that decode, at least 1; blocks
   // that come back from where they were spilled to count with their tokens.
   Batch schedule(int prompt_tokens);
@@ -83,6 +87,8 @@ class Scheduler {
   void remember(const Batch& batch);
   // The sequence goes on with the first guess that was computed and not accepted yet.
   void accept_draft(Sequence& sequence, int32_t token);
+  // What was accepted last is computed once more, in a later step.
+  void redo_accepted(Sequence& sequence);
 
   // Room for so many tokens of a running sequence, at nobody's cost; false where there is none.
   bool reserve_ahead(Sequence& sequence, int tokens);

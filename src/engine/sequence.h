@@ -63,6 +63,8 @@ struct Sequence {
   int adapter = -1;             // of the engine's; -1: none
   bool outputs_hidden = false;  // outputs are hidden states, which a step has room for
   bool is_shareable = true;     // its blocks may go to the prefix cache
+  // What may follow it is not known yet: it has no part in steps, and keeps its place and blocks.
+  bool sits_out = false;
   kvcache::BlockTable blocks;
 
   // Written by the scheduler alone.

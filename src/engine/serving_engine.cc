@@ -9,10 +9,20 @@
 
 namespace ridge::engine {
 
+namespace {
+
+StepLoopOptions with_masks(StepLoopOptions options, MaskPool& masks) {
+  options.masks = &masks;
+  return options;
+}
+
+}  // namespace
+
 ServingEngine::ServingEngine(Parts parts, const Clock& clock)
     : parts_(std::move(parts)),
       clock_(clock),
-      loop_(*parts_.runner, parts_.tokenizer, clock, parts_.options, parts_.draft_runner.get()),
+      loop_(*parts_.runner, parts_.tokenizer, clock, with_masks(parts_.options, masks_),
+            parts_.draft_runner.get()),
       stats_(loop_.stats()) {
   thread_ = std::thread([this] { serve(); });
 }

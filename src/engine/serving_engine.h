@@ -62,6 +62,7 @@ class ServingEngine final : public Engine {
   bool wait_for_work(Orders& orders);
 
   Parts parts_;
+  MaskThreads masks_;
   const Clock& clock_;
   StepLoop loop_;  // of the thread alone, but for its constants
 

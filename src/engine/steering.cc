@@ -57,7 +57,7 @@ Steering::Steering(const Request& request, std::shared_ptr<const text::Tokenizer
   }
   if (call_grammar_) calls_.emplace(tool_style_, request.tools->tools);
   if (!grammar_ || splitter_.in_reasoning()) return;
-  matcher_ = grammar_->start();
+  follow(*grammar_);
   may_open_thinking_ = !splitter_.in_content() && think_open_.has_value();
   if (!may_open_thinking_) splitter_.begin_content();
 }
@@ -87,6 +87,15 @@ sampling::Constraints Steering::constraints() {
   const bool awaits_grammar = grammar_ != nullptr;
   if (must_go_on() || awaits_grammar) constraints.banned = tokenizer_->end_of_generation_ids();
   return constraints;
+}
+
+std::shared_ptr<text::GrammarMatcher> Steering::matcher_to_ask() {
+  close_thinking_if_due();
+  return forced_.empty() ? matcher_ : nullptr;
+}
+
+void Steering::follow(const text::Grammar& grammar) {
+  matcher_ = std::make_shared<text::GrammarMatcher>(grammar.start());
 }
 
 sampling::Constraints Steering::only(int32_t token) {
@@ -296,7 +305,7 @@ void Steering::take_content(int32_t token) {
 
 // The reasoning has ended, in a token that had `text` behind its tag.
 void Steering::begin_grammar(std::string_view text) {
-  matcher_ = grammar_->start();
+  follow(*grammar_);
   if (text.empty()) {
     may_break_line_ = splitter_.newlines_left_out() == 0;
     return;
@@ -311,7 +320,7 @@ void Steering::follow_calls(std::string_view content) {
     const std::string text = calls_->open_text();
     const std::string_view tag = text::tags_of(tool_style_).call_open;
     std::string_view rest = text;
-    matcher_ = call_grammar_->start();
+    follow(*call_grammar_);
     if (const auto id = tokenizer_->find(tag); id && rest.starts_with(tag)) {
       matcher_->consume(*id);
       rest.remove_prefix(tag.size());

@@ -30,6 +30,9 @@ class Steering {
   // As Answer. Throw where the grammar fails: no token may then be picked.
   sampling::Constraints constraints();
   int admissible(std::span<const int32_t> draft);
+  // Of which the constraints of the next token need the mask, which may be asked for elsewhere
+  // before; nullptr where they need none.
+  std::shared_ptr<text::GrammarMatcher> matcher_to_ask();
 
   // The answer goes on with `token`, which completes `text`; `is_mid_character` where a character
   // is unfinished. Returns whether the answer is over, because the token ends it.
@@ -55,6 +58,7 @@ class Steering {
   }
   void take_content(int32_t token);
   void begin_grammar(std::string_view text);
+  void follow(const text::Grammar& grammar);
   void follow_calls(std::string_view content);
 
   // Of answers in harmony.
@@ -84,7 +88,7 @@ class Steering {
 
   text::ReasoningSplitter splitter_;
   std::optional<text::ToolCallParser> calls_;    // where a call has a grammar
-  std::optional<text::GrammarMatcher> matcher_;  // where one is followed now
+  std::shared_ptr<text::GrammarMatcher> matcher_;  // where one is followed now
   std::vector<uint32_t> mask_;      // of the last constraints, where they are not the matcher's
   std::vector<int32_t> forced_;     // the next tokens, the last one first
   std::optional<text::HarmonyParser> messages_;  // in place of splitter_ and calls_

@@ -152,18 +152,24 @@ void StepLoop::step() {
   end_overdue();
   Batch batch;
   try {
+    seat_choices();
     const Clock::TimePoint guessing = clock_.now();
     const int rows = guess();
     const double guessing_ms = milliseconds(clock_.now() - guessing);
     batch = scheduler_.schedule(pace_.prompt_tokens(cost_, rows, guessing_ms));
     plans_failed_ = 0;
-    if (batch.empty()) return;
+    if (batch.empty()) {
+      wait_for_masks();
+      return;
+    }
+    start_masks(batch);
     start_clocks(batch);
     trace_places();
     const Clock::TimePoint start = clock_.now();
     run_hidden(batch);
     const std::span<const float> logits = run(batch);
     trace_prefills(batch, start);
+    await_masks(batch);
     scheduler_.complete(batch);
     take_logits(batch, logits);
     if (mtp_) follow(batch);
@@ -222,6 +228,8 @@ int StepLoop::propose_drafts() {
     if (sequence.state != Sequence::State::running || sequence.pending_tokens() != 1) continue;
     if (is_busy && sequence.owner.is_background()) continue;
     if (!choice->owner.request.speculation) continue;
+    // Its mask is being computed, or has come too late: it goes on by one token.
+    if (choice->mask) continue;
     // The last token of the answer needs no guess: it is sampled.
     const int room = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
     const int most = choose_drafts(cost_, choice->acceptance.rate(), std::min(most_drafts, room),

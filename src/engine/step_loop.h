@@ -13,6 +13,7 @@
 #include "engine/block_spill.h"
 #include "engine/draft_model.h"
 #include "engine/engine.h"
+#include "engine/mask_pool.h"
 #include "engine/mtp_drafter.h"
 #include "engine/pace.h"
 #include "engine/request.h"
@@ -29,6 +30,9 @@ struct StepLoopOptions {
   bool speculation = true;   // guesses from what a sequence has repeated, where that pays
   double itl_target_ms = 0;  // between two tokens of an answer; 0: prompts take whole steps
   SpillOptions spill;        // for blocks that the prefix cache has no room for
+  // Where masks of grammars are computed while a step goes on; nullptr: in the step itself. Must
+  // outlive the loop.
+  MaskPool* masks = nullptr;
 };
 
 // What the engine does between two waits: takes requests, runs one step, tells the listeners. It
@@ -80,6 +84,13 @@ class StepLoop {
   std::vector<MtpDrafter::Part> parts_of(const Batch& batch) const;
   void follow(const Batch& batch);
   void keep_unshared(const Batch& batch);
+  static bool lacks_mask(const Choice& choice);
+  bool start_mask(Choice& choice);
+  void seat_choices();
+  void wait_for_masks();
+  void start_masks(const Batch& batch);
+  void await_masks(Batch& batch);
+  bool await_mask_of_guess(Choice& choice);
   void start_clocks(const Batch& batch);
   void trace_places();
   void trace_place(Choice& choice, Clock::TimePoint now);
@@ -136,6 +147,8 @@ class StepLoop {
   std::vector<Sequence*> leaving_;
   // Choices that go on where another's prompt ends, in this step.
   std::vector<std::pair<const Sequence*, Sequence*>> forked_;
+  // Until when the step waits for masks that are not ready when its logits are.
+  std::optional<Clock::TimePoint> masks_until_;
   EngineStats totals_;
 };
 
