@@ -79,6 +79,16 @@ inline constexpr Tolerance whole_layer = {2e-3, 1e-2};
 // measured errors lie near 7e-3.
 inline constexpr Tolerance whole_layer_mixed = {1.5e-2, 2e-1};
 
+// How near the two best logits of a greedy token must be, over the root mean square of the logits, for
+// other company, other chunks, a cached prefix or guesses to change it, where batch_invariant does not keep
+// one order of sums. Company and chunks change sums of attention in float32, and where these move an
+// activation across a half, its code in int8_planes: two logits by what one linear may err at worst. Of the
+// goldens, the logprobs of those with float32 weights move by 7e-7 at most, of those with quantised ones by
+// 2e-4. With mixed precision, a code is 254 times as coarse, and experts keep it: 1e-2 was seen, of which
+// three times as much is allowed.
+inline constexpr double near_tie = 2 * int8_planes.worst;
+inline constexpr double near_tie_mixed = 3e-2;
+
 // Ascend's cube multiplies halves: rows of activations, scaled to their range, and dequantised weights
 // each round to 11 bits, by 2^-11 / sqrt(3) · 0.72 = 2e-4 of a value in the root mean square. Codes
 // times scales round twice where they are not halves themselves.
