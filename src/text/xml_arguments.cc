@@ -99,8 +99,8 @@ void add_value(std::string_view value, ValueTypes types, std::string& json) {
   const bool is_json = ordered_json::accept(text);
   const bool may_be_string = (types & string_value) != 0;
   // A string stands without quotes: one with them has them inside.
-  const bool fits = is_json && type_of_text(text) != string_value &&
-                    (types & type_of_text(text)) != 0;
+  const bool fits =
+      is_json && type_of_text(text) != string_value && (types & type_of_text(text)) != 0;
   if (fits || (is_json && !may_be_string)) {
     json += text;
     return;

@@ -13,8 +13,8 @@ namespace ridge::text {
 //   <parameter=KEY>\nVALUE\n</parameter>\n … </function>
 //
 // and gives them as the text of a JSON object, while they come. A string is VALUE as it is; other
-// types are JSON, or Python's True, False and None. What is none of the types that its parameter may
-// have is given as the JSON that it is, or as a string.
+// types are JSON, or Python's True, False and None. What is none of the types that its parameter
+// may have is given as the JSON that it is, or as a string.
 //
 // VALUE ends at the first </parameter> behind which another parameter or the end of the call
 // stands, so that it may speak of tags itself.

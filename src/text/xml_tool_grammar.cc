@@ -25,11 +25,12 @@ constexpr int64_t most_length = 1000;
 constexpr std::string_view value_end = "\n</parameter>\n";
 
 constexpr std::array<std::string_view, 12> known_of_functions = {
-    "type",    "properties", "required",    "additionalProperties", "$defs",    "definitions",
-    "$schema", "title",      "description", "default",              "examples", "$id"};
+    "type",        "properties",  "required", "additionalProperties",
+    "$defs",       "definitions", "$schema",  "title",
+    "description", "default",     "examples", "$id"};
 constexpr std::array<std::string_view, 11> known_of_strings = {
-    "type",     "enum",       "const",    "minLength", "maxLength", "title", "description",
-    "default",  "examples",   "readOnly", "writeOnly"};
+    "type",        "enum",    "const",    "minLength", "maxLength", "title",
+    "description", "default", "examples", "readOnly",  "writeOnly"};
 
 class CallRules {
  public:

@@ -139,7 +139,7 @@ TEST_P(ToolGrammar, ACallThatHasBegunIsCompleted) {
   const GrammarSource source = one_call(GetParam(), *tokenizer_, functions);
   GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
   matcher.consume_text(GetParam() == ToolStyle::llama3 ? "{ \"name\":\"f\", \"parameters\": {"
-                                                        : tags_of(GetParam()).call_open);
+                                                       : tags_of(GetParam()).call_open);
   EXPECT_FALSE(matcher.is_accepting());
 }
 
@@ -195,9 +195,8 @@ class XmlToolGrammar : public ToolGrammar {
 INSTANTIATE_TEST_SUITE_P(Style, XmlToolGrammar, testing::Values(ToolStyle::qwen3_coder));
 
 TEST_P(XmlToolGrammar, HoldsValuesToTheirTypes) {
-  const ToolFunction function{
-      "f",
-      R"({"type": "object", "additionalProperties": false,
+  const ToolFunction function{"f",
+                              R"({"type": "object", "additionalProperties": false,
           "required": ["short", "maybe", "kind", "id", "n", "o"],
           "properties": {
             "short": {"type": "string", "minLength": 2, "maxLength": 4},
@@ -209,7 +208,7 @@ TEST_P(XmlToolGrammar, HoldsValuesToTheirTypes) {
             "o": {"type": "object", "properties": {"a": {"$ref": "#/$defs/flag"}},
                   "required": ["a"], "additionalProperties": false}},
           "$defs": {"flag": {"type": "boolean"}}})",
-      true};
+                              true};
   for (const ordered_json& one : random_arguments(function, 40)) {
     const auto length = [](const ordered_json& value) {
       const auto& bytes = value.get_ref<const std::string&>();
@@ -242,8 +241,7 @@ TEST_P(XmlToolGrammar, HoldsValuesToTheirTypes) {
 TEST_P(XmlToolGrammar, LeavesOpenWhatTheSchemaDoes) {
   GrammarMatcher matcher = [&] {
     const ToolFunction function{"f", "{}", false};
-    const GrammarSource source =
-        one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+    const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
     return compiler_.compile(source.kind, source.text)->start();
   }();
   matcher.consume_text("<function=f><parameter=any key>\n12 \"</b>\n\n</parameter>\n</function>");
@@ -307,8 +305,8 @@ TEST(ToolCallParser, ReadsWhatTheTemplateOfQwen3CoderWrites) {
       const std::string opening = "<|im_start|>assistant\n";
       const std::size_t begin = prompt.find(opening) + opening.size();
       const std::string answer = prompt.substr(begin, prompt.find("<|im_end|>", begin) - begin);
-      ToolCallParser parser(ToolStyle::qwen3_coder,
-                            {callable_tool(tool["name"].get<std::string>(), tool["parameters"].dump())});
+      ToolCallParser parser(ToolStyle::qwen3_coder, {callable_tool(tool["name"].get<std::string>(),
+                                                                   tool["parameters"].dump())});
       AnswerPieces pieces = parser.push(answer);
       pieces.append(parser.flush());
       EXPECT_EQ(pieces.content(), message["content"]);
@@ -319,7 +317,8 @@ TEST(ToolCallParser, ReadsWhatTheTemplateOfQwen3CoderWrites) {
       }
       ASSERT_EQ(arguments.size(), message["tool_calls"].size());
       for (std::size_t i = 0; i < arguments.size(); ++i, ++calls) {
-        EXPECT_EQ(ordered_json::parse(arguments[i]), message["tool_calls"][i]["function"]["arguments"]);
+        EXPECT_EQ(ordered_json::parse(arguments[i]),
+                  message["tool_calls"][i]["function"]["arguments"]);
       }
     }
   }
