@@ -66,6 +66,14 @@ struct DeviceLimits {
   double flops_per_second = 0;       // of the fastest instruction in use, a multiply-add being two
 };
 
+// What paging experts has done so far, over all weights of a device.
+struct ExpertCounters {
+  uint64_t held_bytes = 0;  // of memory for experts
+  uint64_t hits = 0;        // experts of a weight that a step found in memory
+  uint64_t misses = 0;      // and those that it read from the file,
+  uint64_t read_bytes = 0;  // of so many bytes there
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -95,6 +103,11 @@ class Device {
   virtual std::string prepared_layout() const { return {}; }
   // Bytes that prepare_weight keeps of this weight; throws as it does.
   virtual uint64_t prepared_bytes(const WeightSource&) const { return 0; }
+  // Whether it takes WeightSource::paging. Results are the same to the bit. prepared_bytes are then
+  // those of a weight that is held whole.
+  virtual bool pages_experts() const { return false; }
+  // May be called by any thread.
+  virtual ExpertCounters expert_counters() const { return {}; }
   virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) = 0;
   // Throws unsupported, naming the op that this back end lacks. The recording's weights, caches and
   // buffers must outlive the program.

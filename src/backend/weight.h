@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,15 @@ struct RowRange {
 // empty where extent >= ranks.
 RowRange rows_of_rank(int64_t extent, int rank, int ranks);
 
+// How experts of a weight that stay where the file has them are read. The functions concern some of
+// the weight's rows, and are called on the thread that runs a program.
+struct ExpertPaging {
+  int held = 0;  // experts kept in memory at once, in the device's own layout
+  std::function<void(const TensorView&)> will_read;  // soon: reading may begin
+  std::function<void(const TensorView&)> fetch;      // now; throws what the file throws
+  std::function<void(const TensorView&)> release;    // not again soon
+};
+
 // A weight as files hold it: row segments of equal width, stacked. A merged QKV of a Q4_K_M file has
 // three segments and two dtypes. Expert weights have rank 3, [experts, rows, columns], and are stacked
 // along rows within each expert.
@@ -49,6 +60,8 @@ struct WeightSource {
   WeightUse use = WeightUse::linear;
   Shard shard;
   bool transposed = false;  // ops read Wᵀ: x[T, rows] → [T, columns]
+  // Of experts alone, and only for devices that can (Device::pages_experts).
+  std::optional<ExpertPaging> paging;
 };
 
 // A weight prepared by one device.

@@ -75,6 +75,7 @@ api::ServedModel load(Context& context, const RunOptions& options) {
   engine_options.pin_threads = options.device.pin_threads;
   engine_options.huge_pages = options.device.huge_pages;
   engine_options.mixed_precision = mixed_precision(options.device.precision);
+  engine_options.expert_bytes = expert_bytes(options.device.expert_memory_mib);
   engine_options.context_tokens = options.context_tokens;
   engine_options.kv_dtype = options.kv_dtype;
   engine_options.max_sequences = 1;

@@ -43,6 +43,7 @@ struct ServeOptions : ModelLoading {
   OidcChoice oidc;
   std::string log_level = "info";
   int64_t kv_cache_mib = 0;
+  int64_t expert_memory_mib = -1;  // as expert_bytes
   std::string draft_model;
   std::vector<std::string> lora;
   int64_t kv_spill_mib = 0;
@@ -193,6 +194,7 @@ void serve(Context& context, ServeOptions& options) {
   log::set_level(log::level_from_name(options.log_level));
   signal(SIGPIPE, SIG_IGN);  // a reader of ours that goes away must not end the server
   options.engine.kv_cache_bytes = static_cast<uint64_t>(options.kv_cache_mib) << 20;
+  options.engine.expert_bytes = expert_bytes(options.expert_memory_mib);
   options.engine.kv_spill_bytes = static_cast<uint64_t>(options.kv_spill_mib) << 20;
   options.engine.kv_spill_folder = options.kv_spill_folder;
   options.engine.prefix_cache = !options.no_prefix_cache;
@@ -302,6 +304,7 @@ void add_engine_settings(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(1, 1 << 16));
   add_placement_settings(command, engine.pin_threads, engine.huge_pages);
   add_kv_dtype_setting(command, engine.kv_dtype);
+  add_expert_memory_setting(command, options.expert_memory_mib);
   add_setting(command, "kv-cache-mib", options.kv_cache_mib,
               "Memory for the KV cache; 0 to choose it")
       ->check(CLI::NonNegativeNumber);

@@ -34,6 +34,15 @@ std::map<std::string, uint64_t> bytes_by_type(const format::GgufFile& file) {
   return bytes;
 }
 
+// Of the tensors that a token reads a few of, and that may stay in the file.
+uint64_t expert_bytes_of(const format::GgufFile& file) {
+  uint64_t bytes = 0;
+  for (const auto& tensor : file.tensors()) {
+    if (tensor.name.ends_with("_exps.weight")) bytes += tensor.view.bytes.size();
+  }
+  return bytes;
+}
+
 std::optional<uint64_t> number(const format::GgufMetadata& metadata, const std::string& key) {
   return metadata.optional_uint64(key);
 }
@@ -62,6 +71,7 @@ Json describe_file(const std::filesystem::path& path) {
   Json types = Json::object();
   for (const auto& [type, bytes] : bytes_by_type(file)) types[type] = bytes;
   body["tensor_bytes_by_type"] = types;
+  if (const uint64_t bytes = expert_bytes_of(file)) body["expert_bytes"] = bytes;
   body["tensors"] = file.tensors().size() + file.unsupported_tensors().size();
   body["unsupported_tensors"] = file.unsupported_tensors().size();
   body["size_bytes"] = file.file_bytes();
@@ -135,8 +145,15 @@ Json describe_choice(const platform::CatalogChoice& choice) {
 
 // Whether this machine has room for it, as `ridge doctor` and the console tell it.
 void add_fit(Context& context, bool is_here, Json& body) {
-  const platform::ModelFit fit = platform::fit_of(body["size_bytes"].get<int64_t>(), is_here,
-                                                  room_of(context, look_at_machine()));
+  const platform::MachineRoom room = room_of(context, look_at_machine());
+  const auto size_bytes = body["size_bytes"].get<int64_t>();
+  const platform::ModelFit fit = platform::fit_of(size_bytes, is_here, room);
+  const auto without_experts = size_bytes - body.value("expert_bytes", int64_t{0});
+  if (is_here && fit.fit == platform::Fit::no && without_experts < size_bytes &&
+      platform::fit_of(without_experts, is_here, room).fits_memory_now) {
+    body["fits"] = fmt::format("with experts that stay in the file (--expert-memory-mib): {}", fit.why);
+    return;
+  }
   body["fits"] = fit.why.empty() ? std::string(platform::name(fit.fit))
                                  : fmt::format("{}: {}", platform::name(fit.fit), fit.why);
 }
@@ -166,7 +183,7 @@ Json describe(Context& context, const std::string& text) {
 }
 
 std::string as_text(const std::string& key, const Json& value) {
-  if (key == "size_bytes") return format_bytes(value.get<int64_t>());
+  if (key == "size_bytes" || key == "expert_bytes") return format_bytes(value.get<int64_t>());
   if (key == "parameters") {
     const auto count = value.get<double>();
     return count >= 1e9 ? fmt::format("{:.2f} billion", count / 1e9)
@@ -200,6 +217,7 @@ void print_text(const Context& context, const Json& body) {
       {"chat_template", "chat template"},
       {"quantization", "quantisation"},
       {"tensor_bytes_by_type", "mix"},
+      {"expert_bytes", "experts"},
       {"license", "licence"},
       {"license_note", ""},
       {"size_bytes", "size"},

@@ -12,6 +12,18 @@ std::optional<bool> mixed_precision(const std::string& name) {
   return name == "mixed";
 }
 
+void add_expert_memory_setting(CLI::App& command, int64_t& mib) {
+  add_setting(command, "expert-memory-mib", mib,
+              "Memory for experts; the others stay in the file and are read when they are used. -1: "
+              "all are held where the model fits in memory")
+      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
+}
+
+std::optional<uint64_t> expert_bytes(int64_t mib) {
+  if (mib < 0) return std::nullopt;
+  return static_cast<uint64_t>(mib) << 20;
+}
+
 void add_device_options(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--device", choice.device, device_description)
       ->capture_default_str();
@@ -25,6 +37,7 @@ void add_device_options(CLI::App& command, DeviceChoice& choice) {
       ->check(CLI::IsMember(precision_names))
       ->capture_default_str();
   add_setting(command, "prepared-cache", choice.prepared_cache, prepared_cache_description);
+  add_expert_memory_setting(command, choice.expert_memory_mib);
   add_placement_settings(command, choice.pin_threads, choice.huge_pages);
 }
 
@@ -93,6 +106,7 @@ std::unique_ptr<engine::LoadedModel> load_model(
   options.device = choice.device;
   options.device_options = to_device_options(choice);
   options.mixed_precision = mixed_precision(choice.precision);
+  options.expert_bytes = expert_bytes(choice.expert_memory_mib);
   options.progress = [&](int64_t done_bytes, int64_t total_bytes) {
     progress.update("loading " + model.name, done_bytes, total_bytes);
   };

@@ -22,6 +22,7 @@ struct DeviceChoice {
   std::string isa;  // "": the best that the machine has
   std::string precision = "auto";
   bool prepared_cache = false;
+  int64_t expert_memory_mib = -1;  // as expert_bytes
   backend::Toggle pin_threads = backend::Toggle::automatic;
   backend::Toggle huge_pages = backend::Toggle::automatic;
 };
@@ -34,8 +35,14 @@ inline constexpr const char* precision_description =
     "below a billion parameters";
 std::optional<bool> mixed_precision(const std::string& name);
 
-// Declares --device, -t/--threads, --cpu-isa, --precision, --prepared-cache, --pin-threads and
-// --huge-pages. `choice` must live as long as `command`.
+// Declares --expert-memory-mib, with RIDGE_EXPERT_MEMORY_MIB for the environment. `mib` must live as
+// long as `command`.
+void add_expert_memory_setting(CLI::App& command, int64_t& mib);
+// What it says, for model::PagingOptions: -1 is nothing.
+std::optional<uint64_t> expert_bytes(int64_t mib);
+
+// Declares --device, -t/--threads, --cpu-isa, --precision, --prepared-cache,
+// --expert-memory-mib, --pin-threads and --huge-pages. `choice` must live as long as `command`.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
 
 // Declares --pin-threads and --huge-pages: auto, on or off, with RIDGE_PIN_THREADS and

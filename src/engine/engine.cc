@@ -179,6 +179,19 @@ uint64_t weight_bytes(const format::GgufFile& file) {
   return std::max(file.file_bytes(), file.tensor_bytes());
 }
 
+// Likewise, with experts in the memory that was given for them.
+uint64_t weight_bytes(const format::GgufFile& file, const model::ModelConfig& config,
+                      const EngineOptions& options) {
+  uint64_t bytes = weight_bytes(file);
+  if (!config.experts || !options.expert_bytes) return bytes;
+  uint64_t expert_bytes = 0;
+  for (const format::GgufTensor& tensor : file.tensors()) {
+    if (tensor.name.ends_with("_exps.weight")) expert_bytes += tensor.view.bytes.size();
+  }
+  if (*options.expert_bytes < expert_bytes) bytes -= expert_bytes - *options.expert_bytes;
+  return bytes;
+}
+
 // Weights and cache of the draft model beside a cache of so many blocks; 0 without one. Throws as
 // format::open_model.
 uint64_t draft_bytes(const EngineOptions& options, uint64_t blocks) {
@@ -222,6 +235,7 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   check_options(options);
   auto owned = std::make_shared<Owned>();
   LoadOptions load_options = load_options_of(options);
+  load_options.expert_bytes = options.expert_bytes;
   for (const AdapterOptions& adapter : options.adapters) {
     load_options.adapters.push_back({adapter.path, adapter.scale});
   }
@@ -230,10 +244,13 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   const LoadedModel& loaded = *owned->loaded;
   // Without the model's adapters: guesses are checked, whoever makes them.
   owned->draft = load_draft(options, *loaded.tokenizer());
+  // Memory for experts is still free, but not for long.
+  const uint64_t free_bytes = free_memory_bytes(loaded.device());
+  const uint64_t held_bytes = loaded.device().expert_counters().held_bytes;
   const RunnerLimits limits = runner_limits(
       loaded.model().config(),
       loaded.model().kv_layout(/*blocks=*/0, RunnerLimits().block_tokens, options.kv_dtype),
-      free_memory_bytes(loaded.device()), owned->draft.get(), options);
+      free_bytes - std::min(free_bytes, held_bytes), owned->draft.get(), options);
   ServingEngine::Parts parts;
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
   parts.draft_runner = draft_runner(owned->draft.get(), limits);
@@ -248,6 +265,9 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   parts.info.load_ms = loaded.load_ms();
   parts.max_queued = options.max_queued;
   parts.options = loop_options(options);
+  if (loaded.model().paged_experts()) {
+    parts.expert_counters = [&device = loaded.device()] { return device.expert_counters(); };
+  }
   const Clock& clock = owned->clock;
   parts.owned = std::move(owned);
   return std::make_unique<ServingEngine>(std::move(parts), clock);
@@ -257,8 +277,9 @@ std::unique_ptr<Engine> start_over_ranks(const std::filesystem::path& path,
                                          const EngineOptions& options,
                                          std::shared_ptr<RankLink> ranks) {
   check_options(options);
-  if (!options.adapters.empty() || options.prepared != nullptr) {
-    throw Error(ErrorCode::unsupported, "several ranks run neither adapters nor prepared weights");
+  if (!options.adapters.empty() || options.prepared != nullptr || options.expert_bytes) {
+    throw Error(ErrorCode::unsupported,
+                "several ranks run neither adapters nor prepared weights, and page no experts");
   }
   auto owned = std::make_shared<Owned>();
   owned->ranks = std::move(ranks);
@@ -312,7 +333,7 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   parts.chat_template = text::ChatTemplate::from_gguf(file, *tokenizer);
   parts.info = describe(file, *tokenizer, path, loading.context_tokens);
   parts.tokenizer = std::move(tokenizer);
-  parts.bytes = weight_bytes(file) + loading.kv_cache_bytes + spill_bytes_in_memory(options) +
+  parts.bytes = weight_bytes(file, config, options) + loading.kv_cache_bytes + spill_bytes_in_memory(options) +
                 draft_bytes(loading, loading.kv_cache_bytes / block_bytes(layout));
   for (const AdapterOptions& adapter : options.adapters) {
     model::AdapterFile adapter_file = model::read_adapter(adapter.path);

@@ -46,6 +46,7 @@ struct EngineOptions {
   backend::Toggle pin_threads = backend::Toggle::automatic;  // as backend::DeviceOptions
   backend::Toggle huge_pages = backend::Toggle::automatic;
   std::optional<bool> mixed_precision;  // as model::ModelOptions
+  std::optional<uint64_t> expert_bytes;  // as model::PagingOptions
   int context_tokens = 0;        // per sequence; 0: the model's own, at most 32768 by default
   uint64_t kv_cache_bytes = 0;   // 0: chosen from free memory and the context
   DType kv_dtype = DType::f16;   // how keys and values are kept; those of DeviceInfo::kv_dtypes
@@ -87,6 +88,10 @@ struct EngineStats {
   uint64_t drafts_total = 0;           // times that guesses for a choice were checked
   uint64_t draft_tokens_total = 0;     // those guesses
   uint64_t accepted_tokens_total = 0;  // those that were right
+  uint64_t expert_held_bytes = 0;  // of experts that are held while others stay in the file
+  uint64_t expert_hits_total = 0;  // as backend::ExpertCounters, likewise
+  uint64_t expert_misses_total = 0;
+  uint64_t expert_read_bytes_total = 0;
   std::array<uint64_t, finish_reasons> choices_by_reason{};  // ended ones, by FinishReason
   StepTokensHistogram step_tokens;                           // of each forward pass
   LatencyHistogram queue;                                    // submission to the first step

@@ -9,6 +9,7 @@
 #include "backend/registry.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "format/model_folder.h"
 
 namespace ridge::engine {
@@ -41,8 +42,14 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
   loaded->model_ = model::Model::load(loaded->file_, *loaded->device_,
                                       {.mixed_precision = options.mixed_precision,
                                        .guesses = options.guesses,
+                                       .paging = {.expert_bytes = options.expert_bytes},
                                        .progress = progress,
                                        .prepared = options.prepared.get()});
+  if (const auto& paged = loaded->model_->paged_experts()) {
+    log::warning("{}: {}{}", path.filename().string(),
+                 paged->is_chosen ? "" : "the model is larger than the free memory. ",
+                 model::summary(*paged));
+  }
   for (size_t i = 0; i < adapters.size(); ++i) {
     loaded->adapters_.push_back(
         model::Adapter::load(std::move(adapters[i]), options.adapters[i].scale, *loaded->device_));

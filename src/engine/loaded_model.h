@@ -31,6 +31,7 @@ struct LoadOptions {
   backend::DeviceOptions device_options;
   std::optional<bool> mixed_precision;  // as model::ModelOptions
   bool guesses = false;                 // likewise
+  std::optional<uint64_t> expert_bytes; // as model::PagingOptions
   // Bytes of weights that are ready, and of all.
   std::function<void(int64_t done_bytes, int64_t total_bytes)> progress;
   std::vector<AdapterSource> adapters;

@@ -30,6 +30,9 @@ void add_totals(EngineStats& to, const EngineStats& more) {
   to.drafts_total += more.drafts_total;
   to.draft_tokens_total += more.draft_tokens_total;
   to.accepted_tokens_total += more.accepted_tokens_total;
+  to.expert_hits_total += more.expert_hits_total;
+  to.expert_misses_total += more.expert_misses_total;
+  to.expert_read_bytes_total += more.expert_read_bytes_total;
   for (size_t i = 0; i < to.choices_by_reason.size(); ++i) {
     to.choices_by_reason[i] += more.choices_by_reason[i];
   }

@@ -80,6 +80,13 @@ void ServingEngine::end_thinking(RequestId id) {
 EngineStats ServingEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
+  if (parts_.expert_counters) {
+    const backend::ExpertCounters experts = parts_.expert_counters();
+    stats.expert_held_bytes = experts.held_bytes;
+    stats.expert_hits_total = experts.hits;
+    stats.expert_misses_total = experts.misses;
+    stats.expert_read_bytes_total = experts.read_bytes;
+  }
   stats.waiting += static_cast<int>(orders_.arrivals.size());
   for (const Arrival& arrival : orders_.arrivals)
     stats.foreground += is_foreground(arrival.request);

@@ -2,11 +2,13 @@
 
 #include <condition_variable>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "backend/device.h"
 #include "engine/admission.h"
 #include "engine/engine.h"
 #include "engine/step_loop.h"
@@ -26,6 +28,8 @@ class ServingEngine final : public Engine {
     ModelInfo info;
     int max_queued = 256;  // at least 1; see may_wait
     StepLoopOptions options;
+    // Of a model whose experts are paged; else empty. Called by any thread.
+    std::function<backend::ExpertCounters()> expert_counters;
   };
   // The clock must outlive the engine.
   ServingEngine(Parts parts, const Clock& clock);

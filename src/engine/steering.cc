@@ -169,7 +169,7 @@ void Steering::end_forced_head() {
   const AfterHead after = std::exchange(after_head_, AfterHead::nothing);
   if (after == AfterHead::channel) chooses_channel_ = true;
   if (after != AfterHead::grammar) return;
-  matcher_ = grammar_->start();
+  follow(*grammar_);
   matcher_->consume(*tokenizer_->find(text::harmony::channel));
 }
 
@@ -212,7 +212,7 @@ void Steering::follow_messages(bool was_thinking) {
   const bool is_calling = messages_->place() == text::HarmonyParser::Place::call;
   if (call_grammar_ && is_calling && !matcher_ && followed_calls_ < messages_->begun()) {
     followed_calls_ = messages_->begun();
-    matcher_ = call_grammar_->start();
+    follow(*call_grammar_);
     matcher_->consume_text(
         fmt::format("to={}{}", text::harmony::functions, messages_->open_name()));
     matcher_->consume(*tokenizer_->find(text::harmony::message));

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -33,6 +34,8 @@ int madvise_flag(Access access) {
       return MADV_WILLNEED;
     case Access::done:
       return MADV_DONTNEED;
+    case Access::forget:
+      return MADV_PAGEOUT;
   }
   return MADV_NORMAL;
 }
@@ -84,7 +87,12 @@ void MappedFile::advise(std::span<const std::byte> range, Access access) const {
   } else {
     begin = begin / page * page;
   }
-  ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, end - begin, madvise_flag(access));
+  // The kernel cuts a request to read ahead down to a few hundred kilobytes, and drops the rest.
+  const size_t at_once = access == Access::will_need ? size_t{128} << 10 : end - begin;
+  for (; begin < end; begin += at_once) {
+    ::madvise(const_cast<std::byte*>(bytes_.data()) + begin, std::min(at_once, end - begin),
+              madvise_flag(access));
+  }
 }
 
 }  // namespace ridge::format

@@ -13,6 +13,7 @@ enum class Access {
   random,      // do not read ahead
   will_need,   // start reading it now
   done,        // its pages may go; a later read brings them back from the file
+  forget,      // likewise, and the system had better drop what it has of them in memory
 };
 
 // A whole file mapped read-only. A file that another process shortens while it is mapped raises

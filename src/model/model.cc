@@ -9,12 +9,15 @@ backend::PreparedStore* begin_store(backend::PreparedStore* store, const backend
                                     const DecoderTensors& tensors) {
   if (store == nullptr || device.prepared_layout().empty()) return nullptr;
   uint64_t bytes = 0;
+  bool is_paged = false;
   for_each_source(tensors, [&](const backend::WeightSource& source) {
-    bytes += device.prepared_bytes(source);
+    is_paged |= source.paging.has_value();
+    if (!source.paging) bytes += device.prepared_bytes(source);
   });
   if (bytes == 0) return nullptr;
   // Kept apart, since what is kept must be whole.
-  store->begin(device.prepared_layout() + (tensors.guessing ? " and a layer that guesses" : ""),
+  store->begin(device.prepared_layout() + (tensors.guessing ? " and a layer that guesses" : "") +
+                   (is_paged ? " but for experts" : ""),
                bytes);
   return store;
 }
@@ -31,13 +34,19 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   model->rank_config_ = share.config();
   DecoderTensors tensors = find_tensors(file, model->config_, options.guesses);
   share.cut(tensors);
+  // Ranks have parts of every expert, which lie apart in the file.
+  if (share.is_whole()) {
+    model->paged_experts_ = page_experts(file, device, model->config_, options.paging, tensors);
+  }
 
   backend::PreparedStore* const store = begin_store(options.prepared, device, tensors);
   int64_t done_bytes = 0;
   const auto total_bytes = static_cast<int64_t>(tensors.bytes);
   const auto ranks = static_cast<int64_t>(options.rank.ranks);
   const auto prepare = [&](const backend::WeightSource& source) {
-    for (const TensorView& segment : source.segments) file.ready(segment);
+    if (!source.paging) {
+      for (const TensorView& segment : source.segments) file.ready(segment);
+    }
     std::unique_ptr<backend::Weight> weight = device.prepare_weight(source, store);
     for (const TensorView& segment : source.segments) {
       // The device has its own copy now; the file's pages would only crowd the page cache.

@@ -11,6 +11,7 @@
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/decoder.h"
+#include "model/expert_paging.h"
 
 namespace ridge::model {
 
@@ -23,6 +24,7 @@ struct ModelOptions {
   std::optional<bool> mixed_precision;
   // Whether a layer for multi-token prediction is loaded, where the file has one (Model::guesses).
   bool guesses = false;
+  PagingOptions paging;
   LoadProgress progress;
   // Where the device finds and keeps prepared weights; may be nullptr. Must outlive the model.
   backend::PreparedStore* prepared = nullptr;
@@ -67,6 +69,8 @@ class Model {
   backend::Value record_guess(backend::Recorder& recorder) const;
 
   bool mixed_precision() const { return mixed_precision_; }
+  // nullopt where all experts, if there are any, are held in memory.
+  const std::optional<PagedExperts>& paged_experts() const { return paged_experts_; }
   // Elements of all tensors.
   uint64_t parameters() const { return parameters_; }
   // Bytes of weights that a step of one token reads; gathered embedding rows do not count.
@@ -80,6 +84,7 @@ class Model {
   std::unique_ptr<Decoder> decoder_;
   uint64_t parameters_ = 0;
   bool mixed_precision_ = false;
+  std::optional<PagedExperts> paged_experts_;
 };
 
 }  // namespace ridge::model

@@ -96,6 +96,8 @@ void add_state(Metrics& metrics, const engine::EngineStats& stats, const std::st
                 stats.blocks_cached, labels);
   metrics.gauge("ridge:kv_cache_blocks_spilled", "Blocks kept outside of the KV cache.",
                 stats.blocks_spilled, labels);
+  metrics.gauge("ridge:expert_held_bytes", "Memory for experts whose others stay in the file.",
+                static_cast<double>(stats.expert_held_bytes), labels);
 }
 
 void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
@@ -117,6 +119,12 @@ void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::s
   metrics.counter("vllm:spec_decode_num_accepted_tokens_total", "Guessed tokens that were right.",
                   stats.accepted_tokens_total, labels);
   metrics.counter("ridge:steps_total", "Forward passes.", stats.steps_total, labels);
+  metrics.counter("ridge:expert_hits_total", "Paged experts that a step found in memory.",
+                  stats.expert_hits_total, labels);
+  metrics.counter("ridge:expert_misses_total", "Paged experts that a step read from the file.",
+                  stats.expert_misses_total, labels);
+  metrics.counter("ridge:expert_read_bytes_total", "Bytes of the file that these were.",
+                  stats.expert_read_bytes_total, labels);
   // vLLM knows no tool_calls, and counts them as stop. Its names of the other reasons:
   constexpr std::pair<engine::FinishReason, std::string_view> reasons[] = {
       {engine::FinishReason::stop, "stop"},

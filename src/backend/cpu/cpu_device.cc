@@ -95,13 +95,15 @@ class CpuDevice final : public Device {
   std::unique_ptr<Stream> create_stream() override { return std::make_unique<CpuStream>(); }
   std::unique_ptr<Weight> prepare_weight(const WeightSource& source,
                                          PreparedStore* store) override {
-    return std::make_unique<CpuWeight>(source, team_, store, weight_memory_);
+    return std::make_unique<CpuWeight>(source, team_, store, weight_memory_, pager_);
   }
   // The same for every instruction set: strips have 16 rows in all of them.
   std::string prepared_layout() const override { return tile_layout; }
   uint64_t prepared_bytes(const WeightSource& source) const override {
     return CpuWeight::prepared_bytes(source);
   }
+  bool pages_experts() const override { return true; }
+  ExpertCounters expert_counters() const override { return pager_.counters(); }
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) override {
     return std::make_unique<CpuKvCache>(layout, pages_);
   }
@@ -126,6 +128,7 @@ class CpuDevice final : public Device {
   const LatentForm latent_form_;
   Communicator* const communicator_;
   MemoryPool weight_memory_{pages_};
+  ExpertPager pager_;
   DeviceInfo info_;
 };
 

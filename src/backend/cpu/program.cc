@@ -62,6 +62,7 @@ void CpuProgram::run(const StepShape& shape) {
       if (step != steps_.back() && !step->runs_into_next()) team_.barrier();
     }
   });
+  if (run.failure) std::rethrow_exception(run.failure);
 }
 
 }  // namespace ridge::backend::cpu

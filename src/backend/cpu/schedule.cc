@@ -367,6 +367,11 @@ class Scheduler {
                     .bias = as_cpu(op.bias),
                     .precision = op.precision,
                     .out = op.out};
+    for (size_t later = next_ + 1; later < recording_.ops.size(); ++later) {
+      const auto* follower = std::get_if<ExpertLinear>(&recording_.ops[later]);
+      if (follower == nullptr || !same(follower->ids, op.ids)) continue;
+      plan.followers.push_back(as_cpu(follower->weight));
+    }
     size_t ops = 1;
     if (const auto* gated = peek<GatedActivation>(1);
         gated != nullptr && !op.weights.valid() && gated->groups == op.ids.columns &&

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <memory>
 #include <vector>
 
@@ -66,6 +67,9 @@ struct Run {
   std::vector<Memory>& member_scratch;
   std::atomic<int64_t>* counters;  // one for each step, zero when the run begins
   bool batch_invariant;            // as StepLimits
+  // What kept a step from its weights. Written by one member before a barrier of all; the steps of
+  // experts that follow do nothing, and the run throws it.
+  std::exception_ptr failure = nullptr;
 
   int rows(Rows kind) const { return kind == Rows::tokens ? shape.tokens : shape.outputs; }
 };

@@ -43,6 +43,8 @@ struct ExpertPlan {
   Value out;
   // Where they are a part of latent attention: rows of expanded sequences are left out.
   std::shared_ptr<const LatentForms> forms;
+  // Of experts that the same choice goes on to: where they are paged, reading may begin.
+  std::vector<const CpuWeight*> followers;
 };
 std::unique_ptr<Step> make_expert_step(const ExpertPlan& plan, const StepLimits& limits,
                                        const KernelTable& kernels);

@@ -23,6 +23,9 @@ constexpr int private_tokens = 2;
 // Activations that stay in the second-level cache while strips of weights pass by.
 constexpr int64_t block_bytes = 512 << 10;
 
+// Of strips that are packed on the way.
+constexpr size_t tiles_alignment = 64;
+
 // Most pairs of strips that a member takes at once.
 constexpr int64_t most_pairs = 32;
 
@@ -36,6 +39,7 @@ class ExpertStep final : public Step {
         out_columns_(plan.activation ? plan.weight->rows() / 2 : plan.weight->rows()),
         strips_({.weight = plan.weight, .activation = plan.activation}),
         inputs_(plan, choices_, strips_, kernels),
+        pages_(plan.weight->pages()),
         max_tokens_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs) {}
 
   std::vector<Value> values() const override {
@@ -48,7 +52,8 @@ class ExpertStep final : public Step {
   size_t shared_scratch_bytes() const override { return inputs_.bytes(max_tokens_); }
   size_t member_scratch_bytes() const override {
     return ExpertRows::bytes(max_tokens_, choices_, experts_) +
-           inputs_.bytes(std::min(max_tokens_, private_tokens)) + panel_bytes();
+           inputs_.bytes(std::min(max_tokens_, private_tokens)) + tiles_alignment +
+           2 * packed_bytes() + panel_bytes();
   }
 
   void run(Run& run, int member) override {
@@ -59,10 +64,12 @@ class ExpertStep final : public Step {
     sort(run, rows);
     if (rows.count() == 0) return;
     own += ExpertRows::bytes(tokens, choices_, experts_);
+    if (pages_ != nullptr && !begin_pages(run, rows, member)) return;
 
     const bool few = tokens <= private_tokens;
     const ExpertInputs::Work work{run, rows, few ? own : run.shared_scratch, tokens};
     own += inputs_.bytes(std::min(max_tokens_, private_tokens));
+    own += -reinterpret_cast<uintptr_t>(own) % tiles_alignment;
     const bool alone = few || run.team.size() == 1;
     const int members = alone ? 1 : run.team.size();
     const int part = alone ? 0 : member;
@@ -107,6 +114,22 @@ class ExpertStep final : public Step {
     }
   }
 
+  // Whether the step may go on. One member sees to what all will read.
+  bool begin_pages(Run& run, const ExpertRows& rows, int member) const {
+    if (member == 0 && !run.failure) {
+      try {
+        pages_->begin(rows.groups());
+        for (const CpuWeight* follower : plan_.followers) {
+          if (follower->pages() != nullptr) follower->pages()->will_read(rows.groups());
+        }
+      } catch (...) {
+        run.failure = std::current_exception();
+      }
+    }
+    run.team.barrier();
+    return !run.failure;
+  }
+
   // The next share of the work, of a quarter of what each member has left.
   bool take(Run& run, const ExpertRows& rows, Share& share) const {
     const auto groups = static_cast<int>(rows.groups().size());
@@ -134,8 +157,8 @@ class ExpertStep final : public Step {
         continue;
       }
       const Strip& first = strips_.strip(strips_before(share.first));
-      const std::byte* after = i + 1 < groups.size() ? tiles(first, groups[i + 1]) : nullptr;
-      multiply_dots(work, groups[i], share, after);
+      const std::byte* after = i + 1 < groups.size() ? tiles_ahead(first, groups[i + 1]) : nullptr;
+      multiply_dots(work, groups[i], share, after, scratch);
     }
   }
 
@@ -146,8 +169,22 @@ class ExpertStep final : public Step {
     const int64_t left = strip.part->rows - strip.index * strip_rows;
     return static_cast<int>(std::min<int64_t>(left, strip_rows));
   }
-  static const std::byte* tiles(const Strip& strip, const ExpertGroup& group) {
-    return strip.part->strip(strip.index, group.expert);
+  // A strip's tiles; those of paged experts may be packed into scratch[packed_bytes()].
+  const std::byte* tiles(const Strip& strip, const ExpertGroup& group, std::byte* scratch) const {
+    if (pages_ == nullptr) return strip.part->strip(strip.index, group.expert);
+    return pages_->strip(*strip.part, strip.index, group.expert, scratch);
+  }
+  // Where a strip's tiles will be read, or null where they are not there yet.
+  const std::byte* tiles_ahead(const Strip& strip, const ExpertGroup& group) const {
+    if (pages_ == nullptr) return strip.part->strip(strip.index, group.expert);
+    return pages_->packed_strip(*strip.part, strip.index, group.expert);
+  }
+  // Of the largest strip, where one may have to be packed.
+  size_t packed_bytes() const {
+    size_t most = 0;
+    if (pages_ == nullptr) return most;
+    for (const WeightPart& part : plan_.weight->parts()) most = std::max(most, part.strip_bytes);
+    return (most + tiles_alignment - 1) / tiles_alignment * tiles_alignment;
   }
 
   void clear(const Run& run, const Share& share, int tokens) const {
@@ -208,10 +245,12 @@ class ExpertStep final : public Step {
     int64_t last;            // the end of the strips
     const std::byte* after;  // what will be read after them, or null
     int configured = 0;      // rows that this thread's tiles are configured for
+    const std::byte* tiles = nullptr;  // of the strip at hand
+    const std::byte* up_tiles = nullptr;
   };
 
   void multiply_dots(const ExpertInputs::Work& work, const ExpertGroup& group, const Share& share,
-                     const std::byte* after) const {
+                     const std::byte* after, std::byte* scratch) const {
     Dots x{work,
            group,
            inputs_.codes(work, group),
@@ -225,6 +264,8 @@ class ExpertStep final : public Step {
     for (int first_tile = 0; first_tile < x.codes.tiles(); first_tile += at_once) {
       const int last_tile = std::min(first_tile + at_once, x.codes.tiles());
       for (int64_t item = strips_before(share.first); item < x.last; ++item) {
+        x.tiles = tiles(strips_.strip(item), group, scratch);
+        if (strips_.has_up()) x.up_tiles = tiles(strips_.up(item), group, scratch + packed_bytes());
         for (int t = first_tile; t < last_tile; ++t) {
           // Even one row is better off with fetching, for the runs of an expert's strips are short.
           multiply_strip(x, item, t, t + 1 == last_tile);
@@ -240,11 +281,11 @@ class ExpertStep final : public Step {
     alignas(64) float up[max_dot_rows * strip_rows];
     const bool more = fetch && item + 1 < x.last;
     const std::byte* next = fetch ? x.after : nullptr;
-    if (more) next = tiles(strips_.strip(item + 1), x.group);
-    dot(x, strips_.strip(item), tile, next, result);
+    if (more) next = tiles_ahead(strips_.strip(item + 1), x.group);
+    dot(x, *strips_.strip(item).part, x.tiles, tile, next, result);
     if (strips_.has_up()) {
-      const std::byte* next_up = more ? tiles(strips_.up(item + 1), x.group) : nullptr;
-      dot(x, strips_.up(item), tile, next_up, up);
+      const std::byte* next_up = more ? tiles_ahead(strips_.up(item + 1), x.group) : nullptr;
+      dot(x, *strips_.up(item).part, x.up_tiles, tile, next_up, up);
     }
     const int first = x.codes.first(tile);
     finish(x.work, x.group, item, first, x.codes.first(tile + 1) - first, result,
@@ -252,21 +293,20 @@ class ExpertStep final : public Step {
   }
 
   // out[tokens][16]; next: as for DotTile.
-  void dot(Dots& x, const Strip& strip, int tile, const std::byte* next, float* out) const {
-    const WeightPart& part = *strip.part;
+  void dot(Dots& x, const WeightPart& part, const std::byte* tiles, int tile,
+           const std::byte* next, float* out) const {
     const auto dtype = static_cast<int>(part.dtype);
     const int first = x.codes.first(tile);
     const int tokens = x.codes.first(tile + 1) - first;
     if (!is_quantized(part.dtype)) {
       const float* rows = x.floats.rows + first * x.floats.stride;
-      return kernels_.float_dot[dtype][tokens](tiles(strip, x.group), part.units, rows,
-                                               x.floats.stride, out);
+      return kernels_.float_dot[dtype][tokens](tiles, part.units, rows, x.floats.stride, out);
     }
     const ActivationTile t = x.codes.tile(tile);
     const bool tiled = x.group.path == LinearPath::tile_dot;
     if (tiled && t.count != x.configured) kernels_.tiles.begin(x.configured = t.count);
     const DotTile multiply = tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
-    multiply(tiles(strip, x.group), part.units, t, next, out);
+    multiply(tiles, part.units, t, next, out);
     if (inputs_.planes() == 2) add_planes(tokens, out);
   }
 
@@ -299,19 +339,25 @@ class ExpertStep final : public Step {
   void multiply_pair(const ExpertInputs::Work& work, const ExpertGroup& group,
                      const PackedTokens& tokens, int first_block, int64_t pair,
                      std::byte* scratch) const {
-    auto* panels = reinterpret_cast<bf16_bits*>(scratch);
+    auto* panels = reinterpret_cast<bf16_bits*>(scratch + 2 * packed_bytes());
     auto* sums = reinterpret_cast<float*>(panels + panel_elements_of_pair());
     const int64_t item = strips_before(pair);
     const int strips = strips_.has_up() ? 2 : static_cast<int>(strips_before(pair + 1) - item);
     const int blocks = std::min(panel_chunk_blocks, tokens.blocks - first_block);
     const int parts = inputs_.panel_parts();
+    const Strip* pair_strips[2];
+    const std::byte* pair_tiles[2];
+    for (int s = 0; s < strips; ++s) {
+      pair_strips[s] = strips_.has_up() && s == 1 ? &strips_.up(item) : &strips_.strip(item + s);
+      pair_tiles[s] =
+          tiles(*pair_strips[s], group, scratch + static_cast<size_t>(s) * packed_bytes());
+    }
     for (int64_t first = 0; first < tokens.columns; first += panel_columns(parts)) {
       const int64_t columns = std::min<int64_t>(panel_columns(parts), tokens.columns - first);
       for (int s = 0; s < strips; ++s) {
-        const Strip& strip =
-            strips_.has_up() && s == 1 ? strips_.up(item) : strips_.strip(item + s);
-        kernels_.panel.expand[parts - 1][static_cast<int>(strip.part->dtype)](
-            tiles(strip, group), strip.part->units, first, columns, read_ahead_bytes,
+        const WeightPart& part = *pair_strips[s]->part;
+        kernels_.panel.expand[parts - 1][static_cast<int>(part.dtype)](
+            pair_tiles[s], part.units, first, columns, read_ahead_bytes,
             panels + s * panel_elements(columns, parts));
       }
       kernels_.panel.product({.panels = panels,
@@ -345,6 +391,7 @@ class ExpertStep final : public Step {
   const int64_t out_columns_;  // of one choice
   const LinearStrips strips_;  // of one matrix
   const ExpertInputs inputs_;
+  ExpertPages* const pages_;  // null where all experts are in memory
   const int max_tokens_;
 };
 

@@ -90,8 +90,20 @@ std::string key_of(const WeightSource& source, int64_t experts,
 
 }  // namespace
 
+void pack_rows(const WeightPart& part, const TensorView& segment, int64_t expert, int64_t index,
+               std::byte* to) {
+  const int64_t row = index * strip_rows;
+  const std::byte* rows[strip_rows];
+  const auto count = static_cast<int>(std::min<int64_t>(strip_rows, part.rows - row));
+  for (int r = 0; r < count; ++r) {
+    rows[r] = segment.row(expert * part.source_rows + part.source_row + row + r).data();
+  }
+  const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;
+  pack(part.dtype, rows, count, segment.shape.columns(), to);
+}
+
 CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
-                     MemoryPool& pool) {
+                     MemoryPool& pool, ExpertPager& pager) {
   const Shape shape = stacked_shape(source);
   check_supported(source);
   name_ = source.name;
@@ -108,7 +120,9 @@ CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore
                 fmt::format("weight {}: no rows can be gathered from {}", source.name,
                             source.transposed ? "a transposed weight" : "experts"));
   }
-  if (source.transposed) {
+  if (source.paging) {
+    prepare_pages(source, pool, pager);
+  } else if (source.transposed) {
     prepare_transposed(source, team, pool);
   } else if (has_use(source.use, WeightUse::linear)) {
     prepare_tiles(source, team, store, pool);
@@ -167,6 +181,16 @@ void CpuWeight::prepare_tiles(const WeightSource& source, ThreadTeam& team, Prep
   if (store != nullptr) store->keep(key, {tiles_.data(), static_cast<size_t>(size_bytes_)});
 }
 
+void CpuWeight::prepare_pages(const WeightSource& source, MemoryPool& pool, ExpertPager& pager) {
+  RIDGE_ASSERT(experts_ > 1 && source.use == WeightUse::linear && !source.transposed);
+  parts_ = parts_of(source, experts_);
+  for (const WeightPart& part : parts_) {
+    size_bytes_ += static_cast<uint64_t>(experts_) * part.tile_bytes();
+  }
+  pages_ = std::make_unique<ExpertPages>(source, parts_, experts_, pool, pager);
+  keeps_source_ = true;
+}
+
 void CpuWeight::pack_tiles(const WeightSource& source, ThreadTeam& team) {
   for (size_t p = 0; p < parts_.size(); ++p) {
     const WeightPart& part = parts_[p];
@@ -177,15 +201,8 @@ void CpuWeight::pack_tiles(const WeightSource& source, ThreadTeam& team) {
     team.run([&](int) {
       for (int64_t s = next.fetch_add(4); s < experts_ * strips; s = next.fetch_add(4)) {
         for (int64_t i = s; i < std::min(s + 4, experts_ * strips); ++i) {
-          const int64_t row = i % strips * strip_rows;
-          const std::byte* rows[strip_rows];
-          const auto count = static_cast<int>(std::min<int64_t>(strip_rows, part.rows - row));
-          for (int r = 0; r < count; ++r) {
-            rows[r] = segment.row(i / strips * part.source_rows + part.source_row + row + r).data();
-          }
-          std::byte* to = tiles + static_cast<size_t>(i) * part.strip_bytes;
-          const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;
-          pack(part.dtype, rows, count, columns_, to);
+          pack_rows(part, segment, i / strips, i % strips,
+                    tiles + static_cast<size_t>(i) * part.strip_bytes);
         }
       }
     });

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "backend/cpu/buffer.h"
+#include "backend/cpu/expert_pages.h"
 #include "backend/cpu/tile_format.h"
 #include "backend/prepared_store.h"
 #include "backend/weight.h"
@@ -25,7 +27,7 @@ struct WeightPart {
   int64_t source_row;
   int64_t source_rows;
   size_t strip_bytes;
-  const std::byte* tiles;  // [experts][strips][strip_bytes]
+  const std::byte* tiles;  // [experts][strips][strip_bytes]; null where experts are paged
 
   int64_t strips() const { return (rows + strip_rows - 1) / strip_rows; }
   // Of one expert.
@@ -35,14 +37,21 @@ struct WeightPart {
   }
 };
 
+// Packs strip `index` of one expert of a segment into to[strip_bytes].
+void pack_rows(const WeightPart& part, const TensorView& segment, int64_t expert, int64_t index,
+               std::byte* to);
+
 class CpuWeight final : public Weight {
  public:
-  // As Device::prepare_weight; `store` may be nullptr.
-  CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store, MemoryPool& pool);
+  // As Device::prepare_weight; `store` may be nullptr. The pager must outlive it.
+  CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store, MemoryPool& pool,
+            ExpertPager& pager);
   // Bytes of the tiles.
   static uint64_t prepared_bytes(const WeightSource& source);
 
   const std::vector<WeightPart>& parts() const { return parts_; }
+  // Null unless its experts are paged.
+  ExpertPages* pages() const { return pages_.get(); }
   // Float32 [columns] of a `vector` weight.
   const float* values() const { return values_.data(); }
   // Row `index` dequantised into out[columns]; of an expert where the weight was not prepared for
@@ -53,12 +62,14 @@ class CpuWeight final : public Weight {
   void prepare_vector(const WeightSource& source);
   void prepare_tiles(const WeightSource& source, ThreadTeam& team, PreparedStore* store,
                      MemoryPool& pool);
+  void prepare_pages(const WeightSource& source, MemoryPool& pool, ExpertPager& pager);
   void pack_tiles(const WeightSource& source, ThreadTeam& team);
   void prepare_transposed(const WeightSource& source, ThreadTeam& team, MemoryPool& pool);
 
   std::vector<WeightPart> parts_;
   Memory tiles_;  // empty where the tiles lie in a PreparedStore
   std::vector<float> values_;
+  std::unique_ptr<ExpertPages> pages_;
   std::vector<TensorView> source_rows_;  // embedding only: gathered from the file where it lies
 };
 
