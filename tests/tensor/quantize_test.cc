@@ -242,9 +242,11 @@ TEST_P(QuantizeEveryType, TakesAnyColumnWeights) {
                                   std::pair{1e-4f, 300.0f}}) {
     std::vector<float> weights(512, low);
     for (size_t i = 0; i < weights.size(); i += 37) weights[i] = high;
-    // A thousandth for rounding where nothing can be won.
+    // Equal weights win nothing, and lead to other choices of about the same worth: what a
+    // super-block shares is chosen after its groups' scales.
+    const double allowed = low == high ? 1.02 : 1.0;
     EXPECT_LE(weighted_error(GetParam(), values, weights, weights),
-              1.001 * weighted_error(GetParam(), values, weights, {}))
+              allowed * weighted_error(GetParam(), values, weights, {}))
         << low << " and " << high;
   }
 }
