@@ -17,8 +17,7 @@ struct Lack {
 inline constexpr Lack declared_lacks[] = {
     {"ascend*", "expert_linear bias *"}, {"ascend*", "expert_linear layer bias *"},
     {"cpu_*", "attention blocks of [48]"},  // blocks must hold a multiple of 16 tokens
-    {"cpu_*", "linear-* rows ?/?"},  // shards
-    {"cpu_*", "linear-* columns ?/?"},
+    {"cpu_*", "linear-* columns ?/?"},  // shards
 };
 
 // What is wrong with a case that a device ran, or found unsupported;
