@@ -8,8 +8,8 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// What a multiply-add takes, over that of the absorbed form's attention with a float16 cache: measured by
-// latent_benchmark (docs/performance.md).
+// What a multiply-add takes, over that of the absorbed form's attention with a float16 cache: fitted to
+// latent_benchmark (docs/performance.md), but exact_costs, which are of the instructions' rates.
 constexpr double head_linear_cost = 2.3;  // of taking queries into the latents' space and values out of it
 struct Costs {
   double attention, expansion;
