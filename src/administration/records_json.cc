@@ -43,6 +43,8 @@ const std::string& text_of(const platform::UsageRow& row, UsageBy by) {
       return row.custom_endpoint;
     case UsageBy::endpoint_version:
       return row.endpoint_version;
+    case UsageBy::finish_reason:
+      return row.finish_reason;
     case UsageBy::endpoint:
       break;
   }

@@ -164,10 +164,13 @@ void add_usage_command(CLI::App& app, Context& context) {
       "  ridge usage forget 2026-01-01      the records before that day");
   auto options = std::make_shared<UsageOptions>();
   add_admin_options(*command, options->admin);
-  CLI::Option* by = command->add_option("--by", options->by, "Any of day, project, key, model, endpoint (the path), "
-                                              "custom_endpoint, endpoint_version")
-      ->delimiter(',')
-      ->allow_extra_args(false);
+  CLI::Option* by =
+      command
+          ->add_option("--by", options->by,
+                       "Any of day, project, key, model, endpoint (the path), custom_endpoint, "
+                       "endpoint_version, finish_reason")
+          ->delimiter(',')
+          ->allow_extra_args(false);
   command->add_option("--from", options->from, "The first day")->type_name("DATE");
   command->add_option("--to", options->to, "The last day")->type_name("DATE");
   command->add_option("--project", options->project, "Of this project alone");

@@ -18,7 +18,8 @@ namespace ridge::platform {
 namespace {
 
 constexpr UsageBy all[] = {UsageBy::day, UsageBy::project, UsageBy::key, UsageBy::model,
-                           UsageBy::endpoint, UsageBy::custom_endpoint, UsageBy::endpoint_version};
+                           UsageBy::endpoint, UsageBy::custom_endpoint, UsageBy::endpoint_version,
+                           UsageBy::finish_reason};
 
 // Days are made from this, as the databases have no function in common that does it.
 constexpr std::string_view day_number = "u.at_ms / 86400000";
@@ -40,6 +41,8 @@ std::string_view column_of(UsageBy by) {
       return "u.custom_endpoint";
     case UsageBy::endpoint_version:
       return "CAST(u.endpoint_version AS TEXT)";
+    case UsageBy::finish_reason:
+      return "u.finish_reason";
   }
   return {};
 }
@@ -79,6 +82,8 @@ std::string_view name(UsageBy by) {
       return "custom_endpoint";
     case UsageBy::endpoint_version:
       return "endpoint_version";
+    case UsageBy::finish_reason:
+      return "finish_reason";
   }
   return {};
 }
@@ -131,7 +136,8 @@ std::vector<UsageRow> usage(Database& database, const UsageQuery& wanted) {
          soci::use(wanted.until_ms, "until"), soci::use(wanted.project, "project"),
          soci::into(days), soci::into(row.project), soci::into(row.key), soci::into(row.model),
          soci::into(row.endpoint), soci::into(row.custom_endpoint),
-         soci::into(row.endpoint_version), soci::into(row.requests), soci::into(row.failures),
+         soci::into(row.endpoint_version), soci::into(row.finish_reason),
+         soci::into(row.requests), soci::into(row.failures),
          soci::into(row.prompt_tokens), soci::into(row.cached_tokens),
          soci::into(row.completion_tokens), soci::into(row.reasoning_tokens),
          soci::into(row.free_tokens), soci::into(row.micros), soci::into(row.ttft_ms));

@@ -21,6 +21,7 @@ enum class UsageBy {
   endpoint,          // the path: "/v1/chat/completions"
   custom_endpoint,   // the operator's; "" where a model was asked by its own name
   endpoint_version,  // of that, as a number; "0"
+  finish_reason,     // "stop", "length", "tool_calls", "failed", "cancelled" …
 };
 
 std::string_view name(UsageBy by);
@@ -40,7 +41,8 @@ struct UsageQuery {
 // What they used together.
 struct UsageRow {
   // Of what the rows are by; the rest is empty.
-  std::string day, project, key, model, endpoint, custom_endpoint, endpoint_version;
+  std::string day, project, key, model, endpoint, custom_endpoint, endpoint_version,
+      finish_reason;
   int64_t requests = 0;
   int64_t failures = 0;  // of them, that ended as failed or cancelled
   int64_t prompt_tokens = 0;

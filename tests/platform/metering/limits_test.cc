@@ -135,6 +135,21 @@ TEST_P(LimitsTest, APriceOfAnEndpointGoesBeforeItsModels) {
   EXPECT_EQ(rows[1].micros, 50);
 }
 
+TEST_P(LimitsTest, UsageIsAddedUpByWhyAnswersEnded) {
+  for (const char* id : {"a", "b", "c"}) {
+    ask(wish(id, 10, 5));
+    Settlement settlement = used(id, 10, 5);
+    settlement.finish_reason = id[0] == 'c' ? "length" : "stop";
+    end(settlement);
+  }
+  const auto rows = usage(*database_, {.by = {UsageBy::finish_reason}});
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0].finish_reason, "length");
+  EXPECT_EQ(rows[0].requests, 1);
+  EXPECT_EQ(rows[1].finish_reason, "stop");
+  EXPECT_EQ(rows[1].completion_tokens, 10);
+}
+
 TEST_P(LimitsTest, LimitsAreListedWithNamesAndChangesAreRecorded) {
   limit(LimitKind::tokens_per_day, 7, {"default", "k"}, "m");
   limit(LimitKind::requests_per_minute, 5);
