@@ -327,7 +327,11 @@ class Scheduler {
                             .nope = static_cast<int>(up.weight->columns()),
                             .rotary = op.cache->layout().key_dim,
                             .value = static_cast<int>(down->weight->rows())};
-    const bool is_exact = up.precision == Precision::full || down->precision == Precision::full;
+    // Keys and values in bfloat16 would turn choices of the routers behind them (ADR 0033).
+    const bool has_routers = std::ranges::any_of(
+        recording_.ops, [](const Op& each) { return std::holds_alternative<Route>(each); });
+    const bool is_exact = has_routers || up.precision == Precision::full ||
+                          down->precision == Precision::full;
     const auto forms = std::make_shared<LatentForms>(
         shape, latent_form_, is_exact ? Precision::full : Precision::bf16, kernels_);
     if (!forms->may_expand() || recording_.limits.batch_invariant) return false;
