@@ -267,8 +267,8 @@ std::vector<Case> cases() {
       is_sanitized ? std::vector<std::string>{"avx2"}
                    : std::vector<std::string>{"scalar",      "avx2",        "avx512",
                                               "avx512_vnni", "avx512_bf16", "amx"};
-  // Not DeepSeek's: its prompts are computed in two forms (docs/adr/0046), whose roundings turn a
-  // router of the small golden that is about to choose another expert, and what follows moves with it.
+  // Not DeepSeek's, whose prompts are computed in two forms (docs/adr/0046): a router that is about
+  // to choose another expert may be turned by their roundings, and what follows moves with it.
   for (const std::string model : {"llama-f32.gguf", "llama-q8_0.gguf", "llama-q4_k_m.gguf",
                                   "qwen3moe-q4_k_m.gguf"}) {
     for (const std::string& isa : isas) {
