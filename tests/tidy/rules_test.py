@@ -330,6 +330,39 @@ class MachinePath(TreeTest):
         self.assert_clean({"tools/binary": "\0 /" + "work/main\n"})
 
 
+class AttackTests(TreeTest):
+    HEAD = "# Attacks\n\n| attack | what happens | tests |\n|---|---|---|\n"
+    FILES = {
+        "tests/a_test.cc": "TEST(Head, IsBounded) {}\nTEST_F(Body,\n       IsBounded) {}\n",
+        "tests/test_a.py": "def test_a(server):\n    pass\n",
+        "console/tests/a.test.ts": 'test("HTML, of a model, is text", () => {});\n',
+    }
+
+    def document(self, tests):
+        return {**self.FILES, "docs/attacks.md": f"{self.HEAD}| a | b | {tests} |\n"}
+
+    def test_takes_tests_that_are_there(self):
+        self.assert_clean(self.document(
+            "`Head.IsBounded`, `Body.IsBounded` in [a_test.cc](../tests/a_test.cc), `test_a` in [a](../tests/test_a.py), "
+            "`HTML, of a model, is text` in [a.test.ts](../console/tests/a.test.ts)"))
+
+    def test_refuses_a_test_that_is_not_there(self):
+        for tests in (
+            "`Head.IsBound` in [a](../tests/a_test.cc)",
+            "`Head.IsBounded`, `Body.Ends` in [a](../tests/a_test.cc)",
+            "`test_` in [a](../tests/test_a.py)",
+            "`HTML` in [a](../console/tests/a.test.ts)",
+            "`Head.IsBounded` in [b](../tests/b_test.cc)",
+        ):
+            with self.subTest(tests):
+                self.assert_finds("attack-tests", "docs/attacks.md", 5, self.document(tests))
+
+    def test_refuses_an_attack_without_tests(self):
+        for tests in ("", "none yet", "`Head.IsBounded`", "`Head.IsBounded` in [a](../tests/a_test.cc), and more"):
+            with self.subTest(tests):
+                self.assert_finds("attack-tests", "docs/attacks.md", 5, self.document(tests))
+
+
 class Unfinished(TreeTest):
     def test_refuses_the_marks(self):
         for mark in ("TO" "DO", "FIX" "ME", "XX" "X"):

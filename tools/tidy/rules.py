@@ -55,6 +55,7 @@ DEVICE_MACRO = re.compile(
     r"\w*(?<![A-Z])(?:ASCEND|CANN|ACL|CUDA(?:CC)?|HIP(?:CC)?|ROCM|MUSA|METAL|VULKAN|SYCL|OPENCL|NPU|GPU)(?![A-Z])\w*"
     r"|__AVX\w*|__AMX\w*|__SSE\w*|__FMA__|__F16C__|__ARM_NEON\w*|__ARM_FEATURE_\w*"
 )
+ATTACKS = "docs/attacks.md"
 LINES_ERROR = 700
 LINES_WARNING = 500
 LENGTH_SUFFIXES = (".h", ".cc", ".cpp", ".c", ".py", ".rs", ".ts", ".svelte", ".sh", ".cmake")
@@ -304,6 +305,43 @@ def decision_record(tree):
             break
 
 
+# `Suite.Test`, `test_name` or the words of a test of the console, then "in [file](../path)" for all before it.
+TESTS_OF_FILE = re.compile(r"((?:`[^`]+`(?:, )?)+) in \[[^\]]+\]\(\.\./([^)]+)\)")
+
+
+def is_test(tree, path, name):
+    """Whether the file has a test of that name, in the form of its language."""
+    if path.endswith(".py"):
+        pattern = rf"^def {re.escape(name)}\("
+    elif path.endswith(".ts"):
+        pattern = rf"""^test\(["']{re.escape(name)}["']"""
+    else:
+        suite, _, test = name.partition(".")
+        pattern = rf"^TEST(?:_[FP])?\({re.escape(suite)},\s*{re.escape(test)}\)"
+    return re.search(pattern, tree.text(path), re.MULTILINE) is not None
+
+
+def attack_tests(tree):
+    """Each attack in docs/attacks.md names tests, and each of them is in the file that it is said to be in."""
+    if ATTACKS not in tree.paths:
+        return
+    known = set(tree.paths)
+    for number, line in enumerate(tree.text(ATTACKS).splitlines(), 1):
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|") or cells[-1] in ("tests", "---"):
+            continue
+        named = TESTS_OF_FILE.findall(cells[-1])
+        if TESTS_OF_FILE.sub("", cells[-1]).replace(",", "").strip() or not named:
+            yield Finding(ATTACKS, number, "does not end with `Suite.Test`, `Suite.Other` in [file](../path) of each file of tests")
+        for names, path in named:
+            if path not in known:
+                yield Finding(ATTACKS, number, f"names {path}, which does not exist")
+                continue
+            for name in re.findall(r"`([^`]+)`", names):
+                if not is_test(tree, path, name):
+                    yield Finding(ATTACKS, number, f"names the test {name}, which is not in {path}")
+
+
 def changelog(tree):
     """CHANGELOG.md exists."""
     if "CHANGELOG.md" not in tree.paths:
@@ -342,6 +380,7 @@ RULES = {
     "pragma-once": pragma_once,
     "boost-in-header": boost_in_header,
     "decision-record": decision_record,
+    "attack-tests": attack_tests,
     "changelog": changelog,
     "machine-path": machine_path,
     "unfinished": unfinished,
