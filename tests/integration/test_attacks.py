@@ -25,13 +25,15 @@ PREFIX = "The river runs through the old town, under three bridges. " * 20
 class Locked:
     """A server that asks for keys, with a model that can be given tools, and `ridge WORDS` beside it."""
 
-    def __init__(self, binary, environment, folder):
+    def __init__(self, binary, environment, folder, preload="", limit=()):
         self.binary = binary
         self.environment = {**environment, "RIDGE_HOME": str(folder)}
         model = tiny_model.write_tiny_model(folder / "tiny.gguf", tiny_model.HERMES_TOKENS, tiny_model.HERMES_TEMPLATE)
         self.key = self.run("key", "create", "first")["key"]
-        self.server = RidgeServer(binary, self.environment, model, ["--threads", "2", "--log-level", "debug"],
-                                  asks_for_keys=True)
+        if limit:
+            self.run("limit", "set", *limit)
+        self.server = RidgeServer(binary, {**self.environment, "LD_PRELOAD": preload}, model,
+                                  ["--threads", "2", "--log-level", "debug"], asks_for_keys=True)
 
     def run(self, *words):
         result = subprocess.run([self.binary, *words, "--json"], env=self.environment, text=True, capture_output=True,
@@ -265,21 +267,27 @@ def test_who_sends_a_byte_now_and_then_is_not_waited_for(locked):
     head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {locked.key}\r\n"
     answers = {}
 
-    def drip(name, at_once, most_s):
+    def drip(at_once, most_s):
+        """What comes back, or nothing where a byte met the end of the connection, which may take the answer with it."""
         with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(at_once.encode())
             connection.settimeout(1)
             until = time.monotonic() + most_s
-            received = b""
-            while not received and time.monotonic() < until:
-                with contextlib.suppress(TimeoutError):
-                    received = connection.recv(4096)
-                    break
-                connection.sendall(b"x")
-        answers[name] = received
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() < until:
+                    with contextlib.suppress(TimeoutError):
+                        return connection.recv(4096)
+                    connection.sendall(b"x")
+        return b""
 
-    threads = [threading.Thread(target=drip, args=("head", head + "X: ", 180)),
-               threading.Thread(target=drip, args=("body", head + "Content-Length: 100000\r\n\r\n", 300))]
+    def try_thrice(name, at_once, most_s):
+        for _ in range(3):
+            answers[name] = drip(at_once, most_s)
+            if answers[name]:
+                break
+
+    threads = [threading.Thread(target=try_thrice, args=("head", head + "X: ", 180)),
+               threading.Thread(target=try_thrice, args=("body", head + "Content-Length: 100000\r\n\r\n", 300))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -287,3 +295,65 @@ def test_who_sends_a_byte_now_and_then_is_not_waited_for(locked):
     for name in ("head", "body"):
         assert answers[name].startswith(b"HTTP/1.1 408 "), (name, answers[name])
     assert locked.chat()[0] == 200
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/* Adds to the time of day the seconds that stand in the file. */
+int clock_gettime(clockid_t clock, struct timespec* time) {
+  static int (*real)(clockid_t, struct timespec*);
+  static volatile int64_t* put;
+  if (!real) {
+    put = mmap(0, 8, PROT_READ, MAP_SHARED, open(getenv("CLOCK_FILE"), O_RDONLY), 0);
+    real = (int (*)(clockid_t, struct timespec*))dlsym(RTLD_NEXT, "clock_gettime");
+  }
+  const int result = real(clock, time);
+  if (clock == CLOCK_REALTIME) time->tv_sec += *put;
+  return result;
+}
+"""
+DAY = 24 * 3600
+
+
+def test_a_clock_that_is_put_by_days_ends_no_key_and_renews_no_allowance(ridge_binary, plain_environment, tmp_path):
+    source, library, put = tmp_path / "clock.c", tmp_path / "clock.so", tmp_path / "put"
+    source.write_text(CLOCK)
+    built = subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    put.write_bytes(bytes(8))
+
+    def put_clock(days):
+        with open(put, "r+b") as file:
+            file.write((days * DAY).to_bytes(8, "little", signed=True))
+
+    made = Locked(ridge_binary, {**plain_environment, "CLOCK_FILE": str(put)}, tmp_path, str(library),
+                  ("--tokens-per-month", "400"))
+    try:
+        key = made.run("key", "create", "short", "--expires", "12h")["key"]
+        body = {"model": "tiny", "prompt": "a", "max_tokens": 300, "ignore_eos": True, "stream": True}
+        connection = made.server.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Authorization": f"Bearer {made.key}"})
+        stream = connection.getresponse()
+        said = stream.readline()
+        put_clock(40)
+        said += stream.read()  # an answer goes on over it
+        connection.close()
+        assert stream.status == 200 and said.rstrip().endswith(b"data: [DONE]")
+        for days in (40, 1, -40, 0):
+            put_clock(days)
+            now = time.strftime("%Y-%m-%d", time.gmtime(time.time() + days * DAY))
+            status, answer = made.post("/v1/completions", {"model": "tiny", "prompt": "a", "max_tokens": 300})
+            assert status == 402, (days, answer)
+            assert made.server.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})[0] == 200, days
+            assert made.server.request("GET", "/v1/health/live")[0] == 200, days
+            assert made.server.request("GET", "/v1/health/ready")[0] == 200, days
+            made.server.wait_for_log(now)  # the program has seen it
+    finally:
+        assert made.server.stop() == 0
