@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -268,6 +269,9 @@ void serve(Context& context, ServeOptions& options) {
   say_how_to_talk(context, server.url(), authenticator != nullptr, names, set_up_token);
   std::fflush(stdout);
   if (ranks) ranks->on_failure([&server](const Error&) { server.stop(); });
+  // The ranks outlive the server, and may fail while it goes.
+  const auto take_back = [](RankProcesses* told) { told->on_failure([](const Error&) {}); };
+  const std::unique_ptr<RankProcesses, decltype(take_back)> until_here(ranks.get(), take_back);
   server.run();
   if (ranks && ranks->failure()) throw Error(*ranks->failure());
   context.note("stopped");

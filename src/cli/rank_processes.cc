@@ -196,14 +196,12 @@ std::optional<Error> RankProcesses::failure() const {
 }
 
 void RankProcesses::on_failure(std::function<void(const Error&)> tell) {
-  std::optional<Error> failure;
   {
     std::lock_guard lock(mutex_);
-    failure = failure_;
-    tell_ = tell;
+    tell_ = std::move(tell);
+    if (failure_) tell_(*failure_);
   }
   news_.notify_all();
-  if (failure) tell(*failure);
 }
 
 void RankProcesses::watch() {
@@ -281,18 +279,16 @@ void RankProcesses::accept() {
 }
 
 void RankProcesses::fail(const std::string& message) {
-  std::function<void(const Error&)> tell;
   const Error error(ErrorCode::unavailable,
                     fmt::format("{}; the model cannot be computed any more", message));
   {
     std::lock_guard lock(mutex_);
     failure_ = error;
     if (orders_) orders_->shut(/*both=*/true);
-    tell = tell_;
+    if (tell_) tell_(error);  // under the lock, so that on_failure() can take it back
   }
   news_.notify_all();
   end_all();
-  if (tell) tell(error);
   std::unique_lock lock(mutex_);
   // Before there is somebody to tell, who starts the ranks hears of it.
   news_.wait(lock, [this] { return stopping_ || tell_; });

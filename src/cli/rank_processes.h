@@ -39,10 +39,12 @@ class RankProcesses final : public engine::RankLink {
   void send(std::span<const std::byte> bytes) override;
   void receive(std::span<std::byte> bytes) override;
   void close() override;
-  std::optional<Error> failure() const override;
+  // What has ended them, from then on. From any thread.
+  std::optional<Error> failure() const;
 
-  // Called once they have failed, on a thread of its own, or now where they have. This process ends
-  // with status 1 where the object is still there some seconds later, whatever else goes on in it.
+  // Called once they have failed, on a thread of its own, or now where they have; it must be brief and
+  // call nothing of this. Not called any more once another has taken its place. This process ends with
+  // status 1 where the object is still there some seconds later, whatever else goes on in it.
   void on_failure(std::function<void(const Error&)> tell);
 
  private:

@@ -25,6 +25,8 @@ void check_ranks(const std::vector<Choice>& models, const ModelLoading& loading,
                                  "--model-memory-mib or --sleep-after-s");
   refuse(!models.front().adapters.empty(), "--ranks does not go with --lora yet");
   refuse(loading.prepared_cache, "--ranks does not go with --prepared-cache yet");
+  refuse(loading.engine.expert_bytes.has_value(),
+         "--ranks does not go with --expert-memory-mib: ranks page no experts");
   refuse(loading.engine.pin_threads == backend::Toggle::on,
          "--ranks does not go with --pin-threads on: all ranks would take the same processors");
   const std::string& device = loading.engine.device;

@@ -194,6 +194,7 @@ def test_what_goes_with_no_ranks_is_refused(ridge, tiny, tmp_path):
     assert "up to 2 ranks can, or a multiple of 2 up to 4" in refused("--ranks", "3")
     assert "--lora" in refused("--ranks", "2", "--lora", f"a={tmp_path}")
     assert "--model-memory-mib" in refused("--ranks", "2", "--model-memory-mib", "1000")
+    assert "--expert-memory-mib" in refused("--ranks", "2", "--expert-memory-mib", "0")
     assert "more machines" in refused("--ranks", "2", "--hosts", "a,b,c")
     assert "Ascend" in refused("--ranks", "2", "--device", "ascend-twin")
 
