@@ -27,6 +27,9 @@ class Decoder {
   //   output head, which cost little and whose errors reach the logits most, only to bfloat16. In a
   //   model of experts int8 is for experts alone (docs/adr/0033).
   Decoder(RankShare share, DecoderTensors tensors, bool mixed_precision, const Prepare& prepare);
+  Decoder(Decoder&&) = delete;  // config_ refers to its share
+
+  const ModelConfig& config() const { return config_; }  // this rank's
 
   // Records one forward pass; returns the logits of the output rows, [R, vocab]. Rows whose
   // StepBuffers::adapter_of_row is i are changed by adapters[i].

@@ -306,6 +306,13 @@ GuessingTensors find_guessing(Finder& find, const ModelConfig& c, const FamilyTr
 
 }  // namespace
 
+uint64_t file_bytes(const WeightSource& source) {
+  uint64_t bytes = 0;
+  for (const TensorView& segment : source.segments) bytes += segment.bytes.size();
+  const bool is_cut = source.shard.axis != backend::Shard::Axis::none;
+  return is_cut ? bytes / static_cast<uint64_t>(source.shard.ranks) : bytes;
+}
+
 void for_each_source(const DecoderTensors& tensors,
                      const std::function<void(const WeightSource&)>& visit) {
   visit(tensors.embedding);
@@ -349,9 +356,7 @@ DecoderTensors find_tensors(const format::GgufFile& file, const ModelConfig& con
   find.refuse_unused();
   // What stacked_shape would refuse at load is refused before anything is allocated.
   for_each_source(tensors, [](const WeightSource& each) { stacked_shape(each); });
-  for_each_source(tensors, [&](const WeightSource& each) {
-    for (const TensorView& segment : each.segments) tensors.bytes += segment.bytes.size();
-  });
+  for_each_source(tensors, [&](const WeightSource& each) { tensors.bytes += file_bytes(each); });
   return tensors;
 }
 

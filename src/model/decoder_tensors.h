@@ -77,6 +77,9 @@ struct DecoderTensors {
 void for_each_source(const DecoderTensors& tensors,
                      const std::function<void(const backend::WeightSource&)>& visit);
 
+// Bytes that a source has in the file; of one that is cut, a rank's share of them.
+uint64_t file_bytes(const backend::WeightSource& source);
+
 // Finds every tensor of the family and checks its shape against the configuration; allocates
 // nothing of their size but what `owned` says. The file must outlive the result. Throws
 // invalid_file naming a tensor that is missing or of another shape, unsupported for one that the

@@ -21,7 +21,7 @@ std::string gigabytes(uint64_t bytes) {
                                : fmt::format("{:.2f} GB", static_cast<double>(bytes) / 1e9);
 }
 
-std::vector<WeightSource*> expert_sources(DecoderTensors& tensors, const ModelConfig& config) {
+std::vector<WeightSource*> expert_sources(DecoderTensors& tensors) {
   std::vector<WeightSource*> sources;
   const auto add = [&](LayerTensors& layer) {
     if (!layer.router) return;
@@ -29,8 +29,7 @@ std::vector<WeightSource*> expert_sources(DecoderTensors& tensors, const ModelCo
     sources.push_back(&layer.down);
   };
   for (LayerTensors& layer : tensors.layers) add(layer);
-  // The layer that guesses has experts where the last does.
-  if (tensors.guessing && config.experts) add(tensors.guessing->layer);
+  if (tensors.guessing) add(tensors.guessing->layer);
   return sources;
 }
 
@@ -42,12 +41,6 @@ uint64_t memory_bytes(const backend::Device& device, const WeightSource& source)
   }
   if (source.transposed || has_use(source.use, WeightUse::vector)) return elements * sizeof(float);
   return device.prepared_bytes(source);
-}
-
-uint64_t file_bytes(const WeightSource& source) {
-  uint64_t bytes = 0;
-  for (const TensorView& segment : source.segments) bytes += segment.bytes.size();
-  return bytes;
 }
 
 // Of all weights that no expert has. Throws out_of_memory, naming the first that is too much.
@@ -128,7 +121,7 @@ std::string summary(const PagedExperts& paged) {
 std::optional<PagedExperts> page_experts(const format::GgufFile& file,
                                          const backend::Device& device, const ModelConfig& config,
                                          const PagingOptions& options, DecoderTensors& tensors) {
-  const std::vector<WeightSource*> experts = expert_sources(tensors, config);
+  const std::vector<WeightSource*> experts = expert_sources(tensors);
   if (experts.empty()) return std::nullopt;
   if (!device.pages_experts()) {
     if (!options.expert_bytes) return std::nullopt;

@@ -39,7 +39,7 @@ struct PagedExperts {
   double even_tokens_per_second() const;
 };
 
-// "26 of 64 experts of each layer are held, 3.9 GB; a token reads at most 0.74 GB …"
+// For who starts the model: what is held, what a token reads, and what speed that leaves.
 std::string summary(const PagedExperts& paged);
 
 // Decides whether experts are paged, and marks their sources so. nullopt: all weights are held. The

@@ -31,7 +31,6 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   model->parameters_ = file.parameters();
   model->mixed_precision_ = options.mixed_precision.value_or(file.parameters() >= 1'000'000'000);
   RankShare share(model->config_, options.rank);
-  model->rank_config_ = share.config();
   DecoderTensors tensors = find_tensors(file, model->config_, options.guesses);
   share.cut(tensors);
   // Ranks have parts of every expert, which lie apart in the file.
@@ -42,7 +41,6 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   backend::PreparedStore* const store = begin_store(options.prepared, device, tensors);
   int64_t done_bytes = 0;
   const auto total_bytes = static_cast<int64_t>(tensors.bytes);
-  const auto ranks = static_cast<int64_t>(options.rank.ranks);
   const auto prepare = [&](const backend::WeightSource& source) {
     if (!source.paging) {
       for (const TensorView& segment : source.segments) file.ready(segment);
@@ -51,9 +49,8 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
     for (const TensorView& segment : source.segments) {
       // The device has its own copy now; the file's pages would only crowd the page cache.
       if (!weight->keeps_source()) file.advise(segment, format::Access::done);
-      const bool is_cut = source.shard.axis != backend::Shard::Axis::none;
-      done_bytes += static_cast<int64_t>(segment.bytes.size()) / (is_cut ? ranks : 1);
     }
+    done_bytes += static_cast<int64_t>(file_bytes(source));
     if (options.progress) options.progress(done_bytes, total_bytes);
     return weight;
   };
@@ -87,7 +84,7 @@ backend::KvCacheLayout kv_layout_of(const ModelConfig& config, bool guesses, int
 }
 
 backend::KvCacheLayout Model::kv_layout(int blocks, int block_tokens, DType dtype) const {
-  return kv_layout_of(rank_config_, guesses(), blocks, block_tokens, dtype);
+  return kv_layout_of(decoder_->config(), guesses(), blocks, block_tokens, dtype);
 }
 
 backend::Value Model::record(backend::Recorder& recorder, backend::KvCache& cache,

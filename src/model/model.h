@@ -80,7 +80,6 @@ class Model {
   Model() = default;
 
   ModelConfig config_;
-  ModelConfig rank_config_;
   std::unique_ptr<Decoder> decoder_;
   uint64_t parameters_ = 0;
   bool mixed_precision_ = false;

@@ -103,12 +103,7 @@ void RankShare::cut(DecoderTensors& tensors) const {
     if (tensors.guessing->output) cut_rows(*tensors.guessing->output);
   }
   tensors.bytes = 0;
-  for_each_source(tensors, [&](const WeightSource& each) {
-    uint64_t bytes = 0;
-    for (const TensorView& segment : each.segments) bytes += segment.bytes.size();
-    const bool is_part = each.shard.axis != backend::Shard::Axis::none;
-    tensors.bytes += is_part ? bytes / static_cast<uint64_t>(rank_.ranks) : bytes;
-  });
+  for_each_source(tensors, [&](const WeightSource& each) { tensors.bytes += file_bytes(each); });
 }
 
 void RankShare::cut_rows(WeightSource& source) const {
