@@ -28,7 +28,6 @@ class ServerLink final : public engine::RankLink {
   void send(std::span<const std::byte> bytes) override { socket_.send(bytes); }
   void receive(std::span<std::byte> bytes) override { socket_.receive(bytes); }
   void close() override { socket_.shut(/*both=*/false); }
-  std::optional<Error> failure() const override { return std::nullopt; }
 
  private:
   SocketLink socket_;

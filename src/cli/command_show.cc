@@ -34,15 +34,6 @@ std::map<std::string, uint64_t> bytes_by_type(const format::GgufFile& file) {
   return bytes;
 }
 
-// Of the tensors that a token reads a few of, and that may stay in the file.
-uint64_t expert_bytes_of(const format::GgufFile& file) {
-  uint64_t bytes = 0;
-  for (const auto& tensor : file.tensors()) {
-    if (tensor.name.ends_with("_exps.weight")) bytes += tensor.view.bytes.size();
-  }
-  return bytes;
-}
-
 std::optional<uint64_t> number(const format::GgufMetadata& metadata, const std::string& key) {
   return metadata.optional_uint64(key);
 }
@@ -71,7 +62,7 @@ Json describe_file(const std::filesystem::path& path) {
   Json types = Json::object();
   for (const auto& [type, bytes] : bytes_by_type(file)) types[type] = bytes;
   body["tensor_bytes_by_type"] = types;
-  if (const uint64_t bytes = expert_bytes_of(file)) body["expert_bytes"] = bytes;
+  if (const uint64_t bytes = file.expert_bytes()) body["expert_bytes"] = bytes;
   body["tensors"] = file.tensors().size() + file.unsupported_tensors().size();
   body["unsupported_tensors"] = file.unsupported_tensors().size();
   body["size_bytes"] = file.file_bytes();

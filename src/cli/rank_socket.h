@@ -30,7 +30,6 @@ class SocketLink {
   void receive(std::span<std::byte> bytes) const;
   // Ends what is sent; `both`: and what is received, also for who waits for it now.
   void shut(bool both) const;
-  int descriptor() const { return socket_.get(); }
 
  private:
   FileDescriptor socket_;

@@ -40,6 +40,11 @@ struct StepLoop::Choice {
   std::shared_ptr<MaskJob> mask;  // of the next token, where that is computed elsewhere
   std::optional<FinishReason> reason;  // once it has ended
 
+  // Where there is a mask, it is the matcher's from here on. Throws what its work has thrown.
+  void take_mask() {
+    if (mask) std::exchange(mask, nullptr)->check();
+  }
+
   // What its trace was told last.
   bool had_place = false;
   bool was_admitted = false;

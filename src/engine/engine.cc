@@ -184,10 +184,7 @@ uint64_t weight_bytes(const format::GgufFile& file, const model::ModelConfig& co
                       const EngineOptions& options) {
   uint64_t bytes = weight_bytes(file);
   if (!config.experts || !options.expert_bytes) return bytes;
-  uint64_t expert_bytes = 0;
-  for (const format::GgufTensor& tensor : file.tensors()) {
-    if (tensor.name.ends_with("_exps.weight")) expert_bytes += tensor.view.bytes.size();
-  }
+  const uint64_t expert_bytes = file.expert_bytes();
   if (*options.expert_bytes < expert_bytes) bytes -= expert_bytes - *options.expert_bytes;
   return bytes;
 }
@@ -228,6 +225,17 @@ ModelInfo describe(const format::GgufFile& file, const text::Tokenizer& tokenize
           .quantization = quantization_of(file)};
 }
 
+// What all engines of this process have; the runner, the text and the info are there already.
+std::unique_ptr<Engine> serve(ServingEngine::Parts parts, std::shared_ptr<Owned> owned,
+                              const RunnerLimits& limits, const EngineOptions& options) {
+  parts.draft_runner = draft_runner(owned->draft.get(), limits);
+  parts.max_queued = options.max_queued;
+  parts.options = loop_options(options);
+  const Clock& clock = owned->clock;
+  parts.owned = std::move(owned);
+  return std::make_unique<ServingEngine>(std::move(parts), clock);
+}
+
 }  // namespace
 
 std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
@@ -253,7 +261,6 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
       free_bytes - std::min(free_bytes, held_bytes), owned->draft.get(), options);
   ServingEngine::Parts parts;
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
-  parts.draft_runner = draft_runner(owned->draft.get(), limits);
   parts.tokenizer = loaded.tokenizer();
   parts.chat_template = loaded.chat_template();
   parts.info = describe(loaded.file(), *loaded.tokenizer(), model, limits.context_tokens);
@@ -263,14 +270,10 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
         {adapter.name, loaded.adapters()[i]->size_bytes(), adapter.scale});
   }
   parts.info.load_ms = loaded.load_ms();
-  parts.max_queued = options.max_queued;
-  parts.options = loop_options(options);
   if (loaded.model().paged_experts()) {
     parts.expert_counters = [&device = loaded.device()] { return device.expert_counters(); };
   }
-  const Clock& clock = owned->clock;
-  parts.owned = std::move(owned);
-  return std::make_unique<ServingEngine>(std::move(parts), clock);
+  return serve(std::move(parts), std::move(owned), limits, options);
 }
 
 std::unique_ptr<Engine> start_over_ranks(const std::filesystem::path& path,
@@ -301,14 +304,9 @@ std::unique_ptr<Engine> start_over_ranks(const std::filesystem::path& path,
   parts.runner = create_rank_runner(
       *owned->ranks,
       {.vocab_size = config.vocab_size, .hidden_size = config.hidden, .guesses = guesses}, limits);
-  parts.draft_runner = draft_runner(owned->draft.get(), limits);
   parts.info = describe(file, *parts.tokenizer, path, limits.context_tokens);
   parts.info.load_ms = milliseconds(owned->clock.now() - start);
-  parts.max_queued = options.max_queued;
-  parts.options = loop_options(options);
-  const Clock& clock = owned->clock;
-  parts.owned = std::move(owned);
-  return std::make_unique<ServingEngine>(std::move(parts), clock);
+  return serve(std::move(parts), std::move(owned), limits, options);
 }
 
 std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,

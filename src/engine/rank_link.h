@@ -1,10 +1,7 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <span>
-
-#include "base/error.h"
 
 namespace ridge::engine {
 
@@ -19,8 +16,6 @@ class RankLink {
   // Nothing more is sent or received: at the other end `receive` throws from here on, and that ranks
   // end is no failure.
   virtual void close() = 0;
-  // What has ended it, from then on. From any thread.
-  virtual std::optional<Error> failure() const = 0;
 };
 
 }  // namespace ridge::engine

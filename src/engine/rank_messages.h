@@ -13,8 +13,6 @@
 // so that values travel as they lie in memory.
 namespace ridge::engine {
 
-inline constexpr size_t rank_orders = 9;  // kinds of RankOrder
-
 // From the engine, to all ranks by way of rank 0.
 struct RankOrder {
   enum class Kind : uint32_t {
@@ -32,6 +30,7 @@ struct RankOrder {
   uint32_t inputs = 0;  // int32 values of StepInputs in front of the rest
   uint64_t bytes = 0;   // that follow, those of the inputs among them
 };
+inline constexpr size_t rank_orders = static_cast<size_t>(RankOrder::Kind::leave) + 1;  // kinds
 
 // From rank 0.
 struct RankAnswer {

@@ -75,9 +75,11 @@ class RankWorker {
   }
 
  private:
-  std::vector<RankReport> gather(const RankReport& own) {
-    std::vector<RankReport> all(static_cast<size_t>(group_.ranks()));
-    const std::vector<size_t> counts(all.size(), sizeof(RankReport));
+  // Of each rank.
+  template <typename T>
+  std::vector<T> gather(const T& own) {
+    std::vector<T> all(static_cast<size_t>(group_.ranks()));
+    const std::vector<size_t> counts(all.size(), sizeof(T));
     group_.all_gather(bytes_of(own), counts, std::as_writable_bytes(std::span(all)));
     return all;
   }
@@ -146,10 +148,7 @@ class RankWorker {
     std::memcpy(&limits, payload_.data(), sizeof(limits));
     runner_ = create_step_runner(*device_, *model_, limits);
     inputs_ = std::make_unique<StepInputs>(blocks_per_sequence(limits));
-    const size_t own = runner_->block_bytes();
-    block_bytes_.resize(static_cast<size_t>(group_.ranks()));
-    const std::vector<size_t> counts(block_bytes_.size(), sizeof(own));
-    group_.all_gather(bytes_of(own), counts, std::as_writable_bytes(std::span(block_bytes_)));
+    block_bytes_ = gather(runner_->block_bytes());
     const uint64_t all = all_block_bytes();
     answer(RankAnswer::Kind::done, bytes_of(all));
   }

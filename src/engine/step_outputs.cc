@@ -184,7 +184,7 @@ void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const f
   if (chunk.sequence->wants_all_outputs) take_prompt_logprobs(request, chunk, logits);
   if (!chunk.reaches_end) return;
   const int first = chunk.outputs - 1 - chunk.drafts;
-  if (choice.mask) std::exchange(choice.mask, nullptr)->check();
+  choice.take_mask();
   // Before this choice can end and free the prompt's blocks.
   if (choice.number == 0 && choice.answer.tokens() == 0) end_prompt(request, row(logits, first));
   if (choice.reason) return;
@@ -205,7 +205,7 @@ void StepLoop::take_tokens(Choice& choice, const Chunk& chunk, std::span<const f
       scheduler_.redo_accepted(choice.sequence);
       break;
     }
-    if (choice.mask) std::exchange(choice.mask, nullptr)->check();
+    choice.take_mask();
   }
   if (chunk.drafts > 0) {
     (choice.is_guessed_by_model ? choice.model_acceptance : choice.acceptance)
@@ -280,7 +280,7 @@ void StepLoop::end_prompt(ActiveRequest& request, std::span<const float> logits)
 
 // The logits after the prompt give every choice its first token.
 void StepLoop::add_sibling(ActiveRequest& request, Choice& choice, std::span<const float> logits) {
-  if (choice.mask) std::exchange(choice.mask, nullptr)->check();
+  choice.take_mask();
   take_token(choice, logits, std::nullopt);
   if (choice.reason) return;
   if (auto delta = choice.answer.take_delta()) tell(request.listener.on_delta, std::move(*delta));

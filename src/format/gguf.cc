@@ -264,6 +264,14 @@ void GgufFile::index_tensors() {
   if (twin != by_name_.end()) refuse(source_, name_at(*twin), "two tensors have this name");
 }
 
+uint64_t GgufFile::expert_bytes() const {
+  uint64_t bytes = 0;
+  for (const GgufTensor& tensor : tensors_) {
+    if (tensor.name.ends_with("_exps.weight")) bytes += tensor.view.bytes.size();
+  }
+  return bytes;
+}
+
 const GgufTensor* GgufFile::find(std::string_view name) const {
   const auto name_of = [this](uint32_t index) { return name_at(index); };
   const auto at = std::ranges::lower_bound(by_name_, name, {}, name_of);

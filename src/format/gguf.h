@@ -98,6 +98,8 @@ class GgufFile {
   uint64_t parameters() const { return parameters_; }
   // Bytes of all tensors, without headers and padding; of those that are made, what they will have.
   uint64_t tensor_bytes() const { return tensor_bytes_; }
+  // Of these, the weights of experts, of which a token reads a few.
+  uint64_t expert_bytes() const;
   // Bytes of all parts.
   uint64_t file_bytes() const { return file_bytes_; }
 

@@ -18,20 +18,6 @@ using testing::StartsWith;
 using text::GrammarKind;
 using text::GrammarSource;
 
-constexpr RunnerLimits roomy = {.tokens = 64,
-                                .sequences = 4,
-                                .outputs = 4,
-                                .context_tokens = 512,
-                                .block_tokens = 4,
-                                .blocks = 256};
-// Room for guesses.
-constexpr RunnerLimits wide = {.tokens = 64,
-                               .sequences = 4,
-                               .outputs = 32,
-                               .context_tokens = 512,
-                               .block_tokens = 4,
-                               .blocks = 256};
-
 // Of gpt-oss's kind.
 std::shared_ptr<const text::Tokenizer> tokenizer() {
   static const auto tokenizer = text::Tokenizer::from_gguf(

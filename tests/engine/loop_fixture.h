@@ -24,6 +24,21 @@ inline constexpr RunnerLimits roomy_limits = {.tokens = 32,
                                               .block_tokens = 4,
                                               .blocks = 128};
 
+// Where answers have forms and thoughts, which are longer.
+inline constexpr RunnerLimits roomy = {.tokens = 64,
+                                       .sequences = 4,
+                                       .outputs = 4,
+                                       .context_tokens = 512,
+                                       .block_tokens = 4,
+                                       .blocks = 256};
+// The same with room for guesses.
+inline constexpr RunnerLimits wide = {.tokens = 64,
+                                      .sequences = 4,
+                                      .outputs = 32,
+                                      .context_tokens = 512,
+                                      .block_tokens = 4,
+                                      .blocks = 256};
+
 // A real, small vocabulary.
 inline std::shared_ptr<const text::Tokenizer> small_tokenizer() {
   static const auto tokenizer = text::Tokenizer::from_gguf(

@@ -46,7 +46,6 @@ class PairedLink final : public RankLink {
     }
   }
   void close() override { ::shutdown(socket_.get(), SHUT_WR); }
-  std::optional<Error> failure() const override { return std::nullopt; }
 
  private:
   FileDescriptor socket_;

@@ -16,20 +16,6 @@ using testing::HasSubstr;
 using testing::StartsWith;
 using text::GrammarKind;
 
-constexpr RunnerLimits roomy = {.tokens = 64,
-                                .sequences = 4,
-                                .outputs = 4,
-                                .context_tokens = 512,
-                                .block_tokens = 4,
-                                .blocks = 256};
-// Room for guesses.
-constexpr RunnerLimits wide = {.tokens = 64,
-                               .sequences = 4,
-                               .outputs = 32,
-                               .context_tokens = 512,
-                               .block_tokens = 4,
-                               .blocks = 256};
-
 std::shared_ptr<const text::Grammar> grammar(GrammarKind kind, std::string_view source) {
   static text::GrammarCompiler compiler(*small_tokenizer(), {.limit = std::chrono::minutes(2)});
   return compiler.compile(kind, source);

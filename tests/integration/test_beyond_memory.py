@@ -75,7 +75,7 @@ def test_a_server_answers_the_same_whoever_else_asks(ridge_binary, clean_environ
             ridge_binary, clean_environment, MODELS["gguf"], ("--threads", "2", "--batch-invariant", *options)
         )
         try:
-            name = server.model_figures()["id"] if "id" in server.model_figures() else "qwen3moe-q4_k_m"
+            name = server.greeting["models"][0]
 
             def ask(prompt):
                 body = {"model": name, "prompt": prompt, "max_tokens": 12, "temperature": 0, "logprobs": 3}
