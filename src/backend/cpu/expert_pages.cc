@@ -94,7 +94,7 @@ void ExpertPages::begin(std::span<const ExpertGroup> groups) {
   pager_.read_bytes_ += misses * source_bytes_;
   if (expert_of_slot_.empty()) return;
   for (const ExpertGroup& group : groups) {
-    count(group.expert);
+    ++uses_[static_cast<size_t>(group.expert)];
     in_step_[static_cast<size_t>(group.expert)] = true;
   }
   for (const ExpertGroup& group : groups) {
@@ -105,8 +105,6 @@ void ExpertPages::begin(std::span<const ExpertGroup> groups) {
     for (uint32_t& uses : uses_) uses /= 2;
   }
 }
-
-void ExpertPages::count(int expert) { ++uses_[static_cast<size_t>(expert)]; }
 
 // Into a free slot, or that of the expert used least of those that this step does not read.
 void ExpertPages::admit(int expert) {
@@ -151,13 +149,10 @@ const std::byte* ExpertPages::strip(const WeightPart& part, int64_t index, int e
                                     std::byte* scratch) const {
   const Place& place = places_[static_cast<size_t>(expert)];
   std::byte* to = place.slot < 0 ? scratch : in_slot(part, index, place.slot);
-  if (!place.is_packed) pack(part, index, expert, to);
+  if (!place.is_packed) {
+    pack_rows(part, segments_[static_cast<size_t>(&part - parts_.data())], expert, index, to);
+  }
   return to;
-}
-
-void ExpertPages::pack(const WeightPart& part, int64_t index, int expert, std::byte* to) const {
-  const auto at = static_cast<size_t>(&part - parts_.data());
-  pack_rows(part, segments_[at], expert, index, to);
 }
 
 }  // namespace ridge::backend::cpu

@@ -76,9 +76,7 @@ class ExpertPages {
   template <typename Fn>
   void for_each_part(int expert, Fn fn) const;
   std::byte* in_slot(const WeightPart& part, int64_t index, int slot) const;
-  void pack(const WeightPart& part, int64_t index, int expert, std::byte* to) const;
   void admit(int expert);
-  void count(int expert);
 
   const ExpertPaging paging_;
   const std::vector<TensorView> segments_;

@@ -80,7 +80,10 @@ class Scheduler {
         members_(members),
         kernels_(kernels),
         latent_form_(latent_form),
-        communicator_(communicator) {
+        communicator_(communicator),
+        has_routers_(std::ranges::any_of(recording.ops, [](const Op& each) {
+          return std::holds_alternative<Route>(each);
+        })) {
     count_uses();
   }
 
@@ -298,9 +301,7 @@ class Scheduler {
     push(make_all_gather_step(op, rows_of(op.x), recording_.limits, *communicator_));
   }
   void emit(const HeadLinear& op) {
-    if (latent_form_ == LatentForm::absorbed || !push_latent_attention(op)) {
-      push_head_linear(op, nullptr);
-    }
+    if (!push_latent_attention(op)) push_head_linear(op, nullptr);
   }
   void push_head_linear(const HeadLinear& op, std::shared_ptr<const LatentForms> forms) {
     push(make_expert_step({.x = op.x,
@@ -314,6 +315,7 @@ class Scheduler {
   // Latent attention between the head_linears that take queries into the latents' space and values out
   // of it; `up` is the first of these. False where it is not all there.
   bool push_latent_attention(const HeadLinear& up) {
+    if (latent_form_ == LatentForm::absorbed || recording_.limits.batch_invariant) return false;
     auto attention = peek_rotated_attention(1);
     const auto* down = peek<HeadLinear>(4);
     if (!attention || down == nullptr || !attention->q_latent.valid() ||
@@ -328,13 +330,11 @@ class Scheduler {
                             .rotary = op.cache->layout().key_dim,
                             .value = static_cast<int>(down->weight->rows())};
     // Keys and values in bfloat16 would turn choices of the routers behind them (ADR 0033).
-    const bool has_routers = std::ranges::any_of(
-        recording_.ops, [](const Op& each) { return std::holds_alternative<Route>(each); });
-    const bool is_exact = has_routers || up.precision == Precision::full ||
+    const bool is_exact = has_routers_ || up.precision == Precision::full ||
                           down->precision == Precision::full;
     const auto forms = std::make_shared<LatentForms>(
         shape, latent_form_, is_exact ? Precision::full : Precision::bf16, kernels_);
-    if (!forms->may_expand() || recording_.limits.batch_invariant) return false;
+    if (!forms->may_expand()) return false;
     attention->forms = forms;
     push_head_linear(up, forms);
     push_attention(*attention, 3);
@@ -392,6 +392,7 @@ class Scheduler {
   const KernelTable& kernels_;
   const LatentForm latent_form_;
   Communicator* const communicator_;
+  const bool has_routers_;
   std::vector<int> uses_;  // ops and outputs that name each storage
   std::vector<std::unique_ptr<Step>> steps_;
   RopeTables tables_;

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "backend/cpu/steps.h"
 #include "base/error.h"

@@ -23,6 +23,7 @@ constexpr int64_t least_range_blocks = 4;
 // Of a block of made keys and values: as many as attention takes at once.
 constexpr int expanded_block_tokens = attention_chunk;
 constexpr int latent_part_tokens = 16;
+constexpr int parts_of_block = expanded_block_tokens / latent_part_tokens;
 
 class ExpandedLatentStep final : public Step {
  public:
@@ -55,7 +56,7 @@ class ExpandedLatentStep final : public Step {
   std::vector<Value> values() const override { return {plan_.q_nope, plan_.q_rotary, plan_.out}; }
 
   size_t shared_scratch_bytes() const override {
-    return range_blocks_ * (4 * part_bytes() + geometry_.block_stride) +
+    return range_blocks_ * (parts_of_block * part_bytes() + geometry_.block_stride) +
            (is_one_range_ ? 0 : row_state_bytes() * shape_.heads * max_tokens_);
   }
   size_t member_scratch_bytes() const override {
@@ -101,24 +102,23 @@ class ExpandedLatentStep final : public Step {
 
   // A part's latents as lanes and as rows, and its rotary keys.
   int64_t latent_bytes() const { return latent_part_tokens * row_weight_bytes(); }
-  int64_t part_bytes() const {
-    return 2 * latent_bytes() + latent_part_tokens * shape_.rotary * element_;
-  }
+  int64_t rotary_bytes() const { return latent_part_tokens * shape_.rotary * element_; }
+  int64_t part_bytes() const { return 2 * latent_bytes() + rotary_bytes(); }
   size_t row_state_bytes() const { return partial_floats(geometry_) * sizeof(float); }
 
-  // Lanes of all parts, then their rows, their rotary keys, the blocks, and the rows' states.
+  // The blocks, then lanes of all parts, their rows, their rotary keys, and the rows' states.
   struct Scratch {
-    std::byte *lanes, *rows, *rotary, *blocks;
+    std::byte *blocks, *lanes, *rows, *rotary;
     float* states;  // [heads][tokens]
   };
   Scratch scratch(const Run& run) const {
-    const int64_t parts = 4 * range_blocks_;
+    const int64_t parts = parts_of_block * range_blocks_;
     Scratch s{};
     s.blocks = run.shared_scratch;
     s.lanes = s.blocks + range_blocks_ * geometry_.block_stride;
     s.rows = s.lanes + parts * latent_bytes();
     s.rotary = s.rows + parts * latent_bytes();
-    s.states = reinterpret_cast<float*>(s.rotary + parts * (part_bytes() - 2 * latent_bytes()));
+    s.states = reinterpret_cast<float*>(s.rotary + parts * rotary_bytes());
     return s;
   }
 
@@ -196,13 +196,12 @@ class ExpandedLatentStep final : public Step {
                    .offset = key % kv.block_tokens,
                    .lanes = s.lanes + part * latent_bytes(),
                    .rows = s.rows + part * latent_bytes(),
-                   .rotary = s.rotary + part * (part_bytes() - 2 * latent_bytes())},
+                   .rotary = s.rotary + part * rotary_bytes()},
                   kv, reinterpret_cast<float*>(run.member_scratch[turn.member].data()));
   }
 
   void expand(const Turn& turn, int head, int block, int parts) const {
     const Scratch s = scratch(turn.run);
-    constexpr int parts_of_block = expanded_block_tokens / latent_part_tokens;
     const int first = block * parts_of_block;
     const int some = std::min(parts_of_block, parts - first);
     std::byte* to = s.blocks + block * geometry_.block_stride + head * geometry_.head_bytes;
@@ -225,7 +224,7 @@ class ExpandedLatentStep final : public Step {
     const int groups = shape_.rotary / group_;
     std::byte* rotary = to + shape_.nope / group_ * key_step;
     for (int part = 0; part < some; ++part) {
-      const std::byte* from = s.rotary + (first + part) * groups * line;
+      const std::byte* from = s.rotary + (first + part) * rotary_bytes();
       for (int g = 0; g < groups; ++g) {
         std::memcpy(rotary + g * key_step + part * line, from + g * line, line);
       }
