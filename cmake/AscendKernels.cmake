@@ -35,7 +35,5 @@ add_custom_target(ridge_ascend_device_kernels ALL
   BYPRODUCTS "${kernels}"
   COMMENT "Ascend kernels by CANN's toolkit"
   VERBATIM)
-if(TARGET ridge)
-  add_dependencies(ridge ridge_ascend_device_kernels)
-endif()
+add_dependencies(ridge ridge_ascend_device_kernels)
 install(FILES "${kernels}" DESTINATION lib/ridge)

@@ -401,7 +401,10 @@ def choice_margins(model, tokens) -> np.ndarray:
 
     def note(router, inputs, _):
         x = inputs[0].reshape(-1, inputs[0].shape[-1])
-        choice = x @ router.weight.T + (router.bias if hasattr(router, "bias") else 0)
+        choice = x @ router.weight.T
+        own_bias = getattr(router, "bias", None)  # of gpt-oss; other linears have None
+        if own_bias is not None:
+            choice = choice + own_bias
         bias = getattr(router, "e_score_correction_bias", None)
         if bias is not None:
             choice = choice.sigmoid() + bias

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from sources import Tree, back_end_of, layer_of, line_of
+from sources import Tree, back_end_of, blank, layer_of, line_of
 
 __all__ = ["RULES", "Finding", "Tree"]
 
@@ -193,14 +193,10 @@ def body_of(code, brace):
 def functions_of(code):
     """(name, line, what stands before the name, body) of each function with a body."""
     # Preprocessor lines go, but not the function that a macro is.
-    code = re.sub(r"\\\n", " \n", re.sub(r"^[ \t]*#[ \t]*define\s+\w+(?:\([^)]*\))?", blank_out, code, flags=re.MULTILINE))
+    code = re.sub(r"\\\n", " \n", re.sub(r"^[ \t]*#[ \t]*define\s+\w+(?:\([^)]*\))?", blank, code, flags=re.MULTILINE))
     for match in FUNCTION.finditer(code):
         if match["name"] not in NOT_FUNCTIONS and not re.search(r"\b(?:else|return)\s*$", match["before"]):
             yield match["name"], line_of(code, match.start("name")), match["before"], body_of(code, match.end() - 1)
-
-
-def blank_out(match):
-    return re.sub(r"[^\n]", " ", match[0])
 
 
 def device_kernel(tree):
