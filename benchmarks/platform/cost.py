@@ -123,8 +123,12 @@ def main():
             rounds = {load: [] for load in LOADS}
             until = time.monotonic() + options.most_s
             number = 0
-            while min(map(len, rounds.values())) < options.rounds and time.monotonic() < until:
+            while min(map(len, rounds.values())) < options.rounds:
+                if number >= options.rounds and time.monotonic() >= until:
+                    break
                 for load in LOADS:
+                    if len(rounds[load]) >= options.rounds:
+                        continue
                     turn, figures, others = list(sides.items()), {}, 0
                     for kind, (server, side_key) in turn if number % 2 == 0 else turn[::-1]:
                         busy, own, begin = busy_s(), own_s(), time.monotonic()
