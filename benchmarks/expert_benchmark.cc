@@ -53,12 +53,6 @@ struct Options {
 // leave the caches in between.
 constexpr int layers = 8;
 
-DType dtype_of(const std::string& name) {
-  const auto known = dtype_from_name(name);
-  if (!known) throw Error(ErrorCode::invalid_argument, "no dtype is called " + name);
-  return *known;
-}
-
 // Weights and inputs, the same for all devices.
 struct Experts {
   Options options;

@@ -46,12 +46,6 @@ struct Options {
 constexpr int block_tokens = 16;
 constexpr int filled_at_once = 512;
 
-DType dtype_of(const std::string& name) {
-  const auto known = dtype_from_name(name);
-  if (!known) throw Error(ErrorCode::invalid_argument, "no dtype is called " + name);
-  return *known;
-}
-
 // Weights and inputs, the same for all devices.
 struct Layer {
   Options options;
@@ -151,7 +145,6 @@ class Attention {
     return got;
   }
   double cache_bytes() const { return static_cast<double>(cache_->size_bytes()); }
-  int threads() const { return device_->info().threads; }
 
  private:
   // So many tokens from a position on.

@@ -4,10 +4,19 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string>
 
 #include "base/error.h"
+#include "tensor/dtype.h"
 
 namespace ridge::benchmarks {
+
+// Of a command line. Throws invalid_argument.
+inline DType dtype_of(const std::string& name) {
+  const auto known = dtype_from_name(name);
+  if (!known) throw Error(ErrorCode::invalid_argument, "no dtype is called " + name);
+  return *known;
+}
 
 // The least of what once() returns, in seconds, called until `budget_s` of them have passed: what
 // the machine can do when nobody else uses it.

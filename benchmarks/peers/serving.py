@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import urllib.error
 import urllib.request
 
 import machine
+from engines import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,10 +28,6 @@ PARTS = ("clients", "prefix", "fairness", "guesses")
 RIDGE, LLAMA = "ridge", "llama.cpp"
 START_S = 300
 WITHIN_SHARE, BEYOND_SHARE = 3, 40  # requests a second of the other key
-
-
-class Failed(Exception):
-    pass
 
 
 def say(text):

@@ -158,8 +158,6 @@ TEST(GoldenOnAscendsTwin, ModelsWithoutKernelsAreRefused) {
   const auto model = Model::load(file, *device);
   try {
     const Stepper stepper(*model, *device, DType::f16);
-    const Chunk chunk{0, {1, 2, 3}};
-    Stepper(*model, *device, DType::f16).step({&chunk, 1});
     FAIL() << "it runs, so that it belongs to the tests below";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::unsupported);
@@ -240,9 +238,8 @@ Greedy answer(const std::string& name, const std::string& device_name,
 }
 
 // The twin's text is the processor's up to where the two best words are about as good, or a router was about to
-// choose another expert: what that gives is another model's answer (docs/adr/0033). In deepseek-v2-f32 one of the 32 is such
-// a token: two experts are 0.00003 apart in the router's logits. With the processor's choice forced upon it, the twin's
-// logits of that token were off by 0.011, as at all others, and its text was the same.
+// choose another expert: what that gives is another model's answer (docs/adr/0033). One of
+// deepseek-v2-f32's 32 is such a token.
 TEST(GoldenOnAscendsTwin, GreedyTextsPartAtNearTiesAlone) {
   for (const std::string name :
        {"deepseek-v2-f32", "deepseek-v3-f32", "deepseek-v3-q8_0", "qwen2-f32"}) {
