@@ -75,7 +75,7 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
   const OutputForm& form = request.form;
   const ToolFields& tools = request.tools;
   if (!tools.may_call()) {
-    if (!form.grammar || !model.harmony) return set_form(form, model, grammars, to);
+    if (!form.grammar || !model.is_harmony()) return set_form(form, model, grammars, to);
     OutputForm in_message = form;
     in_message.grammar = text::content_alone(model.engine->tokenizer(), *form.grammar);
     return set_form(in_message, model, grammars, to);
@@ -87,7 +87,8 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
   // Others write JSON, which says itself of which type a value is.
   const bool wants_types = use.style == text::ToolStyle::qwen3_coder;
   for (const ToolFunction& function : functions) {
-    use.tools.push_back(text::callable_tool(function.name, wants_types ? function.parameters : "{}"));
+    use.tools.push_back(
+        text::callable_tool(function.name, wants_types ? function.parameters : "{}"));
   }
   const text::Tokenizer& tokenizer = model.engine->tokenizer();
   const bool binds_all = tools.must_call() || form.grammar;

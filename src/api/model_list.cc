@@ -76,8 +76,7 @@ std::string anthropic_model_body(const ServedModel& model) {
   return to_text(anthropic_model(model));
 }
 
-std::string anthropic_model_list_body(std::span<const ServedModel> models,
-                                      std::string_view query) {
+std::string anthropic_model_list_body(std::span<const ServedModel> models, std::string_view query) {
   constexpr int64_t most = 1000, otherwise = 20;
   const auto limit =
       static_cast<std::size_t>(query_number(query, "limit", 1, most).value_or(otherwise));
@@ -103,7 +102,7 @@ std::string anthropic_model_list_body(std::span<const ServedModel> models,
 std::vector<std::string_view> capabilities_of(const ServedModel& model) {
   const text::ChatTemplate& chat_template = model.engine->chat_template();
   std::vector<std::string_view> capabilities = {"completion", "tools"};
-  const bool thinks = model.harmony || chat_template.opens_reasoning() ||
+  const bool thinks = model.is_harmony() || chat_template.opens_reasoning() ||
                       chat_template.source().find(text::think_open_tag) != std::string::npos;
   if (thinks) capabilities.emplace_back("thinking");
   return capabilities;

@@ -191,7 +191,7 @@ std::string render_chat(const ChatRequest& chat, const ServedModel& model,
   options.add_generation_prompt = add_generation_prompt;
   Json described;
   if (chat.tools.may_call()) options.tools = &chat.tools.tools;
-  if (options.tools != nullptr && model.harmony) {
+  if (options.tools != nullptr && model.is_harmony()) {
     described = with_descriptions(chat.tools.tools);
     options.tools = &described;
   }
@@ -219,7 +219,7 @@ engine::Request prepare(const ChatRequest& chat, const ServedModel& model, std::
   check_fits(request.prompt_tokens.size(), model, chat.prompt_param);
 
   const text::ReasoningMode mode = model.engine->chat_template().reasoning_mode(prompt);
-  request.harmony = model.harmony;
+  request.harmony = model.is_harmony();
   request.split_reasoning = mode != text::ReasoningMode::none;
   request.prompt_opens_reasoning = mode == text::ReasoningMode::starts_inside;
   request.thinking_budget = chat.thinking.budget_tokens;

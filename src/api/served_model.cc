@@ -28,12 +28,10 @@ ServedModel serve_model(std::string name, std::shared_ptr<engine::Engine> engine
   const std::string identity = fmt::format("{}|{}|{}|{}|{}", info.architecture, info.name,
                                            info.parameters, info.file_bytes, info.context_tokens);
   model.fingerprint = fmt::format("fp_{:010x}", hash_of(identity) >> 24);
-  model.tool_style = text::detect_tool_style(engine->chat_template());
-  model.harmony =
-      text::speaks_harmony(engine->chat_template().source(), engine->tokenizer());
-  if (model.tool_style == text::ToolStyle::harmony && !model.harmony) {
-    model.tool_style = text::ToolStyle::hermes;
-  }
+  const text::ChatTemplate& chat_template = engine->chat_template();
+  model.tool_style = text::speaks_harmony(chat_template.source(), engine->tokenizer())
+                         ? text::ToolStyle::harmony
+                         : text::detect_tool_style(chat_template);
   model.grammars = std::make_shared<text::GrammarCompiler>(
       engine->tokenizer(), text::GrammarCompilerOptions{.checker = std::move(grammar_checker)});
   model.name = std::move(name);

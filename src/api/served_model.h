@@ -23,12 +23,14 @@ struct ServedModel {
   std::string digest;             // SHA-256 of its file in hexadecimal; "" where it is not known
   std::string fingerprint;        // `system_fingerprint`: changes with what may change an answer
   text::ToolStyle tool_style = text::ToolStyle::hermes;  // how it writes calls
-  // It answers in messages on channels (text/harmony.h); so are its calls, whatever was asked for.
-  bool harmony = false;
   std::shared_ptr<text::GrammarCompiler> grammars;       // for its vocabulary; never null
-  int adapter = -1;    // the engine's, with which it runs; -1: the model as it is
-  std::string parent;  // of an adapter: the name of the model that it changes
+  int adapter = -1;       // the engine's, with which it runs; -1: the model as it is
+  std::string parent;     // of an adapter: the name of the model that it changes
   bool is_added = false;  // while the server ran
+
+  // Whether it answers in messages on channels (text/harmony.h), and so calls tools, whatever was
+  // asked for.
+  bool is_harmony() const { return tool_style == text::ToolStyle::harmony; }
 
   // Of an endpoint alone.
   std::string endpoint_model;    // the name of the model or adapter behind it

@@ -48,7 +48,7 @@ void add_served(std::vector<api::ServedModel>& models, const Choice& choice,
   api::ServedModel model =
       api::serve_model(choice.name, std::move(engine), modified_at_s(choice.model.path),
                        {"/proc/self/exe", grammar_checker_command});
-  if (const auto style = text::tool_style_named(tool_style); style && !model.harmony) {
+  if (const auto style = text::tool_style_named(tool_style); style && !model.is_harmony()) {
     if (*style == text::ToolStyle::harmony) {
       throw Error(ErrorCode::invalid_argument,
                   fmt::format("--tool-style harmony: {} does not answer in messages on channels; "
@@ -168,8 +168,7 @@ std::vector<api::ServedModel> load_now(Context& context, const std::vector<Choic
   std::vector<api::ServedModel> models;
   for (const Choice& choice : choices) {
     context.note(fmt::format("loading {} ...", printable(choice.name)));
-    std::shared_ptr<engine::Engine> engine =
-        start_engine(context, choice, options);
+    std::shared_ptr<engine::Engine> engine = start_engine(context, choice, options);
     const engine::ModelInfo& info = engine->model_info();
     context.note(
         fmt::format("loaded {} in {:.1f} s: {}, {:.2f} B parameters, {}, context {}",

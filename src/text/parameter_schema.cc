@@ -11,8 +11,6 @@ using nlohmann::ordered_json;
 
 constexpr int most_steps = 16;   // of references, one behind the other
 constexpr int most_levels = 16;  // of schemas in schemas
-// Schemas looked at for one tool: schemas that refer to each other several times grow with powers.
-constexpr int most_schemas = 10'000;
 constexpr std::array<std::string_view, 7> annotations = {
     "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"};
 
@@ -110,8 +108,7 @@ const ordered_json& resolved(const ordered_json& schema, const ordered_json& roo
   return *at;
 }
 
-ValueTypes types_under(const ordered_json& schema, const ordered_json& root) {
-  int budget = most_schemas;
+ValueTypes types_under(const ordered_json& schema, const ordered_json& root, int& budget) {
   return types_at(schema, root, 0, budget);
 }
 
@@ -148,7 +145,7 @@ CallableTool callable_tool(std::string name, std::string_view schema) {
   if (properties == whole.end() || !properties->is_object()) return tool;
   int budget = most_schemas;
   for (const auto& [key, schema_of_one] : properties->items()) {
-    tool.parameters.push_back({key, types_at(schema_of_one, root, 0, budget)});
+    tool.parameters.push_back({key, types_under(schema_of_one, root, budget)});
   }
   return tool;
 }

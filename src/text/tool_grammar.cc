@@ -15,6 +15,9 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// The crate textkit refuses what has more (MAX_SOURCE_BYTES).
+constexpr std::size_t most_grammar_bytes = 256 << 10;
+
 // A tag is one token where the vocabulary has it, which no text can spell then.
 std::string tag(const Tokenizer& tokenizer, std::string_view text) {
   if (const auto id = tokenizer.find(text)) return fmt::format("<[{}]>", *id);
@@ -84,8 +87,9 @@ std::string rules_of_xml_calls(const Tokenizer& tokenizer, std::span<const ToolF
   const std::string gap = has_begun ? "GAP?" : "NL";
   std::string rules = "NL: \"\\n\"\nGAP: /[ \\n]{1,4}/\n";
   std::string any = "call:";
+  std::size_t bytes_left = most_grammar_bytes;
   for (std::size_t i = 0; i < functions.size(); ++i) {
-    rules += xml_call_rules(i, functions[i], gap, parts);
+    rules += xml_call_rules(i, functions[i], gap, parts, bytes_left);
     rules += fmt::format("call_{0}: {1} {2} body_{0} {2} {3}\n", i, tag(tokenizer, tags.call_open),
                          gap, tag(tokenizer, tags.call_close));
     any += fmt::format(" {}call_{}", i == 0 ? "" : "| ", i);
@@ -153,12 +157,11 @@ GrammarSource harmony_answer(const Tokenizer& tokenizer, std::span<const ToolFun
   std::string rules;
   for (std::size_t i = 0; i < functions.size(); ++i) {
     lark += fmt::format("{} call_{}", i == 0 ? "" : " |", i);
-    rules += fmt::format(
-        "call_{}: {} {} {} {} {} @{}\n", i, tag(tokenizer, harmony::channel),
-        lark_literal(fmt::format("{} to={}{} ", harmony::commentary, harmony::functions,
-                            functions[i].name)),
-        tag(tokenizer, harmony::constrain), lark_literal("json"), tag(tokenizer, harmony::message),
-        arguments_part(i));
+    rules += fmt::format("call_{}: {} {} {} {} {} @{}\n", i, tag(tokenizer, harmony::channel),
+                         lark_literal(fmt::format("{} to={}{} ", harmony::commentary,
+                                                  harmony::functions, functions[i].name)),
+                         tag(tokenizer, harmony::constrain), lark_literal("json"),
+                         tag(tokenizer, harmony::message), arguments_part(i));
   }
   ordered_json parts = arguments_parts(ToolStyle::harmony, functions);
   if (otherwise != nullptr) {

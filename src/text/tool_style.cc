@@ -3,7 +3,6 @@
 #include <array>
 
 #include "text/chat_template.h"
-#include "text/harmony.h"
 
 namespace ridge::text {
 namespace {
@@ -24,15 +23,12 @@ constexpr ToolTags deepseek_tags = {.block_open = "<｜tool▁calls▁begin｜>"
                                     .call_close = "<｜tool▁call▁end｜>",
                                     .separator = "<｜tool▁sep｜>"};
 
-constexpr ToolTags harmony_tags = {.block_open = "",
-                                   .block_close = "",
-                                   .call_open = harmony::channel,
-                                   .call_close = harmony::call,
-                                   .separator = harmony::message};
+// HarmonyParser and the grammars know its messages.
+constexpr ToolTags harmony_tags = {
+    .block_open = "", .block_close = "", .call_open = "", .call_close = "", .separator = ""};
 
-constexpr std::array<ToolStyle, 5> all = {ToolStyle::hermes, ToolStyle::llama3,
-                                          ToolStyle::deepseek, ToolStyle::qwen3_coder,
-                                          ToolStyle::harmony};
+constexpr std::array<ToolStyle, 5> all = {ToolStyle::hermes, ToolStyle::llama3, ToolStyle::deepseek,
+                                          ToolStyle::qwen3_coder, ToolStyle::harmony};
 
 }  // namespace
 
@@ -81,7 +77,6 @@ ToolStyle detect_tool_style(const ChatTemplate& chat_template) {
   };
   // What the template writes itself goes before what its turns look like: the distill of R1-0528 to
   // Qwen 3 has DeepSeek's turns in Qwen's vocabulary.
-  if (mentions(harmony::channel) && mentions(harmony::message)) return ToolStyle::harmony;
   if (mentions(deepseek_tags.call_open)) return ToolStyle::deepseek;
   if (mentions("<function=") && mentions("<parameter=")) return ToolStyle::qwen3_coder;
   if (mentions(hermes_tags.call_open)) return ToolStyle::hermes;

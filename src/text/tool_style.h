@@ -18,8 +18,8 @@ enum class ToolStyle {
              // <｜tool▁call▁end｜><｜tool▁calls▁end｜>: DeepSeek-R1 and its distills, V3
   qwen3_coder,  // <tool_call>\n<function=NAME>\n<parameter=KEY>\nVALUE\n</parameter>\n</function>\n
                 // </tool_call>, strings without quotes: Qwen3-Coder, Qwen 3.5
-  harmony,  // <|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{…}<|call|>: gpt-oss;
-            // read by HarmonyParser
+  harmony,  // <|channel|>commentary to=functions.NAME <|constrain|>json<|message|>{…}<|call|>:
+            // gpt-oss; read by HarmonyParser
 };
 
 struct ToolTags {
@@ -34,7 +34,8 @@ std::optional<ToolStyle> tool_style_named(std::string_view name);
 inline constexpr std::string_view tool_style_names =
     "hermes, llama3, deepseek, qwen3_coder, harmony";
 
-// The style that the template writes, or, where it writes none, the one that fits its turns.
+// The style that the template writes, but harmony (speaks_harmony), or, where it writes none, the
+// one that fits its turns.
 ToolStyle detect_tool_style(const ChatTemplate& chat_template);
 
 }  // namespace ridge::text

@@ -34,11 +34,14 @@ constexpr std::array<std::string_view, 11> known_of_strings = {
 
 class CallRules {
  public:
-  CallRules(std::size_t index, const ToolFunction& function, ordered_json& parts)
+  CallRules(std::size_t index, const ToolFunction& function, ordered_json& parts,
+            std::size_t& bytes_left)
       : index_(index),
         function_(function),
         root_(ordered_json::parse(function.parameters)),
-        parts_(parts) {}
+        read_(callable_tool(function.name, function.parameters)),
+        parts_(parts),
+        bytes_left_(bytes_left) {}
 
   std::string write(const std::string& gap) {
     const ordered_json& whole = resolved(root_, root_);
@@ -111,8 +114,8 @@ class CallRules {
 
   std::string value_rule(const ordered_json& given, const std::string& key, std::size_t place) {
     const ordered_json& schema = resolved(given, root_);
-    const ValueTypes types = types_under(given, root_);
-    if ((types & string_value) == 0) return json_value(given, types, place);
+    const ValueTypes types = read_.types_of(key);
+    if ((types & string_value) == 0) return json_value(given, /*narrowed=*/false, types, place);
     if (schema.is_boolean() || says_nothing(schema)) return terminal("{0,}", "");
     if (schema.contains("enum") || schema.contains("const")) return one_of(schema, types, key);
     const ordered_json text = string_branch(schema, key);
@@ -120,7 +123,8 @@ class CallRules {
     std::string rule = text.contains("enum") || text.contains("const")
                            ? one_of(text, types, key)
                            : terminal(length_of(text, key), what_reads_otherwise(others));
-    if (others != 0) rule = fmt::format("({} | {})", rule, json_value(given, others, place));
+    if (others != 0)
+      rule = fmt::format("({} | {})", rule, json_value(given, /*narrowed=*/true, others, place));
     return rule;
   }
 
@@ -137,7 +141,7 @@ class CallRules {
       if (branches == schema.end() || !branches->is_array()) continue;
       const ordered_json* only = nullptr;
       for (const ordered_json& branch : *branches) {
-        if ((types_under(branch, root_) & string_value) == 0) continue;
+        if ((types_under(branch, root_, budget_) & string_value) == 0) continue;
         if (only != nullptr) {
           refuse(fmt::format("\"{}\" may be strings of several forms", key));
           return ordered_json::object();
@@ -231,15 +235,34 @@ class CallRules {
     return name;
   }
 
-  // A value as JSON, of `types`.
-  std::string json_value(const ordered_json& schema, ValueTypes types, std::size_t place) {
+  // Of grammars that are made, which are large where each brings all that it may refer to.
+  void take(std::size_t bytes) {
+    if (bytes > bytes_left_) {
+      throw Error(
+          ErrorCode::invalid_argument,
+          fmt::format("the parameters of \"{}\", each with all that it refers to, are more than "
+                      "a grammar may have",
+                      function_.name),
+          "tools");
+    }
+    bytes_left_ -= bytes;
+  }
+
+  // A value as JSON, of `types`; `narrowed`: these are not all that the schema allows.
+  std::string json_value(const ordered_json& schema, bool narrowed, ValueTypes types,
+                         std::size_t place) {
     const std::string name = fmt::format("{}_{}", arguments_part(index_), place);
     ordered_json document = ordered_json::object();
     bool refers = false;
+    take(schema.dump().size());
     document["$defs"]["value"] = with_moved_references(schema, refers);
-    if (refers) document["$defs"]["whole"] = with_moved_references(root_, refers);
+    if (refers) {
+      if (root_bytes_ == 0) root_bytes_ = root_.dump().size();
+      take(root_bytes_);
+      document["$defs"]["whole"] = with_moved_references(root_, refers);
+    }
     document["$ref"] = "#/$defs/value";
-    if (types_under(schema, root_) != types) document["type"] = type_names(types);
+    if (narrowed) document["type"] = type_names(types);
     parts_.push_back(
         {{"name", name}, {"json_schema", std::move(document)}, {"lenient", !function_.strict}});
     return fmt::format("@{} {}", name, lark_literal(value_end));
@@ -261,17 +284,22 @@ class CallRules {
 
   // References to the function's schema lead to where it stands in that of a value.
   static ordered_json with_moved_references(const ordered_json& schema, bool& any) {
-    ordered_json moved = schema;
-    if (moved.is_object()) {
-      for (auto& [key, value] : moved.items()) {
-        const bool refers = key == "$ref" && value.is_string() &&
-                            value.get_ref<const std::string&>().starts_with('#');
-        any = any || refers;
-        value = refers ? ordered_json("#/$defs/whole" + value.get<std::string>().substr(1))
-                       : with_moved_references(value, any);
-      }
-    } else if (moved.is_array()) {
-      for (ordered_json& value : moved) value = with_moved_references(value, any);
+    if (schema.is_array()) {
+      ordered_json moved = ordered_json::array();
+      for (const ordered_json& value : schema) moved.push_back(with_moved_references(value, any));
+      return moved;
+    }
+    if (!schema.is_object()) return schema;
+    ordered_json moved = ordered_json::object();
+    auto& members = moved.get_ref<ordered_json::object_t&>();
+    members.reserve(schema.size());
+    for (const auto& [key, value] : schema.items()) {
+      const bool refers = key == "$ref" && value.is_string() &&
+                          value.get_ref<const std::string&>().starts_with('#');
+      any = any || refers;
+      members.emplace_back(
+          key, refers ? ordered_json("#/$defs/whole" + value.get<std::string>().substr(1))
+                      : with_moved_references(value, any));
     }
     return moved;
   }
@@ -298,7 +326,11 @@ class CallRules {
   const std::size_t index_;
   const ToolFunction& function_;
   const ordered_json root_;
+  const CallableTool read_;  // as the parser of calls takes it, which has to agree
   ordered_json& parts_;
+  std::size_t& bytes_left_;
+  std::size_t root_bytes_ = 0;  // once it is needed
+  int budget_ = most_schemas;
   std::string rules_;
   std::size_t count_ = 0;
   std::size_t terminals_ = 0;
@@ -307,8 +339,8 @@ class CallRules {
 }  // namespace
 
 std::string xml_call_rules(std::size_t index, const ToolFunction& function, const std::string& gap,
-                           ordered_json& parts) {
-  return CallRules(index, function, parts).write(gap);
+                           ordered_json& parts, std::size_t& bytes_left) {
+  return CallRules(index, function, parts, bytes_left).write(gap);
 }
 
 }  // namespace ridge::text

@@ -287,6 +287,26 @@ TEST(CallableTool, BoundsWhatItLooksAt) {
   EXPECT_EQ(tool.parameters.size(), 1001u);
 }
 
+// What a property refers to comes with each that refers to it: the bound counts before that is
+// made.
+TEST_P(XmlToolGrammar, BoundsWhatReferencesMakeOfASchema) {
+  ordered_json schema = {{"properties", ordered_json::object()}};
+  schema["$defs"]["a"] = {{"type", "boolean"}};
+  for (int i = 0; i < 3000; ++i) {
+    schema["properties"]["p" + std::to_string(i)] = {{"$ref", "#/$defs/a"}};
+  }
+  for (const bool is_strict : {false, true}) {
+    const ToolFunction function{"f", schema.dump(), is_strict};
+    try {
+      one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+      FAIL() << "it is no grammar that can be compiled";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      EXPECT_THAT(error.message(), HasSubstr("more than a grammar may have"));
+    }
+  }
+}
+
 // The turns that transformers renders of earlier calls are read as those calls.
 TEST(ToolCallParser, ReadsWhatTheTemplateOfQwen3CoderWrites) {
   const ordered_json chats = golden("chats");

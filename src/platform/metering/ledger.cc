@@ -24,11 +24,12 @@ using Settle = void (&)(Session&, const Settlement&, metering::Sums&, int64_t no
 int end_all_of(Session& session, const std::string& server, int64_t now_us, Settle settle) {
   std::vector<Settlement> left;
   Settlement row{.finish_reason = "failed"};
-  each_kept(session,
-            "SELECT id, used_prompt_tokens, used_completion_tokens FROM reservations WHERE server "
-            "= :server",
-            [&] { left.push_back(row); }, soci::use(server), soci::into(row.id),
-            soci::into(row.prompt_tokens), soci::into(row.completion_tokens));
+  each_kept(
+      session,
+      "SELECT id, used_prompt_tokens, used_completion_tokens FROM reservations WHERE server "
+      "= :server",
+      [&] { left.push_back(row); }, soci::use(server), soci::into(row.id),
+      soci::into(row.prompt_tokens), soci::into(row.completion_tokens));
   metering::Sums sums;
   for (const Settlement& settlement : left) settle(session, settlement, sums, now_us);
   sums.write(session);
@@ -51,6 +52,11 @@ struct Ledger::Known {
   std::set<std::string> unlimited;         // reservations of this run that nothing limits
   std::map<std::string, bool> is_limited;  // of kinds of requests, when they last came
 
+  // Whether something limited the last of this kind; nullopt: none has come.
+  std::optional<bool> limited(const std::string& kind) const {
+    const auto found = is_limited.find(kind);
+    return found == is_limited.end() ? std::nullopt : std::optional(found->second);
+  }
   void note(const std::string& kind, bool limited) {
     if (is_limited.size() >= most_kinds) is_limited.clear();
     is_limited.insert_or_assign(kind, limited);
@@ -68,7 +74,8 @@ Ledger::Ledger(Ledger&&) noexcept = default;
 Ledger::~Ledger() = default;
 
 metering::UnlimitedDone Ledger::commit_unlimited(std::span<const Settlement> settlements,
-                                                 std::span<const Reservation> reservations) {
+                                                 std::span<const Reservation> reservations,
+                                                 std::span<const std::string> kinds) {
   std::vector<Settlement> ended;
   std::vector<Reservation> asked;
   {
@@ -76,10 +83,9 @@ metering::UnlimitedDone Ledger::commit_unlimited(std::span<const Settlement> set
     std::ranges::copy_if(settlements, std::back_inserter(ended), [&](const Settlement& each) {
       return !each.is_void && each.mark.batch_id.empty() && known_->unlimited.contains(each.id);
     });
-    std::ranges::copy_if(reservations, std::back_inserter(asked), [&](const Reservation& each) {
-      const auto kind = known_->is_limited.find(kind_of(each));
-      return kind == known_->is_limited.end() || !kind->second;
-    });
+    for (std::size_t i = 0; i < reservations.size(); ++i) {
+      if (known_->limited(kinds[i]) != true) asked.push_back(reservations[i]);
+    }
   }
   if (ended.empty() && asked.empty()) return {};
   metering::UnlimitedDone done = database_.write_beside([&](Session& session) {
@@ -91,19 +97,21 @@ metering::UnlimitedDone Ledger::commit_unlimited(std::span<const Settlement> set
 }
 
 bool Ledger::is_free(const Reservation& reservation) const {
+  const std::string kind = kind_of(reservation);
   const std::lock_guard lock(known_->mutex);
-  const auto kind = known_->is_limited.find(kind_of(reservation));
-  return kind != known_->is_limited.end() && !kind->second;
+  return known_->limited(kind) == false;
 }
 
 std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
                                       std::span<const Reservation> reservations,
                                       const OnDecided& on_decided) {
+  std::vector<std::string> kinds;
+  for (const Reservation& reservation : reservations) kinds.push_back(kind_of(reservation));
   metering::UnlimitedDone done;
-  if (database_.can_write_beside()) done = commit_unlimited(settlements, reservations);
+  if (database_.can_write_beside()) done = commit_unlimited(settlements, reservations, kinds);
   std::vector<Admission> admissions(reservations.size());
-  const bool is_all_done = done.settled.size() == settlements.size() &&
-                           done.admitted.size() == reservations.size();
+  const bool is_all_done =
+      done.settled.size() == settlements.size() && done.admitted.size() == reservations.size();
   const auto work = [&](Session& session) {
     const int64_t now_us = now_us_(session);
     metering::Sums sums;
@@ -130,7 +138,7 @@ std::vector<Admission> Ledger::commit(std::span<const Settlement> settlements,
   const std::lock_guard lock(known_->mutex);
   for (const Settlement& settlement : settlements) known_->unlimited.erase(settlement.id);
   for (std::size_t i = 0; i < reservations.size(); ++i) {
-    known_->note(kind_of(reservations[i]), admissions[i].is_limited);
+    known_->note(kinds[i], admissions[i].is_limited);
   }
   return admissions;
 }
@@ -168,8 +176,9 @@ int Ledger::settle_abandoned() {
     const int64_t now_us = now_us_(session), now_ms = now_us / 1000;
     std::vector<std::string> dead;
     std::string id;
-    each_kept(session, "SELECT id FROM meter_servers WHERE lease_ends_at_ms < :now AND id <> :own",
-              [&] { dead.push_back(id); }, soci::use(now_ms), soci::use(server_), soci::into(id));
+    each_kept(
+        session, "SELECT id FROM meter_servers WHERE lease_ends_at_ms < :now AND id <> :own",
+        [&] { dead.push_back(id); }, soci::use(now_ms), soci::use(server_), soci::into(id));
     int settled = 0;
     for (const std::string& server : dead) {
       settled += end_all_of(session, server, now_us, metering::abandon);
@@ -189,8 +198,9 @@ int Ledger::settle_all_as_abandoned() {
     const int64_t now_us = now_us_(session);
     std::vector<std::string> servers;
     std::string id;
-    each_kept(session, "SELECT DISTINCT server FROM reservations WHERE is_abandoned = 0",
-              [&] { servers.push_back(id); }, soci::into(id));
+    each_kept(
+        session, "SELECT DISTINCT server FROM reservations WHERE is_abandoned = 0",
+        [&] { servers.push_back(id); }, soci::into(id));
     int settled = 0;
     run_kept(session, "SELECT COUNT(*) FROM reservations WHERE is_abandoned = 0",
              soci::into(settled));

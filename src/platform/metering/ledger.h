@@ -135,11 +135,13 @@ class Ledger {
 
  private:
   // What is done of a commit() beside other writers, and needs no turn among them.
+  // kinds: of the reservations (kind_of).
   metering::UnlimitedDone commit_unlimited(std::span<const Settlement> settlements,
-                                           std::span<const Reservation> reservations);
+                                           std::span<const Reservation> reservations,
+                                           std::span<const std::string> kinds);
 
-  // What is known of requests that may be limited or not: it saves statements and waits, and decides
-  // nothing.
+  // What is known of requests that may be limited or not: it saves statements and waits, and
+  // decides nothing.
   struct Known;
 
   Database& database_;

@@ -98,7 +98,7 @@ fn build_byte_level(specification: &Specification) -> Outcome<Tokenizer> {
     let pre = if specification.pre.is_empty() { "default" } else { specification.pre };
     let kind = PreKind::find(pre)?;
     // A server's second start waits for a vocabulary: what does not need the other half is done beside it.
-    let (checked, merges) = at_once(|| check(specification), || owned_merges(specification));
+    let (checked, merges) = at_once(|| check(specification), || Ok(owned(&split_merges(specification)?)));
     let mut checked = checked?;
     if let Some(id) = checked.types.iter().position(|t| *t == TokenType::Byte) {
         return Err(Failure::file(format!(
@@ -118,8 +118,9 @@ fn build_byte_level(specification: &Specification) -> Outcome<Tokenizer> {
     // takes as long as building.
     let bpe = bpe.or_else(|_| {
         checked = check(specification)?;
-        admit_merged(&split_merges(specification)?, &mut checked)?;
-        build(std::mem::take(&mut checked.model_ids), owned_merges(specification)?)
+        let merges = split_merges(specification)?;
+        admit_merged(&merges, &mut checked)?;
+        build(std::mem::take(&mut checked.model_ids), owned(&merges))
             .map_err(|error| Failure::file(format!("tokenizer.ggml.merges: {error}")))
     })?;
     let parts = Parts {
@@ -225,8 +226,9 @@ fn scored_merges(specification: &Specification, checked: &mut Checked) -> Outcom
 /// The merges that a file lists although its model has scores: those of a tokenizer.json, which
 /// scores do not always give.
 fn listed_merges(specification: &Specification, checked: &mut Checked) -> Outcome<IdsAndMerges> {
-    admit_merged(&split_merges(specification)?, checked)?;
-    Ok((std::mem::take(&mut checked.model_ids), owned_merges(specification)?))
+    let merges = split_merges(specification)?;
+    admit_merged(&merges, checked)?;
+    Ok((std::mem::take(&mut checked.model_ids), owned(&merges)))
 }
 
 /// As Hugging Face's LlamaConverter for `legacy` tokenizers, whose rule is also llama.cpp's: each
@@ -331,9 +333,8 @@ fn split_merges<'a>(specification: &Specification<'a>) -> Outcome<Vec<(&'a str, 
     specification.merges.iter().enumerate().map(split).collect()
 }
 
-fn owned_merges(specification: &Specification) -> Outcome<Vec<(String, String)>> {
-    let owned = |(left, right): (&str, &str)| (left.to_owned(), right.to_owned());
-    Ok(split_merges(specification)?.into_iter().map(owned).collect())
+fn owned(merges: &[(&str, &str)]) -> Vec<(String, String)> {
+    merges.iter().map(|(left, right)| ((*left).to_owned(), (*right).to_owned())).collect()
 }
 
 /// A merge may name a token that is not of type normal; it then takes part in the merges after all.
