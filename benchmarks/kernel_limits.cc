@@ -33,12 +33,13 @@ double peak_of(const Limits& limits, const backend::cpu::KernelTable& kernels, D
                backend::Precision precision, int rows) {
   const bool quantized = is_quantized(dtype);
   const int planes = backend::cpu::activation_planes(precision);
-  switch (backend::cpu::choose_linear_path(rows, precision, quantized, kernels)) {
+  switch (backend::cpu::choose_linear_path(rows, precision, quantized, true, kernels)) {
     case LinearPath::panel:
       // Three products of parts of four.
       return limits.tile_bf16 / (backend::cpu::panel_parts(precision) == 2 ? 3 : 1);
     case LinearPath::tile_dot:
       return limits.tile_i8 / planes;
+    case LinearPath::byte_panel:
     case LinearPath::dot:
       break;
   }

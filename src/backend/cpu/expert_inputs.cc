@@ -37,6 +37,15 @@ void copy_rows(const ActivationTile& from, int64_t groups, bool tiled, const Act
   }
 }
 
+// Strips side by side have to be of one dtype too.
+bool fits(const LinearStrips& strips, const KernelTable& kernels) {
+  const DType dtype = strips.strip(0).part->dtype;
+  for (int64_t i = 1; i < strips.count() && !strips.has_up(); ++i) {
+    if (strips.strip(i).part->dtype != dtype) return false;
+  }
+  return strips.fits(kernels.byte_panel);
+}
+
 }  // namespace
 
 ExpertInputs::ExpertInputs(const ExpertPlan& plan, int choices, const LinearStrips& strips,
@@ -47,6 +56,7 @@ ExpertInputs::ExpertInputs(const ExpertPlan& plan, int choices, const LinearStri
       is_shared_(plan.x.columns == columns_ && plan.ids.valid()),
       any_quantized_(strips.any_quantized()),
       any_plain_(!strips.all_quantized()),
+      fits_bytes_(fits(strips, kernels)),
       planes_(any_quantized_ ? activation_planes(plan.precision) : 1),
       panel_parts_(backend::cpu::panel_parts(plan.precision)),
       choices_(choices) {
@@ -54,6 +64,7 @@ ExpertInputs::ExpertInputs(const ExpertPlan& plan, int choices, const LinearStri
   if (quantizes_tokens()) token_bytes_ = whole_lines(tile_bytes);
   if (any_quantized_) code_bytes_ = QuantizedTokens::bytes(2, columns_, planes_) - tile_bytes;
   row_bytes_ = code_bytes_ + (any_plain_ ? columns_ * sizeof(float) : 0);
+  if (fits_bytes_) row_bytes_ = std::max(row_bytes_, ByteTokens::bytes(1, columns_));
   if (kernels.panel.product != nullptr) {
     // Of many rows, each has its share of what PackedTokens adds.
     constexpr int many = panel_token_block;
@@ -99,6 +110,10 @@ QuantizedTokens ExpertInputs::codes(const Work& work, const ExpertGroup& group) 
   return {at(work, group), group.rows, columns_, planes_, tile_rows(group)};
 }
 
+ByteTokens ExpertInputs::bytes(const Work& work, const ExpertGroup& group) const {
+  return {at(work, group), group.rows, columns_};
+}
+
 PackedTokens ExpertInputs::packed(const Work& work, const ExpertGroup& group) const {
   return {reinterpret_cast<bf16_bits*>(at(work, group)), group.rows, panel_padded(columns_),
           panel_parts_};
@@ -121,6 +136,9 @@ void ExpertInputs::prepare_row(const Work& work, int row) const {
   const int in_group = row - group.first;
   if (group.path == LinearPath::panel) {
     return packed(work, group).pack(kernels_.panel, in_group, x, columns_);
+  }
+  if (group.path == LinearPath::byte_panel) {
+    return bytes(work, group).quantize(kernels_.byte_panel, in_group, x, columns_);
   }
   if (any_quantized_) prepare_codes(work, group, row, x);
   if (any_plain_ && group.rows > 1) {

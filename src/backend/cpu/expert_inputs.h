@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/cpu/byte_tokens.h"
 #include "backend/cpu/expert_rows.h"
 #include "backend/cpu/linear_strips.h"
 #include "backend/cpu/packed_tokens.h"
@@ -17,6 +18,8 @@ class ExpertInputs {
 
   int planes() const { return planes_; }
   int panel_parts() const { return panel_parts_; }
+  // Whether groups may take LinearPath::byte_panel.
+  bool fits_bytes() const { return fits_bytes_; }
   // Bytes of memory for so many tokens.
   size_t bytes(int tokens) const;
 
@@ -32,7 +35,9 @@ class ExpertInputs {
   void prepare_token(const Work& work, int token) const;
   void prepare_row(const Work& work, int row) const;
 
-  // What was prepared for a group: codes for the paths of dots, packed for that of panels.
+  // What was prepared for a group: codes for the paths of dots, bytes and packed for those of
+  // panels.
+  ByteTokens bytes(const Work& work, const ExpertGroup& group) const;
   QuantizedTokens codes(const Work& work, const ExpertGroup& group) const;
   PackedTokens packed(const Work& work, const ExpertGroup& group) const;
   struct Floats {
@@ -56,6 +61,7 @@ class ExpertInputs {
   const bool is_shared_;  // all choices of a token read the same x
   const bool any_quantized_;
   const bool any_plain_;
+  const bool fits_bytes_;
   const int planes_;
   const int panel_parts_;
   const int choices_;

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/byte_panel.h"
 #include "backend/cpu/latent_expansion.h"
 #include "backend/cpu/panel.h"
 #include "backend/cpu/scaled.h"
@@ -168,6 +169,7 @@ struct KernelTable {
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
   TileDotKernels tiles;                                    // linear for up to 32 rows at once
   ScaledKernels scaled;                                    // the same for the K formats, less exact
+  BytePanelKernels byte_panel;                             // linear for many tokens, rounded to int8
   PanelKernels panel;                                      // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);

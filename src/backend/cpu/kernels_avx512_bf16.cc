@@ -5,7 +5,11 @@
 namespace ridge::backend::cpu {
 
 const KernelTable& avx512_bf16_kernels() {
-  static const KernelTable table = make_kernel_table<Avx512Bf16>();
+  static const KernelTable table = [] {
+    KernelTable t = make_kernel_table<Avx512Bf16>();
+    t.byte_panel = avx512_vnni_byte_panels();
+    return t;
+  }();
   return table;
 }
 

@@ -5,7 +5,11 @@
 namespace ridge::backend::cpu {
 
 const KernelTable& avx512_vnni_kernels() {
-  static const KernelTable table = make_kernel_table<Avx512Vnni>();
+  static const KernelTable table = [] {
+    KernelTable t = make_kernel_table<Avx512Vnni>();
+    t.byte_panel = avx512_vnni_byte_panels();
+    return t;
+  }();
   return table;
 }
 

@@ -31,6 +31,15 @@ LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
   }
 }
 
+bool LinearStrips::fits(const BytePanelKernels& kernels) const {
+  for (size_t i = 0; i < strips_.size(); ++i) {
+    const DType dtype = strips_[i].part->dtype;
+    if (kernels.multiply[static_cast<int>(dtype)] == nullptr) return false;
+    if (has_up() && up_strips_[i].part->dtype != dtype) return false;
+  }
+  return true;
+}
+
 Strip LinearStrips::find(int64_t row) const {
   for (const WeightPart& part : plan_.weight->parts()) {
     if (row >= part.first_row && row < part.first_row + part.rows) {
@@ -38,6 +47,14 @@ Strip LinearStrips::find(int64_t row) const {
     }
   }
   RIDGE_ASSERT(!"a row of the weight");
+}
+
+void LinearStrips::fetch_outputs(const Run& run, int64_t item, int first_token, int tokens) const {
+  const Strip& strip = strips_[item];
+  const int64_t stride = run.arena.stride(plan_.out);
+  const float* out = run.arena.at(plan_.out) + first_token * stride + strip.part->first_row +
+                     strip.index * strip_rows;
+  for (int t = 0; t < tokens; ++t, out += stride) __builtin_prefetch(out, 1, 2);
 }
 
 void LinearStrips::finish(const Run& run, int64_t item, int first_token, int tokens, float* result,

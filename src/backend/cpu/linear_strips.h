@@ -34,7 +34,11 @@ class LinearStrips {
   // Every part's dtype is one of tile_format.h.
   bool all_quantized() const { return all_quantized_; }
   bool any_quantized() const { return any_quantized_; }
+  // Byte panels have kernels for every part, and each gate strip has the dtype of its up strip.
+  bool fits(const BytePanelKernels& kernels) const;
 
+  // Asks for the lines of memory that finish() will write.
+  void fetch_outputs(const Run& run, int64_t item, int first_token, int tokens) const;
   // Puts result[tokens][16] (overwritten) of a strip where the plan wants it, for the tokens from
   // `first_token` on. up: the up strip's, where there is one.
   void finish(const Run& run, int64_t item, int first_token, int tokens, float* result,

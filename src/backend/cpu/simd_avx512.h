@@ -108,8 +108,8 @@ struct Avx512 {
     _mm512_storeu_si512(p, _mm512_mask_mov_epi16(low, 0xaaaaaaaau, rounded(hi)));
 #endif
   }
-  // The same with ties away from zero, of finite values: a lane each way, where the above needs lanes to
-  // change places.
+  // The same with ties away from zero, of finite values: a lane each way, where the above needs
+  // lanes to change places.
   static void store_rounded_pairs(void* p, F lo, F hi) {
     const auto rounded = [](F x) {
       return _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
@@ -154,7 +154,8 @@ struct Avx512 {
   static I shifted_ints(I a) {
     return _mm512_srai_epi32(a, Right);
   }
-  // Each lane's four codes times its factor, below 256: two share a multiplication, no product carries.
+  // Each lane's four codes times its factor, below 256: two share a multiplication, no product
+  // carries.
   static B scale_bytes(B codes, I factor) { return _mm512_mullo_epi16(codes, in_halves(factor)); }
   static B minus_bytes(B codes, int offset) {
     return _mm512_sub_epi8(codes, _mm512_set1_epi8(static_cast<char>(offset)));
@@ -170,6 +171,10 @@ struct Avx512 {
   // The lower half of each lane in both halves.
   static I in_halves(I a) {
     return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(a, 16));
+  }
+  // The lower 16 bits of each lane of both, side by side.
+  static B word_pairs(I low, I high) {
+    return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16));
   }
   // Whole numbers of at most 8 bits as bfloat16, side by side.
   static B bf16_pairs(I low, I high) {
@@ -206,7 +211,8 @@ struct Avx512 {
     const I shifted = column == 0 ? codes : _mm512_srli_epi32(codes, 8 * column);
     return to_float(column == 3 ? shifted : _mm512_and_si512(shifted, _mm512_set1_epi32(255)));
   }
-  // Codes First and First + 2 of every lane's four, below 128, as bfloat16 128 + code in its halves.
+  // Codes First and First + 2 of every lane's four, below 128, as bfloat16 128 + code in its
+  // halves.
   template <int First>
   static B codes_in_bf16(B codes) {
     const B shifted = First == 0 ? codes : _mm512_srli_epi32(codes, 8 * First);
@@ -242,16 +248,41 @@ struct Avx512 {
 #ifdef __AVX512VNNI__
 struct Avx512Vnni : Avx512 {
   static constexpr bool byte_codes_are_signed = false;
-  static I dot4_small(I acc, B codes, const int8_t* x) { return dot4(acc, codes, quad(x)); }
-  static I dot4_byte(I acc, B codes, const int8_t* x) { return dot4(acc, codes, quad(x)); }
-
- private:
   // _mm512_dpbusd_epi32, but GCC 12 copies and spills the accumulators of its intrinsic, which
   // halves the speed of a register tile.
   static I dot4(I acc, B codes, I quads) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(codes), "v"(quads));
     return acc;
   }
+  // acc + Σ of 2 products of int16 pairs, in each lane; `pair` is the same for all lanes.
+  static I dot2_words(I acc, B pairs, const int16_t* pair) {
+    asm("vpdpwssd %2%{1to16%}, %1, %0"
+        : "+v"(acc)
+        : "v"(pairs), "m"(*reinterpret_cast<const int16_t(*)[2]>(pair)));
+    return acc;
+  }
+  // Σ of each 16 of codes[64].
+  static void sum_sixteens(const int8_t* codes, int32_t* sums) {
+    const I fours =
+        dot4(izero(), _mm512_set1_epi8(1), load_bytes(reinterpret_cast<const std::byte*>(codes)));
+    const I eights = iadd(fours, _mm512_shuffle_epi32(fours, _MM_PERM_CDAB));
+    const I all = iadd(eights, _mm512_shuffle_epi32(eights, _MM_PERM_BADC));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
+                     _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, all)));
+  }
+  // a · *b + c, and a with *shift added to its bits, which multiplies it by a power of two. Where
+  // the compiler may choose, it keeps *b for a second use, in a register that a sum has to leave.
+  static F fma_each(F a, const float* b, F c) {
+    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(a), "m"(*b));
+    return c;
+  }
+  static F add_exponent(F a, const int32_t* shift) {
+    F sum;
+    asm("vpaddd %2%{1to16%}, %1, %0" : "=v"(sum) : "v"(a), "m"(*shift));
+    return sum;
+  }
+  static I dot4_small(I acc, B codes, const int8_t* x) { return dot4(acc, codes, quad(x)); }
+  static I dot4_byte(I acc, B codes, const int8_t* x) { return dot4(acc, codes, quad(x)); }
 };
 #endif
 

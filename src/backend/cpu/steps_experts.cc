@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "backend/cpu/expert_inputs.h"
+#include "backend/cpu/linear_byte_panel.h"
 #include "backend/cpu/steps.h"
 #include "base/error.h"
 
@@ -25,6 +26,10 @@ constexpr int64_t block_bytes = 512 << 10;
 
 // Of strips that are packed on the way.
 constexpr size_t tiles_alignment = 64;
+
+// A panel and the sums of a pair of strips.
+constexpr size_t byte_panel_scratch =
+    byte_panel_bytes + byte_panel_tiles * byte_panel_tile_sums * sizeof(float);
 
 // Most pairs of strips that a member takes at once.
 constexpr int64_t most_pairs = 32;
@@ -53,7 +58,7 @@ class ExpertStep final : public Step {
   size_t member_scratch_bytes() const override {
     return ExpertRows::bytes(max_tokens_, choices_, experts_) +
            inputs_.bytes(std::min(max_tokens_, private_tokens)) + tiles_alignment +
-           2 * packed_bytes() + panel_bytes();
+           2 * packed_bytes() + std::max(panel_bytes(), byte_panel_scratch);
   }
 
   void run(Run& run, int member) override {
@@ -109,8 +114,8 @@ class ExpertStep final : public Step {
       rows.sort(nullptr, 0, takes);
     }
     for (ExpertGroup& group : rows.groups()) {
-      group.path =
-          choose_linear_path(group.rows, plan_.precision, strips_.all_quantized(), kernels_);
+      group.path = choose_linear_path(group.rows, plan_.precision, strips_.all_quantized(),
+                                      inputs_.fits_bytes(), kernels_);
     }
   }
 
@@ -154,6 +159,10 @@ class ExpertStep final : public Step {
     for (size_t i = 0; i < groups.size(); ++i) {
       if (groups[i].path == LinearPath::panel) {
         multiply_panels(work, groups[i], share, scratch);
+        continue;
+      }
+      if (groups[i].path == LinearPath::byte_panel) {
+        multiply_byte_panels(work, groups[i], share, scratch);
         continue;
       }
       const Strip& first = strips_.strip(strips_before(share.first));
@@ -242,9 +251,9 @@ class ExpertStep final : public Step {
     const ExpertGroup& group;
     QuantizedTokens codes;
     ExpertInputs::Floats floats;
-    int64_t last;            // the end of the strips
-    const std::byte* after;  // what will be read after them, or null
-    int configured = 0;      // rows that this thread's tiles are configured for
+    int64_t last;                      // the end of the strips
+    const std::byte* after;            // what will be read after them, or null
+    int configured = 0;                // rows that this thread's tiles are configured for
     const std::byte* tiles = nullptr;  // of the strip at hand
     const std::byte* up_tiles = nullptr;
   };
@@ -293,8 +302,8 @@ class ExpertStep final : public Step {
   }
 
   // out[tokens][16]; next: as for DotTile.
-  void dot(Dots& x, const WeightPart& part, const std::byte* tiles, int tile,
-           const std::byte* next, float* out) const {
+  void dot(Dots& x, const WeightPart& part, const std::byte* tiles, int tile, const std::byte* next,
+           float* out) const {
     const auto dtype = static_cast<int>(part.dtype);
     const int first = x.codes.first(tile);
     const int tokens = x.codes.first(tile + 1) - first;
@@ -308,6 +317,63 @@ class ExpertStep final : public Step {
     const DotTile multiply = tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
     multiply(tiles, part.units, t, next, out);
     if (inputs_.planes() == 2) add_planes(tokens, out);
+  }
+
+  // ---------------------------------------------------------------- byte panels
+
+  void multiply_byte_panels(const ExpertInputs::Work& work, const ExpertGroup& group,
+                            const Share& share, std::byte* scratch) const {
+    const ByteTokens tokens = inputs_.bytes(work, group);
+    for (int first = 0; first < tokens.tiles(); first += byte_panel_tiles) {
+      const int last = std::min(first + byte_panel_tiles, tokens.tiles());
+      for (int64_t pair = share.first; pair < share.last; ++pair) {
+        multiply_byte_pair(work, group, tokens, first, last, pair, scratch);
+      }
+    }
+  }
+
+  // A pair of strips by tiles [first_tile, last_tile) of the group's rows.
+  void multiply_byte_pair(const ExpertInputs::Work& work, const ExpertGroup& group,
+                          const ByteTokens& tokens, int first_tile, int last_tile, int64_t pair,
+                          std::byte* scratch) const {
+    std::byte* panel = scratch + 2 * packed_bytes();
+    auto* const sums = reinterpret_cast<float*>(panel + byte_panel_bytes);
+    const int64_t item = strips_before(pair);
+    const Strip& first = strips_.strip(item);
+    const Strip* second = nullptr;
+    if (strips_.has_up()) {
+      second = &strips_.up(item);
+    } else if (item + 1 < strips_before(pair + 1)) {
+      second = &strips_.strip(item + 1);
+    }
+    const DType dtype = first.part->dtype;
+    const TileFormat format = tile_format(dtype);
+    const std::byte* from = tiles(first, group, scratch);
+    const std::byte* other =
+        second == nullptr ? nullptr : tiles(*second, group, scratch + packed_bytes());
+    const int64_t columns = first.part->units * format.unit_columns();
+    const auto strips_at = [&](int64_t column) -> StripPair {
+      const int64_t at = column / format.unit_columns() * format.unit_bytes();
+      return {from + at, other == nullptr ? nullptr : other + at};
+    };
+    for (int64_t column = 0; column < columns; column += byte_panel_columns) {
+      const int64_t width = std::min<int64_t>(byte_panel_columns, columns - column);
+      // Past a strip's end lies the next one.
+      multiply_byte_panel(kernels_.byte_panel, dtype, strips_at(column), column, width,
+                          strips_at(column + width), tokens, first_tile, last_tile, panel, sums);
+    }
+    for (int t = first_tile; t < last_tile; ++t) {
+      float* result = sums + (t - first_tile) * byte_panel_tile_sums;
+      const int count = tokens.count(t);
+      float* result_of_second = result + count * strip_rows;
+      if (strips_.has_up()) {
+        finish(work, group, item, tokens.first(t), count, result, result_of_second);
+        continue;
+      }
+      finish(work, group, item, tokens.first(t), count, result, nullptr);
+      if (second == nullptr) continue;
+      finish(work, group, item + 1, tokens.first(t), count, result_of_second, nullptr);
+    }
   }
 
   // ---------------------------------------------------------------- panels

@@ -1,0 +1,152 @@
+#include "backend/cpu/linear_byte_panel.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace ridge::backend::cpu {
+
+namespace {
+
+// Pairs of strips that meet a slice of the tokens before the next slice takes its place in the
+// second-level cache. Their sums stay there too.
+constexpr int64_t pairs_together = 4;
+// Outputs lie in memory, too many for the caches, and are asked for so many tiles before they are
+// written.
+constexpr int tiles_ahead = 3;
+// Shares of the work for each member, at least.
+constexpr int64_t shares = 6;
+
+const std::byte* at_column(const Strip& strip, int64_t column) {
+  const TileFormat format = tile_format(strip.part->dtype);
+  return strip.tiles() + column / format.unit_columns() * format.unit_bytes();
+}
+
+}  // namespace
+
+void multiply_byte_panel(const BytePanelKernels& kernels, DType dtype, const StripPair& strips,
+                         int64_t first_column, int64_t columns, const StripPair& ahead,
+                         const ByteTokens& tokens, int first_tile, int last_tile, std::byte* panel,
+                         float* sums) {
+  const auto index = static_cast<int>(dtype);
+  const auto unpack = [&](const std::byte* from, const std::byte* next, int which) {
+    kernels.unpack[index](from, columns, which, next == nullptr ? 0 : next - from, panel);
+  };
+  unpack(strips.first, ahead.first, 0);
+  // A strip alone is multiplied twice: its second sums go nowhere.
+  unpack(strips.second != nullptr ? strips.second : strips.first, ahead.second, 1);
+  for (int t = first_tile; t < last_tile; ++t, sums += byte_panel_tile_sums) {
+    kernels.multiply[index](panel, columns, tokens.tile(t).from_column(first_column),
+                            first_column > 0, sums);
+  }
+}
+
+LinearBytePanel::LinearBytePanel(const LinearPlan& plan, const LinearStrips& strips, int max_rows,
+                                 const KernelTable& kernels)
+    : plan_(plan),
+      strips_(strips),
+      kernels_(kernels),
+      max_rows_(max_rows),
+      // The same for every part: columns that units of 256 divide, those of 64 do too.
+      columns_(strips.strip(0).part->units *
+               tile_format(strips.strip(0).part->dtype).unit_columns()) {
+  for (int64_t item = 0; item < strips.count();) {
+    const bool has_second = !strips.has_up() && item + 1 < strips.count() &&
+                            strips.strip(item).part->dtype == strips.strip(item + 1).part->dtype;
+    pairs_.push_back({item, has_second ? 2 : 1});
+    item += pairs_.back().outputs;
+  }
+}
+
+size_t LinearBytePanel::shared_scratch_bytes() const {
+  return ByteTokens::bytes(max_rows_, plan_.weight->columns());
+}
+
+size_t LinearBytePanel::member_scratch_bytes() const {
+  return byte_panel_bytes +
+         pairs_together * byte_panel_tiles * byte_panel_tile_sums * sizeof(float) +
+         static_cast<size_t>(plan_.weight->columns()) * sizeof(float);
+}
+
+void LinearBytePanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next) const {
+  RIDGE_ASSERT(rows <= max_rows_);
+  const int64_t columns = plan_.weight->columns();
+  const ByteTokens tokens(run.shared_scratch, rows, columns);
+  std::byte* scratch = run.member_scratch[member].data();
+  auto* normed = reinterpret_cast<float*>(scratch);
+  split_rows(rows, run.team.size(), member, [&](int row) {
+    tokens.quantize(kernels_.byte_panel, row, input_row(plan_, run, row, kernels_, normed),
+                    columns);
+  });
+  run.team.barrier();
+  const auto pairs = static_cast<int64_t>(pairs_.size());
+  const int64_t together =
+      std::clamp<int64_t>(pairs / (shares * run.team.size()), 1, pairs_together);
+  const int64_t groups = (pairs + together - 1) / together;
+  const int blocks = (tokens.tiles() + byte_panel_tiles - 1) / byte_panel_tiles;
+  for (int64_t item = next.fetch_add(1); item < blocks * groups; item = next.fetch_add(1)) {
+    const auto block = static_cast<int>(item / groups);
+    const int64_t first = item % groups * together;
+    multiply(run, tokens,
+             {block * tokens.tiles() / blocks, (block + 1) * tokens.tiles() / blocks, first,
+              std::min(first + together, pairs)},
+             scratch);
+  }
+}
+
+StripPair LinearBytePanel::strips_of(const Pair& pair, int64_t column) const {
+  const std::byte* first = at_column(strips_.strip(pair.item), column);
+  if (strips_.has_up()) return {first, at_column(strips_.up(pair.item), column)};
+  return {first, pair.outputs == 2 ? at_column(strips_.strip(pair.item + 1), column) : nullptr};
+}
+
+void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const Work& work,
+                               std::byte* scratch) const {
+  auto* const sums = reinterpret_cast<float*>(scratch + byte_panel_bytes);
+  const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * byte_panel_tile_sums;
+  for (int64_t column = 0; column < columns_; column += byte_panel_columns) {
+    const int64_t width = std::min<int64_t>(byte_panel_columns, columns_ - column);
+    for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
+      StripPair ahead{};
+      if (p + 1 < work.last_pair) {
+        ahead = strips_of(pairs_[p + 1], column);
+      } else if (column + width < columns_) {
+        ahead = strips_of(pairs_[work.first_pair], column + width);
+      } else if (work.last_pair < static_cast<int64_t>(pairs_.size())) {
+        ahead = strips_of(pairs_[work.last_pair], 0);
+      }
+      multiply_byte_panel(kernels_.byte_panel, strips_.strip(pairs_[p].item).part->dtype,
+                          strips_of(pairs_[p], column), column, width, ahead, tokens,
+                          work.first_tile, work.last_tile, scratch,
+                          sums + (p - work.first_pair) * pair_sums);
+    }
+  }
+  // A token's outputs of these pairs lie side by side.
+  for (int t = work.first_tile; t < work.last_tile; ++t) {
+    float* tile = sums + (t - work.first_tile) * byte_panel_tile_sums;
+    for (int64_t p = work.first_pair; p < work.last_pair && t + tiles_ahead < work.last_tile; ++p) {
+      fetch(run, tokens, t + tiles_ahead, pairs_[p]);
+    }
+    for (int64_t p = work.first_pair; p < work.last_pair; ++p, tile += pair_sums) {
+      finish(run, tokens, t, pairs_[p], tile);
+    }
+  }
+}
+
+void LinearBytePanel::fetch(const Run& run, const ByteTokens& tokens, int tile,
+                            const Pair& pair) const {
+  for (int i = 0; i < pair.outputs; ++i) {
+    strips_.fetch_outputs(run, pair.item + i, tokens.first(tile), tokens.count(tile));
+  }
+}
+
+void LinearBytePanel::finish(const Run& run, const ByteTokens& tokens, int tile, const Pair& pair,
+                             float* sums) const {
+  const int first = tokens.first(tile);
+  const int count = tokens.count(tile);
+  float* second = sums + count * strip_rows;
+  strips_.finish(run, pair.item, first, count, sums, strips_.has_up() ? second : nullptr);
+  if (pair.outputs == 2) strips_.finish(run, pair.item + 1, first, count, second, nullptr);
+}
+
+}  // namespace ridge::backend::cpu

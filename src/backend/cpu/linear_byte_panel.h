@@ -1,0 +1,69 @@
+#pragma once
+
+#include <atomic>
+#include <vector>
+
+#include "backend/cpu/byte_tokens.h"
+#include "backend/cpu/linear_strips.h"
+
+namespace ridge::backend::cpu {
+
+// Two strips of one dtype, or one: then `second` is null.
+struct StripPair {
+  const std::byte* first;
+  const std::byte* second;
+};
+
+// Of two strips, columns [first_column, + columns) times tiles [first_tile, last_tile) of the
+// tokens.
+//   columns: whole units, at most byte_panel_columns
+//   ahead: the strips that will be unpacked next, from the column that will be first; null where
+//   none are known panel: [byte_panel_bytes], 64-byte aligned like `sums` sums: [last_tile -
+//   first_tile][byte_panel_tile_sums], as BytePanelKernels::multiply leaves them;
+//     overwritten where first_column is 0, else added to
+void multiply_byte_panel(const BytePanelKernels& kernels, DType dtype, const StripPair& strips,
+                         int64_t first_column, int64_t columns, const StripPair& ahead,
+                         const ByteTokens& tokens, int first_tile, int last_tile, std::byte* panel,
+                         float* sums);
+
+// The byte panels' path of a linear step: see byte_panel.h.
+class LinearBytePanel {
+ public:
+  // plan and strips must outlive it; the strips fit byte panels. max_rows: at least 1
+  LinearBytePanel(const LinearPlan& plan, const LinearStrips& strips, int max_rows,
+                  const KernelTable& kernels);
+
+  size_t shared_scratch_bytes() const;
+  size_t member_scratch_bytes() const;
+
+  // Called by every member at once. rows: 1 to max_rows; next: the step's counter, zero at first
+  void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
+
+ private:
+  // A gate strip and its up strip, or one or two strips side by side.
+  struct Pair {
+    int64_t item;
+    int outputs;  // strips of outputs
+  };
+  struct Work {
+    int first_tile, last_tile;
+    int64_t first_pair, last_pair;
+  };
+
+  StripPair strips_of(const Pair& pair, int64_t column) const;
+  void multiply(const Run& run, const ByteTokens& tokens, const Work& work,
+                std::byte* scratch) const;
+  // One tile's outputs.
+  void fetch(const Run& run, const ByteTokens& tokens, int tile, const Pair& pair) const;
+  void finish(const Run& run, const ByteTokens& tokens, int tile, const Pair& pair,
+              float* sums) const;
+
+  const LinearPlan& plan_;
+  const LinearStrips& strips_;
+  const KernelTable& kernels_;
+  const int max_rows_;
+  const int64_t columns_;  // of whole units
+  std::vector<Pair> pairs_;
+};
+
+}  // namespace ridge::backend::cpu
