@@ -11,9 +11,8 @@
 #include <vector>
 
 #include "backend/registry.h"
-#include "base/error.h"
 #include "base/sanitizers.h"
-#include "engine/loaded_model.h"
+#include "engine/golden_model.h"
 #include "engine/step_runner.h"
 #include "kvcache/block_pool.h"
 
@@ -64,8 +63,6 @@ class BatchInvariance : public testing::TestWithParam<Case> {
     LoadOptions options;
     options.device = is_on_twin() ? twin : "cpu";
     if (!is_on_twin()) options.device_options.isa = GetParam().isa;
-    options.device_options.threads = 2;
-    options.device_options.threads_spin = false;
     options.mixed_precision = GetParam().model.find("q4_k") != std::string::npos ||
                               GetParam().model.starts_with("deepseek") ||
                               GetParam().model.starts_with("gpt-oss");
@@ -75,14 +72,7 @@ class BatchInvariance : public testing::TestWithParam<Case> {
             {std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/adapters/" + name});
       }
     }
-    try {
-      model_ = LoadedModel::load(
-          std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/" + GetParam().model, options);
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::unsupported && error.code() != ErrorCode::invalid_argument)
-        throw;
-      GTEST_SKIP() << "this machine does not run " << GetParam().isa << ": " << error.message();
-    }
+    load_golden(GetParam().model, options, model_);
   }
 
   // Computes sequence 0 among `others` in chunks of random sizes up to `most`.
@@ -103,8 +93,7 @@ class BatchInvariance : public testing::TestWithParam<Case> {
     std::vector<std::unique_ptr<Sequence>> sequences;
     for (int i = 0; i <= others; ++i) {
       const auto most_of_others = static_cast<uint32_t>(context_tokens * 3 / 4);
-      const int count =
-          i == 0 ? context_tokens : 1 + static_cast<int>(random() % most_of_others);
+      const int count = i == 0 ? context_tokens : 1 + static_cast<int>(random() % most_of_others);
       sequences.push_back(std::make_unique<Sequence>(pool, i == 0 ? 1 : random(), count,
                                                      model_->model().config().vocab_size));
       if (GetParam().adapter) {
@@ -139,8 +128,8 @@ class BatchInvariance : public testing::TestWithParam<Case> {
     return sequences[0]->logits;
   }
 
-  // Enough for a decoding row's context to be split, where it may be; of the twin, which is slow, for two
-  // tiles of keys.
+  // Enough for a decoding row's context to be split, where it may be; of the twin, which is slow,
+  // for two tiles of keys.
   const int context_tokens = is_on_twin() ? 150 : 400;
   std::unique_ptr<LoadedModel> model_;
 };
@@ -216,7 +205,8 @@ std::vector<Case> cases() {
   }
   for (const int adapter : {-1, 1}) all.push_back({"llama-f32.gguf", DType::f16, "avx2", adapter});
   // Kernels for few rows and for many, experts and latents, windows, adapters.
-  for (const std::string model : {"llama-q4_k_m.gguf", "deepseek-v3-q8_0.gguf", "gemma3-q8_0.gguf"}) {
+  for (const std::string model :
+       {"llama-q4_k_m.gguf", "deepseek-v3-q8_0.gguf", "gemma3-q8_0.gguf"}) {
     all.push_back({model, DType::f16, twin, {}});
   }
   all.push_back({"llama-f32.gguf", DType::f16, twin, 1});

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/forwarding_runner.h"
 #include "engine/guessing_models.h"
 #include "engine/loaded_model.h"
 #include "engine/paced_runner.h"
@@ -45,24 +46,12 @@ std::unique_ptr<StepRunner> create_runner(const LoadedModel& model, RunnerLimits
 }
 
 // Keeps the states of which the first guesses are made: later ones hang on guesses.
-class WatchedRunner final : public StepRunner {
+class WatchedRunner final : public ForwardingRunner {
  public:
-  explicit WatchedRunner(StepRunner& runner) : runner_(runner) {}
-  const RunnerLimits& limits() const override { return runner_.limits(); }
-  int vocab_size() const override { return runner_.vocab_size(); }
-  int hidden_size() const override { return runner_.hidden_size(); }
+  using ForwardingRunner::ForwardingRunner;
   std::span<const float> run(const StepInputs& inputs) override {
     is_first_ = true;
-    return runner_.run(inputs);
-  }
-  std::span<const float> run_hidden(const StepInputs& inputs) override {
-    return runner_.run_hidden(inputs);
-  }
-  bool guesses() const override { return runner_.guesses(); }
-  std::span<const float> hidden() override { return runner_.hidden(); }
-  std::span<const float> run_guessing(const StepInputs& following,
-                                      std::span<const float> hidden) override {
-    return runner_.run_guessing(following, hidden);
+    return ForwardingRunner::run(inputs);
   }
   std::span<const float> run_guess(std::span<const float> states) override {
     const auto width = static_cast<size_t>(hidden_size());
@@ -71,20 +60,12 @@ class WatchedRunner final : public StepRunner {
       seen.emplace_back(state.begin(), state.end());
     }
     is_first_ = false;
-    return runner_.run_guess(states);
-  }
-  size_t block_bytes() const override { return runner_.block_bytes(); }
-  void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
-    runner_.export_block(block, to);
-  }
-  void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
-    runner_.import_block(block, from);
+    return ForwardingRunner::run_guess(states);
   }
 
   std::vector<State> seen;
 
  private:
-  StepRunner& runner_;
   bool is_first_ = false;
 };
 

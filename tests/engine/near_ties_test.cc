@@ -14,13 +14,12 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/error.h"
 #include "base/sanitizers.h"
 #include "conformance/tolerances.h"
-#include "engine/loaded_model.h"
+#include "engine/forwarding_runner.h"
+#include "engine/golden_model.h"
 #include "engine/recorded_request.h"
 #include "engine/step_loop.h"
-#include "engine/step_runner.h"
 
 namespace ridge::engine::near_ties_test {
 namespace {
@@ -46,35 +45,22 @@ struct Row {
 // A runner whose logits are looked at, and whose steps move a clock on by their size, so that the
 // loop decides alike in every run. A false one takes the rows of steps of several sequences for
 // those of one place later.
-class WatchedRunner final : public StepRunner {
+class WatchedRunner final : public ForwardingRunner {
  public:
   WatchedRunner(std::unique_ptr<StepRunner> runner, FakeClock& clock, bool is_false)
-      : runner_(std::move(runner)), clock_(clock), is_false_(is_false) {}
+      : ForwardingRunner(std::move(runner)), clock_(clock), is_false_(is_false) {}
 
-  const RunnerLimits& limits() const override { return runner_->limits(); }
-  int vocab_size() const override { return runner_->vocab_size(); }
-  int hidden_size() const override { return runner_->hidden_size(); }
   std::span<const float> run(const StepInputs& inputs) override {
     clock_.advance(std::chrono::microseconds(10'000 + 20 * inputs.tokens()));
     StepInputs given = inputs;
     if (is_false_ && inputs.sequences() > 1) {
       for (int32_t& position : given.positions) ++position;
     }
-    const auto logits = runner_->run(given);
+    const auto logits = ForwardingRunner::run(given);
     const auto width = static_cast<size_t>(vocab_size());
     for (size_t at = 0; at < logits.size(); at += width)
       rows.push_back(of(logits.subspan(at, width)));
     return logits;
-  }
-  std::span<const float> run_hidden(const StepInputs& inputs) override {
-    return runner_->run_hidden(inputs);
-  }
-  size_t block_bytes() const override { return runner_->block_bytes(); }
-  void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
-    runner_->export_block(block, to);
-  }
-  void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
-    runner_->import_block(block, from);
   }
 
   std::vector<Row> rows;
@@ -91,7 +77,6 @@ class WatchedRunner final : public StepRunner {
     return {double{best} - second, std::sqrt(squares / static_cast<double>(logits.size()))};
   }
 
-  std::unique_ptr<StepRunner> runner_;
   FakeClock& clock_;
   const bool is_false_;
 };
@@ -117,17 +102,8 @@ class NearTies : public testing::TestWithParam<Case> {
     LoadOptions options;
     options.device = "cpu";
     options.device_options.isa = GetParam().isa;
-    options.device_options.threads = 2;
-    options.device_options.threads_spin = false;
     options.mixed_precision = GetParam().is_mixed;
-    try {
-      model_ = LoadedModel::load(
-          std::string(RIDGE_SOURCE_DIR) + "/tests/goldens/" + GetParam().model, options);
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::unsupported && error.code() != ErrorCode::invalid_argument)
-        throw;
-      GTEST_SKIP() << "this machine does not run " << GetParam().isa << ": " << error.message();
-    }
+    load_golden(GetParam().model, options, model_);
   }
 
   double tolerance() const {

@@ -7,29 +7,26 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "engine/step_runner.h"
+#include "engine/forwarding_runner.h"
 
 namespace ridge::engine {
 
 // A model whose steps take a time that depends on their size alone, so that the loop decides alike
 // in every run. Every few rows it is mistaken, where it is to be.
-class PacedRunner final : public StepRunner {
+class PacedRunner final : public ForwardingRunner {
  public:
   PacedRunner(std::unique_ptr<StepRunner> runner, FakeClock& clock, std::chrono::microseconds step,
               int mistaken_each = 0,
               std::chrono::microseconds token = std::chrono::microseconds(20))
-      : runner_(std::move(runner)),
+      : ForwardingRunner(std::move(runner)),
         clock_(clock),
         step_(step),
         token_(token),
         mistaken_each_(mistaken_each) {}
 
-  const RunnerLimits& limits() const override { return runner_->limits(); }
-  int vocab_size() const override { return runner_->vocab_size(); }
-  int hidden_size() const override { return runner_->hidden_size(); }
   std::span<const float> run(const StepInputs& inputs) override {
     clock_.advance(step_ + inputs.tokens() * token_);
-    const auto logits = runner_->run(inputs);
+    const auto logits = ForwardingRunner::run(inputs);
     if (mistaken_each_ == 0) return logits;
     changed_.assign(logits.begin(), logits.end());
     for (int row = 0; row < inputs.outputs(); ++row) {
@@ -39,30 +36,17 @@ class PacedRunner final : public StepRunner {
     }
     return changed_;
   }
-  std::span<const float> run_hidden(const StepInputs& inputs) override {
-    return runner_->run_hidden(inputs);
-  }
-  bool guesses() const override { return runner_->guesses(); }
-  std::span<const float> hidden() override { return runner_->hidden(); }
   std::span<const float> run_guessing(const StepInputs& following,
                                       std::span<const float> hidden) override {
     clock_.advance(following.tokens() * token_);
-    return runner_->run_guessing(following, hidden);
+    return ForwardingRunner::run_guessing(following, hidden);
   }
   std::span<const float> run_guess(std::span<const float> states) override {
     clock_.advance(token_);
-    return runner_->run_guess(states);
-  }
-  size_t block_bytes() const override { return runner_->block_bytes(); }
-  void export_block(kvcache::BlockId block, std::span<std::byte> to) const override {
-    runner_->export_block(block, to);
-  }
-  void import_block(kvcache::BlockId block, std::span<const std::byte> from) override {
-    runner_->import_block(block, from);
+    return ForwardingRunner::run_guess(states);
   }
 
  private:
-  std::unique_ptr<StepRunner> runner_;
   FakeClock& clock_;
   const std::chrono::microseconds step_;
   const std::chrono::microseconds token_;

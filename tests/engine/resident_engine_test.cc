@@ -7,6 +7,7 @@
 #include <future>
 #include <thread>
 
+#include "base/comes_true.h"
 #include "base/error.h"
 #include "engine/fake_runner.h"
 #include "engine/loop_fixture.h"
@@ -69,15 +70,7 @@ class Model {
   void answer() {
     const uint64_t before = engine->stats().finished_total;
     ask().get();
-    EXPECT_TRUE(eventually([&] { return engine->stats().finished_total > before; }));
-  }
-
-  static bool eventually(const std::function<bool()>& holds) {
-    for (int i = 0; i < 5000; ++i) {
-      if (holds()) return true;
-      std::this_thread::sleep_for(1ms);
-    }
-    return false;
+    EXPECT_TRUE(comes_true([&] { return engine->stats().finished_total > before; }));
   }
 
   SteadyClock clock;
@@ -118,13 +111,13 @@ TEST_F(ResidentEngineTest, LoadsWhenItIsAskedAndStaysLoaded) {
   EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
   EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
   EXPECT_EQ(model.loads, 1);
-  EXPECT_TRUE(Model::eventually([&] { return model.engine->stats().finished_total == 2; }));
+  EXPECT_TRUE(comes_true([&] { return model.engine->stats().finished_total == 2; }));
 }
 
 TEST_F(ResidentEngineTest, APinnedModelIsLoadedAtOnceAndNeverUnloaded) {
   Residency residency({.budget_bytes = 10, .sleep_after = 1ms}, clock);
   Model pinned(residency, 10, /*is_pinned=*/true);
-  EXPECT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  EXPECT_TRUE(comes_true([&] { return pinned.awake == 1; }));
   Model other(residency, 10);
   auto waits = other.ask();
   EXPECT_EQ(waits.wait_for(50ms), std::future_status::timeout) << "there is no room";
@@ -147,7 +140,7 @@ TEST_F(ResidentEngineTest, TheLeastRecentlyUsedModelMakesRoom) {
   EXPECT_EQ(c.awake, 1);
   EXPECT_EQ(b.ask().get().usage.completion_tokens, 3) << "it comes back when it is asked";
   EXPECT_EQ(b.loads, 2);
-  EXPECT_TRUE(Model::eventually([&] { return b.engine->stats().generated_tokens_total == 6; }))
+  EXPECT_TRUE(comes_true([&] { return b.engine->stats().generated_tokens_total == 6; }))
       << "counters go on";
 }
 
@@ -157,7 +150,7 @@ TEST_F(ResidentEngineTest, AModelAtWorkIsNotUnloadedUntilItIsDone) {
   Model b(residency, 10);
   a.is_slow = true;
   auto at_work = a.ask(/*max_tokens=*/50);
-  ASSERT_TRUE(Model::eventually([&] { return a.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return a.awake == 1; }));
   auto waits = b.ask();
   EXPECT_EQ(at_work.get().usage.completion_tokens, 50) << "it ended undisturbed";
   EXPECT_EQ(waits.get().usage.completion_tokens, 3);
@@ -179,12 +172,12 @@ TEST_F(ResidentEngineTest, AModelThatIsNeverIdleMakesRoomInTheEnd) {
     }
     answered += !current.get().error;
   });
-  ASSERT_TRUE(Model::eventually([&] { return answered > 2; }));
+  ASSERT_TRUE(comes_true([&] { return answered > 2; }));
   std::future<Finish> answer = waits.ask();
   const bool is_answered = answer.wait_for(20s) == std::future_status::ready;
   EXPECT_TRUE(is_answered);
   const int before = answered;
-  EXPECT_TRUE(Model::eventually([&] { return answered > before + 2; })) << "and it comes back";
+  EXPECT_TRUE(comes_true([&] { return answered > before + 2; })) << "and it comes back";
   is_over = true;
   client.join();
   if (!is_answered) waits.engine->cancel(waits.last_id);
@@ -197,7 +190,7 @@ TEST_F(ResidentEngineTest, WhoHasLostPatienceHoldsNobodyOnceItIsGone) {
   Model busy(residency, 10), waits(residency, 10);
   const Holder holder(busy);
   auto running = busy.ask(/*max_tokens=*/60);
-  ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return busy.awake == 1; }));
   auto gone = waits.ask();
   std::this_thread::sleep_for(20ms);
   auto held = busy.ask();
@@ -217,7 +210,7 @@ TEST_F(ResidentEngineTest, NoIdleModelIsUnloadedWhereThatMakesNotEnoughRoom) {
   busy.is_slow = true;
   const Holder holder(busy);
   auto at_work = busy.ask(/*max_tokens=*/60);
-  ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return busy.awake == 1; }));
   auto answer = waits.ask();
   EXPECT_EQ(waits.engine->stats().waiting, 1);
   holder.release();
@@ -230,7 +223,7 @@ TEST_F(ResidentEngineTest, NoIdleModelIsUnloadedWhereThatMakesNotEnoughRoom) {
 TEST_F(ResidentEngineTest, ADeadlineHoldsForWhoWaitsForRoom) {
   Residency residency({.budget_bytes = 10}, clock);
   Model pinned(residency, 10, /*is_pinned=*/true);
-  ASSERT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return pinned.awake == 1; }));
   Model model(residency, 10);
   auto patient = model.ask();
   const RequestId patient_id = model.last_id;
@@ -273,7 +266,7 @@ TEST_F(ResidentEngineTest, TheTimesOfARequestCountFromItsArrival) {
   EXPECT_GE(usage.ttft_ms, usage.queue_ms);
   EXPECT_GE(usage.duration_ms, usage.ttft_ms);
   model.engine->keep_loaded(0ms, WhoAsks::administrator);
-  ASSERT_TRUE(Model::eventually([&] { return model.awake == 0; }));
+  ASSERT_TRUE(comes_true([&] { return model.awake == 0; }));
   model.is_slow = true;
   request.deadline = 90ms;  // the load takes most of it
   const Finish late = model.ask(request).get();
@@ -284,7 +277,7 @@ TEST_F(ResidentEngineTest, TheTimesOfARequestCountFromItsArrival) {
 TEST_F(ResidentEngineTest, AGroupThatFillsTheLineForAModelShutsNobodyOut) {
   Residency residency({.budget_bytes = 10}, clock);
   Model pinned(residency, 10, /*is_pinned=*/true);
-  ASSERT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return pinned.awake == 1; }));
   Model model(residency, 10);
   std::vector<std::future<Finish>> waiting;
   for (int i = 0; i < 4; ++i) waiting.push_back(model.ask());
@@ -301,7 +294,7 @@ TEST_F(ResidentEngineTest, AnUnusedModelGoesToSleep) {
   Residency residency({.sleep_after = 5ms}, clock);
   Model model(residency, 10);
   model.ask().get();
-  EXPECT_TRUE(Model::eventually([&] { return model.awake == 0; }));
+  EXPECT_TRUE(comes_true([&] { return model.awake == 0; }));
   EXPECT_EQ(model.ask().get().usage.completion_tokens, 3);
 }
 
@@ -312,7 +305,7 @@ TEST_F(ResidentEngineTest, AModelThatIsNotToStayIsUnloadedOnce) {
   for (Model* model : {&a, &b}) {
     model->answer();
     model->engine->keep_loaded(0ms, WhoAsks::administrator);
-    EXPECT_TRUE(Model::eventually([&] { return model->awake == 0; }));
+    EXPECT_TRUE(comes_true([&] { return model->awake == 0; }));
     if (model == &a) a.answer();
   }
   EXPECT_EQ(a.awake, 1) << "it was looked at since, and is kept as before";
@@ -326,10 +319,10 @@ TEST_F(ResidentEngineTest, AModelThatIsToStayOutlastsTheOthers) {
   stays.answer();
   Model goes(residency, 10);
   goes.answer();
-  EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+  EXPECT_TRUE(comes_true([&] { return goes.awake == 0; }));
   EXPECT_EQ(stays.awake, 1);
   stays.engine->keep_loaded(1ms, WhoAsks::administrator);
-  EXPECT_TRUE(Model::eventually([&] { return stays.awake == 0; }));
+  EXPECT_TRUE(comes_true([&] { return stays.awake == 0; }));
 }
 
 TEST_F(ResidentEngineTest, ACallerNeitherUnloadsNorKeepsAModelOfOthers) {
@@ -343,14 +336,14 @@ TEST_F(ResidentEngineTest, ACallerNeitherUnloadsNorKeepsAModelOfOthers) {
       stays.engine->keep_loaded(wish, WhoAsks::caller);
     }
     goes.engine->keep_loaded(0ms, WhoAsks::administrator);
-    EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+    EXPECT_TRUE(comes_true([&] { return goes.awake == 0; }));
     EXPECT_EQ(stays.awake, 1);
   }
   Model goes(sleeps_soon, 10);
   for (const Clock::Duration wish : {Clock::Duration(-1s), Clock::Duration(1h)}) {
     goes.engine->keep_loaded(wish, WhoAsks::caller);
     goes.answer();
-    EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+    EXPECT_TRUE(comes_true([&] { return goes.awake == 0; }));
   }
 }
 
@@ -361,7 +354,7 @@ TEST_F(ResidentEngineTest, ACallerDoesNotUndoWhatAnAdministratorSaid) {
   stays.answer();
   stays.engine->keep_loaded(1ms, WhoAsks::caller);
   goes.answer();
-  EXPECT_TRUE(Model::eventually([&] { return goes.awake == 0; }));
+  EXPECT_TRUE(comes_true([&] { return goes.awake == 0; }));
   EXPECT_EQ(stays.awake, 1);
 }
 
@@ -370,10 +363,10 @@ TEST_F(ResidentEngineTest, AModelAtWorkIsUnloadedOnlyThen) {
   Model model(residency, 10);
   model.is_slow = true;
   auto at_work = model.ask(/*max_tokens=*/50);
-  ASSERT_TRUE(Model::eventually([&] { return model.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return model.awake == 1; }));
   model.engine->keep_loaded(0ms, WhoAsks::administrator);
   EXPECT_EQ(at_work.get().usage.completion_tokens, 50);
-  EXPECT_TRUE(Model::eventually([&] { return model.awake == 0; }));
+  EXPECT_TRUE(comes_true([&] { return model.awake == 0; }));
 }
 
 TEST_F(ResidentEngineTest, WhoeverWaitsIsToldWhenLoadingFails) {
@@ -394,7 +387,7 @@ TEST_F(ResidentEngineTest, WhoeverWaitsIsToldWhenLoadingFails) {
 TEST_F(ResidentEngineTest, TheLineForAModelThatLoadsIsBounded) {
   Residency residency({.budget_bytes = 10}, clock);
   Model pinned(residency, 10, /*is_pinned=*/true);
-  ASSERT_TRUE(Model::eventually([&] { return pinned.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return pinned.awake == 1; }));
   Model model(residency, 10);
   std::vector<std::future<Finish>> waiting;
   for (int i = 0; i < 4; ++i) waiting.push_back(model.ask());
@@ -414,10 +407,10 @@ TEST_F(ResidentEngineTest, AHeldModelTakesNoMoreThanItsLineWillHold) {
   const Holder holder(busy);
   std::vector<std::future<Finish>> taken;
   taken.push_back(busy.ask());
-  ASSERT_TRUE(Model::eventually([&] { return busy.awake == 1; }));
+  ASSERT_TRUE(comes_true([&] { return busy.awake == 1; }));
   for (int i = 0; i < 2; ++i) taken.push_back(busy.ask());
   auto gone = waits.ask();
-  ASSERT_TRUE(Model::eventually([&] { return busy.engine->is_held(); }));
+  ASSERT_TRUE(comes_true([&] { return busy.engine->is_held(); }));
   taken.push_back(busy.ask());
   EXPECT_EQ(total(busy.engine->waiting()), 4);
   try {
@@ -431,7 +424,7 @@ TEST_F(ResidentEngineTest, AHeldModelTakesNoMoreThanItsLineWillHold) {
   taken.push_back(busy.ask(request));  // who fills the line shuts nobody else out
   waits.engine->cancel(waits.last_id);
   EXPECT_EQ(gone.get().reasons, std::vector{FinishReason::cancelled});
-  ASSERT_TRUE(Model::eventually([&] { return !busy.engine->is_held(); }));
+  ASSERT_TRUE(comes_true([&] { return !busy.engine->is_held(); }));
   holder.release();
   for (auto& each : taken) EXPECT_FALSE(each.get().error);
 }

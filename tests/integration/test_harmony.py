@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from ridge_process import RidgeServer
+from tiny_servers import WEATHER, WEATHER_SCHEMA
 
 GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "goldens"
 SEEDS = range(4)
@@ -18,19 +19,6 @@ FORM = {
     "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"enum": [1, 2, 3]}},
     "required": ["name", "age"],
     "additionalProperties": False,
-}
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"enum": [1, 2, 3]}},
-            "required": ["city", "days"],
-            "additionalProperties": False,
-        },
-    },
 }
 
 
@@ -95,7 +83,7 @@ def test_a_required_call_is_made(client):
         assert answer.choices[0].finish_reason == "tool_calls"
         (call,) = answer.choices[0].message.tool_calls
         assert call.function.name == "get_weather"
-        jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+        jsonschema.validate(json.loads(call.function.arguments), WEATHER_SCHEMA)
 
 
 def test_the_template_has_effort_calls_and_results(server):

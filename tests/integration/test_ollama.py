@@ -6,13 +6,9 @@ import jsonschema
 import ollama
 import pytest
 
-from tiny_servers import WEATHER_SCHEMA, tiny_servers
+from tiny_servers import WEATHER, WEATHER_SCHEMA, tiny_servers
 
 ASK = [{"role": "user", "content": "Say something."}]
-WEATHER = {
-    "type": "function",
-    "function": {"name": "get_weather", "description": "The weather", "parameters": WEATHER_SCHEMA},
-}
 SEEDS = range(4)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import tiny_model
 from ridge_process import RidgeServer
+from tiny_servers import FAMILIES, WEATHER, WEATHER_SCHEMA
 
 SEEDS = range(6)
 ASK = [{"role": "user", "content": "Say something."}]
@@ -35,27 +36,8 @@ PERSON = {
         }
     },
 }
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "maxLength": 10}, "days": {"enum": [1, 2, 3]}},
-            "required": ["city", "days"],
-            "additionalProperties": False,
-        },
-    },
-}
 STRICT = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
 CLOCK = {"type": "function", "function": {"name": "now"}}
-FAMILIES = {
-    "hermes": (tiny_model.HERMES_TOKENS, tiny_model.HERMES_TEMPLATE),
-    "deepseek": (tiny_model.R1_TOKENS, tiny_model.R1_TEMPLATE),
-    "llama3": (tiny_model.LLAMA_TOKENS, tiny_model.LLAMA_TEMPLATE),
-    "qwen3_coder": (tiny_model.QWEN3_CODER_TOKENS, tiny_model.QWEN3_CODER_TEMPLATE),
-}
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +204,7 @@ def test_a_forced_call_always_parses(connect, family, choice):
                 continue
             assert isinstance(json.loads(arguments), dict)
             if name == "get_weather":
-                jsonschema.validate(json.loads(arguments), WEATHER["function"]["parameters"])
+                jsonschema.validate(json.loads(arguments), WEATHER_SCHEMA)
         if choice == "named":
             assert reason == "tool_calls" and [name for name, _ in calls] == ["get_weather"]
 
@@ -252,7 +234,7 @@ def test_calls_or_json(connect, family):
     for content, _, calls, reason in answers:
         if calls:
             assert reason == "tool_calls" and content == ""
-            jsonschema.validate(json.loads(calls[0][1]), WEATHER["function"]["parameters"])
+            jsonschema.validate(json.loads(calls[0][1]), WEATHER_SCHEMA)
         else:
             assert json.loads(content) in ("yes", "no") and reason == "stop"
 
@@ -274,7 +256,7 @@ def test_a_strict_call_that_a_model_begins_is_completed(connect, serve):
         assert calls, "every answer began with the tag"
         for name, arguments in calls[:-1]:
             assert name == "get_weather"
-            jsonschema.validate(json.loads(arguments), WEATHER["function"]["parameters"])
+            jsonschema.validate(json.loads(arguments), WEATHER_SCHEMA)
 
 
 def test_noise_is_content_and_no_call(connect):

@@ -8,12 +8,18 @@ from ridge_process import RidgeServer
 FAMILIES = {
     "hermes": (tiny_model.HERMES_TOKENS, tiny_model.HERMES_TEMPLATE),
     "deepseek": (tiny_model.R1_TOKENS, tiny_model.R1_TEMPLATE),
+    "llama3": (tiny_model.LLAMA_TOKENS, tiny_model.LLAMA_TEMPLATE),
+    "qwen3_coder": (tiny_model.QWEN3_CODER_TOKENS, tiny_model.QWEN3_CODER_TEMPLATE),
 }
 WEATHER_SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 10}, "days": {"enum": [1, 2, 3]}},
     "required": ["city", "days"],
     "additionalProperties": False,
+}
+WEATHER = {  # as OpenAI's chats and Ollama's have a tool
+    "type": "function",
+    "function": {"name": "get_weather", "description": "The weather", "parameters": WEATHER_SCHEMA},
 }
 
 

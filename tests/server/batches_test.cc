@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -14,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/comes_true.h"
 #include "base/temporary_folder.h"
 #include "platform/identity/authenticator.h"
 #include "platform/metering/limits.h"
@@ -63,13 +63,6 @@ class Batches : public testing::Test {
   }
   platform::Batch now(const platform::Batch& batch) {
     return batches_->find(batch.project_id, batch.id);
-  }
-  bool comes_true(const std::function<bool()>& what) {
-    for (int i = 0; i < 3000; ++i) {
-      if (what()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
   }
   platform::Batch end_of(const platform::Batch& batch) {
     EXPECT_TRUE(comes_true([&] { return platform::has_ended(now(batch).status); }))

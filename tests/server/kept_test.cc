@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/comes_true.h"
 #include "base/temporary_folder.h"
 #include "platform/identity/authenticator.h"
 #include "platform/identity/sessions.h"
@@ -168,9 +169,7 @@ TEST_F(Kept, WhatFailsOrIsLeftIsKeptAsFarAsItCame) {
     ASSERT_TRUE(client.wait_for("an answer"));
   }
   EXPECT_TRUE(under_.engine->wait_until_ended(2));
-  for (int i = 0; i < 1'000 && kept().size() < 2; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  ASSERT_TRUE(comes_true([&] { return kept().size() == 2; }));
   EXPECT_EQ(kept()[0]["finish_reason"], "cancelled");
   under_.engine->refuse_requests(true);
   EXPECT_EQ(ask("/v1/completions", R"({"model":"m","prompt":"a"})").status, 429);

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <string>
 
+#include "base/comes_true.h"
 #include "base/temporary_folder.h"
 #include "platform/identity/authenticator.h"
 #include "platform/metering/limits.h"
@@ -53,14 +53,6 @@ class Metering : public testing::Test {
                   std::string_view path = "/v1/completions") const {
     RawClient client(under.port());
     return client.send(request(body, path)).read();
-  }
-  // Another thread does it; a minute is for a slow machine.
-  static bool comes_true(const std::function<bool()>& what) {
-    for (int i = 0; i < 6000; ++i) {
-      if (what()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
   }
   // Nobody else writes to the database as long as it lives.
   std::unique_ptr<soci::session> hold_database() const {
@@ -394,9 +386,7 @@ TEST_F(Metering, RequestsAtOnceAreBoundUntilOneEnds) {
   limit(LimitKind::concurrent_requests, 1);
   RawClient first(under->port());
   first.send(request(whole));
-  for (int i = 0; i < 1000 && open() == 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  ASSERT_TRUE(comes_true([&] { return open() > 0; }));
   EXPECT_EQ(ask(*under, whole).status, 429);
   under->engine->go();
   EXPECT_EQ(first.read().status, 200);

@@ -14,8 +14,8 @@
 
 #include "platform/backup/postgresql_tools.h"
 #include "platform/batch/files.h"
-#include "platform/identity/identity_fixture.h"
 #include "platform/kept/kept_requests.h"
+#include "platform/metering/key_fixture.h"
 #include "platform/metering/meter.h"
 #include "platform/metering/usage.h"
 #include "platform/throws.h"
@@ -24,15 +24,8 @@
 namespace ridge::platform::backup_test {
 namespace {
 
-class BackupTest : public IdentityFixture {
+class BackupTest : public KeyFixture {
  protected:
-  void SetUp() override {
-    IdentityFixture::SetUp();
-    if (!identity_) return;
-    key_ = identity_->create_key({.name = "k"}, "test").key.id;
-    project_ = identity_->projects().front().id;
-  }
-
   std::filesystem::path archive() const { return folder_ / "backup.zip"; }
   BackupManifest take(const std::filesystem::path& file) {
     return back_up({.database = location(),
@@ -58,28 +51,16 @@ class BackupTest : public IdentityFixture {
                    "test");
   }
 
-  Reservation wish(const std::string& id) const {
-    return {.id = id,
-            .organisation_id = "org",
-            .project_id = project_,
-            .key_id = key_,
-            .request_id = "req_" + id,
-            .model = "m",
-            .endpoint = "/v1/completions",
-            .prompt_tokens = 10,
-            .most_completion_tokens = 100};
-  }
   void reserve(Ledger& ledger, const std::string& id) {
     const Reservation reservation = wish(id);
     EXPECT_FALSE(ledger.commit({}, std::span(&reservation, 1)).front().refusal);
   }
 
-  std::string key_, project_;
   std::filesystem::path files_;  // of clients; none at first
 };
 INSTANTIATE_ON_BOTH_DATABASES(BackupTest);
 
-int64_t number(Database& database, const std::string& query) {
+int64_t number_in(Database& database, const std::string& query) {
   return database.read([&](soci::session& session) {
     int64_t value = -1;
     session << query, soci::into(value);
@@ -98,15 +79,16 @@ std::string reason_of(Database& database, const std::string& request) {
 
 // What the records and their sums have, and what is still reserved.
 void expect_consistent(Database& database) {
-  EXPECT_EQ(number(database,
-                   "SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens), 0) AS BIGINT) "
-                   "FROM usage_records"),
-            number(database,
-                   "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM usage_sums WHERE subject "
-                   "= 'org' AND model = '' AND LENGTH(period) = 7"));
-  EXPECT_EQ(number(database, "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM reservations"),
-            0);
-  EXPECT_EQ(number(database, "SELECT COUNT(*) FROM meter_servers"), 0);
+  EXPECT_EQ(
+      number_in(database,
+                "SELECT CAST(COALESCE(SUM(prompt_tokens + completion_tokens), 0) AS BIGINT) "
+                "FROM usage_records"),
+      number_in(database,
+                "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM usage_sums WHERE subject "
+                "= 'org' AND model = '' AND LENGTH(period) = 7"));
+  EXPECT_EQ(
+      number_in(database, "SELECT CAST(COALESCE(SUM(tokens), 0) AS BIGINT) FROM reservations"), 0);
+  EXPECT_EQ(number_in(database, "SELECT COUNT(*) FROM meter_servers"), 0);
 }
 
 std::vector<std::string> actions(Database& database) {
@@ -183,7 +165,7 @@ TEST_P(BackupTest, WhatRanIsSettledByItsSpoolOrAsFailed) {
   EXPECT_EQ(reason_of(database, "req_spooled"), "stop");
   EXPECT_EQ(reason_of(database, "req_cut off"), "failed");
   expect_consistent(database);
-  EXPECT_EQ(number(database, "SELECT CAST(SUM(completion_tokens) AS BIGINT) FROM usage_records"),
+  EXPECT_EQ(number_in(database, "SELECT CAST(SUM(completion_tokens) AS BIGINT) FROM usage_records"),
             10);
 
   // Its server, on another machine, had it in a spool of its own.
@@ -287,7 +269,7 @@ TEST_P(BackupTest, NobodyIsSignedInAfterwards) {
   const std::string place = empty_place();
   restore_to(place);
   Database database(place);
-  EXPECT_EQ(number(database, "SELECT COUNT(*) FROM sessions"), 0);
+  EXPECT_EQ(number_in(database, "SELECT COUNT(*) FROM sessions"), 0);
   EXPECT_EQ(Identity(database).users().size(), 1U);
 }
 
@@ -330,10 +312,11 @@ TEST_P(BackupTest, TakesOneMomentOfAServerAtWork) {
     Database database(place);
     expect_consistent(database);
     EXPECT_GT(restored.unfinished, 0);
-    EXPECT_GE(number(database, "SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'stop'"),
-              settled_before);
-    EXPECT_EQ(number(database, "SELECT COUNT(*) FROM usage_records"),
-              number(database, "SELECT COUNT(DISTINCT request_id) FROM usage_records"));
+    EXPECT_GE(
+        number_in(database, "SELECT COUNT(*) FROM usage_records WHERE finish_reason = 'stop'"),
+        settled_before);
+    EXPECT_EQ(number_in(database, "SELECT COUNT(*) FROM usage_records"),
+              number_in(database, "SELECT COUNT(DISTINCT request_id) FROM usage_records"));
   }
 }
 

@@ -254,11 +254,6 @@ class BatchMarksTest : public BatchesTest {
     made.mark = mark(batch_, line);
     return made;
   }
-  int64_t number(const std::string& query) {
-    int64_t value = -1;
-    *raw_session() << query, soci::into(value);
-    return value;
-  }
 
   Batch batch_;
   std::unique_ptr<Ledger> ledger_;

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <soci/soci.h>
+
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "platform/database/database_fixture.h"
 #include "platform/identity/authenticator.h"
@@ -21,6 +24,14 @@ class IdentityFixture : public DatabaseTest {
     database_ = std::make_unique<Database>(location());
     identity_ = std::make_unique<Identity>(*database_, [this] { return now_ms_; });
   }
+
+  // What a query gives that has one row of one number.
+  int64_t number(const std::string& query) const {
+    int64_t value = -1;
+    *raw_session() << query, soci::into(value);
+    return value;
+  }
+  int64_t records() const { return number("SELECT COUNT(*) FROM usage_records"); }
 
   int64_t now_ms_ = 1'800'000'000'000;
   std::unique_ptr<Database> database_;

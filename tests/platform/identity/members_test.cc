@@ -91,11 +91,6 @@ class MembersTest : public IdentityFixture {
     }
     return names;
   }
-  int64_t number(const std::string& query) {
-    int64_t value = -1;
-    *raw_session() << query, soci::into(value);
-    return value;
-  }
   // What somebody used, by a key or a session.
   void use(const std::string& project_id, const std::string& key_id, const std::string& user_id) {
     Ledger ledger(*database_, "server-1");

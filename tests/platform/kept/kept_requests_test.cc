@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/comes_true.h"
 #include "platform/identity/identity_fixture.h"
 #include "platform/kept/request_keeper.h"
 #include "platform/throws.h"
@@ -46,13 +47,6 @@ class KeptRequestsTest : public IdentityFixture {
     std::vector<std::string> ids;
     for (const auto& each : KeptRequests(*database_).list(query)) ids.push_back(each.request_id);
     return ids;
-  }
-  int64_t number(const std::string& query) {
-    return database_->read([&](soci::session& session) {
-      int64_t value = -1;
-      session << query, soci::into(value);
-      return value;
-    });
   }
   Project project(const std::string& name) {
     for (const Project& each : identity_->projects()) {
@@ -277,13 +271,6 @@ class RequestKeeperTest : public KeptRequestsTest {
       work();
     });
   }
-  template <typename Is>
-  bool wait_for(Is is) {
-    for (int i = 0; i < 12'000 && !is(); ++i) {  // a minute is for a slow machine
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return is();
-  }
 };
 INSTANTIATE_ON_BOTH_DATABASES(RequestKeeperTest);
 
@@ -310,7 +297,7 @@ TEST_P(RequestKeeperTest, DropsAndCountsWhatFindsNoRoomAndKeepsNobodyWaiting) {
     // Until more were taken than there is room for: the first ones are being written, and wait for
     // the lock.
     int64_t asked = 1;
-    ASSERT_TRUE(wait_for([&] {
+    ASSERT_TRUE(comes_true([&] {
       keeper.keep(request("x", ours_));
       ++asked;
       const int64_t dropped = keeper.counts().dropped;
@@ -343,7 +330,7 @@ TEST_P(RequestKeeperTest, WaitsForADatabaseThatIsAway) {
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
     EXPECT_EQ(keeper.counts().kept, 0);
   });
-  ASSERT_TRUE(wait_for([&] { return keeper.counts().kept == 1; }));
+  ASSERT_TRUE(comes_true([&] { return keeper.counts().kept == 1; }));
   EXPECT_EQ(keeper.counts().dropped, 0);
   EXPECT_THAT(ids(), ElementsAre("a"));
 }
@@ -351,9 +338,9 @@ TEST_P(RequestKeeperTest, WaitsForADatabaseThatIsAway) {
 TEST_P(RequestKeeperTest, TakesAwayWhatIsTooOldByItself) {
   add(request("old", ours_, 4 * one_day_ms));
   RequestKeeper keeper(KeptRequests(*database_), {.looks_after = std::chrono::milliseconds(10)});
-  EXPECT_TRUE(wait_for([&] { return number("SELECT COUNT(*) FROM kept_requests") == 0; }));
+  EXPECT_TRUE(comes_true([&] { return number("SELECT COUNT(*) FROM kept_requests") == 0; }));
   add(request("as old", ours_, 4 * one_day_ms));
-  EXPECT_TRUE(wait_for([&] { return number("SELECT COUNT(*) FROM kept_requests") == 0; }));
+  EXPECT_TRUE(comes_true([&] { return number("SELECT COUNT(*) FROM kept_requests") == 0; }));
 }
 
 }  // namespace

@@ -7,8 +7,7 @@
 #include <span>
 #include <string>
 
-#include "platform/identity/identity_fixture.h"
-#include "platform/metering/ledger.h"
+#include "platform/metering/key_fixture.h"
 #include "platform/metering/limits.h"
 
 namespace ridge::platform {
@@ -16,16 +15,14 @@ namespace ridge::platform {
 inline constexpr int64_t second_us = 1'000'000;
 inline constexpr int64_t noon_us = 1'793'880'000 * second_us;  // 2026-11-05 12:00 UTC
 
-// A ledger on a database with a project and two keys, and a clock that the test moves.
-class LedgerFixture : public IdentityFixture {
+// A ledger, a second key, and a clock that the test moves.
+class LedgerFixture : public KeyFixture {
  protected:
   void SetUp() override {
-    IdentityFixture::SetUp();
+    KeyFixture::SetUp();
     if (!identity_) return;
     limits_ = std::make_unique<Limits>(*database_, [this] { return now_us_ / 1000; });
-    key_ = identity_->create_key({.name = "k"}, "test").key.id;
     second_key_ = identity_->create_key({.name = "second"}, "test").key.id;
-    project_ = identity_->projects().front().id;
     ledger_ = make("server-1");
   }
 
@@ -33,17 +30,6 @@ class LedgerFixture : public IdentityFixture {
     return std::make_unique<Ledger>(*database_, server, [this](soci::session&) { return now_us_; });
   }
 
-  Reservation wish(const std::string& id, int64_t prompt, int64_t completion) const {
-    return {.id = id,
-            .organisation_id = "org",
-            .project_id = project_,
-            .key_id = key_,
-            .allowance_id = key_,
-            .model = "m",
-            .endpoint = "/v1/chat/completions",
-            .prompt_tokens = prompt,
-            .most_completion_tokens = completion};
-  }
   Admission ask(const Reservation& reservation) {
     return ledger_->commit({}, std::span(&reservation, 1)).front();
   }
@@ -61,18 +47,12 @@ class LedgerFixture : public IdentityFixture {
              const std::string& model = "") {
     limits_->set(subject, model, kind, most, "test");
   }
-  int64_t number(const std::string& query) {
-    int64_t value = -1;
-    *raw_session() << query, soci::into(value);
-    return value;
-  }
-  int64_t records() { return number("SELECT COUNT(*) FROM usage_records"); }
   int64_t open() { return number("SELECT COUNT(*) FROM reservations"); }
 
   int64_t now_us_ = noon_us;
   std::unique_ptr<Limits> limits_;
   std::unique_ptr<Ledger> ledger_;
-  std::string key_, second_key_, project_;
+  std::string second_key_;
 };
 
 using Kind = Refusal::Kind;

@@ -4,27 +4,23 @@
 
 #include <chrono>
 #include <filesystem>
-#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
-#include "platform/identity/identity_fixture.h"
+#include "base/comes_true.h"
+#include "platform/metering/key_fixture.h"
 #include "platform/metering/meter.h"
 
 namespace ridge::platform {
 
-// A meter on a database with a project and a key, and what the tests want to know of it.
-class MeterFixture : public IdentityFixture {
+// A meter, and what the tests want to know of it.
+class MeterFixture : public KeyFixture {
  protected:
   void SetUp() override {
-    IdentityFixture::SetUp();
-    if (!identity_) return;
-    key_ = identity_->create_key({.name = "k"}, "test").key.id;
-    project_ = identity_->projects().front().id;
-    meter_ = make();
+    KeyFixture::SetUp();
+    if (identity_) meter_ = make();
   }
 
   MeterOptions options(const std::string& spool = "spool") {
@@ -37,17 +33,6 @@ class MeterFixture : public IdentityFixture {
     MeterOptions wanted = options();
     wanted.most_spool_bytes = most_spool_bytes;
     return std::make_unique<Meter>(Ledger(*database_, "server-1"), wanted);
-  }
-  Reservation wish(const std::string& id) const {
-    return {.id = id,
-            .organisation_id = "org",
-            .project_id = project_,
-            .key_id = key_,
-            .request_id = "req_" + id,
-            .model = "m",
-            .endpoint = "/v1/completions",
-            .prompt_tokens = 10,
-            .most_completion_tokens = 100};
   }
   Admission reserve(const std::string& id) {
     std::promise<Admission> promise;
@@ -71,22 +56,7 @@ class MeterFixture : public IdentityFixture {
   void change(const std::string& statement) {
     database_->write([&](soci::session& session) { session << statement; });
   }
-  int64_t number(const std::string& query) {
-    int64_t value = -1;
-    *raw_session() << query, soci::into(value);
-    return value;
-  }
-  int64_t records() { return number("SELECT COUNT(*) FROM usage_records"); }
-  // Another thread or program does it; a minute is for a slow machine.
-  bool comes_true(const std::function<bool()>& what) {
-    for (int i = 0; i < 6000; ++i) {
-      if (what()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
-  }
 
-  std::string key_, project_;
   std::unique_ptr<Meter> meter_;
 };
 

@@ -4,12 +4,12 @@
 #include <soci/soci.h>
 
 #include <chrono>
-#include <functional>
 #include <latch>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "base/comes_true.h"
 #include "platform/identity/identity_fixture.h"
 #include "platform/metering/usage.h"
 
@@ -38,20 +38,6 @@ class RetentionTest : public IdentityFixture {
                  "SET tokens = usage_sums.tokens + 2",
           soci::use(period);
     });
-  }
-  int64_t number(const std::string& query) {
-    int64_t value = -1;
-    *raw_session() << query, soci::into(value);
-    return value;
-  }
-  int64_t records() { return number("SELECT COUNT(*) FROM usage_records"); }
-  // A minute is for a slow machine.
-  static bool comes_true(const std::function<bool()>& what) {
-    for (int i = 0; i < 6000; ++i) {
-      if (what()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    return false;
   }
 
   int next_ = 0;
