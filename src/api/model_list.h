@@ -24,8 +24,9 @@ std::string anthropic_model_body(const ServedModel& model);
 std::string anthropic_model_list_body(std::span<const ServedModel> models, std::string_view query);
 
 // The model that a request names. An empty name is the only model that the server was started with,
-// where there is one only and however many adapters: it still is when others have been added. Throws Error(not_found) with the names that there are,
-// Error(invalid_argument) for an empty name among several models.
+// where there is one only and however many adapters: it still is when others have been added.
+// Throws Error(not_found) with the names that there are, Error(invalid_argument) for an empty name
+// among several models.
 const ServedModel& find_model(std::span<const ServedModel> models, const std::string& name);
 // What it can do, in Ollama's words: "completion", "tools", "thinking".
 std::vector<std::string_view> capabilities_of(const ServedModel& model);

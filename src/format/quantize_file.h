@@ -56,8 +56,8 @@ struct QuantizeReport {
 //
 // Throws invalid_argument where `output` exists and may not be replaced, is the input, or a matrix
 // is quantised already and that is not allowed; invalid_file where the input is damaged or holds a
-// value that is not finite, or where the importance matrix is of another model; unsupported for a tensor type that cannot be read; io where the space
-// does not suffice or writing fails; cancelled.
+// value that is not finite, or where the importance matrix is of another model; unsupported for a
+// tensor type that cannot be read; io where the space does not suffice or writing fails; cancelled.
 QuantizeReport quantize_file(const std::filesystem::path& input,
                              const std::filesystem::path& output, const QuantizationRecipe& recipe,
                              const QuantizeOptions& options);

@@ -12,16 +12,14 @@
 namespace ridge::platform {
 namespace {
 
-constexpr std::array<std::string_view, 14> preferred_names = {"Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_1",
-                                                              "Q4_0",   "IQ4_XS", "Q8_0",   "Q6_K",
-                                                              "Q5_K_S", "MXFP4",  "MXFP4_MOE", "BF16",
-                                                              "F16",    "F32"};
+constexpr std::array<std::string_view, 14> preferred_names = {
+    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_1",      "Q4_0", "IQ4_XS", "Q8_0",
+    "Q6_K",   "Q5_K_S", "MXFP4",  "MXFP4_MOE", "BF16", "F16",    "F32"};
 constexpr std::array<std::string_view, 33> known_names = {
-    "F32",    "F16",    "BF16",   "Q4_0",    "Q4_1",   "Q5_0",   "Q5_1",   "Q8_0",
-    "Q2_K",   "Q2_K_S", "Q2_K_L", "Q3_K",    "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K",
-    "Q4_K_S", "Q4_K_M", "Q4_K_L", "Q5_K",    "Q5_K_S", "Q5_K_M", "Q5_K_L", "Q6_K",
-    "Q6_K_L", "IQ4_NL", "IQ4_XS", "IQ3_XXS", "IQ3_S",  "IQ3_M",  "IQ2_M",
-    "MXFP4",  "MXFP4_MOE"};
+    "F32",     "F16",    "BF16",   "Q4_0",   "Q4_1",   "Q5_0",     "Q5_1",   "Q8_0",   "Q2_K",
+    "Q2_K_S",  "Q2_K_L", "Q3_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L",   "Q4_K",   "Q4_K_S", "Q4_K_M",
+    "Q4_K_L",  "Q5_K",   "Q5_K_S", "Q5_K_M", "Q5_K_L", "Q6_K",     "Q6_K_L", "IQ4_NL", "IQ4_XS",
+    "IQ3_XXS", "IQ3_S",  "IQ3_M",  "IQ2_M",  "MXFP4",  "MXFP4_MOE"};
 
 char upper(char letter) {
   return static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));

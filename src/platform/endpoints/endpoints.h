@@ -29,9 +29,10 @@ struct EndpointTable {
 
 // The endpoints of the organisation. Changes go into the audit log with who makes them, and servers
 // see them by EndpointDirectory. Names are 1 to 64 letters, digits, '.', '_' and '-', the first a
-// letter or digit; that none is a model's is for whoever knows the models to check. There are at most 1,000 endpoints, with at most 16 Mi
-// characters of system prompts together. Beyond Database's errors, all throw not_found,
-// already_exists for a name that is taken, and invalid_argument for a bad name or value.
+// letter or digit; that none is a model's is for whoever knows the models to check. There are at
+// most 1,000 endpoints, with at most 16 Mi characters of system prompts together. Beyond Database's
+// errors, all throw not_found, already_exists for a name that is taken, and invalid_argument for a
+// bad name or value.
 class Endpoints {
  public:
   explicit Endpoints(Database& database, Identity::NowMs now_ms = {});

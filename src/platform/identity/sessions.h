@@ -35,9 +35,9 @@ struct ProjectOfUser {
   int64_t keep_days = 0;
 };
 
-// People who sign in with a password. `address` is where they do so from, for the audit log. Passwords are checked by the caller's thread, which takes
-// some 20 ms and 19 MiB; all wait for the database. Beyond Database's errors, they throw as
-// Identity does.
+// People who sign in with a password. `address` is where they do so from, for the audit log.
+// Passwords are checked by the caller's thread, which takes some 20 ms and 19 MiB; all wait for the
+// database. Beyond Database's errors, they throw as Identity does.
 class Sessions {
  public:
   static constexpr int most_listed_projects = 1'000;

@@ -182,7 +182,8 @@ std::unique_ptr<Device> make_device(const std::shared_ptr<acl::Runtime>& runtime
   return std::make_unique<AscendDevice>(std::move(hardware), std::move(info), is_twin);
 }
 
-// Compiled kernels: of the setting, else beside the program, where the build leaves them, or in ../lib/ridge, where `make install` does.
+// Compiled kernels: of the setting, else beside the program, where the build leaves them, or in
+// ../lib/ridge, where `make install` does.
 struct KernelsFile {
   std::string path;
   std::string missing;  // where there are none: what was looked for

@@ -31,8 +31,8 @@ struct Plan {
   std::vector<std::variant<KernelCall, HostCall, BlockCopies>> actions;
   std::vector<std::byte> tilings;
   std::unique_ptr<acl::DeviceMemory> tiling_memory;  // where they are on the device
-  // Of each run of launches that nothing else interrupts, to be replayed without the host's part of each launch; made when a plan
-  // is met again.
+  // Of each run of launches that nothing else interrupts, to be replayed without the host's part of
+  // each launch; made when a plan is met again.
   std::vector<std::unique_ptr<acl::Graph>> graphs;
   bool was_run = false;
   // Memory that kernels take besides.
