@@ -230,7 +230,14 @@ class RandomModel {
         }
         writer_.set_string_array(entry.key, merges);
       } else if (entry.key.starts_with("tokenizer.ggml.") && entry.key.ends_with("_token_id")) {
-        writer_.set_uint32(entry.key, new_ids.at(*metadata.optional_uint32(entry.key)));
+        const uint32_t id = *metadata.optional_uint32(entry.key);
+        const auto found = new_ids.find(id);
+        if (found == new_ids.end()) {
+          throw Error(ErrorCode::invalid_file,
+                      fmt::format("{}: {} is {}, which is none of the {} tokens that are kept of {}",
+                                  options_.vocabulary, entry.key, id, kept.size(), texts.size()));
+        }
+        writer_.set_uint32(entry.key, found->second);
       } else if (entry.key.starts_with("tokenizer.")) {
         writer_.set_value(entry.key, entry.value);
       }

@@ -5,6 +5,7 @@ import os
 import pathlib
 import resource
 import signal
+import struct
 import subprocess
 import time
 
@@ -242,6 +243,18 @@ def test_random_models_of_experts_and_latents_too(ridge, ridge_binary, tmp_path)
     tensors, _ = read(tmp_path / "a.gguf")
     assert Type(tensors["blk.1.ffn_gate_inp.weight"].tensor_type) == Type.F32
     assert Type(tensors["blk.1.ffn_gate_exps.weight"].tensor_type) == Type.Q4_K
+
+
+def test_a_random_model_names_a_token_that_its_vocabulary_lacks(ridge_binary, tmp_path):
+    content = bytearray(pathlib.Path(TINY).read_bytes())
+    at = content.index(b"tokenizer.ggml.eos_token_id") + len("tokenizer.ggml.eos_token_id") + 4  # behind its type
+    content[at : at + 4] = struct.pack("<I", 1_000_000)
+    (tmp_path / "bad.gguf").write_bytes(content)
+    command = [ridge_binary.parent / "random_model", "--shape", "tiny", "--vocabulary", "bad.gguf", "out.gguf"]
+    answer = subprocess.run(command, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "bad.gguf: tokenizer.ggml.eos_token_id is 1000000, which is none of the" in answer.stderr
+    assert not (tmp_path / "out.gguf").exists()
 
 
 def check_random_models(ridge, ridge_binary, tmp_path, shape, has):
