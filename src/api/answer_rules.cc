@@ -87,8 +87,8 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
   // Others write JSON, which says itself of which type a value is.
   const bool wants_types = use.style == text::ToolStyle::qwen3_coder;
   for (const ToolFunction& function : functions) {
-    use.tools.push_back(
-        text::callable_tool(function.name, wants_types ? function.parameters : "{}"));
+    use.tools.push_back(wants_types ? text::callable_tool(function.name, function.parameters)
+                                    : text::CallableTool{function.name, {}});
   }
   const text::Tokenizer& tokenizer = model.engine->tokenizer();
   const bool binds_all = tools.must_call() || form.grammar;

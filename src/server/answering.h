@@ -135,8 +135,9 @@ class Answering : public std::enable_shared_from_this<Answering> {
   // answering_metering.cc: what it may use and has used.
   // Until work on it may begin. False: refused, and told so.
   asio::awaitable<bool> reserve(const Prepared& prepared);
-  // Until it is known whether what comes of that may be shown; why not.
-  asio::awaitable<std::optional<platform::Refusal>> known_refusal();
+  // Until it is known whether what comes of that may be shown; why not, or null. That goes with
+  // exchange_.metered.
+  asio::awaitable<const platform::Refusal*> known_refusal();
   asio::awaitable<void> send_refusal(const platform::Refusal& refusal);
   // Before a client learns that its answer has ended; an error where that cannot be recorded.
   asio::awaitable<std::optional<Error>> settle(const AnswerEnd& end);

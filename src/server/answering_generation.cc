@@ -224,8 +224,8 @@ asio::awaitable<std::optional<AnswerEnd>> Answering::run_wave(Making& making,
                                          exchange_.is_recorded ? exchange_.principal : nullptr,
                                          generation);  // (batches look after their rights)
   // The engine works meanwhile, and nobody sees of what before it is known to be counted.
-  const auto refusal = co_await known_refusal();
-  if (refusal) {
+  const platform::Refusal* refusal = co_await known_refusal();
+  if (refusal != nullptr) {
     on_news_ = nullptr;
     generation.cancel();
     co_await send_refusal(*refusal);

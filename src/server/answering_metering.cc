@@ -72,18 +72,21 @@ asio::awaitable<bool> Answering::reserve(const Prepared& prepared) {
       std::make_unique<MeteredRequest>(service_.meter, std::move(wish), executor_, count);
   co_await exchange_.metered->until_it_may_begin();
   if (!exchange_.metered->is_admission_known()) co_return true;
-  const auto refusal = co_await known_refusal();
-  if (!refusal) co_return true;
+  const platform::Refusal* refusal = co_await known_refusal();
+  if (refusal == nullptr) co_return true;
   co_await send_refusal(*refusal);
   co_return false;
 }
 
-asio::awaitable<std::optional<platform::Refusal>> Answering::known_refusal() {
-  if (!exchange_.metered) co_return std::nullopt;
-  const platform::Admission admission = co_await exchange_.metered->admission();
-  exchange_.rate_headers =
-      rate_headers(admission, exchange_.error_style, std::chrono::system_clock::now());
-  co_return admission.refusal;
+asio::awaitable<const platform::Refusal*> Answering::known_refusal() {
+  if (!exchange_.metered) co_return nullptr;
+  const platform::Admission* admission = co_await exchange_.metered->admission();
+  // The first time alone: what resets when is counted from the admission on.
+  if (exchange_.rate_headers.empty()) {
+    exchange_.rate_headers =
+        rate_headers(*admission, exchange_.error_style, std::chrono::system_clock::now());
+  }
+  co_return admission->refusal ? &*admission->refusal : nullptr;
 }
 
 // Clients repeat a 429, so that only what waiting helps is one.

@@ -55,9 +55,9 @@ asio::awaitable<void> MeteredRequest::until_it_may_begin() {
   while (!standing_->may_begin) co_await standing_->changed.async_wait(as_result);
 }
 
-asio::awaitable<platform::Admission> MeteredRequest::admission() {
+asio::awaitable<const platform::Admission*> MeteredRequest::admission() {
   while (!standing_->admission) co_await standing_->changed.async_wait(as_result);
-  co_return *standing_->admission;
+  co_return &*standing_->admission;
 }
 
 bool MeteredRequest::is_admission_known() const { return standing_->admission.has_value(); }

@@ -29,8 +29,9 @@ class MeteredRequest {
 
   // Until work may begin that nobody sees yet, or it is known that none may.
   asio::awaitable<void> until_it_may_begin();
-  // Until it is known; once it is, without waiting. What was refused has nothing to settle.
-  asio::awaitable<platform::Admission> admission();
+  // Until it is known; once it is, without waiting. It goes with this. What was refused has nothing
+  // to settle.
+  asio::awaitable<const platform::Admission*> admission();
   bool is_admission_known() const;
 
   // An engine has taken it: from now on it counts as asked.
