@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json_escape.h"
 
 namespace ridge::api {
 namespace {
@@ -131,36 +132,8 @@ std::size_t character_bytes(std::string_view text) {
   return 0;
 }
 
-bool is_plain(unsigned char byte) {
-  return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\';
-}
-
-void append_escaped(std::string& out, char byte) {
-  switch (byte) {
-    case '"':
-      out += "\\\"";
-      return;
-    case '\\':
-      out += "\\\\";
-      return;
-    case '\n':
-      out += "\\n";
-      return;
-    case '\r':
-      out += "\\r";
-      return;
-    case '\t':
-      out += "\\t";
-      return;
-    case '\b':
-      out += "\\b";
-      return;
-    case '\f':
-      out += "\\f";
-      return;
-    default:
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned char>(byte));
-  }
+bool is_plain_ascii(char byte) {
+  return static_cast<unsigned char>(byte) < 0x80 && is_plain_in_json(byte);
 }
 
 }  // namespace
@@ -184,7 +157,7 @@ void append_json_string(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {
     std::size_t plain = 0;
-    while (plain < text.size() && is_plain(static_cast<unsigned char>(text[plain]))) ++plain;
+    while (plain < text.size() && is_plain_ascii(text[plain])) ++plain;
     out += text.substr(0, plain);
     text.remove_prefix(plain);
     if (text.empty()) break;
@@ -192,7 +165,7 @@ void append_json_string(std::string& out, std::string_view text) {
     if (bytes == 0) {
       out += replacement_character;
     } else if (bytes == 1) {
-      append_escaped(out, text[0]);
+      append_json_escaped(out, text[0]);
     } else {
       out += text.substr(0, bytes);
     }

@@ -1,11 +1,14 @@
 #include "text/chat_template.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "base/trimmed.h"
 #include "format/gguf.h"
+#include "text/qwen3_coder.h"
 #include "text/textkit_call.h"
 #include "text/tokenizer.h"
 
@@ -166,7 +169,8 @@ void ChatTemplate::probe_tools() {
   const auto shows_call = [&](const std::string& text) {
     return contains(text, "probed_call") &&
            (contains(text, "{\"probe\": 1}") || contains(text, "{\"probe\":1}") ||
-            contains(text, "<parameter=probe>"));
+            contains(text,
+                     fmt::format("{}probe{}", qwen3_coder::parameter_open, qwen3_coder::name_end)));
   };
   const bool takes_objects = shows_call(rendered({user, objects, result}));
   const bool takes_strings = shows_call(rendered({user, strings, result}));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "text/tag_start.h"
 #include "text/tokenizer.h"
 
 namespace ridge::text {
@@ -29,8 +30,9 @@ FoundTag find_tag(std::string_view text, const std::array<std::string_view, Coun
   for (std::size_t at = text.find('<'); at != std::string_view::npos; at = text.find('<', at + 1)) {
     const std::string_view rest = text.substr(at);
     for (const std::string_view tag : tags) {
-      if (rest.starts_with(tag)) return {at, tag};
-      if (tag.starts_with(rest)) return {at, {}};
+      const Start start = starts_with(rest, tag, /*ended=*/false);
+      if (start == Start::yes) return {at, tag};
+      if (start == Start::maybe) return {at, {}};
     }
   }
   return {};
@@ -60,6 +62,7 @@ bool speaks_harmony(std::string_view template_source, const Tokenizer& tokenizer
 HarmonyParser::HarmonyParser(std::vector<std::string> names) : names_(std::move(names)) {}
 
 HarmonyParser::Delta HarmonyParser::push(std::string_view text) {
+  given_.clear();
   held_.append(text);
   Delta delta;
   while (place_ == Place::head ? pass_head(delta, /*ended=*/false)
@@ -83,10 +86,9 @@ bool HarmonyParser::pass_head(Delta& delta, bool ended) {
   const std::string_view text = held_;
   if (is_first_) {
     const std::string_view begun = text.substr(std::min(text.find_first_not_of(' '), text.size()));
-    const bool may_be_head =
-        std::ranges::any_of(parts_of_first_head, [&](std::string_view part) {
-          return begun.starts_with(part) || (!ended && part.starts_with(begun));
-        });
+    const bool may_be_head = std::ranges::any_of(parts_of_first_head, [&](std::string_view part) {
+      return starts_with(begun, part, ended) != Start::no;
+    });
     if (!may_be_head) {
       if (begun.empty()) return false;
       begin_content();

@@ -63,7 +63,8 @@ class HarmonyParser {
   // Calls that have begun, and those that have ended.
   int begun() const { return begun_; }
   int ended() const { return ended_; }
-  // The name of the call that is open, and its arguments so far.
+  // The name of the call that is open and, behind the push in which it opened, its arguments so
+  // far.
   const std::string& open_name() const { return open_name_; }
   std::string open_arguments() const { return given_ + held_; }
 
@@ -83,7 +84,7 @@ class HarmonyParser {
   bool has_reasoning_ = false, has_content_ = false;  // of earlier messages
   bool is_begun_ = false;     // something of this message was given out
   std::string open_name_;
-  std::string given_;         // of the arguments of the open call
+  std::string given_;         // of the arguments of the open call, in the last push
   int begun_ = 0;
   int ended_ = 0;
 };

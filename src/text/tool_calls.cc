@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/trimmed.h"
+#include "text/qwen3_coder.h"
 #include "text/tag_start.h"
 
 namespace ridge::text {
@@ -20,7 +21,6 @@ constexpr std::size_t max_members_bytes = 1024;
 constexpr std::size_t max_member_bytes = 256;  // of a string in front of them
 // What models write between the arguments and the closing tag, in excess or as a fence.
 constexpr std::string_view closing_noise = " \t\r\n}]`";
-constexpr std::string_view function_open = "<function=";
 
 std::size_t skip(std::string_view text, std::size_t at, std::string_view what = white_space) {
   return std::min(text.find_first_not_of(what, at), text.size());
@@ -159,7 +159,8 @@ ToolCallParser::Opening ToolCallParser::find_opening(bool ended) const {
     if (call == Start::yes) return {call, at, tags_.call_open.size()};
     // Its tag is often left out. The function is part of the head.
     const bool may_stand_alone = style_ == ToolStyle::qwen3_coder;
-    const Start bare = may_stand_alone ? starts_with(rest, function_open, ended) : Start::no;
+    const Start bare =
+        may_stand_alone ? starts_with(rest, qwen3_coder::function_open, ended) : Start::no;
     if (bare != Start::no) return {bare, at, 0};
     const Start block = starts_with(rest, tags_.block_open, ended);
     if (block == Start::yes) {
@@ -382,17 +383,17 @@ ToolCallParser::Head ToolCallParser::match_xml_head() const {
   const Head more = {Kind::need_more, {}, 0};
   std::size_t at = skip(text, 0);
   if (at > max_member_bytes) return {};
-  const Start opens = starts_with(text.substr(at), function_open, /*ended=*/false);
+  const Start opens = starts_with(text.substr(at), qwen3_coder::function_open, /*ended=*/false);
   if (opens == Start::maybe) return more;
   if (opens == Start::no) return {};
-  at += function_open.size();
-  const std::size_t end = text.find('>', at);
+  at += qwen3_coder::function_open.size();
+  const std::size_t end = text.find(qwen3_coder::name_end, at);
   const std::string_view name = text.substr(at, std::min(end, text.size()) - at);
   if (end == std::string_view::npos) return knows_beginning(name) ? more : Head{};
   if (find_tool(name) == nullptr) return {};
   const std::size_t behind = skip(text, end + 1);
   if (behind - end > max_member_bytes) return {};
-  for (const std::string_view tag : {XmlArguments::parameter_open, XmlArguments::function_close}) {
+  for (const std::string_view tag : {qwen3_coder::parameter_open, qwen3_coder::function_close}) {
     const Start begins = starts_with(text.substr(behind), tag, /*ended=*/false);
     if (begins == Start::maybe) return more;
     if (begins == Start::yes) return {Kind::arguments, std::string(name), end + 1};

@@ -17,10 +17,10 @@ namespace ridge::text {
 // Splits an answer into content and calls of tools while it streams. What it gives out, and in
 // which order, does not depend on how the text is cut.
 //
-// A call begins where the style opens one, names a tool that exists and opens its arguments; text that only looks like it is given back as content, whole. From there on, whatever
-// the model writes up to the end of the call is its arguments, also where that is no JSON (of a style
-// without JSON, up to what is no parameter). White
-// space around calls, and the tags of the style, are left out.
+// A call begins where the style opens one, names a tool that exists and opens its arguments; text
+// that only looks like it is given back as content, whole. From there on, whatever the model writes
+// up to the end of the call is its arguments, also where that is no JSON (of a style without JSON,
+// up to what is no parameter). White space around calls, and the tags of the style, are left out.
 class ToolCallParser {
  public:
   // `tools`: those that may be called.

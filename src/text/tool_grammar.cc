@@ -24,15 +24,6 @@ std::string tag(const Tokenizer& tokenizer, std::string_view text) {
   return lark_literal(text);
 }
 
-std::string for_regex(std::string_view name) {
-  std::string out;
-  for (const char byte : name) {
-    if (byte == '.' || byte == '/' || byte == '-') out += '\\';
-    out += byte;
-  }
-  return out;
-}
-
 // The start of a call that stands without tags, in whatever white space the model has begun it.
 std::string bare_head(const std::string& name, std::string_view arguments) {
   constexpr std::string_view space = "[ \\n]{0,4}";

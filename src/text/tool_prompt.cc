@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "text/harmony.h"
-#include "text/xml_arguments.h"
+#include "text/qwen3_coder.h"
 
 namespace ridge::text {
 namespace {
@@ -20,11 +20,10 @@ std::string as_parameters(const std::string& arguments) {
   std::string text;
   for (const auto& [key, value] : object.items()) {
     const std::string shown =
-        value.is_string()
-            ? value.get<std::string>()
-            : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-    text += fmt::format("{}{}>\n{}\n{}\n", XmlArguments::parameter_open, key, shown,
-                        XmlArguments::parameter_close);
+        value.is_string() ? value.get<std::string>()
+                          : value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+    text += fmt::format("{}{}{}\n{}\n{}\n", qwen3_coder::parameter_open, key, qwen3_coder::name_end,
+                        shown, qwen3_coder::parameter_close);
   }
   return text;
 }
@@ -43,8 +42,9 @@ std::string one_call(ToolStyle style, const std::string& name, const std::string
                          harmony::functions, name, harmony::constrain, harmony::message, arguments,
                          harmony::call);
     case ToolStyle::qwen3_coder:
-      return fmt::format("{}\n<function={}>\n{}</function>\n{}", tags.call_open, name,
-                         as_parameters(arguments), tags.call_close);
+      return fmt::format("{}\n{}{}{}\n{}{}\n{}", tags.call_open, qwen3_coder::function_open, name,
+                         qwen3_coder::name_end, as_parameters(arguments),
+                         qwen3_coder::function_close, tags.call_close);
     case ToolStyle::deepseek:
       break;
   }

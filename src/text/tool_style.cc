@@ -3,6 +3,7 @@
 #include <array>
 
 #include "text/chat_template.h"
+#include "text/qwen3_coder.h"
 
 namespace ridge::text {
 namespace {
@@ -78,7 +79,8 @@ ToolStyle detect_tool_style(const ChatTemplate& chat_template) {
   // What the template writes itself goes before what its turns look like: the distill of R1-0528 to
   // Qwen 3 has DeepSeek's turns in Qwen's vocabulary.
   if (mentions(deepseek_tags.call_open)) return ToolStyle::deepseek;
-  if (mentions("<function=") && mentions("<parameter=")) return ToolStyle::qwen3_coder;
+  if (mentions(qwen3_coder::function_open) && mentions(qwen3_coder::parameter_open))
+    return ToolStyle::qwen3_coder;
   if (mentions(hermes_tags.call_open)) return ToolStyle::hermes;
   if (mentions(llama3_tags.call_open) || mentions("<|start_header_id|>")) return ToolStyle::llama3;
   if (mentions("<｜Assistant｜>")) return ToolStyle::deepseek;

@@ -1,21 +1,23 @@
 #include "text/xml_arguments.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/json_escape.h"
 #include "base/trimmed.h"
 #include "text/parameter_schema.h"
+#include "text/qwen3_coder.h"
 #include "text/tag_start.h"
+#include "text/tool_style.h"
 
 namespace ridge::text {
 namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::string_view call_close = "</tool_call>";
 constexpr std::size_t max_space_bytes = 256;  // between two tags
+
+std::string_view call_close() { return tags_of(ToolStyle::qwen3_coder).call_close; }
 
 // The position of what follows white space; npos where that is too long for tags to follow.
 std::size_t behind_space(std::string_view text, std::size_t at) {
@@ -41,28 +43,10 @@ Start any_follows(std::string_view text, std::size_t at, bool ended,
 // As the inside of a JSON string.
 void add_escaped(std::string_view text, std::string& json) {
   for (const char byte : text) {
-    switch (byte) {
-      case '"':
-        json += "\\\"";
-        break;
-      case '\\':
-        json += "\\\\";
-        break;
-      case '\n':
-        json += "\\n";
-        break;
-      case '\t':
-        json += "\\t";
-        break;
-      case '\r':
-        json += "\\r";
-        break;
-      default:
-        if (static_cast<unsigned char>(byte) < 0x20) {
-          json += fmt::format("\\u{:04x}", static_cast<unsigned>(byte));
-        } else {
-          json += byte;
-        }
+    if (is_plain_in_json(byte)) {
+      json += byte;
+    } else {
+      append_json_escaped(json, byte);
     }
   }
 }
@@ -154,15 +138,15 @@ bool XmlArguments::pass_between(std::string_view text, bool ended, std::string& 
     return false;
   }
   const std::string_view rest = text.substr(at);
-  const Start closes = starts_with(rest, function_close, ended);
-  if (closes == Start::yes) taken_ += at + function_close.size();
-  const Start opens = starts_with(rest, parameter_open, ended);
+  const Start closes = starts_with(rest, qwen3_coder::function_close, ended);
+  if (closes == Start::yes) taken_ += at + qwen3_coder::function_close.size();
+  const Start opens = starts_with(rest, qwen3_coder::parameter_open, ended);
   if (closes == Start::maybe || opens == Start::maybe) return false;
   if (opens == Start::no) {
     complete(json);
     return false;
   }
-  const std::string_view head = rest.substr(parameter_open.size());
+  const std::string_view head = rest.substr(qwen3_coder::parameter_open.size());
   const std::size_t end = head.find_first_of("<>\n");
   if (end == std::string_view::npos && !ended && head.size() <= max_key_bytes) return false;
   if (end == std::string_view::npos || head[end] != '>' || end == 0 || end > max_key_bytes) {
@@ -171,7 +155,7 @@ bool XmlArguments::pass_between(std::string_view text, bool ended, std::string& 
   }
   const std::string_view key = head.substr(0, end);
   // The line break that follows is not of the value.
-  const std::size_t behind = at + parameter_open.size() + end + 1;
+  const std::size_t behind = at + qwen3_coder::parameter_open.size() + end + 1;
   if (behind == text.size() && !ended) return false;
   const bool breaks = behind < text.size() && text[behind] == '\n';
   json += has_parameters_ ? ", \"" : "{\"";
@@ -195,15 +179,16 @@ XmlArguments::Close XmlArguments::find_close(std::string_view text, std::size_t 
   for (std::size_t at = text.find('<', from); at != std::string_view::npos;
        at = text.find('<', at + 1)) {
     const std::string_view rest = text.substr(at);
-    Start closes = starts_with(rest, parameter_close, ended);
+    Start closes = starts_with(rest, qwen3_coder::parameter_close, ended);
     if (closes == Start::yes) {
-      closes = any_follows(rest, parameter_close.size(), ended,
-                           {parameter_open, function_close, call_close});
-      if (closes != Start::no) return {closes, at, parameter_close.size()};
+      closes =
+          any_follows(rest, qwen3_coder::parameter_close.size(), ended,
+                      {qwen3_coder::parameter_open, qwen3_coder::function_close, call_close()});
+      if (closes != Start::no) return {closes, at, qwen3_coder::parameter_close.size()};
     }
-    Start function = starts_with(rest, function_close, ended);
+    Start function = starts_with(rest, qwen3_coder::function_close, ended);
     if (function == Start::yes) {
-      function = any_follows(rest, function_close.size(), ended, {call_close});
+      function = any_follows(rest, qwen3_coder::function_close.size(), ended, {call_close()});
     }
     if (function == Start::yes) return {function, at, 0};
     if (closes == Start::maybe || function == Start::maybe) return {Start::maybe, at, 0};

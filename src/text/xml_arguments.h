@@ -8,21 +8,15 @@
 
 namespace ridge::text {
 
-// Reads the arguments of a call as Qwen3-Coder writes them,
-//
-//   <parameter=KEY>\nVALUE\n</parameter>\n … </function>
-//
-// and gives them as the text of a JSON object, while they come. A string is VALUE as it is; other
-// types are JSON, or Python's True, False and None. What is none of the types that its parameter
-// may have is given as the JSON that it is, or as a string.
+// Reads the arguments of a call as Qwen3-Coder writes them (qwen3_coder.h), and gives them as the
+// text of a JSON object, while they come. A string is VALUE as it is; other types are JSON, or
+// Python's True, False and None. What is none of the types that its parameter may have is given as
+// the JSON that it is, or as a string.
 //
 // VALUE ends at the first </parameter> behind which another parameter or the end of the call
 // stands, so that it may speak of tags itself.
 class XmlArguments {
  public:
-  static constexpr std::string_view parameter_open = "<parameter=";
-  static constexpr std::string_view parameter_close = "</parameter>";
-  static constexpr std::string_view function_close = "</function>";
   // A longer value of a type other than string is given as a string.
   static constexpr std::size_t max_value_bytes = std::size_t{1} << 20;
   static constexpr std::size_t max_key_bytes = 256;

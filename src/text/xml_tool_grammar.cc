@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "text/lark.h"
 #include "text/parameter_schema.h"
+#include "text/qwen3_coder.h"
 #include "text/xml_arguments.h"
 
 namespace ridge::text {
@@ -22,7 +23,12 @@ using nlohmann::ordered_json;
 
 // Longer bounds of a string's length make too many states of a lexer.
 constexpr int64_t most_length = 1000;
-constexpr std::string_view value_end = "\n</parameter>\n";
+
+std::string before_value(std::string_view key) {
+  return fmt::format("{}{}{}\n", qwen3_coder::parameter_open, key, qwen3_coder::name_end);
+}
+
+std::string behind_value() { return fmt::format("\n{}\n", qwen3_coder::parameter_close); }
 
 constexpr std::array<std::string_view, 12> known_of_functions = {
     "type",        "properties",  "required", "additionalProperties",
@@ -47,7 +53,9 @@ class CallRules {
     const ordered_json& whole = resolved(root_, root_);
     if (whole.is_object()) check_keywords(whole, known_of_functions, "its parameters");
     std::string body = fmt::format("body_{}: {} {}", index_,
-                                   lark_literal(fmt::format("<function={}>", function_.name)), gap);
+                                   lark_literal(fmt::format("{}{}{}", qwen3_coder::function_open,
+                                                            function_.name, qwen3_coder::name_end)),
+                                   gap);
     const std::vector<std::pair<std::string, ordered_json>> properties = properties_of(whole);
     const std::set<std::string> required = required_of(whole);
     if (properties.empty() && !function_.strict && is_open(whole)) body += " " + free_parameters();
@@ -59,10 +67,9 @@ class CallRules {
       const std::size_t place = count_++;
       body += fmt::format(" parameter_{}_{}{}", index_, place, required.contains(key) ? "" : "?");
       rules_ += fmt::format("parameter_{}_{}: {} {}\n", index_, place,
-                            lark_literal(fmt::format("<parameter={}>\n", key)),
-                            value_rule(schema, key, place));
+                            lark_literal(before_value(key)), value_rule(schema, key, place));
     }
-    return fmt::format("{} {}\n{}", body, lark_literal(XmlArguments::function_close), rules_);
+    return fmt::format("{} {}\n{}", body, lark_literal(qwen3_coder::function_close), rules_);
   }
 
  private:
@@ -109,7 +116,8 @@ class CallRules {
   // Nothing is known of them.
   std::string free_parameters() {
     const std::string value = terminal("{0,}", "");
-    return fmt::format("(\"<parameter=\" /[^<>\\n]{{1,64}}/ \">\\n\" {})*", value);
+    return fmt::format("({} /[^<>\\n]{{1,64}}/ {} {})*", lark_literal(qwen3_coder::parameter_open),
+                       lark_literal(std::string(qwen3_coder::name_end) + "\n"), value);
   }
 
   std::string value_rule(const ordered_json& given, const std::string& key, std::size_t place) {
@@ -175,8 +183,7 @@ class CallRules {
         refuse(fmt::format("\"{}\" of \"{}\" would not be read as this string", text, key));
         continue;
       }
-      rule += fmt::format("{}{}", rule.empty() ? "(" : " | ",
-                          lark_literal(text + std::string(value_end)));
+      rule += fmt::format("{}{}", rule.empty() ? "(" : " | ", lark_literal(text + behind_value()));
     }
     return rule.empty() ? terminal("{0,}", "") : rule + ")";
   }
@@ -184,7 +191,8 @@ class CallRules {
   static bool reads_as_string(const std::string& text, ValueTypes types) {
     XmlArguments arguments(CallableTool{"", {{"v", types}}});
     std::string json;
-    arguments.take("<parameter=v>\n" + text + std::string(value_end) + "</function>",
+    arguments.take(fmt::format("{}{}{}{}", before_value("v"), text, behind_value(),
+                               qwen3_coder::function_close),
                    /*ended=*/true, json);
     const auto read = ordered_json::parse(json, nullptr, /*allow_exceptions=*/false);
     return arguments.is_complete() && read == ordered_json{{"v", text}};
@@ -224,12 +232,13 @@ class CallRules {
   // It speaks of no end itself, so that it can be read in one way only.
   std::string terminal(const std::string& length, const std::string& excluded) {
     const std::string name = fmt::format("TEXT_{}_{}", index_, terminals_++);
-    rules_ += fmt::format(
-        "{}: /(?s:.){}\\n<\\/parameter>\\n/ & ~/(?s:.*)<\\/parameter>(?s:.*)<\\/parameter>(?s:.*)/ "
-        "& ~/(?s:.*)<\\/function>(?s:.*)/",
-        name, length == "{0,}" ? "*" : length);
+    const std::string close = for_regex(qwen3_coder::parameter_close);
+    rules_ +=
+        fmt::format("{}: /(?s:.){}\\n{}\\n/ & ~/(?s:.*){}(?s:.*){}(?s:.*)/ & ~/(?s:.*){}(?s:.*)/",
+                    name, length == "{0,}" ? "*" : length, close, close, close,
+                    for_regex(qwen3_coder::function_close));
     if (!excluded.empty()) {
-      rules_ += fmt::format(" & ~/[ \\t\\r\\n]*({})\\n<\\/parameter>\\n/", excluded);
+      rules_ += fmt::format(" & ~/[ \\t\\r\\n]*({})\\n{}\\n/", excluded, close);
     }
     rules_ += '\n';
     return name;
@@ -265,7 +274,7 @@ class CallRules {
     if (narrowed) document["type"] = type_names(types);
     parts_.push_back(
         {{"name", name}, {"json_schema", std::move(document)}, {"lenient", !function_.strict}});
-    return fmt::format("@{} {}", name, lark_literal(value_end));
+    return fmt::format("@{} {}", name, lark_literal(behind_value()));
   }
 
   static ordered_json type_names(ValueTypes types) {
