@@ -11,12 +11,9 @@ using nlohmann::ordered_json;
 
 constexpr int most_steps = 16;   // of references, one behind the other
 constexpr int most_levels = 16;  // of schemas in schemas
-constexpr std::array<std::string_view, 7> annotations = {
-    "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"};
-
-bool is_annotation(std::string_view key) {
-  return std::ranges::find(annotations, key) != annotations.end();
-}
+constexpr std::array<std::string_view, 8> annotations = {"title",     "description", "default",
+                                                         "examples",  "deprecated",  "readOnly",
+                                                         "writeOnly", "$comment"};
 
 // Whether nothing but `keyword` says what values may be.
 bool stands_alone(const ordered_json& schema, std::string_view keyword) {
@@ -88,6 +85,10 @@ ValueTypes types_at(const ordered_json& given, const ordered_json& root, int lev
 }
 
 }  // namespace
+
+bool is_annotation(std::string_view keyword) {
+  return std::ranges::find(annotations, keyword) != annotations.end();
+}
 
 const ordered_json& resolved(const ordered_json& schema, const ordered_json& root) {
   const ordered_json* at = &schema;

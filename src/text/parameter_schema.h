@@ -2,10 +2,15 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "text/callable_tool.h"
 
 namespace ridge::text {
+
+// Whether a keyword says nothing of which values there may be (JSON Schema 2020-12, Validation 9
+// and Core 8.3).
+bool is_annotation(std::string_view keyword);
 
 // What `schema`, a part of `root`, stands for: follows "$ref" within `root` and an "allOf" of one,
 // where nothing stands beside them that narrows it. What leads nowhere, or in circles, stays.

@@ -30,13 +30,12 @@ std::string before_value(std::string_view key) {
 
 std::string behind_value() { return fmt::format("\n{}\n", qwen3_coder::parameter_close); }
 
-constexpr std::array<std::string_view, 12> known_of_functions = {
-    "type",        "properties",  "required", "additionalProperties",
-    "$defs",       "definitions", "$schema",  "title",
-    "description", "default",     "examples", "$id"};
-constexpr std::array<std::string_view, 11> known_of_strings = {
-    "type",        "enum",    "const",    "minLength", "maxLength", "title",
-    "description", "default", "examples", "readOnly",  "writeOnly"};
+// Beside annotations.
+constexpr std::array<std::string_view, 8> known_of_functions = {
+    "type",  "properties",  "required", "additionalProperties",
+    "$defs", "definitions", "$schema",  "$id"};
+constexpr std::array<std::string_view, 5> known_of_strings = {"type", "enum", "const", "minLength",
+                                                              "maxLength"};
 
 class CallRules {
  public:
@@ -127,18 +126,41 @@ class CallRules {
     if (schema.is_boolean() || says_nothing(schema)) return terminal("{0,}", "");
     if (schema.contains("enum") || schema.contains("const")) return one_of(schema, types, key);
     const ordered_json text = string_branch(schema, key);
-    const ValueTypes others = types & static_cast<ValueTypes>(~string_value);
+    // These come with their end, as the string does: the lexer would not go back behind a "null"
+    // that may begin a string. They are right whatever way they are taken.
+    std::vector<const char*> words;
+    if ((types & null_value) != 0) words = {"null"};
+    const bool any_boolean = (types & boolean_value) != 0 && takes_all_booleans(schema);
+    if (any_boolean) words.insert(words.end(), {"true", "false"});
+    const ValueTypes others =
+        types & (number_value | object_value | array_value | (any_boolean ? 0 : boolean_value));
     std::string rule = text.contains("enum") || text.contains("const")
                            ? one_of(text, types, key)
                            : terminal(length_of(text, key), what_reads_otherwise(others));
-    if (others != 0)
-      rule = fmt::format("({} | {})", rule, json_value(given, /*narrowed=*/true, others, place));
-    return rule;
+    for (const char* word : words) rule += " | " + lark_literal(word + behind_value());
+    if (others != 0) rule += " | " + json_value(given, /*narrowed=*/true, others, place);
+    return fmt::format("({})", rule);
+  }
+
+  // Whether nothing chooses among booleans where there may be some.
+  bool takes_all_booleans(const ordered_json& schema) {
+    for (const char* keyword : {"anyOf", "oneOf"}) {
+      const auto branches = schema.find(keyword);
+      if (branches == schema.end() || !branches->is_array()) continue;
+      for (const ordered_json& branch : *branches) {
+        const ordered_json& one = resolved(branch, root_);
+        if ((types_under(one, root_, budget_) & boolean_value) == 0 || !one.is_object()) continue;
+        for (const auto& [keyword_of_one, _] : one.items()) {
+          if (keyword_of_one != "type" && !is_annotation(keyword_of_one)) return false;
+        }
+      }
+    }
+    return true;
   }
 
   static bool says_nothing(const ordered_json& schema) {
     return schema.is_object() && std::ranges::all_of(schema.items(), [](const auto& item) {
-             return item.key() == "title" || item.key() == "description" || item.key() == "default";
+             return is_annotation(item.key());
            });
   }
 
@@ -214,13 +236,12 @@ class CallRules {
     return fmt::format("{{{},{}}}", std::min(least, most), most);
   }
 
-  // A regular expression of what would be taken for a value of one of `types`.
+  // A regular expression of what would be taken for a value of one of `types`, but null.
   static std::string what_reads_otherwise(ValueTypes types) {
     std::string any;
     const auto add = [&](ValueTypes type, std::string_view form) {
       if ((types & type) != 0) any += fmt::format("{}{}", any.empty() ? "" : "|", form);
     };
-    add(null_value, "(null|None)[ \\t\\r\\n]*");
     add(boolean_value, "(true|false|True|False)[ \\t\\r\\n]*");
     add(number_value, "-?[0-9](?s:.*)");
     add(object_value, "\\{(?s:.*)");
@@ -228,20 +249,21 @@ class CallRules {
     return any;
   }
 
-  // The name of a new terminal: a text of `length` characters that is not `excluded`, with its end.
-  // It speaks of no end itself, so that it can be read in one way only.
+  // The name of a new rule: a text of `length` characters that is not `excluded`, with its end. It
+  // speaks of no end itself, so that it can be read in one way only. It is lazy, as the lexer finds
+  // slowly that nothing more can follow a whole one, and gives up where it may be long.
   std::string terminal(const std::string& length, const std::string& excluded) {
-    const std::string name = fmt::format("TEXT_{}_{}", index_, terminals_++);
+    const std::string name = fmt::format("{}_{}", index_, terminals_++);
     const std::string close = for_regex(qwen3_coder::parameter_close);
-    rules_ +=
-        fmt::format("{}: /(?s:.){}\\n{}\\n/ & ~/(?s:.*){}(?s:.*){}(?s:.*)/ & ~/(?s:.*){}(?s:.*)/",
-                    name, length == "{0,}" ? "*" : length, close, close, close,
+    std::string regex =
+        fmt::format("/(?s:.){}\\n{}\\n/ & ~/(?s:.*){}(?s:.*){}(?s:.*)/ & ~/(?s:.*){}(?s:.*)/",
+                    length == "{0,}" ? "*" : length, close, close, close,
                     for_regex(qwen3_coder::function_close));
     if (!excluded.empty()) {
-      rules_ += fmt::format(" & ~/[ \\t\\r\\n]*({})\\n{}\\n/", excluded, close);
+      regex += fmt::format(" & ~/[ \\t\\r\\n]*({})\\n{}\\n/", excluded, close);
     }
-    rules_ += '\n';
-    return name;
+    rules_ += fmt::format("TEXT_{0}: {1}\ntext_{0}[lazy]: TEXT_{0}\n", name, regex);
+    return "text_" + name;
   }
 
   // Of grammars that are made, which are large where each brings all that it may refer to.
@@ -317,7 +339,7 @@ class CallRules {
                       const std::string& where) {
     if (!schema.is_object()) return;
     for (const auto& [key, _] : schema.items()) {
-      if (std::ranges::find(known, key) == known.end()) {
+      if (!is_annotation(key) && std::ranges::find(known, key) == known.end()) {
         refuse(fmt::format("'{}' of {} cannot be enforced", key, where));
       }
     }

@@ -248,6 +248,76 @@ TEST_P(XmlToolGrammar, LeavesOpenWhatTheSchemaDoes) {
   EXPECT_TRUE(matcher.is_accepting());
 }
 
+// Whatever length the string may have.
+TEST_P(XmlToolGrammar, TakesOtherValuesBesideStrings) {
+  const auto is_taken = [&](const std::string& schema, const std::string& value) {
+    const ToolFunction function{"f", R"({"properties": {"a": )" + schema + "}}", /*strict=*/true};
+    const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+    GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+    try {
+      matcher.consume_text("<function=f>\n<parameter=a>\n" + value + "\n</parameter>\n</function>");
+    } catch (const Error&) {
+      return false;
+    }
+    return matcher.is_accepting();
+  };
+  for (const std::string length : {"", R"(, "maxLength": 16)", R"(, "maxLength": 200)"}) {
+    const std::string string = R"({"type": "string")" + length + "}";
+    const std::string nullable = R"({"anyOf": [)" + string + R"(, {"type": "null"}]})";
+    const std::string flag = R"({"type": ["string", "boolean"])" + length + "}";
+    const std::string number = R"({"type": ["string", "integer"])" + length + "}";
+    for (const auto& [schema, value] : {std::pair(string, "null"),
+                                        {nullable, "null"},
+                                        {nullable, "nullable"},
+                                        {nullable, "null\nx"},
+                                        {flag, "true"},
+                                        {flag, "false"},
+                                        {flag, "true love"},
+                                        {number, "12"},
+                                        {number, "no 12"}}) {
+      EXPECT_TRUE(is_taken(schema, value)) << schema << ": " << value;
+    }
+    EXPECT_FALSE(is_taken(number, "12 x"));
+    EXPECT_FALSE(is_taken(string, "a</function>"));
+  }
+  const std::string long_or_null = R"({"type": ["string", "null"], "minLength": 10})";
+  EXPECT_TRUE(is_taken(long_or_null, "null"));
+  EXPECT_FALSE(is_taken(long_or_null, "nul"));
+  const std::string text_or_true = R"({"anyOf": [{"type": "string"}, {"const": true}]})";
+  EXPECT_FALSE(is_taken(text_or_true, "false"));
+  const std::string longest = R"({"type": "string", "maxLength": 1000})";
+  EXPECT_TRUE(is_taken(longest, std::string(1000, 'x')));
+  EXPECT_FALSE(is_taken(longest, std::string(1001, 'x')));
+}
+
+TEST_P(XmlToolGrammar, TakesAnnotationsWhereverTheyStand) {
+  const std::string annotations = R"("title": "t", "description": "d", "default": "x",
+      "examples": ["x"], "deprecated": true, "readOnly": true, "writeOnly": false, "$comment": "c")";
+  const std::string schema = "{" + annotations + R"(, "additionalProperties": false, "properties": {
+      "word": {"type": "string", "maxLength": 3, )" +
+                             annotations + R"(},
+      "kind": {"enum": ["x", "y"], )" +
+                             annotations + R"(},
+      "maybe": {"anyOf": [{"type": "string", )" +
+                             annotations + R"(}, {"type": "null"}], )" + annotations + R"(},
+      "flag": {"$ref": "#/$defs/flag", )" +
+                             annotations + R"(},
+      "count": {"type": "integer", )" +
+                             annotations + R"(},
+      "any": {)" + annotations +
+                             R"(}}, "$defs": {"flag": {"type": "boolean"}}})";
+  const ToolFunction function{"f", schema, /*strict=*/true};
+  const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
+  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  const auto parameter = [](const std::string& key, const std::string& value) {
+    return "<parameter=" + key + ">\n" + value + "\n</parameter>\n";
+  };
+  matcher.consume_text("<function=f>\n" + parameter("word", "abc") + parameter("kind", "y") +
+                       parameter("maybe", "null") + parameter("flag", "true") +
+                       parameter("count", "3") + parameter("any", "anything") + "</function>");
+  EXPECT_TRUE(matcher.is_accepting());
+}
+
 TEST_P(XmlToolGrammar, RefusesWhatItCannotHoldAndNamesIt) {
   EXPECT_THAT(refusal(R"({"properties": {"a": {"type": "string", "pattern": "x"}}})"),
               HasSubstr("'pattern' of \"a\" cannot be enforced"));
