@@ -2,8 +2,8 @@
 """Loads `ridge serve`, and llama.cpp's server where it is given, as several users do, and prints the tables of
 docs/performance.md, "Serving beside llama.cpp".
 
-One load generator, `ridge bench --serve`, runs on the same cores. Servers listen on loopback, one at a time, but for the part on
-guesses, whose two servers take turns.
+One load generator, `ridge bench --serve`, runs on the same cores. Servers listen on loopback, one at a time, but for the parts
+on guesses, whose two servers take turns.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from engines import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("clients", "prefix", "fairness", "guesses")
+PARTS = ("clients", "prefix", "fairness", "guesses", "revisions")
 RIDGE, LLAMA = "ridge", "llama.cpp"
 START_S = 300
 WITHIN_SHARE, BEYOND_SHARE = 3, 40  # requests a second of the other key
@@ -276,10 +276,10 @@ def measure_fairness(args):
     return reports, words
 
 
-def measure_guesses(args):
+def measure_guesses(args, kind="request"):
     rounds = []
     with tempfile.NamedTemporaryFile(mode="w", suffix=".jsonl") as trace:
-        words = [sys.executable, os.path.join(HERE, "edit_trace.py")]
+        words = [sys.executable, os.path.join(HERE, "edit_trace.py"), "--kind", kind]
         trace.write(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
         trace.flush()
         loads = {"one": guesses_load(trace.name, 1, 6), "many": guesses_load(trace.name, 16, 32)}
@@ -291,7 +291,12 @@ def measure_guesses(args):
     return rounds, f"{guesses_table(rounds)}\n\n{right:.0%} of the guesses were right."
 
 
-MEASURES = {"clients": measure_clients, "prefix": measure_prefix, "fairness": measure_fairness, "guesses": measure_guesses}
+def measure_revisions(args):
+    return measure_guesses(args, "revision")
+
+
+MEASURES = {"clients": measure_clients, "prefix": measure_prefix, "fairness": measure_fairness,
+            "guesses": measure_guesses, "revisions": measure_revisions}
 
 
 def main():

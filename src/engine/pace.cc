@@ -59,9 +59,11 @@ int Pace::draft_tokens(const StepCost& cost, int rows, double guessing_ms, doubl
   return tokens_within((itl_target_ms_ - cost.decode_ms(rows) - guessing_ms) / 2, token_ms);
 }
 
-double Pace::most_ms(const StepCost& cost, int rows) const {
-  const bool keeps_target = itl_target_ms_ > 0 && cost.decode_ms(rows) < itl_target_ms_;
-  return keeps_target ? itl_target_ms_ : std::numeric_limits<double>::infinity();
+double Pace::most_ms(const StepCost& cost, int rows, bool has_prompts) const {
+  const double rows_ms = cost.decode_ms(rows);
+  const bool keeps_target = itl_target_ms_ > 0 && rows_ms < itl_target_ms_;
+  if (!keeps_target) return std::numeric_limits<double>::infinity();
+  return has_prompts ? (rows_ms + itl_target_ms_) / 2 : itl_target_ms_;
 }
 
 int Pace::tokens_within(double room_ms, double token_ms) const {

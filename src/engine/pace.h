@@ -42,9 +42,10 @@ class Pace {
   // Tokens, of token_ms each, that a draft model may read before a step of so many rows, its
   // guesses taking `guessing_ms`: half of what is left, since others' prompts want their part.
   int draft_tokens(const StepCost& cost, int rows, double guessing_ms, double token_ms) const;
-  // What a step may take, guesses and all; infinite where rows alone take longer, so that nothing
-  // is lost by guessing.
-  double most_ms(const StepCost& cost, int rows) const;
+  // What a step may take, guesses and all: half of what its rows leave of the target where others'
+  // prompts want their part. Infinite where rows alone take longer, so that nothing is lost by
+  // guessing.
+  double most_ms(const StepCost& cost, int rows, bool has_prompts) const;
 
   static constexpr int least_tokens = 16;
   // Where nothing is known yet.

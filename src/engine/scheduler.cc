@@ -115,6 +115,18 @@ int Scheduler::decoding() const {
   }));
 }
 
+bool Scheduler::has_prompts() const {
+  const bool is_busy = has_foreground();
+  const auto wants_part = [&](const Sequence& sequence) {
+    return !sequence.sits_out && !(is_busy && sequence.owner.is_background());
+  };
+  const Sequence* newcomer = running() < limits_.max_sequences ? best_waiting() : nullptr;
+  if (newcomer != nullptr && wants_part(*newcomer)) return true;
+  return std::ranges::any_of(running_, [&](const Sequence* sequence) {
+    return sequence->pending_tokens() > 1 && wants_part(*sequence);
+  });
+}
+
 double Scheduler::service(const std::string& group) const {
   const auto found = groups_.find(group);
   return found == groups_.end() ? 0 : found->second.service;

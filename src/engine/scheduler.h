@@ -74,16 +74,15 @@ class Scheduler {
   // Takes it out, whatever its state, and frees its blocks. Not between `schedule` and `complete`.
   void remove(Sequence& sequence);
 
-  // Plans the next step and reserves its blocks; empty only when nobody waits or runs, but for those
-  // that sit out.
-  // prompt_tokens: at most so many tokens of prompts beside those that decode, at least 1; blocks
-  // that come back from where they were spilled to count with their tokens.
+  // Plans the next step and reserves its blocks; empty only when nobody waits or runs, but for
+  // those that sit out. prompt_tokens: at most so many tokens of prompts beside those that decode,
+  // at least 1; blocks that come back from where they were spilled to count with their tokens.
   Batch schedule(int prompt_tokens);
   Batch schedule() { return schedule(limits_.step_tokens); }
   // The batch was computed. Guesses do not count until they are accepted.
   void complete(const Batch& batch);
-  // Where blocks hold what depends on tokens ahead, which is computed after `complete`: that was done,
-  // and they may be remembered.
+  // Where blocks hold what depends on tokens ahead, which is computed after `complete`: that was
+  // done, and they may be remembered.
   void remember(const Batch& batch);
   // The sequence goes on with the first guess that was computed and not accepted yet.
   void accept_draft(Sequence& sequence, int32_t token);
@@ -102,6 +101,9 @@ class Scheduler {
   bool has_foreground() const;
   // Those of the running that decode in the next step.
   int decoding() const;
+  // Whether prompts, of those that run or of one that may get a place, want a part of the next
+  // step.
+  bool has_prompts() const;
   uint64_t preemptions_total() const { return preemptions_total_; }
   // What a group was served, in tokens by cost and weight; 0 for one that is not known (any more).
   double service(const std::string& group) const;

@@ -29,14 +29,14 @@ double expected_tokens(double rate, int drafts) {
   return (1 - std::pow(rate, drafts + 1)) / (1 - rate);
 }
 
-int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences,
+int choose_drafts(const StepCost& cost, double rate, int most, int rows, double others_tokens,
                   const GuessCost& guess) {
   if (!cost.knows_decoding()) return 0;
   const auto step_ms = [&](int drafts) {
     return cost.decode_ms(rows + drafts) + drafts * guess.guess_ms;
   };
   const auto tokens_per_ms = [&](int drafts) {
-    return (sequences - 1 + expected_tokens(rate, drafts)) / step_ms(drafts);
+    return (others_tokens + expected_tokens(rate, drafts)) / step_ms(drafts);
   };
   const double plain_rate = tokens_per_ms(0);
   int best = 0;

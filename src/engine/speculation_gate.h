@@ -37,10 +37,11 @@ struct GuessCost {
   double most_ms = std::numeric_limits<double>::infinity();  // of the step, guesses made within it
 };
 
-// How many of at most `most` guesses to check for one sequence, in a step that has `rows` rows for
-// `sequences` sequences without them: as many as give the most tokens a millisecond. None where the
-// reading before them would cost more tokens than they can give in the rest of the answer.
-int choose_drafts(const StepCost& cost, double rate, int most, int rows, int sequences,
+// How many of at most `most` guesses to check for one sequence, in a step that has `rows` rows
+// without them, of which `others_tokens` tokens of other sequences are expected, their guesses
+// included: as many as give the most tokens a millisecond. None where the reading before them would
+// cost more tokens than they can give in the rest of the answer.
+int choose_drafts(const StepCost& cost, double rate, int most, int rows, double others_tokens,
                   const GuessCost& guess = {});
 
 }  // namespace ridge::engine

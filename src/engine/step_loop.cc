@@ -213,12 +213,18 @@ int StepLoop::guess() {
 
 int StepLoop::propose_drafts() {
   const RunnerLimits& limits = runner_.limits();
-  const bool has_rows = limits.outputs - limits.scoring_outputs > limits.sequences;
-  if (!options_.speculation || !has_rows) return scheduler_.decoding();
+  int rows_left = limits.outputs - limits.scoring_outputs - limits.sequences;  // for guesses
+  if (!options_.speculation || rows_left <= 0) return scheduler_.decoding();
   const int sequences = scheduler_.decoding();
   const bool is_busy = scheduler_.has_foreground();
   int rows = sequences;
-  const double most_ms = pace_.most_ms(cost_, sequences);
+  double expected = sequences;  // tokens that the step gives, as far as is planned
+  const auto expect = [&](int guesses, double rate) {
+    rows += guesses;
+    rows_left -= guesses;
+    expected += expected_tokens(rate, guesses) - 1;
+  };
+  const double most_ms = pace_.most_ms(cost_, sequences, scheduler_.has_prompts());
   std::vector<DraftModel::Job> jobs;
   std::vector<Choice*> guessed_by_model;
   std::vector<MtpDrafter::Job> layer_jobs;
@@ -231,20 +237,23 @@ int StepLoop::propose_drafts() {
     // Its mask is being computed, or has come too late: it goes on by one token.
     if (choice->mask) continue;
     // The last token of the answer needs no guess: it is sampled.
-    const int room = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
+    const int rest = choice->owner.end_tokens - static_cast<int>(sequence.tokens.size()) - 1;
+    const int room = std::min(rest, rows_left);
     const int most = choose_drafts(cost_, choice->acceptance.rate(), std::min(most_drafts, room),
-                                   rows, sequences, {.most_ms = most_ms});
+                                   rows, expected - 1, {.most_ms = most_ms});
     if (most > 0) take_draft(*choice, choice->drafter.propose(sequence.tokens, most).tokens);
     choice->is_guessed_by_model = false;
     if (sequence.draft.empty()) choice->acceptance.fade();
+    expect(static_cast<int>(sequence.draft.size()), choice->acceptance.rate());
     if (sequence.draft.empty() && draft_model_ != nullptr) {
       const int unread = draft_model_->unread(id, sequence.tokens.size());
       const GuessCost guess = {.guess_ms = draft_model_->guess_ms(),
                                .read_ms = unread * draft_model_->token_ms(),
-                               .answer_tokens = static_cast<double>(room + 1),
+                               .answer_tokens = static_cast<double>(rest + 1),
                                .most_ms = most_ms};
-      const int guesses = choose_drafts(cost_, choice->model_acceptance.rate(),
-                                        std::min(most_model_drafts, room), rows, sequences, guess);
+      const int guesses =
+          choose_drafts(cost_, choice->model_acceptance.rate(), std::min(most_model_drafts, room),
+                        rows, expected - 1, guess);
       choice->is_guessed_by_model = guesses > 0;
       if (guesses == 0) choice->model_acceptance.fade();
       if (guesses > 0) jobs.push_back({id, sequence.tokens, guesses, {}});
@@ -254,7 +263,7 @@ int StepLoop::propose_drafts() {
         mtp_->follows(id, static_cast<int>(sequence.tokens.size()))) {
       const int guesses =
           choose_drafts(cost_, choice->model_acceptance.rate(), std::min(most_layer_drafts, room),
-                        rows, sequences, {.guess_ms = mtp_->guess_ms(), .most_ms = most_ms});
+                        rows, expected - 1, {.guess_ms = mtp_->guess_ms(), .most_ms = most_ms});
       choice->is_guessed_by_model = guesses > 0;
       if (guesses == 0) choice->model_acceptance.fade();
       if (guesses > 0) {
@@ -262,9 +271,8 @@ int StepLoop::propose_drafts() {
         layer_jobs.push_back(
             {id, &sequence.blocks, static_cast<int>(sequence.tokens.size()), guesses, {}});
       }
-      rows += guesses;
+      expect(guesses, choice->model_acceptance.rate());
     }
-    rows += static_cast<int>(sequence.draft.size());
   }
   if (mtp_) propose_by_layer(guessed_by_model, layer_jobs);
   if (jobs.empty()) return rows;

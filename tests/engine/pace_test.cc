@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace ridge::engine::pace_test {
 namespace {
 
@@ -49,6 +51,15 @@ TEST(Pace, LetsInWhatFitsTheTarget) {
   EXPECT_EQ(Pace(0, 512).prompt_tokens(cost, 4), 512) << "without a target";
   EXPECT_EQ(pace.prompt_tokens(StepCost(), 4), Pace::first_tokens);
   EXPECT_EQ(Pace(10, 8).prompt_tokens(cost, 4), 8) << "a small budget";
+}
+
+TEST(Pace, LeavesHalfOfTheRoomToPromptsWhereThereAreSome) {
+  const StepCost cost = learned();
+  const Pace pace(/*itl_target_ms=*/120, /*step_tokens=*/512);
+  EXPECT_NEAR(pace.most_ms(cost, 4, /*has_prompts=*/false), 120, 0.1);
+  EXPECT_NEAR(pace.most_ms(cost, 4, /*has_prompts=*/true), 28 + (120 - 28) / 2.0, 0.1);
+  EXPECT_TRUE(std::isinf(Pace(10, 512).most_ms(cost, 4, /*has_prompts=*/true)));
+  EXPECT_TRUE(std::isinf(Pace(0, 512).most_ms(cost, 4, /*has_prompts=*/true)));
 }
 
 }  // namespace

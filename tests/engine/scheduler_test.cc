@@ -52,6 +52,23 @@ TEST(Scheduler, PacksSeveralPromptsIntoOneStep) {
   EXPECT_FALSE(batch[2].reaches_end);
 }
 
+TEST(Scheduler, TellsWhetherPromptsWantAPartOfTheNextStep) {
+  SchedulerFixture f(100, {.step_tokens = 8, .max_sequences = 2});
+  EXPECT_FALSE(f.scheduler.has_prompts()) << "nobody is there";
+  f.add(12);
+  EXPECT_TRUE(f.scheduler.has_prompts()) << "it waits, and there is a place";
+  f.step();
+  EXPECT_TRUE(f.scheduler.has_prompts()) << "a chunk is left";
+  f.step();
+  EXPECT_FALSE(f.scheduler.has_prompts()) << "it decodes";
+  f.add(4, {.priority = background_priority});
+  EXPECT_FALSE(f.scheduler.has_prompts()) << "a background prompt has no part beside others";
+  f.add(4);
+  f.step();
+  f.add(4);
+  EXPECT_FALSE(f.scheduler.has_prompts()) << "all places are taken";
+}
+
 TEST(Scheduler, AdmitsByPriorityThenArrival) {
   SchedulerFixture f(100, {.step_tokens = 8, .max_sequences = 1});
   Sequence& first = f.add(4);

@@ -70,27 +70,40 @@ TEST(SpeculationGate, GuessesMoreWhereGuessesAreRightAndRowsAreCheap) {
     cheap.observe(rows, 0, 30 + 0.5 * rows);
     dear.observe(rows, 0, 5 + 30.0 * rows);
   }
-  EXPECT_EQ(choose_drafts(cheap, 0.95, 15, 1, 1), 15);
-  EXPECT_LT(choose_drafts(cheap, 0.6, 15, 1, 1), 8);
-  EXPECT_GE(choose_drafts(cheap, 0.6, 15, 1, 1), 2);
-  EXPECT_EQ(choose_drafts(dear, 0.8, 15, 1, 1), 0);
-  EXPECT_EQ(choose_drafts(cheap, 0.95, 0, 1, 1), 0) << "no room";
-  EXPECT_EQ(choose_drafts(StepCost(), 0.95, 15, 1, 1), 0) << "nothing is known yet";
-  EXPECT_LT(choose_drafts(cheap, 0.8, 15, 64, 64), choose_drafts(cheap, 0.8, 15, 1, 1));
+  EXPECT_EQ(choose_drafts(cheap, 0.95, 15, 1, 0), 15);
+  EXPECT_LT(choose_drafts(cheap, 0.6, 15, 1, 0), 8);
+  EXPECT_GE(choose_drafts(cheap, 0.6, 15, 1, 0), 2);
+  EXPECT_EQ(choose_drafts(dear, 0.8, 15, 1, 0), 0);
+  EXPECT_EQ(choose_drafts(cheap, 0.95, 0, 1, 0), 0) << "no room";
+  EXPECT_EQ(choose_drafts(StepCost(), 0.95, 15, 1, 0), 0) << "nothing is known yet";
+  EXPECT_LT(choose_drafts(cheap, 0.8, 15, 64, 63), choose_drafts(cheap, 0.8, 15, 1, 0));
+}
+
+// 16 rows that cost as much together as the step itself: what others guess makes every millisecond
+// of the step worth more, so that a guess which is as good as theirs alone is not as good any more.
+TEST(SpeculationGate, CountsWhatOthersGuess) {
+  StepCost cost;
+  for (int rows = 1; rows <= 64; ++rows) cost.observe(rows, 0, 12 + 0.75 * rows);
+  const double rate = 0.7;
+  const int rows = 16 + 15 * 3;
+  const double others_tokens = 15 * expected_tokens(0.95, 3);
+  EXPECT_GT(choose_drafts(cost, rate, 15, 16, 15), 0);
+  // Each token of the step costs 1.02 ms, a guess 0.75 and is right in 70 of 100: 1.07 ms a token.
+  EXPECT_EQ(choose_drafts(cost, rate, 15, rows, others_tokens), 0);
 }
 
 TEST(SpeculationGate, GuessesOnlyWhereTheReadingIsRepaidAndTheStepKeepsItsTime) {
   StepCost cost;
   for (int rows = 1; rows <= 32; ++rows) cost.observe(rows, 0, 30 + 0.5 * rows);
   const GuessCost cheap = {.guess_ms = 2};
-  const int free_choice = choose_drafts(cost, 0.8, 8, 1, 1, cheap);
+  const int free_choice = choose_drafts(cost, 0.8, 8, 1, 0, cheap);
   EXPECT_GE(free_choice, 2);
   EXPECT_EQ(
-      choose_drafts(cost, 0.8, 8, 1, 1, {.guess_ms = 2, .read_ms = 500, .answer_tokens = 200}),
+      choose_drafts(cost, 0.8, 8, 1, 0, {.guess_ms = 2, .read_ms = 500, .answer_tokens = 200}),
       free_choice);
-  EXPECT_EQ(choose_drafts(cost, 0.8, 8, 1, 1, {.guess_ms = 2, .read_ms = 500, .answer_tokens = 5}),
+  EXPECT_EQ(choose_drafts(cost, 0.8, 8, 1, 0, {.guess_ms = 2, .read_ms = 500, .answer_tokens = 5}),
             0);
-  const int within = choose_drafts(cost, 0.8, 8, 1, 1, {.guess_ms = 2, .most_ms = 36});
+  const int within = choose_drafts(cost, 0.8, 8, 1, 0, {.guess_ms = 2, .most_ms = 36});
   EXPECT_EQ(within, 2) << "30.5 ms and 2.5 for each";
 }
 
