@@ -10,6 +10,11 @@ namespace {
 
 // Of what was known before, at each observation: some 50 steps are remembered.
 constexpr double decay = 0.98;
+// A step that took longer than so many times what was expected counts as that long. Without it the
+// first step with guesses, which waits for memory that it is the first to touch, made guesses look
+// too dear to be tried again for hundreds of steps. A machine that slows down is still followed:
+// what is expected grows with each such step.
+constexpr double most_surprise = 2;
 // Of a new value in a moving average.
 constexpr double share = 0.2;
 
@@ -27,6 +32,7 @@ void StepCost::observe(int rows, int prompt_tokens, double milliseconds) {
     return;
   }
   if (rows == 0) return;
+  if (knows_decoding()) milliseconds = std::min(milliseconds, most_surprise * decode_ms(rows));
   const double x = rows;
   for (double* sum : {&weight_, &rows_, &rows_squared_, &ms_, &rows_ms_}) *sum *= decay;
   weight_ += 1;

@@ -9,7 +9,7 @@ namespace ridge::engine {
 class StepCost {
  public:
   // A step of `rows` tokens of decoding sequences, guesses included, and `prompt_tokens` of
-  // prompts.
+  // prompts. One that decodes and took far longer than expected counts in part.
   void observe(int rows, int prompt_tokens, double milliseconds);
 
   // A step that only decodes. Until steps of different sizes were seen, more rows cost nothing.

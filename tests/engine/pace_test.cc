@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "engine/speculation_gate.h"
+
 namespace ridge::engine::pace_test {
 namespace {
 
@@ -32,6 +34,18 @@ TEST(StepCost, SaysThatRowsCostNothingUntilItHasSeenOthers) {
   cost.observe(1, 0, 30);
   cost.observe(1, 0, 34);
   EXPECT_NEAR(cost.decode_ms(16), 32, 0.1);
+}
+
+// The first step with guesses may wait for memory; that must not make guesses dear for the rest of
+// an answer, in which, once they are too dear, no further step would show that they are not.
+TEST(StepCost, OneSlowStepDoesNotMakeGuessesDear) {
+  StepCost cost;
+  for (int i = 0; i < 4; ++i) cost.observe(1, 0, 2.6);
+  cost.observe(16, 0, 54);
+  EXPECT_GT(choose_drafts(cost, 0.9, 15, 1, 0), 3);
+  for (int i = 0; i < 20; ++i) cost.observe(16, 0, 13.8);
+  EXPECT_NEAR(cost.decode_ms(16), 13.8, 1);
+  EXPECT_GT(choose_drafts(cost, 0.9, 15, 1, 0), 3);
 }
 
 TEST(StepCost, FollowsAMachineThatSlowsDown) {
