@@ -116,10 +116,12 @@ test-tsan: ## the C++ tests under ThreadSanitizer
 	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests, tsan" setarch -R $(CTEST) --preset tsan
 
 SEEDS ?= 100
-test-twin: ## each Ascend kernel, and layers made of them, in SEEDS delayed schedules of the model of the chip; goes on where it was
+test-twin: build/venv/.installed ## on the model of an Ascend chip: an answer of 32 tokens, then each kernel and layers in SEEDS delayed schedules; goes on where it was
 	@tools/bootstrap test
 	@$(STAGE) "configure release" cmake --preset release
-	@$(STAGE) "build tests on the twin" cmake --build --preset release --target backend_ascend_test conformance_test -j $(JOBS)
+	@$(STAGE) "build tests on the twin" cmake --build --preset release --target ridge backend_ascend_test conformance_test -j $(JOBS)
+	@RIDGE_TWIN_TOKENS=32 RIDGE_BINARY="$(CURDIR)/$(RIDGE)" tools/stage --closing "$(PYTEST_CLOSING)" "an answer on the twin" \
+	  $(VENV_PYTHON) -m pytest -q tests/integration/test_ascend.py -k default_model
 	@tools/twin_schedules $(SEEDS)
 
 fuzz: ## run each fuzzer for FUZZ_SECONDS (300)

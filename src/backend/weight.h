@@ -60,6 +60,9 @@ struct WeightSource {
   WeightUse use = WeightUse::linear;
   Shard shard;
   bool transposed = false;  // ops read Wᵀ: x[T, rows] → [T, columns]
+  // Made for rows of x in int8, with a scale for each: a device may multiply them so, where each row of
+  // the weight has one scale too. Others keep x as precise as ever.
+  bool int8_activations = false;
   // Of experts alone, and only for devices that can (Device::pages_experts).
   std::optional<ExpertPaging> paging;
 };

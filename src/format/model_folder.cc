@@ -56,6 +56,7 @@ GgufFile open_folder(const std::filesystem::path& folder, int threads) {
   out.set_string("general.name", parts.source);
   out.set_uint32("general.file_type", file_type_of(main_dtype(parts.tensors)));
   out.set_uint32("general.quantization_version", quantization_version);
+  if (scheme.has_int8_activations) out.set_boolean(int8_activations_key, true);
   write_folder_model(config, model, out);
   write_folder_tokenizer(folder, config, model.vocab_size, out);
   parts.header = out.to_bytes();

@@ -24,6 +24,10 @@ struct QuantizationRecipe {
 // general.quantization_version: of the layout of quantised blocks, as llama.cpp numbers it.
 inline constexpr uint32_t quantization_version = 2;
 
+// A boolean of ours: weights of Q8_0 with one scale for each row were made for activations that become
+// int8 as they come, with a scale for each token.
+inline constexpr std::string_view int8_activations_key = "quantize.int8_activations";
+
 std::span<const QuantizationRecipe> quantization_recipes();
 // Case does not count. Throws invalid_argument, listing the recipes, for another name.
 const QuantizationRecipe& quantization_recipe(std::string_view name);

@@ -74,21 +74,30 @@ StoredScheme read_gptq(const FolderJson& scheme) {
           .zero_offset = form == "gptq" ? 1 : 0};
 }
 
-// The weights' part of its one group of layers.
-FolderJson compressed_weights(const FolderJson& scheme) {
+// Its one group of layers.
+FolderJson compressed_group(const FolderJson& scheme) {
   const auto groups = scheme.object("config_groups");
   if (!groups || groups->body().empty()) scheme.refuse("'config_groups' is missing");
   if (groups->body().size() > 1) {
     scheme.unsupported("'config_groups' has several groups; this build reads folders of one");
   }
   const auto group = groups->object(groups->body().begin().key());
-  const auto weights = group ? group->object("weights") : std::nullopt;
-  if (!weights) groups->refuse("'weights' is missing");
-  return *weights;
+  if (!group || !group->object("weights")) groups->refuse("'weights' is missing");
+  return *group;
+}
+
+// A scale for each token, from what its numbers are, and zero in the middle of the codes.
+bool has_dynamic_int8(const FolderJson& group) {
+  const auto x = group.object("input_activations");
+  if (!x) return false;
+  return x->integer_or("num_bits", 0, 1, 64) == 8 && x->text_or("type", "int") == "int" &&
+         x->flag_or("dynamic", false) && x->flag_or("symmetric", true) &&
+         x->text_or("strategy", "tensor") == "token";
 }
 
 StoredScheme read_compressed(const FolderJson& scheme) {
-  const FolderJson weights = compressed_weights(scheme);
+  const FolderJson group = compressed_group(scheme);
+  const FolderJson weights = *group.object("weights");
   const std::string form = scheme.text_or("format", "");
   const std::string strategy = weights.text_or("strategy", "tensor");
   StoredScheme read;
@@ -124,6 +133,8 @@ StoredScheme read_compressed(const FolderJson& scheme) {
   if (read.bits == 8 && !read.is_symmetric) {
     weights.unsupported("'symmetric' is false for codes of eight bits");
   }
+  read.has_int8_activations =
+      read.kind == SchemeKind::integers && read.group == 0 && has_dynamic_int8(group);
   return read;
 }
 

@@ -25,6 +25,7 @@ struct StoredScheme {
   int zero_offset = 0;          // gptq: what a stored zero point is less than the true one
   int64_t block_rows = 128;     // fp8
   int64_t block_columns = 128;  // fp8
+  bool has_int8_activations = false;  // integers: made for rows of x in int8, quantised as they come
 };
 
 // Throws invalid_file for a field that is missing or out of range, unsupported, naming those that

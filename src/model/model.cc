@@ -1,5 +1,7 @@
 #include "model/model.h"
 
+#include "format/quantization_recipe.h"
+
 namespace ridge::model {
 
 namespace {
@@ -39,13 +41,17 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
   }
 
   backend::PreparedStore* const store = begin_store(options.prepared, device, tensors);
+  const bool has_int8_activations =
+      file.metadata().optional_boolean(format::int8_activations_key).value_or(false);
   int64_t done_bytes = 0;
   const auto total_bytes = static_cast<int64_t>(tensors.bytes);
   const auto prepare = [&](const backend::WeightSource& source) {
     if (!source.paging) {
       for (const TensorView& segment : source.segments) file.ready(segment);
     }
-    std::unique_ptr<backend::Weight> weight = device.prepare_weight(source, store);
+    backend::WeightSource given = source;
+    given.int8_activations = has_int8_activations;
+    std::unique_ptr<backend::Weight> weight = device.prepare_weight(given, store);
     for (const TensorView& segment : source.segments) {
       // The device has its own copy now; the file's pages would only crowd the page cache.
       if (!weight->keeps_source()) file.advise(segment, format::Access::done);

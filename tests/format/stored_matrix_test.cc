@@ -247,6 +247,30 @@ TEST(StoredMatrix, KeepsTheWholeRangeOfEightBits) {
   }
 }
 
+TEST(StoredScheme, SaysWhetherActivationsAreToBecomeInt8AsTheyCome) {
+  const auto read = [](const std::string& activations, const std::string& strategy = "channel") {
+    const std::string group = R"({"weights": {"num_bits": 8, "group_size": 128, "strategy": ")" + strategy +
+                              R"("}, "input_activations": )" + activations + "}";
+    return read_stored_scheme(
+               FolderJson::parse(R"({"quantization_config": {"quant_method": "compressed-tensors",
+                                      "format": "int-quantized", "config_groups": {"a": )" +
+                                     group + "}}}",
+                                 "config.json"))
+        .has_int8_activations;
+  };
+  const std::string each_token = R"({"num_bits": 8, "dynamic": true, "strategy": "token"})";
+  EXPECT_TRUE(read(each_token));
+  EXPECT_TRUE(read(R"({"num_bits": 8, "type": "int", "symmetric": true, "dynamic": true,
+                       "strategy": "token"})"));
+  EXPECT_FALSE(read(each_token, "group"));
+  EXPECT_FALSE(read("null"));
+  EXPECT_FALSE(read(R"({"num_bits": 8, "dynamic": false, "strategy": "tensor"})"));
+  EXPECT_FALSE(read(R"({"num_bits": 8, "dynamic": true, "strategy": "tensor"})"));
+  EXPECT_FALSE(read(R"({"num_bits": 8, "dynamic": true, "strategy": "token", "symmetric": false})"));
+  EXPECT_FALSE(read(R"({"num_bits": 8, "dynamic": true, "strategy": "token", "type": "float"})"));
+  EXPECT_FALSE(read(R"({"num_bits": 4, "dynamic": true, "strategy": "token"})"));
+}
+
 TEST(StoredScheme, RefusesWhatItDoesNotKnow) {
   const auto expect = [](const char* part, const char* text) {
     try {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "backend/registry.h"
 #include "base/temporary_folder.h"
@@ -127,6 +129,46 @@ TEST(FolderGoldens, StayWithinTheirDivergenceOnEveryDeviceAndIsa) {
                   mixed ? declared_mixed_divergence : declared_divergence);
       }
     }
+  }
+}
+
+// llama-w8a8 with a config.json that asks for activations of int8.
+std::filesystem::path with_int8_activations(const TemporaryFolder& parent) {
+  const auto folder = parent / "llama-w8a8";
+  std::filesystem::copy(goldens / "folders/llama-w8a8", folder);
+  std::ifstream in(folder / "config.json");
+  std::string config(std::istreambuf_iterator<char>(in), {});
+  const std::string none = "\"input_activations\": null";
+  config.replace(config.find(none), none.size(),
+                 R"("input_activations": {"num_bits": 8, "type": "int", "symmetric": true,
+                                          "dynamic": true, "strategy": "token"})");
+  std::ofstream(folder / "config.json") << config;
+  return folder;
+}
+
+// The int8 cube multiplies rows of codes where a folder was made for that, and where it became a file.
+TEST(FolderGoldens, HaveActivationsOfInt8OnAscendWhereTheFolderAsksForThem) {
+  const TemporaryFolder parent;
+  const auto folder = with_int8_activations(parent);
+  format::copy_as_gguf(folder, parent / "made.gguf", {.threads = 2});
+  const Golden truth("llama-w8a8-activations"), without("llama-w8a8");
+  for (const std::string chip : {"910B2", "910B4"}) {
+    const auto device = backend::open_device("ascend-twin:" + chip);
+    const auto divergence_of = [&](const format::GgufFile& file, const Golden& golden) {
+      const auto model = Model::load(file, *device);
+      // With a cache of halves one code in twenty is another one, each an error like int8's own.
+      Stepper stepper(*model, *device, DType::f32);
+      const Chunk chunk{0, golden.tokens};
+      return mean_divergence(golden.logits, stepper.step({&chunk, 1}));
+    };
+    SCOPED_TRACE(chip);
+    const auto file = format::open_model(folder);
+    EXPECT_LE(divergence_of(file, truth), declared_half_divergence);
+    EXPECT_GE(divergence_of(file, without), 10 * declared_half_divergence);
+    const auto made = format::GgufFile::open(parent / "made.gguf");
+    EXPECT_LE(divergence_of(made, truth), declared_half_divergence);
+    EXPECT_GE(divergence_of(format::open_model(goldens / "folders/llama-w8a8"), truth),
+              10 * declared_half_divergence);
   }
 }
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -187,7 +188,7 @@ TEST(GoldenOnAscendsTwin, EveryModelStaysWithinItsDivergence) {
   }
 }
 
-// A device tells once what it has no kernels for: nothing but the rows of quantised tables.
+// A device tells once what it has no kernels for: nothing, with tables of rows of every type.
 TEST(GoldenOnAscendsTwin, KernelsComputeWhatModelsAreMadeOf) {
   for (const std::string& name : golden_names()) {
     const auto file = format::GgufFile::open(goldens / (name + ".gguf"));
@@ -198,11 +199,8 @@ TEST(GoldenOnAscendsTwin, KernelsComputeWhatModelsAreMadeOf) {
       const auto model = Model::load(file, *device);
       const Stepper stepper(*model, *device, DType::f16);
     }
-    std::string told = testing::internal::GetCapturedStderr();
-    const size_t at = told.find("by the processor,");
-    told = at == told.npos ? "" : told.substr(at);
-    const bool has_quantised_table = is_quantized(file.tensor("token_embd.weight").view.dtype);
-    EXPECT_EQ(told, has_quantised_table ? "by the processor, for want of a kernel: embed\n" : "")
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                testing::Not(testing::HasSubstr("for want of a kernel")))
         << name;
   }
 }

@@ -5,7 +5,8 @@
 
 The linears of a golden are quantised here, plainly (the nearest code); NAME.golden.gguf has what transformers
 computes in float32 on the values that the codes stand for. FP8's values are rounded to float16 before, as
-Ridgeline keeps them; `golden.exact_max_difference` says what that changes.
+Ridgeline keeps them; `golden.exact_max_difference` says what that changes. Of llama-w8a8 there is a second golden,
+llama-w8a8-activations, with what the linears are given in int8 too, a scale for each token.
 """
 
 import argparse
@@ -184,6 +185,19 @@ def halved(model) -> None:
             values.data = values.data.half().float()
 
 
+def round_activations(model) -> None:
+    """What each linear but the head is given becomes whole numbers times a scale, max |x| / 127 of a token."""
+
+    def rounded(_, given):
+        (x,) = given
+        scales = x.abs().amax(-1, keepdim=True) / 127
+        return (torch.where(scales > 0, (x / scales).round() * scales, x),)
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            module.register_forward_pre_hook(rounded)
+
+
 def make(name: str, goldens: Path) -> None:
     of, store, description = FOLDERS[name]
     spec = next(spec for spec in SPECS if spec.name == of)
@@ -208,6 +222,16 @@ def make(name: str, goldens: Path) -> None:
     write_tensors(
         goldens / f"{name}.golden.gguf", {"tokens": np.array(tokens, np.int32), "logits": logits}, notes
     )
+    if store is w8a8:
+        exact = logits
+        round_activations(model)
+        logits = reference.logits(model, tokens)
+        notes["golden.exact_max_difference"] = float(np.abs(logits - exact).max())
+        write_tensors(
+            goldens / f"{name}-activations.golden.gguf",
+            {"tokens": np.array(tokens, np.int32), "logits": logits},
+            notes,
+        )
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{name}: {size} bytes, {len(tokens)} tokens, logit spread {logits.std():.2f}, {notes}")
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "backend/ascend/tiling.h"
 #include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
 #include "tensor/blocks.h"
@@ -258,6 +259,37 @@ QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint3
         } else {
           packed.codes[at / 2] |= std::byte((code & 15) << (at % 2 * 4));
         }
+      }
+    }
+  }
+  return packed;
+}
+
+std::vector<std::byte> pack_table(DType dtype, std::span<const std::byte> blocks, uint32_t rows,
+                                  uint32_t columns) {
+  const auto& [_, format, open] = quantized_type(dtype);
+  const auto block_columns = static_cast<uint32_t>(traits(dtype).block_elements);
+  const auto block_bytes = static_cast<uint32_t>(traits(dtype).block_bytes);
+  const TableRow layout = table_row(format, columns);
+  std::vector<std::byte> packed(size_t{rows} * layout.bytes);
+  const auto put = [](std::byte* at, float value) { std::memcpy(at, &value, sizeof(value)); };
+  OpenBlock block;
+  for (uint32_t row = 0; row < rows; ++row) {
+    std::byte* const codes = packed.data() + size_t{row} * layout.bytes;
+    for (uint32_t b = 0; b < columns / block_columns; ++b) {
+      open(blocks.data() + (size_t{row} * (columns / block_columns) + b) * block_bytes, block);
+      for (uint32_t i = 0; i < block_columns; ++i) {
+        // As in the file: about zero, their products would not be those that the minima are for.
+        codes[b * block_columns + i] = static_cast<std::byte>(block.codes[i] + static_cast<int>(format.offset));
+      }
+      const float d = f16_to_f32(block.d), dm = f16_to_f32(block.dm);
+      for (uint32_t g = 0; g < block_columns / format.group; ++g) {
+        const size_t number = size_t{b} * (block_columns / format.group) + g;
+        std::byte* const scale = codes + layout.scales_at + number * sizeof(float);
+        put(scale, format.has_scales ? d * static_cast<float>(block.sc[g]) : d);
+        if (!layout.has_minimum) continue;
+        put(scale + size_t{layout.padded_groups} * sizeof(float),
+            format.has_scales ? dm * static_cast<float>(block.mc[g]) : dm);
       }
     }
   }

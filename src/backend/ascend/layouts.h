@@ -36,6 +36,11 @@ struct QuantizedNzBytes {
 QuantizedNzBytes quantized_bytes(DType dtype, uint32_t n, uint32_t k);
 QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint32_t n, uint32_t k);
 
+// Rows of blocks as ridge_embed_quantized reads them (table_row of tiling.h): codes of int8, and of each
+// group the product of its scales in float32 and of its minima. Nothing is rounded.
+std::vector<std::byte> pack_table(DType dtype, std::span<const std::byte> blocks, uint32_t rows,
+                                  uint32_t columns);
+
 // What ridge_rope_store_kv reads of a RopeTable, whose rotary_dim is twice its frequencies.
 // [rotary_dim]: byte of each element's partner in a float32 head.
 std::vector<uint32_t> rope_partners(const RopeTable& table);

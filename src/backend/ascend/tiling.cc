@@ -291,13 +291,58 @@ Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape) {
   return {tiling, up(shape.tokens, tiling.tokens_per_core)};
 }
 
+TableRow table_row(const QuantizedFormat& format, uint32_t columns) {
+  TableRow row{};
+  row.group = format.group;
+  row.has_minimum = format.has_minimum != 0;
+  row.padded_groups = up_to(up(columns, row.group), 8);
+  row.scales_at = up_to(columns, 32);
+  row.bytes = row.scales_at + (row.has_minimum ? 2 : 1) * row.padded_groups * 4;
+  return row;
+}
+
+Planned<EmbedQuantizedTiling> plan_embed_quantized(const Soc& soc, const TableRow& row,
+                                                   uint32_t tokens, uint32_t columns,
+                                                   uint32_t out_stride) {
+  EmbedQuantizedTiling tiling{};
+  tiling.tokens = tokens;
+  tiling.columns = columns;
+  tiling.group = row.group;
+  tiling.has_minimum = row.has_minimum ? 1 : 0;
+  tiling.padded_groups = row.padded_groups;
+  tiling.scales_at = row.scales_at;
+  tiling.row_bytes = row.bytes;
+  // Whole eights of groups; at most 128 of them, of 255 that an instruction repeats for.
+  tiling.columns_per_step = std::min(2048u, up_to(columns, 8 * row.group));
+  tiling.out_stride = out_stride;
+  return {tiling, std::min(tokens * up(columns, tiling.columns_per_step), soc.vector_cores)};
+}
+
+namespace {
+
+struct QuantizeRowsMemory {
+  uint32_t per_row;
+  uint32_t fixed;
+};
+QuantizeRowsMemory quantize_rows_memory(uint32_t columns, uint32_t element_bytes) {
+  const uint32_t pitch = up_to(columns, 32);
+  // x and codes twice, values; for each row its scale twice, its divisor and a block. Besides one row,
+  // ReduceMax's needs, and what rounding up to 8 rows adds.
+  return {2 * pitch * element_bytes + 2 * pitch + pitch * 4 + 3 * 4 + 32,
+          pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * (3 * 4 + 32)};
+}
+
+}  // namespace
+
+bool fits_quantize_rows(uint32_t columns) {
+  const auto [per_row, fixed] = quantize_rows_memory(columns, sizeof(float));
+  return fixed + per_row <= usable_unified_buffer_bytes;
+}
+
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
                                                uint32_t x_stride, uint32_t codes_stride) {
   const uint32_t pitch = up_to(row.columns, 32);
-  // x and codes twice, values; for each row its scale twice, its divisor and a block.
-  const uint32_t per_row = 2 * pitch * row.element_bytes + 2 * pitch + pitch * 4 + 3 * 4 + 32;
-  // One row, ReduceMax's needs, and what rounding up to 8 rows adds.
-  const uint32_t fixed = pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * (3 * 4 + 32);
+  const auto [per_row, fixed] = quantize_rows_memory(row.columns, row.element_bytes);
   if (fixed + per_row > usable_unified_buffer_bytes) {
     too_wide("quantize_rows", row.columns, fixed + per_row);
   }

@@ -124,7 +124,21 @@ struct EmbedShape {
 };
 Planned<EmbedTiling> plan_embed(const Soc& soc, const EmbedShape& shape);
 
-// ridge_quantize_rows_*.
+// A row of a quantised table, as ridge_embed_quantized reads it and pack_table writes it.
+struct TableRow {
+  uint32_t group;
+  bool has_minimum;
+  uint32_t padded_groups;
+  uint32_t scales_at;
+  uint32_t bytes;
+};
+TableRow table_row(const QuantizedFormat& format, uint32_t columns);
+Planned<EmbedQuantizedTiling> plan_embed_quantized(const Soc& soc, const TableRow& row,
+                                                   uint32_t tokens, uint32_t columns,
+                                                   uint32_t out_stride);
+
+// ridge_quantize_rows_*, of float32: a row has to fit into UB.
+bool fits_quantize_rows(uint32_t columns);
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
                                                uint32_t x_stride, uint32_t codes_stride);
 

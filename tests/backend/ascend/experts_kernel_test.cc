@@ -217,6 +217,49 @@ TEST_P(ExpertKernels, MultiplyByTheExpertsOfEachToken) {
   }
 }
 
+// Whole numbers, which sum exactly; an expert without rows among them.
+TEST_P(ExpertKernels, MultiplyIntegersOfEightBits) {
+  for (const auto& [n, k] : {std::pair{33u, 32u}, {100u, 96u}, {300u, 700u}}) {
+    SCOPED_TRACE(std::to_string(n) + " x " + std::to_string(k));
+    const std::vector<int32_t> starts = {0, 3, 3, 143, 144, 161};
+    const auto experts = static_cast<uint32_t>(starts.size() - 1);
+    const auto rows = static_cast<uint32_t>(starts.back());
+    const auto codes = [&](size_t count) {
+      std::vector<int8_t> values(count);
+      for (int8_t& value : values) value = int8_t(int(random() % 256) - 128);
+      return values;
+    };
+    const std::vector<int8_t> x = codes(size_t{rows} * k);
+    std::vector<int8_t> packed;
+    std::vector<int32_t> wanted(size_t{rows} * n);
+    for (uint32_t e = 0; e < experts; ++e) {
+      const std::vector<int8_t> weight = codes(size_t{n} * k);
+      const std::vector<int8_t> one = pack_nz(std::span<const int8_t>(weight), n, k);
+      packed.insert(packed.end(), one.begin(), one.end());
+      for (int32_t r = starts[e]; r < starts[e + 1]; ++r) {
+        for (uint32_t c = 0; c < n; ++c) {
+          for (uint32_t i = 0; i < k; ++i) {
+            wanted[size_t(r) * n + c] += int32_t(x[size_t(r) * k + i]) * weight[c * k + i];
+          }
+        }
+      }
+    }
+    DeviceMemory device;
+    const uint64_t out = device.reserve(wanted.size() * 4);
+    const auto plan = plan_linear_w8a8(soc(), {.m = rows,
+                                               .n = n,
+                                               .k = k,
+                                               .x_stride = k,
+                                               .out_stride = n,
+                                               .layout = LinearTiling::nz,
+                                               .groups = experts});
+    launch(device, "ridge_expert_linear_w8a8", plan.block_dim, device.store(x), device.store(packed),
+           device.store(starts), out, device.store_tiling(plan.tiling));
+    EXPECT_EQ(device.load<int32_t>(out, wanted.size()), wanted);
+    if (HasFailure()) return;
+  }
+}
+
 TEST_P(ExpertKernels, MultiplyEachHeadByItsOwnWeight) {
   for (const uint32_t tokens : {1u, 7u, 140u}) {
     const ExpertCase c = {"f16", DType::f16, tokens, 5, 0, 48, 32, false};

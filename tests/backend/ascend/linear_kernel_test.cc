@@ -3,6 +3,7 @@
 #include "backend/ascend/layouts.h"
 #include "backend/ascend/tiling.h"
 #include "backend/reference/ops.h"
+#include "tensor/dequantize.h"
 
 namespace ridge::backend::ascend {
 
@@ -233,6 +234,43 @@ TEST_P(QuantizedLinear, MultipliesMatricesOfManyTiles) {
   for (const auto& [type, shape] : shapes) {
     check(quantized_types[size_t(type)], shape, /*out_floats=*/true);
     if (HasFailure()) return;
+  }
+}
+
+// As the reference dequantises, bit for bit; rows of more than a step of the kernel among them.
+TEST_P(QuantizedLinear, GathersRowsOfTablesOfEveryQuantisedType) {
+  for (const QuantizedCase& type : quantized_types) {
+    const auto block = static_cast<uint32_t>(traits(type.dtype).block_elements);
+    for (const uint32_t columns : {block, 3 * block, 2048 + block}) {
+      const std::string what = std::string(name(type.dtype)) + " of " + std::to_string(columns);
+      SCOPED_TRACE(what);
+      const uint32_t words = 9;
+      const std::vector<std::byte> blocks = random_blocks(random, type, {1, words, columns});
+      const std::vector<int32_t> ids = {8, 0, 3, 3, 7};
+      const auto tokens = static_cast<uint32_t>(ids.size());
+      const uint32_t stride = columns + 5;
+      std::vector<float> wanted(tokens * columns);
+      for (uint32_t t = 0; t < tokens; ++t) {
+        const size_t size = row_bytes(type.dtype, columns);
+        dequantize_row(type.dtype, std::span(blocks).subspan(static_cast<size_t>(ids[t]) * size, size),
+                       std::span(wanted).subspan(t * columns, columns));
+      }
+      DeviceMemory device;
+      const std::vector<float> before(tokens * stride, 0.25f);
+      const uint64_t out = device.store(before);
+      const auto plan = plan_embed_quantized(
+          soc(), table_row(quantized_format(type.dtype), columns), tokens, columns, stride);
+      launch(device, "ridge_embed_quantized", plan.block_dim, device.store(ids),
+             device.store(pack_table(type.dtype, blocks, words, columns)), out,
+             device.store_tiling(plan.tiling));
+      const std::vector<float> got = device.load<float>(out, before.size());
+      for (uint32_t t = 0; t < tokens; ++t) {
+        for (uint32_t i = 0; i < stride; ++i) {
+          ASSERT_EQ(got[t * stride + i], i < columns ? wanted[t * columns + i] : 0.25f)
+              << "token " << t << ", column " << i;
+        }
+      }
+    }
   }
 }
 

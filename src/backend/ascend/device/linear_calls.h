@@ -93,6 +93,45 @@ class LinearCalls : public KernelCalls {
     }
   }
 
+  // The same of a weight that takes_int8(): rows of x become int8 with a scale for each, sums are whole
+  // numbers.
+  void multiply_int8(const View& x, const AscendWeight& weight, const AscendWeight* bias,
+                     const View& out) {
+    const View codes = scratch(x.rows, x.columns, 1);
+    const View scales = scratch(x.rows, 1, float_bytes);
+    call("ridge_quantize_rows_f32",
+         plan_quantize_rows(soc_, {x.rows, x.columns, float_bytes}, x.stride, codes.stride),
+         {x.address, codes.address, scales.address});
+    const uint64_t used = scratch_used();
+    for (const WeightPart& part : weight.parts()) {
+      free_scratch(used);
+      const View sums = scratch(x.rows, part.rows, float_bytes);
+      const View to = slice(out, part.first_row, part.rows);
+      call("ridge_linear_w8a8",
+           plan_linear_w8a8(soc_, {.m = x.rows,
+                                   .n = part.rows,
+                                   .k = x.columns,
+                                   .x_stride = codes.stride,
+                                   .out_stride = sums.stride,
+                                   .layout = LinearTiling::nz}),
+           {codes.address, part.codes->span().address, sums.address});
+      call("ridge_scale_products_f32",
+           plan_scale_products(soc_, {{x.rows, part.rows, float_bytes}, sums.stride, to.stride}),
+           {sums.address, scales.address, part.scales->span().address, to.address});
+    }
+    if (bias != nullptr) {
+      scale_rows("f32_f32", float_bytes, float_bytes, out, out, /*factor=*/1, /*scales=*/0,
+                 bias->vector().address);
+    }
+  }
+
+  // out = x Wᵀ + bias of rows that are not halves yet.
+  void multiply(const Value& x, const AscendWeight& weight, const AscendWeight* bias,
+                const View& out) {
+    if (weight.takes_int8()) return multiply_int8(view(x), weight, bias, out);
+    multiply(halve(x), weight, bias, out);
+  }
+
   // The rows of some tokens by their experts. `x` are their halves, of each token or of each choice;
   // `weights` are those of choices, without rows where what comes out is not mixed.
   void multiply_by_experts(const Halves& x, bool has_row_for_choice, const AscendWeight& weight,

@@ -8,6 +8,7 @@
 #include "backend/ascend/device/host_op.h"
 #include "backend/ascend/device/linear_calls.h"
 #include "backend/ascend/device/touched.h"
+#include "backend/ascend/layouts.h"
 #include "backend/ascend/tiling.h"
 #include "base/error.h"
 
@@ -48,6 +49,13 @@ class Lowering : private LinearCalls {
     const View out = view(op.out);
     if (out.rows == 0) return;
     const DType dtype = table.table_dtype();
+    if (is_quantized(dtype)) {
+      const auto plan = plan_embed_quantized(
+          soc_, table_row(quantized_format(dtype), out.columns), out.rows, out.columns, out.stride);
+      call("ridge_embed_quantized", plan,
+           {input(inputs().token_ids), table.table()->span().address, out.address});
+      return;
+    }
     if (dtype == DType::f32) {
       gather(input(inputs().token_ids), table.table()->span().address, out.columns, out);
       return;
@@ -108,8 +116,7 @@ class Lowering : private LinearCalls {
   void operator()(const Linear& op) {
     const View out = view(op.out);
     if (out.rows == 0) return;
-    multiply(halve(op.x), as_ascend(*op.weight),
-             op.bias == nullptr ? nullptr : &as_ascend(*op.bias), out);
+    multiply(op.x, as_ascend(*op.weight), op.bias == nullptr ? nullptr : &as_ascend(*op.bias), out);
   }
 
   // Each head multiplies its run of x by its own weight: as many heads in a launch as the cube reads at

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "backend/ascend/layouts.h"
+#include "backend/ascend/tiling.h"
 #include "backend/ascend/tiling_sizes.h"
 #include "base/error.h"
+#include "tensor/blocks.h"
 #include "tensor/float_formats.h"
 
 namespace ridge::backend::ascend {
@@ -22,10 +25,6 @@ constexpr uint32_t fractal_rows = 16;
 // Values that halves are scaled to at most, so that small ones keep their bits.
 constexpr int largest_exponent = 14;
 constexpr float largest_half = 65504;
-
-bool is_plain(DType dtype) {
-  return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
-}
 
 }  // namespace
 
@@ -46,16 +45,35 @@ AscendWeight::AscendWeight(std::shared_ptr<Hardware> hardware, const WeightSourc
       return;
     }
     const bool is_table = has_use(source.use, WeightUse::embedding);
-    if (is_table && is_whole() && source.segments.size() == 1 &&
-        is_plain(source.segments.front().dtype)) {
-      table_ = store(source.segments.front().bytes);
-    }
+    if (is_table && is_whole() && source.segments.size() == 1) pack_table();
     if (has_use(source.use, WeightUse::linear)) pack();
     const bool needs_host = is_table && table_ == nullptr;
     if (!needs_host) host_.reset();
     keeps_source_ = needs_host && host_->keeps_source();
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("weight {}: {}", name_, error.message()));
+  }
+}
+
+// In parts: a vocabulary's rows may take as much memory again as the file has.
+void AscendWeight::pack_table() {
+  const TensorView& table = source_.segments.front();
+  if (!is_quantized(table.dtype)) {
+    table_ = store(table.bytes);
+    return;
+  }
+  const auto columns = static_cast<uint32_t>(columns_);
+  const uint64_t row = table_row(quantized_format(table.dtype), columns).bytes;
+  table_ = reserve(static_cast<uint64_t>(rows_) * row);
+  if (hardware_->only_counts) return;
+  constexpr int64_t most_rows = 4096;
+  for (int64_t first = 0; first < rows_; first += most_rows) {
+    const int64_t count = std::min(most_rows, rows_ - first);
+    const auto packed =
+        ascend::pack_table(table.dtype, blocks_of(/*expert=*/0, first, count),
+                           static_cast<uint32_t>(count), columns);
+    acl::upload(*hardware_->context(),
+                table_->span().part(static_cast<uint64_t>(first) * row, packed.size()), packed);
   }
 }
 
@@ -100,6 +118,13 @@ void AscendWeight::pack() {
   if (!is_whole()) {
     add_halves(0, rows_);
     note_dequantised();
+    return;
+  }
+  takes_int8_ = fits_int8();
+  if (takes_int8_) {
+    for (int64_t first = 0; first < rows_; first += most_part_rows) {
+      parts_.push_back(pack_int8(first, std::min(most_part_rows, rows_ - first)));
+    }
     return;
   }
   int64_t row = 0, halves_from = 0;
@@ -151,6 +176,55 @@ std::vector<std::byte> AscendWeight::blocks_of(int64_t expert, int64_t first_row
     begin += segment_rows;
   }
   return blocks;
+}
+
+bool AscendWeight::fits_int8() const {
+  const auto k = static_cast<uint32_t>(columns_);
+  if (!source_.int8_activations || !fits_quantize_rows(k)) return false;
+  const auto has_one_scale = [](std::span<const std::byte> row) {
+    for (size_t at = 0; at < row.size(); at += sizeof(BlockQ8_0)) {
+      if (std::memcmp(row.data() + at, row.data(), sizeof(f16_bits)) != 0) return false;
+    }
+    return true;
+  };
+  return std::ranges::all_of(source_.segments, [&](const TensorView& segment) {
+    if (segment.dtype != DType::q8_0 || segment.shape.rank() > 2) return false;
+    // Nothing is read then.
+    if (hardware_->only_counts) return true;
+    for (int64_t row = 0; row < segment.shape.rows(); ++row) {
+      if (!has_one_scale(segment.row(row))) return false;
+    }
+    return true;
+  });
+}
+
+WeightPart AscendWeight::pack_int8(int64_t first_row, int64_t rows) const {
+  const auto n = static_cast<uint32_t>(rows);
+  const auto k = static_cast<uint32_t>(columns_);
+  WeightPart part = {.format = std::nullopt,
+                     .first_row = static_cast<uint32_t>(first_row),
+                     .rows = n,
+                     .codes = nullptr,
+                     .scales = nullptr};
+  if (hardware_->only_counts) {
+    part.codes = reserve(uint64_t{up_to(n, fractal_rows)} * k);
+    part.scales = reserve(uint64_t{n} * sizeof(float));
+    return part;
+  }
+  const std::vector<std::byte> bytes = blocks_of(/*expert=*/0, first_row, rows);
+  std::vector<int8_t> codes;
+  codes.reserve(size_t{n} * k);
+  std::vector<float> scales;
+  for (size_t at = 0; at < bytes.size(); at += sizeof(BlockQ8_0)) {
+    BlockQ8_0 block;
+    std::memcpy(&block, bytes.data() + at, sizeof(block));
+    if (codes.size() % k == 0) scales.push_back(f16_to_f32(block.d));
+    codes.insert(codes.end(), std::begin(block.codes), std::end(block.codes));
+  }
+  const std::vector<int8_t> packed = pack_nz(std::span<const int8_t>(codes), n, k);
+  part.codes = store(std::as_bytes(std::span(packed)));
+  part.scales = store(std::as_bytes(std::span(scales)));
+  return part;
 }
 
 WeightPart AscendWeight::pack_codes(DType dtype, int64_t first_row, int64_t rows) const {

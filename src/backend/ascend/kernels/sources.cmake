@@ -4,6 +4,7 @@ set(RIDGE_ASCEND_KERNEL_SOURCES
   attention.cc
   combine_experts.cc
   embed.cc
+  embed_quantized.cc
   gated_activation.cc
   halve_rows.cc
   linear.cc

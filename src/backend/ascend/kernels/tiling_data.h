@@ -140,6 +140,20 @@ struct EmbedTiling {
   uint32_t out_stride_bytes;
 };
 
+// The same of a quantised table, as float32. A row of the table has `columns` codes, at `scales_at` a
+// float32 for each group and, where there are minima, as many behind `padded_groups`.
+struct EmbedQuantizedTiling {
+  uint32_t tokens;
+  uint32_t columns;
+  uint32_t group;
+  uint32_t has_minimum;
+  uint32_t padded_groups;
+  uint32_t scales_at;
+  uint32_t row_bytes;
+  uint32_t columns_per_step;
+  uint32_t out_stride;
+};
+
 struct QuantizeRowsTiling {
   uint32_t rows;
   uint32_t columns;

@@ -179,7 +179,7 @@ TEST(AscendDevice, AShapeThatComesAgainIsReplayed) {
   ridge_ascend_twin_set("fail", nullptr);
 }
 
-// Rows of a quantised table come from the host: what is launched before and behind is replayed all the same.
+// Rows of a table in two segments come from the host: what is launched before and behind is replayed all the same.
 TEST(AscendDevice, WhatTheHostComputesStandsBetweenGraphs) {
   constexpr size_t width = 32, words = 3;
   std::vector<std::byte> blocks(words * 34);  // Q8_0: a scale and 32 codes
@@ -189,8 +189,11 @@ TEST(AscendDevice, WhatTheHostComputesStandsBetweenGraphs) {
     blocks[word * 34 + 2] = static_cast<std::byte>(word + 1);
   }
   const auto device = open_twin("910B4", {});
-  const auto table = device->prepare_weight(
-      {.name = "table", .segments = {{DType::q8_0, Shape{words, width}, blocks}}, .use = WeightUse::embedding});
+  const std::span<const std::byte> all = blocks;
+  const auto table = device->prepare_weight({.name = "table",
+                                             .segments = {{DType::q8_0, Shape{1, width}, all.first(34)},
+                                                          {DType::q8_0, Shape{2, width}, all.subspan(34)}},
+                                             .use = WeightUse::embedding});
   const auto ids = device->allocate(4);
   Recorder recorder({.tokens = 1}, {.token_ids = ids.get()}, device->activation_dtype());
   const Value x = recorder.embed(*table);

@@ -1,0 +1,194 @@
+// Weights of int8 with a scale for each row, made for activations of int8: whether the int8 cube multiplies
+// them, and what comes of it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <random>
+#include <vector>
+
+#include "backend/ascend/device/open.h"
+#include "backend/ascend/device/weight.h"
+#include "backend/ascend/tiling.h"
+#include "backend/ascend/twin/acl/control.h"
+#include "backend/recorder.h"
+#include "tensor/blocks.h"
+#include "tensor/float_formats.h"
+
+namespace ridge::backend::ascend::int8_test {
+
+namespace {
+
+// Blocks of Q8_0, [n, k], whose rows have one scale each.
+struct Codes {
+  Codes(std::mt19937& random, int n, int k) : n(n), k(k), blocks(static_cast<size_t>(n * k / 32)) {
+    std::uniform_real_distribution<float> scale(0.01f, 0.02f);
+    for (int row = 0; row < n; ++row) {
+      const f16_bits d = f32_to_f16(scale(random));
+      for (int b = 0; b < k / 32; ++b) {
+        BlockQ8_0& block = blocks[static_cast<size_t>(row * k / 32 + b)];
+        block.d = d;
+        for (int8_t& code : block.codes) code = static_cast<int8_t>(static_cast<int>(random() % 256) - 128);
+      }
+    }
+  }
+  TensorView view() const {
+    return {DType::q8_0, Shape{n, k}, std::as_bytes(std::span(blocks))};
+  }
+  const BlockQ8_0& block(int row, int column) const {
+    return blocks[static_cast<size_t>((row * k + column) / 32)];
+  }
+  int code(int row, int column) const { return block(row, column).codes[column % 32]; }
+  float scale(int row) const { return f16_to_f32(block(row, 0).d); }
+
+  int n, k;
+  std::vector<BlockQ8_0> blocks;
+};
+
+// How often each kernel was launched while this lives.
+class Launches {
+ public:
+  Launches() {
+    twin_acl::observe_launches([this](const twin::KernelImage& kernel, uint32_t,
+                                      const std::shared_ptr<const twin::LaunchReport>&) {
+      const std::lock_guard lock(mutex_);
+      ++counts_[kernel.name];
+    });
+  }
+  ~Launches() { twin_acl::observe_launches({}); }
+  int of(const std::string& kernel) {
+    const std::lock_guard lock(mutex_);
+    return counts_[kernel];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, int> counts_;
+};
+
+class Int8 : public testing::TestWithParam<const char*> {
+ protected:
+  // x [tokens, k] W^T + bias, on a device that is opened for it.
+  std::vector<float> multiply(const std::vector<float>& x, const WeightSource& source,
+                              const std::vector<float>& bias) {
+    const auto device = open_twin(GetParam(), {});
+    const auto weight = device->prepare_weight(source);
+    takes_int8 = as_ascend(*weight).takes_int8();
+    const auto k = weight->columns();
+    const auto tokens = static_cast<int64_t>(x.size()) / k;
+    const auto table = device->prepare_weight(
+        {.name = "x",
+         .segments = {{DType::f32, Shape{tokens, k}, std::as_bytes(std::span(x))}},
+         .use = WeightUse::embedding});
+    const auto added = device->prepare_weight(
+        {.name = "bias",
+         .segments = {{DType::f32, Shape{weight->rows()}, std::as_bytes(std::span(bias))}},
+         .use = WeightUse::vector});
+    const auto ids = device->allocate(static_cast<size_t>(tokens) * sizeof(int32_t));
+    Recorder recorder({.tokens = static_cast<int>(tokens)}, {.token_ids = ids.get()},
+                      device->activation_dtype());
+    recorder.mark_output(recorder.linear(recorder.embed(*table), *weight, added.get()));
+    const Recording recording = recorder.finish();
+    const auto program = device->compile(recording);
+    const auto stream = device->create_stream();
+    std::vector<int32_t> all(static_cast<size_t>(tokens));
+    for (size_t t = 0; t < all.size(); ++t) all[t] = static_cast<int32_t>(t);
+    stream->upload(*ids, 0, std::as_bytes(std::span(all)));
+    Launches launches;
+    stream->run(*program, {.tokens = static_cast<int>(tokens)});
+    std::vector<float> out(static_cast<size_t>(tokens * weight->rows()));
+    stream->download(program->output(0), 0, std::as_writable_bytes(std::span(out)));
+    stream->synchronize();
+    w8a8_launches = launches.of("ridge_linear_w8a8");
+    quantisations = launches.of("ridge_quantize_rows_f32");
+    return out;
+  }
+
+  bool takes_int8 = false;
+  int w8a8_launches = 0;
+  int quantisations = 0;
+  std::mt19937 random{5};
+};
+
+// The sums are whole numbers, and exact: what is left is to round twice with scales and once with the bias.
+TEST_P(Int8, CubeMultipliesRowsThatBecomeInt8AsTheyCome) {
+  for (const auto& [tokens, k] : {std::pair{1, 32}, {3, 96}, {17, 576}}) {
+    SCOPED_TRACE(std::to_string(tokens) + " rows of " + std::to_string(k));
+    const Codes first(random, 40, k), second(random, 27, k);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(static_cast<size_t>(tokens * k)), bias(67);
+    for (float& value : x) value = normal(random);
+    for (float& value : bias) value = normal(random);
+    std::fill_n(x.begin(), tokens > 1 ? k : 0, 0.0f);  // a row of zeros has the scale 0
+    const std::vector<float> got = multiply(
+        x, {.name = "w", .segments = {first.view(), second.view()}, .int8_activations = true}, bias);
+    EXPECT_TRUE(takes_int8);
+    EXPECT_EQ(w8a8_launches, 1);
+    EXPECT_EQ(quantisations, 1);
+    for (int t = 0; t < tokens; ++t) {
+      const float* row = x.data() + t * k;
+      float largest = 0;
+      for (int i = 0; i < k; ++i) largest = std::max(largest, std::fabs(row[i]));
+      const float scale = largest / 127;
+      for (int n = 0; n < 67; ++n) {
+        const Codes& codes = n < 40 ? first : second;
+        const int at = n < 40 ? n : n - 40;
+        int64_t sum = 0;
+        double size = 0;  // of what is added
+        for (int i = 0; i < k && scale > 0; ++i) {
+          const auto code = static_cast<int64_t>(std::nearbyint(row[i] / scale));
+          sum += code * codes.code(at, i);
+        }
+        const double product = static_cast<double>(sum) * scale * codes.scale(at);
+        size = std::fabs(product) + std::fabs(bias[static_cast<size_t>(n)]);
+        ASSERT_NEAR(got[static_cast<size_t>(t * 67 + n)],
+                    product + bias[static_cast<size_t>(n)], 3e-7 * size)
+            << "row " << t << ", column " << n;
+      }
+    }
+  }
+}
+
+// Whatever lacks what the cube needs is multiplied as other weights of Q8_0.
+TEST_P(Int8, OtherWeightsKeepTheirRowsOfX) {
+  const int k = 64;
+  Codes codes(random, 20, k);
+  const std::vector<float> x(static_cast<size_t>(2 * k), 0.5f), bias(20);
+  multiply(x, {.name = "w", .segments = {codes.view()}}, bias);
+  EXPECT_FALSE(takes_int8);
+  EXPECT_EQ(w8a8_launches, 0);
+
+  std::vector<float> floats(static_cast<size_t>(7 * k), 1.0f);
+  multiply(x,
+           {.name = "w",
+            .segments = {codes.view(),
+                         {DType::f32, Shape{7, k}, std::as_bytes(std::span(floats))}},
+            .int8_activations = true},
+           std::vector<float>(27));
+  EXPECT_FALSE(takes_int8);
+
+  codes.blocks[5].d = f32_to_f16(0.5f);
+  multiply(x, {.name = "w", .segments = {codes.view()}, .int8_activations = true}, bias);
+  EXPECT_FALSE(takes_int8);
+  EXPECT_EQ(quantisations, 0);
+
+  // Wider rows than the kernel takes whole.
+  const int wide = 11008;
+  EXPECT_TRUE(fits_quantize_rows(8192));
+  EXPECT_FALSE(fits_quantize_rows(wide));
+  const Codes one(random, 1, wide);
+  multiply(std::vector<float>(wide, 0.5f),
+           {.name = "w", .segments = {one.view()}, .int8_activations = true},
+           std::vector<float>(1));
+  EXPECT_FALSE(takes_int8);
+}
+
+INSTANTIATE_TEST_SUITE_P(Chips, Int8, testing::Values("910B2", "910B4"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+
+}  // namespace ridge::backend::ascend::int8_test
