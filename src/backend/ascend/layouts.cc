@@ -296,6 +296,31 @@ std::vector<std::byte> pack_table(DType dtype, std::span<const std::byte> blocks
   return packed;
 }
 
+SamplingRow sampling_row(float temperature, int top_k, float top_p, float min_p, uint64_t seed,
+                         uint32_t choice, uint64_t token) {
+  SamplingRow row{};
+  row.temperature = temperature;
+  row.top_k = static_cast<uint32_t>(top_k);
+  if (top_p < 1) {
+    int exponent = 0;
+    const float fraction = std::frexp(top_p, &exponent);  // of 1/2 to 1
+    row.top_p_mantissa = static_cast<uint32_t>(std::ldexp(fraction, 24));
+    row.top_p_shift = static_cast<uint32_t>(24 - exponent);
+  }
+  const auto halves = [](uint64_t value, uint32_t (&to)[2]) {
+    to[0] = static_cast<uint32_t>(value);
+    to[1] = static_cast<uint32_t>(value >> 32);
+  };
+  if (min_p > 0) {
+    row.least = std::max(1.0f, std::ceil(min_p * 0x1p40f));
+    halves(static_cast<uint64_t>(row.least), row.least_weight);
+  }
+  halves(seed, row.seed);
+  halves(token, row.token);
+  row.choice = choice;
+  return row;
+}
+
 namespace {
 
 // Which elements of a head rotate together.

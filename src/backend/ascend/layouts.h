@@ -41,6 +41,12 @@ QuantizedNz pack_quantized(DType dtype, std::span<const std::byte> blocks, uint3
 std::vector<std::byte> pack_table(DType dtype, std::span<const std::byte> blocks, uint32_t rows,
                                   uint32_t columns);
 
+// A row of ridge_sample_rows: parameters as sampling::SamplingParams has them (temperature 0: greedy;
+// top_k 0, top_p 1 and min_p 0: all tokens), and what the draw is made of: seed, choice, and the token's
+// number in its answer.
+SamplingRow sampling_row(float temperature, int top_k, float top_p, float min_p, uint64_t seed,
+                         uint32_t choice, uint64_t token);
+
 // What ridge_rope_store_kv reads of a RopeTable, whose rotary_dim is twice its frequencies.
 // [rotary_dim]: byte of each element's partner in a float32 head.
 std::vector<uint32_t> rope_partners(const RopeTable& table);

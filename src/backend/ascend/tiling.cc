@@ -225,6 +225,12 @@ Planned<TopKTiling> plan_top_k(const Soc& soc, const TopKShape& shape) {
   return {tiling, std::min(rows, soc.vector_cores)};
 }
 
+Planned<SampleRowsTiling> plan_sample_rows(const Soc& soc, uint32_t rows, uint32_t columns,
+                                           uint32_t stride) {
+  // Sums of 2048 digits below 1024 are whole numbers that float32 holds. They take ten times 8 KiB.
+  return {{rows, columns, std::min(columns, 2048u), stride}, std::min(rows, soc.vector_cores)};
+}
+
 Planned<RouteTiling> plan_route(const Soc& soc, const RouteShape& shape) {
   const auto& [rows, experts, element_bytes] = shape.row;
   constexpr uint32_t most_experts = 4096;

@@ -137,6 +137,10 @@ Planned<EmbedQuantizedTiling> plan_embed_quantized(const Soc& soc, const TableRo
                                                    uint32_t tokens, uint32_t columns,
                                                    uint32_t out_stride);
 
+// ridge_sample_rows.
+Planned<SampleRowsTiling> plan_sample_rows(const Soc& soc, uint32_t rows, uint32_t columns,
+                                           uint32_t stride);
+
 // ridge_quantize_rows_*, of float32: a row has to fit into UB.
 bool fits_quantize_rows(uint32_t columns);
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,

@@ -55,6 +55,7 @@
 
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
+  X(ridge_sample_rows, AIV_ONLY, (GM_ADDR logits, GM_ADDR rows, GM_ADDR ids, GM_ADDR tiling)) \
   X(ridge_embed_quantized, AIV_ONLY,                                                         \
     (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))                               \
   RIDGE_ASCEND_CUBE_KERNELS_OF(X, f16)                                                       \

@@ -14,6 +14,7 @@ set(RIDGE_ASCEND_KERNEL_SOURCES
   rms_norm.cc
   rope_store_kv.cc
   route.cc
+  sample_rows.cc
   scale_products.cc
   scale_rows.cc
   sort_experts.cc

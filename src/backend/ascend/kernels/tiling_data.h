@@ -83,6 +83,28 @@ struct TopKTiling {
 };
 inline constexpr uint32_t most_top_k = 128;
 
+struct SampleRowsTiling {
+  uint32_t rows;
+  uint32_t columns;
+  uint32_t columns_per_step;
+  uint32_t stride;
+};
+// How one of those rows is sampled, as sampling_row of ../layouts.h makes it. 64 bits have their lower half
+// first.
+struct SamplingRow {
+  float temperature;  // 0: the largest
+  uint32_t top_k;     // 0: all
+  // top-p is mantissa · 2^-shift, the mantissa of 24 bits; 0: all.
+  uint32_t top_p_mantissa;
+  uint32_t top_p_shift;
+  // The least weight that min-p keeps, a whole number, of 2^40 for the best; 0: any.
+  float least;
+  uint32_t least_weight[2];
+  uint32_t seed[2];
+  uint32_t choice;
+  uint32_t token[2];
+};
+
 // out = sums · row's scale · column's scale. Units of work are rows_per_step rows of columns_per_step
 // columns; a core takes every block_dim-th.
 struct ScaleProductsTiling {
