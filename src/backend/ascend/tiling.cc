@@ -400,6 +400,7 @@ Planned<ScaleProductsTiling> plan_scale_products(const Soc& soc, const ScaleProd
   const auto& [rows, columns, element_bytes] = shape.row;
   ScaleProductsTiling tiling{};
   tiling.rows = rows;
+  tiling.experts = shape.experts;
   tiling.columns = columns;
   // Few rows are cut into columns for the cores that would else have none; 8192 columns take 160 KB.
   const uint32_t cores_of_row = std::max(1u, soc.vector_cores / rows);

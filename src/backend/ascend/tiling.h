@@ -192,6 +192,7 @@ struct ScaleProductsShape {
   RowShape row;  // element_bytes of out
   uint32_t sums_stride;
   uint32_t out_stride;
+  uint32_t experts = 1;  // ridge_expert_scale_products_f32
 };
 Planned<ScaleProductsTiling> plan_scale_products(const Soc& soc, const ScaleProductsShape& shape);
 

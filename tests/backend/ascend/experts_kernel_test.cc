@@ -256,6 +256,23 @@ TEST_P(ExpertKernels, MultiplyIntegersOfEightBits) {
     launch(device, "ridge_expert_linear_w8a8", plan.block_dim, device.store(x), device.store(packed),
            device.store(starts), out, device.store_tiling(plan.tiling));
     EXPECT_EQ(device.load<int32_t>(out, wanted.size()), wanted);
+    const std::vector<float> row_scales = random_floats(random, rows, 0.01f);
+    const std::vector<float> scales = random_floats(random, size_t{experts} * n, 0.01f);
+    std::vector<float> numbers;
+    for (uint32_t e = 0; e < experts; ++e) {
+      for (int32_t r = starts[e]; r < starts[e + 1]; ++r) {
+        for (uint32_t c = 0; c < n; ++c) {
+          const double sum = wanted[size_t(r) * n + c];
+          numbers.push_back(float(sum * row_scales[size_t(r)] * scales[e * n + c]));
+        }
+      }
+    }
+    const uint64_t scaled = device.reserve(numbers.size() * 4);
+    const auto scale = plan_scale_products(soc(), {{rows, n, 4}, n, n, experts});
+    launch(device, "ridge_expert_scale_products_f32", scale.block_dim, out,
+           device.store(row_scales), device.store(scales), device.store(starts), scaled,
+           device.store_tiling(scale.tiling));
+    expect_close(device.load<float>(scaled, numbers.size()), numbers, n, 1e-6, "scaled");
     if (HasFailure()) return;
   }
 }

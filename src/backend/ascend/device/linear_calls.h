@@ -7,7 +7,7 @@
 
 namespace ridge::backend::ascend {
 
-// What a linear multiplies: rows of halves and a scale for each.
+// What a linear multiplies: rows of halves, or of int8 where its weight takes them, and a scale for each.
 struct Halves {
   View values;
   uint64_t scales;
@@ -93,15 +93,21 @@ class LinearCalls : public KernelCalls {
     }
   }
 
-  // The same of a weight that takes_int8(): rows of x become int8 with a scale for each, sums are whole
-  // numbers.
-  void multiply_int8(const View& x, const AscendWeight& weight, const AscendWeight* bias,
-                     const View& out) {
+  // Rows of int8, in scratch.
+  Halves quantize(const View& x) {
     const View codes = scratch(x.rows, x.columns, 1);
     const View scales = scratch(x.rows, 1, float_bytes);
     call("ridge_quantize_rows_f32",
          plan_quantize_rows(soc_, {x.rows, x.columns, float_bytes}, x.stride, codes.stride),
          {x.address, codes.address, scales.address});
+    return {codes, scales.address};
+  }
+
+  // The same of a weight that takes_int8(): rows of x become int8 with a scale for each, sums are whole
+  // numbers.
+  void multiply_int8(const View& x, const AscendWeight& weight, const AscendWeight* bias,
+                     const View& out) {
+    const auto [codes, scales] = quantize(x);
     const uint64_t used = scratch_used();
     for (const WeightPart& part : weight.parts()) {
       free_scratch(used);
@@ -117,7 +123,7 @@ class LinearCalls : public KernelCalls {
            {codes.address, part.codes->span().address, sums.address});
       call("ridge_scale_products_f32",
            plan_scale_products(soc_, {{x.rows, part.rows, float_bytes}, sums.stride, to.stride}),
-           {sums.address, scales.address, part.scales->span().address, to.address});
+           {sums.address, scales, part.scales->span().address, to.address});
     }
     if (bias != nullptr) {
       scale_rows("f32_f32", float_bytes, float_bytes, out, out, /*factor=*/1, /*scales=*/0,
@@ -132,7 +138,27 @@ class LinearCalls : public KernelCalls {
     multiply(halve(x), weight, bias, out);
   }
 
-  // The rows of some tokens by their experts. `x` are their halves, of each token or of each choice;
+  // Sums of one part of a weight that takes_int8(), of rows sorted by expert, with all scales.
+  void multiply_int8_by_experts(const WeightPart& part, const View& x, uint64_t x_scales,
+                                uint64_t starts, const View& out) {
+    const auto experts = static_cast<uint32_t>(part.experts);
+    const View sums = scratch(x.rows, part.rows, float_bytes);
+    call("ridge_expert_linear_w8a8",
+         plan_linear_w8a8(soc_, {.m = x.rows,
+                                 .n = part.rows,
+                                 .k = x.columns,
+                                 .x_stride = x.stride,
+                                 .out_stride = sums.stride,
+                                 .layout = LinearTiling::nz,
+                                 .groups = experts}),
+         {x.address, part.codes->span().address, starts, sums.address});
+    call("ridge_expert_scale_products_f32",
+         plan_scale_products(
+             soc_, {{x.rows, part.rows, float_bytes}, sums.stride, out.stride, experts}),
+         {sums.address, x_scales, part.scales->span().address, starts, out.address});
+  }
+
+  // The rows of some tokens by their experts. `x` are their halves or int8, of each token or of each choice;
   // `weights` are those of choices, without rows where what comes out is not mixed.
   void multiply_by_experts(const Halves& x, bool has_row_for_choice, const AscendWeight& weight,
                            const View& ids, const View& weights, const View& out) {
@@ -146,14 +172,27 @@ class LinearCalls : public KernelCalls {
     call("ridge_sort_experts",
          plan_sort_experts(experts, choices, has_row_for_choice ? 1 : top_k),
          {ids.address, starts, rows, places});
-    const View sorted = scratch(choices, x.values.stride, half_bytes);
-    const uint32_t row_bytes = sorted.columns * half_bytes;
+    const bool takes_int8 = weight.takes_int8();
+    const uint32_t element_bytes = takes_int8 ? 1 : half_bytes;
+    const View sorted = scratch(choices, x.values.stride, element_bytes);
+    const uint32_t row_bytes = sorted.columns * element_bytes;
     call("ridge_embed", plan_embed(soc_, {choices, row_bytes, row_bytes, row_bytes}),
          {rows, x.values.address, sorted.address});
+    // Those of halves are for the sums, or for the weights that mix them.
+    uint64_t sorted_scales = 0;
+    if (takes_int8) {
+      sorted_scales = scratch(1, choices, float_bytes).address;
+      call("ridge_embed", plan_embed(soc_, {choices, float_bytes, float_bytes, float_bytes}),
+           {rows, x.scales, sorted_scales});
+    }
     const View sums = scratch(choices, n, float_bytes);
     const std::optional<float> factor = common_factor(weight);
     for (const WeightPart& part : weight.parts()) {
       const View to = slice(sums, part.first_row, part.rows);
+      if (takes_int8) {
+        multiply_int8_by_experts(part, sorted, sorted_scales, starts, to);
+        continue;
+      }
       launch_linear(part, /*first=*/0,
                     {.m = choices,
                      .n = part.rows,
@@ -177,11 +216,14 @@ class LinearCalls : public KernelCalls {
       const uint32_t bytes = n * float_bytes;
       call("ridge_embed", plan_embed(soc_, {choices, bytes, bytes, bytes}),
            {places, sums.address, out.address});
-      scale(out, out, n);
+      if (!takes_int8) scale(out, out, n);
       return;
     }
-    const View scaled = scratch(ids.rows, top_k, float_bytes);
-    scale(weights, scaled, 1);
+    View scaled = weights;
+    if (!takes_int8) {
+      scaled = scratch(ids.rows, top_k, float_bytes);
+      scale(weights, scaled, 1);
+    }
     call("ridge_combine_experts_f32",
          plan_combine_experts(soc_, {{ids.rows, n, float_bytes}, top_k, top_k, n, out.stride}),
          {sums.address, places, scaled.address, out.address});

@@ -128,9 +128,10 @@ class Lowering : private LinearCalls {
     const auto heads = static_cast<uint32_t>(weight.experts());
     const auto width = static_cast<uint32_t>(weight.columns());
     const auto out_width = static_cast<uint32_t>(weight.rows());
-    if (weight.parts().size() != 1) {
+    if (weight.parts().size() != 1 || weight.takes_int8()) {
       throw Error(ErrorCode::unsupported,
-                  fmt::format("head_linear: the weights of heads of {} are of several types",
+                  fmt::format("head_linear: the weights of heads of {} are of several types, or of int8 "
+                              "for activations of int8",
                               weight.name()));
     }
     const WeightPart& part = weight.parts().front();
@@ -339,7 +340,12 @@ class Lowering : private LinearCalls {
     const AscendWeight& weight = as_ascend(*op.weight);
     const auto width = static_cast<uint32_t>(weight.columns());
     const bool has_row_for_choice = x.columns != width;
-    const Halves halves = has_row_for_choice ? halve(runs_of(x, width)) : halve(op.x);
+    const auto rows_of_x = [&] {
+      if (weight.takes_int8()) return quantize(has_row_for_choice ? runs_of(x, width) : x);
+      return has_row_for_choice ? halve(runs_of(x, width)) : halve(op.x);
+    };
+    const Halves halves = rows_of_x();
+    const uint32_t element_bytes = weight.takes_int8() ? 1 : half_bytes;
     const uint32_t rows_of_token = has_row_for_choice ? ids.columns : 1;
     const uint64_t used = scratch_used();
     // As many tokens at a time as one core sorts.
@@ -349,7 +355,7 @@ class Lowering : private LinearCalls {
       const uint32_t count = std::min(most_tokens, x.rows - first);
       Halves part = halves;
       part.values.address +=
-          uint64_t{first} * rows_of_token * halves.values.stride * half_bytes;
+          uint64_t{first} * rows_of_token * halves.values.stride * element_bytes;
       part.scales += uint64_t{first} * rows_of_token * float_bytes;
       multiply_by_experts(part, has_row_for_choice, weight, some_rows(ids, first, count),
                           op.weights.valid() ? some_rows(weights, first, count) : weights,

@@ -188,7 +188,7 @@ bool AscendWeight::fits_int8() const {
     return true;
   };
   return std::ranges::all_of(source_.segments, [&](const TensorView& segment) {
-    if (segment.dtype != DType::q8_0 || segment.shape.rank() > 2) return false;
+    if (segment.dtype != DType::q8_0) return false;
     // Nothing is read then.
     if (hardware_->only_counts) return true;
     for (int64_t row = 0; row < segment.shape.rows(); ++row) {
@@ -205,25 +205,29 @@ WeightPart AscendWeight::pack_int8(int64_t first_row, int64_t rows) const {
                      .first_row = static_cast<uint32_t>(first_row),
                      .rows = n,
                      .codes = nullptr,
-                     .scales = nullptr};
+                     .scales = nullptr,
+                     .experts = experts_};
   if (hardware_->only_counts) {
-    part.codes = reserve(uint64_t{up_to(n, fractal_rows)} * k);
-    part.scales = reserve(uint64_t{n} * sizeof(float));
+    const auto experts = static_cast<uint64_t>(experts_);
+    part.codes = reserve(experts * up_to(n, fractal_rows) * k);
+    part.scales = reserve(experts * n * sizeof(float));
     return part;
   }
-  const std::vector<std::byte> bytes = blocks_of(/*expert=*/0, first_row, rows);
-  std::vector<int8_t> codes;
-  codes.reserve(size_t{n} * k);
-  std::vector<float> scales;
-  for (size_t at = 0; at < bytes.size(); at += sizeof(BlockQ8_0)) {
-    BlockQ8_0 block;
-    std::memcpy(&block, bytes.data() + at, sizeof(block));
-    if (codes.size() % k == 0) scales.push_back(f16_to_f32(block.d));
-    codes.insert(codes.end(), std::begin(block.codes), std::end(block.codes));
+  for (int64_t expert = 0; expert < experts_; ++expert) {
+    const std::vector<std::byte> bytes = blocks_of(expert, first_row, rows);
+    std::vector<int8_t> codes;
+    codes.reserve(size_t{n} * k);
+    std::vector<float> scales;
+    for (size_t at = 0; at < bytes.size(); at += sizeof(BlockQ8_0)) {
+      BlockQ8_0 block;
+      std::memcpy(&block, bytes.data() + at, sizeof(block));
+      if (codes.size() % k == 0) scales.push_back(f16_to_f32(block.d));
+      codes.insert(codes.end(), std::begin(block.codes), std::end(block.codes));
+    }
+    const std::vector<int8_t> packed = pack_nz(std::span<const int8_t>(codes), n, k);
+    store_of_expert(part.codes, expert, std::as_bytes(std::span(packed)));
+    store_of_expert(part.scales, expert, std::as_bytes(std::span(scales)));
   }
-  const std::vector<int8_t> packed = pack_nz(std::span<const int8_t>(codes), n, k);
-  part.codes = store(std::as_bytes(std::span(packed)));
-  part.scales = store(std::as_bytes(std::span(scales)));
   return part;
 }
 

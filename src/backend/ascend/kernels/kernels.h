@@ -55,6 +55,9 @@
 
 #define RIDGE_ASCEND_KERNELS(X)                                                              \
   X(ridge_embed, AIV_ONLY, (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))        \
+  X(ridge_expert_scale_products_f32, AIV_ONLY,                                               \
+    (GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR starts, GM_ADDR out,   \
+     GM_ADDR tiling))                                                                        \
   X(ridge_sample_rows, AIV_ONLY, (GM_ADDR logits, GM_ADDR rows, GM_ADDR ids, GM_ADDR tiling)) \
   X(ridge_embed_quantized, AIV_ONLY,                                                         \
     (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))                               \

@@ -1,7 +1,8 @@
 #include "backend/ascend/kernels/row_math.h"
 #include "backend/ascend/kernels/tiling_data.h"
 
-// out = sums · row_scales[row] · column_scales[column]: what ridge_linear_w8a8 gives, as numbers.
+// out = sums · row_scales[row] · column_scales[column]: what ridge_linear_w8a8 gives, as numbers. Of experts,
+// whose rows follow each other from starts[e] to starts[e + 1], column scales are [experts][columns].
 namespace ridge::backend::ascend {
 
 template <typename T>
@@ -16,10 +17,13 @@ class ScaleProducts {
     pipe.InitBuffer(values_, pitch * sizeof(float));
   }
 
-  __aicore__ inline void run(GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR out) {
+  __aicore__ inline void run(GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR starts,
+                             GM_ADDR out) {
+    starts_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(starts), tiling_.experts + 1);
     sums_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(sums));
     rows_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(row_scales), tiling_.rows);
-    columns_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(column_scales), tiling_.columns);
+    columns_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(column_scales),
+                                tiling_.experts * tiling_.columns);
     out_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(out));
     const uint32_t steps =
         (tiling_.columns + tiling_.columns_per_step - 1) / tiling_.columns_per_step;
@@ -29,8 +33,14 @@ class ScaleProducts {
       const uint32_t column = unit % steps * tiling_.columns_per_step;
       const uint32_t columns = smaller(tiling_.columns_per_step, tiling_.columns - column);
       const uint32_t first = unit / steps * tiling_.rows_per_step;
-      AscendC::LocalTensor<float> scales = copy_in(scales_in_, columns_gm_[column], columns);
+      uint32_t expert = expert_of(first, 0);
+      AscendC::LocalTensor<float> scales = copy_scales(expert, column, columns);
       for (uint32_t row = first; row < smaller(first + tiling_.rows_per_step, tiling_.rows); ++row) {
+        if (const uint32_t own = expert_of(row, expert); own != expert) {
+          scales_in_.FreeTensor(scales);
+          expert = own;
+          scales = copy_scales(expert, column, columns);
+        }
         scale(row, column, columns, scales);
       }
       scales_in_.FreeTensor(scales);
@@ -38,6 +48,19 @@ class ScaleProducts {
   }
 
  private:
+  // From `least` on.
+  __aicore__ inline uint32_t expert_of(uint32_t row, uint32_t least) {
+    if (tiling_.experts == 1) return 0;
+    uint32_t expert = least;
+    while (static_cast<int32_t>(row) >= starts_gm_.GetValue(expert + 1)) ++expert;
+    return expert;
+  }
+
+  __aicore__ inline AscendC::LocalTensor<float> copy_scales(uint32_t expert, uint32_t column,
+                                                            uint32_t columns) {
+    return copy_in(scales_in_, columns_gm_[expert * tiling_.columns + column], columns);
+  }
+
   template <typename Queue, typename V>
   __aicore__ inline AscendC::LocalTensor<V> copy_in(Queue& queue,
                                                     const AscendC::GlobalTensor<V>& from,
@@ -74,7 +97,7 @@ class ScaleProducts {
   }
 
   const ScaleProductsTiling tiling_;
-  AscendC::GlobalTensor<int32_t> sums_gm_;
+  AscendC::GlobalTensor<int32_t> sums_gm_, starts_gm_;
   AscendC::GlobalTensor<float> rows_gm_, columns_gm_;
   AscendC::GlobalTensor<T> out_gm_;
   AscendC::TQue<AscendC::TPosition::VECIN, 2> sums_in_;
@@ -92,9 +115,19 @@ class ScaleProducts {
     using namespace ridge::backend::ascend;                                                      \
     AscendC::TPipe pipe;                                                                         \
     ScaleProducts<T> products(pipe, read_tiling<ScaleProductsTiling>(tiling));                   \
-    products.run(sums, row_scales, column_scales, out);                                          \
+    products.run(sums, row_scales, column_scales, sums, out);                                    \
   }
 
 RIDGE_SCALE_PRODUCTS(f16, half)
 RIDGE_SCALE_PRODUCTS(bf16, bfloat16_t)
 RIDGE_SCALE_PRODUCTS(f32, float)
+
+extern "C" __global__ __aicore__ void ridge_expert_scale_products_f32(
+    GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR starts, GM_ADDR out,
+    GM_ADDR tiling) {
+  KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
+  using namespace ridge::backend::ascend;
+  AscendC::TPipe pipe;
+  ScaleProducts<float> products(pipe, read_tiling<ScaleProductsTiling>(tiling));
+  products.run(sums, row_scales, column_scales, starts, out);
+}

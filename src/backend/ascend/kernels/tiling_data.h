@@ -109,6 +109,7 @@ struct SamplingRow {
 // columns; a core takes every block_dim-th.
 struct ScaleProductsTiling {
   uint32_t rows;
+  uint32_t experts;  // 1: column scales of one weight, for all rows
   uint32_t columns;
   uint32_t rows_per_step;
   uint32_t columns_per_step;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -148,6 +149,97 @@ TEST_P(Int8, CubeMultipliesRowsThatBecomeInt8AsTheyCome) {
                     product + bias[static_cast<size_t>(n)], 3e-7 * size)
             << "row " << t << ", column " << n;
       }
+    }
+  }
+}
+
+// What the experts of each token give, once by themselves and once mixed; then rows of choices by others.
+TEST_P(Int8, CubeMultipliesByExpertsToo) {
+  constexpr int tokens = 13, experts = 4, top_k = 2, k = 64, n = 32, width = experts + k;
+  const auto device = open_twin(GetParam(), {});
+  const Codes up(random, experts * n, k), down(random, experts * k, n);
+  const auto prepare = [&](const Codes& codes, int rows) {
+    TensorView view = codes.view();
+    view.shape = Shape{experts, rows, codes.k};
+    return device->prepare_weight({.name = "w", .segments = {view}, .int8_activations = true});
+  };
+  const auto up_weight = prepare(up, n), down_weight = prepare(down, k);
+  EXPECT_TRUE(as_ascend(*up_weight).takes_int8());
+  std::normal_distribution<float> normal;
+  std::vector<float> x(tokens * width);
+  for (float& value : x) value = normal(random);
+  const auto table = device->prepare_weight(
+      {.name = "x",
+       .segments = {{DType::f32, Shape{tokens, width}, std::as_bytes(std::span(x))}},
+       .use = WeightUse::embedding});
+  const auto token_ids = device->allocate(tokens * sizeof(int32_t));
+  Recorder recorder({.tokens = tokens}, {.token_ids = token_ids.get()}, device->activation_dtype());
+  const Value rows = recorder.embed(*table);
+  const auto routed =
+      recorder.route(rows.slice(0, experts), {.experts = experts, .top_k = top_k});
+  const Value in = rows.slice(experts, k);
+  const Value each = recorder.expert_linear(in, *up_weight, routed.ids, {});
+  recorder.mark_output(routed.ids);
+  recorder.mark_output(routed.weights);
+  recorder.mark_output(each);
+  recorder.mark_output(recorder.expert_linear(in, *up_weight, routed.ids, routed.weights));
+  recorder.mark_output(recorder.expert_linear(each, *down_weight, routed.ids, routed.weights));
+  const Recording recording = recorder.finish();
+  const auto program = device->compile(recording);
+  const auto stream = device->create_stream();
+  std::vector<int32_t> all(tokens);
+  std::iota(all.begin(), all.end(), 0);
+  stream->upload(*token_ids, 0, std::as_bytes(std::span(all)));
+  Launches launches;
+  stream->run(*program, {.tokens = tokens});
+  const auto output = [&](int index, auto values) {
+    stream->download(program->output(index), 0, std::as_writable_bytes(std::span(values)));
+    stream->synchronize();
+    return values;
+  };
+  const auto ids = output(0, std::vector<int32_t>(tokens * top_k));
+  const auto weights = output(1, std::vector<float>(tokens * top_k));
+  const auto each_got = output(2, std::vector<float>(tokens * top_k * n));
+  const auto mixed_got = output(3, std::vector<float>(tokens * n));
+  const auto down_got = output(4, std::vector<float>(tokens * k));
+  EXPECT_EQ(launches.of("ridge_expert_linear_w8a8"), 3);
+
+  const auto product = [](const float* row, const Codes& codes, int at) {
+    float largest = 0;
+    for (int i = 0; i < codes.k; ++i) largest = std::max(largest, std::fabs(row[i]));
+    const float scale = largest / 127;
+    int64_t sum = 0;
+    for (int i = 0; i < codes.k; ++i) {
+      sum += static_cast<int64_t>(std::nearbyint(row[i] / scale)) * codes.code(at, i);
+    }
+    return static_cast<double>(sum) * scale * codes.scale(at);
+  };
+  for (int t = 0; t < tokens; ++t) {
+    std::vector<double> mixed(n), mixed_down(k), sizes(n), sizes_down(k);
+    for (int c = 0; c < top_k; ++c) {
+      const int choice = t * top_k + c, expert = ids[static_cast<size_t>(choice)];
+      const float weight = weights[static_cast<size_t>(choice)];
+      for (int i = 0; i < n; ++i) {
+        const double wanted = product(&x[static_cast<size_t>(t * width + experts)], up, expert * n + i);
+        ASSERT_NEAR(each_got[static_cast<size_t>(choice * n + i)], wanted, 3e-7 * std::fabs(wanted))
+            << "token " << t << ", choice " << c << ", column " << i;
+        mixed[static_cast<size_t>(i)] += weight * wanted;
+        sizes[static_cast<size_t>(i)] += weight * std::fabs(wanted);
+      }
+      for (int i = 0; i < k; ++i) {
+        const double wanted =
+            product(&each_got[static_cast<size_t>(choice * n)], down, expert * k + i);
+        mixed_down[static_cast<size_t>(i)] += weight * wanted;
+        sizes_down[static_cast<size_t>(i)] += weight * std::fabs(wanted);
+      }
+    }
+    for (int i = 0; i < n; ++i) {
+      const auto at = static_cast<size_t>(i);
+      ASSERT_NEAR(mixed_got[static_cast<size_t>(t * n + i)], mixed[at], 1e-6 * sizes[at]) << t;
+    }
+    for (int i = 0; i < k; ++i) {
+      const auto at = static_cast<size_t>(i);
+      ASSERT_NEAR(down_got[static_cast<size_t>(t * k + i)], mixed_down[at], 1e-6 * sizes_down[at]) << t;
     }
   }
 }
