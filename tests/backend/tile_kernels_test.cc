@@ -238,20 +238,20 @@ TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   const KernelTable& tiled = amx_emulated_kernels();
   const auto& [rounded, exact] = tiled.panel.min_tokens;
   for (int rows : {1, 4, 5, rounded - 1, rounded, exact - 1, exact, 512}) {
-    EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, true, plain), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, true, tiled),
+    EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, false, plain), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, false, tiled),
               rows < 5       ? LinearPath::dot
               : rows < exact ? LinearPath::tile_dot
                              : LinearPath::panel);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, false, true, tiled), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, true, tiled),
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, false, false, tiled), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, false, tiled),
               rows < rounded ? LinearPath::dot : LinearPath::panel);
   }
-  EXPECT_EQ(choose_linear_path(4, Precision::int8, true, true, tiled), LinearPath::dot);
-  EXPECT_EQ(choose_linear_path(5, Precision::int8, true, true, tiled), LinearPath::tile_dot);
-  EXPECT_EQ(choose_linear_path(rounded - 1, Precision::int8, true, true, tiled),
+  EXPECT_EQ(choose_linear_path(4, Precision::int8, true, false, tiled), LinearPath::dot);
+  EXPECT_EQ(choose_linear_path(5, Precision::int8, true, false, tiled), LinearPath::tile_dot);
+  EXPECT_EQ(choose_linear_path(rounded - 1, Precision::int8, true, false, tiled),
             LinearPath::tile_dot);
-  EXPECT_EQ(choose_linear_path(rounded, Precision::int8, true, true, tiled), LinearPath::panel);
+  EXPECT_EQ(choose_linear_path(rounded, Precision::int8, true, false, tiled), LinearPath::panel);
 
 #if defined(__x86_64__)
   const KernelTable& unpacking = avx512_vnni_kernels();
