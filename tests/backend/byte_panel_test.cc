@@ -45,8 +45,7 @@ class BytePanels : public testing::Test {
     kernels_ = &select_isa("avx512_vnni").kernels->byte_panel;
     x_ = activations(random_);
     memory_.resize(ByteTokens::bytes(tokens_count, columns));
-    for (int t = 0; t < tokens_count; ++t)
-      tokens().quantize(*kernels_, t, &x_[t * columns], columns);
+    for (int t = 0; t < tokens_count; ++t) tokens().quantize(*kernels_, t, &x_[t * columns]);
   }
   ByteTokens tokens() { return {memory_.data(), tokens_count, columns}; }
 
@@ -74,7 +73,6 @@ TEST_F(BytePanels, RoundActivationsToTheFinestOfFourScales) {
           sum += tile.codes[((g * 8 + c % 32 / 4) * tile.count + row) * 4 + c % 4];
         }
         const int shift = tile.shifts[g * tile.count + row] >> 23;
-        EXPECT_EQ(tile.sums[g * tile.count + row], static_cast<float>(sum << shift));
         EXPECT_EQ(tile.pair_sums[2 * (g / 2 * tile.count + row) + g % 2], sum << shift);
         EXPECT_EQ(tile.code_sums[2 * g * tile.count + row] +
                       tile.code_sums[(2 * g + 1) * tile.count + row],
@@ -87,12 +85,12 @@ TEST_F(BytePanels, RoundActivationsToTheFinestOfFourScales) {
 TEST_F(BytePanels, MultiplyWhatWasRoundedByWhatTheFileSays) {
   for (const DType dtype : tile_dtypes) {
     const auto index = static_cast<int>(dtype);
-    if (dtype == DType::q2_k || !tile_format(dtype).super) {
+    const TileFormat format = tile_format(dtype);
+    if (dtype == DType::q2_k || !format.super) {
       EXPECT_EQ(kernels_->multiply[index], nullptr);
       continue;
     }
     ASSERT_NE(kernels_->multiply[index], nullptr) << name(dtype);
-    const TileFormat format = tile_format(dtype);
     const std::vector<std::byte> rows[2] = {random_.rows(dtype, columns),
                                             random_.rows(dtype, columns)};
     std::vector<std::byte> strips[2] = {packed(dtype, rows[0], columns),

@@ -5,15 +5,15 @@
 
 #include "tensor/dtype.h"
 
-// linear for many tokens on vectors of int8, where activations may be rounded to 8 bits: of two
-// strips some columns are unpacked to bytes once, for all tiles of activations.
+// linear for many tokens on vectors of int8, of weights in K formats (but Q2_K) and IQ4_XS, where
+// activations may be rounded to 8 bits: of two strips some columns are unpacked to bytes once, for
+// all tiles of activations.
 //
-//   panel, of 256 columns:
+//   panel, of a unit of 256 columns:
 //     8 groups of 32   codes  [8 quads][2 strips][16 rows][4]
-//                      scales [1 or 2 halves][2 strips][16] float32: of super formats the integer
-//                      ones minima [2][16] float32, of formats with one for 32 columns that are not
-//                      super
-//     super formats    d, and with minima dmin [2][16] float32, then minima [4][2][16][2] int16
+//                      the groups' integer scales [1 or 2 halves][2 strips][16] float32
+//     the unit's       d, and of formats with minima dmin [2][16] float32, then minima
+//     [4][2][16][2] int16
 //
 // What bounds these products is multiplications: a core of Zen 5 starts two a cycle of whatever
 // kind, while loads and other arithmetic go beside them. Of 32 columns 8 are the products
@@ -39,19 +39,20 @@ inline constexpr int byte_panel_tile_sums = 2 * byte_panel_rows * 16;
 // Steps between the scales of a token's 256 columns: powers of two up to this one.
 inline constexpr int byte_panel_most_shift = 3;
 
-// Some tokens' activations, x ≈ step · 2^shift · code. K is padded to a multiple of 256 with zeros.
+// Some tokens' activations, x ≈ step · 2^shift · code. K is a multiple of 256, as it is of every
+// weight in these formats.
 struct ByteTile {
-  const int8_t* codes;       // [K/32][8 quads][count][4]
-  const int32_t* code_sums;  // [K/32][2 halves of 16 columns][count]: -Σ codes
-  const int32_t* shifts;     // [K/32][count]: shift << 23, as a float's exponent has it
-  const float* sums;         // [K/32][count]: Σ 2^shift · code
-  const int16_t* pair_sums;  // [K/64][count][2]: the same
-  const float* steps;        // [K/256][count]
-  int count;                 // 1 to byte_panel_rows
+  int8_t* codes;       // [K/32][8 quads][count][4]
+  int32_t* code_sums;  // [K/32][2 halves of 16 columns][count]: -Σ codes
+  int32_t* shifts;     // [K/32][count]: shift << 23, as a float's exponent has it
+  int16_t* pair_sums;  // [K/64][count][2]: Σ 2^shift · code of 32 columns
+  float* steps;        // [K/256][count]
+  int count;           // 1 to byte_panel_rows
 
+  // From a column on that is the first of 256.
   ByteTile from_column(int64_t column) const {
     const int64_t rows = column / 32 * count;
-    return {codes + 32 * rows, code_sums + 2 * rows, shifts + rows, sums + rows,
+    return {codes + 32 * rows, code_sums + 2 * rows, shifts + rows,
             pair_sums + rows,  steps + rows / 8,     count};
   }
 };
@@ -60,7 +61,7 @@ struct ByteTile {
 struct BytePanelKernels {
   // Fewer rows are better off with the other kernels.
   int min_rows;
-  // x[columns] becomes row `row` of a tile, whose arrays are written.
+  // x[columns], whole units, becomes row `row` of a tile.
   void (*quantize)(const float* x, int64_t columns, const ByteTile& tile, int row);
   // Columns [0, columns) from `from` on, whole units of tile_format.h, become a strip's part of a
   // panel.
@@ -69,7 +70,7 @@ struct BytePanelKernels {
   void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, int64_t ahead,
                               std::byte* panel);
   // out[2 strips][x.count][16] = the panel's strips times each row of the tile, or out += it.
-  //   columns: of the panel, a multiple of 32
+  //   columns: of the panel
   //   x: from the panel's first column on
   void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const ByteTile& x,
                                 bool accumulate, float* out);

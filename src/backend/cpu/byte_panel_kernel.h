@@ -7,31 +7,28 @@
 namespace ridge::backend::cpu {
 namespace {
 
+constexpr int byte_panel_groups = byte_panel_unit / 32;
+
 // What tells the panels of dtypes apart.
 struct BytePanelKind {
-  bool super;
   bool has_min;
   int halves;  // scales of 32 columns
   int offset;  // of the codes
 
   constexpr bool operator==(const BytePanelKind&) const = default;
-  constexpr bool has_float_min() const { return has_min && !super; }
-  constexpr int group_bytes() const {
-    return byte_panel_codes + (2 * halves + (has_float_min() ? 2 : 0)) * 64;
-  }
-  // From the unit's first byte, of super formats.
-  constexpr int d_at() const { return 8 * group_bytes(); }
+  constexpr int group_bytes() const { return byte_panel_codes + 2 * halves * 64; }
+  // From the unit's first byte.
+  constexpr int d_at() const { return byte_panel_groups * group_bytes(); }
   constexpr int dmin_at() const { return d_at() + 2 * 64; }
   constexpr int pairs_at() const { return dmin_at() + 2 * 64; }
   constexpr int unit_bytes() const {
-    if (!super) return d_at();
-    return has_min ? pairs_at() + 4 * 2 * 64 : dmin_at();
+    return has_min ? pairs_at() + byte_panel_groups / 2 * 2 * 64 : dmin_at();
   }
 };
 
 constexpr BytePanelKind byte_panel_kind(DType dtype) {
   const TileFormat format = tile_format(dtype);
-  return {format.super, format.has_min, 32 / format.group, format.offset};
+  return {format.has_min, 32 / format.group, format.offset};
 }
 
 template <class V, DType D>
@@ -40,6 +37,7 @@ struct BytePanel {
   static constexpr TileFormat format = tile_format(D);
   static constexpr BytePanelKind kind = byte_panel_kind(D);
   static_assert(V::lanes == strip_rows && !V::byte_codes_are_signed);
+  static_assert(format.super && format.unit_columns() == byte_panel_unit);
   static_assert(kind.unit_bytes() <= byte_panel_unit_bytes);
 
   // Vector `index` of a place that has one for each strip.
@@ -49,40 +47,34 @@ struct BytePanel {
 
   static void unpack(const std::byte* from, int64_t columns, int which, int64_t ahead,
                      std::byte* panel) {
-    constexpr int groups = format.unit_columns() / 32;
-    for (int64_t column = 0; column < columns; column += format.unit_columns()) {
-      const Rows rows(from, 0);
-      std::byte* unit = panel + column / byte_panel_unit * kind.unit_bytes();
-      std::byte* group = unit + column % byte_panel_unit / 32 * kind.group_bytes();
-      for (int g = 0; g < groups; ++g, group += kind.group_bytes()) {
-        if (ahead != 0) QuantizedDot<V, D, 1>::fetch_share(from + ahead, g);
-        unpack_quads(rows.codes(g), group + 64 * which, std::make_integer_sequence<int, 8>());
-        for (int half = 0; half < kind.halves; ++half) {
-          V::store(floats(group + byte_panel_codes, 2 * half + which),
-                   scale(rows, kind.halves * g + half));
-        }
-        if constexpr (kind.has_float_min()) {
-          V::store(floats(group + byte_panel_codes + 2 * 64, which), rows.min(g));
-        }
-      }
-      if constexpr (kind.super) V::store(floats(unit + kind.d_at(), which), rows.d);
-      if constexpr (kind.super && kind.has_min) {
-        V::store(floats(unit + kind.dmin_at(), which), rows.dmin);
-        for (int g = 0; g < groups; g += 2) {
-          const std::byte* minima = from + format.mins_at() + g * strip_rows;
-          V::store_bytes(
-              unit + kind.pairs_at() + 64 * (g + which),
-              V::word_pairs(V::load_byte_ints(minima), V::load_byte_ints(minima + strip_rows)));
-        }
-      }
-      from += format.unit_bytes();
+    for (; columns > 0; columns -= byte_panel_unit, from += format.unit_bytes()) {
+      unpack_unit(Rows(from, 0), which, ahead, panel);
+      panel += kind.unit_bytes();
     }
   }
 
  private:
-  static typename V::F scale(const Rows& rows, int group) {
-    if constexpr (!kind.super) return rows.scale(group);
-    return V::load_i8(rows.unit + format.scales_at() + group * strip_rows);
+  static void unpack_unit(const Rows& rows, int which, int64_t ahead, std::byte* unit) {
+    std::byte* group = unit;
+    for (int g = 0; g < byte_panel_groups; ++g, group += kind.group_bytes()) {
+      if (ahead != 0) QuantizedDot<V, D, 1>::fetch_share(rows.unit + ahead, g);
+      unpack_quads(rows.codes(g), group + 64 * which, std::make_integer_sequence<int, 8>());
+      const std::byte* scales = rows.unit + format.scales_at() + kind.halves * g * strip_rows;
+      for (int half = 0; half < kind.halves; ++half) {
+        V::store(floats(group + byte_panel_codes, 2 * half + which),
+                 V::load_i8(scales + half * strip_rows));
+      }
+    }
+    V::store(floats(unit + kind.d_at(), which), rows.d);
+    if constexpr (kind.has_min) {
+      V::store(floats(unit + kind.dmin_at(), which), rows.dmin);
+      for (int g = 0; g < byte_panel_groups; g += 2) {
+        const std::byte* minima = rows.unit + format.mins_at() + g * strip_rows;
+        V::store_bytes(
+            unit + kind.pairs_at() + 64 * (g + which),
+            V::word_pairs(V::load_byte_ints(minima), V::load_byte_ints(minima + strip_rows)));
+      }
+    }
   }
   template <int... Quad>
   static void unpack_quads(const std::byte* codes, std::byte* to,
@@ -141,7 +133,7 @@ struct BytePanelDot {
 
   // 32 columns of both strips.
   static void add_group(const std::byte* group, const int8_t* codes, const int32_t* code_sums,
-                        const int32_t* shifts, const float* sums, Sums& acc) {
+                        const int32_t* shifts, Sums& acc) {
     const auto* scales = reinterpret_cast<const float*>(group + byte_panel_codes);
     Dots dots;
     start(code_sums, dots);
@@ -152,40 +144,34 @@ struct BytePanelDot {
       multiply<1>(group, codes, dots);
       add_dots(scales + 2 * strip_rows, shifts, dots, acc);
     }
-    if constexpr (Kind.has_float_min()) {
-      for (int s = 0; s < 2; ++s) {
-        const F min = V::load(scales + (2 + s) * strip_rows);
-        for (int i = 0; i < Count; ++i) acc[s][i] = V::fma_each(min, sums + i, acc[s][i]);
-      }
-    }
   }
 
-  // out (+)= step · what 256 columns gave, less the minima of super formats.
+  // out (+)= step · (d · what a unit gave - dmin · its minima).
   static void finish_unit(const std::byte* unit, const ByteTile& x, bool accumulate,
                           const Sums& acc, float* out) {
-    constexpr bool has_pairs = Kind.super && Kind.has_min;
+    constexpr int pairs = byte_panel_groups / 2;
+    // Or the sums would have to leave their registers.
 #pragma GCC unroll 2
     for (int s = 0; s < 2; ++s) {
       const auto vector = [&](int at) {
         return V::load(reinterpret_cast<const float*>(unit + at) + s * strip_rows);
       };
-      typename V::B minima[4];
-      if constexpr (has_pairs) {
-        for (int pair = 0; pair < 4; ++pair) {
+      typename V::B minima[pairs];
+      if constexpr (Kind.has_min) {
+        for (int pair = 0; pair < pairs; ++pair) {
           minima[pair] = V::load_bytes(unit + Kind.pairs_at() + 64 * (2 * pair + s));
         }
       }
       for (int i = 0; i < Count; ++i, out += strip_rows) {
-        F sum = acc[s][i];
-        if constexpr (Kind.super) sum = V::mul(vector(Kind.d_at()), sum);
-        if constexpr (has_pairs) {
+        F sum = V::mul(vector(Kind.d_at()), acc[s][i]);
+        if constexpr (Kind.has_min) {
           I taken = V::izero();
-          for (int pair = 0; pair < 4; ++pair) {
+          for (int pair = 0; pair < pairs; ++pair) {
             taken = V::dot2_words(taken, minima[pair], x.pair_sums + 2 * (pair * Count + i));
           }
           sum = V::fnma(vector(Kind.dmin_at()), V::to_float(taken), sum);
         }
-        V::store(out, V::fma_each(sum, x.steps + i, accumulate ? V::load(out) : V::zero()));
+        V::store(out, V::fma(sum, V::set1(x.steps[i]), accumulate ? V::load(out) : V::zero()));
       }
     }
   }
@@ -198,17 +184,9 @@ struct BytePanelDot {
       for (auto& strip : acc) {
         for (F& sum : strip) sum = V::zero();
       }
-      const int groups = columns < byte_panel_unit ? static_cast<int>(columns / 32) : 8;
-      const std::byte* group = panel;
-      const int8_t* codes = x.codes;
-      const int32_t *code_sums = x.code_sums, *shifts = x.shifts;
-      const float* sums = x.sums;
-      for (int g = 0; g < groups; ++g, group += Kind.group_bytes()) {
-        add_group(group, codes, code_sums, shifts, sums, acc);
-        codes += 32 * Count;
-        code_sums += 2 * Count;
-        shifts += Count;
-        sums += Count;
+      for (int g = 0; g < byte_panel_groups; ++g) {
+        add_group(panel + g * Kind.group_bytes(), x.codes + g * 32 * Count,
+                  x.code_sums + g * 2 * Count, x.shifts + g * Count, acc);
       }
       finish_unit(panel, x, accumulate, acc, out);
       accumulate = true;
@@ -232,19 +210,18 @@ void multiply_panel_tile(const std::byte* panel, int64_t columns, const ByteTile
 template <class V>
 void quantize_unit(const float* x, const ByteTile& to, int row) {
   using F = typename V::F;
-  constexpr int groups = byte_panel_unit / 32;
-  float most_of[groups], most = 0;
-  for (int g = 0; g < groups; ++g) {
+  float most_of[byte_panel_groups], most = 0;
+  for (int g = 0; g < byte_panel_groups; ++g) {
     F best = V::zero();
     for (int i = 0; i < 32; i += V::lanes) best = V::max(best, V::abs(V::load(x + 32 * g + i)));
     most_of[g] = V::reduce_max(best);
     most = most_of[g] > most ? most_of[g] : most;
   }
   const float inverse = most > 0 ? 127.0f / most : 0;
-  const_cast<float*>(to.steps)[row] = most / (127.0f * (1 << byte_panel_most_shift));
-  int shifts[groups];
+  to.steps[row] = most / (127.0f * (1 << byte_panel_most_shift));
+  int shifts[byte_panel_groups];
   alignas(64) int8_t codes[byte_panel_unit];
-  for (int g = 0; g < groups; ++g) {
+  for (int g = 0; g < byte_panel_groups; ++g) {
     // The finest scale that this group's largest takes.
     const int finer =
         (2 * most_of[g] <= most) + (4 * most_of[g] <= most) + (8 * most_of[g] <= most);
@@ -255,19 +232,17 @@ void quantize_unit(const float* x, const ByteTile& to, int row) {
       V::store_codes(codes + i, V::mul(V::load(x + i), factor));
     }
   }
-  int32_t halves[2 * groups];
+  int32_t halves[2 * byte_panel_groups];
   for (int i = 0; i < byte_panel_unit; i += 64) V::sum_sixteens(codes + i, halves + i / 16);
-  for (int g = 0; g < groups; ++g) {
+  for (int g = 0; g < byte_panel_groups; ++g) {
     for (int half = 2 * g; half < 2 * g + 2; ++half) {
-      const_cast<int32_t*>(to.code_sums)[half * to.count + row] = -halves[half];
+      to.code_sums[half * to.count + row] = -halves[half];
     }
     const int32_t shifted = (halves[2 * g] + halves[2 * g + 1]) * (1 << shifts[g]);
-    const_cast<int32_t*>(to.shifts)[g * to.count + row] = shifts[g] << 23;
-    const_cast<float*>(to.sums)[g * to.count + row] = static_cast<float>(shifted);
-    const_cast<int16_t*>(to.pair_sums)[2 * (g / 2 * to.count + row) + g % 2] =
-        static_cast<int16_t>(shifted);
+    to.shifts[g * to.count + row] = shifts[g] << 23;
+    to.pair_sums[2 * (g / 2 * to.count + row) + g % 2] = static_cast<int16_t>(shifted);
   }
-  auto* out = const_cast<int8_t*>(to.codes) + 4 * row;
+  auto* out = to.codes + 4 * row;
   for (int i = 0; i < byte_panel_unit; i += 4, out += 4 * to.count) {
     __builtin_memcpy(out, codes + i, 4);
   }
@@ -275,14 +250,9 @@ void quantize_unit(const float* x, const ByteTile& to, int row) {
 
 template <class V>
 void quantize_bytes(const float* x, int64_t columns, const ByteTile& tile, int row) {
-  int64_t column = 0;
-  for (; column + byte_panel_unit <= columns; column += byte_panel_unit) {
+  for (int64_t column = 0; column < columns; column += byte_panel_unit) {
     quantize_unit<V>(x + column, tile.from_column(column), row);
   }
-  if (column == columns) return;
-  float rest[byte_panel_unit] = {};
-  __builtin_memcpy(rest, x + column, (columns - column) * sizeof(float));
-  quantize_unit<V>(rest, tile.from_column(column), row);
 }
 
 template <class V, DType... Quantized>

@@ -138,7 +138,7 @@ void ExpertInputs::prepare_row(const Work& work, int row) const {
     return packed(work, group).pack(kernels_.panel, in_group, x, columns_);
   }
   if (group.path == LinearPath::byte_panel) {
-    return bytes(work, group).quantize(kernels_.byte_panel, in_group, x, columns_);
+    return bytes(work, group).quantize(kernels_.byte_panel, in_group, x);
   }
   if (any_quantized_) prepare_codes(work, group, row, x);
   if (any_plain_ && group.rows > 1) {

@@ -19,7 +19,7 @@ constexpr int64_t shares = 6;
 
 const std::byte* at_column(const Strip& strip, int64_t column) {
   const TileFormat format = tile_format(strip.part->dtype);
-  return strip.tiles() + column / format.unit_columns() * format.unit_bytes();
+  return strip.tiles() + column / byte_panel_unit * format.unit_bytes();
 }
 
 }  // namespace
@@ -47,9 +47,7 @@ LinearBytePanel::LinearBytePanel(const LinearPlan& plan, const LinearStrips& str
       strips_(strips),
       kernels_(kernels),
       max_rows_(max_rows),
-      // The same for every part: columns that units of 256 divide, those of 64 do too.
-      columns_(strips.strip(0).part->units *
-               tile_format(strips.strip(0).part->dtype).unit_columns()) {
+      columns_(plan.weight->columns()) {
   for (int64_t item = 0; item < strips.count();) {
     const bool has_second = !strips.has_up() && item + 1 < strips.count() &&
                             strips.strip(item).part->dtype == strips.strip(item + 1).part->dtype;
@@ -59,24 +57,22 @@ LinearBytePanel::LinearBytePanel(const LinearPlan& plan, const LinearStrips& str
 }
 
 size_t LinearBytePanel::shared_scratch_bytes() const {
-  return ByteTokens::bytes(max_rows_, plan_.weight->columns());
+  return ByteTokens::bytes(max_rows_, columns_);
 }
 
 size_t LinearBytePanel::member_scratch_bytes() const {
   return byte_panel_bytes +
          pairs_together * byte_panel_tiles * byte_panel_tile_sums * sizeof(float) +
-         static_cast<size_t>(plan_.weight->columns()) * sizeof(float);
+         static_cast<size_t>(columns_) * sizeof(float);
 }
 
 void LinearBytePanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next) const {
   RIDGE_ASSERT(rows <= max_rows_);
-  const int64_t columns = plan_.weight->columns();
-  const ByteTokens tokens(run.shared_scratch, rows, columns);
+  const ByteTokens tokens(run.shared_scratch, rows, columns_);
   std::byte* scratch = run.member_scratch[member].data();
   auto* normed = reinterpret_cast<float*>(scratch);
   split_rows(rows, run.team.size(), member, [&](int row) {
-    tokens.quantize(kernels_.byte_panel, row, input_row(plan_, run, row, kernels_, normed),
-                    columns);
+    tokens.quantize(kernels_.byte_panel, row, input_row(plan_, run, row, kernels_, normed));
   });
   run.team.barrier();
   const auto pairs = static_cast<int64_t>(pairs_.size());

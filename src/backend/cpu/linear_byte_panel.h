@@ -18,9 +18,10 @@ struct StripPair {
 // tokens.
 //   columns: whole units, at most byte_panel_columns
 //   ahead: the strips that will be unpacked next, from the column that will be first; null where
-//   none are known panel: [byte_panel_bytes], 64-byte aligned like `sums` sums: [last_tile -
-//   first_tile][byte_panel_tile_sums], as BytePanelKernels::multiply leaves them;
-//     overwritten where first_column is 0, else added to
+//     none are known
+//   panel: [byte_panel_bytes], 64-byte aligned like `sums`
+//   sums: [last_tile - first_tile][byte_panel_tile_sums], as BytePanelKernels::multiply leaves
+//     them; overwritten where first_column is 0, else added to
 void multiply_byte_panel(const BytePanelKernels& kernels, DType dtype, const StripPair& strips,
                          int64_t first_column, int64_t columns, const StripPair& ahead,
                          const ByteTokens& tokens, int first_tile, int last_tile, std::byte* panel,
@@ -62,7 +63,7 @@ class LinearBytePanel {
   const LinearStrips& strips_;
   const KernelTable& kernels_;
   const int max_rows_;
-  const int64_t columns_;  // of whole units
+  const int64_t columns_;
   std::vector<Pair> pairs_;
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/cpu/equal_tiles.h"
 #include "backend/cpu/kernels.h"
 
 namespace ridge::backend::cpu {
@@ -8,10 +9,7 @@ namespace ridge::backend::cpu {
 class QuantizedTokens {
  public:
   QuantizedTokens(std::byte* memory, int tokens, int64_t columns, int planes, int tile_rows)
-      : tokens_(tokens),
-        groups_(groups_of(columns)),
-        planes_(planes),
-        tiles_((tokens * planes + tile_rows - 1) / tile_rows) {
+      : groups_(groups_of(columns)), planes_(planes), tiles_(tokens, planes, tile_rows) {
     const int64_t groups = groups_ * tokens * planes;
     codes_ = reinterpret_cast<int8_t*>(memory);
     scales_ = reinterpret_cast<float*>(codes_ + groups * activation_group);
@@ -25,12 +23,9 @@ class QuantizedTokens {
     return static_cast<size_t>(groups_of(columns) * tokens * planes * (activation_group + 24) + 64);
   }
 
-  int tiles() const { return tiles_; }
+  int tiles() const { return tiles_.count(); }
   int64_t groups() const { return groups_; }  // of 32 columns, with the padding
-  // Tiles are as equal as can be: 9 tokens are 5 and 4, not 8 and 1.
-  int first(int tile) const {
-    return static_cast<int>(static_cast<int64_t>(tile) * tokens_ / tiles_);
-  }
+  int first(int tile) const { return tiles_.first(tile); }
   ActivationTile tile(int index) const {
     const int64_t at = first(index) * groups_ * planes_;
     return {codes_ + at * activation_group,
@@ -38,12 +33,10 @@ class QuantizedTokens {
             code_sums_ + at * 2,
             group_sums_ + at,
             half_sums_ + at * 2,
-            (first(index + 1) - first(index)) * planes_};
+            tiles_.tokens(index) * planes_};
   }
   ActivationRows rows(int token) const {
-    int index = static_cast<int>(static_cast<int64_t>(token) * tiles_ / tokens_);
-    while (first(index) > token) --index;
-    while (first(index + 1) <= token) ++index;
+    const int index = tiles_.tile_of(token);
     const ActivationTile t = tile(index);
     return {const_cast<int8_t*>(t.codes),      const_cast<float*>(t.scales),
             const_cast<int32_t*>(t.code_sums), const_cast<float*>(t.group_sums),
@@ -57,10 +50,9 @@ class QuantizedTokens {
     return (columns + 255) / 256 * 256 / activation_group;
   }
 
-  int64_t tokens_;
   int64_t groups_;
   int planes_;
-  int tiles_;
+  EqualTiles tiles_;
   int8_t* codes_;
   float* scales_;
   int32_t* code_sums_;

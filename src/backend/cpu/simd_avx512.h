@@ -168,14 +168,11 @@ struct Avx512 {
     low = _mm512_ternarylogic_epi32(low_bytes, even, _mm512_slli_epi16(odd, 8), 0xca);
     high = _mm512_ternarylogic_epi32(low_bytes, _mm512_srli_epi16(even, 8), odd, 0xca);
   }
-  // The lower half of each lane in both halves.
-  static I in_halves(I a) {
-    return _mm512_mask_blend_epi16(0xaaaaaaaa, a, _mm512_slli_epi32(a, 16));
-  }
   // The lower 16 bits of each lane of both, side by side.
   static B word_pairs(I low, I high) {
     return _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16));
   }
+  static I in_halves(I a) { return word_pairs(a, a); }
   // Whole numbers of at most 8 bits as bfloat16, side by side.
   static B bf16_pairs(I low, I high) {
     return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(to_float(low)), 16),
@@ -270,12 +267,8 @@ struct Avx512Vnni : Avx512 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
                      _mm512_castsi512_si128(_mm512_maskz_compress_epi32(0x1111, all)));
   }
-  // a · *b + c, and a with *shift added to its bits, which multiplies it by a power of two. Where
-  // the compiler may choose, it keeps *b for a second use, in a register that a sum has to leave.
-  static F fma_each(F a, const float* b, F c) {
-    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(a), "m"(*b));
-    return c;
-  }
+  // a with *shift added to its bits, which multiplies it by a power of two. Where the compiler may
+  // choose, it keeps *shift for a second use, in a register that a sum has to leave.
   static F add_exponent(F a, const int32_t* shift) {
     F sum;
     asm("vpaddd %2%{1to16%}, %1, %0" : "=v"(sum) : "v"(a), "m"(*shift));

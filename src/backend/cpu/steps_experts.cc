@@ -58,7 +58,7 @@ class ExpertStep final : public Step {
   size_t member_scratch_bytes() const override {
     return ExpertRows::bytes(max_tokens_, choices_, experts_) +
            inputs_.bytes(std::min(max_tokens_, private_tokens)) + tiles_alignment +
-           2 * packed_bytes() + std::max(panel_bytes(), byte_panel_scratch);
+           2 * packed_bytes() + std::max(panel_bytes(), inputs_.fits_bytes() ? byte_panel_scratch : 0);
   }
 
   void run(Run& run, int member) override {
@@ -351,9 +351,9 @@ class ExpertStep final : public Step {
     const std::byte* from = tiles(first, group, scratch);
     const std::byte* other =
         second == nullptr ? nullptr : tiles(*second, group, scratch + packed_bytes());
-    const int64_t columns = first.part->units * format.unit_columns();
+    const int64_t columns = plan_.weight->columns();
     const auto strips_at = [&](int64_t column) -> StripPair {
-      const int64_t at = column / format.unit_columns() * format.unit_bytes();
+      const int64_t at = column / byte_panel_unit * format.unit_bytes();
       return {from + at, other == nullptr ? nullptr : other + at};
     };
     for (int64_t column = 0; column < columns; column += byte_panel_columns) {

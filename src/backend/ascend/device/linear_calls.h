@@ -103,6 +103,17 @@ class LinearCalls : public KernelCalls {
     return {codes, scales.address};
   }
 
+  // Of rows of int8 and one part of a weight that takes_int8().
+  auto plan_w8a8(const WeightPart& part, const View& codes, const View& sums) const {
+    return plan_linear_w8a8(soc_, {.m = codes.rows,
+                                   .n = part.rows,
+                                   .k = codes.columns,
+                                   .x_stride = codes.stride,
+                                   .out_stride = sums.stride,
+                                   .layout = LinearTiling::nz,
+                                   .groups = static_cast<uint32_t>(part.experts)});
+  }
+
   // The same of a weight that takes_int8(): rows of x become int8 with a scale for each, sums are whole
   // numbers.
   void multiply_int8(const View& x, const AscendWeight& weight, const AscendWeight* bias,
@@ -114,12 +125,7 @@ class LinearCalls : public KernelCalls {
       const View sums = scratch(x.rows, part.rows, float_bytes);
       const View to = slice(out, part.first_row, part.rows);
       call("ridge_linear_w8a8",
-           plan_linear_w8a8(soc_, {.m = x.rows,
-                                   .n = part.rows,
-                                   .k = x.columns,
-                                   .x_stride = codes.stride,
-                                   .out_stride = sums.stride,
-                                   .layout = LinearTiling::nz}),
+           plan_w8a8(part, codes, sums),
            {codes.address, part.codes->span().address, sums.address});
       call("ridge_scale_products_f32",
            plan_scale_products(soc_, {{x.rows, part.rows, float_bytes}, sums.stride, to.stride}),
@@ -144,13 +150,7 @@ class LinearCalls : public KernelCalls {
     const auto experts = static_cast<uint32_t>(part.experts);
     const View sums = scratch(x.rows, part.rows, float_bytes);
     call("ridge_expert_linear_w8a8",
-         plan_linear_w8a8(soc_, {.m = x.rows,
-                                 .n = part.rows,
-                                 .k = x.columns,
-                                 .x_stride = x.stride,
-                                 .out_stride = sums.stride,
-                                 .layout = LinearTiling::nz,
-                                 .groups = experts}),
+         plan_w8a8(part, x, sums),
          {x.address, part.codes->span().address, starts, sums.address});
     call("ridge_expert_scale_products_f32",
          plan_scale_products(

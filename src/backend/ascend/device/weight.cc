@@ -26,6 +26,16 @@ constexpr uint32_t fractal_rows = 16;
 constexpr int largest_exponent = 14;
 constexpr float largest_half = 65504;
 
+WeightPart empty_part(std::optional<QuantizedFormat> format, int64_t first_row, int64_t rows,
+                      int64_t experts) {
+  return {.format = std::move(format),
+          .first_row = static_cast<uint32_t>(first_row),
+          .rows = static_cast<uint32_t>(rows),
+          .codes = nullptr,
+          .scales = nullptr,
+          .experts = experts};
+}
+
 }  // namespace
 
 AscendWeight::AscendWeight(std::shared_ptr<Hardware> hardware, const WeightSource& source,
@@ -201,12 +211,7 @@ bool AscendWeight::fits_int8() const {
 WeightPart AscendWeight::pack_int8(int64_t first_row, int64_t rows) const {
   const auto n = static_cast<uint32_t>(rows);
   const auto k = static_cast<uint32_t>(columns_);
-  WeightPart part = {.format = std::nullopt,
-                     .first_row = static_cast<uint32_t>(first_row),
-                     .rows = n,
-                     .codes = nullptr,
-                     .scales = nullptr,
-                     .experts = experts_};
+  WeightPart part = empty_part(std::nullopt, first_row, rows, experts_);
   if (hardware_->only_counts) {
     const auto experts = static_cast<uint64_t>(experts_);
     part.codes = reserve(experts * up_to(n, fractal_rows) * k);
@@ -233,12 +238,7 @@ WeightPart AscendWeight::pack_int8(int64_t first_row, int64_t rows) const {
 
 WeightPart AscendWeight::pack_codes(DType dtype, int64_t first_row, int64_t rows) const {
   const auto n = static_cast<uint32_t>(rows);
-  WeightPart part = {.format = quantized_format(dtype),
-                     .first_row = static_cast<uint32_t>(first_row),
-                     .rows = n,
-                     .codes = nullptr,
-                     .scales = nullptr,
-                     .experts = experts_};
+  WeightPart part = empty_part(quantized_format(dtype), first_row, rows, experts_);
   if (hardware_->only_counts) {
     const QuantizedNzBytes bytes = quantized_bytes(dtype, n, static_cast<uint32_t>(columns_));
     part.codes = reserve(bytes.codes * static_cast<uint64_t>(experts_));
@@ -277,12 +277,7 @@ WeightPart AscendWeight::pack_halves(int64_t first_row, int64_t rows) const {
   const bool are_halves = std::ranges::all_of(source_.segments, [](const TensorView& segment) {
     return segment.dtype == DType::f16 || is_quantized(segment.dtype);
   });
-  WeightPart part = {.format = std::nullopt,
-                     .first_row = static_cast<uint32_t>(first_row),
-                     .rows = n,
-                     .codes = nullptr,
-                     .scales = nullptr,
-                     .experts = experts_};
+  WeightPart part = empty_part(std::nullopt, first_row, rows, experts_);
   const size_t halves = size_t{up(k, fractal_rows)} * padded * fractal_rows;
   if (hardware_->only_counts) {
     part.codes = reserve(halves * sizeof(uint16_t) * static_cast<uint64_t>(experts_));
