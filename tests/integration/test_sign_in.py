@@ -3,13 +3,13 @@
 import http.cookies
 import json
 import os
-import pty
 import subprocess
 import time
 
 import pytest
 
 from ridge_process import MODEL, RidgeServer
+from terminal import open_terminal
 
 
 class Browser:
@@ -136,7 +136,7 @@ def test_a_password_is_asked_for_on_the_terminal_and_not_shown(ridge_binary, cle
 
     assert ridge("user", "create", "ann", stderr=subprocess.DEVNULL).wait(timeout=60) == 0
     for again, code in [("correct horse", 0), ("another horse", 2)]:
-        terminal, child_side = pty.openpty()
+        terminal, child_side = open_terminal()
         process = ridge("user", "password", "ann", stdin=child_side, stdout=child_side, stderr=child_side)
         os.close(child_side)
         seen = b""
