@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+
+#include "base/comes_true.h"
 
 extern char** environ;
 
@@ -79,7 +82,12 @@ void DatabaseTest::SetUp() {
 }
 
 std::unique_ptr<soci::session> DatabaseTest::raw_session() const {
-  if (is_sqlite()) return std::make_unique<soci::session>(soci::sqlite3, location_);
+  if (is_sqlite()) {
+    auto session = std::make_unique<soci::session>(soci::sqlite3, location_);
+    int set_ms = 0;  // what is tested may write meanwhile
+    *session << "PRAGMA busy_timeout = 60000", soci::into(set_ms);
+    return session;
+  }
   auto session = std::make_unique<soci::session>("postgresql", location_);
   *session << "SET client_min_messages = warning";
   return session;
@@ -100,6 +108,20 @@ int DatabaseTest::end_connections() const {
   }
   EXPECT_EQ(left, 0);
   return ended;
+}
+
+void DatabaseTest::crash_server(int process) const {
+  const auto witness = raw_session();
+  ASSERT_EQ(::kill(process, SIGKILL), 0);
+  ASSERT_TRUE(comes_true([&] {
+    try {
+      int one = 0;
+      *witness << "SELECT 1", soci::into(one);
+      return false;
+    } catch (const soci::soci_error&) {
+      return true;
+    }
+  }));
 }
 
 }  // namespace ridge::platform

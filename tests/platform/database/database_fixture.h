@@ -26,6 +26,10 @@ class DatabaseTest : public testing::TestWithParam<std::string> {
   std::unique_ptr<soci::session> raw_session() const;
   // Ends all that there are to PostgreSQL, and returns once they have said so and are gone: how many.
   int end_connections() const;
+  // Ends a process of PostgreSQL by SIGKILL, as the kernel does where memory is short, and returns
+  // once the server has ended all its others therefore; it comes back by itself. Until then it would
+  // still answer for a moment.
+  void crash_server(int process) const;
 
   TemporaryFolder folder_;
 

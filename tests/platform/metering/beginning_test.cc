@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
-#include <csignal>
 
 #include "platform/metering/meter_fixture.h"
 
@@ -241,7 +240,7 @@ TEST_P(BeginningWithSlowCommits, AServerThatEndsInACommitLosesNothingThatWasTold
                    [&](std::optional<Error> error) { settled.set_value(std::move(error)); });
     // Whoever asked for the other has left meanwhile.
     meter_->settle({.id = next, .completion_tokens = 1, .finish_reason = "cancelled"});
-    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    crash_server(pid);
     told->done.wait();
     EXPECT_TRUE(told->admission.refusal);
     EXPECT_FALSE(settled.get_future().get());

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <soci/soci.h>
 
-#include <csignal>
 #include <fstream>
 #include <future>
 #include <memory>
@@ -112,7 +111,7 @@ TEST_P(MeterTest, NothingIsLostWithAServerThatEndsAndComesBack) {
     const auto session = raw_session();
     int pid = 0;
     *session << "SELECT pg_backend_pid()", soci::into(pid);
-    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    crash_server(pid);
     EXPECT_FALSE(settle(id, 7));
     EXPECT_TRUE(comes_true([&] {
       try {
