@@ -49,26 +49,35 @@ build: ## build build/release/ridge
 	@$(STAGE) "configure release" cmake --preset release
 	@$(STAGE) "build release" cmake --build --preset release --target ridge -j $(JOBS)
 
+# Tests of a release wait much of their time, for servers, databases and a browser: what they leave of the cores, the build of
+# test-asan takes beside them. Where that fails, test-asan's own stage says so.
 test: ## build and run every test (C++, Rust, Python, sanitizers); what .ci/run runs
 	@rm -rf build/logs
 	@tools/bootstrap test
 	@$(MAKE) check-sources
 	@$(STAGE) "configure release" cmake --preset release
 	@$(STAGE) "build release and tests" cmake --build --preset release -j $(JOBS)
-	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests" $(CTEST) --preset release
-	@$(MAKE) test-rust
-	@$(MAKE) test-integration
-	@$(MAKE) test-console
+	@$(STAGE) "configure asan-ubsan" cmake --preset asan-ubsan
+	@$(WITH_RUST) nice -n 19 ninja -C build/asan-ubsan -j $(JOBS) >build/logs/build-asan-ubsan-beside.log 2>&1 & beside=$$!; \
+	trap 'kill $$beside 2>/dev/null || true' EXIT; \
+	$(MAKE) test-release; \
+	tools/stage "wait for build asan-ubsan" tail -f --pid=$$beside build/logs/build-asan-ubsan-beside.log
 	@$(MAKE) test-asan
 	@echo "== All tests passed. The runners' own last lines:"
 	@cat build/logs/closing
 
-.PHONY: check-sources test-rust test-integration test-console test-clients test-kill test-twin
+.PHONY: check-sources test-release test-rust test-integration test-console test-clients test-kill test-twin
 check-sources:
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of tidy" python3 -m unittest discover -s tests/tidy -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tests of benchmarks/peers" \
 	  python3 -m unittest discover -s tests/benchmarks -p '*_test.py'
 	@tools/stage --closing "$(UNITTEST_CLOSING)" "tidy" python3 tools/tidy/tidy.py
+
+test-release:
+	@$(STAGE) --closing "$(CTEST_CLOSING)" "C++ tests" $(CTEST) --preset release
+	@$(MAKE) test-rust
+	@$(MAKE) test-integration
+	@$(MAKE) test-console
 
 # The profile and the folder of src/text/CMakeLists.txt, which has built the dependencies already.
 test-rust:
