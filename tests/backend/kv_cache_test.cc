@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::kv_cache_test {
 
 namespace {
 
@@ -53,4 +53,4 @@ TEST(CpuKvCache, PadsBlocksToWholeVectorsAndNoMore) {
 
 }  // namespace
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::kv_cache_test

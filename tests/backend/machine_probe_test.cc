@@ -11,7 +11,7 @@
 #include "backend/cpu/open.h"
 
 // What a probe measures depends on the machine and its other users; what it says about it does not.
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::machine_probe_test {
 
 namespace {
 
@@ -110,4 +110,4 @@ TEST(MachineProbe, MeasuresWhatIsHereAndNamesWhatIsLacking) {
   }
 }
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::machine_probe_test

@@ -6,7 +6,7 @@
 
 #include "backend/cpu/buffer.h"
 
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::memory_pool_test {
 
 namespace {
 
@@ -57,4 +57,4 @@ TEST(MemoryPool, PiecesOutliveThePoolAndOneAnother) {
 
 }  // namespace
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::memory_pool_test

@@ -8,7 +8,7 @@
 #include "base/cpu_count.h"
 #include "base/error.h"
 
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::placement_test {
 
 TEST(Placement, GivesEachThreadAProcessorOfItsOwn) {
   const int cpus = available_cpus();
@@ -50,4 +50,4 @@ TEST(Placement, TellsWhatADeviceChose) {
   EXPECT_EQ(plain->info().huge_pages, huge_pages_available());
 }
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::placement_test

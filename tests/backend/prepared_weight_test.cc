@@ -11,7 +11,7 @@
 #include "base/checksum.h"
 #include "conformance/random_weights.h"
 
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::prepared_weight_test {
 
 namespace {
 
@@ -170,4 +170,4 @@ MXFP4 9eb9249359f75b16
 )");
 }
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::prepared_weight_test

@@ -13,7 +13,7 @@
 #include "tile_test_data.h"
 
 // scaled.h's kernels by themselves; the conformance suite covers them within whole linears.
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::scaled_kernels_test {
 namespace {
 
 // Tokens and strips as LinearScaled hands them over.
@@ -164,4 +164,4 @@ TEST(ScaledKernels, KeepWhatIsNoNumberFromLookingLikeOne) {
 }
 
 }  // namespace
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::scaled_kernels_test

@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::tile_format_test {
 
 namespace {
 
@@ -59,4 +59,4 @@ TEST(TileFormat, UnitsAreWholeCacheLines) {
   }
 }
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::tile_format_test

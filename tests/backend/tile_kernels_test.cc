@@ -20,7 +20,7 @@
 
 // The kernels of AMX tiles and panels one at a time, at every instruction set that has them; the
 // conformance suite covers them within whole linears.
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::tile_kernels_test {
 namespace {
 
 // Activations in the layout of one kind of kernel; each row a token of one plane.
@@ -301,4 +301,4 @@ TEST(HardwareTiles, GiveWhatTheEmulationGives) {
   }
 }
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::tile_kernels_test

@@ -11,7 +11,7 @@
 
 // The emulated tiles against the operations of the instructions, written out from Intel's manual
 // for one element at a time.
-namespace ridge::backend::cpu {
+namespace ridge::backend::cpu::tiles_test {
 
 namespace {
 
@@ -191,4 +191,4 @@ TEST_F(EmulatedTileDeathTest, RefusesWhatTheProcessorRefuses) {
   EXPECT_DEATH(EmulatedTiles::configure(config), "== 0");
 }
 
-}  // namespace ridge::backend::cpu
+}  // namespace ridge::backend::cpu::tiles_test
