@@ -105,12 +105,16 @@ Isa select_isa(std::string_view name, bool allow_emulation) {
   return {best->name, &best->kernels()};
 }
 
-bool fetches_few_rows_ahead() {
+int64_t few_rows_read_ahead() {
 #if defined(__x86_64__)
-  static const bool is_intel = __builtin_cpu_is("intel");
-  return is_intel;
+  static const int64_t bytes = [] {
+    if (__builtin_cpu_is("intel")) return 3072;
+    const bool is_up_to_zen_4 = __builtin_cpu_is("amdfam17h") || __builtin_cpu_is("amdfam19h");
+    return __builtin_cpu_is("amd") && !is_up_to_zen_4 ? 4096 : 0;
+  }();
+  return bytes;
 #else
-  return false;
+  return 0;
 #endif
 }
 

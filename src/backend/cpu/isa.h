@@ -14,8 +14,9 @@ struct Isa {
 };
 Isa select_isa(std::string_view name, bool allow_emulation = false);
 
-// Whether this processor reads a stream from memory faster when the next kilobytes are asked for,
-// though nothing else is done with each line than to read it once: Intel's do, AMD's do not.
-bool fetches_few_rows_ahead();
+// How many bytes ahead a stream of weights from memory is asked for where little else is done with
+// each line than to read it once: what this processor was found to read fastest with
+// (docs/performance.md). 0: it does better by itself, as AMD's up to Zen 4 do.
+int64_t few_rows_read_ahead();
 
 }  // namespace ridge::backend::cpu

@@ -23,8 +23,7 @@ constexpr int64_t block_bytes = 512 << 10;
 constexpr int64_t least_chunk_bytes = 64 << 10;
 
 // From so many rows of activations on, the next strip is fetched while this one is multiplied. With
-// fewer, a strip passes as fast as memory gives it: AMD's processors then do better by themselves,
-// Intel's with a request read_ahead_bytes ahead (docs/performance.md).
+// fewer, a strip passes as fast as memory gives it, and few_rows_read_ahead() says what helps.
 constexpr int fetching_rows = 6;
 
 class LinearStep final : public Step {
@@ -173,7 +172,7 @@ class LinearStep final : public Step {
     const ActivationTile t = x.codes.tile(tile);
     const std::byte* fetched = nullptr;
     if (t.count < fetching_rows) {
-      if (fetches_few_rows_ahead()) fetched = strip.tiles() + read_ahead_bytes;
+      if (read_ahead_ > 0) fetched = strip.tiles() + read_ahead_;
     } else if (next != nullptr && next->part == strip.part) {
       fetched = next->tiles();
     }
@@ -198,6 +197,7 @@ class LinearStep final : public Step {
   const int64_t columns_;
   const LinearStrips strips_;
   const bool fits_bytes_;
+  const int64_t read_ahead_ = few_rows_read_ahead();
   const int planes_;
   int max_rows_;  // that meet the dot kernels
   const int64_t chunk_;
