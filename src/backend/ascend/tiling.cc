@@ -268,10 +268,9 @@ Planned<SortExpertsTiling> plan_sort_experts(uint32_t experts, uint32_t choices,
 
 Planned<CombineExpertsTiling> plan_combine_experts(const Soc& soc,
                                                    const CombineExpertsShape& shape) {
-  const auto& [rows, columns, element_bytes] = shape.row;
-  // Values in and out twice, two rows of float32. Few rows are cut for the cores that would have none.
-  const uint32_t most_columns =
-      usable_unified_buffer_bytes / (4 * element_bytes + 2 * 4) / 64 * 64;
+  const uint32_t rows = shape.rows, columns = shape.columns;
+  // Values in and out twice. Few rows are cut for the cores that would have none.
+  const uint32_t most_columns = usable_unified_buffer_bytes / (4 * 4) / 64 * 64;
   constexpr uint32_t fewest_columns = 512;
   const uint32_t share = up_to(up(columns, std::max(1u, soc.vector_cores / rows)), 64);
   CombineExpertsTiling tiling{};

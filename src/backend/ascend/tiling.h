@@ -104,9 +104,10 @@ Planned<RouteTiling> plan_route(const Soc& soc, const RouteShape& shape);
 Planned<SortExpertsTiling> plan_sort_experts(uint32_t experts, uint32_t choices,
                                              uint32_t choices_of_row);
 
-// ridge_combine_experts_*.
+// ridge_combine_experts_f32.
 struct CombineExpertsShape {
-  RowShape row;
+  uint32_t rows;
+  uint32_t columns;
   uint32_t top_k;
   uint32_t weights_stride;
   uint32_t y_stride;

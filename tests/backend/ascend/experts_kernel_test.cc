@@ -208,7 +208,7 @@ TEST_P(ExpertKernels, MultiplyByTheExpertsOfEachToken) {
     expect_close(device.load<float>(y, each.size()), each, c.n, expert_tolerance(c), what);
     const uint64_t out = device.reserve(mixed.size() * 4);
     const auto combine =
-        plan_combine_experts(soc(), {{c.tokens, c.n, 4}, c.top_k, c.top_k, c.n, c.n});
+        plan_combine_experts(soc(), {c.tokens, c.n, c.top_k, c.top_k, c.n, c.n});
     launch(device, "ridge_combine_experts_f32", combine.block_dim, sorted_y, places,
            device.store(weights), out, device.store_tiling(combine.tiling));
     // Two experts of a token may nearly cancel.

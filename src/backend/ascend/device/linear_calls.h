@@ -225,7 +225,7 @@ class LinearCalls : public KernelCalls {
       scale(weights, scaled, 1);
     }
     call("ridge_combine_experts_f32",
-         plan_combine_experts(soc_, {{ids.rows, n, float_bytes}, top_k, top_k, n, out.stride}),
+         plan_combine_experts(soc_, {ids.rows, n, top_k, top_k, n, out.stride}),
          {sums.address, places, scaled.address, out.address});
   }
 

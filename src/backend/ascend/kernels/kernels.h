@@ -13,8 +13,6 @@
     (GM_ADDR x, GM_ADDR codes, GM_ADDR scales, GM_ADDR tiling))                                \
   X(ridge_route_##suffix, AIV_ONLY,                                                            \
     (GM_ADDR logits, GM_ADDR bias, GM_ADDR ids, GM_ADDR weights, GM_ADDR tiling))              \
-  X(ridge_combine_experts_##suffix, AIV_ONLY,                                                  \
-    (GM_ADDR y, GM_ADDR places, GM_ADDR weights, GM_ADDR out, GM_ADDR tiling))                 \
   X(ridge_scale_products_##suffix, AIV_ONLY,                                                   \
     (GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR out, GM_ADDR tiling))    \
   X(ridge_top_k_##suffix, AIV_ONLY,                                                            \
@@ -58,6 +56,8 @@
   X(ridge_expert_scale_products_f32, AIV_ONLY,                                               \
     (GM_ADDR sums, GM_ADDR row_scales, GM_ADDR column_scales, GM_ADDR starts, GM_ADDR out,   \
      GM_ADDR tiling))                                                                        \
+  X(ridge_combine_experts_f32, AIV_ONLY,                                                     \
+    (GM_ADDR y, GM_ADDR places, GM_ADDR weights, GM_ADDR out, GM_ADDR tiling))               \
   X(ridge_sample_rows, AIV_ONLY, (GM_ADDR logits, GM_ADDR rows, GM_ADDR ids, GM_ADDR tiling)) \
   X(ridge_embed_quantized, AIV_ONLY,                                                         \
     (GM_ADDR ids, GM_ADDR table, GM_ADDR out, GM_ADDR tiling))                               \
