@@ -15,7 +15,6 @@ struct Lack {
 };
 
 inline constexpr Lack declared_lacks[] = {
-    {"ascend*", "expert_linear bias *"}, {"ascend*", "expert_linear layer bias *"},
     {"cpu_*", "attention blocks of [48]"},  // blocks must hold a multiple of 16 tokens
     {"cpu_*", "linear-* columns ?/?"},  // shards
 };

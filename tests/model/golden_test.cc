@@ -147,25 +147,6 @@ TEST(GoldenOnDevices, EveryDeviceAndIsaStaysWithinItsDivergence) {
   }
 }
 
-// Experts with biases have no kernel there, which is told when the step is compiled.
-bool has_no_kernels(const format::GgufFile& file) {
-  return file.find("blk.0.ffn_gate_exps.bias") != nullptr;
-}
-
-TEST(GoldenOnAscendsTwin, ModelsWithoutKernelsAreRefused) {
-  const auto device = backend::open_device("ascend-twin:910B4");
-  const auto file = format::GgufFile::open(goldens / "gpt-oss-mxfp4.gguf");
-  ASSERT_TRUE(has_no_kernels(file));
-  const auto model = Model::load(file, *device);
-  try {
-    const Stepper stepper(*model, *device, DType::f16);
-    FAIL() << "it runs, so that it belongs to the tests below";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::unsupported);
-    EXPECT_NE(error.message().find("bias for each expert"), std::string::npos) << error.message();
-  }
-}
-
 // Ascend's kernels in the model of the chip.
 TEST(GoldenOnAscendsTwin, EveryModelStaysWithinItsDivergence) {
   const auto device = backend::open_device("ascend-twin:910B4");
@@ -176,7 +157,6 @@ TEST(GoldenOnAscendsTwin, EveryModelStaysWithinItsDivergence) {
     }
     SCOPED_TRACE(name);
     const auto file = format::GgufFile::open(goldens / (name + ".gguf"));
-    if (has_no_kernels(file)) continue;
     const Golden golden(name);
     const auto model = Model::load(file, *device);
     for (const size_t chunk_tokens : {golden.tokens.size(), size_t{1}}) {
@@ -192,7 +172,6 @@ TEST(GoldenOnAscendsTwin, EveryModelStaysWithinItsDivergence) {
 TEST(GoldenOnAscendsTwin, KernelsComputeWhatModelsAreMadeOf) {
   for (const std::string& name : golden_names()) {
     const auto file = format::GgufFile::open(goldens / (name + ".gguf"));
-    if (has_no_kernels(file)) continue;
     testing::internal::CaptureStderr();
     {
       const auto device = backend::open_device("ascend-twin:910B4");

@@ -229,6 +229,25 @@ class LinearCalls : public KernelCalls {
          {sums.address, places, scaled.address, out.address});
   }
 
+  // out += the bias [experts · n] of each choice's expert, `weights` as above. A launch more than to add it where
+  // sums are scaled, but those rows lie sorted by expert, and kernels that gather and mix rows are there.
+  void add_expert_bias(const AscendWeight& bias, const View& ids, const View& weights,
+                       const View& out) {
+    const uint32_t top_k = ids.columns;
+    const bool mixes = weights.rows > 0;
+    const View to = mixes ? out : runs_of(out, out.columns / top_k);
+    const View added = scratch(to.rows, to.columns, float_bytes);
+    if (mixes) {
+      call("ridge_combine_experts_f32",
+           plan_combine_experts(soc_, {ids.rows, out.columns, top_k, top_k,
+                                       /*y_stride=*/out.columns, added.stride}),
+           {bias.vector().address, ids.address, weights.address, added.address});
+    } else {
+      gather(ids.address, bias.vector().address, added.columns, added);
+    }
+    add(to, added, to);
+  }
+
   // Another value is there now.
   void forget_halves(const Value& value) {
     if (halved_ && halved_->storage == value.storage) halved_.reset();

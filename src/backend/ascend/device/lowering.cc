@@ -328,12 +328,6 @@ class Lowering : private LinearCalls {
   }
 
   void operator()(const ExpertLinear& op) {
-    if (op.bias != nullptr) {
-      throw Error(ErrorCode::unsupported,
-                  fmt::format("expert_linear: {} has a bias for each expert, for which the ascend "
-                              "back end has no kernel yet; --device cpu runs the model",
-                              op.bias->name()));
-    }
     const View x = view(op.x), ids = view(op.ids), out = view(op.out);
     if (x.rows == 0) return;
     const View weights = op.weights.valid() ? view(op.weights) : View{0, 0, ids.columns, ids.columns};
@@ -357,9 +351,12 @@ class Lowering : private LinearCalls {
       part.values.address +=
           uint64_t{first} * rows_of_token * halves.values.stride * element_bytes;
       part.scales += uint64_t{first} * rows_of_token * float_bytes;
-      multiply_by_experts(part, has_row_for_choice, weight, some_rows(ids, first, count),
-                          op.weights.valid() ? some_rows(weights, first, count) : weights,
-                          some_rows(out, first, count));
+      const View part_ids = some_rows(ids, first, count), to = some_rows(out, first, count);
+      const View part_weights = op.weights.valid() ? some_rows(weights, first, count) : weights;
+      multiply_by_experts(part, has_row_for_choice, weight, part_ids, part_weights, to);
+      if (op.bias == nullptr) continue;
+      free_scratch(used);
+      add_expert_bias(as_ascend(*op.bias), part_ids, part_weights, to);
     }
   }
 
