@@ -323,40 +323,30 @@ Planned<EmbedQuantizedTiling> plan_embed_quantized(const Soc& soc, const TableRo
   return {tiling, std::min(tokens * up(columns, tiling.columns_per_step), soc.vector_cores)};
 }
 
-namespace {
-
-struct QuantizeRowsMemory {
-  uint32_t per_row;
-  uint32_t fixed;
-};
-QuantizeRowsMemory quantize_rows_memory(uint32_t columns, uint32_t element_bytes) {
-  const uint32_t pitch = up_to(columns, 32);
-  // x and codes twice, values; for each row its scale twice, its divisor and a block. Besides one row,
-  // ReduceMax's needs, and what rounding up to 8 rows adds.
-  return {2 * pitch * element_bytes + 2 * pitch + pitch * 4 + 3 * 4 + 32,
-          pitch * 4 + up_to(pitch / 64 + 1, 8) * 4 + 8 * (3 * 4 + 32)};
-}
-
-}  // namespace
-
-bool fits_quantize_rows(uint32_t columns) {
-  const auto [per_row, fixed] = quantize_rows_memory(columns, sizeof(float));
-  return fixed + per_row <= usable_unified_buffer_bytes;
-}
-
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
                                                uint32_t x_stride, uint32_t codes_stride) {
-  const uint32_t pitch = up_to(row.columns, 32);
-  const auto [per_row, fixed] = quantize_rows_memory(row.columns, row.element_bytes);
-  if (fixed + per_row > usable_unified_buffer_bytes) {
-    too_wide("quantize_rows", row.columns, fixed + per_row);
-  }
+  // x and codes twice, values, and besides one row of float32.
+  const uint32_t bytes_per_element = 2 * row.element_bytes + 2 + 4;
+  constexpr uint32_t row_bytes_per_element = 4;
+  // For each row its scale twice, its divisor and a block.
+  constexpr uint32_t bytes_per_row = 3 * 4 + 32;
+  // Besides ReduceMax's needs, at most as of a row that fills UB, and what rounding up to 8 rows adds.
+  constexpr uint32_t others = usable_unified_buffer_bytes / 10 / 64 * 4 + 32 + 8 * bytes_per_row;
+  const uint32_t most_columns = (usable_unified_buffer_bytes - others) /
+                                (bytes_per_element + row_bytes_per_element) / 64 * 64;
   QuantizeRowsTiling tiling{};
   tiling.rows = row.rows;
   tiling.columns = row.columns;
   tiling.rows_per_core = up(row.rows, soc.vector_cores);
-  tiling.rows_per_step =
-      rows_per_step(tiling.rows_per_core, pitch * row.element_bytes, per_row, fixed);
+  tiling.columns_per_step =
+      std::min(row.columns, up_to(up(row.columns, up(row.columns, most_columns)), 64));
+  tiling.rows_per_step = 1;
+  if (tiling.columns_per_step == row.columns) {
+    const uint32_t pitch = up_to(row.columns, 32);
+    tiling.rows_per_step =
+        rows_per_step(tiling.rows_per_core, pitch * row.element_bytes,
+                      pitch * bytes_per_element + bytes_per_row, pitch * row_bytes_per_element + others);
+  }
   tiling.x_stride = x_stride;
   tiling.codes_stride = codes_stride;
   return {tiling, up(row.rows, tiling.rows_per_core)};

@@ -142,8 +142,7 @@ Planned<EmbedQuantizedTiling> plan_embed_quantized(const Soc& soc, const TableRo
 Planned<SampleRowsTiling> plan_sample_rows(const Soc& soc, uint32_t rows, uint32_t columns,
                                            uint32_t stride);
 
-// ridge_quantize_rows_*, of float32: a row has to fit into UB.
-bool fits_quantize_rows(uint32_t columns);
+// ridge_quantize_rows_*.
 Planned<QuantizeRowsTiling> plan_quantize_rows(const Soc& soc, const RowShape& row,
                                                uint32_t x_stride, uint32_t codes_stride);
 

@@ -181,7 +181,8 @@ struct QuantizeRowsTiling {
   uint32_t rows;
   uint32_t columns;
   uint32_t rows_per_core;
-  uint32_t rows_per_step;
+  uint32_t rows_per_step;  // 1 where a step has not all columns
+  uint32_t columns_per_step;
   uint32_t x_stride;
   uint32_t codes_stride;
 };

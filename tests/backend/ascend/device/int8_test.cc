@@ -13,7 +13,6 @@
 
 #include "backend/ascend/device/open.h"
 #include "backend/ascend/device/weight.h"
-#include "backend/ascend/tiling.h"
 #include "backend/ascend/twin/acl/control.h"
 #include "backend/recorder.h"
 #include "tensor/blocks.h"
@@ -116,7 +115,7 @@ class Int8 : public testing::TestWithParam<const char*> {
 
 // The sums are whole numbers, and exact: what is left is to round twice with scales and once with the bias.
 TEST_P(Int8, CubeMultipliesRowsThatBecomeInt8AsTheyCome) {
-  for (const auto& [tokens, k] : {std::pair{1, 32}, {3, 96}, {17, 576}}) {
+  for (const auto& [tokens, k] : {std::pair{1, 32}, {3, 96}, {17, 576}, {2, 18944}}) {
     SCOPED_TRACE(std::to_string(tokens) + " rows of " + std::to_string(k));
     const Codes first(random, 40, k), second(random, 27, k);
     std::normal_distribution<float> normal;
@@ -266,16 +265,6 @@ TEST_P(Int8, OtherWeightsKeepTheirRowsOfX) {
   multiply(x, {.name = "w", .segments = {codes.view()}, .int8_activations = true}, bias);
   EXPECT_FALSE(takes_int8);
   EXPECT_EQ(quantisations, 0);
-
-  // Wider rows than the kernel takes whole.
-  const int wide = 11008;
-  EXPECT_TRUE(fits_quantize_rows(8192));
-  EXPECT_FALSE(fits_quantize_rows(wide));
-  const Codes one(random, 1, wide);
-  multiply(std::vector<float>(wide, 0.5f),
-           {.name = "w", .segments = {one.view()}, .int8_activations = true},
-           std::vector<float>(1));
-  EXPECT_FALSE(takes_int8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Chips, Int8, testing::Values("910B2", "910B4"),
