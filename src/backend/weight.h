@@ -63,6 +63,7 @@ struct WeightSource {
   // Made for rows of x in int8, with a scale for each: a device may multiply them so, where each row of
   // the weight has one scale too. Others keep x as precise as ever.
   bool int8_activations = false;
+  bool by_heads = false;  // of head_linear: experts are heads, each of which multiplies a run of a row of x
   // Of experts alone, and only for devices that can (Device::pages_experts).
   std::optional<ExpertPaging> paging;
 };

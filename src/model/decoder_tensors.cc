@@ -94,6 +94,13 @@ WeightSource source(std::string name, std::vector<TensorView> segments,
   return {.name = std::move(name), .segments = std::move(segments), .use = use};
 }
 
+// [heads, rows, columns], each head's for its own run of x.
+WeightSource source_by_heads(std::string name, TensorView heads) {
+  WeightSource made = source(std::move(name), {std::move(heads)});
+  made.by_heads = true;
+  return made;
+}
+
 // Rows [first, first + rows) of a matrix.
 TensorView rows_of(const TensorView& view, int64_t first, int64_t rows) {
   const size_t row = row_bytes(view.dtype, view.shape.columns());
@@ -149,17 +156,18 @@ LatentTensors find_latent(Finder& find, const ModelConfig& c, const std::string&
   const std::string both = blk + "attn_kv_b.weight";
   if (!find.contains(both) || find.contains(blk + "attn_k_b.weight")) {
     find.leave_out(both);  // the same weights in the older convention, where a file has both
-    t.key_up =
-        source(blk + "attn_k_b", {find.matrices(blk + "attn_k_b.weight", c.heads, l.rank, nope)});
-    t.value_up = source(blk + "attn_v_b",
-                        {find.matrices(blk + "attn_v_b.weight", c.heads, c.value_dim, l.rank)});
+    t.key_up = source_by_heads(blk + "attn_k_b",
+                               find.matrices(blk + "attn_k_b.weight", c.heads, l.rank, nope));
+    t.value_up = source_by_heads(
+        blk + "attn_v_b", find.matrices(blk + "attn_v_b.weight", c.heads, c.value_dim, l.rank));
     return t;
   }
   const TensorView kv = find.matrix(both, int64_t{c.heads} * (nope + c.value_dim), l.rank);
   find.ready(kv);
-  t.key_up = source(blk + "attn_k_b", {gather_heads(kv, c.heads, 0, nope, owned)});
+  t.key_up = source_by_heads(blk + "attn_k_b", gather_heads(kv, c.heads, 0, nope, owned));
   t.key_up.transposed = true;
-  t.value_up = source(blk + "attn_v_b", {gather_heads(kv, c.heads, nope, c.value_dim, owned)});
+  t.value_up =
+      source_by_heads(blk + "attn_v_b", gather_heads(kv, c.heads, nope, c.value_dim, owned));
   return t;
 }
 

@@ -50,9 +50,7 @@ std::unique_ptr<Model> Model::load(const format::GgufFile& file, backend::Device
       for (const TensorView& segment : source.segments) file.ready(segment);
     }
     backend::WeightSource given = source;
-    // Heads multiply runs of a row, which have no scales of their own.
-    given.int8_activations = has_int8_activations && !source.name.ends_with("attn_k_b") &&
-                             !source.name.ends_with("attn_v_b");
+    given.int8_activations = has_int8_activations;
     std::unique_ptr<backend::Weight> weight = device.prepare_weight(given, store);
     for (const TensorView& segment : source.segments) {
       // The device has its own copy now; the file's pages would only crowd the page cache.

@@ -189,7 +189,8 @@ std::vector<std::byte> AscendWeight::blocks_of(int64_t expert, int64_t first_row
 }
 
 bool AscendWeight::fits_int8() const {
-  if (!source_.int8_activations) return false;
+  // Heads multiply runs of a row, which have no scales of their own.
+  if (!source_.int8_activations || source_.by_heads) return false;
   const auto has_one_scale = [](std::span<const std::byte> row) {
     for (size_t at = 0; at < row.size(); at += sizeof(BlockQ8_0)) {
       if (std::memcmp(row.data() + at, row.data(), sizeof(f16_bits)) != 0) return false;

@@ -265,6 +265,13 @@ TEST_P(Int8, OtherWeightsKeepTheirRowsOfX) {
   multiply(x, {.name = "w", .segments = {codes.view()}, .int8_activations = true}, bias);
   EXPECT_FALSE(takes_int8);
   EXPECT_EQ(quantisations, 0);
+
+  const Codes heads(random, 20, k);
+  TensorView view = heads.view();
+  view.shape = Shape{4, 5, k};
+  const auto by_heads = open_twin(GetParam(), {})->prepare_weight(
+      {.name = "heads", .segments = {view}, .int8_activations = true, .by_heads = true});
+  EXPECT_FALSE(as_ascend(*by_heads).takes_int8());
 }
 
 INSTANTIATE_TEST_SUITE_P(Chips, Int8, testing::Values("910B2", "910B4"),
