@@ -92,6 +92,7 @@ TEST_F(Costs, DecodeOf7BQuantised) {
   for (const Case& c :
        {Case{DType::q4_0, 1, 4096, 4096, 0.7}, Case{DType::q4_0, 2, 4096, 4096, 0.48},
         Case{DType::q4_0, 16, 4096, 4096, 0.38}, Case{DType::q4_k, 1, 4096, 4096, 0.58},
+        Case{DType::q4_k, 2, 4096, 4096, 0.31}, Case{DType::q4_k, 16, 4096, 4096, 0.25},
         Case{DType::q6_k, 1, 4096, 4096, 0.5}, Case{DType::q8_0, 1, 4096, 4096, 0.85},
         Case{DType::q4_0, 1, 3584, 3584, 0.65}, Case{DType::q4_0, 1, 4608, 3584, 0.7},
         Case{DType::q4_0, 1, 37888, 3584, 0.9}, Case{DType::q4_0, 1, 3584, 18944, 0.7},
