@@ -13,15 +13,15 @@ class AttentionVector {
   __aicore__ inline AttentionVector(AscendC::TPipe& pipe, const AttentionTiling& tiling,
                                     GM_ADDR workspace)
       : tiling_(tiling), slots_(workspace, tiling, AscendC::GetBlockIdx() / 2) {
-    pipe.InitBuffer(scores_in_, 1, most_rows * attention_key_tile * sizeof(float));
-    pipe.InitBuffer(probabilities_out_, 1, most_rows * attention_key_tile * sizeof(T));
-    pipe.InitBuffer(products_in_, 1, most_rows * attention_chunk * sizeof(float));
+    pipe.InitBuffer(scores_in_, 2, most_rows * attention_key_tile * sizeof(float));
+    pipe.InitBuffer(probabilities_out_, 2, most_rows * attention_key_tile * sizeof(T));
+    pipe.InitBuffer(products_in_, 2, most_rows * attention_chunk * sizeof(float));
     pipe.InitBuffer(out_, 1, most_rows * attention_chunk * sizeof(T));
     pipe.InitBuffer(sums_, most_rows * tiling.value_dim * sizeof(float));
     pipe.InitBuffer(statistics_, 5 * most_rows * sizeof(float));
-    pipe.InitBuffer(blocks_, most_rows * floats_per_block * sizeof(float));
-    pipe.InitBuffer(work_, floats_per_block * sizeof(float));
-    if (tiling.soft_cap > 0) pipe.InitBuffer(dividend_, attention_key_tile * sizeof(float));
+    pipe.InitBuffer(folded_, most_rows * floats_per_repeat * sizeof(float));
+    pipe.InitBuffer(blocks_, 3 * most_rows * floats_per_block * sizeof(float));
+    if (tiling.soft_cap > 0) pipe.InitBuffer(dividend_, floats_per_block * sizeof(float));
   }
 
   __aicore__ inline void open(GM_ADDR sinks, GM_ADDR out) {
@@ -33,8 +33,11 @@ class AttentionVector {
     largest_of_tile_ = all[2 * most_rows];
     total_of_tile_ = all[3 * most_rows];
     shrink_ = all[4 * most_rows];
+    // Of rows that a unit has not, too.
+    AscendC::Duplicate(largest_of_tile_, nothing, most_rows);
+    AscendC::Duplicate(total_of_tile_, 0.0f, most_rows);
     if (tiling_.soft_cap > 0) {
-      AscendC::Duplicate(dividend_.Get<float>(), -2 * tiling_.soft_cap, attention_key_tile);
+      AscendC::Duplicate(dividend_.Get<float>(), -2 * tiling_.soft_cap, floats_per_block);
     }
   }
 
@@ -44,12 +47,18 @@ class AttentionVector {
     const uint32_t first = second ? first_half : 0;
     const uint32_t rows = second ? unit.rows() - first_half : first_half;
     if (rows > 0) begin(unit, first, rows);
-    for (uint32_t tile = 0; tile < unit.tiles(); ++tile) {
-      AscendC::CrossCoreWaitFlag(scores_ready);
-      if (rows > 0) make_probabilities(unit, first, rows, tile);
-      AscendC::CrossCoreSetFlag<2, PIPE_MTE3>(probabilities_ready);
-      AscendC::CrossCoreWaitFlag(products_ready);
-      if (rows > 0) add_products(first, rows, tile);
+    // A tile's products come once the next one's probabilities are made: while the cube core computes
+    // them.
+    for (uint32_t tile = 0; tile <= unit.tiles(); ++tile) {
+      if (tile < unit.tiles()) {
+        AscendC::CrossCoreWaitFlag(scores_ready);
+        if (rows > 0) make_probabilities(unit, first, rows, tile);
+        AscendC::CrossCoreSetFlag<2, PIPE_MTE3>(probabilities_ready);
+      }
+      if (tile > 0) {
+        AscendC::CrossCoreWaitFlag(products_ready);
+        if (rows > 0) add_products(first, rows, tile - 1);
+      }
     }
     if (rows > 0) finish(unit, first, rows);
     done_ += unit.tiles();
@@ -57,6 +66,7 @@ class AttentionVector {
 
  private:
   static constexpr uint32_t most_rows = attention_rows / 2;
+  static constexpr uint32_t row_blocks = attention_key_tile / floats_per_block;
   static constexpr float nothing = -3.0e38f;  // less than any score
 
   __aicore__ inline void begin(const AttentionUnit& unit, uint32_t first, uint32_t rows) {
@@ -79,7 +89,6 @@ class AttentionVector {
   struct Visible {
     uint32_t first;
     uint32_t end;
-    __aicore__ inline bool none() const { return first >= end; }
   };
   __aicore__ inline Visible visible(const AttentionUnit& unit, uint32_t row, uint32_t tile) const {
     const uint32_t end = unit.first_visible + row / unit.heads;
@@ -88,53 +97,74 @@ class AttentionVector {
     return {first <= before ? 0 : first - before,
             end <= before ? 0 : smaller(end - before, unit.keys_of(tile))};
   }
+  // Later tokens see more at the end and, in a window, less at the beginning.
+  __aicore__ inline bool sees_all(const AttentionUnit& unit, uint32_t first, uint32_t rows,
+                                  uint32_t tile) const {
+    return visible(unit, first, tile).end == attention_key_tile &&
+           visible(unit, first + rows - 1, tile).first == 0;
+  }
 
-  // What a row may not see of its first keys becomes nothing.
-  __aicore__ inline void hide_before(const AscendC::LocalTensor<float>& row, uint32_t first) {
-    for (uint32_t at = 0; at < first; at += floats_per_repeat) {
-      const uint32_t hidden = smaller(floats_per_repeat, first - at);
-      uint64_t mask[2] = {hidden == floats_per_repeat ? ~0ULL : (1ULL << hidden) - 1, 0};
-      AscendC::Duplicate(row[at], nothing, mask, 1, 1, 8);
+  // The scores of keys that a row's token does not see, and what lies behind the last of the keys,
+  // become nothing. The rows of a token have the same.
+  __aicore__ inline void hide(const AscendC::LocalTensor<float>& scores, const AttentionUnit& unit,
+                              uint32_t first, uint32_t rows, uint32_t tile) {
+    for (uint32_t r = 0; r < rows;) {
+      const uint32_t same = smaller(unit.heads - (first + r) % unit.heads, rows - r);
+      const Visible keys = visible(unit, first + r, tile);
+      for (uint32_t at = 0; at < attention_key_tile; at += floats_per_repeat) {
+        uint64_t mask[2] = {~bits_before(keys.end, at) | bits_before(keys.first, at), 0};
+        if (mask[0] == 0) continue;
+        AscendC::Duplicate(scores[r * attention_key_tile + at], nothing, mask, same, 1,
+                           row_blocks);
+      }
+      r += same;
     }
+    AscendC::PipeBarrier<PIPE_V>();
+  }
+  // Of the lanes from `at` on.
+  __aicore__ inline static uint64_t bits_before(uint32_t key, uint32_t at) {
+    if (key <= at) return 0;
+    return key - at >= floats_per_repeat ? ~0ULL : (1ULL << (key - at)) - 1;
   }
 
   // c · tanh(s / c) = c - 2 c / (exp(2 s / c) + 1), which holds for exponentials of 0 and infinity too.
-  __aicore__ inline void scale_scores(const AscendC::LocalTensor<float>& row, uint32_t keys) {
+  __aicore__ inline void scale_scores(const AscendC::LocalTensor<float>& scores, uint32_t count) {
     if (tiling_.soft_cap <= 0) {
-      AscendC::Muls(row, row, tiling_.scale, keys);
+      AscendC::Muls(scores, scores, tiling_.scale, count);
       AscendC::PipeBarrier<PIPE_V>();
       return;
     }
-    AscendC::Muls(row, row, tiling_.scale * 2 / tiling_.soft_cap, keys);
+    AscendC::Muls(scores, scores, tiling_.scale * 2 / tiling_.soft_cap, count);
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::Exp(row, row, keys);
+    AscendC::Exp(scores, scores, count);
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::Adds(row, row, 1.0f, keys);
+    AscendC::Adds(scores, scores, 1.0f, count);
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::Div(row, dividend_.Get<float>(), row, keys);
+    AscendC::Div(scores, dividend_.Get<float>(), scores, floats_per_repeat,
+                 count / floats_per_repeat, AscendC::BinaryRepeatParams{1, 0, 1, 8, 0, 8});
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::Adds(row, row, tiling_.soft_cap, keys);
+    AscendC::Adds(scores, scores, tiling_.soft_cap, count);
     AscendC::PipeBarrier<PIPE_V>();
   }
 
+  // Rows of all keys of a tile, whether a token sees them or not: an instruction takes as long to begin
+  // as for 26 repeats, so few large ones are much faster than some for each row.
   __aicore__ inline void make_probabilities(const AttentionUnit& unit, uint32_t first,
                                             uint32_t rows, uint32_t tile) {
+    const uint32_t count = rows * attention_key_tile;
     AscendC::LocalTensor<float> scores = load_scores(first, rows, unit.keys_of(tile), tile);
-    AscendC::Duplicate(largest_of_tile_, nothing, most_rows);
-    AscendC::Duplicate(total_of_tile_, 0.0f, most_rows);
+    const bool hides = !sees_all(unit, first, rows, tile);
+    if (hides) hide(scores, unit, first, rows, tile);
+    scale_scores(scores, count);
+    // A soft cap made a finite score of what was hidden.
+    if (hides && tiling_.soft_cap > 0) hide(scores, unit, first, rows, tile);
+    AscendC::LocalTensor<float> folded = folded_.Get<float>();
+    const AscendC::BinaryRepeatParams fold{1, 1, 1, 8, row_blocks, row_blocks};
+    AscendC::Max(folded, scores, scores[floats_per_repeat], floats_per_repeat, rows, fold);
     AscendC::PipeBarrier<PIPE_V>();
-    for (uint32_t r = 0; r < rows; ++r) {
-      const Visible keys = visible(unit, first + r, tile);
-      if (keys.none()) continue;
-      AscendC::LocalTensor<float> row = scores[r * attention_key_tile];
-      scale_scores(row, keys.end);
-      if (keys.first > 0) {
-        hide_before(row, keys.first);
-        AscendC::PipeBarrier<PIPE_V>();
-      }
-      AscendC::ReduceMax(largest_of_tile_[r], row, work_.Get<float>(), keys.end);
-      AscendC::PipeBarrier<PIPE_V>();
-    }
+    AscendC::WholeReduceMax(largest_of_tile_, folded, floats_per_repeat, rows, 1, 1, 8,
+                            AscendC::ReduceOrder::ORDER_ONLY_VALUE);
+    AscendC::PipeBarrier<PIPE_V>();
     // What was summed up shrinks by exp(old largest - new largest).
     AscendC::Max(largest_of_tile_, largest_of_tile_, largest_, most_rows);
     AscendC::PipeBarrier<PIPE_V>();
@@ -143,31 +173,26 @@ class AttentionVector {
     AscendC::Exp(shrink_, shrink_, most_rows);
     AscendC::Adds(largest_, largest_of_tile_, 0.0f, most_rows);
     AscendC::PipeBarrier<PIPE_V>();
-    AscendC::LocalTensor<float> blocks = blocks_.Get<float>();
-    AscendC::Brcb(blocks, largest_, most_rows / floats_per_block, AscendC::BrcbRepeatParams{1, 8});
-    AscendC::LocalTensor<T> probabilities = probabilities_out_.template AllocTensor<T>();
-    // Nothing of keys that a row does not see.
-    AscendC::Duplicate(probabilities, T(0.0f), rows * attention_key_tile);
+    AscendC::LocalTensor<float> largest = blocks_.Get<float>();
+    broadcast(largest, largest_);
+    broadcast(shrink_of(tile), shrink_);
     AscendC::PipeBarrier<PIPE_V>();
-    for (uint32_t r = 0; r < rows; ++r) {
-      const Visible keys = visible(unit, first + r, tile);
-      if (keys.none()) continue;
-      AscendC::LocalTensor<float> row = scores[r * attention_key_tile];
-      scale_row<ByBlock::subtract>(row, row, blocks[r * floats_per_block], keys.end);
-      AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Exp(row, row, keys.end);
-      AscendC::PipeBarrier<PIPE_V>();
-      narrow(probabilities[r * attention_key_tile], row, keys.end);
-      AscendC::ReduceSum(total_of_tile_[r], row, work_.Get<float>(), keys.end);
-      AscendC::PipeBarrier<PIPE_V>();
-    }
+    scale_rows<ByBlock::subtract>(scores, largest, {rows, attention_key_tile});
+    AscendC::PipeBarrier<PIPE_V>();
+    AscendC::Exp(scores, scores, count);
+    AscendC::LocalTensor<T> probabilities = probabilities_out_.template AllocTensor<T>();
+    AscendC::PipeBarrier<PIPE_V>();
+    narrow(probabilities, scores, count);
+    probabilities_out_.EnQue(probabilities);
+    store_probabilities(first, rows, tile);
+    AscendC::Add(folded, scores, scores[floats_per_repeat], floats_per_repeat, rows, fold);
+    scores_in_.FreeTensor(scores);
     AscendC::Mul(total_, total_, shrink_, most_rows);
+    AscendC::PipeBarrier<PIPE_V>();
+    AscendC::WholeReduceSum(total_of_tile_, folded, floats_per_repeat, rows, 1, 1, 8);
     AscendC::PipeBarrier<PIPE_V>();
     AscendC::Add(total_, total_, total_of_tile_, most_rows);
     AscendC::PipeBarrier<PIPE_V>();
-    scores_in_.FreeTensor(scores);
-    probabilities_out_.EnQue(probabilities);
-    store_probabilities(first, rows, tile);
   }
 
   __aicore__ inline AscendC::LocalTensor<float> load_scores(uint32_t first, uint32_t rows,
@@ -190,6 +215,16 @@ class AttentionVector {
     probabilities_out_.FreeTensor(probabilities);
   }
 
+  // A block of 32 bytes for each row's value.
+  __aicore__ inline void broadcast(const AscendC::LocalTensor<float>& blocks,
+                                   const AscendC::LocalTensor<float>& values) {
+    AscendC::Brcb(blocks, values, most_rows / floats_per_block, AscendC::BrcbRepeatParams{1, 8});
+  }
+  // Blocks of what sums shrink by once a tile's products come, when the next tile's is there too.
+  __aicore__ inline AscendC::LocalTensor<float> shrink_of(uint32_t tile) {
+    return blocks_.Get<float>()[(1 + tile % 2) * most_rows * floats_per_block];
+  }
+
   // Sums lie chunk by chunk, in a chunk row by row.
   __aicore__ inline AscendC::LocalTensor<float> sums_from(uint32_t column) {
     return sums_.Get<float>()[column * most_rows];
@@ -201,9 +236,6 @@ class AttentionVector {
   __aicore__ inline void add_products(uint32_t first, uint32_t rows, uint32_t tile) {
     AscendC::GlobalTensor<float> from;
     from.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(slots_.products(done_ + tile)));
-    AscendC::LocalTensor<float> blocks = blocks_.Get<float>();
-    AscendC::Brcb(blocks, shrink_, most_rows / floats_per_block, AscendC::BrcbRepeatParams{1, 8});
-    AscendC::PipeBarrier<PIPE_V>();
     for (uint32_t column = 0; column < tiling_.value_dim; column += attention_chunk) {
       const uint32_t columns = columns_from(column);
       AscendC::LocalTensor<float> products = products_in_.template AllocTensor<float>();
@@ -214,10 +246,7 @@ class AttentionVector {
       products_in_.EnQue(products);
       products = products_in_.template DeQue<float>();
       AscendC::LocalTensor<float> sums = sums_from(column);
-      for (uint32_t r = 0; r < rows; ++r) {
-        AscendC::LocalTensor<float> row = sums[r * columns];
-        scale_row<ByBlock::multiply>(row, row, blocks[r * floats_per_block], columns);
-      }
+      scale_rows<ByBlock::multiply>(sums, shrink_of(tile), {rows, columns});
       AscendC::PipeBarrier<PIPE_V>();
       AscendC::Add(sums, sums, products, rows * columns);
       AscendC::PipeBarrier<PIPE_V>();
@@ -227,16 +256,13 @@ class AttentionVector {
 
   __aicore__ inline void finish(const AttentionUnit& unit, uint32_t first, uint32_t rows) {
     AscendC::LocalTensor<float> blocks = blocks_.Get<float>();
-    AscendC::Brcb(blocks, total_, most_rows / floats_per_block, AscendC::BrcbRepeatParams{1, 8});
+    broadcast(blocks, total_);
     AscendC::PipeBarrier<PIPE_V>();
     for (uint32_t column = 0; column < tiling_.value_dim; column += attention_chunk) {
       const uint32_t columns = columns_from(column);
       AscendC::LocalTensor<float> sums = sums_from(column);
       AscendC::LocalTensor<T> out = out_.template AllocTensor<T>();
-      for (uint32_t r = 0; r < rows; ++r) {
-        AscendC::LocalTensor<float> row = sums[r * columns];
-        scale_row<ByBlock::divide>(row, row, blocks[r * floats_per_block], columns);
-      }
+      scale_rows<ByBlock::divide>(sums, blocks, {rows, columns});
       AscendC::PipeBarrier<PIPE_V>();
       narrow(out, sums, rows * columns);
       out_.EnQue(out);
@@ -259,7 +285,7 @@ class AttentionVector {
   AscendC::GlobalTensor<T> out_gm_;
   AscendC::TQue<AscendC::TPosition::VECIN, 1> scores_in_, products_in_;
   AscendC::TQue<AscendC::TPosition::VECOUT, 1> probabilities_out_, out_;
-  AscendC::TBuf<AscendC::TPosition::VECCALC> sums_, statistics_, blocks_, work_, dividend_;
+  AscendC::TBuf<AscendC::TPosition::VECCALC> sums_, statistics_, folded_, blocks_, dividend_;
   // One float for each row, in statistics_.
   AscendC::LocalTensor<float> largest_, total_, largest_of_tile_, total_of_tile_, shrink_;
 };

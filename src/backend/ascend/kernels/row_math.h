@@ -72,6 +72,20 @@ __aicore__ inline void narrow(const AscendC::LocalTensor<T>& to,
 
 enum class ByBlock { multiply, divide, subtract };
 
+template <ByBlock operation>
+__aicore__ inline void apply_by_block(const AscendC::LocalTensor<float>& to,
+                                      const AscendC::LocalTensor<float>& from,
+                                      const AscendC::LocalTensor<float>& block, uint64_t mask,
+                                      uint8_t repeats, const AscendC::BinaryRepeatParams& strides) {
+  if constexpr (operation == ByBlock::multiply) {
+    AscendC::Mul(to, from, block, mask, repeats, strides);
+  } else if constexpr (operation == ByBlock::divide) {
+    AscendC::Div(to, from, block, mask, repeats, strides);
+  } else {
+    AscendC::Sub(to, from, block, mask, repeats, strides);
+  }
+}
+
 // to[i] = from[i] (·, / or −) the one value that fills the 32 bytes of `block`.
 template <ByBlock operation>
 __aicore__ inline void scale_row(const AscendC::LocalTensor<float>& to,
@@ -85,14 +99,26 @@ __aicore__ inline void scale_row(const AscendC::LocalTensor<float>& to,
     const uint64_t mask = left < floats_per_repeat ? left : floats_per_repeat;
     const uint8_t repeats =
         left < floats_per_repeat ? 1 : smaller(left / floats_per_repeat, most_repeats);
-    if constexpr (operation == ByBlock::multiply) {
-      AscendC::Mul(to[done], from[done], block, mask, repeats, stay);
-    } else if constexpr (operation == ByBlock::divide) {
-      AscendC::Div(to[done], from[done], block, mask, repeats, stay);
-    } else {
-      AscendC::Sub(to[done], from[done], block, mask, repeats, stay);
-    }
+    apply_by_block<operation>(to[done], from[done], block, mask, repeats, stay);
     done += mask * repeats;
+  }
+}
+
+// The same in place of at most 255 rows that lie one behind the other, each with a block of its own: an
+// instruction for each 64 columns. Columns are a multiple of 8.
+struct DenseRows {
+  uint32_t rows;
+  uint32_t columns;
+};
+template <ByBlock operation>
+__aicore__ inline void scale_rows(const AscendC::LocalTensor<float>& values,
+                                  const AscendC::LocalTensor<float>& blocks,
+                                  const DenseRows& shape) {
+  const auto pitch = static_cast<uint8_t>(shape.columns / floats_per_block);
+  const AscendC::BinaryRepeatParams own{1, 1, 0, pitch, pitch, 1};
+  for (uint32_t column = 0; column < shape.columns; column += floats_per_repeat) {
+    apply_by_block<operation>(values[column], values[column], blocks,
+                              smaller(floats_per_repeat, shape.columns - column), shape.rows, own);
   }
 }
 
