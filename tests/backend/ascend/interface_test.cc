@@ -25,6 +25,23 @@ void masked_add(GM_ADDR x, GM_ADDR out) {
   DataCopy(global<float>(out), b, 256);
 }
 
+// 40 halves of each of 2 repeats, block by block: those of the second one block behind those of the first.
+void strided_cast(GM_ADDR x, GM_ADDR out) {
+  TPipe pipe;
+  TBuf<TPosition::VECCALC> in, halves;
+  pipe.InitBuffer(in, 512);
+  pipe.InitBuffer(halves, 384);
+  LocalTensor<float> a = in.Get<float>();
+  LocalTensor<half> b = halves.Get<half>();
+  DataCopy(a, global<float>(x), 128);
+  Duplicate(b, half(0.0f), 192);
+  pass<HardEvent::MTE2_V>();
+  PipeBarrier<PIPE_V>();
+  Cast(b, a, RoundMode::CAST_RINT, uint64_t{40}, 2, UnaryRepeatParams{3, 1, 1, 8});
+  pass<HardEvent::V_MTE3>();
+  DataCopy(global<half>(out), b, 192);
+}
+
 void largest_with_index(GM_ADDR x, GM_ADDR out) {
   TPipe pipe;
   TBuf<TPosition::VECCALC> in, result, work;
@@ -148,6 +165,18 @@ TEST_P(Interface, MasksAndStridesOfTheVectorUnit) {
     }
   }
   EXPECT_EQ(got, wanted);
+}
+
+TEST_P(Interface, MasksAndStridesOfCasts) {
+  const uint64_t out = device.reserve(384);
+  run(strided_cast, twin::CoreType::aiv_only, device.store(counting(128)), out);
+  std::vector<float> wanted(192, 0.0f);
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    for (int lane = 0; lane < 40; ++lane) {
+      wanted[(lane / 16 * 3 + repeat) * 16 + lane % 16] = float(repeat * 64 + lane);
+    }
+  }
+  EXPECT_EQ(device.load(ActivationType::f16, out, 192), wanted);
 }
 
 TEST_P(Interface, IndicesOfTheLargest) {

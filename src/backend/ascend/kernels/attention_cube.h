@@ -37,7 +37,6 @@ class AttentionCube {
     compute_scores(q, unit, 0);
     for (uint32_t tile = 0; tile < unit.tiles(); ++tile) {
       if (tile + 1 < unit.tiles()) compute_scores(q, unit, tile + 1);
-      AscendC::CrossCoreWaitFlag(probabilities_ready);
       compute_products(unit, tile);
     }
     q1_.FreeTensor(q);
@@ -167,24 +166,41 @@ class AttentionCube {
     AscendC::CrossCoreSetFlag<2, PIPE_FIX>(scores_ready);
   }
 
-  __aicore__ inline void compute_products(const AttentionUnit& unit, uint32_t tile) {
-    const uint32_t keys = unit.keys_of(tile);
-    const uint32_t rows = unit.rows();
+  __aicore__ inline AscendC::LocalTensor<T> load_values(const AttentionUnit& unit, uint32_t tile,
+                                                        uint32_t column) {
+    return load_cached(v_gm_,
+                       {tiling_.value_dim, tiling_.value_block_stride, tiling_.value_token_stride,
+                        column, smaller(attention_chunk, tiling_.value_dim - column)},
+                       unit, tile);
+  }
+
+  // In the workspace they are columns of fractals of attention_rows rows.
+  __aicore__ inline AscendC::LocalTensor<T> load_probabilities(uint32_t rows, uint32_t keys,
+                                                               uint32_t tile) {
     AscendC::GlobalTensor<T> from;
     from.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(slots_.probabilities(done_ + tile)));
     AscendC::LocalTensor<T> p = p1_.template AllocTensor<T>();
-    const auto params = to_fractals(rows, keys, attention_key_tile, round_up(rows, c0));
+    AscendC::DataCopyParams params;
+    params.blockCount = (keys + c0 - 1) / c0;
+    params.blockLen = rows;
+    params.srcStride = attention_rows - rows;
+    params.dstStride = round_up(rows, c0) - rows;
     AscendC::DataCopy(p, from, params);
     if (rows == 1) AscendC::DataCopy(p[c0], from, params);
     p1_.EnQue(p);
-    p = p1_.template DeQue<T>();
+    return p1_.template DeQue<T>();
+  }
+
+  __aicore__ inline void compute_products(const AttentionUnit& unit, uint32_t tile) {
+    const uint32_t keys = unit.keys_of(tile);
+    const uint32_t rows = unit.rows();
+    // The first values come while the vector cores still make probabilities.
+    AscendC::LocalTensor<T> v = load_values(unit, tile, 0);
+    AscendC::CrossCoreWaitFlag(probabilities_ready);
+    AscendC::LocalTensor<T> p = load_probabilities(rows, keys, tile);
     for (uint32_t column = 0; column < tiling_.value_dim; column += attention_chunk) {
       const uint32_t count = smaller(attention_chunk, tiling_.value_dim - column);
-      AscendC::LocalTensor<T> v =
-          load_cached(v_gm_,
-                      {tiling_.value_dim, tiling_.value_block_stride, tiling_.value_token_stride,
-                       column, count},
-                      unit, tile);
+      if (column > 0) v = load_values(unit, tile, column);
       load_rows(p, rows, keys);
       // Values have keys as rows where L0B wants them as columns: each fractal is transposed.
       AscendC::LocalTensor<T> b = b2_.template AllocTensor<T>();

@@ -19,7 +19,8 @@ inline constexpr uint16_t scores_ready = 1;
 inline constexpr uint16_t probabilities_ready = 2;
 inline constexpr uint16_t products_ready = 3;
 
-// Where things are in a block's workspace: scores and products in float32, probabilities in 16 bits.
+// Where things are in a block's workspace: rows of scores and products in float32, columns of fractals of
+// probabilities in 16 bits.
 class AttentionSlots {
  public:
   __aicore__ inline AttentionSlots(GM_ADDR workspace, const AttentionTiling& tiling,

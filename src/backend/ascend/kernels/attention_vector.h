@@ -14,7 +14,7 @@ class AttentionVector {
                                     GM_ADDR workspace)
       : tiling_(tiling), slots_(workspace, tiling, AscendC::GetBlockIdx() / 2) {
     pipe.InitBuffer(scores_in_, 2, most_rows * attention_key_tile * sizeof(float));
-    pipe.InitBuffer(probabilities_out_, 2, most_rows * attention_key_tile * sizeof(T));
+    pipe.InitBuffer(probabilities_out_, 2, fractal_columns * column_pitch * 32);
     pipe.InitBuffer(products_in_, 2, most_rows * attention_chunk * sizeof(float));
     pipe.InitBuffer(out_, 1, most_rows * attention_chunk * sizeof(T));
     pipe.InitBuffer(sums_, most_rows * tiling.value_dim * sizeof(float));
@@ -67,6 +67,11 @@ class AttentionVector {
  private:
   static constexpr uint32_t most_rows = attention_rows / 2;
   static constexpr uint32_t row_blocks = attention_key_tile / floats_per_block;
+  // Of probabilities: 16 keys of 16 bits are 32 bytes of a column of fractals. Columns are an odd number of
+  // blocks apart, so that those of a row lie in different banks.
+  static constexpr uint32_t c0 = 16;
+  static constexpr uint32_t fractal_columns = attention_key_tile / c0;
+  static constexpr uint32_t column_pitch = most_rows + 1;
   static constexpr float nothing = -3.0e38f;  // less than any score
 
   __aicore__ inline void begin(const AttentionUnit& unit, uint32_t first, uint32_t rows) {
@@ -182,7 +187,11 @@ class AttentionVector {
     AscendC::Exp(scores, scores, count);
     AscendC::LocalTensor<T> probabilities = probabilities_out_.template AllocTensor<T>();
     AscendC::PipeBarrier<PIPE_V>();
-    narrow(probabilities, scores, count);
+    for (uint32_t key = 0; key < attention_key_tile; key += floats_per_repeat) {
+      AscendC::Cast(probabilities[key * column_pitch], scores[key], AscendC::RoundMode::CAST_RINT,
+                    floats_per_repeat, rows,
+                    AscendC::UnaryRepeatParams{column_pitch, 1, 1, row_blocks});
+    }
     probabilities_out_.EnQue(probabilities);
     store_probabilities(first, rows, tile);
     AscendC::Add(folded, scores, scores[floats_per_repeat], floats_per_repeat, rows, fold);
@@ -207,11 +216,17 @@ class AttentionVector {
     return scores_in_.template DeQue<float>();
   }
 
+  // As columns of fractals, in which the cube core copies them fastest.
   __aicore__ inline void store_probabilities(uint32_t first, uint32_t rows, uint32_t tile) {
     AscendC::GlobalTensor<T> to;
     to.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(slots_.probabilities(done_ + tile)));
     AscendC::LocalTensor<T> probabilities = probabilities_out_.template DeQue<T>();
-    AscendC::DataCopy(to[first * attention_key_tile], probabilities, rows * attention_key_tile);
+    AscendC::DataCopyParams params;
+    params.blockCount = fractal_columns;
+    params.blockLen = rows;
+    params.srcStride = column_pitch - rows;
+    params.dstStride = attention_rows - rows;
+    AscendC::DataCopy(to[first * c0], probabilities, params);
     probabilities_out_.FreeTensor(probabilities);
   }
 

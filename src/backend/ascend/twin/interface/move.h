@@ -62,6 +62,11 @@ void DataCopy(const LocalTensor<T>& to, const GlobalTensor<T>& from, const DataC
               Where where = Where::current()) {
   twin::move_blocks(to.operand(), from.operand(), strided(params), {"DataCopy", where});
 }
+template <typename T>
+void DataCopy(const GlobalTensor<T>& to, const LocalTensor<T>& from, const DataCopyParams& params,
+              Where where = Where::current()) {
+  twin::move_blocks(to.operand(), from.operand(), strided(params), {"DataCopy", where});
+}
 // A row-major matrix into columns of fractals: element (n, d) goes to column d / C0 of blocks.
 template <typename T>
 void DataCopy(const LocalTensor<T>& to, const GlobalTensor<T>& from, const Nd2NzParams& params,

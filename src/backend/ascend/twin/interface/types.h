@@ -94,6 +94,12 @@ struct BinaryRepeatParams {
   uint8_t src0RepStride = 8;
   uint8_t src1RepStride = 8;
 };
+struct UnaryRepeatParams {
+  uint16_t dstBlkStride = 1;
+  uint16_t srcBlkStride = 1;
+  uint8_t dstRepStride = 8;
+  uint8_t srcRepStride = 8;
+};
 struct BrcbRepeatParams {
   uint16_t dstBlkStride = 1;
   uint16_t dstRepStride = 8;

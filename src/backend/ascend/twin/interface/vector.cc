@@ -111,10 +111,10 @@ void vector_axpy(const Operand& to, const Operand& from, double scalar, uint32_t
   });
 }
 
-void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, uint32_t count,
-                 Site site) {
+void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, const Lanes& lanes,
+                 Strides to_strides, Strides from_strides, Site site) {
   const Type widest = bits_of(to.type) > bits_of(from.type) ? to.type : from.type;
-  VectorInstruction in(site, counted(count), widest);
+  VectorInstruction in(site, lanes, widest);
   using enum AscendC::RoundMode;
   const auto is = [&](Type source, std::initializer_list<Type> targets) {
     return from.type == source &&
@@ -139,10 +139,11 @@ void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode
   in.require(mode != CAST_NONE || widens || (from.type == Type::f32 && to.type == Type::f16) ||
                  (from.type == Type::f16 && bits_of(to.type) <= 8) || from.type == Type::i32,
              fmt::format("needs a rounding mode from {} to {}", name(from.type), name(to.type)));
-  in.require(count % 2 == 0 || (from.type != Type::i4 && to.type != Type::i4),
-             "has an odd number of int4b_t");
-  Parts source = in.source(from, {});
-  Parts target = in.target(to, {});
+  const bool has_int4 = from.type == Type::i4 || to.type == Type::i4;
+  in.require(!has_int4 || lanes.counted, "has a mask for int4b_t, which the twin only counts");
+  in.require(!has_int4 || lanes.count % 2 == 0, "has an odd number of int4b_t");
+  Parts source = in.source(from, from_strides);
+  Parts target = in.target(to, to_strides);
   in.forbid_overlap(to, from);
   in.count_conflicts(to, from, nullptr);
   std::move(in).issue([=, to_type = to.type, from_type = from.type] {

@@ -36,8 +36,8 @@ void vector_binary(Binary op, const Operand& to, const Operand& a, const Operand
                    const Lanes& lanes, Strides to_strides, Strides a_strides, Strides b_strides,
                    Site site);
 void vector_axpy(const Operand& to, const Operand& from, double scalar, uint32_t count, Site site);
-void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, uint32_t count,
-                 Site site);
+void vector_cast(const Operand& to, const Operand& from, AscendC::RoundMode mode, const Lanes& lanes,
+                 Strides to_strides, Strides from_strides, Site site);
 void vector_duplicate(const Operand& to, double scalar, const Lanes& lanes, Strides strides,
                       Site site);
 // Of each repeat; of the largest with an index, value and index side by side in `order`.
@@ -115,7 +115,17 @@ void Axpy(const LocalTensor<T>& to, const LocalTensor<T>& from, const T& scalar,
 template <typename To, typename From>
 void Cast(const LocalTensor<To>& to, const LocalTensor<From>& from, const RoundMode& mode,
           uint32_t count, Where where = Where::current()) {
-  twin::vector_cast(to.operand(), from.operand(), mode, count, {"Cast", where});
+  twin::vector_cast(to.operand(), from.operand(), mode, twin::counted(count), {}, {},
+                    {"Cast", where});
+}
+// A repeat has as many elements as 256 bytes of the wider type.
+template <typename To, typename From>
+void Cast(const LocalTensor<To>& to, const LocalTensor<From>& from, const RoundMode& mode,
+          uint64_t mask, uint8_t repeats, const UnaryRepeatParams& p,
+          Where where = Where::current()) {
+  twin::vector_cast(to.operand(), from.operand(), mode, twin::masked(mask, repeats),
+                    {p.dstBlkStride, p.dstRepStride}, {p.srcBlkStride, p.srcRepStride},
+                    {"Cast", where});
 }
 
 template <typename T>
