@@ -361,13 +361,14 @@ Planned<RopeStoreKvTiling> plan_rope_store_kv(const Soc& soc, const RopeStoreKvS
   tiling.value_dim = shape.stores ? shape.value_dim : shape.head_dim;
   tiling.rotary_dim = shape.rotary_dim;
   // A step's transfer is of full speed where there are enough heads, and smaller where that would
-  // leave cores idle.
-  const uint32_t head_bytes = std::max(tiling.head_dim, tiling.value_dim) * shape.element_bytes;
+  // leave cores idle. Of float32, as which heads rotate, UB has not more.
+  const uint32_t head_bytes = std::max(tiling.head_dim, tiling.value_dim) *
+                              (tiling.rotary_dim > 0 ? 4 : shape.element_bytes);
   const uint32_t most_heads = std::max(shape.heads, shape.kv_heads);
   const uint32_t all_heads = shape.tokens * (shape.heads + 2 * shape.kv_heads);
   tiling.heads_per_step =
       std::max(1u, std::min({most_heads, full_speed_bytes / head_bytes,
-                             up(all_heads, soc.vector_cores)}));
+                             up(all_heads, soc.vector_cores), 255u}));
   const uint32_t units_of_token =
       up(shape.heads, tiling.heads_per_step) +
       (shape.stores ? 2 : 1) * up(shape.kv_heads, tiling.heads_per_step);

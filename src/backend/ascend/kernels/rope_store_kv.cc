@@ -22,9 +22,9 @@ class RopeStoreKv {
     pipe.InitBuffer(in_, buffers, step * sizeof(T));
     pipe.InitBuffer(out_, buffers, step * sizeof(T));
     pipe.InitBuffer(rotations_, buffers, 2 * rotary_pitch_ * sizeof(float));
-    pipe.InitBuffer(values_, step * sizeof(float));
-    pipe.InitBuffer(partner_, rotary_pitch_ * sizeof(float));
-    pipe.InitBuffer(partners_, rotary_pitch_ * sizeof(uint32_t));
+    if constexpr (sizeof(T) < sizeof(float)) pipe.InitBuffer(values_, step * sizeof(float));
+    pipe.InitBuffer(partner_, tiling.heads_per_step * rotary_pitch_ * sizeof(float));
+    pipe.InitBuffer(partners_, tiling.heads_per_step * rotary_pitch_ * sizeof(uint32_t));
   }
 
   __aicore__ inline void run(GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots,
@@ -68,6 +68,29 @@ class RopeStoreKv {
                          AscendC::DataCopyExtParams{1, tiling_.rotary_dim * 4, 0, 0, 0},
                          AscendC::DataCopyPadExtParams<uint32_t>{false, 0, 0, 0});
     order<AscendC::HardEvent::MTE2_V>();
+    // Those of later heads lie as much further on; behind a head's last there may be a few numbers
+    // without a partner, which take the first.
+    AscendC::LocalTensor<int32_t> first = partners_.Get<int32_t>();
+    if (rotary_pitch_ > tiling_.rotary_dim) {
+      const uint32_t whole = tiling_.rotary_dim / floats_per_block * floats_per_block;
+      const uint64_t behind = 0xff & ~((1ULL << (tiling_.rotary_dim - whole)) - 1);
+      uint64_t mask[2] = {behind, 0};
+      AscendC::Duplicate(first[whole], 0, mask, 1, 1, 8);
+      AscendC::PipeBarrier<PIPE_V>();
+    }
+    for (uint32_t head = 1; head < tiling_.heads_per_step; ++head) {
+      AscendC::Adds(first[head * rotary_pitch_], first,
+                    static_cast<int32_t>(head * pitch_ * sizeof(float)), rotary_pitch_);
+    }
+    AscendC::PipeBarrier<PIPE_V>();
+  }
+
+  // Heads that lie close in UB are one run of numbers, others a run each.
+  __aicore__ inline uint32_t runs_of(uint32_t heads) const {
+    return pitch_ == tiling_.head_dim ? 1 : heads;
+  }
+  __aicore__ inline uint32_t run_of(uint32_t heads) const {
+    return pitch_ == tiling_.head_dim ? heads * tiling_.head_dim : tiling_.head_dim;
   }
 
   // Heads lie side by side in global memory.
@@ -136,6 +159,21 @@ class RopeStoreKv {
     copies_.FreeTensor(row);
   }
 
+  // As float32, in place where they are.
+  __aicore__ inline AscendC::LocalTensor<float> widened(const AscendC::LocalTensor<T>& in,
+                                                        uint32_t heads) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      return in;
+    } else {
+      AscendC::LocalTensor<float> values = values_.Get<float>();
+      for (uint32_t run = 0; run < runs_of(heads); ++run) {
+        widen(values[run * pitch_], in[run * pitch_], run_of(heads));
+      }
+      AscendC::PipeBarrier<PIPE_V>();
+      return values;
+    }
+  }
+
   // Leaves the rotated heads in out_.
   __aicore__ inline void rotate(const AscendC::GlobalTensor<T>& from, uint32_t token,
                                 uint32_t heads) {
@@ -153,20 +191,26 @@ class RopeStoreKv {
     in = in_.template DeQue<T>();
     rotation = rotations_.template DeQue<float>();
     AscendC::LocalTensor<T> out = out_.template AllocTensor<T>();
-    AscendC::LocalTensor<float> values = values_.Get<float>();
+    AscendC::LocalTensor<float> values = widened(in, heads);
     AscendC::LocalTensor<float> partner = partner_.Get<float>();
-    for (uint32_t h = 0; h < heads; ++h) {
-      AscendC::LocalTensor<float> head = values[h * pitch_];
-      widen(head, in[h * pitch_], tiling_.head_dim);
+    AscendC::Gather(partner, values, partners_.Get<uint32_t>(), 0, heads * rotary_pitch_);
+    AscendC::PipeBarrier<PIPE_V>();
+    const auto pitch = static_cast<uint8_t>(pitch_ / floats_per_block);
+    const auto rotary_pitch = static_cast<uint8_t>(rotary_pitch_ / floats_per_block);
+    for (uint32_t at = 0; at < tiling_.rotary_dim; at += floats_per_repeat) {
+      const uint64_t mask = smaller(floats_per_repeat, tiling_.rotary_dim - at);
+      // All heads of a token turn by the same angles: a stride of 0.
+      AscendC::Mul(partner[at], partner[at], rotation[rotary_pitch_ + at], mask, heads,
+                   AscendC::BinaryRepeatParams{1, 1, 1, rotary_pitch, rotary_pitch, 0});
+      AscendC::Mul(values[at], values[at], rotation[at], mask, heads,
+                   AscendC::BinaryRepeatParams{1, 1, 1, pitch, pitch, 0});
       AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Gather(partner, head, partners_.Get<uint32_t>(), 0, tiling_.rotary_dim);
-      AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Mul(partner, partner, rotation[rotary_pitch_], tiling_.rotary_dim);
-      AscendC::Mul(head, head, rotation, tiling_.rotary_dim);
-      AscendC::PipeBarrier<PIPE_V>();
-      AscendC::Add(head, head, partner, tiling_.rotary_dim);
-      AscendC::PipeBarrier<PIPE_V>();
-      narrow(out[h * pitch_], head, tiling_.head_dim);
+      AscendC::Add(values[at], values[at], partner[at], mask, heads,
+                   AscendC::BinaryRepeatParams{1, 1, 1, pitch, pitch, rotary_pitch});
+    }
+    AscendC::PipeBarrier<PIPE_V>();
+    for (uint32_t run = 0; run < runs_of(heads); ++run) {
+      narrow(out[run * pitch_], values[run * pitch_], run_of(heads));
     }
     AscendC::PipeBarrier<PIPE_V>();
     in_.FreeTensor(in);
