@@ -321,13 +321,16 @@ TEST_P(RowKernels, QuantizeRows) {
 TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
   constexpr uint32_t tokens = 9, heads = 3, kv_heads = 2, block_tokens = 4, blocks = 8;
   const auto cache_of = [](uint32_t head_dim) { return blocks * block_tokens * kv_heads * head_dim; };
-  for (const ActivationType type : activation_types) {
+  using enum ActivationType;
+  for (const auto& [type, cached] : {std::pair{f16, f16}, {bf16, bf16}, {f32, f32}, {f32, f16},
+                                     {f32, bf16}}) {
+    const std::string kernel = type == cached ? suffix(type) : suffix(type) + "_" + suffix(cached);
     for (const RopePairs pairs : {RopePairs::neox, RopePairs::interleaved}) {
       for (const uint32_t head_dim : {4u, 64u, 80u, 128u}) {
         for (const uint32_t rotary_dim : {head_dim, head_dim / 2}) {
           // As with MLA's latent, values may be wider than keys.
           const uint32_t value_dim = head_dim == 64 ? 3 * head_dim : head_dim;
-          const std::string what = suffix(type) + " " + std::to_string(head_dim) + " " +
+          const std::string what = kernel + " " + std::to_string(head_dim) + " " +
                                    std::to_string(rotary_dim);
           SCOPED_TRACE(what);
           RopeTable table{.magnitude = 1.25f, .pairs = pairs};
@@ -351,8 +354,8 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           std::vector<float> rotations(all_positions.size() * 2 * rotary_dim);
           fill_rotations(table, all_positions, rotations);
           const std::vector<float> no_keys(cache_of(head_dim)), no_values(cache_of(value_dim));
-          const uint64_t k_cache = device.store(type, no_keys);
-          const uint64_t v_cache = device.store(type, no_values);
+          const uint64_t k_cache = device.store(cached, no_keys);
+          const uint64_t v_cache = device.store(cached, no_values);
           const uint32_t key_row = kv_heads * head_dim, value_row = kv_heads * value_dim;
           const auto plan = plan_rope_store_kv(soc(), {.tokens = tokens,
                                                        .heads = heads,
@@ -370,7 +373,7 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
                                                        .k_token_stride = key_row,
                                                        .v_block_stride = block_tokens * value_row,
                                                        .v_token_stride = value_row});
-          launch(device, "ridge_rope_store_kv_" + suffix(type), plan.block_dim, q, k, v,
+          launch(device, "ridge_rope_store_kv_" + kernel, plan.block_dim, q, k, v,
                  device.store(positions), device.store(slots), device.store(rotations),
                  device.store(rope_partners(table)), k_cache, v_cache,
                  device.store_tiling(plan.tiling));
@@ -381,15 +384,16 @@ TEST_P(RowKernels, RopeStoresKeysAndValuesInThePagedCache) {
           reference::rope(rotated, positions, int(head_dim), table);
           const std::vector<float> got = device.load(type, q, x.size());
           expect_close(got, wanted, stride, tolerance(type), what);
-          // The cache holds what the row holds, and nothing elsewhere.
+          // The cache holds what the row holds, as its type, and nothing elsewhere.
+          const std::vector<float> stored = rounded(cached, got);
           std::vector<float> keys = no_keys, values = no_values;
           for (uint32_t t = 0; t < tokens; ++t) {
-            const float* row = got.data() + t * stride + heads * head_dim;
+            const float* row = stored.data() + t * stride + heads * head_dim;
             std::copy_n(row, key_row, keys.begin() + slots[t] * key_row);
             std::copy_n(row + key_row, value_row, values.begin() + slots[t] * value_row);
           }
-          EXPECT_EQ(device.load(type, k_cache, keys.size()), keys) << what;
-          EXPECT_EQ(device.load(type, v_cache, values.size()), values) << what;
+          EXPECT_EQ(device.load(cached, k_cache, keys.size()), keys) << what;
+          EXPECT_EQ(device.load(cached, v_cache, values.size()), values) << what;
           if (HasFailure()) return;
         }
       }

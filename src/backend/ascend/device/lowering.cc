@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "backend/ascend/device/host_op.h"
 #include "backend/ascend/device/linear_calls.h"
@@ -32,10 +34,15 @@ class Lowering : private LinearCalls {
   using LinearCalls::LinearCalls;
 
   Plan lower() {
-    for (const Op& op : context_.recording.ops) {
+    const std::vector<Op>& ops = context_.recording.ops;
+    for (size_t i = 0; i < ops.size(); ++i) {
+      const Op& op = ops[i];
       free_scratch();
       if (is_on_host(op)) {
         plan_.actions.push_back(HostCall{&op});
+      } else if (i + 1 < ops.size() && stores_what_rotates(op, ops[i + 1])) {
+        rotate(std::get<Rope>(op), stored_by(ops[i + 1]));
+        ++i;  // which writes no values
       } else {
         std::visit(*this, op);
       }
@@ -194,42 +201,9 @@ class Lowering : private LinearCalls {
     call("ridge_gated_activation_f32", plan, {x.address, out.address});
   }
 
-  void operator()(const Rope& op) {
-    const View q = view(op.q);
-    if (q.rows == 0) return;
-    const View k = op.k.valid() ? view(op.k) : View{q.address, q.rows, 0, q.stride};
-    const auto head_dim = static_cast<uint32_t>(op.head_dim);
-    const Feeds::RopeTables tables = context_.feeds.rope(op.table);
-    const auto plan = plan_rope_store_kv(
-        soc_, {.tokens = q.rows,
-               .heads = q.columns / head_dim,
-               .kv_heads = k.columns / head_dim,
-               .head_dim = head_dim,
-               .value_dim = 0,
-               .rotary_dim = static_cast<uint32_t>(op.table.inverse_frequencies.size()) * 2,
-               .element_bytes = float_bytes,
-               .q_stride = q.stride,
-               .k_stride = k.stride,
-               .v_stride = k.stride,
-               .stores = false,
-               .block_tokens = 1,
-               .k_block_stride = 0,
-               .k_token_stride = 0,
-               .v_block_stride = 0,
-               .v_token_stride = 0});
-    // There are no values and no cache: what stands for them is not read.
-    const uint64_t numbers = context_.feeds.token_numbers().address;
-    call("ridge_rope_store_kv_f32", plan,
-         {q.address, k.address, k.address, numbers, numbers, tables.rotations.address,
-          tables.partners.address, q.address, q.address});
-  }
-
-  void operator()(const StoreKv& op) {
-    store(as_ascend(*op.cache), op.layer, view(op.k), view(op.v));
-  }
-  void operator()(const StoreLatent& op) {
-    store(as_ascend(*op.cache), op.layer, view(op.rotary_key), view(op.latent));
-  }
+  void operator()(const Rope& op) { rotate(op, std::nullopt); }
+  void operator()(const StoreKv& op) { store(*stored_by(op)); }
+  void operator()(const StoreLatent& op) { store(*stored_by(op)); }
 
   void operator()(const Attention& op) {
     const AscendKvCache& cache = as_ascend(*op.cache);
@@ -421,33 +395,98 @@ class Lowering : private LinearCalls {
                {out.address, out.rows * heads, width, width});
   }
 
-  void store(const AscendKvCache& cache, int layer, const View& k, const View& v) {
-    const KvCacheLayout& layout = cache.layout();
+  // What goes to the cache; of latents, the rotary key is k and the latent v.
+  struct Stored {
+    KvCache* cache;
+    int layer;
+    Value k;
+    Value v;
+  };
+  static std::optional<Stored> stored_by(const Op& op) {
+    if (const auto* kv = std::get_if<StoreKv>(&op)) return Stored{kv->cache, kv->layer, kv->k, kv->v};
+    if (const auto* latent = std::get_if<StoreLatent>(&op)) {
+      return Stored{latent->cache, latent->layer, latent->rotary_key, latent->latent};
+    }
+    return std::nullopt;
+  }
+
+  // One launch does both where heads have no zeros behind them in the cache.
+  static bool stores_what_rotates(const Op& op, const Op& next) {
+    const auto* rope = std::get_if<Rope>(&op);
+    const std::optional<Stored> stored = stored_by(next);
+    if (rope == nullptr || !stored || is_on_host(next) || !rope->k.valid()) return false;
+    const AscendKvCache& cache = as_ascend(*stored->cache);
+    return stored->k.storage == rope->k.storage && stored->k.column == rope->k.column &&
+           stored->k.columns == rope->k.columns &&
+           static_cast<uint32_t>(rope->head_dim) == cache.key_dim() &&
+           static_cast<uint32_t>(stored->k.columns) == cache.heads() * cache.key_dim() &&
+           static_cast<uint32_t>(stored->v.columns) == cache.heads() * cache.value_dim();
+  }
+
+  void rotate(const Rope& op, const std::optional<Stored>& stored) {
+    const View q = view(op.q);
+    if (q.rows == 0) return;
+    const View k = op.k.valid() ? view(op.k) : View{q.address, q.rows, 0, q.stride};
+    const auto head_dim = static_cast<uint32_t>(op.head_dim);
+    const Feeds::RopeTables tables = context_.feeds.rope(op.table);
+    std::string kernel = "ridge_rope_store_kv_f32";
+    RopeStoreKvShape shape{.block_tokens = 1};
+    // Without a cache there are no values: what stands for both is not read.
+    View v = k;
+    const uint64_t numbers = context_.feeds.token_numbers().address;
+    uint64_t slots = numbers, keys = q.address, values = q.address;
+    if (stored) {
+      const AscendKvCache& cache = as_ascend(*stored->cache);
+      kernel += fmt::format("_{}", suffix_of(cache.layout().dtype));
+      shape = stored_in(cache);
+      v = view(stored->v);
+      slots = input(inputs().slots);
+      keys = cache.keys_address(stored->layer);
+      values = cache.values_address(stored->layer);
+    }
+    shape.tokens = q.rows;
+    shape.heads = q.columns / head_dim;
+    shape.kv_heads = k.columns / head_dim;
+    shape.head_dim = head_dim;
+    shape.rotary_dim = static_cast<uint32_t>(op.table.inverse_frequencies.size()) * 2;
+    shape.element_bytes = float_bytes;
+    shape.q_stride = q.stride;
+    shape.k_stride = k.stride;
+    shape.v_stride = v.stride;
+    call(kernel, plan_rope_store_kv(soc_, shape),
+         {q.address, k.address, v.address, numbers, slots, tables.rotations.address,
+          tables.partners.address, keys, values});
+  }
+
+  // Nothing is rotated: there are no queries, rotations and partners to read.
+  void store(const Stored& stored) {
+    const AscendKvCache& cache = as_ascend(*stored.cache);
+    const View k = view(stored.k), v = view(stored.v);
     if (k.rows == 0) return;
-    const char* type = suffix_of(layout.dtype);
+    const char* type = suffix_of(cache.layout().dtype);
     const View k16 = narrowed(k, type, cache.key_dim(), cache.heads());
     const View v16 = narrowed(v, type, cache.value_dim(), cache.heads());
-    const auto plan = plan_rope_store_kv(
-        soc_, {.tokens = k.rows,
-               .heads = 0,
-               .kv_heads = cache.heads(),
-               .head_dim = cache.key_dim(),
-               .value_dim = cache.value_dim(),
-               .rotary_dim = 0,
-               .element_bytes = half_bytes,
-               .q_stride = k16.stride,
-               .k_stride = k16.stride,
-               .v_stride = v16.stride,
-               .stores = true,
-               .block_tokens = static_cast<uint32_t>(layout.block_tokens),
-               .k_block_stride = cache.block_stride(),
-               .k_token_stride = cache.key_row(),
-               .v_block_stride = cache.block_stride(),
-               .v_token_stride = cache.value_row()});
-    // Nothing is rotated: there are no queries, rotations and partners to read.
-    call(fmt::format("ridge_rope_store_kv_{}", type), plan,
+    RopeStoreKvShape shape = stored_in(cache);
+    shape.tokens = k.rows;
+    shape.kv_heads = cache.heads();
+    shape.head_dim = cache.key_dim();
+    shape.element_bytes = half_bytes;
+    shape.q_stride = shape.k_stride = k16.stride;
+    shape.v_stride = v16.stride;
+    call(fmt::format("ridge_rope_store_kv_{}", type), plan_rope_store_kv(soc_, shape),
          {k16.address, k16.address, v16.address, input(inputs().positions), input(inputs().slots),
-          k16.address, k16.address, cache.keys_address(layer), cache.values_address(layer)});
+          k16.address, k16.address, cache.keys_address(stored.layer),
+          cache.values_address(stored.layer)});
+  }
+
+  static RopeStoreKvShape stored_in(const AscendKvCache& cache) {
+    return {.value_dim = cache.value_dim(),
+            .stores = true,
+            .block_tokens = static_cast<uint32_t>(cache.layout().block_tokens),
+            .k_block_stride = cache.block_stride(),
+            .k_token_stride = cache.key_row(),
+            .v_block_stride = cache.block_stride(),
+            .v_token_stride = cache.value_row()};
   }
 };
 

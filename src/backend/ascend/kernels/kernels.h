@@ -18,6 +18,9 @@
   X(ridge_top_k_##suffix, AIV_ONLY,                                                            \
     (GM_ADDR logits, GM_ADDR values, GM_ADDR ids, GM_ADDR tiling))                             \
   X(ridge_sample_##suffix, AIV_ONLY, (GM_ADDR logits, GM_ADDR ids, GM_ADDR tiling))            \
+  RIDGE_ASCEND_ROPE_STORE_KV(X, suffix)
+
+#define RIDGE_ASCEND_ROPE_STORE_KV(X, suffix)                                                  \
   X(ridge_rope_store_kv_##suffix, AIV_ONLY,                                                    \
     (GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots, GM_ADDR rotations,     \
      GM_ADDR partners, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR tiling))
@@ -80,6 +83,8 @@
   RIDGE_ASCEND_SCALE_ROWS(X, f32_bf16)                                                       \
   RIDGE_ASCEND_SCALE_ROWS(X, f16_f32)                                                        \
   RIDGE_ASCEND_SCALE_ROWS(X, bf16_f32)                                                       \
+  RIDGE_ASCEND_ROPE_STORE_KV(X, f32_f16)                                                     \
+  RIDGE_ASCEND_ROPE_STORE_KV(X, f32_bf16)                                                    \
   RIDGE_ASCEND_KERNELS_OF(X, f16)    \
   RIDGE_ASCEND_KERNELS_OF(X, bf16)   \
   RIDGE_ASCEND_KERNELS_OF(X, f32)

@@ -7,7 +7,8 @@
 // element's partner, so that both ways to pair elements are the same to the kernel.
 namespace ridge::backend::ascend {
 
-template <typename T>
+// Rows of T; the cache has Cached, which is T or, for rows of float32, a type of 16 bits.
+template <typename T, typename Cached>
 class RopeStoreKv {
  public:
   __aicore__ inline RopeStoreKv(AscendC::TPipe& pipe, const RopeStoreKvTiling& tiling)
@@ -16,10 +17,18 @@ class RopeStoreKv {
         value_pitch_(row_pitch<T>(tiling.value_dim)),
         rotary_pitch_(round_up(tiling.rotary_dim, floats_per_block)) {
     const uint32_t step = tiling.heads_per_step * pitch_;
-    const uint32_t widest = pitch_ > value_pitch_ ? pitch_ : value_pitch_;
-    pipe.InitBuffer(copies_, buffers, tiling.heads_per_step * widest * sizeof(T));
+    const uint32_t widest = tiling.heads_per_step * (pitch_ > value_pitch_ ? pitch_ : value_pitch_);
+    if constexpr (narrows) {
+      const uint32_t widest_head =
+          tiling.head_dim > tiling.value_dim ? tiling.head_dim : tiling.value_dim;
+      pipe.InitBuffer(in_, buffers, widest * sizeof(T));
+      pipe.InitBuffer(narrowed_, buffers,
+                      tiling.heads_per_step * row_pitch<Cached>(widest_head) * sizeof(Cached));
+    } else {
+      pipe.InitBuffer(copies_, buffers, widest * sizeof(T));
+    }
     if (tiling.rotary_dim == 0) return;
-    pipe.InitBuffer(in_, buffers, step * sizeof(T));
+    if constexpr (!narrows) pipe.InitBuffer(in_, buffers, step * sizeof(T));
     pipe.InitBuffer(out_, buffers, step * sizeof(T));
     pipe.InitBuffer(rotations_, buffers, 2 * rotary_pitch_ * sizeof(float));
     if constexpr (sizeof(T) < sizeof(float)) pipe.InitBuffer(values_, step * sizeof(float));
@@ -33,8 +42,8 @@ class RopeStoreKv {
     q_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(q));
     k_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(k));
     v_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(v));
-    k_cache_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(k_cache));
-    v_cache_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ T*>(v_cache));
+    k_cache_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ Cached*>(k_cache));
+    v_cache_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ Cached*>(v_cache));
     positions_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(positions), tiling_.tokens);
     slots_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ int32_t*>(slots), tiling_.tokens);
     rotations_gm_.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(rotations));
@@ -60,6 +69,7 @@ class RopeStoreKv {
 
  private:
   static constexpr uint32_t buffers = 2;
+  static constexpr bool narrows = sizeof(Cached) < sizeof(T);
 
   __aicore__ inline void load_partners(GM_ADDR partners) {
     AscendC::GlobalTensor<uint32_t> from;
@@ -134,7 +144,12 @@ class RopeStoreKv {
     AscendC::LocalTensor<T> out = out_.template DeQue<T>();
     AscendC::DataCopyPad(k_gm_[at], out, rows_out<T>(copy_of(heads)));
     if (tiling_.stores) {
-      AscendC::DataCopyPad(k_cache_gm_[key_place(token, head)], out, rows_out<T>(copy_of(heads)));
+      if constexpr (narrows) {
+        narrow_to(k_cache_gm_[key_place(token, head)], out, copy_of(heads));
+      } else {
+        AscendC::DataCopyPad(k_cache_gm_[key_place(token, head)], out,
+                             rows_out<T>(copy_of(heads)));
+      }
     }
     out_.FreeTensor(out);
   }
@@ -148,15 +163,48 @@ class RopeStoreKv {
          values_of(heads));
   }
 
-  __aicore__ inline void copy(const AscendC::GlobalTensor<T>& to,
+  __aicore__ inline void copy(const AscendC::GlobalTensor<Cached>& to,
                               const AscendC::GlobalTensor<T>& from, const RowCopy& heads) {
-    AscendC::LocalTensor<T> row = copies_.template AllocTensor<T>();
-    AscendC::DataCopyPad(row, from, rows_in<T>(heads),
+    if constexpr (narrows) {
+      AscendC::LocalTensor<T> row = load(from, heads);
+      narrow_to(to, row, heads);
+      in_.FreeTensor(row);
+    } else {
+      AscendC::LocalTensor<T> row = copies_.template AllocTensor<T>();
+      AscendC::DataCopyPad(row, from, rows_in<T>(heads),
+                           AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
+      copies_.EnQue(row);
+      row = copies_.template DeQue<T>();
+      AscendC::DataCopyPad(to, row, rows_out<T>(heads));
+      copies_.FreeTensor(row);
+    }
+  }
+
+  __aicore__ inline AscendC::LocalTensor<T> load(const AscendC::GlobalTensor<T>& from,
+                                                 const RowCopy& heads) {
+    AscendC::LocalTensor<T> in = in_.template AllocTensor<T>();
+    AscendC::DataCopyPad(in, from, rows_in<T>(heads),
                          AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
-    copies_.EnQue(row);
-    row = copies_.template DeQue<T>();
-    AscendC::DataCopyPad(to, row, rows_out<T>(heads));
-    copies_.FreeTensor(row);
+    in_.EnQue(in);
+    return in_.template DeQue<T>();
+  }
+
+  __aicore__ inline void narrow_to(const AscendC::GlobalTensor<Cached>& to,
+                                   const AscendC::LocalTensor<T>& from, const RowCopy& heads) {
+    const uint32_t pitch = row_pitch<Cached>(heads.columns);
+    AscendC::LocalTensor<Cached> row = narrowed_.template AllocTensor<Cached>();
+    if (pitch == heads.columns && heads.pitch == heads.columns) {
+      narrow(row, from, heads.rows * heads.columns);
+    } else {
+      for (uint32_t h = 0; h < heads.rows; ++h) {
+        narrow(row[h * pitch], from[h * heads.pitch], heads.columns);
+      }
+    }
+    narrowed_.EnQue(row);
+    row = narrowed_.template DeQue<Cached>();
+    AscendC::DataCopyPad(to, row,
+                         rows_out<Cached>({heads.rows, heads.columns, heads.stride, pitch}));
+    narrowed_.FreeTensor(row);
   }
 
   // As float32, in place where they are.
@@ -177,10 +225,6 @@ class RopeStoreKv {
   // Leaves the rotated heads in out_.
   __aicore__ inline void rotate(const AscendC::GlobalTensor<T>& from, uint32_t token,
                                 uint32_t heads) {
-    AscendC::LocalTensor<T> in = in_.template AllocTensor<T>();
-    AscendC::DataCopyPad(in, from, rows_in<T>(copy_of(heads)),
-                         AscendC::DataCopyPadExtParams<T>{false, 0, 0, 0});
-    in_.EnQue(in);
     AscendC::LocalTensor<float> rotation = rotations_.template AllocTensor<float>();
     const uint64_t position = positions_gm_.GetValue(token);
     AscendC::DataCopyPad(rotation, rotations_gm_[position * 2 * tiling_.rotary_dim],
@@ -188,7 +232,7 @@ class RopeStoreKv {
                          AscendC::DataCopyPadExtParams<float>{false, 0, 0, 0});
     rotations_.EnQue(rotation);
 
-    in = in_.template DeQue<T>();
+    AscendC::LocalTensor<T> in = load(from, copy_of(heads));
     rotation = rotations_.template DeQue<float>();
     AscendC::LocalTensor<T> out = out_.template AllocTensor<T>();
     AscendC::LocalTensor<float> values = widened(in, heads);
@@ -222,28 +266,31 @@ class RopeStoreKv {
   const uint32_t pitch_;        // of q and k
   const uint32_t value_pitch_;  // of v
   const uint32_t rotary_pitch_;
-  AscendC::GlobalTensor<T> q_gm_, k_gm_, v_gm_, k_cache_gm_, v_cache_gm_;
+  AscendC::GlobalTensor<T> q_gm_, k_gm_, v_gm_;
+  AscendC::GlobalTensor<Cached> k_cache_gm_, v_cache_gm_;
   AscendC::GlobalTensor<int32_t> positions_gm_, slots_gm_;
   AscendC::GlobalTensor<float> rotations_gm_;
   AscendC::TQueBind<AscendC::TPosition::VECIN, AscendC::TPosition::VECOUT, buffers> copies_;
   AscendC::TQue<AscendC::TPosition::VECIN, buffers> in_, rotations_;
-  AscendC::TQue<AscendC::TPosition::VECOUT, buffers> out_;
+  AscendC::TQue<AscendC::TPosition::VECOUT, buffers> out_, narrowed_;
   AscendC::TBuf<AscendC::TPosition::VECCALC> values_, partner_, partners_;
 };
 
 }  // namespace ridge::backend::ascend
 
-#define RIDGE_ROPE_STORE_KV(suffix, T)                                                          \
+#define RIDGE_ROPE_STORE_KV(suffix, T, Cached)                                                  \
   extern "C" __global__ __aicore__ void ridge_rope_store_kv_##suffix(                           \
       GM_ADDR q, GM_ADDR k, GM_ADDR v, GM_ADDR positions, GM_ADDR slots, GM_ADDR rotations,     \
       GM_ADDR partners, GM_ADDR k_cache, GM_ADDR v_cache, GM_ADDR tiling) {                     \
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);                                             \
     using namespace ridge::backend::ascend;                                                     \
     AscendC::TPipe pipe;                                                                        \
-    RopeStoreKv<T> rope(pipe, read_tiling<RopeStoreKvTiling>(tiling));                          \
+    RopeStoreKv<T, Cached> rope(pipe, read_tiling<RopeStoreKvTiling>(tiling));                  \
     rope.run(q, k, v, positions, slots, rotations, partners, k_cache, v_cache);                 \
   }
 
-RIDGE_ROPE_STORE_KV(f16, half)
-RIDGE_ROPE_STORE_KV(bf16, bfloat16_t)
-RIDGE_ROPE_STORE_KV(f32, float)
+RIDGE_ROPE_STORE_KV(f16, half, half)
+RIDGE_ROPE_STORE_KV(bf16, bfloat16_t, bfloat16_t)
+RIDGE_ROPE_STORE_KV(f32, float, float)
+RIDGE_ROPE_STORE_KV(f32_f16, float, half)
+RIDGE_ROPE_STORE_KV(f32_bf16, float, bfloat16_t)
