@@ -3,7 +3,8 @@
 docs/performance.md, "Serving beside llama.cpp".
 
 One load generator, `ridge bench --serve`, runs on the same cores. Servers listen on loopback, one at a time, but for the parts
-on guesses, whose two servers take turns.
+on guesses, whose two servers take turns. The part on disconnects is not among the parts unless it is named: it fails where
+anything of the clients that left is left behind, and takes long with a model that is not tiny.
 """
 
 import argparse
@@ -24,10 +25,12 @@ from engines import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
-PARTS = ("clients", "prefix", "fairness", "guesses", "revisions")
+PARTS = ("clients", "prefix", "fairness", "guesses", "revisions", "disconnects")
 RIDGE, LLAMA = "ridge", "llama.cpp"
 START_S = 300
 WITHIN_SHARE, BEYOND_SHARE = 3, 40  # requests a second of the other key
+FREE_BLOCKS = "blocks that are free"
+BACK_S = 60  # in which all is as before once the last client has left
 
 
 def say(text):
@@ -37,7 +40,7 @@ def say(text):
 def parse(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a GGUF file")
-    parser.add_argument("--parts", default=list(PARTS), type=lambda text: text.split(","), metavar="A,B",
+    parser.add_argument("--parts", default=[part for part in PARTS if part != "disconnects"], type=lambda text: text.split(","), metavar="A,B",
                         help=f"of {', '.join(PARTS)}")
     parser.add_argument("--llama-server", default="", metavar="PATH", help="llama.cpp's server; without it ridge runs alone")
     parser.add_argument("--ridge", default=os.path.join(ROOT, "build/release/ridge"))
@@ -46,13 +49,14 @@ def parse(words=None):
     parser.add_argument("--requests", type=int, default=64, help="of the 16 clients")
     parser.add_argument("--duration", type=int, default=24, help="seconds of each load of the part on fairness")
     parser.add_argument("--rounds", type=int, default=2, help="turns of guesses")
+    parser.add_argument("--disconnects", type=int, default=10_000, help="clients that leave in the part of that name")
     parser.add_argument("--json", metavar="FILE", help="also write all reports")
     args = parser.parse_args(words)
     unknown = set(args.parts) - set(PARTS)
     if unknown:
         parser.error(f"--parts: no {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    if min(args.threads, args.requests, args.duration, args.rounds) < 1:
-        parser.error("--threads, --requests, --duration and --rounds must be at least 1")
+    if min(args.threads, args.requests, args.duration, args.rounds, args.disconnects) < 1:
+        parser.error("--threads, --requests, --duration, --rounds and --disconnects must be at least 1")
     return args
 
 
@@ -88,6 +92,11 @@ def fairness_load(args, rate, seed):
 
 def guesses_load(trace, clients, requests):
     return ["--trace", trace, "--concurrency", clients, "--requests", requests]
+
+
+def disconnects_load(requests, seed):
+    return ["--concurrency", 96, "-p", 24, "-n", 90, "--tokens-per-word", 4, "--disconnect", 1, "--seed", seed,
+            "--requests", requests]
 
 
 # ---- Tables ------------------------------------------------------------------------------------
@@ -172,6 +181,38 @@ def guesses_right(metrics):
         values = re.findall(rf"^vllm:spec_decode_num_{name}_total(?:{{[^}}]*}})? (\S+)$", metrics, re.MULTILINE)
         counted[name] = sum(map(float, values))
     return counted["accepted_tokens"] / counted["draft_tokens"] if counted["draft_tokens"] else 0.0
+
+
+def state_of(health, descriptors):
+    """What clients that leave must leave as it was: of `/health`, and how many files a process has open."""
+    model = health["models"][0]
+    return {"requests that run": model["running"], "requests that wait": model["waiting"],
+            FREE_BLOCKS: model["blocks_free"], "connections": health["connections"],
+            "descriptors": descriptors}
+
+
+def left_behind(before, after):
+    """In words, what is held that was not."""
+    def is_held(name):
+        return after[name] < before[name] if name == FREE_BLOCKS else after[name] > before[name]
+
+    return [f"{name}: {before[name]} before, {after[name]} after" for name in before if is_held(name)]
+
+
+def is_idle(state):
+    return state["requests that run"] + state["requests that wait"] == 0 and state["connections"] == 1  # our own
+
+
+def strange_failures(report):
+    """Those that are not refusals for want of room."""
+    return {kind: count for kind, count in report["failures"].items() if not kind.startswith("429")}
+
+
+def disconnects_table(loads, before, after):
+    counts = {name: sum(load[name] for load in loads) for name in ("requests", "left", "ok", "failed")}
+    words = (f"Of {counts['requests']:,} requests {counts['left']:,} left, {counts['ok']:,} were answered first and "
+             f"{counts['failed']:,} refused (429).")
+    return words + "\n\n" + table(["", "before", "after"], [[name, f"{before[name]:,}", f"{after[name]:,}"] for name in before])
 
 
 # ---- Measuring ---------------------------------------------------------------------------------
@@ -295,8 +336,47 @@ def measure_revisions(args):
     return measure_guesses(args, "revision")
 
 
+def state(server):
+    counts = []
+    for _ in range(5):  # the fewest of a few looks: a connection that asked for /health closes behind its answer
+        time.sleep(0.1)
+        counts.append(len(os.listdir(f"/proc/{server.process.pid}/fd")))
+    return state_of(json.loads(server.get("/health")), min(counts))
+
+
+def await_state(server, is_wanted):
+    """The state once it is as wanted; the last one where it never is."""
+    until = time.monotonic() + BACK_S
+    while not is_wanted(now := state(server)) and time.monotonic() < until:
+        pass
+    return now
+
+
+def measure_disconnects(args):
+    loads = []
+    with Server(ridge_server(args)) as server:
+        # What is opened with the first requests is open before.
+        measure(args, server, ["--concurrency", 4, "-p", 24, "-n", 8, "--tokens-per-word", 4, "--requests", 8])
+        before = await_state(server, is_idle)
+        if not is_idle(before):
+            raise Failed(f"the server does not come to rest: {before}")
+        left = 0
+        while left < args.disconnects:
+            loads.append(measure(args, server, disconnects_load(2 * (args.disconnects - left), seed=len(loads) + 1)))
+            if loads[-1]["left"] == 0:
+                raise Failed("no client left before its answer: the model answers too soon for that")
+            if strange_failures(loads[-1]):
+                raise Failed(f"requests failed: {strange_failures(loads[-1])}")
+            left += loads[-1]["left"]
+        after = await_state(server, lambda now: not left_behind(before, now))
+    if left_behind(before, after):
+        raise Failed(f"{left} clients that left have left something behind: {'; '.join(left_behind(before, after))}")
+    return {"loads": loads, "before": before, "after": after}, disconnects_table(loads, before, after)
+
+
 MEASURES = {"clients": measure_clients, "prefix": measure_prefix, "fairness": measure_fairness,
-            "guesses": measure_guesses, "revisions": measure_revisions}
+            "guesses": measure_guesses, "revisions": measure_revisions,
+            "disconnects": measure_disconnects}
 
 
 def main():

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import unittest
+import unittest.mock
 from contextlib import redirect_stderr, redirect_stdout
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -306,6 +307,47 @@ class ServingTest(unittest.TestCase):
         self.assertAlmostEqual(serving.guesses_right(metrics), 0.71)
         self.assertEqual(serving.guesses_right(""), 0.0)
 
+    def test_what_clients_that_leave_leave_behind(self):
+        health = {"connections": 1, "models": [{"running": 0, "waiting": 0, "blocks_free": 128}]}
+        before = serving.state_of(health, 17)
+        self.assertEqual(serving.left_behind(before, serving.state_of(health, 16)), [], "fewer is no leak")
+        for change, words in [({"connections": 2}, "connections: 1 before, 2 after"),
+                              ({"models": [{"running": 1, "waiting": 0, "blocks_free": 128}]}, "requests that run: 0 before, 1 after"),
+                              ({"models": [{"running": 0, "waiting": 3, "blocks_free": 128}]}, "requests that wait: 0 before, 3 after"),
+                              ({"models": [{"running": 0, "waiting": 0, "blocks_free": 127}]},
+                               "blocks that are free: 128 before, 127 after")]:
+            self.assertEqual(serving.left_behind(before, serving.state_of({**health, **change}, 17)), [words])
+        after = serving.state_of(health, 18)
+        self.assertEqual(serving.left_behind(before, after), ["descriptors: 17 before, 18 after"])
+        loads = [{"requests": 1500, "left": 900, "ok": 590, "failed": 10}, {"requests": 200, "left": 101, "ok": 99, "failed": 0}]
+        lines = serving.disconnects_table(loads, before, after).splitlines()
+        self.assertEqual(lines[0], "Of 1,700 requests 1,001 left, 689 were answered first and 10 refused (429).")
+        self.assertIn("| descriptors | 17 | 18 |", lines)
+
+    def measure_disconnects(self, reports, states):
+        """The part itself, of a server and loads that are made up."""
+        reports, states = iter(reports), iter(states)
+        health = {"connections": 1, "models": [{"running": 0, "waiting": 0, "blocks_free": 128}]}
+        with unittest.mock.patch.multiple(
+            serving, Server=unittest.mock.MagicMock(), BACK_S=0,
+            measure=lambda *_: next(reports), state=lambda _: serving.state_of({**health, **next(states)}, 17),
+        ):
+            return serving.measure_disconnects(serving.parse(["m.gguf", "--parts", "disconnects", "--disconnects", "100"]))
+
+    def test_disconnects_go_on_until_so_many_have_left(self):
+        def load(left, failures={}):
+            return {"requests": 100, "left": left, "ok": 100 - left, "failed": sum(failures.values()), "failures": failures}
+
+        result, words = self.measure_disconnects([load(0), load(60, {"429 queue_full": 2}), load(50)], [{}, {}])
+        self.assertEqual([each["left"] for each in result["loads"]], [60, 50])
+        self.assertIn("110 left", words)
+        with self.assertRaisesRegex(serving.Failed, "connections: 1 before, 2 after"):
+            self.measure_disconnects([load(0), load(100)], [{}, {"connections": 2}])
+        with self.assertRaisesRegex(serving.Failed, "no client left"):
+            self.measure_disconnects([load(0), load(0)], [{}])
+        with self.assertRaisesRegex(serving.Failed, "500"):
+            self.measure_disconnects([load(0), load(60, {"500 internal": 1})], [{}])
+
     def test_commands_are_those_of_the_documents(self):
         args = serving.parse(["m.gguf", "--threads", "2", "--llama-server", "llama-server", "--ridge-options", "--precision mixed"])
         self.assertEqual(serving.ridge_server(args, "--no-prefix-cache")[-3:], ["--precision", "mixed", "--no-prefix-cache"])
@@ -315,11 +357,11 @@ class ServingTest(unittest.TestCase):
         with open(os.path.join(PROJECT, "docs", "performance.md")) as file:
             documents = file.read()
         for part in ("--concurrency 16 --warmup 4 -p 230 -n 64", "--group light,rate=2,key=a --group heavy,rate=40,key=b",
-                     "-p 20 --shared-prefix 1500 -n 8"):
+                     "-p 20 --shared-prefix 1500 -n 8", " ".join(map(str, serving.disconnects_load(20000, 1)))):
             self.assertIn(part, documents)
 
     def test_mistakes_are_named(self):
-        for words in (["m", "--parts", "guess"], ["m", "--rounds", "0"], []):
+        for words in (["m", "--parts", "guess"], ["m", "--rounds", "0"], ["m", "--disconnects", "0"], []):
             with self.assertRaises(SystemExit), redirect_stderr(io.StringIO()):
                 serving.parse(words)
 
