@@ -17,10 +17,10 @@ using text::GrammarSource;
 using text::ToolFunction;
 
 // Says which field a grammar came from.
-std::shared_ptr<const Grammar> compile(const ServedModel& model, const GrammarSource& source,
-                                       const std::string& param) {
+std::shared_ptr<const Grammar> compile(const ServedModel& model, const std::string& group,
+                                       const GrammarSource& source, const std::string& param) {
   try {
-    return model.grammars->compile(source.kind, source.text);
+    return model.grammars->compile(group, source.kind, source.text);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::invalid_argument) throw;
     throw Error(error.code(), fmt::format("'{}': {}", param, error.message()), param);
@@ -37,19 +37,21 @@ std::string parameters_path(const ToolFields& fields, const std::string& name) {
 }
 
 // A grammar that is made of several parts. Where it cannot be, each is tried alone, to name it.
-std::shared_ptr<const Grammar> compile_calls(const ServedModel& model, const ChatRequest& request,
+std::shared_ptr<const Grammar> compile_calls(const ServedModel& model, const std::string& group,
+                                             const ChatRequest& request,
                                              const std::vector<ToolFunction>& functions,
                                              const GrammarSource& source) {
   try {
-    return model.grammars->compile(source.kind, source.text);
+    return model.grammars->compile(group, source.kind, source.text);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::invalid_argument) throw;
     for (const ToolFunction& function : functions) {
       const auto kind =
           function.strict ? text::GrammarKind::json_schema : text::GrammarKind::lenient_json_schema;
-      compile(model, {kind, function.parameters}, parameters_path(request.tools, function.name));
+      compile(model, group, {kind, function.parameters},
+              parameters_path(request.tools, function.name));
     }
-    if (request.form.grammar) compile(model, *request.form.grammar, request.form.param);
+    if (request.form.grammar) compile(model, group, *request.form.grammar, request.form.param);
     throw Error(error.code(), fmt::format("'tools': {}", error.message()), "tools");
   }
 }
@@ -58,8 +60,8 @@ bool set_form(const OutputForm& form, const ServedModel& model, Grammars grammar
               engine::Request& to) {
   if (!form.grammar) return true;
   to.grammar = grammars == Grammars::only_kept
-                   ? model.grammars->find(form.grammar->kind, form.grammar->text)
-                   : compile(model, *form.grammar, form.param);
+                   ? model.grammars->find(to.group, form.grammar->kind, form.grammar->text)
+                   : compile(model, to.group, *form.grammar, form.param);
   return to.grammar != nullptr;
 }
 
@@ -103,8 +105,8 @@ bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars gr
       source = text::one_call(use.style, tokenizer, functions);
     }
     auto grammar = grammars == Grammars::only_kept
-                       ? model.grammars->find(source.kind, source.text)
-                       : compile_calls(model, request, functions, source);
+                       ? model.grammars->find(to.group, source.kind, source.text)
+                       : compile_calls(model, to.group, request, functions, source);
     if (!grammar) return false;
     (binds_all ? to.grammar : use.call_grammar) = std::move(grammar);
   }

@@ -162,7 +162,6 @@ asio::awaitable<void> Answering::run(Prepared prepared) {
   if (!may_be_asked) co_return;
   std::vector<engine::Request>& requests = prepared.requests;
   for (engine::Request& request : requests) {
-    request.group = exchange_.group;
     if (exchange_.priority) request.priority = *exchange_.priority;
     if (exchange_.principal) request.group_weight = exchange_.principal->project_weight;
   }

@@ -43,6 +43,7 @@ api::AnswerHead answer_head(std::string_view prefix, const api::ServedModel& mod
 // What a request becomes once its format has been read.
 struct Reading {
   const api::ServedModel* model = nullptr;
+  std::string group;
   std::string_view id_prefix;  // of the answer
   std::function<std::vector<engine::Request>()> make_requests;
   // As api::set_rules does it; null: nothing binds the answer.
@@ -72,6 +73,7 @@ Prepared prepare(Reading reading) {
   Prepared prepared;
   prepared.model = reading.model;
   prepared.requests = reading.make_requests();
+  for (engine::Request& request : prepared.requests) request.group = reading.group;
   if (set_rules(reading, api::Grammars::only_kept, prepared.requests)) {
     return finish(reading, std::move(prepared));
   }
@@ -105,6 +107,7 @@ Prepared prepare_generation(const api::ServedModel& model, const Asked& asked,
                             const Core& core, MakeAnswer make_answer) {
   return prepare(
       {.model = &model,
+       .group = asked.group,
        .id_prefix = id_prefix,
        .make_requests = [request, &core, &model,
                          id = asked.id] { return requests_of(core, model, id); },
@@ -135,6 +138,7 @@ template <typename Request>
 Prepared prepare_vectors(const api::ServedModel& model, const Asked& asked,
                          std::string_view id_prefix, const Request& request) {
   return prepare({.model = &model,
+                  .group = asked.group,
                   .id_prefix = id_prefix,
                   .make_requests = [&] { return api::prepare(request, model, asked.id); },
                   .client_texts = [&] { return api::client_texts(request, model); },
@@ -224,6 +228,7 @@ Prepared prepare_idle(const api::ServedModel& model, const Asked& asked,
     return prepared;
   }
   return prepare({.model = &model,
+                  .group = asked.group,
                   .id_prefix = "ollama-",
                   .make_requests =
                       [&] {

@@ -42,8 +42,9 @@ std::chrono::nanoseconds thread_time() {
   return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
 }
 
-std::string key_of(GrammarKind kind, std::string_view source) {
-  return fmt::format("{}:{}", kind_number(kind), source);
+std::string key_of(std::string_view group, GrammarKind kind, std::string_view source) {
+  // With its length, so that no group's name can go on as another's grammar.
+  return fmt::format("{}:{}:{}{}", kind_number(kind), group.size(), group, source);
 }
 
 std::size_t mask_words(const Tokenizer& tokenizer) {
@@ -203,17 +204,18 @@ tk_grammar_environment* GrammarCompiler::environment() {
   return environment_;
 }
 
-std::shared_ptr<const Grammar> GrammarCompiler::compile(GrammarKind kind, std::string_view source) {
+std::shared_ptr<const Grammar> GrammarCompiler::compile(std::string_view group, GrammarKind kind,
+                                                        std::string_view source) {
   if (source.size() > max_source_bytes) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("the grammar has {} bytes; at most {} are allowed", source.size(),
                             max_source_bytes));
   }
   const auto deadline = std::chrono::steady_clock::now() + options_.limit;
-  std::string key = key_of(kind, source);
+  std::string key = key_of(group, kind, source);
   if (auto known = find(key)) return known;
   const Slot slot(*this, deadline);
-  if (auto known = find(key)) return known;  // another request compiled it meanwhile
+  if (auto known = find(key)) return known;  // another of its requests compiled it meanwhile
   tk_grammar_environment* prepared = environment();
   if (checker_) checker_->check(kind_number(kind), source, deadline);
   // What was tried has shown that it ends, and has to: here it could not be taken back.
@@ -231,8 +233,9 @@ std::shared_ptr<const Grammar> GrammarCompiler::compile(GrammarKind kind, std::s
   return grammar;
 }
 
-std::shared_ptr<const Grammar> GrammarCompiler::find(GrammarKind kind, std::string_view source) {
-  return find(key_of(kind, source));
+std::shared_ptr<const Grammar> GrammarCompiler::find(std::string_view group, GrammarKind kind,
+                                                     std::string_view source) {
+  return find(key_of(group, kind, source));
 }
 
 std::shared_ptr<const Grammar> GrammarCompiler::find(const std::string& key) {

@@ -93,15 +93,16 @@ inline constexpr int grammars_compiled_at_once = 3;
 struct GrammarCompilerOptions {
   std::chrono::milliseconds limit{5000};  // of one compilation, waiting included
   int max_running = grammars_compiled_at_once;  // others wait
-  std::size_t max_kept = 64;              // compiled grammars that are kept for later requests
-  std::size_t max_kept_bytes = 4u << 20;  // of their sources
+  std::size_t max_kept = 64;  // compiled grammars that are kept for later requests, of all groups
+  std::size_t max_kept_bytes = 4u << 20;  // of their sources, and of the groups' names
   // Starts a program in which each grammar is tried first (grammar_checker.h). Empty: none is, and eight
   // that run out of memory or time end the compilation of all others.
   std::vector<std::string> checker;
 };
 
-// Compiles grammars for one vocabulary, and keeps those that were used last. May be called from any
-// number of threads.
+// Compiles grammars for one vocabulary, and keeps those that were used last: each for the group of
+// requests (engine::Request::group) that it was compiled for alone, or another could tell by the
+// time of an answer what that group asked for. May be called from any number of threads.
 class GrammarCompiler {
  public:
   static constexpr std::size_t max_source_bytes = std::size_t{256} << 10;
@@ -116,9 +117,11 @@ class GrammarCompiler {
   // (which takes about as long again): not for a network or an engine thread. Throws
   // Error(invalid_argument) for a grammar that is wrong, cannot be enforced or is too complex, and
   // Error(queue_full) where others took all the time there was.
-  std::shared_ptr<const Grammar> compile(GrammarKind kind, std::string_view source);
-  // The same where it is kept, at once; else null.
-  std::shared_ptr<const Grammar> find(GrammarKind kind, std::string_view source);
+  std::shared_ptr<const Grammar> compile(std::string_view group, GrammarKind kind,
+                                         std::string_view source);
+  // The same where it is kept for the group, at once; else null.
+  std::shared_ptr<const Grammar> find(std::string_view group, GrammarKind kind,
+                                      std::string_view source);
 
  private:
   struct Entry {

@@ -126,12 +126,12 @@ class World {
     switch (form) {
       case Form::json:
         return compiler_->compile(
-            text::GrammarKind::json_schema,
+            "", text::GrammarKind::json_schema,
             R"({"type":"object","properties":{"at":{"type":"array","minItems":4,"maxItems":6,)"
             R"("items":{"enum":["north","south","nor"]}}},"required":["at"],)"
             R"("additionalProperties":false})");
       case Form::regex:
-        return compiler_->compile(text::GrammarKind::regex, "((the |then |a )[0-9]{1,2}, ){7,9}");
+        return compiler_->compile("", text::GrammarKind::regex, "((the |then |a )[0-9]{1,2}, ){7,9}");
       case Form::free:
         break;
     }

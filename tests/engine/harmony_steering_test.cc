@@ -27,7 +27,7 @@ std::shared_ptr<const text::Tokenizer> tokenizer() {
 
 std::shared_ptr<const text::Grammar> compiled(const GrammarSource& source) {
   static text::GrammarCompiler compiler(*tokenizer(), {.limit = std::chrono::minutes(2)});
-  return compiler.compile(source.kind, source.text);
+  return compiler.compile("", source.kind, source.text);
 }
 
 // Content that is `form`, as chats ask for it.

@@ -18,7 +18,7 @@ using text::GrammarKind;
 
 std::shared_ptr<const text::Grammar> grammar(GrammarKind kind, std::string_view source) {
   static text::GrammarCompiler compiler(*small_tokenizer(), {.limit = std::chrono::minutes(2)});
-  return compiler.compile(kind, source);
+  return compiler.compile("", kind, source);
 }
 
 int tokens_of(std::string_view text) {

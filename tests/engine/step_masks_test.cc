@@ -35,7 +35,7 @@ constexpr auto step_time = 10ms;
 
 std::shared_ptr<const text::Grammar> grammar(const std::string& regex) {
   static text::GrammarCompiler compiler(*small_tokenizer(), {.limit = std::chrono::minutes(2)});
-  return compiler.compile(text::GrammarKind::regex, regex);
+  return compiler.compile("", text::GrammarKind::regex, regex);
 }
 
 // Says itself when a mask is there; who waits for one moves the clock on.

@@ -23,7 +23,8 @@ class ServerUnderTest {
                            std::shared_ptr<platform::Meter> meter = nullptr,
                            PlatformAccess platform = {})
       : engine(std::make_shared<ScriptedEngine>(std::move(script))),
-        server(prepare(options, authenticator == nullptr), models(), authenticator, meter,
+        model(api::serve_model("m", engine, 1)),
+        server(prepare(options, authenticator == nullptr), {model}, authenticator, meter,
                std::move(platform)) {
     thread_ = std::thread([this] { server.run(); });
   }
@@ -36,6 +37,7 @@ class ServerUnderTest {
   uint16_t port() const { return server.port(); }
 
   std::shared_ptr<ScriptedEngine> engine;
+  const api::ServedModel model;
   Server server;
 
  private:
@@ -44,8 +46,6 @@ class ServerUnderTest {
     options.no_auth = no_auth;
     return options;
   }
-  std::vector<api::ServedModel> models() const { return {api::serve_model("m", engine, 1)}; }
-
   std::thread thread_;
 };
 

@@ -110,6 +110,24 @@ TEST(Streaming, PreparesRulesForTheAnswer) {
   EXPECT_EQ(says(R"(,"guided_regex":"(")"), "guided_regex");
 }
 
+TEST(Streaming, KeepsGrammarsForTheGroupThatSentThem) {
+  ServerUnderTest under([](ScriptedEngine::Part& part) { part.say("aa"); });
+  const auto ask = [&](const std::string& key, const std::string& more) {
+    const std::string request =
+        post("/v1/chat/completions", chat(more), "Authorization: Bearer " + key + "\r\n");
+    EXPECT_EQ(RawClient(under.port()).ask(request).status, 200);
+  };
+  const auto is_kept = [&](const std::string& group, const std::string& regex) {
+    return under.model.grammars->find(group, text::GrammarKind::regex, regex) != nullptr;
+  };
+  ask("one", R"(,"guided_regex":"a+")");
+  EXPECT_TRUE(is_kept("one", "a+"));
+  EXPECT_FALSE(is_kept("two", "a+")) << "or the time of an answer would tell what others asked";
+  EXPECT_FALSE(is_kept("", "a+"));
+  ask("two", R"(,"guided_regex":"a+")");
+  EXPECT_TRUE(is_kept("two", "a+"));
+}
+
 TEST(Streaming, AnswersSeveralPromptsAndChoices) {
   ServerUnderTest under([](ScriptedEngine::Part& part) {
     for (int choice = 0; choice < part.request().choices; ++choice) {

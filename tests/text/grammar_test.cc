@@ -27,7 +27,7 @@ using testing::SizeIs;
 class GrammarTest : public testing::Test {
  protected:
   GrammarMatcher start(GrammarKind kind, std::string_view source) {
-    return compiler_.compile(kind, source)->start();
+    return compiler_.compile("", kind, source)->start();
   }
 
   std::vector<int32_t> allowed(GrammarMatcher& matcher) {
@@ -45,7 +45,7 @@ class GrammarTest : public testing::Test {
 
   std::string refusal(GrammarKind kind, std::string_view source) {
     try {
-      compiler_.compile(kind, source);
+      compiler_.compile("", kind, source);
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << error.what();
       return error.what();
@@ -111,19 +111,19 @@ TEST_F(GrammarTest, ABadGrammarIsTheRequestsFault) {
 
 TEST_F(GrammarTest, AGrammarIsCompiledOnceAndForgottenWhenOthersAreUsedMore) {
   GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .max_kept = 2});
-  const auto first = compiler.compile(GrammarKind::regex, "a");
-  compiler.compile(GrammarKind::regex, "b");
-  EXPECT_EQ(compiler.compile(GrammarKind::regex, "a"), first);
-  compiler.compile(GrammarKind::regex, "c");  // b goes
-  EXPECT_EQ(compiler.compile(GrammarKind::regex, "a"), first);
-  compiler.compile(GrammarKind::regex, "d");
-  compiler.compile(GrammarKind::regex, "e");
-  EXPECT_NE(compiler.compile(GrammarKind::regex, "a"), first);
+  const auto first = compiler.compile("", GrammarKind::regex, "a");
+  compiler.compile("", GrammarKind::regex, "b");
+  EXPECT_EQ(compiler.compile("", GrammarKind::regex, "a"), first);
+  compiler.compile("", GrammarKind::regex, "c");  // b goes
+  EXPECT_EQ(compiler.compile("", GrammarKind::regex, "a"), first);
+  compiler.compile("", GrammarKind::regex, "d");
+  compiler.compile("", GrammarKind::regex, "e");
+  EXPECT_NE(compiler.compile("", GrammarKind::regex, "a"), first);
 }
 
 // States of one grammar in several threads share nothing that one could spoil for another.
 TEST_F(GrammarTest, ThreadsFollowOneGrammar) {
-  const auto grammar = compiler_.compile(GrammarKind::json_schema, R"({"type": "object"})");
+  const auto grammar = compiler_.compile("", GrammarKind::json_schema, R"({"type": "object"})");
   std::vector<std::jthread> threads;
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
@@ -138,7 +138,7 @@ TEST_F(GrammarTest, ThreadsFollowOneGrammar) {
 TEST_F(GrammarTest, AHostileGrammarEndsAndOthersGoOn) {
   EXPECT_THAT(refusal(GrammarKind::json_schema, R"({"type": "integer", "multipleOf": 1000003})"),
               HasSubstr("too complex"));
-  EXPECT_NE(compiler_.compile(GrammarKind::regex, "fine"), nullptr);
+  EXPECT_NE(compiler_.compile("", GrammarKind::regex, "fine"), nullptr);
 }
 
 class CheckedGrammarTest : public GrammarTest {
@@ -149,7 +149,7 @@ class CheckedGrammarTest : public GrammarTest {
   std::string checked_refusal(GrammarCompiler& compiler, GrammarKind kind,
                               const std::string& source) {
     try {
-      compiler.compile(kind, source);
+      compiler.compile("", kind, source);
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
       return error.what();
@@ -162,7 +162,7 @@ class CheckedGrammarTest : public GrammarTest {
 TEST_F(CheckedGrammarTest, HostileGrammarsCostOthersNothing) {
   GrammarCompiler compiler(*tokenizer_,
                            {.limit = std::chrono::minutes(2), .checker = {RIDGE_GRAMMAR_CHECKER}});
-  EXPECT_NE(compiler.compile(GrammarKind::regex, "fine"), nullptr);
+  EXPECT_NE(compiler.compile("", GrammarKind::regex, "fine"), nullptr);
   const std::size_t before = threads();
   for (int i = 0; i < 9; ++i) {
     const std::string schema =
@@ -171,7 +171,7 @@ TEST_F(CheckedGrammarTest, HostileGrammarsCostOthersNothing) {
                 HasSubstr("too complex: out of memory"));
   }
   EXPECT_EQ(threads(), before);
-  EXPECT_NE(compiler.compile(GrammarKind::regex, "also fine"), nullptr);
+  EXPECT_NE(compiler.compile("", GrammarKind::regex, "also fine"), nullptr);
 }
 
 TEST_F(CheckedGrammarTest, WhatTheProcessRefusesIsSaidInItsWords) {
@@ -201,24 +201,43 @@ TEST_F(CheckedGrammarTest, ManyAtOnceAreCheckedEach) {
   std::vector<std::jthread> threads;
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&, i] {
-      EXPECT_NE(compiler.compile(GrammarKind::regex, fmt::format("a{{{}}}", i + 1)), nullptr);
+      EXPECT_NE(compiler.compile("", GrammarKind::regex, fmt::format("a{{{}}}", i + 1)), nullptr);
     });
   }
 }
 
 TEST_F(GrammarTest, FindsWhatIsKeptWithoutAPlaceToCompile) {
   GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2)});
-  EXPECT_EQ(compiler.find(GrammarKind::regex, "kept"), nullptr);
-  const auto compiled = compiler.compile(GrammarKind::regex, "kept");
-  EXPECT_EQ(compiler.find(GrammarKind::regex, "kept"), compiled);
-  EXPECT_EQ(compiler.find(GrammarKind::lark, "kept"), nullptr);
+  EXPECT_EQ(compiler.find("", GrammarKind::regex, "kept"), nullptr);
+  const auto compiled = compiler.compile("", GrammarKind::regex, "kept");
+  EXPECT_EQ(compiler.find("", GrammarKind::regex, "kept"), compiled);
+  EXPECT_EQ(compiler.find("", GrammarKind::lark, "kept"), nullptr);
+}
+
+// Else the time of an answer would tell whether another sent the same.
+TEST_F(GrammarTest, WhatIsKeptForOneGroupNoOtherFinds) {
+  GrammarCompiler compiler(*tokenizer_, {.limit = std::chrono::minutes(2), .max_kept = 3});
+  const auto compiled = compiler.compile("a", GrammarKind::regex, "kept");
+  EXPECT_EQ(compiler.find("b", GrammarKind::regex, "kept"), nullptr);
+  EXPECT_EQ(compiler.find("", GrammarKind::regex, "akept"), nullptr);
+  EXPECT_EQ(compiler.find("ak", GrammarKind::regex, "ept"), nullptr);
+  const auto again = compiler.compile("b", GrammarKind::regex, "kept");
+  EXPECT_NE(again, compiled) << "it is compiled for each";
+  EXPECT_EQ(compiler.compile("a", GrammarKind::regex, "kept"), compiled);
+  EXPECT_EQ(compiler.compile("b", GrammarKind::regex, "kept"), again);
+  // What is kept is bounded for all together.
+  for (const char* const group : {"c", "d", "e"}) {
+    compiler.compile(group, GrammarKind::regex, "kept");
+  }
+  EXPECT_EQ(compiler.find("a", GrammarKind::regex, "kept"), nullptr);
+  EXPECT_EQ(compiler.find("b", GrammarKind::regex, "kept"), nullptr);
 }
 
 TEST_F(GrammarTest, NobodyWaitsLongerThanTheLimit) {
-  compiler_.compile(GrammarKind::regex, "first");  // prepares the vocabulary
+  compiler_.compile("", GrammarKind::regex, "first");  // prepares the vocabulary
   GrammarCompiler none(*tokenizer_, {.limit = std::chrono::milliseconds(20), .max_running = 0});
   try {
-    none.compile(GrammarKind::regex, "a");
+    none.compile("", GrammarKind::regex, "a");
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::queue_full);

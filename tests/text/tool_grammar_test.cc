@@ -35,7 +35,7 @@ class ToolGrammar : public testing::TestWithParam<ToolStyle> {
  protected:
   // An answer of random tokens under the grammar.
   std::string random_answer(const GrammarSource& source, unsigned seed, int most_tokens = 400) {
-    GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+    GrammarMatcher matcher = compiler_.compile("", source.kind, source.text)->start();
     std::mt19937 random(seed);
     std::string text;
     for (int n = 0; n < most_tokens; ++n) {
@@ -137,7 +137,7 @@ TEST_P(ToolGrammar, CallsOrAnAnswerInItsForm) {
 
 TEST_P(ToolGrammar, ACallThatHasBegunIsCompleted) {
   const GrammarSource source = one_call(GetParam(), *tokenizer_, functions);
-  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  GrammarMatcher matcher = compiler_.compile("", source.kind, source.text)->start();
   matcher.consume_text(GetParam() == ToolStyle::llama3 ? "{ \"name\":\"f\", \"parameters\": {"
                                                        : tags_of(GetParam()).call_open);
   EXPECT_FALSE(matcher.is_accepting());
@@ -228,7 +228,7 @@ TEST_P(XmlToolGrammar, HoldsValuesToTheirTypes) {
   }
   // What noise hardly ever writes.
   const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
-  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  GrammarMatcher matcher = compiler_.compile("", source.kind, source.text)->start();
   const auto parameter = [](const std::string& key, const std::string& value) {
     return "<parameter=" + key + ">\n" + value + "\n</parameter>\n";
   };
@@ -242,7 +242,7 @@ TEST_P(XmlToolGrammar, LeavesOpenWhatTheSchemaDoes) {
   GrammarMatcher matcher = [&] {
     const ToolFunction function{"f", "{}", false};
     const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
-    return compiler_.compile(source.kind, source.text)->start();
+    return compiler_.compile("", source.kind, source.text)->start();
   }();
   matcher.consume_text("<function=f><parameter=any key>\n12 \"</b>\n\n</parameter>\n</function>");
   EXPECT_TRUE(matcher.is_accepting());
@@ -253,7 +253,7 @@ TEST_P(XmlToolGrammar, TakesOtherValuesBesideStrings) {
   const auto is_taken = [&](const std::string& schema, const std::string& value) {
     const ToolFunction function{"f", R"({"properties": {"a": )" + schema + "}}", /*strict=*/true};
     const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
-    GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+    GrammarMatcher matcher = compiler_.compile("", source.kind, source.text)->start();
     try {
       matcher.consume_text("<function=f>\n<parameter=a>\n" + value + "\n</parameter>\n</function>");
     } catch (const Error&) {
@@ -308,7 +308,7 @@ TEST_P(XmlToolGrammar, TakesAnnotationsWhereverTheyStand) {
                              R"(}}, "$defs": {"flag": {"type": "boolean"}}})";
   const ToolFunction function{"f", schema, /*strict=*/true};
   const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&function, 1});
-  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  GrammarMatcher matcher = compiler_.compile("", source.kind, source.text)->start();
   const auto parameter = [](const std::string& key, const std::string& value) {
     return "<parameter=" + key + ">\n" + value + "\n</parameter>\n";
   };
@@ -337,7 +337,7 @@ TEST_P(XmlToolGrammar, RefusesWhatItCannotHoldAndNamesIt) {
       "f", R"({"properties": {"a": {"type": "string", "pattern": "x"}}, "required": ["a"]})",
       false};
   const GrammarSource source = one_call(ToolStyle::qwen3_coder, *tokenizer_, {&lenient, 1});
-  GrammarMatcher matcher = compiler_.compile(source.kind, source.text)->start();
+  GrammarMatcher matcher = compiler_.compile("", source.kind, source.text)->start();
   matcher.consume_text("<function=f>\n<parameter=a>\ny\n</parameter>\n</function>");
   EXPECT_TRUE(matcher.is_accepting());
 }
