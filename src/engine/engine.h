@@ -67,12 +67,19 @@ struct EngineOptions {
   std::shared_ptr<backend::PreparedStore> prepared;  // as LoadOptions
 };
 
+// Of one adapter.
+struct AdapterRequests {
+  int running = 0;  // that were begun
+  int waiting = 0;
+};
+
 struct EngineStats {
   bool is_loaded = true;    // its weights are in memory
   bool is_loading = false;  // so that what waits waits for the model, and not for a step
   int running = 0;
   int waiting = 0;
   int foreground = 0;    // requests that run or wait and are not background_priority's
+  std::vector<AdapterRequests> adapters;  // by their number, as far as any has a request
   int block_tokens = 0;  // of one block of the KV cache
   int blocks_total = 0;
   int blocks_free = 0;     // those that only the prefix cache holds among them
@@ -85,6 +92,8 @@ struct EngineStats {
   uint64_t queried_tokens_total = 0;  // of prompts that began to be computed
   uint64_t cached_tokens_total = 0;   // of prompts, that were not computed again
   uint64_t preemptions_total = 0;
+  uint64_t blocks_spilled_total = 0;   // whose content was kept outside of the device
+  uint64_t blocks_restored_total = 0;  // of these, that came back to serve a request
   uint64_t drafts_total = 0;           // times that guesses for a choice were checked
   uint64_t draft_tokens_total = 0;     // those guesses
   uint64_t accepted_tokens_total = 0;  // those that were right
@@ -98,6 +107,20 @@ struct EngineStats {
   LatencyHistogram first_token;                              // submission to the first token
   LatencyHistogram inter_token;  // between two steps that gave one choice tokens
   LatencyHistogram end_to_end;   // submission to the end
+
+  // Of the request's adapter, if it has one; null otherwise.
+  AdapterRequests* of_adapter(const Request& request) {
+    if (request.adapter < 0) return nullptr;
+    const auto number = static_cast<size_t>(request.adapter);
+    if (adapters.size() <= number) adapters.resize(number + 1);
+    return &adapters[number];
+  }
+  // Counts one that no loop has taken over yet.
+  void add_waiting(const Request& request) {
+    ++waiting;
+    foreground += is_foreground(request);
+    if (AdapterRequests* const adapter = of_adapter(request)) ++adapter->waiting;
+  }
 };
 
 struct AdapterInfo {

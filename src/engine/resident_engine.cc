@@ -27,6 +27,8 @@ void add_totals(EngineStats& to, const EngineStats& more) {
   to.queried_tokens_total += more.queried_tokens_total;
   to.cached_tokens_total += more.cached_tokens_total;
   to.preemptions_total += more.preemptions_total;
+  to.blocks_spilled_total += more.blocks_spilled_total;
+  to.blocks_restored_total += more.blocks_restored_total;
   to.drafts_total += more.drafts_total;
   to.draft_tokens_total += more.draft_tokens_total;
   to.accepted_tokens_total += more.accepted_tokens_total;
@@ -275,8 +277,7 @@ EngineStats ResidentEngine::stats() const {
   std::lock_guard lock(mutex_);
   EngineStats stats = engine_ ? engine_->stats() : EngineStats();
   stats.is_loaded = engine_ != nullptr;
-  stats.waiting += static_cast<int>(pending_.size());
-  for (const Pending& pending : pending_) stats.foreground += is_foreground(pending.request);
+  for (const Pending& pending : pending_) stats.add_waiting(pending.request);
   stats.is_loading = !engine_ && !pending_.empty();
   add_totals(stats, before_);
   return stats;

@@ -87,9 +87,7 @@ EngineStats ServingEngine::stats() const {
     stats.expert_misses_total = experts.misses;
     stats.expert_read_bytes_total = experts.read_bytes;
   }
-  stats.waiting += static_cast<int>(orders_.arrivals.size());
-  for (const Arrival& arrival : orders_.arrivals)
-    stats.foreground += is_foreground(arrival.request);
+  for (const Arrival& arrival : orders_.arrivals) stats.add_waiting(arrival.request);
   return stats;
 }
 
@@ -123,9 +121,7 @@ bool ServingEngine::wait_for_work(Orders& orders) {
   orders = std::exchange(orders_, {});
   orders.cancel_all |= stopping_;
   orders_.cancel_all = stopping_;
-  stats_.waiting += static_cast<int>(orders.arrivals.size());
-  for (const Arrival& arrival : orders.arrivals)
-    stats_.foreground += is_foreground(arrival.request);
+  for (const Arrival& arrival : orders.arrivals) stats_.add_waiting(arrival.request);
   return true;
 }
 

@@ -435,12 +435,18 @@ EngineStats StepLoop::stats() const {
   EngineStats stats = totals_;
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
-  for (const auto& [id, request] : requests_) stats.foreground += is_foreground(request->request);
+  for (const auto& [id, request] : requests_) {
+    stats.foreground += is_foreground(request->request);
+    AdapterRequests* const adapter = stats.of_adapter(request->request);
+    if (adapter != nullptr) ++(request->first_scheduled ? adapter->running : adapter->waiting);
+  }
   stats.block_tokens = runner_.limits().block_tokens;
   stats.blocks_total = pool_.blocks_total();
   stats.blocks_free = pool_.blocks_available();
   stats.blocks_cached = cache_.blocks();
   stats.blocks_spilled = cache_.blocks_spilled();
+  stats.blocks_spilled_total = cache_.spills_total();
+  stats.blocks_restored_total = cache_.restores_total();
   stats.preemptions_total = scheduler_.preemptions_total();
   return stats;
 }

@@ -5,6 +5,7 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
 
+#include <optional>
 #include <vector>
 
 #include "api/request_record.h"
@@ -24,7 +25,7 @@ class GenAiMetrics {
   std::vector<prometheus::MetricFamily> collect() const { return registry_.Collect(); }
 
  private:
-  void observe_as_vllm(const api::RequestRecord::Snapshot& end);
+  void observe_as_vllm(const api::RequestRecord::Snapshot& end, std::optional<double> token_s);
 
   using Histograms = prometheus::Family<prometheus::Histogram>;
 
@@ -37,6 +38,7 @@ class GenAiMetrics {
   Histograms& prefill_time_;
   Histograms& decode_time_;
   Histograms& inference_time_;
+  Histograms& request_token_time_;
 };
 
 }  // namespace ridge::server

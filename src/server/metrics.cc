@@ -3,6 +3,8 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
+#include <chrono>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -100,6 +102,27 @@ void add_state(Metrics& metrics, const engine::EngineStats& stats, const std::st
                 static_cast<double>(stats.expert_held_bytes), labels);
 }
 
+// Which adapters have requests: gateways send a request to where its adapter is in use.
+void add_adapters(Metrics& metrics, const engine::EngineStats& stats,
+                  const std::vector<engine::AdapterInfo>& adapters, const std::string& model) {
+  if (adapters.empty()) return;
+  std::string running, waiting;
+  const auto add = [](std::string& names, const std::string& name) {
+    names += (names.empty() ? "" : ",") + name;
+  };
+  for (size_t i = 0; i < std::min(adapters.size(), stats.adapters.size()); ++i) {
+    if (stats.adapters[i].running > 0) add(running, adapters[i].name);
+    if (stats.adapters[i].waiting > 0) add(waiting, adapters[i].name);
+  }
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  metrics.gauge("vllm:lora_requests_info",
+                "Adapters that have requests, in its labels; the time of this statement.",
+                now.count(),
+                {label("max_lora", std::to_string(adapters.size())),
+                 label("waiting_lora_adapters", waiting), label("running_lora_adapters", running),
+                 label("model_name", model)});
+}
+
 void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::string& model) {
   const std::vector<Label> labels = {label("model_name", model)};
   metrics.counter("vllm:prompt_tokens_total", "Tokens of prompts, cached ones among them.",
@@ -112,6 +135,11 @@ void add_totals(Metrics& metrics, const engine::EngineStats& stats, const std::s
                   stats.cached_tokens_total, labels);
   metrics.counter("vllm:num_preemptions_total", "Answers that lost their place for a while.",
                   stats.preemptions_total, labels);
+  metrics.counter("ridge:kv_cache_spilled_blocks_total",
+                  "Blocks whose content was kept outside of the KV cache.",
+                  stats.blocks_spilled_total, labels);
+  metrics.counter("ridge:kv_cache_restored_blocks_total", "Those that came back to be used.",
+                  stats.blocks_restored_total, labels);
   metrics.counter("vllm:spec_decode_num_drafts_total",
                   "Times that guesses for an answer were checked.", stats.drafts_total, labels);
   metrics.counter("vllm:spec_decode_num_draft_tokens_total", "Guessed tokens that were checked.",
@@ -197,6 +225,7 @@ std::string metrics_text(std::span<const api::ServedModel> models, const ServerF
     if (model.is_adapter()) continue;  // its engine is the model's
     const engine::EngineStats stats = model.engine->stats();
     add_state(metrics, stats, model.name);
+    add_adapters(metrics, stats, model.engine->model_info().adapters, model.name);
     add_totals(metrics, stats, model.name);
     add_histograms(metrics, stats, model.name);
   }

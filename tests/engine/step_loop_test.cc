@@ -387,6 +387,34 @@ TEST(StepLoop, EachAdapterHasPrefixesOfItsOwn) {
   EXPECT_EQ(other.finish->usage.cached_tokens, 0);
 }
 
+TEST(StepLoop, TellsWhichAdaptersHaveRequests) {
+  RunnerLimits limits = roomy_limits;
+  limits.sequences = 1;
+  LoopFixture f(limits, "a long answer");
+  const auto ask = [&](int adapter) {
+    Request request = f.request(5, 4);
+    request.adapter = adapter;
+    f.add(request);
+  };
+  ask(2);
+  ask(-1);
+  ask(0);
+  f.loop.step();
+  EngineStats stats = f.loop.stats();
+  ASSERT_EQ(stats.adapters.size(), 3u);
+  EXPECT_EQ(stats.adapters[2].running, 1);
+  EXPECT_EQ(stats.adapters[2].waiting, 0);
+  EXPECT_EQ(stats.adapters[0].running, 0);
+  EXPECT_EQ(stats.adapters[0].waiting, 1);
+  EXPECT_EQ(stats.adapters[1].running + stats.adapters[1].waiting, 0);
+  Request more = f.request(5, 4);
+  more.adapter = 0;
+  stats.add_waiting(more);
+  EXPECT_EQ(stats.adapters[0].waiting, 2);
+  f.run_all();
+  EXPECT_TRUE(f.loop.stats().adapters.empty());
+}
+
 TEST(StepLoop, OnlyThePromptIsScoredWhereNoTokenIsAskedFor) {
   LoopFixture f(roomy_limits, "yes");
   Request request = f.request(9, 0);

@@ -3,7 +3,10 @@
 import concurrent.futures
 import json
 import pathlib
+import re
 import shutil
+import threading
+import time
 
 import gguf
 import openai
@@ -72,6 +75,40 @@ def text_of(server, model):
     status, answer = server.post_json("/detokenize", {"model": model, "tokens": CONTINUATIONS[model]})
     assert status == 200
     return answer["prompt"]
+
+
+def test_metrics_name_the_adapters_that_have_requests(server):
+    def adapters_in_use():
+        lines = server.request("GET", "/metrics")[2].decode().splitlines()
+        (line,) = [line for line in lines if line.startswith("vllm:lora_requests_info{")]
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+        assert labels["max_lora"] == str(len(ADAPTERS))
+        return {name for state in ("running", "waiting") for name in labels[f"{state}_lora_adapters"].split(",")} - {""}
+
+    def wait_for(names):
+        until = time.monotonic() + 60
+        while (found := adapters_in_use()) != names:
+            assert time.monotonic() < until, found
+            time.sleep(0.02)
+
+    wait_for(set())
+    # Again and again, so that some run or wait at times when the metrics are read.
+    body = {"model": "all", "prompt": PROMPT, "n": 8, "max_tokens": 100, "temperature": 1, "ignore_eos": True}
+    stop = threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            assert server.post_json("/v1/completions", body)[0] == 200
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            wait_for({"all"})
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
+    wait_for(set())
 
 
 def test_requests_at_the_same_time_get_the_adapters_that_they_name(server, client):

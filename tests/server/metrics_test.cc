@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -32,6 +33,9 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   engine->figures.blocks_total = 100;
   engine->figures.blocks_free = 75;
   engine->figures.cached_tokens_total = 640;
+  engine->figures.blocks_spilled = 5;
+  engine->figures.blocks_spilled_total = 12;
+  engine->figures.blocks_restored_total = 4;
   // stop, length, tool_calls, cancelled, failed
   engine->figures.choices_by_reason = {4, 5, 3, 1, 2};
   const std::vector<api::ServedModel> models = {{.name = "a\"b", .engine = engine}};
@@ -42,6 +46,9 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   EXPECT_EQ(all.at("vllm:num_requests_waiting" + model), 2);
   EXPECT_EQ(all.at("vllm:kv_cache_usage_perc" + model), 0.25);
   EXPECT_EQ(all.at("vllm:prefix_cache_hits_total" + model), 640);
+  EXPECT_EQ(all.at("ridge:kv_cache_blocks_spilled" + model), 5);
+  EXPECT_EQ(all.at("ridge:kv_cache_spilled_blocks_total" + model), 12);
+  EXPECT_EQ(all.at("ridge:kv_cache_restored_blocks_total" + model), 4);
   EXPECT_EQ(
       all.at(
           "vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"100\",model_name=\"a\\\"b\"}"),
@@ -54,6 +61,24 @@ TEST(Metrics, SaysWhatTheEnginesCounted) {
   EXPECT_EQ(ended("length"), 5);
   EXPECT_EQ(ended("abort"), 1);
   EXPECT_EQ(ended("error"), 2);
+}
+
+TEST(Metrics, NamesTheAdaptersThatHaveRequests) {
+  const auto engine = std::make_shared<StillEngine>();
+  const std::vector<api::ServedModel> models = {{.name = "m", .engine = engine}};
+  EXPECT_EQ(metrics_text(models, {}).find("lora_requests_info"), std::string::npos)
+      << "of a model without adapters";
+  engine->info.adapters = {{.name = "a"}, {.name = "b"}, {.name = "c"}, {.name = "d"}};
+  const auto sample = [&](const std::string& waiting, const std::string& running) {
+    const std::string name = "vllm:lora_requests_info{max_lora=\"4\",waiting_lora_adapters=\"" +
+                             waiting + "\",running_lora_adapters=\"" + running +
+                             "\",model_name=\"m\"}";
+    return samples(metrics_text(models, {})).at(name);
+  };
+  const std::chrono::duration<double> before = std::chrono::system_clock::now().time_since_epoch();
+  EXPECT_GE(sample("", "") + 1e-3, before.count()) << "the time of the statement";
+  engine->figures.adapters = {{.running = 1}, {}, {.running = 2, .waiting = 1}};
+  EXPECT_GT(sample("c", "a,c"), 0);
 }
 
 TEST(Metrics, CountsTracesOnlyWhereTheyAreExported) {

@@ -186,6 +186,11 @@ TEST(Requests, AreCountedUnderTheNamesOfVllm) {
   EXPECT_EQ(value("inference_time_seconds_count"), 1);
   EXPECT_NEAR(value("inference_time_seconds_sum"),
               value("prefill_time_seconds_sum") + value("decode_time_seconds_sum"), 1e-4);
+  const double tokens = value("generation_tokens_sum");
+  ASSERT_GT(tokens, 1);
+  EXPECT_EQ(value("time_per_output_token_seconds_count"), 1);
+  EXPECT_NEAR(value("time_per_output_token_seconds_sum"),
+              value("decode_time_seconds_sum") / (tokens - 1), 1e-4);
 }
 
 }  // namespace
