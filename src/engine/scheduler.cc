@@ -162,6 +162,10 @@ Batch Scheduler::schedule(int prompt_tokens) {
                  : !has_blocks                      ? Wait::blocks
                                                     : Wait::turn;
   RIDGE_ASSERT(!batch.empty() || any_sits_out || (running_.empty() && waiting_ == 0));
+  // Not when it got its place: blocks may come back in several steps.
+  for (const Chunk& chunk : batch) {
+    if (chunk.sequence->cached_tokens < 0) chunk.sequence->cached_tokens = chunk.first;
+  }
   return batch;
 }
 
@@ -339,7 +343,6 @@ void Scheduler::start(Sequence& sequence) {
   running_.push_back(&sequence);
   ++group_of(sequence).running;
   sequence.state = Sequence::State::running;
-  if (sequence.cached_tokens < 0) sequence.cached_tokens = sequence.computed_tokens;
   if (short_of_blocks_ == &sequence) short_of_blocks_ = nullptr;
 }
 

@@ -70,7 +70,7 @@ struct Sequence {
   // Written by the scheduler alone.
   State state = State::idle;
   kvcache::PrefixCache::Place place;
-  int cached_tokens = -1;   // found in the prefix cache when it first ran; -1 before
+  int cached_tokens = -1;   // found in the prefix cache before any was computed; -1 until then
   int restored_blocks = 0;  // of those it holds, that came back from where they were spilled to
 };
 

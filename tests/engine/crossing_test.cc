@@ -1,4 +1,4 @@
-// Guesses, the prefix cache, grammars, stop strings, sampling, adapters and batching, all crossed
+// Guesses, the prefix cache, spilled blocks, grammars, stop strings, sampling, adapters and batching, all crossed
 // with each other over a real model under batch_invariant: each answer is the plain one to the last
 // bit.
 #include <gtest/gtest.h>
@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/sanitizers.h"
+#include "base/temporary_folder.h"
 #include "engine/guessing_models.h"
 #include "engine/loaded_model.h"
 #include "engine/paced_runner.h"
@@ -52,7 +53,7 @@ enum class Company {
   alone,    // prompts are read in one step
   chunked,  // in steps of a few tokens
   mixed,    // all wishes at once, that come and go
-  crowded,  // likewise, with too few blocks for those that run
+  crowded,  // likewise, with too few blocks for those that run; what the cache loses is spilled
 };
 struct Way {
   Guesser guesser;
@@ -275,10 +276,20 @@ class Crossing : public testing::TestWithParam<Way> {
     return {.tokens = 24, .sequences = 6, .outputs = 26, .blocks = 3 * context / 2};
   }
 
+  bool spills() const { return way_.company == Company::crowded && way_.cache != Cache::off; }
+  // Of fewer blocks than are lost, so that some are found again and some are not. On disk where the
+  // cache is warm.
+  SpillOptions spill() const {
+    if (!spills()) return {};
+    return {.budget_bytes = 2 * World::blocks_of_context * runner_.block_bytes(),
+            .folder = way_.cache == Cache::warm ? folder_.path() : std::filesystem::path()};
+  }
+
   void begin_loop() {
     loop_.emplace(runner_, world_.shared_tokenizer(), clock_,
                   StepLoopOptions{.prefix_cache = way_.cache != Cache::off,
-                                  .speculation = way_.guesser != Guesser::none},
+                                  .speculation = way_.guesser != Guesser::none,
+                                  .spill = spill()},
                   draft_runner_ ? &*draft_runner_ : nullptr);
   }
   void end_loop() {
@@ -287,6 +298,7 @@ class Crossing : public testing::TestWithParam<Way> {
     drafted_ += stats.draft_tokens_total;
     accepted_ += stats.accepted_tokens_total;
     preemptions_ += stats.preemptions_total;
+    restored_ += stats.blocks_restored_total;
     loop_.reset();
   }
 
@@ -376,6 +388,7 @@ class Crossing : public testing::TestWithParam<Way> {
 
   const Way way_;
   const World& world_;
+  const TemporaryFolder folder_;
   FakeClock clock_;
   PacedRunner runner_;
   std::optional<PacedRunner> draft_runner_;
@@ -384,6 +397,7 @@ class Crossing : public testing::TestWithParam<Way> {
   uint64_t drafted_ = 0;
   uint64_t accepted_ = 0;
   uint64_t preemptions_ = 0;
+  uint64_t restored_ = 0;
 };
 
 TEST_P(Crossing, EachAnswerIsThePlainOne) {
@@ -400,6 +414,7 @@ TEST_P(Crossing, EachAnswerIsThePlainOne) {
     EXPECT_GT(drafted_ - accepted_, 17 * seeds.size()) << "too few were wrong";
   }
   EXPECT_EQ(preemptions_ > 0, way_.company == Company::crowded);
+  EXPECT_EQ(restored_ > 0, spills()) << restored_ << " blocks came back";
 }
 
 // Under sanitizers those in which most happens at once.

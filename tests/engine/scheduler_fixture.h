@@ -11,10 +11,11 @@ namespace ridge::engine {
 // A scheduler with sequences to schedule, in place of a model.
 class SchedulerFixture {
  public:
-  SchedulerFixture(int blocks, const SchedulerLimits& limits)
+  SchedulerFixture(int blocks, const SchedulerLimits& limits,
+                   kvcache::SpillStore* spill = nullptr)
       : limits(limits),
         pool(blocks),
-        cache(pool, limits.block_tokens),
+        cache(pool, limits.block_tokens, spill),
         scheduler(pool, cache, limits) {}
 
   Sequence& make(std::vector<int32_t> tokens, SequenceOwner owner) {

@@ -15,9 +15,44 @@
 namespace ridge::engine::scheduler_random_test {
 namespace {
 
+// Of so many blocks, with the content that they had when they were saved.
+class ContentStore final : public kvcache::SpillStore {
+ public:
+  using Contents = std::map<int32_t, std::vector<uint64_t>>;  // by block or by what was saved
+
+  ContentStore(int blocks, Contents& of_blocks) : blocks_(blocks), of_blocks_(of_blocks) {}
+
+  int64_t save(kvcache::BlockId block) override {
+    if (static_cast<int>(saved_.size()) >= blocks_) return -1;
+    saved_[next_] = of_blocks_[block.value];
+    return next_++;
+  }
+  // What cannot be read is left as it was.
+  bool load(int64_t saved, kvcache::BlockId block) override {
+    const auto found = saved_.find(static_cast<int32_t>(saved));
+    EXPECT_NE(found, saved_.end()) << "what was forgotten is asked for";
+    const bool is_read = ++loads_ % 10 != 0;
+    of_blocks_[block.value] = is_read ? found->second : std::vector<uint64_t>();
+    saved_.erase(found);
+    return is_read;
+  }
+  void forget(int64_t saved) override {
+    EXPECT_EQ(saved_.erase(static_cast<int32_t>(saved)), 1u);
+  }
+  int size() const { return static_cast<int>(saved_.size()); }
+
+ private:
+  const int blocks_;
+  Contents& of_blocks_;
+  Contents saved_;
+  int32_t next_ = 0;
+  int loads_ = 0;
+};
+
 class RandomRun {
  public:
-  explicit RandomRun(uint32_t seed) : random_(seed), f_(pick(8, 40), limits()) {
+  explicit RandomRun(uint32_t seed)
+      : random_(seed), store_(pick(0, 30), content_), f_(pick(8, 40), limits(), &store_) {
     longest_ = f_.pool.blocks_total() * f_.limits.block_tokens;
   }
 
@@ -38,10 +73,11 @@ class RandomRun {
       }
       const int budget = pick(1, 40);
       const uint64_t preempted = f_.scheduler.preemptions_total();
+      const uint64_t restored_before = f_.cache.restores_total();
       const Batch batch = f_.scheduler.schedule(budget);
       // Those that were displaced just now may be computed again, as prompts.
       if (f_.scheduler.preemptions_total() > preempted) decoding.clear();
-      check(batch, decoding, budget);
+      check(batch, decoding, budget, static_cast<int>(f_.cache.restores_total() - restored_before));
       if (testing::Test::HasFatalFailure()) return;
       compute(batch);
       f_.scheduler.complete(batch);
@@ -51,6 +87,8 @@ class RandomRun {
     EXPECT_EQ(f_.pool.blocks_available(), f_.pool.blocks_total()) << "a block leaked";
     EXPECT_EQ(f_.scheduler.running() + f_.scheduler.waiting(), 0);
     preemptions = f_.scheduler.preemptions_total();
+    spilled = f_.cache.spills_total();
+    restored = f_.cache.restores_total();
   }
 
   uint64_t steps = 0;
@@ -60,6 +98,8 @@ class RandomRun {
   uint32_t accepted = 0;
   uint64_t hits = 0;
   uint64_t paced_steps = 0;
+  uint64_t spilled = 0;   // blocks
+  uint64_t restored = 0;  // of these
 
  private:
   int pick(int low, int high) {
@@ -171,7 +211,8 @@ class RandomRun {
     }
   }
 
-  void check(const Batch& batch, const std::set<const Sequence*>& decoding, int budget) {
+  void check(const Batch& batch, const std::set<const Sequence*>& decoding, int budget,
+             int restored_blocks) {
     int tokens = 0;
     int prompt_tokens = 0;
     bool has_decoding = false;
@@ -198,6 +239,9 @@ class RandomRun {
       } else {
         prompt_tokens += chunk.count;
       }
+      if (begun_.insert(&s).second) {
+        ASSERT_EQ(s.cached_tokens, chunk.first) << "of what no step computed";
+      }
       if (s.wants_all_outputs && s.cached_tokens > 0) ADD_FAILURE() << "logits were lost";
       hits += s.cached_tokens > 0;
     }
@@ -205,15 +249,22 @@ class RandomRun {
     ASSERT_LE(outputs, f_.limits.outputs);
     if (has_decoding) {
       ASSERT_LE(prompt_tokens, budget) << "prompts hold up those that decode";
+      // The last block that comes back may be one in part.
+      const int restored_tokens = restored_blocks * f_.limits.block_tokens;
+      ASSERT_LT(prompt_tokens + restored_tokens, budget + f_.limits.block_tokens)
+          << "blocks that come back do";
       ++paced_steps;
     }
+    ASSERT_EQ(f_.cache.blocks_spilled(), store_.size());
     ASSERT_LE(f_.scheduler.running(), f_.limits.max_sequences);
     ASSERT_EQ(f_.scheduler.running() + f_.scheduler.waiting(), static_cast<int>(live_.size()));
     ASSERT_EQ(batch.empty(), live_.empty());
     std::set<int32_t> held;
     for (auto& [s, end] : live_) {
       if (s->state == Sequence::State::running && s->pending_tokens() == 1) {
-        ASSERT_TRUE(in_batch.count(s)) << "a decoding sequence missed a step";
+        // The last blocks of a prompt may come back in a step that then has time for no more.
+        const bool came_back = restored_blocks > 0 && s->restored_blocks > 0 && !decoding.count(s);
+        ASSERT_TRUE(in_batch.count(s) || came_back) << "a decoding sequence missed a step";
       }
       ASSERT_EQ(s->state == Sequence::State::waiting, s->blocks.blocks().empty());
       for (kvcache::BlockId block : s->blocks.blocks()) held.insert(block.value);
@@ -233,10 +284,12 @@ class RandomRun {
   }
 
   std::mt19937 random_;
+  ContentStore::Contents content_;  // of blocks
+  ContentStore store_;
   SchedulerFixture f_;
   int longest_ = 0;
-  std::map<Sequence*, int> live_;                     // ends with so many tokens
-  std::map<int32_t, std::vector<uint64_t>> content_;  // of blocks
+  std::map<Sequence*, int> live_;    // ends with so many tokens
+  std::set<const Sequence*> begun_;  // of which something was computed
 };
 
 // 100,000 steps and more; a tenth of them under sanitizers.
@@ -250,6 +303,8 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
   uint32_t accepted = 0;
   uint64_t hits = 0;
   uint64_t paced_steps = 0;
+  uint64_t spilled = 0;
+  uint64_t restored = 0;
   for (uint32_t seed = 0; seed < 2000 / part; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     RandomRun run(seed);
@@ -262,6 +317,8 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
     accepted += run.accepted;
     hits += run.hits;
     paced_steps += run.paced_steps;
+    spilled += run.spilled;
+    restored += run.restored;
   }
   // The runs must reach what they are there to test.
   EXPECT_GT(steps, 100000u / part);
@@ -271,6 +328,8 @@ TEST(SchedulerRandom, KeepsItsPromisesOverManySeeds) {
   EXPECT_GT(accepted, 1000 / part);
   EXPECT_GT(hits, 1000u / part);
   EXPECT_GT(paced_steps, 10000u / part);
+  EXPECT_GT(spilled, 10000u / part);
+  EXPECT_GT(restored, 1000u / part);
 }
 
 // Groups that always have somebody waiting are served alike by cost and weight, whatever they send:

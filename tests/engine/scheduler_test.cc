@@ -395,6 +395,7 @@ TEST(Scheduler, BlocksComeBackWithinThePromptsBudget) {
   }
   EXPECT_EQ(f.spill.loads, 25);
   EXPECT_EQ(computed, 1) << "nothing is computed that comes back";
+  EXPECT_EQ(again.cached_tokens, 100) << "in whichever step";
   EXPECT_LE(steps, 10);
   f.scheduler.remove(again);
   // With nobody to hold up, all at once.

@@ -108,6 +108,37 @@ def test_batch_invariant_answers_are_the_same_alone_and_in_a_crowd(start_server)
     assert together == alone
 
 
+def test_blocks_that_were_spilled_come_back_and_change_no_answer(start_server, tmp_path):
+    # The KV cache has room for one of these prompts and a part of another.
+    small = ("--context", "512", "--kv-cache-mib", "12", "--max-sequences", "2", "--batch-invariant")
+    requests = [
+        dict(prompt=f"{town}: {LONG_PROMPT[:1200]}", max_tokens=12, temperature=0.8, seed=i, logprobs=2, ignore_eos=True)
+        for i, town in enumerate(["Bamberg", "Girona", "Trieste", "Utrecht"])
+    ]
+
+    def ask_twice(server):
+        first = [complete(server, **request) for request in requests]
+        with concurrent.futures.ThreadPoolExecutor(len(requests)) as crowd:
+            again = list(crowd.map(lambda request: complete(server, **request), requests))
+        figures = server.wait_until_idle()
+        assert figures["blocks_free"] == figures["blocks_total"]
+        restored = metric(server, "ridge:kv_cache_restored_blocks_total", model_name=figures["name"])
+        return [[answer["choices"] for answer in round_] for round_ in (first, again)], again, figures, restored
+
+    plain, again, figures, restored = ask_twice(start_server(*small))
+    assert figures["blocks_spilled"] == restored == 0
+    lost = sum(map(cached_tokens, again))
+    server = start_server(*small, "--kv-spill-mib", "64", "--kv-spill-folder", str(tmp_path))
+    spilled, again, figures, restored = ask_twice(server)
+    assert spilled == plain and plain[0] == plain[1]
+    assert figures["blocks_spilled"] > 0
+    # All but the last block of what was read before, at most one prompt of which was still there.
+    prompts = sum(answer["usage"]["prompt_tokens"] for answer in again)
+    assert sum(map(cached_tokens, again)) >= prompts - 16 * len(requests) > lost
+    assert 16 * restored > prompts / 4
+    assert list(tmp_path.iterdir()) == []  # the file has no name
+
+
 def test_a_draft_model_changes_no_answer(start_server):
     model, draft = GOLDENS / "llama-f32.gguf", GOLDENS / "llama-f16.gguf"
     plain = start_server("--batch-invariant", "--no-speculation", model=str(model))
