@@ -59,6 +59,7 @@ struct ServeOptions : ModelLoading {
   int max_file_mib = 200;
   int max_project_files_mib = 10 * 1024;
   int drain_s = 30;
+  int stall_s = 120;
   int usage_retention_days = 0;
   int max_project_kept_mib = 1024;
 };
@@ -186,6 +187,7 @@ server::ServerOptions server_options(const ServeOptions& options) {
   server::ServerOptions server = options.server;
   server.max_body_bytes = static_cast<std::size_t>(options.max_body_mib) << 20;
   server.drain_timeout = std::chrono::seconds(options.drain_s);
+  server.stall_timeout = std::chrono::seconds(options.stall_s);
   server.handle_signals = true;
   return server;
 }
@@ -418,6 +420,10 @@ void add_server_settings(CLI::App& command, ServeOptions& options) {
   add_setting(command, "drain-s", options.drain_s,
               "Seconds for running requests once asked to stop")
       ->check(CLI::Range(0, 86400));
+  add_setting(command, "stall-s", options.stall_s,
+              "Seconds without a step while there is work, after which /v1/health/live is 503; more "
+              "for models whose steps last longer")
+      ->check(CLI::Range(1, 86400));
 }
 
 }  // namespace

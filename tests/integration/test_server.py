@@ -128,6 +128,28 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(start_server):
     assert server.stop() == 0
 
 
+def test_live_waits_for_a_step_as_long_as_it_is_told(start_server):
+    # Without the instructions of this machine, so that one step lasts longer than a second anywhere.
+    slow = ("--context", "1024", "--step-tokens", "1024", "--cpu-isa", "scalar", "--threads", "1")
+    body = {"prompt": "The river runs through the old town, under three bridges. " * 3, "max_tokens": 1}
+    seen = {}
+    for name, seconds in {"short": "1", "long": "3600"}.items():
+        server = start_server(*slow, "--stall-s", seconds)
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(server.post_json("/v1/completions", body, timeout=600)[0]))
+        begun = time.monotonic()
+        asking.start()
+        seen[name] = set()
+        while asking.is_alive():
+            status, _, answer = server.request("GET", "/v1/health/live")
+            seen[name].add((status, json.loads(answer)["status"]))
+            time.sleep(0.05)
+        assert answers == [200]
+        assert time.monotonic() - begun > 1.5, "the step was too short to show anything"
+        assert server.stop() == 0
+    assert seen == {"short": {(200, "ok"), (503, "stalled")}, "long": {(200, "ok")}}
+
+
 def test_a_full_queue_is_429(start_server):
     server = start_server("--context", "512", "--max-sequences", "1", "--max-queued", "1")
     body = {**ENDLESS, "max_tokens": 200}
@@ -212,6 +234,10 @@ def test_settings_come_from_file_and_environment(ridge_binary, model_environment
     result = run(ridge_binary, model_environment, "serve", MODEL, "--config", str(config))
     assert result.returncode == 2
     assert "huge_pages" in result.stderr and "sometimes" in result.stderr
+    config.write_text("stall_s = 0\n")
+    result = run(ridge_binary, model_environment, "serve", MODEL, "--config", str(config))
+    assert result.returncode == 2
+    assert "stall_s" in result.stderr
     config.write_text('no_such_key = 1\n')
     result = run(ridge_binary, model_environment, "serve", MODEL, "--config", str(config))
     assert result.returncode == 2
