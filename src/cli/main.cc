@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "cli/commands.h"
@@ -123,6 +125,23 @@ std::string command_path(const CLI::App& app) {
   return path;
 }
 
+// An option that wants a value would take --help for it. Whoever asks for help before it has one
+// gets help all the same: the command line without that option.
+std::vector<char*> without_options_before_help(int argc, char** argv) {
+  std::vector<char*> words;
+  for (int i = 0; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--") {
+      words.insert(words.end(), argv + i, argv + argc);
+      break;
+    }
+    const bool asks = word == "--help" || word == "-h";
+    if (asks && words.size() > 1 && words.back()[0] == '-') words.pop_back();
+    words.push_back(argv[i]);
+  }
+  return words;
+}
+
 ExitCode run(int argc, char** argv) {
   Context context;
   CLI::App app{program_description, "ridge"};
@@ -137,7 +156,8 @@ ExitCode run(int argc, char** argv) {
       return ExitCode::usage;
     }
     app.require_subcommand(1);
-    app.parse(argc, argv);
+    const std::vector<char*> words = without_options_before_help(argc, argv);
+    app.parse(static_cast<int>(words.size()), words.data());
     return context.exit_code;
   } catch (const CLI::Success& request) {  // --help and --version
     app.exit(request);

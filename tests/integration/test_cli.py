@@ -17,6 +17,13 @@ def test_help_lists_the_commands_and_is_no_error(ridge):
         assert ridge(command, "--help").returncode == 0
 
 
+@pytest.mark.parametrize("words", [["bench", "--serve", "--help"], ["serve", "--port", "-h"], ["bench", "--machine", "--help"]])
+def test_help_is_no_value_of_the_option_before_it(ridge, words):
+    result = ridge(*words)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == ridge(words[0], "--help").stdout
+
+
 def test_version_is_one_line(ridge):
     assert ridge("--version").stdout.startswith("ridge ")
 
