@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
-#include <mutex>
 #include <numeric>
 #include <random>
 #include <vector>
 
+#include "backend/ascend/device/launches.h"
 #include "backend/ascend/device/open.h"
 #include "backend/ascend/device/weight.h"
 #include "backend/ascend/twin/acl/control.h"
@@ -46,27 +45,6 @@ struct Codes {
 
   int n, k;
   std::vector<BlockQ8_0> blocks;
-};
-
-// How often each kernel was launched while this lives.
-class Launches {
- public:
-  Launches() {
-    twin_acl::observe_launches([this](const twin::KernelImage& kernel, uint32_t,
-                                      const std::shared_ptr<const twin::LaunchReport>&) {
-      const std::lock_guard lock(mutex_);
-      ++counts_[kernel.name];
-    });
-  }
-  ~Launches() { twin_acl::observe_launches({}); }
-  int of(const std::string& kernel) {
-    const std::lock_guard lock(mutex_);
-    return counts_[kernel];
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, int> counts_;
 };
 
 class Int8 : public testing::TestWithParam<const char*> {
