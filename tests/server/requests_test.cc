@@ -167,7 +167,7 @@ TEST(Requests, AreCountedUnderTheNamesOfVllm) {
     if (part.request().max_tokens == 7) throw Error(ErrorCode::timed_out, "too late");
     note(part, TraceEvent::Kind::admitted);
     note(part, TraceEvent::Kind::first_token);
-    part.say("a");
+    for (const char* token : {"a", "b", "c"}) part.say(token);
   });
   RawClient client(under.port());
   const Json usage = Json::parse(client.ask(post("/v1/chat/completions", chat)).body)["usage"];

@@ -190,7 +190,7 @@ TEST_F(CheckedGrammarTest, AProcessThatEndsOrNeverAnswersIsReplacedOrRefuses) {
                          {.limit = std::chrono::seconds(2), .checker = {"/bin/sleep", "1000"}});
   EXPECT_THAT(checked_refusal(silent, GrammarKind::regex, "a"), HasSubstr("out of time"));
   GrammarCompiler missing(*tokenizer_, {.limit = std::chrono::minutes(2), .checker = {"/nowhere"}});
-  EXPECT_NE(missing.compile(GrammarKind::regex, "a"), nullptr);
+  EXPECT_NE(missing.compile("", GrammarKind::regex, "a"), nullptr);
 }
 
 // Each has a process while it needs one.
