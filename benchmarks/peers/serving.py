@@ -25,6 +25,7 @@ from engines import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
+FEWEST_THAT_MAY_LEAVE = 1000
 PARTS = ("clients", "prefix", "fairness", "guesses", "revisions", "disconnects")
 RIDGE, LLAMA = "ridge", "llama.cpp"
 START_S = 300
@@ -362,7 +363,9 @@ def measure_disconnects(args):
             raise Failed(f"the server does not come to rest: {before}")
         left = 0
         while left < args.disconnects:
-            loads.append(measure(args, server, disconnects_load(2 * (args.disconnects - left), seed=len(loads) + 1)))
+            # Of a few, none may leave early, however slow the model is.
+            requests = max(2 * (args.disconnects - left), FEWEST_THAT_MAY_LEAVE)
+            loads.append(measure(args, server, disconnects_load(requests, seed=len(loads) + 1)))
             if loads[-1]["left"] == 0:
                 raise Failed("no client left before its answer: the model answers too soon for that")
             if strange_failures(loads[-1]):
