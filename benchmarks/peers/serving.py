@@ -25,11 +25,11 @@ from engines import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HERE = os.path.dirname(os.path.abspath(__file__))
-FEWEST_THAT_MAY_LEAVE = 1000
 PARTS = ("clients", "prefix", "fairness", "guesses", "revisions", "disconnects")
 RIDGE, LLAMA = "ridge", "llama.cpp"
 START_S = 300
 WITHIN_SHARE, BEYOND_SHARE = 3, 40  # requests a second of the other key
+FEWEST_THAT_MAY_LEAVE = 1000  # requests of a load: of a few, none may leave early
 FREE_BLOCKS = "blocks that are free"
 BACK_S = 60  # in which all is as before once the last client has left
 
@@ -41,7 +41,8 @@ def say(text):
 def parse(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a GGUF file")
-    parser.add_argument("--parts", default=[part for part in PARTS if part != "disconnects"], type=lambda text: text.split(","), metavar="A,B",
+    parser.add_argument("--parts", default=[part for part in PARTS if part != "disconnects"],
+                        type=lambda text: text.split(","), metavar="A,B",
                         help=f"of {', '.join(PARTS)}")
     parser.add_argument("--llama-server", default="", metavar="PATH", help="llama.cpp's server; without it ridge runs alone")
     parser.add_argument("--ridge", default=os.path.join(ROOT, "build/release/ridge"))
@@ -363,7 +364,6 @@ def measure_disconnects(args):
             raise Failed(f"the server does not come to rest: {before}")
         left = 0
         while left < args.disconnects:
-            # Of a few, none may leave early, however slow the model is.
             requests = max(2 * (args.disconnects - left), FEWEST_THAT_MAY_LEAVE)
             loads.append(measure(args, server, disconnects_load(requests, seed=len(loads) + 1)))
             if loads[-1]["left"] == 0:

@@ -13,9 +13,9 @@ enum class Grammars {
 };
 
 // Sets what binds the answer: its form and its calls of tools. `to` has its group, whose grammars
-// are used. False where a grammar would have to
-// be compiled for it and may not; `to` is as it was then. Throws Error(invalid_argument) naming the
-// field whose schema or grammar is wrong or cannot be enforced.
+// are used. False where a grammar would have to be compiled for it and may not; `to` is as it was
+// then. Throws Error(invalid_argument) naming the field whose schema or grammar is wrong or cannot
+// be enforced.
 bool set_rules(const ChatRequest& request, const ServedModel& model, Grammars grammars,
                engine::Request& to);
 bool set_rules(const CompletionRequest& request, const ServedModel& model, Grammars grammars,
