@@ -198,7 +198,11 @@ class FlashAttention {
 
   void unpack() {
     const Chunk cached = chunk_;
-    unpack_chunk<V, E>(chunk_, kv_, unpacked_);
+    if constexpr (Math::unpacks_words) {
+      return unpack_words<V>(chunk_, kv_, unpacked_);
+    } else {
+      unpack_chunk<V, E>(chunk_, kv_, unpacked_);
+    }
     latents_ = chunk_.values[0];
     if constexpr (Math::unpacks_keys_alone) {
       for (int part = 0; part < chunk_parts; ++part) chunk_.values[part] = cached.values[part];
@@ -217,6 +221,15 @@ class FlashAttention {
     }
   }
 
+  template <int R, int Vectors, int Planes, class Sum>
+  void begin_scores(int first, Sum (&sums)[R][Vectors][Planes]) const {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int i = 0; i < Vectors; ++i) math_.begin_score(first + r, sums[r][i]);
+    }
+  }
+
   template <int R>
   void score(int first, Ahead& ahead) {
     constexpr int vectors = V::block_vectors;
@@ -229,28 +242,32 @@ class FlashAttention {
       for (int i = 0; i < vectors; ++i) {
         const int token = (v + i) * lanes;
         at[i] = chunk_.keys[token / 16] + token % 16 * Math::lane_bytes;
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) math_.begin_score(first + r, sums[r][i]);
       }
+      begin_scores(first, sums);
       const auto* row = reinterpret_cast<const std::byte*>(query_) + first * stride;
       int64_t step = 0;
-      for (int d = 0; d < groups; ++d, step += chunk_.key_step, row += Math::query_bytes) {
-        if constexpr (!Unpack) ahead.fetch();
-        typename Math::Loaded x[vectors];
+      for (int d = 0, end = 0; d < groups; d = end) {
+        end = groups - d < Math::score_groups ? groups : d + Math::score_groups;
+        if (d > 0) begin_scores(first, sums);
+        for (int g = d; g < end; ++g, step += chunk_.key_step, row += Math::query_bytes) {
+          if constexpr (!Unpack) ahead.fetch();
+          typename Math::Loaded x[vectors];
 #pragma GCC unroll 8
-        for (int i = 0; i < vectors; ++i) x[i] = Math::load(at[i] + step);
+          for (int i = 0; i < vectors; ++i) x[i] = Math::load(at[i] + step);
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+            for (int i = 0; i < vectors; ++i) Math::score_step(sums[r][i], x[i], row + r * stride);
+          }
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
+          float* to = scores_ + (first + r) * attention_chunk + v * lanes;
 #pragma GCC unroll 8
-          for (int i = 0; i < vectors; ++i) Math::score_step(sums[r][i], x[i], row + r * stride);
-        }
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-        for (int i = 0; i < vectors; ++i) {
-          V::store(scores_ + (first + r) * attention_chunk + (v + i) * lanes,
-                   math_.end_score(sums[r][i], first + r, chunk_, v + i));
+          for (int i = 0; i < vectors; ++i, to += lanes) {
+            const F sum = math_.end_score(sums[r][i], first + r, chunk_, v + i);
+            V::store(to, d == 0 ? sum : V::add(sum, V::load(to)));
+          }
         }
       }
     }
@@ -441,6 +458,20 @@ inline bool weights_are_exact(const AttentionJob& job) {
   return job.batch_invariant || job.first_position + last_row / job.group_heads < few_keys;
 }
 
+// Calls fn(job) for runs of at most attention_rows of a job's rows.
+template <class Fn>
+void in_pieces(const AttentionJob& job, Fn fn) {
+  AttentionJob piece = job;
+  for (int row = 0; row < job.rows; row += attention_rows) {
+    piece.first_row = job.first_row + row;
+    piece.rows = job.rows - row < attention_rows ? job.rows - row : attention_rows;
+    const int64_t states = row * partial_floats(*job.kv);
+    if (job.partial != nullptr) piece.partial = job.partial + states;
+    if (job.resumed != nullptr) piece.resumed = job.resumed + states;
+    fn(piece);
+  }
+}
+
 template <class V, DType E>
 void attend(const AttentionJob& job) {
   // From here on a chunk's conversion costs less than its repetition for every run of rows.
@@ -465,7 +496,13 @@ void attend(const AttentionJob& job) {
   } else if (job.rows < unpacked_rows) {
     FlashAttention<V, FloatMath<V, E>, E, false>(job).run();
   } else {
-    FlashAttention<V, FloatMath<V, DType::f32>, E, true>(job).run();
+    if constexpr (E == DType::f16 && V::has_word_dot) {
+      // Few rows sum otherwise, so a row's result would depend on how many there are.
+      if (!job.batch_invariant) return FlashAttention<V, WordMath<V>, E, true>(job).run();
+    }
+    in_pieces(job, [](const AttentionJob& piece) {
+      FlashAttention<V, FloatMath<V, DType::f32>, E, true>(piece).run();
+    });
   }
 }
 

@@ -47,6 +47,8 @@ class FloatSums {
   using Sum = F;
   static constexpr bool uses_tiles = false;
   static constexpr bool unpacks_keys_alone = false;
+  static constexpr bool unpacks_words = false;
+  static constexpr int score_groups = 1 << 20;  // whose products a sum has room for
   static constexpr int most_rows = attention_rows;
   static constexpr int planes = 1;
 
@@ -181,6 +183,8 @@ class Int8Math {
   using Sum = typename V::I;
   static constexpr bool uses_tiles = false;
   static constexpr bool unpacks_keys_alone = false;
+  static constexpr bool unpacks_words = false;
+  static constexpr int score_groups = 1 << 20;  // whose products a sum has room for
   static constexpr int most_rows = attention_rows;
   static constexpr int planes = 2;  // coarse and fine
   static constexpr int block_rows = V::block_rows / 2;
@@ -274,6 +278,104 @@ class Int8Math {
 
   Row query_[attention_rows];
   Row weights_[attention_rows];
+};
+
+// int16 throughout, for a chunk that was unpacked to it (unpack_words): a vector of keys or values has a
+// scale for each token, a query and a row's weights one for each chunk. Scales leave as many bits as
+// sums in int32 have room for.
+//
+// 16 dimensions of a query and of a key are at most most_length long, so no sum of their products, whole or
+// not, passes most_length² (Cauchy-Schwarz), and each has 14 bits where they are alike. What that rounds off
+// a score is some 3e-6 of both lengths' product, less than what rounding a key to float16 does.
+template <class V>
+class WordMath {
+ public:
+  using Values = WordMath;
+  using F = typename V::F;
+  using Sum = typename V::I;
+  static constexpr bool uses_tiles = false;
+  static constexpr bool unpacks_keys_alone = false;
+  static constexpr bool unpacks_words = true;
+  static constexpr int sum_dims = 16;
+  static constexpr int score_groups = sum_dims / 2;
+  static constexpr int most_rows = word_attention_rows;
+  static constexpr int planes = 1;
+  static constexpr int block_rows = V::block_rows;
+  static constexpr int exp_degree = 5;
+  static constexpr int group = 2;
+  static constexpr int lane_bytes = 4;
+  static constexpr int query_bytes = 4;
+  static constexpr int weight_bytes = 4;
+  using Loaded = typename V::B;
+  static constexpr float most = 32767;
+  static constexpr float most_length = 46000;
+  // Of a chunk's weights together: with values of at most `most` they stay below 2^31.
+  static constexpr float most_weights = 65400;
+
+  void set_query(int r, float* q, int key_dim) {
+    F largest = V::zero();
+    float longest = 0;
+    for (int d = 0; d < key_dim; d += sum_dims) {
+      F squares = V::zero();
+      for (int i = d; i < d + sum_dims && i < key_dim; i += V::lanes) {
+        const F x = V::load(q + i);
+        squares = V::fma(x, x, squares);
+        largest = V::max(largest, V::abs(x));
+      }
+      const float square = V::reduce_add(squares);
+      longest = square > longest ? square : longest;
+    }
+    const float by_largest = V::reduce_max(largest) / most;
+    const float by_length = __builtin_sqrtf(longest) / most_length;
+    const float scale = by_largest > by_length ? by_largest : by_length;
+    query_scale_[r] = scale;
+    const F factor = V::set1(scale > 0 ? 1 / scale : 0);
+    auto* to = reinterpret_cast<int16_t*>(q);  // never past what was read
+    for (int d = 0; d < key_dim; d += V::lanes) {
+      V::store_words(to + d, V::mul(V::load(q + d), factor));
+    }
+  }
+  void begin_score(int, Sum* sum) const { sum[0] = V::izero(); }
+  F end_score(const Sum* sum, int r, const Chunk& chunk, int vector) const {
+    const int token = vector * V::lanes;
+    const F scales = V::load(chunk.key_scales[token / 16] + token % 16);
+    return V::mul(V::mul(V::to_float(sum[0]), V::set1(query_scale_[r])), scales);
+  }
+  F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
+    constexpr int vectors = attention_chunk / V::lanes;
+    F weights[vectors];
+    F total = V::zero(), sum = V::zero(), largest = V::zero();
+    for (int i = 0; i < vectors; ++i) {
+      const int token = i * V::lanes;
+      weights[i] = V::mul(p[i], V::load(chunk.value_scales[token / 16] + token % 16));
+      largest = V::max(largest, weights[i]);
+      sum = V::add(sum, weights[i]);
+      total = V::add(total, p[i]);
+    }
+    const float highest = V::reduce_max(largest), all = V::reduce_add(sum);
+    const float scale = highest / most > all / most_weights ? highest / most : all / most_weights;
+    weights_scale_[r] = scale;
+    const F factor = V::set1(scale > 0 ? 1 / scale : 0);
+    auto* to = reinterpret_cast<int16_t*>(row);
+    for (int i = 0; i < vectors; ++i) V::store_words(to + i * V::lanes, V::mul(weights[i], factor));
+    return total;
+  }
+  void begin_value(int, const float*, Sum* sum) const { sum[0] = V::izero(); }
+  void end_value(const Sum* sum, int r, float* out) const {
+    V::store(out, V::fma(V::to_float(sum[0]), V::set1(weights_scale_[r]), V::load(out)));
+  }
+
+  static Loaded load(const std::byte* p) { return V::load_bytes(p); }
+  static void score_step(Sum* sum, const Loaded& x, const std::byte* row) {
+    sum[0] = V::dot2_words(sum[0], x, V::word_pair(reinterpret_cast<const int16_t*>(row)));
+  }
+  static void value_step(Sum* sum, const Loaded& x, const std::byte* row) {
+    score_step(sum, x, row);
+  }
+
+ private:
+  float query_scale_[most_rows];
+  float weights_scale_[most_rows];
 };
 
 }  // namespace

@@ -82,5 +82,84 @@ void unpack_chunk(Chunk& chunk, const KvGeometry& kv, float* scratch) {
   chunk.value_step = static_cast<int64_t>(kv.value_stride) * 4;
 }
 
+// Converts a chunk of float16 to int16 pairs, as a bfloat16 cache has them: keys [key_dim / 2][64][2] and
+// values [64 / 2][value_stride][2], then a scale for each key and for each value. Tokens that are not there
+// are zero.
+template <class V>
+void unpack_words(Chunk& chunk, const KvGeometry& kv, float* scratch) {
+  using F = typename V::F;
+  static_assert(V::lanes == 16);
+  constexpr float most = WordMath<V>::most;
+  const int dims = (kv.key_dim + 1) / 2 * 2;
+  auto* const keys = reinterpret_cast<std::byte*>(scratch);
+  auto* const values = keys + static_cast<int64_t>(dims) * attention_chunk * 2;
+  auto* const key_scales = reinterpret_cast<float*>(
+      values + static_cast<int64_t>(kv.value_stride) * attention_chunk * 2);
+  float* const value_scales = key_scales + attention_chunk;
+  const int parts = (chunk.tokens + 15) / 16;
+  const auto inverse = [](F scale) {
+    return V::div(V::set1(1.0f), V::max(scale, V::set1(1e-37f)));
+  };
+
+  for (int part = 0; part < parts; ++part) {
+    const auto key = [&](int d) {
+      return d < kv.key_dim ? V::load_f16(chunk.keys[part] + d * chunk.key_step) : V::zero();
+    };
+    F largest = V::zero(), longest = V::zero();
+    for (int first = 0; first < dims; first += WordMath<V>::sum_dims) {
+      F squares = V::zero();
+      for (int d = first; d < first + WordMath<V>::sum_dims && d < dims; ++d) {
+        const F x = key(d);
+        squares = V::fma(x, x, squares);
+        largest = V::max(largest, V::abs(x));
+      }
+      longest = V::max(longest, squares);
+    }
+    const F scale = V::max(V::mul(largest, V::set1(1.0f / most)),
+                           V::mul(V::sqrt(longest), V::set1(1.0f / WordMath<V>::most_length)));
+    V::store(key_scales + part * 16, scale);
+    const F factor = inverse(scale);
+    std::byte* to = keys + part * 64;
+    for (int d = 0; d < dims; d += 2, to += attention_chunk * 4) {
+      V::store_bytes(to, V::word_pairs(V::to_ints(V::mul(key(d), factor)),
+                                       V::to_ints(V::mul(key(d + 1), factor))));
+    }
+  }
+
+  // A token's values, by their largest.
+  const auto load = [&](int token, int d) {
+    return token < chunk.tokens ? V::load_f16(chunk.values[token / 16] +
+                                              token % 16 * chunk.value_step + d * 2)
+                                : V::zero();
+  };
+  const auto factor_of = [&](int token) {
+    F largest = V::zero();
+    for (int d = 0; d < kv.value_stride; d += V::lanes) {
+      largest = V::max(largest, V::abs(load(token, d)));
+    }
+    const float scale = V::reduce_max(largest) / most;
+    value_scales[token] = scale;
+    return V::set1(scale > 0 ? 1 / scale : 0);
+  };
+  for (int token = 0; token < parts * 16; token += 2) {
+    const F even = factor_of(token), odd = factor_of(token + 1);
+    std::byte* to = values + static_cast<int64_t>(token) * kv.value_stride * 2;
+    for (int d = 0; d < kv.value_stride; d += V::lanes) {
+      V::store_bytes(to + d * 4, V::word_pairs(V::to_ints(V::mul(load(token, d), even)),
+                                               V::to_ints(V::mul(load(token + 1, d), odd))));
+    }
+  }
+
+  for (int part = 0; part < chunk_parts; ++part) {
+    const int there = part < parts ? part : parts - 1;
+    chunk.keys[part] = keys + there * 64;
+    chunk.values[part] = values + static_cast<int64_t>(there) * 16 * kv.value_stride * 2;
+    chunk.key_scales[part] = key_scales + there * 16;
+    chunk.value_scales[part] = value_scales + there * 16;
+  }
+  chunk.key_step = attention_chunk * 4;
+  chunk.value_step = static_cast<int64_t>(kv.value_stride) * 4;
+}
+
 }  // namespace
 }  // namespace ridge::backend::cpu

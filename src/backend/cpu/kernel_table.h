@@ -39,6 +39,7 @@ KernelTable make_kernel_table() {
   table.rope = &rope_head<V>;
   table.store_kv = &store_kv<V>;
   for (int& rows : table.attention_rows) rows = attention_rows;
+  if (V::has_word_dot) table.attention_rows[static_cast<int>(DType::f16)] = word_attention_rows;
   table.attention = &attention<V>;
   table.merge_attention = &merge_attention<V>;
   fill_latent_expansion<V>(table);

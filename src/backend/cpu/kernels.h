@@ -117,6 +117,7 @@ struct AttentionJob {
 };
 
 inline constexpr int attention_rows = 48;        // query rows of a job, most, of the vectors' kernels
+inline constexpr int word_attention_rows = 128;  // of those on vectors of int16
 inline constexpr int tile_attention_rows = 128;  // of those on AMX tiles
 inline constexpr int latent_attention_rows = 32;  // where all heads share one latent, for any kernel
 inline constexpr int attention_chunk = 64;   // keys whose scores are held at once

@@ -15,6 +15,7 @@ struct Avx2 {
   static constexpr int block_rows = 6;
   static constexpr int block_vectors = 2;
   static constexpr bool has_bf16_dot = false;
+  static constexpr bool has_word_dot = false;
   static constexpr bool byte_codes_are_signed = true;
 
   using F = __m256;

@@ -20,6 +20,7 @@ struct Avx512 {
   static constexpr int block_rows = 6;
   static constexpr int block_vectors = 4;
   static constexpr bool has_bf16_dot = false;
+  static constexpr bool has_word_dot = false;  // of int16 pairs
   // dot4_byte sees a code c as c - 128 (else as c).
   static constexpr bool byte_codes_are_signed = true;
 
@@ -41,6 +42,7 @@ struct Avx512 {
   // a · b + c and c - a · b.
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
+  static F sqrt(F a) { return _mm512_sqrt_ps(a); }
   static F round(F a) {
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
@@ -126,6 +128,12 @@ struct Avx512 {
     return _mm512_reduce_add_epi32(rounded);
   }
 
+  // Rounds to nearest even into int16.
+  static void store_words(int16_t* p, F x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x)));
+  }
+
   // Whole numbers in [-127, 127] as int8, by fours: [lanes / 4]{ coarse [4], fine [4] }.
   static void store_planes(int8_t* p, F coarse, F fine) {
     const __m128i c = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(coarse));
@@ -143,6 +151,8 @@ struct Avx512 {
     return _mm512_slli_epi32(a, Left);
   }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
+  // Rounds to nearest even.
+  static I to_ints(F a) { return _mm512_cvtps_epi32(a); }
   static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
   static I load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
   // int8, one for each lane.
@@ -244,6 +254,7 @@ struct Avx512 {
 
 #ifdef __AVX512VNNI__
 struct Avx512Vnni : Avx512 {
+  static constexpr bool has_word_dot = true;
   static constexpr bool byte_codes_are_signed = false;
   // _mm512_dpbusd_epi32, but GCC 12 copies and spills the accumulators of its intrinsic, which
   // halves the speed of a register tile.
@@ -257,6 +268,16 @@ struct Avx512Vnni : Avx512 {
         : "+v"(acc)
         : "v"(pairs), "m"(*reinterpret_cast<const int16_t(*)[2]>(pair)));
     return acc;
+  }
+  static I dot2_words(I acc, B pairs, I other) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(pairs), "v"(other));
+    return acc;
+  }
+  // Two int16, the same for all lanes.
+  static B word_pair(const int16_t* pair) {
+    int32_t bits;
+    __builtin_memcpy(&bits, pair, 4);
+    return _mm512_set1_epi32(bits);
   }
   // Σ of each 16 of codes[64].
   static void sum_sixteens(const int8_t* codes, int32_t* sums) {

@@ -18,6 +18,7 @@ struct Scalar {
   static constexpr int block_rows = 2;
   static constexpr int block_vectors = 2;
   static constexpr bool has_bf16_dot = false;
+  static constexpr bool has_word_dot = false;
   static constexpr bool byte_codes_are_signed = false;
 
   struct F {

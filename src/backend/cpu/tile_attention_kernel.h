@@ -31,6 +31,7 @@ class TileMath {
   using Values = TileMath;
   static constexpr bool uses_tiles = true;
   static constexpr bool unpacks_keys_alone = false;
+  static constexpr bool unpacks_words = false;
   static constexpr int most_rows = tile_attention_rows;
   static constexpr int exp_degree = ExactWeights ? 6 : 4;
   static constexpr int cache_parts = E == DType::f16 ? 2 : 1;
@@ -252,16 +253,7 @@ void tile_attention(const AttentionJob& job) {
   const DType dtype = job.kv->dtype;
   const bool fits = (dtype == DType::f16 || dtype == DType::bf16) && job.kv->key_dim % tile_depth == 0;
   if (!fits || job.q_latent != nullptr || job.batch_invariant || job.rows < least_tile_attention_rows) {
-    AttentionJob piece = job;
-    for (int row = 0; row < job.rows; row += attention_rows) {
-      piece.first_row = job.first_row + row;
-      piece.rows = job.rows - row < attention_rows ? job.rows - row : attention_rows;
-      const int64_t states = row * partial_floats(*job.kv);
-      if (job.partial != nullptr) piece.partial = job.partial + states;
-      if (job.resumed != nullptr) piece.resumed = job.resumed + states;
-      Vectors().attention(piece);
-    }
-    return;
+    return in_pieces(job, Vectors().attention);
   }
   if (dtype == DType::f16) return attend_on_tiles<V, Tiles, DType::f16, true>(job);
   if (weights_are_exact(job)) return attend_on_tiles<V, Tiles, DType::bf16, true>(job);
