@@ -1,5 +1,7 @@
 #include "format/model_folder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <system_error>
@@ -63,11 +65,34 @@ GgufFile open_folder(const std::filesystem::path& folder, int threads) {
   return GgufFile::of_parts(std::move(parts));
 }
 
+// Files of GGUF that are no model: whatever is read of them first would be named as missing.
+void refuse_other_kinds(const GgufFile& file) {
+  const GgufMetadata& metadata = file.metadata();
+  const std::string_view type = metadata.optional_string("general.type").value_or("");
+  const auto architecture = metadata.optional_string("general.architecture");
+  if (type == "mmproj" || architecture == "clip") {
+    throw Error(ErrorCode::unsupported,
+                fmt::format("{}: this is the part of a model that takes in images or sound, which "
+                            "this build does not; the file of its text part alone may run",
+                            metadata.source()));
+  }
+  if (type == "imatrix") {
+    throw Error(ErrorCode::invalid_file,
+                fmt::format("{}: this is an importance matrix and no model; 'ridge quantize "
+                            "--imatrix' takes it",
+                            metadata.source()));
+  }
+}
+
 }  // namespace
 
 GgufFile open_model(const std::filesystem::path& path, int threads) {
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path, ignored)) return GgufFile::open(path);
+  if (!std::filesystem::is_directory(path, ignored)) {
+    GgufFile file = GgufFile::open(path);
+    refuse_other_kinds(file);
+    return file;
+  }
   if (is_model_folder(path)) return open_folder(path, threads);
   throw Error(ErrorCode::not_found,
               path.string() +

@@ -13,7 +13,8 @@ namespace ridge::format {
 //   threads: that GgufFile::ready may use; 0: as many as this process may
 //
 // Throws not_found, io; invalid_file naming the file and the field or tensor that is wrong, what it
-// is and what is wanted; unsupported for what this build does not run.
+// is and what is wanted, or for an importance matrix; unsupported for what this build does not run,
+// such as the part of a multimodal model that takes in images.
 GgufFile open_model(const std::filesystem::path& path, int threads = 0);
 
 }  // namespace ridge::format

@@ -308,10 +308,17 @@ const FamilyTraits& find_family(std::string_view architecture) {
   }
   std::vector<std::string_view> known;
   for (const FamilyTraits& family : families) known.push_back(family.architecture);
+  // As llama.cpp's converters name those whose text part is no family of text models.
+  const bool takes_images = architecture.find("vl") != architecture.npos ||
+                            architecture == "mllama" || architecture == "chameleon";
   // Cut, because the name comes from a file.
-  throw Error(ErrorCode::unsupported,
-              fmt::format("the architecture '{}' is not known; this build runs {}",
-                          architecture.substr(0, 40), fmt::join(known, ", ")));
+  throw Error(
+      ErrorCode::unsupported,
+      fmt::format("the architecture '{}' is {}; this build runs {}", architecture.substr(0, 40),
+                  takes_images
+                      ? "of models that take images besides text, which this build does not"
+                      : "not known",
+                  fmt::join(known, ", ")));
 }
 
 ModelConfig read_config(const format::GgufFile& file) {

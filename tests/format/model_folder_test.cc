@@ -267,6 +267,29 @@ TEST(ModelFolder, SaysWhatAFolderLacks) {
   EXPECT_THAT(message(path), HasSubstr("runs code"));
 }
 
+TEST(OpenModel, SaysWhichFilesOfGgufAreNoModel) {
+  const TemporaryFolder parent;
+  const auto message = [&](std::initializer_list<std::pair<const char*, const char*>> metadata) {
+    GgufWriter writer;
+    for (const auto& [key, value] : metadata) writer.set_string(key, value);
+    const std::vector<std::byte> bytes = writer.to_bytes();
+    parent.write("other.gguf", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    try {
+      open_model(parent.path() / "other.gguf");
+    } catch (const Error& error) {
+      return std::string(name(error.code())) + ": " + std::string(error.message());
+    }
+    return std::string();
+  };
+  const auto of_images =
+      AllOf(HasSubstr("unsupported: "), HasSubstr("other.gguf: "), HasSubstr("images or sound"));
+  EXPECT_THAT(message({{"general.type", "mmproj"}, {"general.architecture", "clip"}}), of_images);
+  EXPECT_THAT(message({{"general.architecture", "clip"}}), of_images);
+  EXPECT_THAT(message({{"general.type", "imatrix"}}),
+              AllOf(HasSubstr("invalid_file: "), HasSubstr("quantize --imatrix")));
+  EXPECT_EQ(message({{"general.type", "model"}, {"general.architecture", "llama"}}), "");
+}
+
 }  // namespace
 
 }  // namespace ridge::format::model_folder_test

@@ -74,6 +74,16 @@ TEST(ModelFile, UnknownArchitectureNamesThoseThatRun) {
               AllOf(HasSubstr("unsupported"), HasSubstr("'mamba'"), HasSubstr("llama, qwen2")));
 }
 
+TEST(ModelFile, ArchitecturesThatTakeImagesAreSaidToBe) {
+  for (const char* architecture : {"qwen2vl", "qwen3vlmoe", "mllama"}) {
+    TinyModel tiny;
+    tiny.architecture = architecture;
+    EXPECT_THAT(load_error(tiny),
+                AllOf(HasSubstr("unsupported"), HasSubstr(architecture),
+                      HasSubstr("images besides text"), HasSubstr("llama, qwen2")));
+  }
+}
+
 TEST(ModelFile, HyperparametersOutOfRangeAreNamedWithTheirRange) {
   struct Wrong {
     const char* key;
