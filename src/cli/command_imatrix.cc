@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
@@ -17,11 +18,13 @@
 namespace ridge::cli {
 namespace {
 
+constexpr int default_chunk_tokens = 512;
+
 struct ImatrixCommand {
   std::string model;
   std::string text;
   std::string output;
-  int chunk_tokens = 512;
+  std::optional<int> chunk_tokens;
   int chunks = 0;
   bool force = false;
   DeviceChoice device;
@@ -47,16 +50,18 @@ void gather(Context& context, const ImatrixCommand& command) {
   }
   const std::string text = read_text(command.text, "the text ");
   const auto model = load_model(context, command.model, command.device);
+  const int chunk_tokens = command.chunk_tokens.value_or(
+      std::min(default_chunk_tokens, model->model().config().context_tokens));
   std::vector<int32_t> tokens = model->tokenizer()->encode(text, {.add_special = true});
   if (command.chunks > 0) {
-    const auto most = static_cast<size_t>(command.chunks) * static_cast<size_t>(command.chunk_tokens);
+    const auto most = static_cast<size_t>(command.chunks) * static_cast<size_t>(chunk_tokens);
     tokens.resize(std::min(tokens.size(), most));
   }
   const InterruptScope interrupt;
   ProgressBar progress(context.terminal(), !context.quiet && !context.json);
   format::ImportanceMatrix matrix = engine::gather_importance(
       *model, tokens,
-      {.chunk_tokens = command.chunk_tokens,
+      {.chunk_tokens = chunk_tokens,
        .progress =
            [&](int64_t done, int64_t total) {  // of tokens; shown as bytes of the text
              const auto bytes = static_cast<int64_t>(text.size());
@@ -83,8 +88,9 @@ void gather(Context& context, const ImatrixCommand& command) {
         "text reaches more",
         unseen, experts));
   }
-  context.note(fmt::format("{}: {} tensors, from {} tokens in {} chunks", printable(command.output),
-                           matrix.entries.size(), tokens.size(), matrix.chunks));
+  context.note(fmt::format("{}: {} tensors, from {} tokens in {} {}", printable(command.output),
+                           matrix.entries.size(), tokens.size(), matrix.chunks,
+                           matrix.chunks == 1 ? "chunk" : "chunks"));
 }
 
 }  // namespace
@@ -115,10 +121,11 @@ void add_imatrix_command(CLI::App& app, Context& context) {
       ->type_name("OUT")
       ->required();
   command
-      ->add_option("--chunk-tokens", options->chunk_tokens,
-                   "Tokens that are read together; each chunk begins anew")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+      ->add_option(
+          "--chunk-tokens", options->chunk_tokens,
+          "Tokens that are read together; each chunk begins anew. By default 512, or the model's "
+          "context where that is less")
+      ->check(CLI::Range(1, 1 << 20));
   command->add_option("--chunks", options->chunks, "Chunks to read at most; 0: the whole text")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -49,6 +49,23 @@ def test_another_program_reads_the_matrix(ridge, text, tmp_path):
         assert counts.data.sum() == tokens * (used if is_experts else 1)
 
 
+def test_chunks_are_no_longer_than_the_models_context(ridge, text, tmp_path):
+    told = json.loads(ridge("imatrix", GOLDENS / "gemma3-f32.gguf", "--text", "text.txt", "-o", "imatrix.gguf", "--json").stdout)
+    assert told["chunk_tokens"] == 128 and told["tokens"] > 128
+    result = ridge(
+        "imatrix", GOLDENS / "gemma3-f32.gguf", "--text", "text.txt", "-o", "other.gguf", "--chunk-tokens", "129"
+    )
+    assert result.returncode == 2 and "129 tokens is more than this model was made for, which is 128" in result.stderr
+    assert not (tmp_path / "other.gguf").exists()
+
+
+def test_a_matrix_is_no_model(ridge, text, tmp_path):
+    assert ridge("imatrix", DENSE, "--text", "text.txt", "-o", "imatrix.gguf").returncode == 0
+    for command in (("show", "imatrix.gguf"), ("run", "./imatrix.gguf", "hello"), ("plan", "imatrix.gguf", "--devices", "cpu")):
+        result = ridge(*command)
+        assert result.returncode == 1 and "an importance matrix and no model" in result.stderr, command
+
+
 def test_what_it_did_is_told_in_json_and_a_file_stays_unless_forced(ridge, text, tmp_path):
     command = ("imatrix", DENSE, "--text", "text.txt", "-o", "imatrix.gguf", "--chunk-tokens", "16", "--chunks", "3")
     told = json.loads(ridge(*command, "--json").stdout)
