@@ -146,7 +146,7 @@ class FileQuantizer {
           ErrorCode::invalid_argument,
           fmt::format("{}: tensor {} is {} already, and quantising it again loses more than "
                       "quantising the original; take an F32, F16 or BF16 file, or allow it "
-                      "with --allow-requantize",
+                      "with 'ridge quantize --allow-requantize'",
                       file_.metadata().source(), quoted_name(tensor.name), name(from)));
     }
     if (choice->replaced) {
