@@ -106,6 +106,10 @@ class Device {
   // Whether it takes WeightSource::paging. Results are the same to the bit. prepared_bytes are then
   // those of a weight that is held whole.
   virtual bool pages_experts() const { return false; }
+  // Bytes of `rows`, some of an expert's that are in memory, that it lays out in a second, as it
+  // does with what it reads of experts that it does not hold. 0: not known. Nothing else may run on
+  // the device meanwhile.
+  virtual double measure_paging(std::span<const TensorView>) { return 0; }
   // May be called by any thread.
   virtual ExpertCounters expert_counters() const { return {}; }
   virtual std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) = 0;

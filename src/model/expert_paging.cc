@@ -60,9 +60,11 @@ uint64_t dense_bytes(const backend::Device& device, const DecoderTensors& tensor
   return bytes;
 }
 
-// Some megabytes from places all over the experts, read as experts are: asked for all at once. What
-// the system had of them in memory is given up before, so that it is the disk that is measured.
-double measure_reading(const format::GgufFile& file, const std::vector<WeightSource*>& experts) {
+// Some megabytes from places all over the experts, read as experts are: asked for all at once, and
+// then laid out. What the system had of them in memory is given up before, so that it is the disk
+// that is measured.
+void measure_speeds(const format::GgufFile& file, const std::vector<WeightSource*>& experts,
+                    backend::Device& device, PagedExperts& paged) {
   constexpr size_t pieces = 24;
   constexpr uint64_t most_bytes = 2 << 20;
   std::vector<TensorView> views;
@@ -90,14 +92,19 @@ double measure_reading(const format::GgufFile& file, const std::vector<WeightSou
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (seconds > 0) paged.read_bytes_per_second = static_cast<double>(bytes) / seconds;
+  paged.packed_bytes_per_second = device.measure_paging(views);
   for (const TensorView& view : views) file.advise(view, format::Access::done);
-  return seconds > 0 ? static_cast<double>(bytes) / seconds : 0;
 }
 
 }  // namespace
 
 double PagedExperts::even_tokens_per_second() const {
-  return even_token_bytes() > 0 ? read_bytes_per_second / even_token_bytes() : 0;
+  double slower = read_bytes_per_second;
+  if (slower <= 0 || (packed_bytes_per_second > 0 && packed_bytes_per_second < slower)) {
+    slower = packed_bytes_per_second;
+  }
+  return even_token_bytes() > 0 ? slower / even_token_bytes() : 0;
 }
 
 std::string summary(const PagedExperts& paged) {
@@ -108,18 +115,23 @@ std::string summary(const PagedExperts& paged) {
       paged.held, paged.experts, gigabytes(paged.held_bytes), gigabytes(paged.dense_bytes),
       gigabytes(paged.file_bytes), gigabytes(paged.token_bytes),
       gigabytes(static_cast<uint64_t>(paged.even_token_bytes())));
-  if (paged.read_bytes_per_second > 0) {
-    text += fmt::format(
-        ": no more than about {:.2g} tokens/s at the {}/s that the file was just read with, more where "
-        "the system still has parts of it in memory",
-        paged.even_tokens_per_second(),
-        gigabytes(static_cast<uint64_t>(paged.read_bytes_per_second)));
+  if (paged.read_bytes_per_second <= 0) return text;
+  text += fmt::format(
+      ": no more than about {:.2g} tokens/s at the {}/s that the file was just read with",
+      paged.even_tokens_per_second(),
+      gigabytes(static_cast<uint64_t>(paged.read_bytes_per_second)));
+  if (paged.packed_bytes_per_second > 0) {
+    text += fmt::format(" and the {}/s that this device lays out what it reads with",
+                        gigabytes(static_cast<uint64_t>(paged.packed_bytes_per_second)));
   }
+  const bool reading_bounds = paged.packed_bytes_per_second <= 0 ||
+                              paged.packed_bytes_per_second > paged.read_bytes_per_second;
+  if (reading_bounds) text += "; more where the system still has parts of the file in memory";
   return text;
 }
 
 std::optional<PagedExperts> page_experts(const format::GgufFile& file,
-                                         const backend::Device& device, const ModelConfig& config,
+                                         backend::Device& device, const ModelConfig& config,
                                          const PagingOptions& options, DecoderTensors& tensors) {
   const std::vector<WeightSource*> experts = expert_sources(tensors);
   if (experts.empty()) return std::nullopt;
@@ -168,7 +180,7 @@ std::optional<PagedExperts> page_experts(const format::GgufFile& file,
         .fetch = [&file](const TensorView& rows) { file.ready(rows); },
         .release = [&file](const TensorView& rows) { file.advise(rows, format::Access::done); }};
   }
-  paged.read_bytes_per_second = measure_reading(file, experts);
+  measure_speeds(file, experts, device, paged);
   return paged;
 }
 

@@ -30,12 +30,14 @@ struct PagedExperts {
   uint64_t file_bytes = 0;   // of all experts in the file
   uint64_t token_bytes = 0;  // that a token reads of the file where none of its experts is held
   double read_bytes_per_second = 0;  // of the file, measured; 0: not known
+  double packed_bytes_per_second = 0;  // that the device lays out of what was read; likewise
 
   // That a token reads where all experts are used alike.
   double even_token_bytes() const {
     return static_cast<double>(token_bytes) * (experts - held) / experts;
   }
-  // How many tokens a second such reading leaves; 0 where the speed is not known.
+  // How many tokens a second the slower of the two leaves, as they go on side by side. 0 where
+  // neither speed is known.
   double even_tokens_per_second() const;
 };
 
@@ -47,7 +49,7 @@ std::string summary(const PagedExperts& paged);
 // token needs that does not fit, or where the memory asked for is not there; unsupported where
 // memory for experts was given and the device pages none.
 std::optional<PagedExperts> page_experts(const format::GgufFile& file,
-                                         const backend::Device& device, const ModelConfig& config,
+                                         backend::Device& device, const ModelConfig& config,
                                          const PagingOptions& options, DecoderTensors& tensors);
 
 }  // namespace ridge::model

@@ -179,8 +179,29 @@ TEST_F(PagingPlan, SaysWhatATokenReads) {
   EXPECT_NEAR(paged.even_token_bytes(),
               static_cast<double>(paged.token_bytes) * (paged.experts - 2) / paged.experts, 1);
   EXPECT_GT(paged.read_bytes_per_second, 0);
+  EXPECT_GT(paged.packed_bytes_per_second, 0);
   EXPECT_THAT(summary(paged), HasSubstr(fmt::format("2 of {} experts", paged.experts)));
   EXPECT_THAT(summary(paged), HasSubstr("tokens/s"));
+}
+
+TEST(PagedExperts, AreReadAsFastAsTheSlowerOfTheFileAndTheDevice) {
+  PagedExperts paged{.experts = 8, .held = 2, .used = 2, .token_bytes = 40'000'000};
+  EXPECT_EQ(paged.even_tokens_per_second(), 0);
+  EXPECT_THAT(summary(paged), testing::Not(HasSubstr("tokens/s")));
+  const std::string cached = "more where the system still has parts of the file in memory";
+  paged.read_bytes_per_second = 90e6;
+  EXPECT_DOUBLE_EQ(paged.even_tokens_per_second(), 3);
+  EXPECT_THAT(summary(paged),
+              testing::AllOf(HasSubstr("about 3 tokens/s at the 90 MB/s that the file was just read with;"),
+                             HasSubstr(cached)));
+  paged.packed_bytes_per_second = 300e6;
+  EXPECT_DOUBLE_EQ(paged.even_tokens_per_second(), 3);
+  EXPECT_THAT(summary(paged), testing::AllOf(HasSubstr("the 300 MB/s that this device lays out"), HasSubstr(cached)));
+  // More of it in memory would not help.
+  paged.packed_bytes_per_second = 60e6;
+  EXPECT_DOUBLE_EQ(paged.even_tokens_per_second(), 2);
+  EXPECT_THAT(summary(paged), testing::AllOf(HasSubstr("about 2 tokens/s at the 90 MB/s"),
+                                             testing::Not(HasSubstr(cached))));
 }
 
 TEST_F(PagingPlan, HoldsAllWhereTheMemoryThatWasGivenIsEnough) {

@@ -103,6 +103,9 @@ class CpuDevice final : public Device {
     return CpuWeight::prepared_bytes(source);
   }
   bool pages_experts() const override { return true; }
+  double measure_paging(std::span<const TensorView> rows) override {
+    return measure_packing(rows, team_);
+  }
   ExpertCounters expert_counters() const override { return pager_.counters(); }
   std::unique_ptr<KvCache> create_kv_cache(const KvCacheLayout& layout) override {
     return std::make_unique<CpuKvCache>(layout, pages_);

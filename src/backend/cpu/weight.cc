@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 
 #include "base/error.h"
@@ -100,6 +101,28 @@ void pack_rows(const WeightPart& part, const TensorView& segment, int64_t expert
   }
   const auto pack = is_plain(part.dtype) ? &pack_plain : &pack_strip;
   pack(part.dtype, rows, count, segment.shape.columns(), to);
+}
+
+double measure_packing(std::span<const TensorView> rows, ThreadTeam& team) {
+  double best = 0;
+  for (int round = 0; round < 2; ++round) {  // the first wakes threads and processors
+    uint64_t bytes = 0;
+    const auto start = std::chrono::steady_clock::now();
+    for (const TensorView& view : rows) {
+      const WeightPart part = parts_of({.segments = {view}}, /*experts=*/1).front();
+      std::atomic<int64_t> next{0};
+      team.run([&](int) {
+        std::vector<std::byte> strip(part.strip_bytes);
+        for (int64_t i = next.fetch_add(1); i < part.strips(); i = next.fetch_add(1)) {
+          pack_rows(part, view, /*expert=*/0, i, strip.data());
+        }
+      });
+      bytes += view.bytes.size();
+    }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    if (seconds.count() > 0) best = std::max(best, static_cast<double>(bytes) / seconds.count());
+  }
+  return best;
 }
 
 CpuWeight::CpuWeight(const WeightSource& source, ThreadTeam& team, PreparedStore* store,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/cpu/buffer.h"
@@ -40,6 +41,10 @@ struct WeightPart {
 // Packs strip `index` of one expert of a segment into to[strip_bytes].
 void pack_rows(const WeightPart& part, const TensorView& segment, int64_t expert, int64_t index,
                std::byte* to);
+
+// Bytes of `rows` that the team packs in a second, into memory of each member's own; the better of
+// two rounds.
+double measure_packing(std::span<const TensorView> rows, ThreadTeam& team);
 
 class CpuWeight final : public Weight {
  public:
