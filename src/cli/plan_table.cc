@@ -56,12 +56,16 @@ std::string estimate_text(const PlanEntry& entry, double bound) {
 
 void print_question(const Context& context, const PlanReport& report) {
   const planner::Question& question = report.question;
+  const planner::WeightFormat& weights = question.formats.weights;
+  std::string bits = fmt::format("{:.2f} bits", weights.bits);
+  if (report.shape.experts && weights.expert_bits != weights.bits) {
+    bits += fmt::format(", experts {:.2f}", weights.expert_bits);
+  }
   context.print(fmt::format(
-      "{}: {:.1f} billion parameters, {:.1f} of them for a token; weights {} ({:.2f} bits), KV "
+      "{}: {:.1f} billion parameters, {:.1f} of them for a token; weights {} ({}), KV "
       "cache {} ({:.1f} kB a token)",
       printable(report.shape.name), report.shape.parameters() / 1e9,
-      report.shape.active_parameters() / 1e9, question.formats.weights.name,
-      question.formats.weights.bits, question.formats.cache.name,
+      report.shape.active_parameters() / 1e9, weights.name, bits, question.formats.cache.name,
       report.shape.cached_values() * question.formats.cache.bytes / 1e3));
   std::string line = fmt::format("prompts of {:g} tokens, answers of {:g}", question.prompt_tokens,
                                  question.output_tokens);

@@ -46,6 +46,14 @@ def test_every_device_answers_with_what_limits_it(plan):
         )
 
 
+def test_bits_of_experts_are_told_where_they_differ(ridge):
+    def told(model):
+        return ridge("plan", model, "--devices", "910B2").stdout.splitlines()[0]
+
+    assert "weights mxfp4 (16.00 bits, experts 4.25), KV" in told("gpt-oss:20b")
+    assert "weights bf16 (16.00 bits), KV" in told("qwen3:30b-a3b")
+
+
 def test_a_time_of_a_token_bounds_the_batch(plan):
     (free,) = plan("qwen3:32b", "--devices", "H100", "--quant", "fp8")["devices"]
     (bound,) = plan("qwen3:32b", "--devices", "H100", "--quant", "fp8", "--tpot-ms", "15")["devices"]
