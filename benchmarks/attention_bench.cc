@@ -59,11 +59,16 @@ struct Way {
   int64_t (*peak)(int64_t rounds);
   double multiplies;
 };
-Way way_of(DType dtype, const PeakKernels& peaks) {
+Way way_of(DType dtype, const KernelTable& kernels) {
+  const PeakKernels& peaks = kernels.peaks;
   if (dtype == DType::bf16 && peaks.tile_bf16 != nullptr) return {peaks.tile_bf16, 1.5};
   if (dtype == DType::f16 && peaks.tile_bf16 != nullptr) return {peaks.tile_bf16, 3};
   if (dtype == DType::bf16 && peaks.bf16 != nullptr) return {peaks.bf16, 1.5};
   if (dtype == DType::i8) return {peaks.i8, 2};
+  // Pairs of int16 take the place of four int8.
+  const bool has_words =
+      kernels.attention_rows[static_cast<int>(DType::f16)] == word_attention_rows;
+  if (dtype == DType::f16 && has_words) return {peaks.i8, 2};
   return {peaks.f32, 1};
 }
 
@@ -228,7 +233,7 @@ void measure(const Options& o, const Isa& isa, DType dtype, ThreadTeam& team, do
     throw Error(ErrorCode::internal,
                 fmt::format("{}: the result is wrong by {:.1e}", name(dtype), error));
   }
-  const Way way = way_of(dtype, isa.kernels->peaks);
+  const Way way = way_of(dtype, *isa.kernels);
   const double peak = peak_flops_per_second(team, way.peak) / way.multiplies;
   Bench decode(o, isa, dtype, 1);
   decode.allocate(team.size());

@@ -265,8 +265,13 @@ class FlashAttention {
           float* to = scores_ + (first + r) * attention_chunk + v * lanes;
 #pragma GCC unroll 8
           for (int i = 0; i < vectors; ++i, to += lanes) {
-            const F sum = math_.end_score(sums[r][i], first + r, chunk_, v + i);
-            V::store(to, d == 0 ? sum : V::add(sum, V::load(to)));
+            if constexpr (Math::unpacks_words) {
+              F sum = V::to_float(sums[r][i][0]);
+              if (d > 0) sum = V::add(sum, V::load(to));
+              V::store(to, end < groups ? sum : math_.scaled(sum, first + r, chunk_, v + i));
+            } else {
+              V::store(to, math_.end_score(sums[r][i], first + r, chunk_, v + i));
+            }
           }
         }
       }

@@ -336,10 +336,11 @@ class WordMath {
     }
   }
   void begin_score(int, Sum* sum) const { sum[0] = V::izero(); }
-  F end_score(const Sum* sum, int r, const Chunk& chunk, int vector) const {
+  // A score of what the products of all dimensions add up to.
+  F scaled(F sum, int r, const Chunk& chunk, int vector) const {
     const int token = vector * V::lanes;
     const F scales = V::load(chunk.key_scales[token / 16] + token % 16);
-    return V::mul(V::mul(V::to_float(sum[0]), V::set1(query_scale_[r])), scales);
+    return V::mul(V::mul(sum, V::set1(query_scale_[r])), scales);
   }
   F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
     constexpr int vectors = attention_chunk / V::lanes;
