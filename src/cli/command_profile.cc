@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "backend/own_memory.h"
 #include "backend/registry.h"
 #include "base/error.h"
 #include "cli/commands.h"
@@ -105,14 +106,18 @@ void profile(Context& context, const ProfileOptions& options) {
   const auto device = backend::open_counting_device(options.device);
   auto& counter = dynamic_cast<backend::StepCounter&>(*device);
   const ProfiledModel profiled = open_profiled(context, options);
+  const auto& memory = dynamic_cast<const backend::OwnMemory&>(*device);
+  const uint64_t free_bytes = memory.free_memory_bytes();
   const auto model = model::Model::load(profiled.file, *device);
-  if (model->config().experts) {
-    throw Error(ErrorCode::unsupported,
-                fmt::format("{} has experts, whose work hangs on what a step computes: it cannot be "
-                            "counted",
-                            options.model));
+  ProfileReport report{.model = profiled.name,
+                       .device = device->info().name,
+                       .weights = profiled.weights,
+                       .weight_bytes = free_bytes - memory.free_memory_bytes(),
+                       .memory_bytes = device->info().memory_bytes};
+  if (const auto& experts = model->config().experts) {
+    report.experts = experts->router.experts;
+    report.experts_of_token = experts->router.top_k;
   }
-  ProfileReport report{profiled.name, device->info().name, profiled.weights, {}};
   const auto add = [&](const char* phase, const engine::StepForm& form) {
     report.steps.push_back(profile_one(*device, counter, *model, options.kv_dtype, phase, form));
   };

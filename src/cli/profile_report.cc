@@ -36,7 +36,7 @@ std::string step_title(const ProfiledStep& step) {
   return fmt::format("prefill: {} tokens behind {}", form.tokens, form.depth_tokens);
 }
 
-void print_step(const Context& context, const ProfiledStep& step) {
+void print_step(const Context& context, const ProfileReport& report, const ProfiledStep& step) {
   const double total_us = step.kernel_us();
   Table table({{"kernel"}, numbers("launches"), numbers("each"), numbers("all"), numbers("share"),
                {"limited by"}, numbers("HBM"), numbers("L2"), numbers("of roofline")});
@@ -57,6 +57,11 @@ void print_step(const Context& context, const ProfiledStep& step) {
       time_text(total_us), percent_text(step.least_us(), total_us), step.profile.launches.size(),
       time_text(step.task_us()), step.profile.task_overhead_us,
       1e6 * tokens / (total_us + step.task_us())));
+  if (report.experts > 0) {
+    context.print(fmt::format("experts: in each layer {} choices of tokens, spread evenly over {} of {}",
+                              report.choices_of(step.form), report.experts_with_work(step.form),
+                              report.experts));
+  }
   if (!step.profile.host_ops.empty()) {
     context.print(fmt::format("not in it, for want of a kernel (the host computes them): {}",
                               fmt::join(step.profile.host_ops, ", ")));
@@ -133,7 +138,12 @@ void print_profile(const Context& context, const ProfileReport& report) {
                             printable(report.model),
                             report.weights.empty() ? "" : fmt::format(" in {}", report.weights),
                             report.device));
-  for (const ProfiledStep& step : report.steps) print_step(context, step);
+  if (report.is_too_large()) {
+    context.print(fmt::format("weights take {}, and the chip has {}: counted as if it held them",
+                              format_bytes(static_cast<int64_t>(report.weight_bytes)),
+                              format_bytes(static_cast<int64_t>(report.memory_bytes))));
+  }
+  for (const ProfiledStep& step : report.steps) print_step(context, report, step);
 }
 
 nlohmann::ordered_json profile_json(const ProfileReport& report) {
@@ -142,20 +152,28 @@ nlohmann::ordered_json profile_json(const ProfileReport& report) {
     const double total_us = step.kernel_us();
     nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
     for (const KernelRow& row : step.kernels) kernels.push_back(kernel_json(row, total_us));
-    steps.push_back({{"phase", step.phase},
-                     {"sequences", step.form.sequences},
-                     {"tokens", step.form.tokens},
-                     {"depth_tokens", step.form.depth_tokens},
-                     {"kernel_us", total_us},
-                     {"least_us", step.least_us()},
-                     {"launches", step.profile.launches.size()},
-                     {"task_overhead_us", step.profile.task_overhead_us},
-                     {"task_us", step.task_us()},
-                     {"host_ops", step.profile.host_ops},
-                     {"kernels", kernels}});
+    nlohmann::ordered_json body = {{"phase", step.phase},
+                                   {"sequences", step.form.sequences},
+                                   {"tokens", step.form.tokens},
+                                   {"depth_tokens", step.form.depth_tokens},
+                                   {"kernel_us", total_us},
+                                   {"least_us", step.least_us()},
+                                   {"launches", step.profile.launches.size()},
+                                   {"task_overhead_us", step.profile.task_overhead_us},
+                                   {"task_us", step.task_us()},
+                                   {"host_ops", step.profile.host_ops}};
+    if (report.experts > 0) {
+      body["expert_choices"] = report.choices_of(step.form);
+      body["experts_with_work"] = report.experts_with_work(step.form);
+    }
+    body["kernels"] = kernels;
+    steps.push_back(body);
   }
   nlohmann::ordered_json body = {{"model", report.model}, {"device", report.device}};
   if (!report.weights.empty()) body["weights"] = report.weights;
+  body["weight_bytes"] = report.weight_bytes;
+  body["memory_bytes"] = report.memory_bytes;
+  if (report.experts > 0) body["experts"] = report.experts;
   body["steps"] = steps;
   return body;
 }

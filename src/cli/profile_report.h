@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -36,7 +37,21 @@ struct ProfileReport {
   std::string model;
   std::string device;
   std::string weights;  // "" for a file's own
+  uint64_t weight_bytes = 0;  // on the device, which may be more than the
+  uint64_t memory_bytes = 0;  // memory that it has
+  int experts = 0;            // of a layer; 0: the model has none
+  int experts_of_token = 0;
   std::vector<ProfiledStep> steps;
+
+  // That the chip could not hold the model: the step is counted all the same.
+  bool is_too_large() const { return weight_bytes > memory_bytes; }
+  int choices_of(const engine::StepForm& form) const {
+    return form.sequences * form.tokens * experts_of_token;
+  }
+  // Of a layer, that have work in the step; their choices are as equally many as can be.
+  int experts_with_work(const engine::StepForm& form) const {
+    return std::min(experts, choices_of(form));
+  }
 };
 
 void print_profile(const Context& context, const ProfileReport& report);

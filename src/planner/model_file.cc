@@ -111,6 +111,7 @@ void read_json_experts(const JsonKeys& keys, ModelShape& shape) {
                               .shared = keys.at_or("n_shared_experts", 0),
                               .feed_forward = feed_forward,
                               .dense_layers = keys.at_or("first_k_dense_replace", 0),
+                              .groups = is_grouped ? keys.at("n_group") : 0,
                               .groups_used = is_grouped ? keys.at_or("topk_group", 0) : 0};
 }
 
@@ -147,6 +148,7 @@ ModelShape read_gguf_shape(const std::filesystem::path& path) {
                     .shared = keys.at_or("expert_shared_count", 0),
                     .feed_forward = expert_width > 0 ? expert_width : shape.feed_forward,
                     .dense_layers = keys.at_or("leading_dense_block_count", 0),
+                    .groups = keys.at_or("expert_group_count", 0),
                     .groups_used = keys.at_or("expert_group_used_count", 0)};
   }
   shape.file_bits =

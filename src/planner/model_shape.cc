@@ -36,13 +36,15 @@ ModelShape read_model(TomlReader& reader) {
                                .rope_dim = latent->integer("rope_dim", 1, most_dimension)};
   }
   if (const auto experts = reader.table("experts")) {
-    experts->allow_only({"count", "used", "shared", "feed_forward", "dense_layers", "groups_used"});
+    experts->allow_only({"count", "used", "shared", "feed_forward", "dense_layers", "groups",
+                         "groups_used"});
     shape.experts =
         ExpertShape{.count = experts->integer("count", 1, most_dimension),
                     .used = experts->integer("used", 1, most_dimension),
                     .shared = experts->integer_or("shared", 0, 0, most_dimension),
                     .feed_forward = experts->integer("feed_forward", 1, most_dimension),
                     .dense_layers = experts->integer_or("dense_layers", 0, 0, most_dimension),
+                    .groups = experts->integer_or("groups", 0, 0, most_dimension),
                     .groups_used = experts->integer_or("groups_used", 0, 0, most_dimension)};
   }
   check(shape);

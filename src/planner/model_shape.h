@@ -25,6 +25,7 @@ struct ExpertShape {
   int shared = 0;        // that every token uses
   int feed_forward = 0;  // of one expert
   int dense_layers = 0;  // the first ones, which have no experts
+  int groups = 0;        // that the router sees experts in; 0: none
   int groups_used = 0;   // groups that a token's experts are taken from; 0: any
 };
 

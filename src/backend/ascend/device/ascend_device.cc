@@ -150,35 +150,39 @@ class AscendDevice : public Device, public OwnMemory {
 
 class CountingTwin : public AscendDevice, public StepCounter {
  public:
-  CountingTwin(std::shared_ptr<Hardware> hardware, DeviceInfo info)
+  CountingTwin(std::shared_ptr<Hardware> hardware, DeviceInfo info,
+               std::unique_ptr<LaunchLog> log)
       : AscendDevice(std::move(hardware), std::move(info), /*is_twin=*/true),
-        log_(this->hardware().soc()) {}
+        log_(std::move(log)) {}
 
   StepProfile take_profile() override {
-    StepProfile profile = log_.take();
+    StepProfile profile = log_->take();
     profile.host_ops.assign(host_ops().begin(), host_ops().end());
     return profile;
   }
 
  private:
-  LaunchLog log_;
+  std::unique_ptr<LaunchLog> log_;
 };
 
 std::unique_ptr<Device> make_device(const std::shared_ptr<acl::Runtime>& runtime, int index,
                                     const std::string& kernels_path, std::string name,
-                                    bool is_twin, bool only_counts = false) {
+                                    bool is_twin, std::unique_ptr<LaunchLog> log = nullptr) {
   auto device = std::make_shared<acl::Device>(runtime, index);
   const std::string chip = device->soc();
   const Soc& soc = soc_of_chip(chip);
   auto context = std::make_shared<acl::Context>(std::move(device));
-  const uint64_t memory_bytes = context->memory().total_bytes;
+  // Where steps are only counted, the twin has more than the chip.
+  const uint64_t memory_bytes = log != nullptr ? soc.memory_bytes : context->memory().total_bytes;
   auto hardware = std::make_shared<Hardware>(std::move(context), soc, kernels_path);
-  hardware->only_counts = only_counts;
+  hardware->only_counts = log != nullptr;
   DeviceInfo info = {.name = std::move(name),
                      .description = is_twin ? chip + ", a model of the chip" : chip,
                      .memory_bytes = memory_bytes,
                      .kv_dtypes = {DType::f16, DType::bf16, DType::f32, DType::i8}};
-  if (only_counts) return std::make_unique<CountingTwin>(std::move(hardware), std::move(info));
+  if (log != nullptr) {
+    return std::make_unique<CountingTwin>(std::move(hardware), std::move(info), std::move(log));
+  }
   return std::make_unique<AscendDevice>(std::move(hardware), std::move(info), is_twin);
 }
 
@@ -270,14 +274,17 @@ namespace {
 std::unique_ptr<Device> make_twin(std::string_view variant, bool only_counts) {
   const char* chosen = std::getenv("RIDGE_ASCEND_TWIN_SOC");
   if (variant.empty()) variant = chosen != nullptr && *chosen != '\0' ? chosen : "910B2";
-  const std::string chip(find_soc(variant).short_name);
+  const Soc& soc = find_soc(variant);
+  const std::string chip(soc.short_name);
   if (!only_counts) {
     log::warning("ascend-twin:{} is a model of the chip that this machine's processor executes one "
                  "instruction after the other: exact, and some thousand times slower than the chip",
                  chip);
   }
+  // Before the device is set up, whose memory hangs on it.
+  auto log = only_counts ? std::make_unique<LaunchLog>(soc) : nullptr;
   return make_device(twin_runtime(chip), /*index=*/0, twin_acl::kernels_path,
-                     fmt::format("ascend-twin:{}", chip), /*is_twin=*/true, only_counts);
+                     fmt::format("ascend-twin:{}", chip), /*is_twin=*/true, std::move(log));
 }
 }  // namespace
 

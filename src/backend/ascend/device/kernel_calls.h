@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 #include <initializer_list>
+#include <utility>
+#include <vector>
 
 #include "backend/ascend/device/lowering.h"
 #include "backend/ascend/tiling.h"
@@ -94,6 +96,12 @@ class KernelCalls {
     for (const uint64_t argument : arguments) launch.arguments.add(argument);
     plan_.workspace_bytes = std::max(plan_.workspace_bytes, planned.workspace_bytes);
     plan_.actions.push_back(std::move(launch));
+  }
+
+  // Integers that a launch reads, and that another one would have left at `address`.
+  void assume(uint64_t address, std::vector<int32_t> values) {
+    const uint64_t bytes = values.size() * sizeof(int32_t);
+    plan_.actions.push_back(Assumed{{address, bytes}, std::move(values)});
   }
 
   // Layers have the same ones, which need to be there but once.

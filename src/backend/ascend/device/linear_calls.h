@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "backend/ascend/device/even_choices.h"
 #include "backend/ascend/device/kernel_calls.h"
 #include "backend/ascend/device/weight.h"
 
@@ -169,9 +170,17 @@ class LinearCalls : public KernelCalls {
     const uint64_t starts = scratch(1, experts + 1, float_bytes).address;
     const uint64_t rows = scratch(1, choices, float_bytes).address;
     const uint64_t places = scratch(1, choices, float_bytes).address;
-    call("ridge_sort_experts",
-         plan_sort_experts(experts, choices, has_row_for_choice ? 1 : top_k),
+    const uint32_t choices_of_row = has_row_for_choice ? 1 : top_k;
+    const bool only_counts = context_.hardware.only_counts;
+    const EvenChoices even(only_counts ? experts : 0, choices, choices_of_row);
+    if (only_counts) assume(ids.address, even.ids);
+    call("ridge_sort_experts", plan_sort_experts(experts, choices, choices_of_row),
          {ids.address, starts, rows, places});
+    if (only_counts) {
+      assume(starts, even.starts);
+      assume(rows, even.rows);
+      assume(places, even.places);
+    }
     const bool takes_int8 = weight.takes_int8();
     const uint32_t element_bytes = takes_int8 ? 1 : half_bytes;
     const View sorted = scratch(choices, x.values.stride, element_bytes);

@@ -25,10 +25,15 @@ struct HostCall {
 struct BlockCopies {
   AscendKvCache* cache;
 };
+// What launches behind it find in device memory where nothing is computed (Hardware::only_counts).
+struct Assumed {
+  acl::DeviceSpan at;
+  std::vector<int32_t> values;
+};
 
 // What a recording does for steps of one shape, in order.
 struct Plan {
-  std::vector<std::variant<KernelCall, HostCall, BlockCopies>> actions;
+  std::vector<std::variant<KernelCall, HostCall, BlockCopies, Assumed>> actions;
   std::vector<std::byte> tilings;
   std::unique_ptr<acl::DeviceMemory> tiling_memory;  // where they are on the device
   // Of each run of launches that nothing else interrupts, to be replayed without the host's part of

@@ -143,7 +143,10 @@ void AscendProgram::run(acl::Stream& stream, const StepShape& shape) {
       left = left.subspan(count);
       continue;
     }
-    if (const auto* copies = std::get_if<BlockCopies>(&left.front())) {
+    if (const auto* assumed = std::get_if<Assumed>(&left.front())) {
+      stream.synchronize();  // launches before it may read what was there
+      acl::upload(*hardware_->context(), assumed->at, std::as_bytes(std::span(assumed->values)));
+    } else if (const auto* copies = std::get_if<BlockCopies>(&left.front())) {
       copy_blocks(stream, *copies->cache, shape.block_copies);
     } else if (!hardware_->only_counts) {
       stream.synchronize();

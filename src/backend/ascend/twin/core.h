@@ -174,7 +174,8 @@ class Core {
   void cross_set(Pipe pipe, int mode, int id, Site site);
   void cross_wait(int id, Site site);
   void sync_all(bool vector_only, Site site);
-  // Bytes of local memory, read or written at once.
+  // Bytes of local memory, read or written at once. With count_only, those at a place outside, which is computed
+  // from what nothing computed, are the first.
   void scalar_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site);
   void scalar_write(const Operand& to, uint64_t offset, uint32_t bytes, const void* from,
                     Site site);

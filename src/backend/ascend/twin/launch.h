@@ -90,7 +90,7 @@ struct LaunchOptions {
   bool check_order = true;
   // Instructions are counted and not carried out: outputs stay as they were, and neither order nor
   // definedness is looked at. Scalar loads work, so what decides a kernel's course may not be
-  // something that it computes. Cores take turns in the order of their own time, so that they share
+  // something that it computes; a place in local memory may be. Cores take turns in the order of their own time, so that they share
   // HBM and L2 as they would.
   bool count_only = false;
   // Whether LaunchReport::timeline is kept.

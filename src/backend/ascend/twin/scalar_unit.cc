@@ -17,6 +17,12 @@ uint64_t bits_of_line(uint64_t address, uint32_t bytes) {
   return ((uint64_t{1} << bytes) - 1) << address % line_bytes;
 }
 
+// Of local memory, where an index that a kernel made of its data is any number.
+uint64_t counted_offset(const Operand& at, uint64_t offset, uint32_t bytes) {
+  const uint64_t address = at.address + offset;
+  return address < at.begin || address + bytes > at.end ? 0 : offset;
+}
+
 }  // namespace
 
 void Core::count_scalar() {
@@ -29,6 +35,7 @@ void Core::count_scalar() {
 
 void Core::scalar_read(const Operand& from, uint64_t offset, uint32_t bytes, void* to, Site site) {
   Instruction load(Pipe::s, site);
+  if (launch.options.count_only) offset = counted_offset(from, offset, bytes);
   const Access access = load.read(from, offset, bytes);
   count_scalar();
   check_defined(access, site);
@@ -39,6 +46,7 @@ void Core::scalar_read(const Operand& from, uint64_t offset, uint32_t bytes, voi
 void Core::scalar_write(const Operand& to, uint64_t offset, uint32_t bytes, const void* from,
                         Site site) {
   Instruction store(Pipe::s, site);
+  if (launch.options.count_only) offset = counted_offset(to, offset, bytes);
   const Access access = store.write(to, offset, bytes);
   count_scalar();
   check_order(access, Pipe::s, site, /*accumulates=*/false);

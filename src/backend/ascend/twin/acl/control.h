@@ -17,7 +17,8 @@ extern "C" {
 //   version       what aclrtGetVersion says, such as 1.8.0
 //   schedule      plain or delayed, and
 //   seed          of the delayed one, for kernels
-//   count_only    1: kernels are counted, not run, and their results are never there
+//   count_only    1: kernels are counted, not run, and their results are never there; a device that is set
+//                 up meanwhile has memory for any model
 //   fail          CALL:N or CALL:N=STATUS, comma-separated: the N-th call (from 1) of CALL fails.
 //                 CALL is an entry point, * for any of them, or task for what runs on streams.
 //                 Setting it begins to count anew. What releases something does so all the same.

@@ -133,13 +133,20 @@ class VectorInstruction : public Instruction {
     } else {
       const uint32_t per_block = block_bytes / bytes;
       for (uint32_t r = 0; r < repeats_; ++r) {
-        for (uint32_t lane = 0; lane < per_repeat_; ++lane) {
-          if (!bit(lane)) continue;
+        for (uint32_t lane = 0; lane < per_repeat_;) {
+          // As many of a block as follow each other.
+          uint32_t count = 0;
+          while (lane % per_block + count < per_block && bit(lane + count)) ++count;
+          if (count == 0) {
+            ++lane;
+            continue;
+          }
           const uint64_t offset =
               (uint64_t{r} * strides.repeat + uint64_t{lane / per_block} * strides.block) *
                   block_bytes +
               uint64_t{lane % per_block} * bytes;
-          add(offset, 1);
+          add(offset, count);
+          lane += count;
         }
       }
     }
