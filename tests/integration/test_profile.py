@@ -62,6 +62,60 @@ def test_a_model_that_is_not_here_is_known_by_its_dimensions(profile):
     assert halves["steps"][0]["kernel_us"] > 1.2 * step["kernel_us"]
 
 
+@pytest.mark.parametrize(
+    ("golden", "choices", "kernels"),
+    [
+        ("mixtral-q8_0", (6, 80), {"ridge_expert_linear_i8", "ridge_attention_f16"}),
+        ("qwen3moe-f32", (9, 120), {"ridge_expert_linear_f16", "ridge_rms_norm_f32"}),
+        ("deepseek-v3-q8_0", (9, 120), {"ridge_expert_linear_i8", "ridge_mla_attention_f16"}),
+        ("gpt-oss-mxfp4", (6, 80), {"ridge_expert_linear_i8", "ridge_combine_experts_f32"}),
+    ],
+)
+def test_experts_and_latents_are_counted_with_choices_spread_evenly(profile, tmp_path, golden, choices, kernels):
+    trace = tmp_path / "timeline.json"
+    answer = profile(
+        str(GOLDEN.parent / f"{golden}.gguf"), "--rows", "3", "--depth", "20", "--prompt-tokens", "40", "--trace", str(trace)
+    )
+    assert answer["weight_bytes"] < answer["memory_bytes"]
+    for step, wanted in zip(answer["steps"], choices, strict=True):
+        assert step["expert_choices"] == wanted
+        assert step["experts_with_work"] == min(answer["experts"], wanted)
+        assert kernels | {"ridge_route_f32", "ridge_sort_experts"} <= launches(step).keys()
+        assert step["host_ops"] == []
+    names = {event["name"] for event in json.loads(trace.read_text())["traceEvents"]}
+    assert kernels <= names
+
+
+# Weights of one expert of a layer in its first linear, and how many experts a token has of how many.
+@pytest.mark.parametrize(
+    ("model", "expert_weights", "used", "count"),
+    [
+        ("qwen3:30b-a3b", 2 * 768 * 2048, 8, 128),
+        ("deepseek-v2-lite", 2 * 1408 * 2048, 6, 64),
+        ("deepseek-v3", 2 * 2048 * 7168, 8, 256),
+        ("gpt-oss:20b", 2 * 2880 * 2880, 4, 32),
+    ],
+)
+def test_experts_by_dimensions_read_the_weights_of_those_with_work(profile, model, expert_weights, used, count):
+    rows = 3
+    answer = profile(model, "--weights", "f16", "--rows", str(rows), "--depth", "64", "--prompt-tokens", "0")
+    (step,) = answer["steps"]
+    assert (answer["experts"], step["experts_with_work"]) == (count, rows * used)
+    # Gate and up is the larger of the two.
+    most = max(each["hbm_bytes"] for each in step["kernels"] if each["kernel"] == "ridge_expert_linear_f16")
+    assert most == pytest.approx(rows * used * expert_weights * 2, rel=0.02)
+    # One chip could not hold V3: it is counted all the same.
+    assert (answer["weight_bytes"] > answer["memory_bytes"]) == (model == "deepseek-v3")
+
+
+def test_people_are_told_of_experts_and_of_a_model_that_the_chip_could_not_hold(ridge):
+    words = ("qwen3:235b-a22b", "--weights", "f16", "--rows", "1", "--depth", "64", "--prompt-tokens", "0")
+    result = ridge("profile", *words, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert "and the chip has 69 GB: counted as if it held them" in result.stdout
+    assert "experts: in each layer 8 choices of tokens, spread evenly over 8 of 128" in result.stdout
+
+
 def test_the_timeline_has_the_pipes_of_each_launch(profile, tmp_path):
     trace = tmp_path / "timeline.json"
     answer = profile(str(GOLDEN), "--depth", "20", "--prompt-tokens", "0", "--trace", str(trace))
@@ -113,8 +167,7 @@ def test_people_get_a_table(ridge):
         ([str(GOLDEN), "--depth", "1000000"], 2, "--depth"),
         ([str(GOLDEN), "--weights", "f16"], 2, "--weights"),
         (["deepseek-r1:7b", "--weights", "q3"], 2, "q3"),
-        (["deepseek-r1:671b", "--weights", "f16"], 1, "experts"),
-        ([str(GOLDEN.parent / "mixtral-q8_0.gguf")], 1, "experts"),
+        (["deepseek-v2-lite", "--weights", "q4_k"], 1, "10944"),
         (["no-such.gguf"], 1, "no-such.gguf"),
     ],
 )

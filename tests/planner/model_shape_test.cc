@@ -211,6 +211,7 @@ TEST_F(ConfigFile, OfDeepSeekGivesTheSameShapeAsTheTable) {
   EXPECT_EQ(shape.cached_values(), table.cached_values());
   EXPECT_EQ(shape.draft_weights(), table.draft_weights());
   EXPECT_EQ(shape.experts->groups_used, 4);
+  EXPECT_EQ(shape.experts->groups, table.experts->groups);
 }
 
 TEST_F(ConfigFile, OfQwenGivesTheSameShapeAsTheTable) {

@@ -128,8 +128,17 @@ class VectorInstruction : public Instruction {
       }
       found.push_back({touch_part(operand, offset, count, write), count});
     };
+    const uint64_t blocks_of_repeat = uint64_t{per_repeat_} * bytes / block_bytes;
+    const bool is_dense_repeat = !lanes_.counted && active_ == per_repeat_ &&
+                                 strides.block == 1 && bits_of(operand.type) >= 8;
     if (lanes_.counted) {
       add(0, lanes_.count);
+    } else if (is_dense_repeat && strides.repeat == blocks_of_repeat) {
+      add(0, repeats_ * per_repeat_);
+    } else if (is_dense_repeat) {
+      for (uint32_t r = 0; r < repeats_; ++r) {
+        add(uint64_t{r} * strides.repeat * block_bytes, per_repeat_);
+      }
     } else {
       const uint32_t per_block = block_bytes / bytes;
       for (uint32_t r = 0; r < repeats_; ++r) {
