@@ -33,13 +33,17 @@ double peak_of(const Limits& limits, const backend::cpu::KernelTable& kernels, D
                backend::Precision precision, int rows) {
   const bool quantized = is_quantized(dtype);
   const int planes = backend::cpu::activation_planes(precision);
-  switch (backend::cpu::choose_linear_path(rows, precision, quantized, true, kernels)) {
+  const auto index = static_cast<int>(dtype);
+  const backend::cpu::PanelFits fits{kernels.byte_panel.multiply[index] != nullptr,
+                                     kernels.word_panel.multiply[index] != nullptr};
+  switch (backend::cpu::choose_linear_path(rows, precision, quantized, fits, kernels)) {
     case LinearPath::panel:
       // Three products of parts of four.
       return limits.tile_bf16 / (backend::cpu::panel_parts(precision) == 2 ? 3 : 1);
     case LinearPath::tile_dot:
       return limits.tile_i8 / planes;
     case LinearPath::byte_panel:
+    case LinearPath::word_panel:  // which may multiply less often than its products are
     case LinearPath::dot:
       break;
   }

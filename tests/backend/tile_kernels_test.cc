@@ -238,29 +238,37 @@ TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   const KernelTable& tiled = amx_emulated_kernels();
   const auto& [rounded, exact] = tiled.panel.min_tokens;
   for (int rows : {1, 4, 5, rounded - 1, rounded, exact - 1, exact, 512}) {
-    EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, false, plain), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, false, tiled),
+    EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, {}, plain), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, {}, tiled),
               rows < 5       ? LinearPath::dot
               : rows < exact ? LinearPath::tile_dot
                              : LinearPath::panel);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, false, false, tiled), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, false, tiled),
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, false, {}, tiled), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, {}, tiled),
               rows < rounded ? LinearPath::dot : LinearPath::panel);
   }
-  EXPECT_EQ(choose_linear_path(4, Precision::int8, true, false, tiled), LinearPath::dot);
-  EXPECT_EQ(choose_linear_path(5, Precision::int8, true, false, tiled), LinearPath::tile_dot);
-  EXPECT_EQ(choose_linear_path(rounded - 1, Precision::int8, true, false, tiled),
+  EXPECT_EQ(choose_linear_path(4, Precision::int8, true, {}, tiled), LinearPath::dot);
+  EXPECT_EQ(choose_linear_path(5, Precision::int8, true, {}, tiled), LinearPath::tile_dot);
+  EXPECT_EQ(choose_linear_path(rounded - 1, Precision::int8, true, {}, tiled),
             LinearPath::tile_dot);
-  EXPECT_EQ(choose_linear_path(rounded, Precision::int8, true, false, tiled), LinearPath::panel);
+  EXPECT_EQ(choose_linear_path(rounded, Precision::int8, true, {}, tiled), LinearPath::panel);
 
 #if defined(__x86_64__)
   const KernelTable& unpacking = avx512_vnni_kernels();
   const int least = unpacking.byte_panel.min_rows;
-  EXPECT_EQ(choose_linear_path(least - 1, Precision::int8, true, true, unpacking), LinearPath::dot);
-  EXPECT_EQ(choose_linear_path(least, Precision::int8, true, true, unpacking),
+  const int least_words = unpacking.word_panel.min_rows;
+  constexpr PanelFits bytes{.bytes = true}, words{.words = true};
+  EXPECT_EQ(choose_linear_path(least - 1, Precision::int8, true, bytes, unpacking),
+            LinearPath::dot);
+  EXPECT_EQ(choose_linear_path(least, Precision::int8, true, bytes, unpacking),
             LinearPath::byte_panel);
-  EXPECT_EQ(choose_linear_path(512, Precision::bf16, true, true, unpacking), LinearPath::dot);
-  EXPECT_EQ(choose_linear_path(512, Precision::int8, true, false, unpacking), LinearPath::dot);
+  for (const Precision exact : {Precision::full, Precision::bf16}) {
+    EXPECT_EQ(choose_linear_path(512, exact, true, bytes, unpacking), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(least_words - 1, exact, true, words, unpacking), LinearPath::dot);
+    EXPECT_EQ(choose_linear_path(least_words, exact, true, words, unpacking),
+              LinearPath::word_panel);
+  }
+  EXPECT_EQ(choose_linear_path(512, Precision::int8, true, words, unpacking), LinearPath::dot);
 #endif
 }
 

@@ -8,6 +8,7 @@
 #include "backend/cpu/panel.h"
 #include "backend/cpu/scaled.h"
 #include "backend/cpu/tile_format.h"
+#include "backend/cpu/word_panel.h"
 #include "backend/ops.h"
 
 // What each instruction set provides to the schedule: plain functions over pointers and integers.
@@ -171,6 +172,7 @@ struct KernelTable {
   TileDotKernels tiles;                                    // linear for up to 32 rows at once
   ScaledKernels scaled;                                    // the same for the K formats, less exact
   BytePanelKernels byte_panel;                             // linear for many tokens, rounded to int8
+  WordPanelKernels word_panel;                             // linear for many tokens, exact
   PanelKernels panel;                                      // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);

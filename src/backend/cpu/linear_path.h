@@ -9,6 +9,7 @@ enum class LinearPath : uint8_t {
   dot,         // straight from the weight, a few tokens at a time
   tile_dot,    // the same with TileDotKernels
   byte_panel,  // unpacked to bytes (byte_panel.h)
+  word_panel,  // unpacked to words (word_panel.h)
   panel,       // expanded to bfloat16 (panel.h)
 };
 
@@ -22,9 +23,14 @@ inline int panel_parts(Precision precision) { return precision == Precision::ful
 // Planes of activations for the dot kernels (see ActivationTile).
 inline int activation_planes(Precision precision) { return precision == Precision::int8 ? 1 : 2; }
 
-// fits_bytes: LinearStrips::fits, of kernels.byte_panel
+// What of the panels of vectors a weight fits (LinearStrips::fits).
+struct PanelFits {
+  bool bytes = false;  // kernels.byte_panel
+  bool words = false;  // kernels.word_panel
+};
+
 inline LinearPath choose_linear_path(int rows, Precision precision, bool all_quantized,
-                                     bool fits_bytes, const KernelTable& kernels) {
+                                     PanelFits fits, const KernelTable& kernels) {
   const int parts = panel_parts(precision);
   const bool is_exact_enough = parts == 1 || all_quantized;
   if (is_exact_enough && kernels.panel.product != nullptr &&
@@ -34,8 +40,12 @@ inline LinearPath choose_linear_path(int rows, Precision precision, bool all_qua
   if (all_quantized && kernels.tiles.begin != nullptr && rows >= kernels.tiles.min_tokens) {
     return LinearPath::tile_dot;
   }
-  if (fits_bytes && precision == Precision::int8 && rows >= kernels.byte_panel.min_rows) {
+  const int planes = activation_planes(precision);
+  if (fits.bytes && planes == 1 && rows >= kernels.byte_panel.min_rows) {
     return LinearPath::byte_panel;
+  }
+  if (fits.words && planes == 2 && rows >= kernels.word_panel.min_rows) {
+    return LinearPath::word_panel;
   }
   return LinearPath::dot;
 }

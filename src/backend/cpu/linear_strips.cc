@@ -31,15 +31,6 @@ LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
   }
 }
 
-bool LinearStrips::fits(const BytePanelKernels& kernels) const {
-  for (size_t i = 0; i < strips_.size(); ++i) {
-    const DType dtype = strips_[i].part->dtype;
-    if (kernels.multiply[static_cast<int>(dtype)] == nullptr) return false;
-    if (has_up() && up_strips_[i].part->dtype != dtype) return false;
-  }
-  return true;
-}
-
 Strip LinearStrips::find(int64_t row) const {
   for (const WeightPart& part : plan_.weight->parts()) {
     if (row >= part.first_row && row < part.first_row + part.rows) {

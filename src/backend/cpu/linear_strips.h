@@ -34,8 +34,17 @@ class LinearStrips {
   // Every part's dtype is one of tile_format.h.
   bool all_quantized() const { return all_quantized_; }
   bool any_quantized() const { return any_quantized_; }
-  // Byte panels have kernels for every part, and each gate strip has the dtype of its up strip.
-  bool fits(const BytePanelKernels& kernels) const;
+  // Panels have kernels for every part, and each gate strip has the dtype of its up strip.
+  //   kernels: BytePanelKernels or WordPanelKernels
+  template <class Kernels>
+  bool fits(const Kernels& kernels) const {
+    for (size_t i = 0; i < strips_.size(); ++i) {
+      const DType dtype = strips_[i].part->dtype;
+      if (kernels.multiply[static_cast<int>(dtype)] == nullptr) return false;
+      if (has_up() && up_strips_[i].part->dtype != dtype) return false;
+    }
+    return true;
+  }
 
   // Asks for the lines of memory that finish() will write.
   void fetch_outputs(const Run& run, int64_t item, int first_token, int tokens) const;

@@ -146,6 +146,7 @@ struct Avx512 {
   static I iset1(int32_t x) { return _mm512_set1_epi32(x); }
   static I izero() { return _mm512_setzero_si512(); }
   static I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I isub(I a, I b) { return _mm512_sub_epi32(a, b); }
   template <int Left>
   static I ishift(I a) {
     return _mm512_slli_epi32(a, Left);
@@ -273,11 +274,66 @@ struct Avx512Vnni : Avx512 {
     asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(pairs), "v"(other));
     return acc;
   }
+  static B add_words(B a, B b) { return _mm512_add_epi16(a, b); }
+  static B minus_words(B words, int offset) {
+    return _mm512_sub_epi16(words, _mm512_set1_epi16(static_cast<short>(offset)));
+  }
   // Two int16, the same for all lanes.
   static B word_pair(const int16_t* pair) {
     int32_t bits;
     __builtin_memcpy(&bits, pair, 4);
     return _mm512_set1_epi32(bits);
+  }
+  // A vector for several uses. Where the compiler may choose, it loads it again for each of them,
+  // and loads become the bound.
+  static B load_once(const std::byte* p) {
+    B loaded = load_bytes(p);
+    asm("" : "+v"(loaded));
+    return loaded;
+  }
+  // 2 · lanes values, rounded to nearest even into int16: columns 0, 2, 1 and 3 of each four.
+  static B quads_of_words(F low, F high) {
+    const __m256i first = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(low));
+    const __m256i second = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(high));
+    const B words = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    return _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(order));
+  }
+  // Each four of such words `stride` words after the one before.
+  static void store_quads(B words, int16_t* p, int64_t stride) {
+    const auto four = [p, stride](int quad, __m128i both) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(p + quad * stride), both);
+      _mm_storeh_pd(reinterpret_cast<double*>(p + (quad + 1) * stride), _mm_castsi128_pd(both));
+    };
+    four(0, _mm512_castsi512_si128(words));
+    four(2, _mm512_extracti32x4_epi32(words, 1));
+    four(4, _mm512_extracti32x4_epi32(words, 2));
+    four(6, _mm512_extracti32x4_epi32(words, 3));
+  }
+  // Of such words, modulo 2^32: Σ of the paired fours' products of columns 0 and 1 and of 2 and 3,
+  // and Σ of all.
+  struct QuadSums {
+    uint32_t products;
+    int32_t sum;
+  };
+  template <bool (*IsPaired)(int quad)>
+  static QuadSums sums_of_quads(B words) {
+    constexpr auto paired = [] {
+      int lanes = 0;
+      for (int quad = 0; quad < 8; ++quad) lanes |= IsPaired(quad) << 2 * quad;
+      return static_cast<__mmask16>(lanes);
+    }();
+    const I crossed = _mm512_madd_epi16(words, _mm512_shuffle_epi32(words, _MM_PERM_CDAB));
+    const I pairs = _mm512_madd_epi16(words, _mm512_set1_epi16(1));
+    const I fours = iadd(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
+    // The products in even lanes, the sums in odd ones.
+    const I both = _mm512_mask_mov_epi32(_mm512_maskz_mov_epi32(0xaaaa, fours), paired, crossed);
+    const __m256i half =
+        _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+    const __m128i quarter =
+        _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    const __m128i all = _mm_add_epi32(quarter, _mm_unpackhi_epi64(quarter, quarter));
+    return {static_cast<uint32_t>(_mm_extract_epi32(all, 0)), _mm_extract_epi32(all, 1)};
   }
   // Σ of each 16 of codes[64].
   static void sum_sixteens(const int8_t* codes, int32_t* sums) {

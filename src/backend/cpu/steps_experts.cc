@@ -115,7 +115,7 @@ class ExpertStep final : public Step {
     }
     for (ExpertGroup& group : rows.groups()) {
       group.path = choose_linear_path(group.rows, plan_.precision, strips_.all_quantized(),
-                                      inputs_.fits_bytes(), kernels_);
+                                      {.bytes = inputs_.fits_bytes()}, kernels_);
     }
   }
 

@@ -4,6 +4,7 @@
 #include "backend/cpu/linear_byte_panel.h"
 #include "backend/cpu/linear_path.h"
 #include "backend/cpu/linear_strips.h"
+#include "backend/cpu/linear_word_panel.h"
 #include "backend/cpu/quantized_tokens.h"
 #include "backend/cpu/steps_linear_panel.h"
 #include "backend/cpu/steps_linear_scaled.h"
@@ -34,7 +35,7 @@ class LinearStep final : public Step {
         kernels_(kernels),
         columns_(plan.weight->columns()),
         strips_(plan),
-        fits_bytes_(strips_.fits(kernels.byte_panel)),
+        fits_{strips_.fits(kernels.byte_panel), strips_.fits(kernels.word_panel)},
         planes_(strips_.any_quantized() ? activation_planes(plan.precision) : 1),
         max_rows_(plan.rows == Rows::tokens ? limits.tokens : limits.outputs),
         chunk_(std::max<int64_t>(1, strips_.count() / (members * 6))),
@@ -49,6 +50,10 @@ class LinearStep final : public Step {
       byte_panel_ = std::make_unique<LinearBytePanel>(plan_, strips_, max_rows_, kernels);
       max_rows_ = kernels.byte_panel.min_rows - 1;
     }
+    if (path(max_rows_) == LinearPath::word_panel) {
+      word_panel_ = std::make_unique<LinearWordPanel>(plan_, strips_, max_rows_, kernels);
+      max_rows_ = kernels.word_panel.min_rows - 1;
+    }
     if (path(max_rows_) == LinearPath::panel) {
       panel_ = std::make_unique<LinearPanel>(plan_, strips_, max_rows_, kernels);
       max_rows_ = kernels.panel.min_tokens[panel_parts(plan.precision) - 1] - 1;
@@ -59,12 +64,14 @@ class LinearStep final : public Step {
   size_t shared_scratch_bytes() const override {
     return std::max({scratch_bytes(max_rows_),
                      byte_panel_ ? byte_panel_->shared_scratch_bytes() : 0,
+                     word_panel_ ? word_panel_->shared_scratch_bytes() : 0,
                      panel_ ? panel_->shared_scratch_bytes() : 0,
                      scaled_ ? scaled_->shared_scratch_bytes() : 0});
   }
   size_t member_scratch_bytes() const override {
     return std::max({scratch_bytes(std::min(max_rows_, private_rows)),
                      byte_panel_ ? byte_panel_->member_scratch_bytes() : 0,
+                     word_panel_ ? word_panel_->member_scratch_bytes() : 0,
                      panel_ ? panel_->member_scratch_bytes() : 0,
                      scaled_ ? scaled_->member_scratch_bytes() : 0});
   }
@@ -82,6 +89,9 @@ class LinearStep final : public Step {
     }
     if (way == LinearPath::byte_panel) {
       return byte_panel_->run(run, member, rows, run.counters[index]);
+    }
+    if (way == LinearPath::word_panel) {
+      return word_panel_->run(run, member, rows, run.counters[index]);
     }
     const bool tiled = way == LinearPath::tile_dot;
     const int tile_rows = tiled ? max_dot_rows : kernels_.tile_rows;
@@ -130,8 +140,7 @@ class LinearStep final : public Step {
   };
 
   LinearPath path(int rows) const {
-    return choose_linear_path(rows, plan_.precision, strips_.all_quantized(), fits_bytes_,
-                              kernels_);
+    return choose_linear_path(rows, plan_.precision, strips_.all_quantized(), fits_, kernels_);
   }
 
   // This thread's tiles for so many rows, where they differ from those before.
@@ -196,13 +205,14 @@ class LinearStep final : public Step {
   const KernelTable& kernels_;
   const int64_t columns_;
   const LinearStrips strips_;
-  const bool fits_bytes_;
+  const PanelFits fits_;
   const int64_t read_ahead_ = few_rows_read_ahead();
   const int planes_;
   int max_rows_;  // that meet the dot kernels
   const int64_t chunk_;
   const int64_t least_strips_;
   std::unique_ptr<LinearBytePanel> byte_panel_;  // where there may be so many rows
+  std::unique_ptr<LinearWordPanel> word_panel_;  // likewise
   std::unique_ptr<LinearPanel> panel_;           // likewise
   std::unique_ptr<LinearScaled> scaled_;         // where the weights have such kernels
 };

@@ -1,0 +1,19 @@
+#include "backend/cpu/simd_avx512.h"
+
+#include "backend/cpu/word_panel_kernel.h"
+
+namespace ridge::backend::cpu {
+
+const WordPanelKernels& avx512_vnni_word_panels() {
+  static const WordPanelKernels kernels = [] {
+    using enum DType;
+    WordPanelKernels all{};
+    // The formats whose scales are of 32 columns.
+    fill_word_panels<Avx512Vnni, q4_0, q4_1, q5_0, q5_1, q8_0, iq4_nl, mxfp4, q4_k, q5_k, iq4_xs>(
+        all);
+    return all;
+  }();
+  return kernels;
+}
+
+}  // namespace ridge::backend::cpu

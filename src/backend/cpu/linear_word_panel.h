@@ -1,0 +1,54 @@
+#pragma once
+
+#include <atomic>
+#include <vector>
+
+#include "backend/cpu/linear_strips.h"
+#include "backend/cpu/word_tokens.h"
+
+namespace ridge::backend::cpu {
+
+// The word panels' path of a linear step: see word_panel.h.
+class LinearWordPanel {
+ public:
+  // plan and strips must outlive it; the strips fit word panels. max_rows: at least 1
+  LinearWordPanel(const LinearPlan& plan, const LinearStrips& strips, int max_rows,
+                  const KernelTable& kernels);
+
+  size_t shared_scratch_bytes() const;
+  size_t member_scratch_bytes() const;
+
+  // Called by every member at once. rows: 1 to max_rows; next: the step's counter, zero at first
+  void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
+
+ private:
+  // A gate strip and its up strip, or one or two strips side by side.
+  struct Pair {
+    int64_t item;
+    int outputs;  // strips of outputs
+    const Strip* first;
+    const Strip* second;  // null where the first is alone
+  };
+  struct Work {
+    int first_tile, last_tile;
+    int64_t first_pair, last_pair;
+  };
+
+  void multiply(const Run& run, const WordTokens& tokens, const Work& work,
+                std::byte* scratch) const;
+  // The slice of a pair's columns from `column` on times the work's tiles.
+  //   sums: [tiles][word_panel_tile_sums], as WordPanelKernels::multiply leaves them
+  void multiply_slice(const WordTokens& tokens, const Work& work, int64_t pair, int64_t column,
+                      std::byte* panel, float* sums) const;
+  void finish(const Run& run, const WordTokens& tokens, const Work& work, float* sums) const;
+
+  const LinearPlan& plan_;
+  const LinearStrips& strips_;
+  const KernelTable& kernels_;
+  const int max_rows_;
+  const int64_t columns_;
+  int64_t slice_;  // columns of a panel
+  std::vector<Pair> pairs_;
+};
+
+}  // namespace ridge::backend::cpu

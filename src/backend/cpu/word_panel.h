@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "tensor/dtype.h"
+
+// linear for many tokens on vectors of int16, where activations keep two int8 planes' 15 bits: of
+// two strips some columns are unpacked to words once, for all tiles of activations.
+//
+//   panel, of 32 columns:
+//     codes    [8 quads][2 strips][2: columns 0 and 2 of the quad, columns 1 and 3][16 rows][2]
+//              int16, the formats' offsets taken off
+//     products [2 strips][16 rows] int32, see below
+//     scales   [2][16] float32, then those of formats with minima the minima, likewise
+//
+// What bounds these products is multiplications: a core of Zen 5 starts two a cycle of whatever
+// kind, and two additions beside them. So three of four quads are multiplied as Winograd's inner
+// products ("A New Algorithm for Inner Product", 1968):
+//
+//   x0 w0 + x1 w1 = (x0 + w1) (x1 + w0) - x0 x1 - w0 w1
+//
+// One multiplication does for two. What is taken off depends on the tokens alone, or on the weight
+// alone, and is where the sums begin; all of it is exact, modulo 2^32. Every fourth quad is
+// multiplied as it is, which keeps both kinds of pipes busy.
+namespace ridge::backend::cpu {
+
+inline constexpr int word_panel_group = 32;   // columns that share a scale
+constexpr bool word_quad_is_paired(int quad) { return quad % 4 != 0; }
+inline constexpr int word_panel_columns = 384;  // most: they stay in the first-level cache
+inline constexpr int word_panel_rows = 6;  // of a tile, most: so many sums stay in registers, twice
+inline constexpr int word_panel_codes = 8 * 2 * 2 * 64;  // bytes of a group's codes
+inline constexpr int word_panel_group_bytes = word_panel_codes + 3 * 2 * 64;  // most
+inline constexpr int word_panel_bytes =
+    word_panel_columns / word_panel_group * word_panel_group_bytes;
+// Tiles that meet a panel, most: so many sums stay in the second-level cache.
+inline constexpr int word_panel_tiles = 88;
+inline constexpr int word_panel_tile_sums = 2 * word_panel_rows * 16;
+// The largest code of an activation: with a weight's, of at most 128, it is still an int16.
+inline constexpr int word_panel_most = 32639;
+
+// Some tokens' activations, x ≈ scale · code. K is a multiple of 64, what is missing is zero.
+struct WordTile {
+  int16_t* codes;     // [K/32][8 quads][count][4]: columns 0, 2, 1 and 3 of the quad
+  int32_t* products;  // [K/32][count]: -Σ of the paired quads' x0 x1 + x2 x3, modulo 2^32
+  float* scales;      // [K/32][count]
+  float* sums;        // [K/32][count]: Σ scale · code
+  int count;          // 1 to word_panel_rows
+
+  // To the next 32 columns.
+  void advance() {
+    codes += word_panel_group * count;
+    products += count;
+    scales += count;
+    sums += count;
+  }
+  // From a column on that is the first of 32.
+  WordTile from_column(int64_t column) const {
+    const int64_t rows = column / word_panel_group * count;
+    return {codes + word_panel_group * rows, products + rows, scales + rows, sums + rows, count};
+  }
+};
+
+// All null where an instruction set has none, and for dtypes without one.
+struct WordPanelKernels {
+  // Fewer rows are better off with the other kernels.
+  int min_rows;
+  // x[columns], a multiple of 32, becomes row `row` of a tile.
+  void (*quantize)(const float* x, int64_t columns, const WordTile& tile, int row);
+  // Columns [0, columns) from `from` on, whole units of tile_format.h, become a strip's part of a
+  // panel.
+  //   which: 0 or 1, of the panel's strips
+  //   ahead: what will be unpacked later is fetched, from each byte's place + ahead; 0: nothing is
+  void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, int64_t ahead,
+                              std::byte* panel);
+  // out[2 strips][x.count][16] = the panel's strips times each row of the tile, or out += it.
+  //   columns: of the panel
+  //   x: from the panel's first column on
+  void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const WordTile& x,
+                                bool accumulate, float* out);
+};
+
+const WordPanelKernels& avx512_vnni_word_panels();
+
+}  // namespace ridge::backend::cpu

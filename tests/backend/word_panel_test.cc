@@ -1,0 +1,216 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "backend/cpu/isa.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/word_tokens.h"
+#include "tensor/dequantize.h"
+#include "tile_test_data.h"
+
+// word_panel.h's kernels by themselves; the conformance suite covers them within whole linears.
+namespace ridge::backend::cpu::word_panel_test {
+namespace {
+
+constexpr int64_t columns = 768;
+constexpr int tokens_count = 13;  // tiles of 4, 4 and 5
+
+// Tokens whose columns are a number that depends on them, some large, some zero.
+std::vector<float> activations(Random& random, int tokens) {
+  std::vector<float> x(tokens * columns);
+  for (float& value : x) value = random.normal();
+  x[3] = 200;                                         // an outlier, as models have them
+  std::fill(x.begin() + 300, x.begin() + 340, 0.0f);  // a group of zeros and a part of one
+  if (tokens > 2) std::fill_n(x.begin() + 2 * columns, columns, 0.0f);  // a token of zeros
+  return x;
+}
+
+int16_t code_of(const WordTile& tile, int row, int64_t column) {
+  static constexpr int places[] = {0, 2, 1, 3};
+  return tile.codes[(column / 4 * tile.count + row) * 4 + places[column % 4]];
+}
+// What a token's column was rounded to.
+double rounded(const WordTile& tile, int row, int64_t column) {
+  return static_cast<double>(tile.scales[column / 32 * tile.count + row]) *
+         code_of(tile, row, column);
+}
+
+class WordPanels : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto isas = available_isas();
+    if (std::find(isas.begin(), isas.end(), "avx512_vnni") == isas.end()) {
+      GTEST_SKIP() << "NOT CHECKED: this machine has no AVX-512 VNNI";
+    }
+    kernels_ = &select_isa("avx512_vnni").kernels->word_panel;
+  }
+  bool serves(DType dtype) const {
+    return kernels_->multiply[static_cast<int>(dtype)] != nullptr;
+  }
+  // The first `width` columns of x[tokens][columns], quantised.
+  WordTokens quantized(const std::vector<float>& x, int tokens, int64_t width) {
+    memory_.assign(WordTokens::bytes(tokens, width), std::byte{0xff});
+    const WordTokens all(memory_.data(), tokens, width);
+    for (int t = 0; t < tokens; ++t) all.quantize(*kernels_, t, &x[t * columns]);
+    return all;
+  }
+
+  Random random_{7};
+  const WordPanelKernels* kernels_ = nullptr;
+  std::vector<std::byte> memory_;
+};
+
+TEST_F(WordPanels, RoundActivationsToFifteenBitsOfTheirGroup) {
+  const std::vector<float> x = activations(random_, tokens_count);
+  const WordTokens tokens = quantized(x, tokens_count, columns);
+  for (int t = 0; t < tokens.tiles(); ++t) {
+    const WordTile tile = tokens.tile(t);
+    for (int row = 0; row < tile.count; ++row) {
+      const float* from = &x[(tokens.first(t) + row) * columns];
+      for (int64_t g = 0; g < columns / 32; ++g) {
+        float largest = 0;
+        for (int64_t c = 32 * g; c < 32 * (g + 1); ++c) {
+          largest = std::max(largest, std::abs(from[c]));
+        }
+        int64_t sum = 0;
+        uint32_t products = 0;
+        for (int64_t c = 32 * g; c < 32 * (g + 1); ++c) {
+          EXPECT_LE(std::abs(rounded(tile, row, c) - from[c]), largest / word_panel_most / 2 * 1.01)
+              << t << " " << c;
+          const int code = code_of(tile, row, c);
+          EXPECT_LE(std::abs(code), word_panel_most);
+          sum += code;
+          if (c % 2 == 0 && word_quad_is_paired(static_cast<int>(c % 32 / 4))) {
+            products += static_cast<uint32_t>(code * code_of(tile, row, c + 1));
+          }
+        }
+        const int64_t at = g * tile.count + row;
+        EXPECT_EQ(static_cast<uint32_t>(tile.products[at]) + products, 0u);
+        EXPECT_FLOAT_EQ(tile.sums[at], tile.scales[at] * static_cast<float>(sum));
+      }
+    }
+  }
+}
+
+TEST_F(WordPanels, ServeTheFormatsWhoseScalesAreOf32Columns) {
+  for (const DType dtype : tile_dtypes) EXPECT_EQ(serves(dtype), tile_format(dtype).group == 32);
+}
+
+// Every code, scale and minimum of a panel: its product with activations that are one in a single
+// column is that column's weights, to the last bit of a scale times a code.
+TEST_F(WordPanels, UnpackWhatTheFileSays) {
+  for (const DType dtype : tile_dtypes) {
+    if (!serves(dtype)) continue;
+    const auto index = static_cast<int>(dtype);
+    const int64_t width = tile_format(dtype).unit_columns();
+    const std::vector<std::byte> rows[2] = {random_.rows(dtype, width), random_.rows(dtype, width)};
+    std::vector<std::byte> panel(word_panel_bytes, std::byte{0xff});
+    for (int s = 0; s < 2; ++s) {
+      kernels_->unpack[index](packed(dtype, rows[s], width).data(), width, s, 0, panel.data());
+    }
+    for (int64_t c = 0; c < width; ++c) {
+      std::vector<float> x(columns, 0.0f);
+      x[c] = 1;
+      const WordTokens tokens = quantized(x, 1, width);
+      std::vector<float> out(word_panel_tile_sums);
+      kernels_->multiply[index](panel.data(), width, tokens.tile(0), false, out.data());
+      for (int row = 0; row < 2 * strip_rows; ++row) {
+        std::vector<float> weight(width);
+        const size_t bytes = row_bytes(dtype, width);
+        dequantize_row(dtype, std::span(rows[row / strip_rows]).subspan(row % strip_rows * bytes, bytes), weight);
+        EXPECT_NEAR(out[row], weight[c], 4e-7 * std::abs(weight[c]) + 1e-30)
+            << name(dtype) << " row " << row << " column " << c;
+      }
+    }
+  }
+}
+
+TEST_F(WordPanels, MultiplyWhatWasRoundedByWhatTheFileSays) {
+  // Tiles of 1 to 6 rows; columns that are no whole units, nor whole panels.
+  for (const int tokens_in_all : {1, 2, 3, tokens_count, 12}) {
+    const std::vector<float> x = activations(random_, tokens_in_all);
+    for (const DType dtype : tile_dtypes) {
+      if (!serves(dtype)) continue;
+      const auto index = static_cast<int>(dtype);
+      const TileFormat format = tile_format(dtype);
+      const int64_t width = format.super ? columns : columns - 32;
+      const int64_t slice = format.super ? 256 : word_panel_columns;
+      const WordTokens tokens = quantized(x, tokens_in_all, width);
+      const std::vector<std::byte> rows[2] = {random_.rows(dtype, width),
+                                              random_.rows(dtype, width)};
+      const std::vector<std::byte> strips[2] = {packed(dtype, rows[0], width),
+                                                packed(dtype, rows[1], width)};
+      std::vector<std::byte> panel(word_panel_bytes);
+      for (int t = 0; t < tokens.tiles(); ++t) {
+        const WordTile tile = tokens.tile(t);
+        std::vector<float> out(word_panel_tile_sums, -1.0f);
+        for (int64_t column = 0; column < width; column += slice) {
+          const int64_t units = units_of(format, std::min(slice, width - column));
+          for (int s = 0; s < 2; ++s) {
+            kernels_->unpack[index](
+                strips[s].data() + column / format.unit_columns() * format.unit_bytes(),
+                units * format.unit_columns(), s, 0, panel.data());
+          }
+          kernels_->multiply[index](panel.data(), units * format.unit_columns(),
+                                    tile.from_column(column), column > 0, out.data());
+        }
+        for (int row = 0; row < 2 * strip_rows; ++row) {
+          std::vector<float> weight(width);
+          const size_t bytes = row_bytes(dtype, width);
+          dequantize_row(dtype, std::span(rows[row / strip_rows]).subspan(row % strip_rows * bytes, bytes), weight);
+          for (int i = 0; i < tile.count; ++i) {
+            double want = 0, size = 0;
+            for (int64_t c = 0; c < width; ++c) {
+              want += rounded(tile, i, c) * weight[c];
+              size += std::abs(rounded(tile, i, c) * weight[c]);
+            }
+            const int at = (row / strip_rows * tile.count + i) * strip_rows + row % strip_rows;
+            EXPECT_NEAR(out[at], want, 4e-6 * size + 1e-30)
+                << name(dtype) << " row " << row << " token " << tokens.first(t) + i;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Sums of paired products wrap: the largest codes, with both signs, on either side.
+TEST_F(WordPanels, StayExactWherePartsOverflow) {
+  const DType dtype = DType::q8_0;
+  const auto index = static_cast<int>(dtype);
+  constexpr int64_t width = 64;
+  for (const int pattern : {0, 1, 2, 3}) {
+    std::vector<std::byte> rows(row_bytes(dtype, width) * strip_rows);
+    std::vector<float> x(columns, 0.0f);
+    for (int64_t c = 0; c < width; ++c) {
+      const bool positive = pattern < 2 || c % 2 == 0;
+      x[c] = positive ? 1.0f : -1.0f;
+      for (int r = 0; r < strip_rows; ++r) {
+        std::byte* block = &rows[r * row_bytes(dtype, width) + c / 32 * traits(dtype).block_bytes];
+        block[0] = std::byte{0};
+        block[1] = std::byte{0x3c};  // 1 as float16
+        block[2 + c % 32] = static_cast<std::byte>(pattern % 2 == 0 || c % 4 < 2 ? -128 : 127);
+      }
+    }
+    const std::vector<std::byte> strip = packed(dtype, rows, width);
+    std::vector<std::byte> panel(word_panel_bytes);
+    for (int s = 0; s < 2; ++s) {
+      kernels_->unpack[index](strip.data(), width, s, 0, panel.data());
+    }
+    const WordTokens tokens = quantized(x, 1, width);
+    std::vector<float> out(word_panel_tile_sums);
+    kernels_->multiply[index](panel.data(), width, tokens.tile(0), false, out.data());
+    double want = 0;
+    for (int64_t c = 0; c < width; ++c) {
+      want += rounded(tokens.tile(0), 0, c) * (pattern % 2 == 0 || c % 4 < 2 ? -128 : 127);
+    }
+    for (int row = 0; row < 2 * strip_rows; ++row) {
+      EXPECT_NEAR(out[row], want, 1e-6 * 128 * width) << pattern;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ridge::backend::cpu::word_panel_test
