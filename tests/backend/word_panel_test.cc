@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "backend/cpu/isa.h"
@@ -35,6 +36,13 @@ int16_t code_of(const WordTile& tile, int row, int64_t column) {
 double rounded(const WordTile& tile, int row, int64_t column) {
   return static_cast<double>(tile.scales[column / 32 * tile.count + row]) *
          code_of(tile, row, column);
+}
+
+template <class T>
+T value_at(const std::byte* from, int64_t index) {
+  T value;
+  std::memcpy(&value, from + index * sizeof(T), sizeof(T));
+  return value;
 }
 
 class WordPanels : public testing::Test {
@@ -98,30 +106,45 @@ TEST_F(WordPanels, ServeTheFormatsWhoseScalesAreOf32Columns) {
   for (const DType dtype : tile_dtypes) EXPECT_EQ(serves(dtype), tile_format(dtype).group == 32);
 }
 
-// Every code, scale and minimum of a panel: its product with activations that are one in a single
-// column is that column's weights, to the last bit of a scale times a code.
-TEST_F(WordPanels, UnpackWhatTheFileSays) {
+// The codes, scales and minima of a panel as the picture of word_panel.h has them.
+TEST_F(WordPanels, UnpackWhatTheFileSaysToTheLastBit) {
   for (const DType dtype : tile_dtypes) {
     if (!serves(dtype)) continue;
-    const auto index = static_cast<int>(dtype);
-    const int64_t width = tile_format(dtype).unit_columns();
+    const TileFormat format = tile_format(dtype);
+    const int64_t width = 256;
+    const size_t bytes = row_bytes(dtype, width);
     const std::vector<std::byte> rows[2] = {random_.rows(dtype, width), random_.rows(dtype, width)};
     std::vector<std::byte> panel(word_panel_bytes, std::byte{0xff});
     for (int s = 0; s < 2; ++s) {
-      kernels_->unpack[index](packed(dtype, rows[s], width).data(), width, s, 0, panel.data());
+      const std::vector<std::byte> strip = packed(dtype, rows[s], width);
+      kernels_->unpack[static_cast<int>(dtype)](strip.data(), width, s, panel.data());
     }
-    for (int64_t c = 0; c < width; ++c) {
-      std::vector<float> x(columns, 0.0f);
-      x[c] = 1;
-      const WordTokens tokens = quantized(x, 1, width);
-      std::vector<float> out(word_panel_tile_sums);
-      kernels_->multiply[index](panel.data(), width, tokens.tile(0), false, out.data());
-      for (int row = 0; row < 2 * strip_rows; ++row) {
-        std::vector<float> weight(width);
-        const size_t bytes = row_bytes(dtype, width);
-        dequantize_row(dtype, std::span(rows[row / strip_rows]).subspan(row % strip_rows * bytes, bytes), weight);
-        EXPECT_NEAR(out[row], weight[c], 4e-7 * std::abs(weight[c]) + 1e-30)
-            << name(dtype) << " row " << row << " column " << c;
+    const int64_t group_bytes = word_panel_codes + (format.has_min ? 3 : 2) * 128;
+    for (int row = 0; row < 2 * strip_rows; ++row) {
+      std::vector<float> weight(width);
+      dequantize_row(dtype,
+                     std::span(rows[row / strip_rows]).subspan(row % strip_rows * bytes, bytes),
+                     weight);
+      for (int64_t g = 0; g < width / 32; ++g) {
+        const std::byte* group = panel.data() + g * group_bytes;
+        const auto code = [&](int64_t column) {
+          const int64_t quad = column / 4, parity = column % 2, place = column % 4 / 2;
+          const int64_t vector = (quad * 2 + row / strip_rows) * 2 + parity;
+          return value_at<int16_t>(group + vector * 64, row % strip_rows * 2 + place);
+        };
+        const auto scale = value_at<float>(group + word_panel_codes + 128, row);
+        const auto min =
+            format.has_min ? value_at<float>(group + word_panel_codes + 256, row) : 0.0f;
+        int32_t products = 0;
+        for (int64_t c = 0; c < 32; ++c) {
+          const double value = static_cast<double>(scale) * code(c) + min;
+          EXPECT_EQ(static_cast<float>(value), weight[32 * g + c])
+              << name(dtype) << " row " << row << " column " << 32 * g + c;
+          if (c % 2 == 0 && word_quad_is_paired(static_cast<int>(c / 4))) {
+            products += code(c) * code(c + 1);
+          }
+        }
+        EXPECT_EQ(value_at<int32_t>(group + word_panel_codes, row), -products) << name(dtype);
       }
     }
   }
@@ -151,15 +174,17 @@ TEST_F(WordPanels, MultiplyWhatWasRoundedByWhatTheFileSays) {
           for (int s = 0; s < 2; ++s) {
             kernels_->unpack[index](
                 strips[s].data() + column / format.unit_columns() * format.unit_bytes(),
-                units * format.unit_columns(), s, 0, panel.data());
+                units * format.unit_columns(), s, panel.data());
           }
           kernels_->multiply[index](panel.data(), units * format.unit_columns(),
-                                    tile.from_column(column), column > 0, out.data());
+                                    tile.from_column(column), column > 0, {}, out.data());
         }
         for (int row = 0; row < 2 * strip_rows; ++row) {
           std::vector<float> weight(width);
           const size_t bytes = row_bytes(dtype, width);
-          dequantize_row(dtype, std::span(rows[row / strip_rows]).subspan(row % strip_rows * bytes, bytes), weight);
+          dequantize_row(dtype,
+                         std::span(rows[row / strip_rows]).subspan(row % strip_rows * bytes, bytes),
+                         weight);
           for (int i = 0; i < tile.count; ++i) {
             double want = 0, size = 0;
             for (int64_t c = 0; c < width; ++c) {
@@ -197,11 +222,11 @@ TEST_F(WordPanels, StayExactWherePartsOverflow) {
     const std::vector<std::byte> strip = packed(dtype, rows, width);
     std::vector<std::byte> panel(word_panel_bytes);
     for (int s = 0; s < 2; ++s) {
-      kernels_->unpack[index](strip.data(), width, s, 0, panel.data());
+      kernels_->unpack[index](strip.data(), width, s, panel.data());
     }
     const WordTokens tokens = quantized(x, 1, width);
     std::vector<float> out(word_panel_tile_sums);
-    kernels_->multiply[index](panel.data(), width, tokens.tile(0), false, out.data());
+    kernels_->multiply[index](panel.data(), width, tokens.tile(0), false, {}, out.data());
     double want = 0;
     for (int64_t c = 0; c < width; ++c) {
       want += rounded(tokens.tile(0), 0, c) * (pattern % 2 == 0 || c % 4 < 2 ? -128 : 127);

@@ -92,6 +92,9 @@ void LinearWordPanel::multiply(const Run& run, const WordTokens& tokens, const W
                                std::byte* scratch) const {
   auto* const sums = reinterpret_cast<float*>(scratch + word_panel_bytes);
   const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * word_panel_tile_sums;
+  for (int t = work.first_tile; t < work.last_tile && t < work.first_tile + word_tiles_ahead; ++t) {
+    fetch_outputs(run, tokens, work, t);
+  }
   for (int64_t column = 0; column < columns_; column += slice_) {
     for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
       multiply_slice(tokens, work, p, column, scratch, sums + (p - work.first_pair) * pair_sums);
@@ -100,40 +103,55 @@ void LinearWordPanel::multiply(const Run& run, const WordTokens& tokens, const W
   finish(run, tokens, work, sums);
 }
 
+LinearWordPanel::Slice LinearWordPanel::slice_of(const Pair& pair, int64_t column) const {
+  const TileFormat format = tile_format(pair.first->part->dtype);
+  const int64_t unit = format.unit_columns();
+  const int64_t at = column / unit * format.unit_bytes();
+  const int64_t units = (std::min(slice_, columns_ - column) + unit - 1) / unit;
+  const Strip* second = pair.second == nullptr ? pair.first : pair.second;
+  return {pair.first->tiles() + at, second->tiles() + at, units * unit,
+          units * format.unit_bytes()};
+}
+
+// What this member unpacks after a slice, or whoever takes the pairs that follow.
+LinearWordPanel::Slice LinearWordPanel::slice_after(const Work& work, int64_t pair,
+                                                    int64_t column) const {
+  if (pair + 1 < work.last_pair) return slice_of(pairs_[pair + 1], column);
+  if (column + slice_ < columns_) return slice_of(pairs_[work.first_pair], column + slice_);
+  if (work.last_pair < static_cast<int64_t>(pairs_.size())) {
+    return slice_of(pairs_[work.last_pair], 0);
+  }
+  return {};
+}
+
 void LinearWordPanel::multiply_slice(const WordTokens& tokens, const Work& work, int64_t pair,
                                      int64_t column, std::byte* panel, float* sums) const {
-  const Pair& at = pairs_[pair];
-  const auto dtype = static_cast<int>(at.first->part->dtype);
-  const TileFormat format = tile_format(at.first->part->dtype);
-  const int64_t unit = format.unit_columns();
-  const int64_t width = (std::min(slice_, columns_ - column) + unit - 1) / unit * unit;
-  // What this member, or another one, unpacks next.
-  const Pair* next = &at;
-  int64_t next_column = column;
-  if (pair + 1 < work.last_pair) {
-    next = &pairs_[pair + 1];
-  } else if (column + slice_ < columns_) {
-    next = &pairs_[work.first_pair];
-    next_column = column + slice_;
-  } else {
-    next = work.last_pair < static_cast<int64_t>(pairs_.size()) ? &pairs_[work.last_pair] : nullptr;
-    next_column = 0;
-  }
-  const auto unpack = [&](const Strip& strip, const Strip* ahead, int which) {
-    const std::byte* from = strip.tiles() + column / unit * format.unit_bytes();
-    int64_t distance = 0;
-    if (ahead != nullptr && ahead->part->dtype == strip.part->dtype) {
-      distance = ahead->tiles() + next_column / unit * format.unit_bytes() - from;
-    }
-    kernels_.word_panel.unpack[dtype](from, width, which, distance, panel);
-  };
-  unpack(*at.first, next == nullptr ? nullptr : next->first, 0);
+  const auto dtype = static_cast<int>(pairs_[pair].first->part->dtype);
+  const Slice slice = slice_of(pairs_[pair], column);
+  const Slice after = slice_after(work, pair, column);
   // A strip alone is multiplied twice: its second sums go nowhere.
-  unpack(at.second == nullptr ? *at.first : *at.second, next == nullptr ? nullptr : next->second,
-         1);
+  kernels_.word_panel.unpack[dtype](slice.first, slice.columns, 0, panel);
+  kernels_.word_panel.unpack[dtype](slice.second, slice.columns, 1, panel);
+  const int64_t times = (work.last_tile - work.first_tile) * slice.columns / word_panel_group;
+  const int64_t lines = (after.bytes / 64 + times - 1) / times;  // with each 32 columns of a tile
+  int64_t fetched = 0;
   for (int t = work.first_tile; t < work.last_tile; ++t, sums += word_panel_tile_sums) {
-    kernels_.word_panel.multiply[dtype](panel, width, tokens.tile(t).from_column(column),
-                                        column > 0, sums);
+    WordFetch fetch;
+    if (fetched < after.bytes) {
+      fetch = {after.first + fetched, after.second + fetched, static_cast<int>(lines)};
+      fetched += lines * 64 * (slice.columns / word_panel_group);
+    }
+    kernels_.word_panel.multiply[dtype](panel, slice.columns, tokens.tile(t).from_column(column),
+                                        column > 0, fetch, sums);
+  }
+}
+
+void LinearWordPanel::fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work,
+                                    int tile) const {
+  for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
+    for (int i = 0; i < pairs_[p].outputs; ++i) {
+      strips_.fetch_outputs(run, pairs_[p].item + i, tokens.first(tile), tokens.count(tile));
+    }
   }
 }
 
@@ -142,13 +160,12 @@ void LinearWordPanel::finish(const Run& run, const WordTokens& tokens, const Wor
   const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * word_panel_tile_sums;
   // A token's outputs of these pairs lie side by side.
   for (int t = work.first_tile; t < work.last_tile; ++t, sums += word_panel_tile_sums) {
-    const int fetched = t + word_tiles_ahead;
+    if (t + word_tiles_ahead < work.last_tile) {
+      fetch_outputs(run, tokens, work, t + word_tiles_ahead);
+    }
     float* tile = sums;
     for (int64_t p = work.first_pair; p < work.last_pair; ++p, tile += pair_sums) {
       const Pair& pair = pairs_[p];
-      for (int i = 0; i < pair.outputs && fetched < work.last_tile; ++i) {
-        strips_.fetch_outputs(run, pair.item + i, tokens.first(fetched), tokens.count(fetched));
-      }
       float* second = tile + tokens.count(t) * strip_rows;
       strips_.finish(run, pair.item, tokens.first(t), tokens.count(t), tile,
                      strips_.has_up() ? second : nullptr);

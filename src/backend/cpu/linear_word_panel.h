@@ -34,12 +34,24 @@ class LinearWordPanel {
     int64_t first_pair, last_pair;
   };
 
+  // Some columns of a pair: where its strips have them, and how much that is of each.
+  struct Slice {
+    const std::byte* first;
+    const std::byte* second;
+    int64_t columns;  // whole units
+    int64_t bytes;
+  };
+
+  Slice slice_of(const Pair& pair, int64_t column) const;
+  Slice slice_after(const Work& work, int64_t pair, int64_t column) const;
   void multiply(const Run& run, const WordTokens& tokens, const Work& work,
                 std::byte* scratch) const;
   // The slice of a pair's columns from `column` on times the work's tiles.
   //   sums: [tiles][word_panel_tile_sums], as WordPanelKernels::multiply leaves them
   void multiply_slice(const WordTokens& tokens, const Work& work, int64_t pair, int64_t column,
                       std::byte* panel, float* sums) const;
+  // Of one tile and the work's pairs.
+  void fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work, int tile) const;
   void finish(const Run& run, const WordTokens& tokens, const Work& work, float* sums) const;
 
   const LinearPlan& plan_;

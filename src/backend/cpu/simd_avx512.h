@@ -256,6 +256,7 @@ struct Avx512 {
 #ifdef __AVX512VNNI__
 struct Avx512Vnni : Avx512 {
   static constexpr bool has_word_dot = true;
+  using Avx512::reduce_max;
   static constexpr bool byte_codes_are_signed = false;
   // _mm512_dpbusd_epi32, but GCC 12 copies and spills the accumulators of its intrinsic, which
   // halves the speed of a register tile.
@@ -291,49 +292,56 @@ struct Avx512Vnni : Avx512 {
     asm("" : "+v"(loaded));
     return loaded;
   }
-  // 2 · lanes values, rounded to nearest even into int16: columns 0, 2, 1 and 3 of each four.
+  // 2 · lanes values, rounded to nearest even into int16, in fours of columns 0, 2, 1 and 3 of a
+  // quad; the quads are 0, 4, 1, 5, 2, 6, 3 and 7.
   static B quads_of_words(F low, F high) {
-    const __m256i first = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(low));
-    const __m256i second = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(high));
-    const B words = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+    const B words = _mm512_packs_epi32(_mm512_cvtps_epi32(low), _mm512_cvtps_epi32(high));
     const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
     return _mm512_shuffle_epi8(words, _mm512_broadcast_i32x4(order));
   }
-  // Each four of such words `stride` words after the one before.
+  // Each quad of such words `stride` words after the one before.
   static void store_quads(B words, int16_t* p, int64_t stride) {
-    const auto four = [p, stride](int quad, __m128i both) {
+    const auto two = [p, stride](int quad, __m128i both) {
       _mm_storel_epi64(reinterpret_cast<__m128i*>(p + quad * stride), both);
-      _mm_storeh_pd(reinterpret_cast<double*>(p + (quad + 1) * stride), _mm_castsi128_pd(both));
+      _mm_storeh_pd(reinterpret_cast<double*>(p + (quad + 4) * stride), _mm_castsi128_pd(both));
     };
-    four(0, _mm512_castsi512_si128(words));
-    four(2, _mm512_extracti32x4_epi32(words, 1));
-    four(4, _mm512_extracti32x4_epi32(words, 2));
-    four(6, _mm512_extracti32x4_epi32(words, 3));
+    two(0, _mm512_castsi512_si128(words));
+    two(1, _mm512_extracti32x4_epi32(words, 1));
+    two(2, _mm512_extracti32x4_epi32(words, 2));
+    two(3, _mm512_extracti32x4_epi32(words, 3));
   }
-  // Of such words, modulo 2^32: Σ of the paired fours' products of columns 0 and 1 and of 2 and 3,
-  // and Σ of all.
-  struct QuadSums {
-    uint32_t products;
-    int32_t sum;
-  };
+  // Of four vectors of such words: Σ of the paired quads' products of columns 0 and 1 and of 2 and 3,
+  // modulo 2^32, and Σ of all.
   template <bool (*IsPaired)(int quad)>
-  static QuadSums sums_of_quads(B words) {
+  static void sums_of_quads(const B (&words)[4], int32_t* products, int32_t* sums) {
     constexpr auto paired = [] {
       int lanes = 0;
-      for (int quad = 0; quad < 8; ++quad) lanes |= IsPaired(quad) << 2 * quad;
+      for (int quad = 0; quad < 8; ++quad) lanes |= IsPaired(quad) << (4 * (quad % 4) + quad / 4 * 2);
       return static_cast<__mmask16>(lanes);
     }();
-    const I crossed = _mm512_madd_epi16(words, _mm512_shuffle_epi32(words, _MM_PERM_CDAB));
-    const I pairs = _mm512_madd_epi16(words, _mm512_set1_epi16(1));
-    const I fours = iadd(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
-    // The products in even lanes, the sums in odd ones.
-    const I both = _mm512_mask_mov_epi32(_mm512_maskz_mov_epi32(0xaaaa, fours), paired, crossed);
-    const __m256i half =
-        _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
-    const __m128i quarter =
-        _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    const __m128i all = _mm_add_epi32(quarter, _mm_unpackhi_epi64(quarter, quarter));
-    return {static_cast<uint32_t>(_mm_extract_epi32(all, 0)), _mm_extract_epi32(all, 1)};
+    I both[4];  // products in even lanes, sums in odd ones
+    for (int i = 0; i < 4; ++i) {
+      const I crossed = _mm512_madd_epi16(words[i], _mm512_shuffle_epi32(words[i], _MM_PERM_CDAB));
+      const I pairs = _mm512_madd_epi16(words[i], _mm512_set1_epi16(1));
+      const I fours = iadd(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
+      both[i] = _mm512_mask_mov_epi32(_mm512_maskz_mov_epi32(0xaaaa, fours), paired, crossed);
+    }
+    const I first = iadd(_mm512_unpacklo_epi64(both[0], both[1]), _mm512_unpackhi_epi64(both[0], both[1]));
+    const I second = iadd(_mm512_unpacklo_epi64(both[2], both[3]), _mm512_unpackhi_epi64(both[2], both[3]));
+    const I halves = iadd(_mm512_shuffle_i32x4(first, second, 0x44), _mm512_shuffle_i32x4(first, second, 0xee));
+    const I all = iadd(halves, _mm512_shuffle_i32x4(halves, halves, 0xb1));
+    const I order = _mm512_setr_epi32(0, 2, 8, 10, 1, 3, 9, 11, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256i apart = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, all));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(products), _mm256_castsi256_si128(apart));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm256_extracti128_si256(apart, 1));
+  }
+  // The largest lane of each.
+  static void reduce_max(const F (&a)[4], float* out) {
+    const F first = max(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
+    const F second = max(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
+    const F all = max(_mm512_shuffle_ps(first, second, 0x44), _mm512_shuffle_ps(first, second, 0xee));
+    const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(out, _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
   }
   // Σ of each 16 of codes[64].
   static void sum_sixteens(const int8_t* codes, int32_t* sums) {

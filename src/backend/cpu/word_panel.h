@@ -61,6 +61,14 @@ struct WordTile {
   }
 };
 
+// What will be unpacked soon: so many lines of memory from both places on are fetched with each 32
+// columns. All at once would hold up the loads behind them.
+struct WordFetch {
+  const std::byte* first = nullptr;
+  const std::byte* second = nullptr;
+  int lines = 0;
+};
+
 // All null where an instruction set has none, and for dtypes without one.
 struct WordPanelKernels {
   // Fewer rows are better off with the other kernels.
@@ -70,14 +78,12 @@ struct WordPanelKernels {
   // Columns [0, columns) from `from` on, whole units of tile_format.h, become a strip's part of a
   // panel.
   //   which: 0 or 1, of the panel's strips
-  //   ahead: what will be unpacked later is fetched, from each byte's place + ahead; 0: nothing is
-  void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, int64_t ahead,
-                              std::byte* panel);
+  void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, std::byte* panel);
   // out[2 strips][x.count][16] = the panel's strips times each row of the tile, or out += it.
   //   columns: of the panel
   //   x: from the panel's first column on
   void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const WordTile& x,
-                                bool accumulate, float* out);
+                                bool accumulate, WordFetch fetch, float* out);
 };
 
 const WordPanelKernels& avx512_vnni_word_panels();

@@ -22,12 +22,10 @@ struct WordPanel {
   static_assert(V::lanes == strip_rows && !V::byte_codes_are_signed);
   static_assert(format.group == word_panel_group);
 
-  static void unpack(const std::byte* from, int64_t columns, int which, int64_t ahead,
-                     std::byte* panel) {
+  static void unpack(const std::byte* from, int64_t columns, int which, std::byte* panel) {
     for (; columns > 0; columns -= format.unit_columns(), from += format.unit_bytes()) {
       const Rows rows(from, 0);
       for (int g = 0; g < groups; ++g, panel += word_group_bytes(format.has_min)) {
-        if (ahead != 0) QuantizedDot<V, D, 1>::fetch_share(from + ahead, g);
         unpack_group(rows, g, which, panel);
       }
     }
@@ -106,8 +104,7 @@ struct WordPanelDot {
     for (int s = 0; s < 2; ++s) {
       const F scale = V::load(vector(word_scales_at, s));
       for (int i = 0; i < Count; ++i) {
-        acc[s][i] =
-            V::fma(V::mul(scale, V::set1(x.scales[i])), V::to_float(dots[s][i]), acc[s][i]);
+        acc[s][i] = V::fma(V::mul(scale, V::set1(x.scales[i])), V::to_float(dots[s][i]), acc[s][i]);
       }
       if constexpr (HasMin) {
         const F min = V::load(vector(word_minima_at, s));
@@ -117,7 +114,7 @@ struct WordPanelDot {
   }
 
   static void run(const std::byte* panel, int64_t columns, WordTile x, bool accumulate,
-                  float* out) {
+                  WordFetch fetch, float* out) {
     x.count = Count;
     Sums acc;
     for (int s = 0; s < 2; ++s) {
@@ -126,6 +123,10 @@ struct WordPanelDot {
       }
     }
     for (; columns > 0; columns -= word_panel_group, panel += word_group_bytes(HasMin)) {
+      for (int i = 0; i < fetch.lines; ++i, fetch.first += 64, fetch.second += 64) {
+        __builtin_prefetch(fetch.first, 0, 2);
+        __builtin_prefetch(fetch.second, 0, 2);
+      }
       add_group(panel, x, acc);
       x.advance();
     }
@@ -137,44 +138,70 @@ struct WordPanelDot {
 
 template <class V, bool HasMin, int Count = 1>
 void multiply_word_tile(const std::byte* panel, int64_t columns, const WordTile& x, bool accumulate,
-                        float* out) {
+                        WordFetch fetch, float* out) {
   if constexpr (Count < word_panel_rows) {
     if (x.count != Count) {
-      return multiply_word_tile<V, HasMin, Count + 1>(panel, columns, x, accumulate, out);
+      return multiply_word_tile<V, HasMin, Count + 1>(panel, columns, x, accumulate, fetch, out);
     }
   }
-  WordPanelDot<V, HasMin, Count>::run(panel, columns, x, accumulate, out);
+  WordPanelDot<V, HasMin, Count>::run(panel, columns, x, accumulate, fetch, out);
 }
 
-// 32 columns of x as row `row` of a tile that stands at these: codes up to word_panel_most.
+// 128 columns of x as row `row` of a tile that stands at these: codes up to word_panel_most. Four
+// groups at once, because what is added up across lanes is so for four vectors in one.
+//   groups: of these that are wanted, the first ones
 template <class V>
-[[gnu::always_inline]] inline void quantize_words(typename V::F low, typename V::F high,
-                                                  const WordTile& to, int row) {
+[[gnu::always_inline]] inline void quantize_words(const float* x, const WordTile& to, int row,
+                                                  int groups) {
   using F = typename V::F;
-  const float largest = V::reduce_max(V::max(V::abs(low), V::abs(high)));
-  const float scale = largest * (1.0f / word_panel_most);
-  const F inverse = V::set1(largest > 0 ? word_panel_most / largest : 0);
-  const auto words = V::quads_of_words(V::mul(low, inverse), V::mul(high, inverse));
-  V::store_quads(words, to.codes + 4 * row, 4 * to.count);
-  const auto [products, sum] = V::template sums_of_quads<word_quad_is_paired>(words);
-  to.products[row] = static_cast<int32_t>(0 - products);
-  to.scales[row] = scale;
-  to.sums[row] = scale * static_cast<float>(sum);
+  F low[4], high[4], most[4];
+  for (int g = 0; g < 4; ++g) {
+    low[g] = V::load(x + 32 * g);
+    high[g] = V::load(x + 32 * g + V::lanes);
+    most[g] = V::max(V::abs(low[g]), V::abs(high[g]));
+  }
+  alignas(16) float largest[4], inverse[4], scale[4];
+  V::reduce_max(most, largest);
+  for (int g = 0; g < 4; ++g) {
+    scale[g] = largest[g] * (1.0f / word_panel_most);
+    inverse[g] = largest[g] > 0 ? word_panel_most / largest[g] : 0;
+  }
+  typename V::B words[4];
+  for (int g = 0; g < 4; ++g) {
+    const F factor = V::set1(inverse[g]);
+    words[g] = V::quads_of_words(V::mul(low[g], factor), V::mul(high[g], factor));
+  }
+  alignas(16) int32_t products[4], sums[4];
+  V::template sums_of_quads<word_quad_is_paired>(words, products, sums);
+  alignas(16) float values[4];
+  for (int g = 0; g < 4; ++g) values[g] = scale[g] * static_cast<float>(sums[g]);
+  for (int g = 0; g < groups; ++g) {
+    V::store_quads(words[g], to.codes + 4 * row + word_panel_group * g * to.count, 4 * to.count);
+    const int at = g * to.count + row;
+    to.products[at] = static_cast<int32_t>(0u - static_cast<uint32_t>(products[g]));
+    to.scales[at] = scale[g];
+    to.sums[at] = values[g];
+  }
 }
 
 template <class V>
 void quantize_word_row(const float* x, int64_t columns, const WordTile& tile, int row) {
   static_assert(2 * V::lanes == word_panel_group);
-  WordTile to = tile;
-  for (int64_t column = 0; column < columns; column += word_panel_group, to.advance()) {
-    quantize_words<V>(V::load(x + column), V::load(x + column + V::lanes), to, row);
+  constexpr int64_t at_once = 4 * word_panel_group;
+  int64_t column = 0;
+  for (; column + at_once <= columns; column += at_once) {
+    quantize_words<V>(x + column, tile.from_column(column), row, 4);
   }
-  if (columns % 64 != 0) quantize_words<V>(V::zero(), V::zero(), to, row);
+  if (column == columns) return;
+  float rest[at_once] = {};
+  __builtin_memcpy(rest, x + column, (columns - column) * sizeof(float));
+  quantize_words<V>(rest, tile.from_column(column), row,
+                    static_cast<int>((columns - column + 63) / 64 * 2));
 }
 
 template <class V, DType... Quantized>
 void fill_word_panels(WordPanelKernels& kernels) {
-  kernels.min_rows = 6;
+  kernels.min_rows = 8;
   kernels.quantize = &quantize_word_row<V>;
   ((kernels.unpack[static_cast<int>(Quantized)] = &WordPanel<V, Quantized>::unpack,
     kernels.multiply[static_cast<int>(Quantized)] =
