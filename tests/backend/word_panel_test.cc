@@ -54,9 +54,7 @@ class WordPanels : public testing::Test {
     }
     kernels_ = &select_isa("avx512_vnni").kernels->word_panel;
   }
-  bool serves(DType dtype) const {
-    return kernels_->multiply[static_cast<int>(dtype)] != nullptr;
-  }
+  bool serves(DType dtype) const { return kernels_->multiply[static_cast<int>(dtype)] != nullptr; }
   // The first `width` columns of x[tokens][columns], quantised.
   WordTokens quantized(const std::vector<float>& x, int tokens, int64_t width) {
     memory_.assign(WordTokens::bytes(tokens, width), std::byte{0xff});

@@ -40,11 +40,11 @@ inline LinearPath choose_linear_path(int rows, Precision precision, bool all_qua
   if (all_quantized && kernels.tiles.begin != nullptr && rows >= kernels.tiles.min_tokens) {
     return LinearPath::tile_dot;
   }
-  const int planes = activation_planes(precision);
-  if (fits.bytes && planes == 1 && rows >= kernels.byte_panel.min_rows) {
+  if (fits.bytes && precision == Precision::int8 && rows >= kernels.byte_panel.min_rows) {
     return LinearPath::byte_panel;
   }
-  if (fits.words && planes == 2 && rows >= kernels.word_panel.min_rows) {
+  // Not bf16: what follows in mixed precision has codes so coarse that last bits may move a choice.
+  if (fits.words && precision == Precision::full && rows >= kernels.word_panel.min_rows) {
     return LinearPath::word_panel;
   }
   return LinearPath::dot;

@@ -310,13 +310,14 @@ struct Avx512Vnni : Avx512 {
     two(2, _mm512_extracti32x4_epi32(words, 2));
     two(3, _mm512_extracti32x4_epi32(words, 3));
   }
-  // Of four vectors of such words: Σ of the paired quads' products of columns 0 and 1 and of 2 and 3,
-  // modulo 2^32, and Σ of all.
+  // Of four vectors of such words: Σ of the paired quads' products of columns 0 and 1 and of 2 and
+  // 3, modulo 2^32, and Σ of all.
   template <bool (*IsPaired)(int quad)>
   static void sums_of_quads(const B (&words)[4], int32_t* products, int32_t* sums) {
     constexpr auto paired = [] {
       int lanes = 0;
-      for (int quad = 0; quad < 8; ++quad) lanes |= IsPaired(quad) << (4 * (quad % 4) + quad / 4 * 2);
+      for (int quad = 0; quad < 8; ++quad)
+        lanes |= IsPaired(quad) << (4 * (quad % 4) + quad / 4 * 2);
       return static_cast<__mmask16>(lanes);
     }();
     I both[4];  // products in even lanes, sums in odd ones
@@ -326,9 +327,12 @@ struct Avx512Vnni : Avx512 {
       const I fours = iadd(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
       both[i] = _mm512_mask_mov_epi32(_mm512_maskz_mov_epi32(0xaaaa, fours), paired, crossed);
     }
-    const I first = iadd(_mm512_unpacklo_epi64(both[0], both[1]), _mm512_unpackhi_epi64(both[0], both[1]));
-    const I second = iadd(_mm512_unpacklo_epi64(both[2], both[3]), _mm512_unpackhi_epi64(both[2], both[3]));
-    const I halves = iadd(_mm512_shuffle_i32x4(first, second, 0x44), _mm512_shuffle_i32x4(first, second, 0xee));
+    const I first =
+        iadd(_mm512_unpacklo_epi64(both[0], both[1]), _mm512_unpackhi_epi64(both[0], both[1]));
+    const I second =
+        iadd(_mm512_unpacklo_epi64(both[2], both[3]), _mm512_unpackhi_epi64(both[2], both[3]));
+    const I halves =
+        iadd(_mm512_shuffle_i32x4(first, second, 0x44), _mm512_shuffle_i32x4(first, second, 0xee));
     const I all = iadd(halves, _mm512_shuffle_i32x4(halves, halves, 0xb1));
     const I order = _mm512_setr_epi32(0, 2, 8, 10, 1, 3, 9, 11, 0, 0, 0, 0, 0, 0, 0, 0);
     const __m256i apart = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, all));
@@ -339,7 +343,8 @@ struct Avx512Vnni : Avx512 {
   static void reduce_max(const F (&a)[4], float* out) {
     const F first = max(_mm512_unpacklo_ps(a[0], a[1]), _mm512_unpackhi_ps(a[0], a[1]));
     const F second = max(_mm512_unpacklo_ps(a[2], a[3]), _mm512_unpackhi_ps(a[2], a[3]));
-    const F all = max(_mm512_shuffle_ps(first, second, 0x44), _mm512_shuffle_ps(first, second, 0xee));
+    const F all =
+        max(_mm512_shuffle_ps(first, second, 0x44), _mm512_shuffle_ps(first, second, 0xee));
     const __m256 half = _mm256_max_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
     _mm_storeu_ps(out, _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
   }

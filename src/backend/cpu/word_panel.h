@@ -11,7 +11,7 @@
 //   panel, of 32 columns:
 //     codes    [8 quads][2 strips][2: columns 0 and 2 of the quad, columns 1 and 3][16 rows][2]
 //              int16, the formats' offsets taken off
-//     products [2 strips][16 rows] int32, see below
+//     products [2 strips][16 rows] int32, -Σ w0 w1 + w2 w3 of the paired quads, see below
 //     scales   [2][16] float32, then those of formats with minima the minima, likewise
 //
 // What bounds these products is multiplications: a core of Zen 5 starts two a cycle of whatever
@@ -22,10 +22,11 @@
 //
 // One multiplication does for two. What is taken off depends on the tokens alone, or on the weight
 // alone, and is where the sums begin; all of it is exact, modulo 2^32. Every fourth quad is
-// multiplied as it is, which keeps both kinds of pipes busy.
+// multiplied as it is, which keeps both kinds of pipes busy
+// (docs/adr/0049-two-products-for-one-multiplication.md).
 namespace ridge::backend::cpu {
 
-inline constexpr int word_panel_group = 32;   // columns that share a scale
+inline constexpr int word_panel_group = 32;  // columns that share a scale
 constexpr bool word_quad_is_paired(int quad) { return quad % 4 != 0; }
 inline constexpr int word_panel_columns = 384;  // most: they stay in the first-level cache
 inline constexpr int word_panel_rows = 6;  // of a tile, most: so many sums stay in registers, twice

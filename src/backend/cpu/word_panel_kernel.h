@@ -201,7 +201,7 @@ void quantize_word_row(const float* x, int64_t columns, const WordTile& tile, in
 
 template <class V, DType... Quantized>
 void fill_word_panels(WordPanelKernels& kernels) {
-  kernels.min_rows = 8;
+  kernels.min_rows = 9;
   kernels.quantize = &quantize_word_row<V>;
   ((kernels.unpack[static_cast<int>(Quantized)] = &WordPanel<V, Quantized>::unpack,
     kernels.multiply[static_cast<int>(Quantized)] =
