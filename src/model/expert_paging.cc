@@ -117,7 +117,7 @@ std::string summary(const PagedExperts& paged) {
       gigabytes(static_cast<uint64_t>(paged.even_token_bytes())));
   if (paged.read_bytes_per_second <= 0) return text;
   text += fmt::format(
-      ": no more than about {:.2g} tokens/s at the {}/s that the file was just read with",
+      ": about {:.2g} tokens/s at the {}/s that the file was just read with",
       paged.even_tokens_per_second(),
       gigabytes(static_cast<uint64_t>(paged.read_bytes_per_second)));
   if (paged.packed_bytes_per_second > 0) {

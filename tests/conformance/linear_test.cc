@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "conformance/harness.h"
 
@@ -110,6 +111,25 @@ TEST_P(LinearOfDType, SizesAroundTiles) {
                        : std::vector<int>{1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 31, 32, 33, 48, 100});
       expect_conforms(c);
     }
+  }
+}
+
+// More tokens than the tiles that meet a panel, an odd number of strips and enough for shares of several.
+TEST_P(LinearOfDType, ManyRowsAndStrips) {
+  if (GetParam().device.name != "cpu") return;  // nothing is unpacked for many rows
+  const int n = 400 + 7, k = block == 256 ? 256 : 96;
+  const auto weight = random_weight(random, {{dtype, n}}, k);
+  const auto bias = weight_of(random_values(random, n, 0.5f), n, WeightUse::vector);
+  for (const Precision precision : {Precision::full, Precision::int8}) {
+    Case c = linear_case(random, fmt::format("linear-{} of many rows, {}", name(dtype), name_of(precision)),
+                         k, 0, weight, bias, linear_tolerance(dtype, precision), precision);
+    const int rows = is_sanitized ? 60 : 600;
+    c.inputs = random_values(random, (rows + 1) * static_cast<size_t>(k));
+    StepPlanner planner(/*block_tokens=*/16, (rows + 15) / 16, /*max_sequences=*/1);
+    c.steps = {planner.step({{0, rows}})};
+    c.steps[0].output_rows.resize(rows);
+    std::iota(c.steps[0].output_rows.begin(), c.steps[0].output_rows.end(), 0);
+    expect_conforms(c);
   }
 }
 

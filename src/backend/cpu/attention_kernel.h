@@ -2,7 +2,7 @@
 
 #include "backend/cpu/attention_unpack.h"
 
-// attention over paged blocks (KvGeometry): flash attention (Dao et al. 2022) of up to 48 query
+// attention over paged blocks (KvGeometry): flash attention (Dao et al. 2022) of up to 48 (in int16 128) query
 // rows over one KV head, 64 keys at a time, so that each vector of the cache meets many rows while
 // it is in the first-level cache. A register tile is block_rows rows × block_vectors vectors.
 namespace ridge::backend::cpu {
@@ -265,7 +265,7 @@ class FlashAttention {
           float* to = scores_ + (first + r) * attention_chunk + v * lanes;
 #pragma GCC unroll 8
           for (int i = 0; i < vectors; ++i, to += lanes) {
-            if constexpr (Math::unpacks_words) {
+            if constexpr (Math::score_groups < all_groups) {
               F sum = V::to_float(sums[r][i][0]);
               if (d > 0) sum = V::add(sum, V::load(to));
               V::store(to, end < groups ? sum : math_.scaled(sum, first + r, chunk_, v + i));

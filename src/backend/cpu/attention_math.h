@@ -39,6 +39,10 @@ struct Chunk {
   int tokens;          // at most attention_chunk; 16 parts' worth at most is past the context
 };
 
+// Groups of dimensions whose products a score's sum has room for (`score_groups` of a Math): all, or so
+// many that sums are added up as floats after each.
+inline constexpr int all_groups = 1 << 20;
+
 // What those have in common that sum in float32: a row has no factors of its own.
 template <class V>
 class FloatSums {
@@ -48,7 +52,7 @@ class FloatSums {
   static constexpr bool uses_tiles = false;
   static constexpr bool unpacks_keys_alone = false;
   static constexpr bool unpacks_words = false;
-  static constexpr int score_groups = 1 << 20;  // whose products a sum has room for
+  static constexpr int score_groups = all_groups;
   static constexpr int most_rows = attention_rows;
   static constexpr int planes = 1;
 
@@ -184,7 +188,7 @@ class Int8Math {
   static constexpr bool uses_tiles = false;
   static constexpr bool unpacks_keys_alone = false;
   static constexpr bool unpacks_words = false;
-  static constexpr int score_groups = 1 << 20;  // whose products a sum has room for
+  static constexpr int score_groups = all_groups;
   static constexpr int most_rows = attention_rows;
   static constexpr int planes = 2;  // coarse and fine
   static constexpr int block_rows = V::block_rows / 2;
@@ -314,7 +318,7 @@ class WordMath {
 
   void set_query(int r, float* q, int key_dim) {
     F largest = V::zero();
-    float longest = 0;
+    float longest = 0, flaw = 0;  // NaN where a number is not finite, which no maximum tells
     for (int d = 0; d < key_dim; d += sum_dims) {
       F squares = V::zero();
       for (int i = d; i < d + sum_dims && i < key_dim; i += V::lanes) {
@@ -324,10 +328,11 @@ class WordMath {
       }
       const float square = V::reduce_add(squares);
       longest = square > longest ? square : longest;
+      flaw += square * 0;
     }
     const float by_largest = V::reduce_max(largest) / most;
     const float by_length = __builtin_sqrtf(longest) / most_length;
-    const float scale = by_largest > by_length ? by_largest : by_length;
+    const float scale = (by_largest > by_length ? by_largest : by_length) + flaw;
     query_scale_[r] = scale;
     const F factor = V::set1(scale > 0 ? 1 / scale : 0);
     auto* to = reinterpret_cast<int16_t*>(q);  // never past what was read

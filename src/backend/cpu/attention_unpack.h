@@ -105,7 +105,7 @@ void unpack_words(Chunk& chunk, const KvGeometry& kv, float* scratch) {
     const auto key = [&](int d) {
       return d < kv.key_dim ? V::load_f16(chunk.keys[part] + d * chunk.key_step) : V::zero();
     };
-    F largest = V::zero(), longest = V::zero();
+    F largest = V::zero(), longest = V::zero(), flaw = V::zero();  // see WordMath::set_query
     for (int first = 0; first < dims; first += WordMath<V>::sum_dims) {
       F squares = V::zero();
       for (int d = first; d < first + WordMath<V>::sum_dims && d < dims; ++d) {
@@ -114,9 +114,11 @@ void unpack_words(Chunk& chunk, const KvGeometry& kv, float* scratch) {
         largest = V::max(largest, V::abs(x));
       }
       longest = V::max(longest, squares);
+      flaw = V::fma(squares, V::zero(), flaw);
     }
-    const F scale = V::max(V::mul(largest, V::set1(1.0f / most)),
-                           V::mul(V::sqrt(longest), V::set1(1.0f / WordMath<V>::most_length)));
+    const F scale =
+        V::add(flaw, V::max(V::mul(largest, V::set1(1.0f / most)),
+                            V::mul(V::sqrt(longest), V::set1(1.0f / WordMath<V>::most_length))));
     V::store(key_scales + part * 16, scale);
     const F factor = inverse(scale);
     std::byte* to = keys + part * 64;
@@ -133,11 +135,13 @@ void unpack_words(Chunk& chunk, const KvGeometry& kv, float* scratch) {
                                 : V::zero();
   };
   const auto factor_of = [&](int token) {
-    F largest = V::zero();
+    F largest = V::zero(), flaw = V::zero();
     for (int d = 0; d < kv.value_stride; d += V::lanes) {
-      largest = V::max(largest, V::abs(load(token, d)));
+      const F x = load(token, d);
+      largest = V::max(largest, V::abs(x));
+      flaw = V::fma(x, V::zero(), flaw);
     }
-    const float scale = V::reduce_max(largest) / most;
+    const float scale = V::reduce_max(largest) / most + V::reduce_add(flaw);
     value_scales[token] = scale;
     return V::set1(scale > 0 ? 1 / scale : 0);
   };

@@ -206,27 +206,46 @@ void multiply_panel_tile(const std::byte* panel, int64_t columns, const ByteTile
   BytePanelDot<V, Kind, Count>::run(panel, columns, x, accumulate, out);
 }
 
+// The shifts of groups whose largest numbers are most_of, [lanes], and what the coarsest of them has room
+// for, at least `most`, the largest of all: of four choices that with the finest steps on the whole.
+template <class V>
+float choose_shifts(const float* most_of, float most, int32_t* shifts) {
+  using F = typename V::F;
+  constexpr float least = 1.0f / (1 << byte_panel_most_shift);
+  float room = most, fewest = 0;
+  for (const float wider : {1.0f, 1.189207f, 1.414214f, 1.681793f}) {
+    const F shares = V::div(V::load(most_of), V::set1(most * wider));
+    const auto bits = V::power_above(V::min(V::max(shares, V::set1(least)), V::set1(1.0f)));
+    const F steps = V::mul(V::from_bits(bits), V::set1(wider));
+    const float squares = V::reduce_add(V::mul(steps, steps));
+    if (wider > 1.0f && squares >= fewest) continue;
+    fewest = squares;
+    room = most * wider;
+    const auto above = V::isub(bits, V::iset1(std::bit_cast<int32_t>(least)));
+    V::store_ints(shifts, V::template shifted_ints<23>(above));
+  }
+  return room;
+}
+
 // 256 columns of x as row `row` of a tile.
 template <class V>
 void quantize_unit(const float* x, const ByteTile& to, int row) {
   using F = typename V::F;
-  float most_of[byte_panel_groups], most = 0;
+  static_assert(byte_panel_groups <= V::lanes);
+  float most_of[V::lanes] = {}, most = 0;
   for (int g = 0; g < byte_panel_groups; ++g) {
     F best = V::zero();
     for (int i = 0; i < 32; i += V::lanes) best = V::max(best, V::abs(V::load(x + 32 * g + i)));
     most_of[g] = V::reduce_max(best);
     most = most_of[g] > most ? most_of[g] : most;
   }
-  const float inverse = most > 0 ? 127.0f / most : 0;
-  to.steps[row] = most / (127.0f * (1 << byte_panel_most_shift));
-  int shifts[byte_panel_groups];
+  int32_t shifts[V::lanes] = {};
+  const float room = most > 0 ? choose_shifts<V>(most_of, most, shifts) : 0;
+  const float inverse = most > 0 ? 127.0f / room : 0;
+  to.steps[row] = room / (127.0f * (1 << byte_panel_most_shift));
   alignas(64) int8_t codes[byte_panel_unit];
   for (int g = 0; g < byte_panel_groups; ++g) {
-    // The finest scale that this group's largest takes.
-    const int finer =
-        (2 * most_of[g] <= most) + (4 * most_of[g] <= most) + (8 * most_of[g] <= most);
-    static_assert(byte_panel_most_shift == 3);
-    shifts[g] = byte_panel_most_shift - finer;
+    const int finer = byte_panel_most_shift - shifts[g];
     const F factor = V::set1(inverse * static_cast<float>(1 << finer));
     for (int i = 32 * g; i < 32 * (g + 1); i += V::lanes) {
       V::store_codes(codes + i, V::mul(V::load(x + i), factor));

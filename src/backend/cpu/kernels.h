@@ -172,7 +172,7 @@ struct KernelTable {
   TileDotKernels tiles;                                    // linear for up to 32 rows at once
   ScaledKernels scaled;                                    // the same for the K formats, less exact
   BytePanelKernels byte_panel;                             // linear for many tokens, rounded to int8
-  WordPanelKernels word_panel;                             // linear for many tokens, exact
+  WordPanelKernels word_panel;                             // linear for many tokens, rounded to int16
   PanelKernels panel;                                      // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);

@@ -154,6 +154,13 @@ struct Avx512 {
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   // Rounds to nearest even.
   static I to_ints(F a) { return _mm512_cvtps_epi32(a); }
+  // The bits of the least power of two that is not below a, which is positive.
+  static I power_above(F a) {
+    const I up = _mm512_add_epi32(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffff));
+    return _mm512_and_si512(up, _mm512_set1_epi32(0x7f800000));
+  }
+  static F from_bits(I bits) { return _mm512_castsi512_ps(bits); }
+  static void store_ints(int32_t* p, I a) { _mm512_storeu_si512(p, a); }
   static B load_bytes(const std::byte* p) { return _mm512_loadu_si512(p); }
   static I load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
   // int8, one for each lane.

@@ -72,7 +72,7 @@ struct WordFetch {
 
 // All null where an instruction set has none, and for dtypes without one.
 struct WordPanelKernels {
-  // Fewer rows are better off with the other kernels.
+  // Fewer rows are better off with the other kernels; on some processors any number.
   int min_rows;
   // x[columns], a multiple of 32, becomes row `row` of a tile.
   void (*quantize)(const float* x, int64_t columns, const WordTile& tile, int row);

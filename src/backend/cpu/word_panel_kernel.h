@@ -164,7 +164,7 @@ template <class V>
   V::reduce_max(most, largest);
   for (int g = 0; g < 4; ++g) {
     scale[g] = largest[g] * (1.0f / word_panel_most);
-    inverse[g] = largest[g] > 0 ? word_panel_most / largest[g] : 0;
+    inverse[g] = largest[g] > 1e-30f ? word_panel_most / largest[g] : 0;  // finite
   }
   typename V::B words[4];
   for (int g = 0; g < 4; ++g) {
