@@ -213,9 +213,10 @@ float choose_shifts(const float* most_of, float most, int32_t* shifts) {
   using F = typename V::F;
   constexpr float least = 1.0f / (1 << byte_panel_most_shift);
   float room = most, fewest = 0;
+  const F shares = V::div(V::load(most_of), V::set1(most));
   for (const float wider : {1.0f, 1.189207f, 1.414214f, 1.681793f}) {
-    const F shares = V::div(V::load(most_of), V::set1(most * wider));
-    const auto bits = V::power_above(V::min(V::max(shares, V::set1(least)), V::set1(1.0f)));
+    const F of_room = V::mul(shares, V::set1(1 / wider));
+    const auto bits = V::power_above(V::max(of_room, V::set1(least)));
     const F steps = V::mul(V::from_bits(bits), V::set1(wider));
     const float squares = V::reduce_add(V::mul(steps, steps));
     if (wider > 1.0f && squares >= fewest) continue;
@@ -232,13 +233,19 @@ template <class V>
 void quantize_unit(const float* x, const ByteTile& to, int row) {
   using F = typename V::F;
   static_assert(byte_panel_groups <= V::lanes);
-  float most_of[V::lanes] = {}, most = 0;
-  for (int g = 0; g < byte_panel_groups; ++g) {
-    F best = V::zero();
-    for (int i = 0; i < 32; i += V::lanes) best = V::max(best, V::abs(V::load(x + 32 * g + i)));
-    most_of[g] = V::reduce_max(best);
-    most = most_of[g] > most ? most_of[g] : most;
+  static_assert(2 * V::lanes == 32);
+  alignas(64) float most_of[V::lanes] = {};
+  F best = V::zero();
+  for (int first = 0; first < byte_panel_groups; first += 4) {
+    F four[4];
+    for (int i = 0; i < 4; ++i) {
+      const float* group = x + 32 * (first + i);
+      four[i] = V::max(V::abs(V::load(group)), V::abs(V::load(group + V::lanes)));
+      best = V::max(best, four[i]);
+    }
+    V::reduce_max(four, most_of + first);
   }
+  const float most = V::reduce_max(best);
   int32_t shifts[V::lanes] = {};
   const float room = most > 0 ? choose_shifts<V>(most_of, most, shifts) : 0;
   const float inverse = most > 0 ? 127.0f / room : 0;
