@@ -28,7 +28,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PARTS = ("clients", "prefix", "fairness", "guesses", "revisions", "disconnects")
 RIDGE, LLAMA = "ridge", "llama.cpp"
 START_S = 300
-WITHIN_SHARE, BEYOND_SHARE = 3, 40  # requests a second of the other key
+# Of half of what the server answers: what the first key sends, and the other within its share and beyond it.
+FIRST, WITHIN_SHARE, BEYOND_SHARE = 0.5, 0.8, 10
 FEWEST_THAT_MAY_LEAVE = 1000  # requests of a load: of a few, none may leave early
 FREE_BLOCKS = "blocks that are free"
 BACK_S = 60  # in which all is as before once the last client has left
@@ -87,9 +88,13 @@ def prefix_load(requests):
     return ["-p", 20, "--shared-prefix", 1500, "-n", 8, "--warmup", 2, "--requests", requests]
 
 
-def fairness_load(args, rate, seed):
+def capacity_load():
+    return ["-p", 100, "-n", 32, "--warmup", 4, "--concurrency", 16, "--requests", 96]
+
+
+def fairness_load(args, first, rate, seed):
     return ["-p", 100, "-n", 32, "--warmup", 2, "--duration", args.duration, "--seed", seed,
-            "--group", "light,rate=2,key=a", "--group", f"heavy,rate={rate},key=b"]
+            "--group", f"light,rate={first},key=a", "--group", f"heavy,rate={rate},key=b"]
 
 
 def guesses_load(trace, clients, requests):
@@ -156,7 +161,7 @@ def fairness_table(reports):
 
 def share_of_patience(reports):
     """How much later first tokens of the first key come at p95 when the other sends more than its share."""
-    within, beyond = (of_group(reports[rate], "light")["ttft_ms"]["p95"] for rate in (WITHIN_SHARE, BEYOND_SHARE))
+    within, beyond = (of_group(reports[rate], "light")["ttft_ms"]["p95"] for rate in sorted(reports))
     return beyond / within
 
 
@@ -313,9 +318,12 @@ def measure_prefix(args):
 def measure_fairness(args):
     reports = {}
     with Server(ridge_server(args, "--max-queued", "64")) as server:
-        for seed, rate in enumerate((WITHIN_SHARE, BEYOND_SHARE), start=101):
-            reports[rate] = measure(args, server, fairness_load(args, rate, seed))
-    words = f"{fairness_table(reports)}\n\nAt p95 {share_of_patience(reports):.2f} times as late."
+        share = measure(args, server, capacity_load())["requests_per_second"] / 2
+        for seed, of_share in enumerate((WITHIN_SHARE, BEYOND_SHARE), start=101):
+            rate = round(of_share * share, 1)
+            reports[rate] = measure(args, server, fairness_load(args, round(FIRST * share, 1), rate, seed))
+    words = (f"{fairness_table(reports)}\n\nA share is {share:.1f} a second, of which the first key sends half. "
+             f"At p95 {share_of_patience(reports):.2f} times as late.")
     return reports, words
 
 
