@@ -47,14 +47,8 @@ LinearBytePanel::LinearBytePanel(const LinearPlan& plan, const LinearStrips& str
       strips_(strips),
       kernels_(kernels),
       max_rows_(max_rows),
-      columns_(plan.weight->columns()) {
-  for (int64_t item = 0; item < strips.count();) {
-    const bool has_second = !strips.has_up() && item + 1 < strips.count() &&
-                            strips.strip(item).part->dtype == strips.strip(item + 1).part->dtype;
-    pairs_.push_back({item, has_second ? 2 : 1});
-    item += pairs_.back().outputs;
-  }
-}
+      columns_(plan.weight->columns()),
+      pairs_(strips.pairs()) {}
 
 size_t LinearBytePanel::shared_scratch_bytes() const {
   return ByteTokens::bytes(max_rows_, columns_);
@@ -90,10 +84,9 @@ void LinearBytePanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
   }
 }
 
-StripPair LinearBytePanel::strips_of(const Pair& pair, int64_t column) const {
-  const std::byte* first = at_column(strips_.strip(pair.item), column);
-  if (strips_.has_up()) return {first, at_column(strips_.up(pair.item), column)};
-  return {first, pair.outputs == 2 ? at_column(strips_.strip(pair.item + 1), column) : nullptr};
+StripPair LinearBytePanel::strips_of(const OutputPair& pair, int64_t column) {
+  return {at_column(*pair.first, column),
+          pair.second == nullptr ? nullptr : at_column(*pair.second, column)};
 }
 
 void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const Work& work,
@@ -111,7 +104,7 @@ void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const W
       } else if (work.last_pair < static_cast<int64_t>(pairs_.size())) {
         ahead = strips_of(pairs_[work.last_pair], 0);
       }
-      multiply_byte_panel(kernels_.byte_panel, strips_.strip(pairs_[p].item).part->dtype,
+      multiply_byte_panel(kernels_.byte_panel, pairs_[p].first->part->dtype,
                           strips_of(pairs_[p], column), column, width, ahead, tokens,
                           work.first_tile, work.last_tile, scratch,
                           sums + (p - work.first_pair) * pair_sums);
@@ -121,28 +114,13 @@ void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const W
   for (int t = work.first_tile; t < work.last_tile; ++t) {
     float* tile = sums + (t - work.first_tile) * byte_panel_tile_sums;
     for (int64_t p = work.first_pair; p < work.last_pair && t + tiles_ahead < work.last_tile; ++p) {
-      fetch(run, tokens, t + tiles_ahead, pairs_[p]);
+      strips_.fetch_outputs(run, pairs_[p], tokens.first(t + tiles_ahead),
+                            tokens.count(t + tiles_ahead));
     }
     for (int64_t p = work.first_pair; p < work.last_pair; ++p, tile += pair_sums) {
-      finish(run, tokens, t, pairs_[p], tile);
+      strips_.finish(run, pairs_[p], tokens.first(t), tokens.count(t), tile);
     }
   }
-}
-
-void LinearBytePanel::fetch(const Run& run, const ByteTokens& tokens, int tile,
-                            const Pair& pair) const {
-  for (int i = 0; i < pair.outputs; ++i) {
-    strips_.fetch_outputs(run, pair.item + i, tokens.first(tile), tokens.count(tile));
-  }
-}
-
-void LinearBytePanel::finish(const Run& run, const ByteTokens& tokens, int tile, const Pair& pair,
-                             float* sums) const {
-  const int first = tokens.first(tile);
-  const int count = tokens.count(tile);
-  float* second = sums + count * strip_rows;
-  strips_.finish(run, pair.item, first, count, sums, strips_.has_up() ? second : nullptr);
-  if (pair.outputs == 2) strips_.finish(run, pair.item + 1, first, count, second, nullptr);
 }
 
 }  // namespace ridge::backend::cpu

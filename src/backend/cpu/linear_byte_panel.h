@@ -41,30 +41,21 @@ class LinearBytePanel {
   void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
 
  private:
-  // A gate strip and its up strip, or one or two strips side by side.
-  struct Pair {
-    int64_t item;
-    int outputs;  // strips of outputs
-  };
   struct Work {
     int first_tile, last_tile;
     int64_t first_pair, last_pair;
   };
 
-  StripPair strips_of(const Pair& pair, int64_t column) const;
+  static StripPair strips_of(const OutputPair& pair, int64_t column);
   void multiply(const Run& run, const ByteTokens& tokens, const Work& work,
                 std::byte* scratch) const;
-  // One tile's outputs.
-  void fetch(const Run& run, const ByteTokens& tokens, int tile, const Pair& pair) const;
-  void finish(const Run& run, const ByteTokens& tokens, int tile, const Pair& pair,
-              float* sums) const;
 
   const LinearPlan& plan_;
   const LinearStrips& strips_;
   const KernelTable& kernels_;
   const int max_rows_;
   const int64_t columns_;
-  std::vector<Pair> pairs_;
+  const std::vector<OutputPair> pairs_;
 };
 
 }  // namespace ridge::backend::cpu

@@ -40,6 +40,33 @@ Strip LinearStrips::find(int64_t row) const {
   RIDGE_ASSERT(!"a row of the weight");
 }
 
+std::vector<OutputPair> LinearStrips::pairs() const {
+  std::vector<OutputPair> pairs;
+  for (int64_t item = 0; item < count(); item += pairs.back().outputs) {
+    OutputPair pair{item, 1, &strips_[item], nullptr};
+    if (has_up()) {
+      pair.second = &up_strips_[item];
+    } else if (item + 1 < count() && strips_[item + 1].part->dtype == pair.first->part->dtype) {
+      pair.second = &strips_[item + 1];
+      pair.outputs = 2;
+    }
+    pairs.push_back(pair);
+  }
+  return pairs;
+}
+
+void LinearStrips::fetch_outputs(const Run& run, const OutputPair& pair, int first_token,
+                                 int tokens) const {
+  for (int i = 0; i < pair.outputs; ++i) fetch_outputs(run, pair.item + i, first_token, tokens);
+}
+
+void LinearStrips::finish(const Run& run, const OutputPair& pair, int first_token, int tokens,
+                          float* results) const {
+  float* second = results + tokens * strip_rows;
+  finish(run, pair.item, first_token, tokens, results, has_up() ? second : nullptr);
+  if (pair.outputs == 2) finish(run, pair.item + 1, first_token, tokens, second, nullptr);
+}
+
 void LinearStrips::fetch_outputs(const Run& run, int64_t item, int first_token, int tokens) const {
   const Strip& strip = strips_[item];
   const int64_t stride = run.arena.stride(plan_.out);

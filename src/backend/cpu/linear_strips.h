@@ -19,6 +19,15 @@ struct Strip {
   const std::byte* tiles() const { return part->strip(index); }
 };
 
+// Strips that a panel holds together: a gate strip and its up strip, or one or two side by side of the
+// same dtype.
+struct OutputPair {
+  int64_t item;  // the first's place
+  int outputs;   // strips of outputs, 1 or 2
+  const Strip* first;
+  const Strip* second;  // null where the first is alone
+};
+
 // The strips of a linear in the order of its outputs, and what becomes of their results: bias,
 // activation, residual.
 class LinearStrips {
@@ -46,12 +55,19 @@ class LinearStrips {
     return true;
   }
 
+  // All strips by twos, as panels take them. They refer to this object.
+  std::vector<OutputPair> pairs() const;
+
   // Asks for the lines of memory that finish() will write.
   void fetch_outputs(const Run& run, int64_t item, int first_token, int tokens) const;
   // Puts result[tokens][16] (overwritten) of a strip where the plan wants it, for the tokens from
   // `first_token` on. up: the up strip's, where there is one.
   void finish(const Run& run, int64_t item, int first_token, int tokens, float* result,
               const float* up) const;
+  // The same of a pair. results: [2 strips][tokens][16], overwritten
+  void fetch_outputs(const Run& run, const OutputPair& pair, int first_token, int tokens) const;
+  void finish(const Run& run, const OutputPair& pair, int first_token, int tokens,
+              float* results) const;
 
  private:
   Strip find(int64_t row) const;

@@ -25,7 +25,8 @@ LinearWordPanel::LinearWordPanel(const LinearPlan& plan, const LinearStrips& str
       strips_(strips),
       kernels_(kernels),
       max_rows_(max_rows),
-      columns_(plan.weight->columns()) {
+      columns_(plan.weight->columns()),
+      pairs_(strips.pairs()) {
   // Slices of the columns, about equal, of whole units of every part.
   int64_t unit = 0;
   for (const WeightPart& part : plan.weight->parts()) {
@@ -33,20 +34,6 @@ LinearWordPanel::LinearWordPanel(const LinearPlan& plan, const LinearStrips& str
   }
   const int64_t slices = (columns_ + word_panel_columns - 1) / word_panel_columns;
   slice_ = std::min((columns_ / unit + slices) / slices * unit, word_panel_columns / unit * unit);
-  for (int64_t item = 0; item < strips.count();) {
-    const Strip* first = &strips.strip(item);
-    const Strip* second = nullptr;
-    int outputs = 1;
-    if (strips.has_up()) {
-      second = &strips.up(item);
-    } else if (item + 1 < strips.count() &&
-               strips.strip(item + 1).part->dtype == first->part->dtype) {
-      second = &strips.strip(item + 1);
-      outputs = 2;
-    }
-    pairs_.push_back({item, outputs, first, second});
-    item += outputs;
-  }
 }
 
 size_t LinearWordPanel::shared_scratch_bytes() const {
@@ -103,7 +90,7 @@ void LinearWordPanel::multiply(const Run& run, const WordTokens& tokens, const W
   finish(run, tokens, work, sums);
 }
 
-LinearWordPanel::Slice LinearWordPanel::slice_of(const Pair& pair, int64_t column) const {
+LinearWordPanel::Slice LinearWordPanel::slice_of(const OutputPair& pair, int64_t column) const {
   const TileFormat format = tile_format(pair.first->part->dtype);
   const int64_t unit = format.unit_columns();
   const int64_t at = column / unit * format.unit_bytes();
@@ -149,9 +136,7 @@ void LinearWordPanel::multiply_slice(const WordTokens& tokens, const Work& work,
 void LinearWordPanel::fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work,
                                     int tile) const {
   for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
-    for (int i = 0; i < pairs_[p].outputs; ++i) {
-      strips_.fetch_outputs(run, pairs_[p].item + i, tokens.first(tile), tokens.count(tile));
-    }
+    strips_.fetch_outputs(run, pairs_[p], tokens.first(tile), tokens.count(tile));
   }
 }
 
@@ -165,13 +150,7 @@ void LinearWordPanel::finish(const Run& run, const WordTokens& tokens, const Wor
     }
     float* tile = sums;
     for (int64_t p = work.first_pair; p < work.last_pair; ++p, tile += pair_sums) {
-      const Pair& pair = pairs_[p];
-      float* second = tile + tokens.count(t) * strip_rows;
-      strips_.finish(run, pair.item, tokens.first(t), tokens.count(t), tile,
-                     strips_.has_up() ? second : nullptr);
-      if (pair.outputs == 2) {
-        strips_.finish(run, pair.item + 1, tokens.first(t), tokens.count(t), second, nullptr);
-      }
+      strips_.finish(run, pairs_[p], tokens.first(t), tokens.count(t), tile);
     }
   }
 }

@@ -22,13 +22,6 @@ class LinearWordPanel {
   void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
 
  private:
-  // A gate strip and its up strip, or one or two strips side by side.
-  struct Pair {
-    int64_t item;
-    int outputs;  // strips of outputs
-    const Strip* first;
-    const Strip* second;  // null where the first is alone
-  };
   struct Work {
     int first_tile, last_tile;
     int64_t first_pair, last_pair;
@@ -42,7 +35,7 @@ class LinearWordPanel {
     int64_t bytes;
   };
 
-  Slice slice_of(const Pair& pair, int64_t column) const;
+  Slice slice_of(const OutputPair& pair, int64_t column) const;
   Slice slice_after(const Work& work, int64_t pair, int64_t column) const;
   void multiply(const Run& run, const WordTokens& tokens, const Work& work,
                 std::byte* scratch) const;
@@ -59,8 +52,8 @@ class LinearWordPanel {
   const KernelTable& kernels_;
   const int max_rows_;
   const int64_t columns_;
+  const std::vector<OutputPair> pairs_;
   int64_t slice_;  // columns of a panel
-  std::vector<Pair> pairs_;
 };
 
 }  // namespace ridge::backend::cpu
