@@ -96,19 +96,23 @@ TEST_F(BytePanels, MultiplyWhatWasRoundedByWhatTheFileSays) {
     std::vector<std::byte> strips[2] = {packed(dtype, rows[0], columns),
                                         packed(dtype, rows[1], columns)};
     std::vector<std::byte> panel(byte_panel_bytes);
-    for (int t = 0; t < tokens().tiles(); ++t) {
-      const ByteTile tile = tokens().tile(t);
-      std::vector<float> out(byte_panel_tile_sums, -1.0f);
-      for (int64_t column = 0; column < columns; column += byte_panel_columns) {
-        const int64_t width = std::min<int64_t>(byte_panel_columns, columns - column);
-        for (int s = 0; s < 2; ++s) {
-          kernels_->unpack[index](
-              strips[s].data() + column / format.unit_columns() * format.unit_bytes(), width, s, 0,
-              panel.data());
-        }
-        kernels_->multiply[index](panel.data(), width, tile.from_column(column), column > 0,
-                                  out.data());
+    const int tiles = tokens().tiles();
+    std::vector<float> sums(tiles * byte_panel_tile_sums, -1.0f);
+    for (int64_t column = 0; column < columns; column += byte_panel_columns) {
+      const int64_t width = std::min<int64_t>(byte_panel_columns, columns - column);
+      for (int s = 0; s < 2; ++s) {
+        kernels_->unpack[index](
+            strips[s].data() + column / format.unit_columns() * format.unit_bytes(), width, s, 0,
+            panel.data());
       }
+      ByteTile memory[byte_panel_tiles];
+      kernels_->multiply[index](panel.data(), width,
+                                tokens().tiles(0, tiles, column, memory).data(), tiles, column > 0,
+                                sums.data());
+    }
+    for (int t = 0; t < tiles; ++t) {
+      const ByteTile tile = tokens().tile(t);
+      const float* out = &sums[t * byte_panel_tile_sums];
       for (int s = 0; s < 2; ++s) {
         for (int r = 0; r < strip_rows; ++r) {
           std::vector<float> weight(columns);

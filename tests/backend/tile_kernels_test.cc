@@ -23,33 +23,35 @@
 namespace ridge::backend::cpu::tile_kernels_test {
 namespace {
 
-// Activations in the layout of one kind of kernel; each row a token of one plane.
+// Activations in the layout of one kind of kernel, as one tile.
 class Quantized {
  public:
-  Quantized(int count, int64_t columns)
-      : count_(count),
-        codes_(static_cast<size_t>(columns) * count),
-        scales_(codes_.size() / 32),
-        code_sums_(codes_.size() / 16),
-        group_sums_(codes_.size() / 32),
-        half_sums_(codes_.size() / 16) {}
-  ActivationRows rows(int first, int planes) {
+  Quantized(int tokens, int planes, int64_t columns)
+      : tokens_(tokens),
+        planes_(planes),
+        codes_(static_cast<size_t>(columns) * tokens * planes),
+        scales_(columns / 32 * tokens),
+        code_sums_(columns / 16 * tokens),
+        group_sums_(columns / 32 * tokens),
+        half_sums_(columns / 16 * tokens) {}
+  ActivationRows rows(int token) {
     return {codes_.data(),
             scales_.data(),
             code_sums_.data(),
             group_sums_.data(),
             half_sums_.data(),
-            count_,
-            first,
-            planes};
+            tokens_,
+            token,
+            planes_};
   }
   ActivationTile tile() const {
-    return {codes_.data(),      scales_.data(),    code_sums_.data(),
-            group_sums_.data(), half_sums_.data(), count_};
+    return {codes_.data(),      scales_.data(), code_sums_.data(), group_sums_.data(),
+            half_sums_.data(), tokens_,        planes_};
   }
 
  private:
-  int count_;
+  int tokens_;
+  int planes_;
   std::vector<int8_t> codes_;
   std::vector<float> scales_;
   std::vector<int32_t> code_sums_;
@@ -62,18 +64,18 @@ std::vector<float> random_tokens(Random& random, int tokens, int64_t columns) {
   return x;
 }
 
-// out[tokens · planes][16], a token at a time.
+// out[tokens][16], a token at a time.
 std::vector<float> dots_of(const KernelTable& kernels, DType dtype,
                            const std::vector<std::byte>& strip, int64_t columns, int planes,
                            const std::vector<float>& x) {
   const auto tokens = static_cast<int>(x.size() / columns);
-  std::vector<float> out(static_cast<size_t>(tokens) * planes * strip_rows);
+  std::vector<float> out(static_cast<size_t>(tokens) * strip_rows);
   for (int t = 0; t < tokens; ++t) {
-    Quantized codes(planes, columns);
-    kernels.quantize_row(&x[t * columns], columns, codes.rows(0, planes));
-    kernels.dot[static_cast<int>(dtype)][planes](
+    Quantized codes(1, planes, columns);
+    kernels.quantize_row(&x[t * columns], columns, codes.rows(0));
+    kernels.dot[planes - 1][static_cast<int>(dtype)][1](
         strip.data(), units_of(tile_format(dtype), columns), codes.tile(), nullptr,
-        &out[t * planes * strip_rows]);
+        &out[t * strip_rows]);
   }
   return out;
 }
@@ -82,10 +84,10 @@ std::vector<float> tile_dots_of(const KernelTable& kernels, DType dtype,
                                 const std::vector<std::byte>& strip, int64_t columns, int planes,
                                 const std::vector<float>& x) {
   const auto tokens = static_cast<int>(x.size() / columns);
-  std::vector<float> out(static_cast<size_t>(tokens) * planes * strip_rows);
-  Quantized codes(tokens * planes, columns);
+  std::vector<float> out(static_cast<size_t>(tokens) * strip_rows);
+  Quantized codes(tokens, planes, columns);
   for (int t = 0; t < tokens; ++t) {
-    kernels.tiles.quantize_row(&x[t * columns], columns, codes.rows(t * planes, planes));
+    kernels.tiles.quantize_row(&x[t * columns], columns, codes.rows(t));
   }
   kernels.tiles.begin(tokens * planes);
   kernels.tiles.dot[static_cast<int>(dtype)](strip.data(), units_of(tile_format(dtype), columns),
@@ -268,7 +270,8 @@ TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
             LinearPath::dot);
   EXPECT_EQ(choose_linear_path(least_words, Precision::full, true, words, unpacking),
             LinearPath::word_panel);
-  EXPECT_EQ(choose_linear_path(512, Precision::bf16, true, words, unpacking), LinearPath::dot);
+  EXPECT_EQ(choose_linear_path(least_words, Precision::bf16, true, words, unpacking),
+            LinearPath::word_panel);
   EXPECT_EQ(choose_linear_path(512, Precision::int8, true, words, unpacking), LinearPath::dot);
 #endif
 }

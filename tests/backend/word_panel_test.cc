@@ -7,6 +7,7 @@
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/quantized_tokens.h"
 #include "backend/cpu/word_tokens.h"
 #include "tensor/dequantize.h"
 #include "tile_test_data.h"
@@ -63,6 +64,29 @@ class WordPanels : public testing::Test {
     return all;
   }
 
+  // [tiles][word_panel_tile_sums] of two strips, whose columns are taken slice by slice.
+  std::vector<float> multiplied(DType dtype, const std::vector<std::byte> (&strips)[2],
+                                const WordTokens& tokens, int64_t width) const {
+    const auto index = static_cast<int>(dtype);
+    const TileFormat format = tile_format(dtype);
+    const int64_t slice = format.super ? 256 : word_panel_columns;
+    std::vector<std::byte> panel(word_panel_bytes);
+    std::vector<float> sums(tokens.tiles() * word_panel_tile_sums, -1.0f);
+    for (int64_t column = 0; column < width; column += slice) {
+      const int64_t units = units_of(format, std::min(slice, width - column));
+      const int64_t wide = units * format.unit_columns();
+      const int64_t from = column / format.unit_columns() * format.unit_bytes();
+      for (int s = 0; s < 2; ++s) {
+        kernels_->unpack[index](strips[s].data() + from, wide, s, panel.data());
+      }
+      WordTile memory[word_panel_tiles];
+      const auto tiles = tokens.tiles(0, tokens.tiles(), column, memory);
+      kernels_->multiply[index](panel.data(), wide, tiles.data(), tokens.tiles(), column > 0, {},
+                                sums.data());
+    }
+    return sums;
+  }
+
   Random random_{7};
   const WordPanelKernels* kernels_ = nullptr;
   std::vector<std::byte> memory_;
@@ -81,27 +105,32 @@ TEST_F(WordPanels, RoundActivationsToFifteenBitsOfTheirGroup) {
           largest = std::max(largest, std::abs(from[c]));
         }
         int64_t sum = 0;
-        uint32_t products = 0;
+        uint32_t products = 0, half_products = 0;
         for (int64_t c = 32 * g; c < 32 * (g + 1); ++c) {
-          EXPECT_LE(std::abs(rounded(tile, row, c) - from[c]), largest / word_panel_most / 2 * 1.01)
+          EXPECT_LE(std::abs(rounded(tile, row, c) - from[c]), largest / most_fine_code / 2 * 1.01)
               << t << " " << c;
           const int code = code_of(tile, row, c);
-          EXPECT_LE(std::abs(code), word_panel_most);
+          EXPECT_LE(std::abs(code), most_fine_code);
           sum += code;
           if (c % 2 == 0 && word_quad_is_paired(static_cast<int>(c % 32 / 4))) {
             products += static_cast<uint32_t>(code * code_of(tile, row, c + 1));
+            if (c % 32 < 16) half_products = products;
           }
         }
         const int64_t at = g * tile.count + row;
         EXPECT_EQ(static_cast<uint32_t>(tile.products[at]) + products, 0u);
+        EXPECT_EQ(static_cast<uint32_t>(tile.half_products[at]) + half_products, 0u);
         EXPECT_FLOAT_EQ(tile.sums[at], tile.scales[at] * static_cast<float>(sum));
       }
     }
   }
 }
 
-TEST_F(WordPanels, ServeTheFormatsWhoseScalesAreOf32Columns) {
-  for (const DType dtype : tile_dtypes) EXPECT_EQ(serves(dtype), tile_format(dtype).group == 32);
+TEST_F(WordPanels, ServeAllFormatsButThatWithMinimaOf16Columns) {
+  for (const DType dtype : tile_dtypes) {
+    const TileFormat format = tile_format(dtype);
+    EXPECT_EQ(serves(dtype), format.group == 32 || !format.has_min) << name(dtype);
+  }
 }
 
 // The codes, scales and minima of a panel as the picture of word_panel.h has them.
@@ -117,7 +146,9 @@ TEST_F(WordPanels, UnpackWhatTheFileSaysToTheLastBit) {
       const std::vector<std::byte> strip = packed(dtype, rows[s], width);
       kernels_->unpack[static_cast<int>(dtype)](strip.data(), width, s, panel.data());
     }
-    const int64_t group_bytes = word_panel_codes + (format.has_min ? 3 : 2) * 128;
+    const int64_t halves = 32 / format.group;
+    const int64_t scales_at = word_panel_codes + halves * 128;
+    const int64_t group_bytes = scales_at + (format.has_min ? 2 : 1) * halves * 128;
     for (int row = 0; row < 2 * strip_rows; ++row) {
       std::vector<float> weight(width);
       dequantize_row(dtype,
@@ -130,19 +161,65 @@ TEST_F(WordPanels, UnpackWhatTheFileSaysToTheLastBit) {
           const int64_t vector = (quad * 2 + row / strip_rows) * 2 + parity;
           return value_at<int16_t>(group + vector * 64, row % strip_rows * 2 + place);
         };
-        const auto scale = value_at<float>(group + word_panel_codes + 128, row);
-        const auto min =
-            format.has_min ? value_at<float>(group + word_panel_codes + 256, row) : 0.0f;
-        int32_t products = 0;
+        int32_t products[2] = {};
         for (int64_t c = 0; c < 32; ++c) {
+          const int64_t half = c / format.group;
+          const int64_t place = half * 2 * strip_rows + row;
+          const auto scale = value_at<float>(group + scales_at, place);
+          const auto min = format.has_min
+                               ? value_at<float>(group + scales_at + halves * 128, place)
+                               : 0.0f;
           const double value = static_cast<double>(scale) * code(c) + min;
           EXPECT_EQ(static_cast<float>(value), weight[32 * g + c])
               << name(dtype) << " row " << row << " column " << 32 * g + c;
           if (c % 2 == 0 && word_quad_is_paired(static_cast<int>(c / 4))) {
-            products += code(c) * code(c + 1);
+            products[half] += code(c) * code(c + 1);
           }
         }
-        EXPECT_EQ(value_at<int32_t>(group + word_panel_codes, row), -products) << name(dtype);
+        for (int64_t half = 0; half < halves; ++half) {
+          const int64_t place = half * 2 * strip_rows + row;
+          EXPECT_EQ(value_at<int32_t>(group + word_panel_codes, place), -products[half])
+              << name(dtype);
+        }
+      }
+    }
+  }
+}
+
+// Kernels for few tokens and for many: no row's result may depend on which it met.
+TEST_F(WordPanels, GiveTheBitsOfTheDotKernels) {
+  const KernelTable& table = *select_isa("avx512_vnni").kernels;
+  const std::vector<float> x = activations(random_, tokens_count);
+  for (const DType dtype : tile_dtypes) {
+    if (!serves(dtype)) continue;
+    const auto index = static_cast<int>(dtype);
+    const TileFormat format = tile_format(dtype);
+    const int64_t width = format.super ? columns : columns - 32;
+    const WordTokens tokens = quantized(x, tokens_count, width);
+    const std::vector<std::byte> strips[2] = {packed(dtype, random_.rows(dtype, width), width),
+                                              packed(dtype, random_.rows(dtype, width), width)};
+    std::vector<std::byte> memory(QuantizedTokens::bytes(tokens_count, width, 2));
+    const QuantizedTokens few(memory.data(), tokens_count, width, 2, table.tile_rows);
+    for (int t = 0; t < tokens_count; ++t) {
+      table.quantize_row(&x[t * columns], width, few.rows(t));
+    }
+    std::vector<float> expected(2 * tokens_count * strip_rows);  // [2][tokens][16]
+    for (int s = 0; s < 2; ++s) {
+      for (int t = 0; t < few.tiles(); ++t) {
+        const ActivationTile tile = few.tile(t);
+        table.dot[1][index][tile.tokens](
+            strips[s].data(), units_of(format, width), tile, nullptr,
+            &expected[(s * tokens_count + few.first(t)) * strip_rows]);
+      }
+    }
+    const std::vector<float> sums = multiplied(dtype, strips, tokens, width);
+    for (int t = 0; t < tokens.tiles(); ++t) {
+      const int count = tokens.count(t);
+      for (int s = 0; s < 2; ++s) {
+        const float* want = &expected[(s * tokens_count + tokens.first(t)) * strip_rows];
+        const float* got = &sums[t * word_panel_tile_sums + s * count * strip_rows];
+        EXPECT_EQ(0, std::memcmp(want, got, count * strip_rows * sizeof(float)))
+            << name(dtype) << ", tokens from " << tokens.first(t) << " on";
       }
     }
   }
@@ -154,29 +231,16 @@ TEST_F(WordPanels, MultiplyWhatWasRoundedByWhatTheFileSays) {
     const std::vector<float> x = activations(random_, tokens_in_all);
     for (const DType dtype : tile_dtypes) {
       if (!serves(dtype)) continue;
-      const auto index = static_cast<int>(dtype);
-      const TileFormat format = tile_format(dtype);
-      const int64_t width = format.super ? columns : columns - 32;
-      const int64_t slice = format.super ? 256 : word_panel_columns;
+      const int64_t width = tile_format(dtype).super ? columns : columns - 32;
       const WordTokens tokens = quantized(x, tokens_in_all, width);
       const std::vector<std::byte> rows[2] = {random_.rows(dtype, width),
                                               random_.rows(dtype, width)};
       const std::vector<std::byte> strips[2] = {packed(dtype, rows[0], width),
                                                 packed(dtype, rows[1], width)};
-      std::vector<std::byte> panel(word_panel_bytes);
+      const std::vector<float> sums = multiplied(dtype, strips, tokens, width);
       for (int t = 0; t < tokens.tiles(); ++t) {
         const WordTile tile = tokens.tile(t);
-        std::vector<float> out(word_panel_tile_sums, -1.0f);
-        for (int64_t column = 0; column < width; column += slice) {
-          const int64_t units = units_of(format, std::min(slice, width - column));
-          for (int s = 0; s < 2; ++s) {
-            kernels_->unpack[index](
-                strips[s].data() + column / format.unit_columns() * format.unit_bytes(),
-                units * format.unit_columns(), s, panel.data());
-          }
-          kernels_->multiply[index](panel.data(), units * format.unit_columns(),
-                                    tile.from_column(column), column > 0, {}, out.data());
-        }
+        const float* out = &sums[t * word_panel_tile_sums];
         for (int row = 0; row < 2 * strip_rows; ++row) {
           std::vector<float> weight(width);
           const size_t bytes = row_bytes(dtype, width);
@@ -224,7 +288,8 @@ TEST_F(WordPanels, StayExactWherePartsOverflow) {
     }
     const WordTokens tokens = quantized(x, 1, width);
     std::vector<float> out(word_panel_tile_sums);
-    kernels_->multiply[index](panel.data(), width, tokens.tile(0), false, {}, out.data());
+    const WordTile tile = tokens.tile(0);
+    kernels_->multiply[index](panel.data(), width, &tile, 1, false, {}, out.data());
     double want = 0;
     for (int64_t c = 0; c < width; ++c) {
       want += rounded(tokens.tile(0), 0, c) * (pattern % 2 == 0 || c % 4 < 2 ? -128 : 127);

@@ -190,7 +190,8 @@ class Int8Math {
   static constexpr bool unpacks_words = false;
   static constexpr int score_groups = all_groups;
   static constexpr int most_rows = attention_rows;
-  static constexpr int planes = 2;  // coarse and fine
+  static constexpr int planes = 2;  // coarse, and what that leaves over in finer steps
+  static constexpr float fine_steps = 254.0f;
   static constexpr int block_rows = V::block_rows / 2;
   static constexpr int exp_degree = 6;
   static constexpr int group = 4;

@@ -11,9 +11,8 @@
 //
 //   panel, of a unit of 256 columns:
 //     8 groups of 32   codes  [8 quads][2 strips][16 rows][4]
-//                      the groups' integer scales [1 or 2 halves][2 strips][16] float32
-//     the unit's       d, and of formats with minima dmin [2][16] float32, then minima
-//     [4][2][16][2] int16
+//                      scales [1 or 2 halves][2 strips][16] float32
+//     of formats with minima, the unit's dmin [2][16] float32, then minima [4][2][16][2] int16
 //
 // What bounds these products is multiplications: a core of Zen 5 starts two a cycle of whatever
 // kind, while loads and other arithmetic go beside them. Of 32 columns 8 are the products
@@ -30,7 +29,7 @@ inline constexpr int byte_panel_columns =
 inline constexpr int byte_panel_rows = 6;  // of a tile, most: so many sums stay in registers, twice
 inline constexpr int byte_panel_codes = 8 * 2 * 64;  // bytes of 32 columns' codes
 // Of 256 columns, most.
-inline constexpr int byte_panel_unit_bytes = 8 * (byte_panel_codes + 4 * 64) + 4 * 64 + 4 * 128;
+inline constexpr int byte_panel_unit_bytes = 8 * (byte_panel_codes + 4 * 64) + 2 * 64 + 4 * 128;
 inline constexpr int byte_panel_bytes =
     byte_panel_columns / byte_panel_unit * byte_panel_unit_bytes;
 // Tiles that meet a panel, most: so many sums stay in the second-level cache.
@@ -69,11 +68,12 @@ struct BytePanelKernels {
   //   ahead: what will be unpacked later is fetched, from each byte's place + ahead; 0: nothing is
   void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, int64_t ahead,
                               std::byte* panel);
-  // out[2 strips][x.count][16] = the panel's strips times each row of the tile, or out += it.
+  // out[tiles][byte_panel_tile_sums] = the panel's strips times each row of each tile, or out += it;
+  // of a tile [2 strips][count][16] are used.
   //   columns: of the panel
-  //   x: from the panel's first column on
-  void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const ByteTile& x,
-                                bool accumulate, float* out);
+  //   x: [tiles], from the panel's first column on
+  void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const ByteTile* x,
+                                int tiles, bool accumulate, float* out);
 };
 
 const BytePanelKernels& avx512_vnni_byte_panels();

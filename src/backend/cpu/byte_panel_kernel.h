@@ -18,8 +18,7 @@ struct BytePanelKind {
   constexpr bool operator==(const BytePanelKind&) const = default;
   constexpr int group_bytes() const { return byte_panel_codes + 2 * halves * 64; }
   // From the unit's first byte.
-  constexpr int d_at() const { return byte_panel_groups * group_bytes(); }
-  constexpr int dmin_at() const { return d_at() + 2 * 64; }
+  constexpr int dmin_at() const { return byte_panel_groups * group_bytes(); }
   constexpr int pairs_at() const { return dmin_at() + 2 * 64; }
   constexpr int unit_bytes() const {
     return has_min ? pairs_at() + byte_panel_groups / 2 * 2 * 64 : dmin_at();
@@ -59,13 +58,11 @@ struct BytePanel {
     for (int g = 0; g < byte_panel_groups; ++g, group += kind.group_bytes()) {
       if (ahead != 0) QuantizedDot<V, D, 1>::fetch_share(rows.unit + ahead, g);
       unpack_quads(rows.codes(g), group + 64 * which, std::make_integer_sequence<int, 8>());
-      const std::byte* scales = rows.unit + format.scales_at() + kind.halves * g * strip_rows;
       for (int half = 0; half < kind.halves; ++half) {
         V::store(floats(group + byte_panel_codes, 2 * half + which),
-                 V::load_i8(scales + half * strip_rows));
+                 rows.scale(kind.halves * g + half));
       }
     }
-    V::store(floats(unit + kind.d_at(), which), rows.d);
     if constexpr (kind.has_min) {
       V::store(floats(unit + kind.dmin_at(), which), rows.dmin);
       for (int g = 0; g < byte_panel_groups; g += 2) {
@@ -146,16 +143,13 @@ struct BytePanelDot {
     }
   }
 
-  // out (+)= step · (d · what a unit gave - dmin · its minima).
+  // out (+)= step · (what a unit gave - dmin · its minima).
   static void finish_unit(const std::byte* unit, const ByteTile& x, bool accumulate,
                           const Sums& acc, float* out) {
     constexpr int pairs = byte_panel_groups / 2;
     // Or the sums would have to leave their registers.
 #pragma GCC unroll 2
     for (int s = 0; s < 2; ++s) {
-      const auto vector = [&](int at) {
-        return V::load(reinterpret_cast<const float*>(unit + at) + s * strip_rows);
-      };
       typename V::B minima[pairs];
       if constexpr (Kind.has_min) {
         for (int pair = 0; pair < pairs; ++pair) {
@@ -163,13 +157,14 @@ struct BytePanelDot {
         }
       }
       for (int i = 0; i < Count; ++i, out += strip_rows) {
-        F sum = V::mul(vector(Kind.d_at()), acc[s][i]);
+        F sum = acc[s][i];
         if constexpr (Kind.has_min) {
           I taken = V::izero();
           for (int pair = 0; pair < pairs; ++pair) {
             taken = V::dot2_words(taken, minima[pair], x.pair_sums + 2 * (pair * Count + i));
           }
-          sum = V::fnma(vector(Kind.dmin_at()), V::to_float(taken), sum);
+          const auto* dmin = reinterpret_cast<const float*>(unit + Kind.dmin_at());
+          sum = V::fnma(V::load(dmin + s * strip_rows), V::to_float(taken), sum);
         }
         V::store(out, V::fma(sum, V::set1(x.steps[i]), accumulate ? V::load(out) : V::zero()));
       }
@@ -195,15 +190,23 @@ struct BytePanelDot {
   }
 };
 
-template <class V, BytePanelKind Kind, int Count = 1>
+template <class V, BytePanelKind Kind, int Count = byte_panel_rows>
 void multiply_panel_tile(const std::byte* panel, int64_t columns, const ByteTile& x,
                          bool accumulate, float* out) {
-  if constexpr (Count < byte_panel_rows) {
+  if constexpr (Count > 1) {
     if (x.count != Count) {
-      return multiply_panel_tile<V, Kind, Count + 1>(panel, columns, x, accumulate, out);
+      return multiply_panel_tile<V, Kind, Count - 1>(panel, columns, x, accumulate, out);
     }
   }
   BytePanelDot<V, Kind, Count>::run(panel, columns, x, accumulate, out);
+}
+
+template <class V, BytePanelKind Kind>
+void multiply_panel(const std::byte* panel, int64_t columns, const ByteTile* x, int tiles,
+                    bool accumulate, float* out) {
+  for (const ByteTile* end = x + tiles; x < end; ++x, out += byte_panel_tile_sums) {
+    multiply_panel_tile<V, Kind>(panel, columns, *x, accumulate, out);
+  }
 }
 
 // The shifts of groups whose largest numbers are most_of, [lanes], and what the coarsest of them has room
@@ -276,7 +279,12 @@ void quantize_unit(const float* x, const ByteTile& to, int row) {
 
 template <class V>
 void quantize_bytes(const float* x, int64_t columns, const ByteTile& tile, int row) {
+  // Inputs of many tokens lie in memory, row after row.
+  constexpr int64_t ahead = 2 * byte_panel_unit;
   for (int64_t column = 0; column < columns; column += byte_panel_unit) {
+    for (int64_t i = column + ahead; i < column + ahead + byte_panel_unit; i += V::lanes) {
+      __builtin_prefetch(x + i);
+    }
     quantize_unit<V>(x + column, tile.from_column(column), row);
   }
 }
@@ -287,7 +295,7 @@ void fill_byte_panels(BytePanelKernels& kernels) {
   kernels.quantize = &quantize_bytes<V>;
   ((kernels.unpack[static_cast<int>(Quantized)] = &BytePanel<V, Quantized>::unpack,
     kernels.multiply[static_cast<int>(Quantized)] =
-        &multiply_panel_tile<V, byte_panel_kind(Quantized)>),
+        &multiply_panel<V, byte_panel_kind(Quantized)>),
    ...);
 }
 

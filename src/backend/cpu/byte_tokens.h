@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "backend/cpu/byte_panel.h"
 #include "backend/cpu/equal_tiles.h"
 
@@ -30,6 +32,12 @@ class ByteTokens {
     const int64_t rows = first(index) * (columns_ / 32);
     return {all_.codes + 32 * rows, all_.code_sums + 2 * rows, all_.shifts + rows,
             all_.pair_sums + rows,  all_.steps + rows / 8,     count(index)};
+  }
+  // Tiles [first, last), at most byte_panel_tiles, from a column on that is the first of 256.
+  std::span<const ByteTile> tiles(int first, int last, int64_t column,
+                                  ByteTile (&memory)[byte_panel_tiles]) const {
+    for (int i = first; i < last; ++i) memory[i - first] = tile(i).from_column(column);
+    return {memory, static_cast<size_t>(last - first)};
   }
   // Quantises x[columns] as one of the tokens.
   void quantize(const BytePanelKernels& kernels, int token, const float* x) const {

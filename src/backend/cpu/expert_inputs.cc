@@ -13,23 +13,21 @@ size_t whole_lines(size_t bytes) { return (bytes + line_bytes - 1) / line_bytes 
 // A token's rows of a tile of its own into their places in another.
 //   tiled: `to` lies as TileDotKernels wants it
 void copy_rows(const ActivationTile& from, int64_t groups, bool tiled, const ActivationRows& to) {
-  const int planes = to.planes;
+  const int planes = to.planes, rows = to.tokens * planes;
   for (int64_t g = 0; g < groups; ++g) {
+    const int64_t at = g * to.tokens + to.token;
+    to.scales[at] = from.scales[g];
+    to.group_sums[at] = from.group_sums[g];
+    for (int half = 0; half < 2; ++half) {
+      const int64_t half_at = (2 * g + half) * to.tokens + to.token;
+      to.code_sums[half_at] = from.code_sums[2 * g + half];
+      to.half_sums[half_at] = from.half_sums[2 * g + half];
+    }
     for (int p = 0; p < planes; ++p) {
-      const int64_t source = g * planes + p;
-      const int64_t at = g * to.count + to.first + p;
-      to.scales[at] = from.scales[source];
-      to.group_sums[at] = from.group_sums[source];
-      for (int half = 0; half < 2; ++half) {
-        const int64_t half_source = (2 * g + half) * planes + p;
-        const int64_t half_at = (2 * g + half) * to.count + to.first + p;
-        to.code_sums[half_at] = from.code_sums[half_source];
-        to.half_sums[half_at] = from.half_sums[half_source];
-      }
       const int8_t* codes = from.codes + 4 * (g * 8 * planes + p);
-      const int64_t step = tiled ? 4 : 4 * to.count;
-      int8_t* out =
-          to.codes + (tiled ? activation_group * at : 4 * (g * 8 * to.count + to.first + p));
+      const int row = to.token * planes + p;
+      const int64_t step = tiled ? 4 : 4 * rows;
+      int8_t* out = to.codes + (tiled ? activation_group * (g * rows + row) : 4 * (g * 8 * rows + row));
       for (int quad = 0; quad < 8; ++quad, codes += 4 * planes, out += step) {
         std::memcpy(out, codes, 4);
       }

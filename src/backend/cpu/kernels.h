@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/activation_codes.h"
 #include "backend/cpu/byte_panel.h"
 #include "backend/cpu/latent_expansion.h"
 #include "backend/cpu/panel.h"
@@ -15,33 +16,32 @@
 namespace ridge::backend::cpu {
 
 inline constexpr int max_tile_rows = 8;
-inline constexpr int activation_group = 32;
 
-// Activations in groups of 32 columns. A token takes one row of int8 codes, x ≈ scale · code, or
-// two, one below the other, of which the second holds what the first leaves over, in steps
-// fine_steps times finer: about 15 bits together. Rows come in tiles of at most max_tile_rows, and
-// a tile is interleaved, so that a kernel has one pointer for all of them. K is padded to a
+// Activations in groups of 32 columns, x ≈ scale · code. A code is one int8, or has two planes
+// (activation_codes.h); each plane is a row of int8. Rows come in tiles of at most max_tile_rows,
+// and a tile is interleaved, so that a kernel has one pointer for all of them. K is padded to a
 // multiple of 256 with zeros.
 struct ActivationTile {
-  const int8_t* codes;       // [K/32][8 quads][count][4]
-  const float* scales;       // [K/32][count]
-  const int32_t* code_sums;  // [K/32][2 halves of 16 columns][count]: -Σ codes
-  const float* group_sums;   // [K/32][count]: Σ of 32 columns' scale · code
-  const float* half_sums;    // [K/16][count]: the same of 16
-  int count;                 // rows
+  const int8_t* codes;       // [K/32][8 quads][tokens][planes][4]
+  const float* scales;       // [K/32][tokens]
+  const int32_t* code_sums;  // [K/32][2 halves of 16 columns][tokens]: -Σ codes
+  const float* group_sums;   // [K/32][tokens]: Σ of 32 columns' scale · code
+  const float* half_sums;    // [K/16][tokens]: the same of 16
+  int tokens;
+  int planes;  // 1 or 2
 
+  int rows() const { return tokens * planes; }
   // To the next 32 columns.
   void advance() {
-    codes += activation_group * count;
-    scales += count;
-    code_sums += 2 * count;
-    group_sums += count;
-    half_sums += 2 * count;
+    codes += activation_group * rows();
+    scales += tokens;
+    code_sums += 2 * tokens;
+    group_sums += tokens;
+    half_sums += 2 * tokens;
   }
 };
-inline constexpr float fine_steps = 254.0f;
 
-// out[count][strip_rows] = the strip's rows times each row of the tile.
+// out[tokens][strip_rows] = the strip's rows times each token of the tile.
 //   strip: `units` units as in tile_format.h
 //   next: as many bytes that will be read soon, to be fetched meanwhile; or nullptr
 using DotTile = void (*)(const std::byte* strip, int64_t units, const ActivationTile& x,
@@ -59,9 +59,9 @@ struct ActivationRows {
   int32_t* code_sums;
   float* group_sums;
   float* half_sums;
-  int count;   // rows of the tile
-  int first;   // the token's first
-  int planes;  // its rows, 1 or 2
+  int tokens;  // of the tile
+  int token;   // this one's place
+  int planes;  // 1 or 2
 };
 
 // Where one KV head of one block has what. Groups of 1 (f32, f16), 2 (bf16) or 4 (i8) are what one
@@ -141,14 +141,14 @@ constexpr int64_t partial_floats(const KvGeometry& kv) {
 }
 
 // Dots of up to 32 rows of activations at once, with a layout of their own: the codes of 32 columns
-// are [count][32] in ActivationTile::codes. All null where an instruction set has none.
+// are [tokens][planes][32] in ActivationTile::codes. All null where an instruction set has none.
 inline constexpr int max_dot_rows = 32;
 struct TileDotKernels {
   int min_tokens;  // fewer are better off with the other kernels
   DotTile dot[dtype_count];
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);
   // Around a member's dots of so many rows.
-  void (*begin)(int count);
+  void (*begin)(int rows);
   void (*end)();
 };
 
@@ -167,7 +167,7 @@ struct PeakKernels {
 
 struct KernelTable {
   int tile_rows;                                           // at most max_tile_rows
-  DotTile dot[dtype_count][max_tile_rows + 1];             // [dtype][count], quantised dtypes
+  DotTile dot[2][dtype_count][max_tile_rows + 1];          // [planes - 1][dtype][tokens], quantised
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
   TileDotKernels tiles;                                    // linear for up to 32 rows at once
   ScaledKernels scaled;                                    // the same for the K formats, less exact

@@ -25,9 +25,8 @@ const std::byte* at_column(const Strip& strip, int64_t column) {
 }  // namespace
 
 void multiply_byte_panel(const BytePanelKernels& kernels, DType dtype, const StripPair& strips,
-                         int64_t first_column, int64_t columns, const StripPair& ahead,
-                         const ByteTokens& tokens, int first_tile, int last_tile, std::byte* panel,
-                         float* sums) {
+                         int64_t columns, const StripPair& ahead, std::span<const ByteTile> tiles,
+                         bool accumulate, std::byte* panel, float* sums) {
   const auto index = static_cast<int>(dtype);
   const auto unpack = [&](const std::byte* from, const std::byte* next, int which) {
     kernels.unpack[index](from, columns, which, next == nullptr ? 0 : next - from, panel);
@@ -35,10 +34,8 @@ void multiply_byte_panel(const BytePanelKernels& kernels, DType dtype, const Str
   unpack(strips.first, ahead.first, 0);
   // A strip alone is multiplied twice: its second sums go nowhere.
   unpack(strips.second != nullptr ? strips.second : strips.first, ahead.second, 1);
-  for (int t = first_tile; t < last_tile; ++t, sums += byte_panel_tile_sums) {
-    kernels.multiply[index](panel, columns, tokens.tile(t).from_column(first_column),
-                            first_column > 0, sums);
-  }
+  kernels.multiply[index](panel, columns, tiles.data(), static_cast<int>(tiles.size()), accumulate,
+                          sums);
 }
 
 LinearBytePanel::LinearBytePanel(const LinearPlan& plan, const LinearStrips& strips, int max_rows,
@@ -95,6 +92,8 @@ void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const W
   const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * byte_panel_tile_sums;
   for (int64_t column = 0; column < columns_; column += byte_panel_columns) {
     const int64_t width = std::min<int64_t>(byte_panel_columns, columns_ - column);
+    ByteTile memory[byte_panel_tiles];
+    const auto tiles = tokens.tiles(work.first_tile, work.last_tile, column, memory);
     for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
       StripPair ahead{};
       if (p + 1 < work.last_pair) {
@@ -105,8 +104,7 @@ void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const W
         ahead = strips_of(pairs_[work.last_pair], 0);
       }
       multiply_byte_panel(kernels_.byte_panel, pairs_[p].first->part->dtype,
-                          strips_of(pairs_[p], column), column, width, ahead, tokens,
-                          work.first_tile, work.last_tile, scratch,
+                          strips_of(pairs_[p], column), width, ahead, tiles, column > 0, scratch,
                           sums + (p - work.first_pair) * pair_sums);
     }
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <span>
 #include <vector>
 
 #include "backend/cpu/byte_tokens.h"
@@ -14,18 +15,16 @@ struct StripPair {
   const std::byte* second;
 };
 
-// Of two strips, columns [first_column, + columns) times tiles [first_tile, last_tile) of the
-// tokens.
-//   columns: whole units, at most byte_panel_columns
+// Some columns of two strips times tiles of tokens.
+//   columns: from the strips' places on, whole units, at most byte_panel_columns
 //   ahead: the strips that will be unpacked next, from the column that will be first; null where
 //     none are known
 //   panel: [byte_panel_bytes], 64-byte aligned like `sums`
-//   sums: [last_tile - first_tile][byte_panel_tile_sums], as BytePanelKernels::multiply leaves
-//     them; overwritten where first_column is 0, else added to
+//   tiles: from these columns on
+//   sums: [tiles][byte_panel_tile_sums], as BytePanelKernels::multiply leaves them
 void multiply_byte_panel(const BytePanelKernels& kernels, DType dtype, const StripPair& strips,
-                         int64_t first_column, int64_t columns, const StripPair& ahead,
-                         const ByteTokens& tokens, int first_tile, int last_tile, std::byte* panel,
-                         float* sums);
+                         int64_t columns, const StripPair& ahead, std::span<const ByteTile> tiles,
+                         bool accumulate, std::byte* panel, float* sums);
 
 // The byte panels' path of a linear step: see byte_panel.h.
 class LinearBytePanel {

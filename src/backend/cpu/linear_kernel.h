@@ -56,8 +56,15 @@ typename V::B quad_codes(const std::byte* at) {
   }
 }
 
-// A strip times a tile of exactly `Count` rows of activations.
-template <class V, DType D, int Count>
+// Codes of two planes, or sums of products of them, from the planes'.
+template <class V>
+typename V::I join_planes(typename V::I coarse, typename V::I fine) {
+  static_assert(plane_steps == 255);
+  return V::iadd(V::isub(V::template ishift<8>(coarse), coarse), fine);
+}
+
+// A strip times a tile of exactly `Tokens` tokens of `Planes` planes.
+template <class V, DType D, int Tokens, int Planes = 1>
 struct QuantizedDot {
   static constexpr TileFormat format = tile_format(D);
   using F = typename V::F;
@@ -97,31 +104,34 @@ struct QuantizedDot {
     }
   };
 
-  using Dots = I[Count];
-  using Sums = F[Count];
+  using Dots = I[Tokens][Planes];
+  using Sums = F[Tokens];
 
-  // What Σ (code - offset) x starts from; offsets are powers of two.
-  //   code_sums: [Halves of 16 columns][Count], negative
+  // What Σ (code - offset) x starts from, in the last plane; offsets are powers of two.
+  //   code_sums: [Halves of 16 columns][Tokens], negative
   template <int Halves>
   static void start(const int32_t* code_sums, Dots& dots) {
-    for (int i = 0; i < Count; ++i) {
+    for (int i = 0; i < Tokens; ++i) {
       I sum = V::izero();
       if constexpr (offset != 0) {
         sum = V::iset1(code_sums[i]);
-        if constexpr (Halves == 2) sum = V::iadd(sum, V::iset1(code_sums[Count + i]));
+        if constexpr (Halves == 2) sum = V::iadd(sum, V::iset1(code_sums[Tokens + i]));
         sum = V::template ishift<std::countr_zero(static_cast<unsigned>(offset))>(sum);
       }
-      dots[i] = sum;
+      dots[i][0] = V::izero();
+      dots[i][Planes - 1] = sum;
     }
   }
 
   template <int Quad>
   static void multiply_quad(const Rows& rows, int group32, const int8_t* x, Dots& dots) {
     const B codes = quad_codes<V, D, Quad>(rows.codes(group32));
-    for (int i = 0; i < Count; ++i) {
-      const int8_t* quad = x + 4 * (Quad * Count + i);
-      dots[i] =
-          wide_codes ? V::dot4_byte(dots[i], codes, quad) : V::dot4_small(dots[i], codes, quad);
+    for (int i = 0; i < Tokens; ++i) {
+      for (int plane = 0; plane < Planes; ++plane) {
+        const int8_t* quad = x + 4 * ((Quad * Tokens + i) * Planes + plane);
+        I& dot = dots[i][plane];
+        dot = wide_codes ? V::dot4_byte(dot, codes, quad) : V::dot4_small(dot, codes, quad);
+      }
     }
   }
 
@@ -134,15 +144,16 @@ struct QuantizedDot {
   static void add_dots(const Rows& rows, int group, const float* scales, const Dots& dots,
                        Sums& acc) {
     const F scale = rows.scale(group);
-    for (int i = 0; i < Count; ++i) {
-      acc[i] = V::fma(V::mul(scale, V::set1(scales[i])), V::to_float(dots[i]), acc[i]);
+    for (int i = 0; i < Tokens; ++i) {
+      const I dot = Planes == 1 ? dots[i][0] : join_planes<V>(dots[i][0], dots[i][Planes - 1]);
+      acc[i] = V::fma(V::mul(scale, V::set1(scales[i])), V::to_float(dot), acc[i]);
     }
   }
 
   // acc += min · Σ x.
   static void add_min(const Rows& rows, int group, const float* sums, Sums& acc) {
     const F min = rows.min(group);
-    for (int i = 0; i < Count; ++i) acc[i] = V::fma(min, V::set1(sums[i]), acc[i]);
+    for (int i = 0; i < Tokens; ++i) acc[i] = V::fma(min, V::set1(sums[i]), acc[i]);
   }
 
   // acc += the products of columns [32 g, + 32) of a unit, at which `x` stands.
@@ -157,12 +168,12 @@ struct QuantizedDot {
       start<1>(x.code_sums, dots);
       multiply<0, 1, 2, 3>(rows, g, x.codes, dots);
       add_dots(rows, 2 * g, x.scales, dots, acc);
-      start<1>(x.code_sums + Count, dots);
+      start<1>(x.code_sums + Tokens, dots);
       multiply<4, 5, 6, 7>(rows, g, x.codes, dots);
       add_dots(rows, 2 * g + 1, x.scales, dots, acc);
       if constexpr (format.has_min) {
         add_min(rows, 2 * g, x.half_sums, acc);
-        add_min(rows, 2 * g + 1, x.half_sums + Count, acc);
+        add_min(rows, 2 * g + 1, x.half_sums + Tokens, acc);
       }
     }
   }
@@ -178,7 +189,8 @@ struct QuantizedDot {
   // One vector of the strip's rows, from `row` on.
   static void run_rows(const std::byte* strip, int64_t units, ActivationTile x, int row,
                        const std::byte* next, float* out) {
-    x.count = Count;
+    x.tokens = Tokens;
+    x.planes = Planes;
     Sums acc;
     for (F& a : acc) a = V::zero();
     for (int64_t u = 0; u < units; ++u, strip += format.unit_bytes()) {
@@ -188,7 +200,7 @@ struct QuantizedDot {
         add_group(rows, g, x, acc);
       }
     }
-    for (int i = 0; i < Count; ++i) V::store(out + i * strip_rows + row, acc[i]);
+    for (int i = 0; i < Tokens; ++i) V::store(out + i * strip_rows + row, acc[i]);
   }
 
   static void run(const std::byte* strip, int64_t units, const ActivationTile& x,
@@ -247,16 +259,19 @@ void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t 
   }
 }
 
-template <class V, DType D, int Count = 1>
+template <class V, DType D, int Tokens = 1>
 void fill_dot(KernelTable& table) {
-  if constexpr (Count <= V::max_tile_rows) {
+  if constexpr (Tokens <= V::max_tile_rows) {
     constexpr auto dtype = static_cast<int>(D);
     if constexpr (D == DType::f32 || D == DType::f16 || D == DType::bf16) {
-      table.float_dot[dtype][Count] = &float_dot<V, D, Count>;
+      table.float_dot[dtype][Tokens] = &float_dot<V, D, Tokens>;
     } else {
-      table.dot[dtype][Count] = &QuantizedDot<V, D, Count>::run;
+      table.dot[0][dtype][Tokens] = &QuantizedDot<V, D, Tokens>::run;
+      if constexpr (2 * Tokens <= V::max_tile_rows) {
+        table.dot[1][dtype][Tokens] = &QuantizedDot<V, D, Tokens, 2>::run;
+      }
     }
-    fill_dot<V, D, Count + 1>(table);
+    fill_dot<V, D, Tokens + 1>(table);
   }
 }
 

@@ -83,8 +83,10 @@ void LinearWordPanel::multiply(const Run& run, const WordTokens& tokens, const W
     fetch_outputs(run, tokens, work, t);
   }
   for (int64_t column = 0; column < columns_; column += slice_) {
+    WordTile memory[word_panel_tiles];
+    const auto tiles = tokens.tiles(work.first_tile, work.last_tile, column, memory);
     for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
-      multiply_slice(tokens, work, p, column, scratch, sums + (p - work.first_pair) * pair_sums);
+      multiply_slice(tiles, work, p, column, scratch, sums + (p - work.first_pair) * pair_sums);
     }
   }
   finish(run, tokens, work, sums);
@@ -111,26 +113,20 @@ LinearWordPanel::Slice LinearWordPanel::slice_after(const Work& work, int64_t pa
   return {};
 }
 
-void LinearWordPanel::multiply_slice(const WordTokens& tokens, const Work& work, int64_t pair,
-                                     int64_t column, std::byte* panel, float* sums) const {
+void LinearWordPanel::multiply_slice(std::span<const WordTile> tiles, const Work& work,
+                                     int64_t pair, int64_t column, std::byte* panel,
+                                     float* sums) const {
   const auto dtype = static_cast<int>(pairs_[pair].first->part->dtype);
   const Slice slice = slice_of(pairs_[pair], column);
   const Slice after = slice_after(work, pair, column);
   // A strip alone is multiplied twice: its second sums go nowhere.
   kernels_.word_panel.unpack[dtype](slice.first, slice.columns, 0, panel);
   kernels_.word_panel.unpack[dtype](slice.second, slice.columns, 1, panel);
-  const int64_t times = (work.last_tile - work.first_tile) * slice.columns / word_panel_group;
-  const int64_t lines = (after.bytes / 64 + times - 1) / times;  // with each 32 columns of a tile
-  int64_t fetched = 0;
-  for (int t = work.first_tile; t < work.last_tile; ++t, sums += word_panel_tile_sums) {
-    WordFetch fetch;
-    if (fetched < after.bytes) {
-      fetch = {after.first + fetched, after.second + fetched, static_cast<int>(lines)};
-      fetched += lines * 64 * (slice.columns / word_panel_group);
-    }
-    kernels_.word_panel.multiply[dtype](panel, slice.columns, tokens.tile(t).from_column(column),
-                                        column > 0, fetch, sums);
-  }
+  const auto count = static_cast<int>(tiles.size());
+  const int64_t times = count * slice.columns / word_panel_group;
+  const auto lines = static_cast<int>((after.bytes / 64 + times - 1) / times);
+  kernels_.word_panel.multiply[dtype](panel, slice.columns, tiles.data(), count, column > 0,
+                                      {after.first, after.second, after.bytes, lines}, sums);
 }
 
 void LinearWordPanel::fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work,

@@ -11,7 +11,6 @@ namespace {
 // Without the kernels that a linear takes for many rows alone, and that round otherwise.
 KernelTable batch_invariant(KernelTable kernels) {
   kernels.byte_panel = {};
-  kernels.word_panel = {};
   kernels.panel = {};
   kernels.scaled = {};
   kernels.tiles = {};

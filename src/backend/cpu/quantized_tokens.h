@@ -10,38 +10,40 @@ class QuantizedTokens {
  public:
   QuantizedTokens(std::byte* memory, int tokens, int64_t columns, int planes, int tile_rows)
       : groups_(groups_of(columns)), planes_(planes), tiles_(tokens, planes, tile_rows) {
-    const int64_t groups = groups_ * tokens * planes;
+    const int64_t groups = groups_ * tokens;
     codes_ = reinterpret_cast<int8_t*>(memory);
-    scales_ = reinterpret_cast<float*>(codes_ + groups * activation_group);
+    scales_ = reinterpret_cast<float*>(codes_ + groups * planes * activation_group);
     code_sums_ = reinterpret_cast<int32_t*>(scales_ + groups);
     group_sums_ = reinterpret_cast<float*>(code_sums_ + groups * 2);
     half_sums_ = group_sums_ + groups;
   }
 
-  // Codes, a scale, and sums of 32 and 16 columns' codes and values for each group and plane.
+  // Codes, a scale, and sums of 32 and 16 columns' codes and values for each group.
   static size_t bytes(int tokens, int64_t columns, int planes) {
-    return static_cast<size_t>(groups_of(columns) * tokens * planes * (activation_group + 24) + 64);
+    const int64_t group_bytes = planes * activation_group + 24;
+    return static_cast<size_t>(groups_of(columns) * tokens * group_bytes + 64);
   }
 
   int tiles() const { return tiles_.count(); }
   int64_t groups() const { return groups_; }  // of 32 columns, with the padding
   int first(int tile) const { return tiles_.first(tile); }
   ActivationTile tile(int index) const {
-    const int64_t at = first(index) * groups_ * planes_;
-    return {codes_ + at * activation_group,
+    const int64_t at = first(index) * groups_;
+    return {codes_ + at * planes_ * activation_group,
             scales_ + at,
             code_sums_ + at * 2,
             group_sums_ + at,
             half_sums_ + at * 2,
-            tiles_.tokens(index) * planes_};
+            tiles_.tokens(index),
+            planes_};
   }
   ActivationRows rows(int token) const {
     const int index = tiles_.tile_of(token);
     const ActivationTile t = tile(index);
     return {const_cast<int8_t*>(t.codes),      const_cast<float*>(t.scales),
             const_cast<int32_t*>(t.code_sums), const_cast<float*>(t.group_sums),
-            const_cast<float*>(t.half_sums),   t.count,
-            (token - first(index)) * planes_,  planes_};
+            const_cast<float*>(t.half_sums),   t.tokens,
+            token - first(index),              planes_};
   }
 
  private:
@@ -59,14 +61,5 @@ class QuantizedTokens {
   float* group_sums_;
   float* half_sums_;
 };
-
-// Sums of two planes' rows, out[2 · tokens][16] → out[tokens][16].
-inline void add_planes(int tokens, float* out) {
-  for (int t = 0; t < tokens; ++t) {
-    const float* coarse = out + 2 * t * strip_rows;
-    for (int r = 0; r < strip_rows; ++r)
-      out[t * strip_rows + r] = coarse[r] + coarse[strip_rows + r];
-  }
-}
 
 }  // namespace ridge::backend::cpu

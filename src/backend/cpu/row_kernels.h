@@ -129,48 +129,64 @@ void gated_activation_row(const float* gate, const float* up, Activation kind, i
 }
 
 enum class CodeOrder {
-  quads,  // [8 quads][count][4]
-  rows,   // [count][32]
+  quads,  // [8 quads][tokens][planes][4]
+  rows,   // [tokens][planes][32]
 };
 
-// One group of 32: scale = max|x| / 127, and what a code leaves over in steps of scale / fine_steps.
+// The codes of a group of 32 columns of one token, and their sums.
+template <class V>
+struct CodesOfGroup {
+  using F = typename V::F;
+  alignas(64) int8_t planes[2][activation_group];
+  int32_t sums[2] = {};  // of the halves
+
+  void put_plane(int plane, int i, F whole, int times) {
+    sums[i / 16] += times * V::store_codes(planes[plane] + i, whole);
+  }
+  // The numbers x[i] · factor, rounded.
+  void put(int count, int i, F scaled) {
+    if (count == 1) return put_plane(0, i, scaled, 1);
+    const F code = V::round(scaled);
+    const F coarse = V::round(V::mul(code, V::set1(1.0f / plane_steps)));
+    put_plane(0, i, coarse, plane_steps);
+    put_plane(1, i, V::fnma(coarse, V::set1(plane_steps), code), 1);
+  }
+};
+
 template <class V, CodeOrder Order>
 void quantize_group(const float* x, int64_t group, const ActivationRows& to) {
   using F = typename V::F;
   F best = V::zero();
   for (int i = 0; i < activation_group; i += V::lanes) best = V::max(best, V::abs(V::load(x + i)));
   const float largest = V::reduce_max(best);
-  float scale = largest / 127.0f;
-  F inverse = V::set1(largest > 0 ? 127.0f / largest : 0.0f);
-  alignas(64) float rest[activation_group];
-  const float* from = x;
+  const bool fine = to.planes == 2;
+  const float scale = fine ? fine_code_scale(largest) : largest / 127.0f;
+  const float coarse_factor = largest > 0 ? 127.0f / largest : 0.0f;
+  const F factor = V::set1(fine ? fine_code_factor(largest) : coarse_factor);
+  CodesOfGroup<V> codes;
+  for (int i = 0; i < activation_group; i += V::lanes) {
+    codes.put(to.planes, i, V::mul(V::load(x + i), factor));
+  }
+  const int64_t at = group * to.tokens + to.token;
+  to.scales[at] = scale;
+  to.group_sums[at] = scale * static_cast<float>(codes.sums[0] + codes.sums[1]);
+  for (int half = 0; half < 2; ++half) {
+    const int64_t half_at = (2 * group + half) * to.tokens + to.token;
+    to.code_sums[half_at] = -codes.sums[half];
+    to.half_sums[half_at] = scale * static_cast<float>(codes.sums[half]);
+  }
+  const int rows = to.tokens * to.planes;
   for (int plane = 0; plane < to.planes; ++plane) {
-    alignas(64) int8_t codes[activation_group];
-    int32_t sums[2] = {};  // of the halves
-    for (int i = 0; i < activation_group; i += V::lanes) {
-      const F scaled = V::mul(V::load(from + i), inverse);
-      V::store(rest + i, V::sub(scaled, V::round(scaled)));
-      sums[i / 16] += V::store_codes(codes + i, scaled);
-    }
-    const int64_t at = group * to.count + to.first + plane;
-    to.scales[at] = scale;
-    to.group_sums[at] = scale * static_cast<float>(sums[0] + sums[1]);
-    for (int half = 0; half < 2; ++half) {
-      const int64_t half_at = (2 * group + half) * to.count + to.first + plane;
-      to.code_sums[half_at] = -sums[half];
-      to.half_sums[half_at] = scale * static_cast<float>(sums[half]);
-    }
+    const int row = to.token * to.planes + plane;
     if constexpr (Order == CodeOrder::rows) {
-      __builtin_memcpy(to.codes + activation_group * at, codes, activation_group);
+      __builtin_memcpy(to.codes + activation_group * (group * rows + row), codes.planes[plane],
+                       activation_group);
     } else {
-      int8_t* out = to.codes + 4 * (group * 8 * to.count + to.first + plane);
-      for (int quad = 0; quad < 8; ++quad, out += 4 * to.count) {
-        __builtin_memcpy(out, codes + 4 * quad, 4);
+      int8_t* out = to.codes + 4 * (group * 8 * rows + row);
+      for (int quad = 0; quad < 8; ++quad, out += 4 * rows) {
+        __builtin_memcpy(out, codes.planes[plane] + 4 * quad, 4);
       }
     }
-    from = rest;
-    inverse = V::set1(fine_steps);
-    scale /= fine_steps;
   }
 }
 

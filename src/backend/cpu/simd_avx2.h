@@ -116,6 +116,7 @@ struct Avx2 {
   static I iset1(int32_t x) { return _mm256_set1_epi32(x); }
   static I izero() { return _mm256_setzero_si256(); }
   static I iadd(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I isub(I a, I b) { return _mm256_sub_epi32(a, b); }
   template <int Left>
   static I ishift(I a) {
     return _mm256_slli_epi32(a, Left);

@@ -318,9 +318,10 @@ struct Avx512Vnni : Avx512 {
     two(3, _mm512_extracti32x4_epi32(words, 3));
   }
   // Of four vectors of such words: Σ of the paired quads' products of columns 0 and 1 and of 2 and
-  // 3, modulo 2^32, and Σ of all.
+  // 3, modulo 2^32, the same of quads 0 to 3, and Σ of all.
   template <bool (*IsPaired)(int quad)>
-  static void sums_of_quads(const B (&words)[4], int32_t* products, int32_t* sums) {
+  static void sums_of_quads(const B (&words)[4], int32_t* products, int32_t* half_products,
+                            int32_t* sums) {
     constexpr auto paired = [] {
       int lanes = 0;
       for (int quad = 0; quad < 8; ++quad)
@@ -334,17 +335,22 @@ struct Avx512Vnni : Avx512 {
       const I fours = iadd(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
       both[i] = _mm512_mask_mov_epi32(_mm512_maskz_mov_epi32(0xaaaa, fours), paired, crossed);
     }
-    const I first =
-        iadd(_mm512_unpacklo_epi64(both[0], both[1]), _mm512_unpackhi_epi64(both[0], both[1]));
-    const I second =
-        iadd(_mm512_unpacklo_epi64(both[2], both[3]), _mm512_unpackhi_epi64(both[2], both[3]));
-    const I halves =
-        iadd(_mm512_shuffle_i32x4(first, second, 0x44), _mm512_shuffle_i32x4(first, second, 0xee));
-    const I all = iadd(halves, _mm512_shuffle_i32x4(halves, halves, 0xb1));
-    const I order = _mm512_setr_epi32(0, 2, 8, 10, 1, 3, 9, 11, 0, 0, 0, 0, 0, 0, 0, 0);
-    const __m256i apart = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, all));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(products), _mm256_castsi256_si128(apart));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm256_extracti128_si256(apart, 1));
+    // Four products, then four sums.
+    const auto add_up = [](I first, I second) {
+      const I halves = iadd(_mm512_shuffle_i32x4(first, second, 0x44),
+                            _mm512_shuffle_i32x4(first, second, 0xee));
+      const I all = iadd(halves, _mm512_shuffle_i32x4(halves, halves, 0xb1));
+      const I order = _mm512_setr_epi32(0, 2, 8, 10, 1, 3, 9, 11, 0, 0, 0, 0, 0, 0, 0, 0);
+      return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, all));
+    };
+    const __m256i low = add_up(_mm512_unpacklo_epi64(both[0], both[1]),
+                               _mm512_unpacklo_epi64(both[2], both[3]));
+    const __m256i high = add_up(_mm512_unpackhi_epi64(both[0], both[1]),
+                                _mm512_unpackhi_epi64(both[2], both[3]));
+    const __m256i all = _mm256_add_epi32(low, high);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(products), _mm256_castsi256_si128(all));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(half_products), _mm256_castsi256_si128(low));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(sums), _mm256_extracti128_si256(all, 1));
   }
   // The largest lane of each.
   static void reduce_max(const F (&a)[4], float* out) {

@@ -170,6 +170,10 @@ struct Scalar {
     for (int i = 0; i < lanes; ++i) a.v[i] += b.v[i];
     return a;
   }
+  static I isub(I a, const I& b) {
+    for (int i = 0; i < lanes; ++i) a.v[i] -= b.v[i];
+    return a;
+  }
   template <int Left>
   static I ishift(I a) {
     for (int32_t& x : a.v) x *= 1 << Left;

@@ -313,10 +313,10 @@ class ExpertStep final : public Step {
     }
     const ActivationTile t = x.codes.tile(tile);
     const bool tiled = x.group.path == LinearPath::tile_dot;
-    if (tiled && t.count != x.configured) kernels_.tiles.begin(x.configured = t.count);
-    const DotTile multiply = tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
+    if (tiled && t.rows() != x.configured) kernels_.tiles.begin(x.configured = t.rows());
+    const DotTile multiply =
+        tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[t.planes - 1][dtype][t.tokens];
     multiply(tiles, part.units, t, next, out);
-    if (inputs_.planes() == 2) add_planes(tokens, out);
   }
 
   // ---------------------------------------------------------------- byte panels
@@ -358,9 +358,12 @@ class ExpertStep final : public Step {
     };
     for (int64_t column = 0; column < columns; column += byte_panel_columns) {
       const int64_t width = std::min<int64_t>(byte_panel_columns, columns - column);
+      ByteTile memory[byte_panel_tiles];
       // Past a strip's end lies the next one.
-      multiply_byte_panel(kernels_.byte_panel, dtype, strips_at(column), column, width,
-                          strips_at(column + width), tokens, first_tile, last_tile, panel, sums);
+      multiply_byte_panel(kernels_.byte_panel, dtype, strips_at(column), width,
+                          strips_at(column + width),
+                          tokens.tiles(first_tile, last_tile, column, memory), column > 0, panel,
+                          sums);
     }
     for (int t = first_tile; t < last_tile; ++t) {
       float* result = sums + (t - first_tile) * byte_panel_tile_sums;

@@ -118,7 +118,7 @@ class LinearStep final : public Step {
       for (int t = first; t < last; ++t) {
         // The last tile leaves the caches to the next strip.
         const bool fetch = t + 1 == last && item % strips + 1 < strips;
-        if (tiled) configure(codes.tile(t).count, configured);
+        if (tiled) configure(codes.tile(t).rows(), configured);
         multiply(run, item % strips, x, t, fetch);
       }
     };
@@ -144,9 +144,9 @@ class LinearStep final : public Step {
   }
 
   // This thread's tiles for so many rows, where they differ from those before.
-  void configure(int count, int& configured) const {
-    if (count != configured) kernels_.tiles.begin(count);
-    configured = count;
+  void configure(int rows, int& configured) const {
+    if (rows != configured) kernels_.tiles.begin(rows);
+    configured = rows;
   }
 
   size_t scratch_bytes(int rows) const {
@@ -180,14 +180,14 @@ class LinearStep final : public Step {
     }
     const ActivationTile t = x.codes.tile(tile);
     const std::byte* fetched = nullptr;
-    if (t.count < fetching_rows) {
+    if (t.rows() < fetching_rows) {
       if (read_ahead_ > 0) fetched = strip.tiles() + read_ahead_;
     } else if (next != nullptr && next->part == strip.part) {
       fetched = next->tiles();
     }
-    const DotTile multiply = x.tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[dtype][t.count];
+    const DotTile multiply =
+        x.tiled ? kernels_.tiles.dot[dtype] : kernels_.dot[planes_ - 1][dtype][t.tokens];
     multiply(strip.tiles(), part.units, t, fetched, out);
-    if (planes_ == 2) add_planes(tokens, out);
   }
 
   void multiply(const Run& run, int64_t item, const Prepared& x, int tile, bool fetch) const {

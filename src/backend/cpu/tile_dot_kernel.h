@@ -33,9 +33,9 @@ constexpr int dot_last = 5;
 constexpr int dot_codes = 6;
 
 template <class Tiles>
-void begin_tile_dots(int count) {
-  const int blocks = (count + tile_rows - 1) / tile_rows;
-  const int last_rows = count - (blocks - 1) * tile_rows;
+void begin_tile_dots(int rows) {
+  const int blocks = (rows + tile_rows - 1) / tile_rows;
+  const int last_rows = rows - (blocks - 1) * tile_rows;
   TileConfig config;
   for (int turn = 0; turn < 2; ++turn) {
     if (blocks > 1) config.set(2 * turn, tile_rows, tile_row_bytes);
@@ -113,10 +113,18 @@ struct TileDot {
     return V::iadd(sum, V::iset1(code_sum * Dot::offset));
   }
 
-  // -Σ codes of a row, of half a group where halves have scales of their own.
+  // -Σ codes of a token, of half a group where halves have scales of their own.
   static int32_t code_sum(const ActivationTile& x, int half, int i) {
-    if (halves == 2) return x.code_sums[half * x.count + i];
-    return x.code_sums[i] + x.code_sums[x.count + i];
+    if (halves == 2) return x.code_sums[half * x.tokens + i];
+    return x.code_sums[i] + x.code_sums[x.tokens + i];
+  }
+  // Of a token's rows.
+  static I dot_of(const int32_t (&dots)[max_dot_rows][strip_rows], const ActivationTile& x, int half,
+                  int i, int first_row) {
+    const int32_t* last = dots[(i + 1) * x.planes - 1] + first_row;
+    const I dot = centred(last, code_sum(x, half, i));
+    if (x.planes == 1) return dot;
+    return join_planes<V>(V::load_ints(last - strip_rows), dot);
   }
 
   // The scales and minima of a unit.
@@ -136,7 +144,7 @@ struct TileDot {
     }
   };
 
-  // out += what a unit gives for rows [first, last) of the matrix; x stands at the unit.
+  // out += what a unit gives for tokens [first, last); x stands at the unit.
   static void apply(const UnitDots& dots, const UnitScales& scales, const ActivationTile& x, int first,
                     int last, float* out) {
     for (int i = first; i < last; ++i) {
@@ -152,13 +160,13 @@ struct TileDot {
     for (int g = 0; g < groups32; ++g, x.advance()) {
       const auto& scale = scales.scale[part];
       for (int half = 0; half < halves; ++half) {
-        const I dot = centred(dots[g][half][i] + part * V::lanes, code_sum(x, half, i));
+        const I dot = dot_of(dots[g][half], x, half, i, part * V::lanes);
         acc = V::fma(V::mul(scale[halves * g + half], V::set1(x.scales[i])), V::to_float(dot), acc);
       }
       if constexpr (format.has_min) {
         const float* sums = halves == 1 ? x.group_sums : x.half_sums;
         for (int half = 0; half < halves; ++half) {
-          acc = V::fma(scales.min[part][halves * g + half], V::set1(sums[half * x.count + i]), acc);
+          acc = V::fma(scales.min[part][halves * g + half], V::set1(sums[half * x.tokens + i]), acc);
         }
       }
     }
@@ -175,7 +183,7 @@ struct TileDot {
     alignas(64) UnitDots dots[2];
     UnitScales scales;
     ActivationTile ahead = x;
-    const int share = (x.count + groups32 - 1) / groups32;
+    const int share = (x.tokens + groups32 - 1) / groups32;
     const std::byte* ready = codes[0].unpack(strip, 0);
     const auto turn = [&]<int Turn>(int64_t u, int g) {
       if (u < units) {
@@ -191,7 +199,7 @@ struct TileDot {
         ahead.advance();
       }
       if (u > 0) {
-        const int last = (g + 1) * share < x.count ? (g + 1) * share : x.count;
+        const int last = (g + 1) * share < x.tokens ? (g + 1) * share : x.tokens;
         apply(dots[(u - 1) % 2], scales, x, g * share, last, out);
       }
     };
@@ -208,8 +216,8 @@ struct TileDot {
 
   static void run(const std::byte* strip, int64_t units, const ActivationTile& x,
                   const std::byte* next, float* out) {
-    for (int i = 0; i < x.count * strip_rows; i += V::lanes) V::store(out + i, V::zero());
-    if (x.count <= tile_rows) {
+    for (int i = 0; i < x.tokens * strip_rows; i += V::lanes) V::store(out + i, V::zero());
+    if (x.rows() <= tile_rows) {
       run_blocks<1>(strip, units, x, next, out);
     } else {
       run_blocks<2>(strip, units, x, next, out);

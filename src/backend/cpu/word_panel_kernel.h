@@ -7,25 +7,37 @@
 namespace ridge::backend::cpu {
 namespace {
 
-// Bytes from a group's first one.
-constexpr int word_products_at = word_panel_codes;
-constexpr int word_scales_at = word_products_at + 2 * 64;
-constexpr int word_minima_at = word_scales_at + 2 * 64;
-constexpr int word_group_bytes(bool has_min) { return word_minima_at + (has_min ? 2 * 64 : 0); }
+// What tells the panels of dtypes apart.
+struct WordPanelKind {
+  bool has_min;
+  int halves;  // scales of 32 columns
+
+  // Bytes from a group's first one.
+  constexpr int products_at() const { return word_panel_codes; }
+  constexpr int scales_at() const { return products_at() + halves * 2 * 64; }
+  constexpr int minima_at() const { return scales_at() + halves * 2 * 64; }
+  constexpr int group_bytes() const { return minima_at() + (has_min ? halves * 2 * 64 : 0); }
+};
+
+constexpr WordPanelKind word_panel_kind(DType dtype) {
+  const TileFormat format = tile_format(dtype);
+  return {format.has_min, word_panel_group / format.group};
+}
 
 template <class V, DType D>
 struct WordPanel {
   using Rows = typename QuantizedDot<V, D, 1>::Rows;
   using I = typename V::I;
   static constexpr TileFormat format = tile_format(D);
+  static constexpr WordPanelKind kind = word_panel_kind(D);
   static constexpr int groups = format.unit_columns() / word_panel_group;
   static_assert(V::lanes == strip_rows && !V::byte_codes_are_signed);
-  static_assert(format.group == word_panel_group);
+  static_assert(kind.group_bytes() <= word_panel_group_bytes);
 
   static void unpack(const std::byte* from, int64_t columns, int which, std::byte* panel) {
     for (; columns > 0; columns -= format.unit_columns(), from += format.unit_bytes()) {
       const Rows rows(from, 0);
-      for (int g = 0; g < groups; ++g, panel += word_group_bytes(format.has_min)) {
+      for (int g = 0; g < groups; ++g, panel += kind.group_bytes()) {
         unpack_group(rows, g, which, panel);
       }
     }
@@ -33,18 +45,23 @@ struct WordPanel {
 
  private:
   static void unpack_group(const Rows& rows, int g, int which, std::byte* group) {
-    I products = V::izero();
+    I products[kind.halves];
+    for (I& sum : products) sum = V::izero();
     unpack_quads(rows.codes(g), which, group, products, std::make_integer_sequence<int, 8>());
-    V::store_bytes(group + word_products_at + 64 * which, V::isub(V::izero(), products));
-    V::store(reinterpret_cast<float*>(group + word_scales_at) + strip_rows * which, rows.scale(g));
-    if constexpr (format.has_min) {
-      V::store(reinterpret_cast<float*>(group + word_minima_at) + strip_rows * which, rows.min(g));
+    for (int half = 0; half < kind.halves; ++half) {
+      const int at = 64 * (2 * half + which), scale = kind.halves * g + half;
+      V::store_bytes(group + kind.products_at() + at, V::isub(V::izero(), products[half]));
+      V::store(reinterpret_cast<float*>(group + kind.scales_at() + at), rows.scale(scale));
+      if constexpr (format.has_min) {
+        V::store(reinterpret_cast<float*>(group + kind.minima_at() + at), rows.min(scale));
+      }
     }
   }
   template <int... Quad>
-  static void unpack_quads(const std::byte* codes, int which, std::byte* group, I& products,
-                           std::integer_sequence<int, Quad...>) {
-    (unpack_quad<Quad>(codes, group + 256 * Quad + 128 * which, products), ...);
+  static void unpack_quads(const std::byte* codes, int which, std::byte* group,
+                           I (&products)[kind.halves], std::integer_sequence<int, Quad...>) {
+    (unpack_quad<Quad>(codes, group + 256 * Quad + 128 * which, products[Quad * kind.halves / 8]),
+     ...);
   }
   template <int Quad>
   static void unpack_quad(const std::byte* codes, std::byte* to, I& products) {
@@ -58,18 +75,18 @@ struct WordPanel {
 };
 
 // A panel times a tile of exactly `Count` rows.
-template <class V, bool HasMin, int Count>
+template <class V, WordPanelKind Kind, int Count>
 struct WordPanelDot {
   using F = typename V::F;
   using I = typename V::I;
   using Sums = F[2][Count];
   using Dots = I[2][Count];
 
-  // Inlined, or the sums would lie in memory.
+  // The quads of one scale. Inlined, or the sums would lie in memory.
   [[gnu::always_inline]] static void multiply(const std::byte* group, const int16_t* codes,
                                               Dots& dots) {
 #pragma GCC unroll 8
-    for (int quad = 0; quad < 8; ++quad, group += 256, codes += 4 * Count) {
+    for (int quad = 0; quad < 8 / Kind.halves; ++quad, group += 256, codes += 4 * Count) {
       // Columns 0 and 2, then 1 and 3, of both strips.
       const I even[2] = {V::load_once(group), V::load_once(group + 128)};
       const I odd[2] = {V::load_once(group + 64), V::load_once(group + 192)};
@@ -89,32 +106,52 @@ struct WordPanelDot {
     }
   }
 
-  // acc += 32 columns of both strips; x stands at these.
-  [[gnu::always_inline]] static void add_group(const std::byte* group, const WordTile& x,
-                                               Sums& acc) {
+  // -Σ of a token's paired products.
+  template <int Half>
+  static int32_t products_of(const WordTile& x, int i) {
+    if (Kind.halves == 1) return x.products[i];
+    if (Half == 0) return x.half_products[i];
+    const auto all = static_cast<uint32_t>(x.products[i]);
+    return static_cast<int32_t>(all - static_cast<uint32_t>(x.half_products[i]));
+  }
+
+  // acc += the columns of one scale, of both strips; x stands at the group.
+  template <int Half>
+  [[gnu::always_inline]] static void add_half(const std::byte* group, const WordTile& x,
+                                              Sums& acc) {
     const auto vector = [&](int at, int s) {
-      return reinterpret_cast<const float*>(group + at) + s * strip_rows;
+      return reinterpret_cast<const float*>(group + at + 64 * (2 * Half + s));
     };
     Dots dots;
     for (int s = 0; s < 2; ++s) {
-      const I products = V::load_bytes(group + word_products_at + 64 * s);
-      for (int i = 0; i < Count; ++i) dots[s][i] = V::iadd(products, V::iset1(x.products[i]));
+      const I products = V::load_bytes(group + Kind.products_at() + 64 * (2 * Half + s));
+      for (int i = 0; i < Count; ++i) {
+        dots[s][i] = V::iadd(products, V::iset1(products_of<Half>(x, i)));
+      }
     }
-    multiply(group, x.codes, dots);
+    multiply(group + 4 * Half * 256, x.codes + 4 * Half * 4 * Count, dots);
     for (int s = 0; s < 2; ++s) {
-      const F scale = V::load(vector(word_scales_at, s));
+      const F scale = V::load(vector(Kind.scales_at(), s));
       for (int i = 0; i < Count; ++i) {
         acc[s][i] = V::fma(V::mul(scale, V::set1(x.scales[i])), V::to_float(dots[s][i]), acc[s][i]);
       }
-      if constexpr (HasMin) {
-        const F min = V::load(vector(word_minima_at, s));
+      if constexpr (Kind.has_min) {
+        const F min = V::load(vector(Kind.minima_at(), s));
         for (int i = 0; i < Count; ++i) acc[s][i] = V::fma(min, V::set1(x.sums[i]), acc[s][i]);
       }
     }
   }
 
+  // acc += 32 columns of both strips; x stands at these.
+  [[gnu::always_inline]] static void add_group(const std::byte* group, const WordTile& x,
+                                               Sums& acc) {
+    static_assert(Kind.halves == 1 || !Kind.has_min, "a token's sums are of 32 columns");
+    add_half<0>(group, x, acc);
+    if constexpr (Kind.halves == 2) add_half<1>(group, x, acc);
+  }
+
   static void run(const std::byte* panel, int64_t columns, WordTile x, bool accumulate,
-                  WordFetch fetch, float* out) {
+                  WordFetch& fetch, float* out) {
     x.count = Count;
     Sums acc;
     for (int s = 0; s < 2; ++s) {
@@ -122,10 +159,12 @@ struct WordPanelDot {
         acc[s][i] = accumulate ? V::load(out + (s * Count + i) * strip_rows) : V::zero();
       }
     }
-    for (; columns > 0; columns -= word_panel_group, panel += word_group_bytes(HasMin)) {
-      for (int i = 0; i < fetch.lines; ++i, fetch.first += 64, fetch.second += 64) {
+    for (; columns > 0; columns -= word_panel_group, panel += Kind.group_bytes()) {
+      for (int i = 0; i < fetch.lines && fetch.bytes > 0; ++i, fetch.bytes -= 64) {
         __builtin_prefetch(fetch.first, 0, 2);
         __builtin_prefetch(fetch.second, 0, 2);
+        fetch.first += 64;
+        fetch.second += 64;
       }
       add_group(panel, x, acc);
       x.advance();
@@ -136,19 +175,26 @@ struct WordPanelDot {
   }
 };
 
-template <class V, bool HasMin, int Count = 1>
+template <class V, WordPanelKind Kind, int Count = word_panel_rows>
 void multiply_word_tile(const std::byte* panel, int64_t columns, const WordTile& x, bool accumulate,
-                        WordFetch fetch, float* out) {
-  if constexpr (Count < word_panel_rows) {
+                        WordFetch& fetch, float* out) {
+  if constexpr (Count > 1) {
     if (x.count != Count) {
-      return multiply_word_tile<V, HasMin, Count + 1>(panel, columns, x, accumulate, fetch, out);
+      return multiply_word_tile<V, Kind, Count - 1>(panel, columns, x, accumulate, fetch, out);
     }
   }
-  WordPanelDot<V, HasMin, Count>::run(panel, columns, x, accumulate, fetch, out);
+  WordPanelDot<V, Kind, Count>::run(panel, columns, x, accumulate, fetch, out);
 }
 
-// 128 columns of x as row `row` of a tile that stands at these: codes up to word_panel_most. Four
-// groups at once, because what is added up across lanes is so for four vectors in one.
+template <class V, WordPanelKind Kind>
+void multiply_words(const std::byte* panel, int64_t columns, const WordTile* x, int tiles,
+                    bool accumulate, WordFetch fetch, float* out) {
+  for (const WordTile* end = x + tiles; x < end; ++x, out += word_panel_tile_sums) {
+    multiply_word_tile<V, Kind>(panel, columns, *x, accumulate, fetch, out);
+  }
+}
+
+// 128 columns of x as row `row` of a tile that stands at these. Four groups at once, because what is added up across lanes is so for four vectors in one.
 //   groups: of these that are wanted, the first ones
 template <class V>
 [[gnu::always_inline]] inline void quantize_words(const float* x, const WordTile& to, int row,
@@ -163,22 +209,23 @@ template <class V>
   alignas(16) float largest[4], inverse[4], scale[4];
   V::reduce_max(most, largest);
   for (int g = 0; g < 4; ++g) {
-    scale[g] = largest[g] * (1.0f / word_panel_most);
-    inverse[g] = largest[g] > 1e-30f ? word_panel_most / largest[g] : 0;  // finite
+    scale[g] = fine_code_scale(largest[g]);
+    inverse[g] = fine_code_factor(largest[g]);
   }
   typename V::B words[4];
   for (int g = 0; g < 4; ++g) {
     const F factor = V::set1(inverse[g]);
     words[g] = V::quads_of_words(V::mul(low[g], factor), V::mul(high[g], factor));
   }
-  alignas(16) int32_t products[4], sums[4];
-  V::template sums_of_quads<word_quad_is_paired>(words, products, sums);
+  alignas(16) int32_t products[4], half_products[4], sums[4];
+  V::template sums_of_quads<word_quad_is_paired>(words, products, half_products, sums);
   alignas(16) float values[4];
   for (int g = 0; g < 4; ++g) values[g] = scale[g] * static_cast<float>(sums[g]);
   for (int g = 0; g < groups; ++g) {
     V::store_quads(words[g], to.codes + 4 * row + word_panel_group * g * to.count, 4 * to.count);
     const int at = g * to.count + row;
     to.products[at] = static_cast<int32_t>(0u - static_cast<uint32_t>(products[g]));
+    to.half_products[at] = static_cast<int32_t>(0u - static_cast<uint32_t>(half_products[g]));
     to.scales[at] = scale[g];
     to.sums[at] = values[g];
   }
@@ -205,7 +252,7 @@ void fill_word_panels(WordPanelKernels& kernels) {
   kernels.quantize = &quantize_word_row<V>;
   ((kernels.unpack[static_cast<int>(Quantized)] = &WordPanel<V, Quantized>::unpack,
     kernels.multiply[static_cast<int>(Quantized)] =
-        &multiply_word_tile<V, tile_format(Quantized).has_min>),
+        &multiply_words<V, word_panel_kind(Quantized)>),
    ...);
 }
 
