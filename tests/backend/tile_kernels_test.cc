@@ -45,8 +45,8 @@ class Quantized {
             planes_};
   }
   ActivationTile tile() const {
-    return {codes_.data(),      scales_.data(), code_sums_.data(), group_sums_.data(),
-            half_sums_.data(), tokens_,        planes_};
+    return {codes_.data(), scales_.data(), code_sums_.data(), group_sums_.data(), half_sums_.data(),
+            tokens_,       planes_};
   }
 
  private:
@@ -241,10 +241,10 @@ TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   const auto& [rounded, exact] = tiled.panel.min_tokens;
   for (int rows : {1, 4, 5, rounded - 1, rounded, exact - 1, exact, 512}) {
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, {}, plain), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, {}, tiled),
-              rows < 5       ? LinearPath::dot
-              : rows < exact ? LinearPath::tile_dot
-                             : LinearPath::panel);
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, {}, tiled), rows < 5 ? LinearPath::dot
+                                                                          : rows < exact
+                                                                              ? LinearPath::tile_dot
+                                                                              : LinearPath::panel);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, false, {}, tiled), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, {}, tiled),
               rows < rounded ? LinearPath::dot : LinearPath::panel);

@@ -166,9 +166,8 @@ TEST_F(WordPanels, UnpackWhatTheFileSaysToTheLastBit) {
           const int64_t half = c / format.group;
           const int64_t place = half * 2 * strip_rows + row;
           const auto scale = value_at<float>(group + scales_at, place);
-          const auto min = format.has_min
-                               ? value_at<float>(group + scales_at + halves * 128, place)
-                               : 0.0f;
+          const auto min =
+              format.has_min ? value_at<float>(group + scales_at + halves * 128, place) : 0.0f;
           const double value = static_cast<double>(scale) * code(c) + min;
           EXPECT_EQ(static_cast<float>(value), weight[32 * g + c])
               << name(dtype) << " row " << row << " column " << 32 * g + c;
@@ -207,9 +206,8 @@ TEST_F(WordPanels, GiveTheBitsOfTheDotKernels) {
     for (int s = 0; s < 2; ++s) {
       for (int t = 0; t < few.tiles(); ++t) {
         const ActivationTile tile = few.tile(t);
-        table.dot[1][index][tile.tokens](
-            strips[s].data(), units_of(format, width), tile, nullptr,
-            &expected[(s * tokens_count + few.first(t)) * strip_rows]);
+        table.dot[1][index][tile.tokens](strips[s].data(), units_of(format, width), tile, nullptr,
+                                         &expected[(s * tokens_count + few.first(t)) * strip_rows]);
       }
     }
     const std::vector<float> sums = multiplied(dtype, strips, tokens, width);

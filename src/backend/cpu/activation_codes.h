@@ -1,7 +1,7 @@
 #pragma once
 
-// How activations are rounded where they keep near 16 bits: in groups of 32 columns, x ≈ scale · code.
-// Kernels for few tokens take a code as two planes of int8, those for many as one int16
+// How activations are rounded where they keep near 16 bits: in groups of 32 columns, x ≈ scale ·
+// code. Kernels for few tokens take a code as two planes of int8, those for many as one int16
 // (word_panel.h); both sum the same integers, and scale sums alike, so that results are the same to
 // the last bit.
 namespace ridge::backend::cpu {

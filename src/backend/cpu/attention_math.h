@@ -39,8 +39,8 @@ struct Chunk {
   int tokens;          // at most attention_chunk; 16 parts' worth at most is past the context
 };
 
-// Groups of dimensions whose products a score's sum has room for (`score_groups` of a Math): all, or so
-// many that sums are added up as floats after each.
+// Groups of dimensions whose products a score's sum has room for (`score_groups` of a Math): all,
+// or so many that sums are added up as floats after each.
 inline constexpr int all_groups = 1 << 20;
 
 // What those have in common that sum in float32: a row has no factors of its own.
@@ -163,8 +163,8 @@ class Bf16Math : public FloatSums<V> {
   }
 };
 
-// Latents of a bfloat16 cache: as keys they are unpacked, for their products run along a token; as values
-// they are multiplied as they lie.
+// Latents of a bfloat16 cache: as keys they are unpacked, for their products run along a token; as
+// values they are multiplied as they lie.
 template <class V>
 class Bf16LatentMath : public FloatMath<V, DType::f32> {
  public:
@@ -285,13 +285,14 @@ class Int8Math {
   Row weights_[attention_rows];
 };
 
-// int16 throughout, for a chunk that was unpacked to it (unpack_words): a vector of keys or values has a
-// scale for each token, a query and a row's weights one for each chunk. Scales leave as many bits as
-// sums in int32 have room for.
+// int16 throughout, for a chunk that was unpacked to it (unpack_words): a vector of keys or values
+// has a scale for each token, a query and a row's weights one for each chunk. Scales leave as many
+// bits as sums in int32 have room for.
 //
-// 16 dimensions of a query and of a key are at most most_length long, so no sum of their products, whole or
-// not, passes most_length² (Cauchy-Schwarz), and each has 14 bits where they are alike. What that rounds off
-// a score is some 3e-6 of both lengths' product, less than what rounding a key to float16 does.
+// 16 dimensions of a query and of a key are at most most_length long, so no sum of their products,
+// whole or not, passes most_length² (Cauchy-Schwarz), and each has 14 bits where they are alike.
+// What that rounds off a score is some 3e-6 of both lengths' product, less than what rounding a key
+// to float16 does.
 template <class V>
 class WordMath {
  public:

@@ -68,8 +68,8 @@ struct BytePanelKernels {
   //   ahead: what will be unpacked later is fetched, from each byte's place + ahead; 0: nothing is
   void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, int64_t ahead,
                               std::byte* panel);
-  // out[tiles][byte_panel_tile_sums] = the panel's strips times each row of each tile, or out += it;
-  // of a tile [2 strips][count][16] are used.
+  // out[tiles][byte_panel_tile_sums] = the panel's strips times each row of each tile, or out +=
+  // it; of a tile [2 strips][count][16] are used.
   //   columns: of the panel
   //   x: [tiles], from the panel's first column on
   void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const ByteTile* x,

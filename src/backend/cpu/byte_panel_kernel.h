@@ -209,8 +209,9 @@ void multiply_panel(const std::byte* panel, int64_t columns, const ByteTile* x, 
   }
 }
 
-// The shifts of groups whose largest numbers are most_of, [lanes], and what the coarsest of them has room
-// for, at least `most`, the largest of all: of four choices that with the finest steps on the whole.
+// The shifts of groups whose largest numbers are most_of, [lanes], and what the coarsest of them
+// has room for, at least `most`, the largest of all: of four choices that with the finest steps on
+// the whole.
 template <class V>
 float choose_shifts(const float* most_of, float most, int32_t* shifts) {
   using F = typename V::F;
@@ -294,8 +295,7 @@ void fill_byte_panels(BytePanelKernels& kernels) {
   kernels.min_rows = 24;
   kernels.quantize = &quantize_bytes<V>;
   ((kernels.unpack[static_cast<int>(Quantized)] = &BytePanel<V, Quantized>::unpack,
-    kernels.multiply[static_cast<int>(Quantized)] =
-        &multiply_panel<V, byte_panel_kind(Quantized)>),
+    kernels.multiply[static_cast<int>(Quantized)] = &multiply_panel<V, byte_panel_kind(Quantized)>),
    ...);
 }
 

@@ -4,9 +4,9 @@
 
 namespace ridge::backend::cpu {
 
-// Tokens in as few tiles as hold them, each as large as the others or smaller by one: 9 of at most 8
-// are 5 and 4, not 8 and 1. No divisions where tiles are walked over: with few columns these would
-// take longer than some of a tile's products.
+// Tokens in as few tiles as hold them, each as large as the others or smaller by one: 9 of at most
+// 8 are 5 and 4, not 8 and 1. No divisions where tiles are walked over: with few columns these
+// would take longer than some of a tile's products.
 class EqualTiles {
  public:
   // most: tokens of a tile

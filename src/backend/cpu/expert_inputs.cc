@@ -27,7 +27,8 @@ void copy_rows(const ActivationTile& from, int64_t groups, bool tiled, const Act
       const int8_t* codes = from.codes + 4 * (g * 8 * planes + p);
       const int row = to.token * planes + p;
       const int64_t step = tiled ? 4 : 4 * rows;
-      int8_t* out = to.codes + (tiled ? activation_group * (g * rows + row) : 4 * (g * 8 * rows + row));
+      int8_t* out =
+          to.codes + (tiled ? activation_group * (g * rows + row) : 4 * (g * 8 * rows + row));
       for (int quad = 0; quad < 8; ++quad, codes += 4 * planes, out += step) {
         std::memcpy(out, codes, 4);
       }

@@ -34,6 +34,7 @@ KernelTable make_kernel_table() {
   table.quantize_row = &quantize_row<V>;
   table.rms_norm = &rms_norm_row<V>;
   table.gated_activation = &gated_activation_row<V>;
+  table.finish_strip = &finish_strip<V>;
   table.add = &add_row<V>;
   table.scale = &scale_row<V>;
   table.rope = &rope_head<V>;

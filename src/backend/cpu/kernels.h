@@ -88,15 +88,15 @@ constexpr int kv_group(DType dtype) {
 // Query rows that share one KV head: row i is head first_head + i % group_heads of token
 // i / group_heads, counted from `first_row`.
 struct AttentionJob {
-  const float* q;    // of the sequence's first token and the group's first head
-  int64_t q_stride;  // floats between tokens
-  int q_dims;        // of each head there; the key's other dimensions are in
+  const float* q;       // of the sequence's first token and the group's first head
+  int64_t q_stride;     // floats between tokens
+  int q_dims;           // of each head there; the key's other dimensions are in
   const float* q_rest;  // likewise, or nullptr where q has them all
   int64_t q_rest_stride;
   // Latent attention: queries of the values, likewise, whose scores are added; or nullptr.
   const float* q_latent;
   int64_t q_latent_stride;
-  float* out;        // likewise
+  float* out;  // likewise
   int64_t out_stride;
   int group_heads;     // query heads of this KV head
   int first_row;       // in the sequence's rows [tokens · group_heads]
@@ -110,17 +110,19 @@ struct AttentionJob {
   float scale;
   int window;
   float soft_cap;
-  const float* sinks;    // of the group's first head, or nullptr
-  std::byte* scratch;    // attention_scratch_bytes
-  float* partial;        // [rows][partial_floats(kv)] instead of `out`, or nullptr
-  const float* resumed;  // what `partial` had for the keys before range_first, to go on from, or nullptr
+  const float* sinks;  // of the group's first head, or nullptr
+  std::byte* scratch;  // attention_scratch_bytes
+  float* partial;      // [rows][partial_floats(kv)] instead of `out`, or nullptr
+  const float*
+      resumed;  // what `partial` had for the keys before range_first, to go on from, or nullptr
   bool batch_invariant;  // a row's result may not depend on the other rows
 };
 
-inline constexpr int attention_rows = 48;        // query rows of a job, most, of the vectors' kernels
+inline constexpr int attention_rows = 48;  // query rows of a job, most, of the vectors' kernels
 inline constexpr int word_attention_rows = 128;  // of those on vectors of int16
 inline constexpr int tile_attention_rows = 128;  // of those on AMX tiles
-inline constexpr int latent_attention_rows = 32;  // where all heads share one latent, for any kernel
+inline constexpr int latent_attention_rows =
+    32;                                      // where all heads share one latent, for any kernel
 inline constexpr int attention_chunk = 64;   // keys whose scores are held at once
 inline constexpr int attention_ranges = 16;  // ranges of keys that a row may be split into
 inline constexpr int partial_rows = 16;      // most rows of a job that has a range of the keys
@@ -152,6 +154,18 @@ struct TileDotKernels {
   void (*end)();
 };
 
+// A strip's results for some tokens, and what becomes of them.
+struct StripResults {
+  const float* results;          // [tokens][strip_rows]
+  const float* up;               // likewise, of the up strip where there is an activation
+  const Activation* activation;  // of both, or nullptr
+  const float* bias;             // [strip_rows] that are added then, or nullptr
+  int tokens;
+  float* out;  // of the first token
+  int64_t stride;
+  bool accumulate;  // out += instead of out =
+};
+
 // What one thread can do at most with an instruction set (machine_probe.h). Each multiplies
 // operands at hand `rounds` times and returns the multiply-adds done; null where the instructions
 // are none of this set's.
@@ -171,14 +185,15 @@ struct KernelTable {
   FloatDotTile float_dot[dtype_count][max_tile_rows + 1];  // f32, f16, bf16
   TileDotKernels tiles;                                    // linear for up to 32 rows at once
   ScaledKernels scaled;                                    // the same for the K formats, less exact
-  BytePanelKernels byte_panel;                             // linear for many tokens, rounded to int8
-  WordPanelKernels word_panel;                             // linear for many tokens, rounded to int16
-  PanelKernels panel;                                      // linear for many tokens
+  BytePanelKernels byte_panel;  // linear for many tokens, rounded to int8
+  WordPanelKernels word_panel;  // linear for many tokens, rounded to int16
+  PanelKernels panel;           // linear for many tokens
   // x[columns] into its place; columns past the end up to a multiple of 256 become zero.
   void (*quantize_row)(const float* x, int64_t columns, const ActivationRows& to);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t columns, float* out);
   void (*gated_activation)(const float* gate, const float* up, Activation kind, int64_t columns,
                            float* out);
+  void (*finish_strip)(const StripResults& of);
   void (*add)(const float* a, const float* b, int64_t columns, float* out);
   void (*scale)(const float* x, float factor, int64_t columns, float* out);
   // Rotates one head in place. cos_sin: [rotary_dim / 2][2], magnitude included.

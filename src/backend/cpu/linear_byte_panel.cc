@@ -14,8 +14,6 @@ constexpr int64_t pairs_together = 4;
 // Outputs lie in memory, too many for the caches, and are asked for so many tiles before they are
 // written.
 constexpr int tiles_ahead = 3;
-// Shares of the work for each member, at least.
-constexpr int64_t shares = 6;
 
 const std::byte* at_column(const Strip& strip, int64_t column) {
   const TileFormat format = tile_format(strip.part->dtype);
@@ -67,16 +65,11 @@ void LinearBytePanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
   });
   run.team.barrier();
   const auto pairs = static_cast<int64_t>(pairs_.size());
-  const int64_t together =
-      std::clamp<int64_t>(pairs / (shares * run.team.size()), 1, pairs_together);
-  const int64_t groups = (pairs + together - 1) / together;
   const int blocks = (tokens.tiles() + byte_panel_tiles - 1) / byte_panel_tiles;
-  for (int64_t item = next.fetch_add(1); item < blocks * groups; item = next.fetch_add(1)) {
-    const auto block = static_cast<int>(item / groups);
-    const int64_t first = item % groups * together;
+  while (const auto chunk = take_pairs(next, blocks, pairs, run.team.size(), pairs_together)) {
     multiply(run, tokens,
-             {block * tokens.tiles() / blocks, (block + 1) * tokens.tiles() / blocks, first,
-              std::min(first + together, pairs)},
+             {chunk->block * tokens.tiles() / blocks, (chunk->block + 1) * tokens.tiles() / blocks,
+              chunk->first, chunk->last},
              scratch);
   }
 }

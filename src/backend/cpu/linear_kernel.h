@@ -30,7 +30,8 @@ typename V::B quad_codes(const std::byte* at) {
     const auto both = V::load_bytes(at + 64 * (Quad % 4));
     return Quad < 4 ? V::low_nibbles(both) : V::high_nibbles(both);
   };
-  // Moves the bits from `Field` on to bit `To` of each byte; what comes along is for the caller to drop.
+  // Moves the bits from `Field` on to bit `To` of each byte; what comes along is for the caller to
+  // drop.
   const auto part = []<int Field, int To>(const std::byte* plane) {
     return V::template shifted<Field - To>(V::load_bytes(plane));
   };
@@ -226,8 +227,8 @@ template <class V, DType D, int Tokens>
 void float_dot(const std::byte* strip, int64_t columns, const float* x, int64_t stride,
                float* out) {
   constexpr int element = D == DType::f32 ? 4 : 2;
-  // A single token would leave the multiply-adds waiting for each other, so columns take turns; for any
-  // number of tokens the same, so that each one's sum is the same in any batch.
+  // A single token would leave the multiply-adds waiting for each other, so columns take turns; for
+  // any number of tokens the same, so that each one's sum is the same in any batch.
   constexpr int turns = 2;
   using F = typename V::F;
   for (int part = 0; part < strip_rows; part += V::lanes) {

@@ -1,7 +1,6 @@
 #include "backend/cpu/linear_strips.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/error.h"
 
@@ -13,6 +12,21 @@ const float* input_row(const LinearPlan& plan, const Run& run, int row, const Ke
   if (plan.norm == nullptr) return x;
   kernels.rms_norm(x, plan.norm->values(), plan.eps, plan.weight->columns(), normed);
   return normed;
+}
+
+std::optional<PairChunk> take_pairs(std::atomic<int64_t>& next, int blocks, int64_t pairs,
+                                    int members, int64_t most) {
+  constexpr int64_t shares = 3;  // of what each member has left, a chunk at most
+  int64_t item = next.load(std::memory_order_relaxed);
+  while (item < blocks * pairs) {
+    const int64_t first = item % pairs;
+    const int64_t share = (blocks * pairs - item) / (shares * members);
+    const int64_t count = std::min(std::clamp<int64_t>(share, 1, most), pairs - first);
+    if (next.compare_exchange_weak(item, item + count, std::memory_order_relaxed)) {
+      return PairChunk{static_cast<int>(item / pairs), first, first + count};
+    }
+  }
+  return std::nullopt;
 }
 
 LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
@@ -81,26 +95,23 @@ void LinearStrips::finish(const Run& run, int64_t item, int first_token, int tok
   const int64_t row = strip.part->first_row + strip.index * strip_rows;
   const int64_t left = strip.part->rows - strip.index * strip_rows;
   const auto count = static_cast<int>(std::min<int64_t>(left, strip_rows));
-  if (plan_.activation) {
-    run.kernels.gated_activation(result, up, *plan_.activation, tokens * strip_rows, result);
-  }
   const int64_t stride = run.arena.stride(plan_.out);
   float* out = run.arena.at(plan_.out) + first_token * stride + row;
+  const Activation* activation = plan_.activation ? &*plan_.activation : nullptr;
   const float* bias = plan_.bias == nullptr ? nullptr : plan_.bias->values() + row;
-  for (int t = 0; t < tokens; ++t, out += stride) {
-    store(result + t * strip_rows, bias, count, out);
+  if (count == strip_rows) {
+    return run.kernels.finish_strip(
+        {result, up, activation, bias, tokens, out, stride, plan_.accumulate});
   }
-}
-
-void LinearStrips::store(const float* result, const float* bias, int count, float* out) const {
-  if (plan_.accumulate) {
-    for (int i = 0; i < count; ++i) out[i] += result[i] + (bias != nullptr ? bias[i] : 0.0f);
-  } else if (bias != nullptr) {
-    for (int i = 0; i < count; ++i) out[i] = result[i] + bias[i];
-  } else if (count == strip_rows) {
-    std::memcpy(out, result, strip_rows * sizeof(float));  // without a call
-  } else {
-    std::memcpy(out, result, count * sizeof(float));
+  // The last rows of a weight.
+  if (activation != nullptr) {
+    run.kernels.gated_activation(result, up, *activation, tokens * strip_rows, result);
+  }
+  for (int t = 0; t < tokens; ++t, result += strip_rows, out += stride) {
+    for (int i = 0; i < count; ++i) {
+      const float x = result[i] + (bias != nullptr ? bias[i] : 0.0f);
+      out[i] = plan_.accumulate ? out[i] + x : x;
+    }
   }
 }
 

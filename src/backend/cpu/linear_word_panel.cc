@@ -14,8 +14,6 @@ constexpr int64_t word_pairs_together = 4;
 // Outputs lie in memory, too many for the caches, and are asked for so many tiles before they are
 // written.
 constexpr int word_tiles_ahead = 3;
-// A chunk is this share of what each member has left, at most.
-constexpr int64_t word_shares = 3;
 
 }  // namespace
 
@@ -55,23 +53,13 @@ void LinearWordPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
     tokens.quantize(kernels_.word_panel, row, input_row(plan_, run, row, kernels_, normed));
   });
   run.team.barrier();
-  // Pairs in chunks that shrink to one, so that all members end at about the same time; a chunk is
-  // of one block of tokens.
   const auto pairs = static_cast<int64_t>(pairs_.size());
   const int blocks = (tokens.tiles() + word_panel_tiles - 1) / word_panel_tiles;
-  int64_t item = next.load(std::memory_order_relaxed);
-  while (item < blocks * pairs) {
-    const int64_t first = item % pairs;
-    const int64_t share = (blocks * pairs - item) / (word_shares * run.team.size());
-    const int64_t count =
-        std::min(std::clamp<int64_t>(share, 1, word_pairs_together), pairs - first);
-    if (!next.compare_exchange_weak(item, item + count, std::memory_order_relaxed)) continue;
-    const auto block = static_cast<int>(item / pairs);
+  while (const auto chunk = take_pairs(next, blocks, pairs, run.team.size(), word_pairs_together)) {
     multiply(run, tokens,
-             {block * tokens.tiles() / blocks, (block + 1) * tokens.tiles() / blocks, first,
-              first + count},
+             {chunk->block * tokens.tiles() / blocks, (chunk->block + 1) * tokens.tiles() / blocks,
+              chunk->first, chunk->last},
              scratch);
-    item = next.load(std::memory_order_relaxed);
   }
 }
 

@@ -42,8 +42,8 @@ class LinearWordPanel {
                 std::byte* scratch) const;
   // The slice of a pair's columns from `column` on times the work's tiles.
   //   sums: [tiles][word_panel_tile_sums], as WordPanelKernels::multiply leaves them
-  void multiply_slice(std::span<const WordTile> tiles, const Work& work, int64_t pair, int64_t column,
-                      std::byte* panel, float* sums) const;
+  void multiply_slice(std::span<const WordTile> tiles, const Work& work, int64_t pair,
+                      int64_t column, std::byte* panel, float* sums) const;
   // Of one tile and the work's pairs.
   void fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work, int tile) const;
   void finish(const Run& run, const WordTokens& tokens, const Work& work, float* sums) const;

@@ -40,10 +40,14 @@ class QuantizedTokens {
   ActivationRows rows(int token) const {
     const int index = tiles_.tile_of(token);
     const ActivationTile t = tile(index);
-    return {const_cast<int8_t*>(t.codes),      const_cast<float*>(t.scales),
-            const_cast<int32_t*>(t.code_sums), const_cast<float*>(t.group_sums),
-            const_cast<float*>(t.half_sums),   t.tokens,
-            token - first(index),              planes_};
+    return {const_cast<int8_t*>(t.codes),
+            const_cast<float*>(t.scales),
+            const_cast<int32_t*>(t.code_sums),
+            const_cast<float*>(t.group_sums),
+            const_cast<float*>(t.half_sums),
+            t.tokens,
+            token - first(index),
+            planes_};
   }
 
  private:

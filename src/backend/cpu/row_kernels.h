@@ -96,36 +96,60 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t column
       columns, out, [factor](F v, F w) { return V::mul(V::mul(v, factor), w); }, x, weight);
 }
 
-template <class V>
-void gated_activation_row(const float* gate, const float* up, Activation kind, int64_t columns,
-                          float* out) {
+// use(gate and up as vectors → their product).
+template <class V, class Use>
+void with_activation(Activation kind, Use use) {
   using F = typename V::F;
   switch (kind) {
     case Activation::silu:
-      return map_row<V>(
-          columns, out, [](F g, F u) { return V::mul(V::mul(g, sigmoid<V>(g)), u); }, gate, up);
+      return use([](F g, F u) { return V::mul(V::mul(g, sigmoid<V>(g)), u); });
     case Activation::gelu_tanh:
       // 0.5 (1 + tanh(z)) is σ(2z), z = √(2/π) (g + 0.044715 g³).
-      return map_row<V>(
-          columns, out,
-          [](F g, F u) {
-            const F cube = V::mul(V::mul(g, g), g);
-            const F z = V::mul(V::fma(cube, V::set1(0.044715f), g), V::set1(2 * 0.797884561f));
-            return V::mul(V::mul(g, sigmoid<V>(z)), u);
-          },
-          gate, up);
+      return use([](F g, F u) {
+        const F cube = V::mul(V::mul(g, g), g);
+        const F z = V::mul(V::fma(cube, V::set1(0.044715f), g), V::set1(2 * 0.797884561f));
+        return V::mul(V::mul(g, sigmoid<V>(z)), u);
+      });
     case Activation::swiglu_oai:
-      return map_row<V>(
-          columns, out,
-          [](F g, F u) {
-            const F limit = V::set1(7.0f);
-            g = V::min(g, limit);
-            u = V::max(V::min(u, limit), V::set1(-7.0f));
-            const F gated = V::mul(g, sigmoid<V>(V::mul(g, V::set1(1.702f))));
-            return V::mul(gated, V::add(u, V::set1(1.0f)));
-          },
-          gate, up);
+      return use([](F g, F u) {
+        const F limit = V::set1(7.0f);
+        g = V::min(g, limit);
+        u = V::max(V::min(u, limit), V::set1(-7.0f));
+        const F gated = V::mul(g, sigmoid<V>(V::mul(g, V::set1(1.702f))));
+        return V::mul(gated, V::add(u, V::set1(1.0f)));
+      });
   }
+}
+
+template <class V>
+void gated_activation_row(const float* gate, const float* up, Activation kind, int64_t columns,
+                          float* out) {
+  with_activation<V>(kind, [&](auto gated) { map_row<V>(columns, out, gated, gate, up); });
+}
+
+// result(first): what goes to the token's out, of V::lanes columns.
+template <class V, class Result>
+void store_strip(const StripResults& of, Result result) {
+  for (int t = 0; t < of.tokens; ++t) {
+    float* out = of.out + t * of.stride;
+    for (int row = 0; row < strip_rows; row += V::lanes) {
+      typename V::F x = result(t * strip_rows + row);
+      if (of.bias != nullptr) x = V::add(x, V::load(of.bias + row));
+      if (of.accumulate) x = V::add(V::load(out + row), x);
+      V::store(out + row, x);
+    }
+  }
+}
+
+template <class V>
+void finish_strip(const StripResults& of) {
+  if (of.activation == nullptr) {
+    return store_strip<V>(of, [&](int at) { return V::load(of.results + at); });
+  }
+  with_activation<V>(*of.activation, [&](auto gated) {
+    store_strip<V>(of,
+                   [&](int at) { return gated(V::load(of.results + at), V::load(of.up + at)); });
+  });
 }
 
 enum class CodeOrder {

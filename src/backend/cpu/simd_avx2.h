@@ -109,8 +109,7 @@ struct Avx2 {
           _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
       return _mm_packs_epi16(words, words);
     };
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                     _mm_unpacklo_epi32(bytes(coarse), bytes(fine)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_unpacklo_epi32(bytes(coarse), bytes(fine)));
   }
 
   static I iset1(int32_t x) { return _mm256_set1_epi32(x); }

@@ -343,10 +343,10 @@ struct Avx512Vnni : Avx512 {
       const I order = _mm512_setr_epi32(0, 2, 8, 10, 1, 3, 9, 11, 0, 0, 0, 0, 0, 0, 0, 0);
       return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, all));
     };
-    const __m256i low = add_up(_mm512_unpacklo_epi64(both[0], both[1]),
-                               _mm512_unpacklo_epi64(both[2], both[3]));
-    const __m256i high = add_up(_mm512_unpackhi_epi64(both[0], both[1]),
-                                _mm512_unpackhi_epi64(both[2], both[3]));
+    const __m256i low =
+        add_up(_mm512_unpacklo_epi64(both[0], both[1]), _mm512_unpacklo_epi64(both[2], both[3]));
+    const __m256i high =
+        add_up(_mm512_unpackhi_epi64(both[0], both[1]), _mm512_unpackhi_epi64(both[2], both[3]));
     const __m256i all = _mm256_add_epi32(low, high);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(products), _mm256_castsi256_si128(all));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(half_products), _mm256_castsi256_si128(low));

@@ -207,7 +207,8 @@ struct Scalar {
     return a;
   }
   static B scale_bytes(B codes, const I& factor) {
-    for (int i = 0; i < lanes * 4; ++i) codes.v[i] = static_cast<uint8_t>(codes.v[i] * factor.v[i / 4]);
+    for (int i = 0; i < lanes * 4; ++i)
+      codes.v[i] = static_cast<uint8_t>(codes.v[i] * factor.v[i / 4]);
     return codes;
   }
   static B minus_bytes(B codes, int offset) {

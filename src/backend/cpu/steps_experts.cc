@@ -58,7 +58,8 @@ class ExpertStep final : public Step {
   size_t member_scratch_bytes() const override {
     return ExpertRows::bytes(max_tokens_, choices_, experts_) +
            inputs_.bytes(std::min(max_tokens_, private_tokens)) + tiles_alignment +
-           2 * packed_bytes() + std::max(panel_bytes(), inputs_.fits_bytes() ? byte_panel_scratch : 0);
+           2 * packed_bytes() +
+           std::max(panel_bytes(), inputs_.fits_bytes() ? byte_panel_scratch : 0);
   }
 
   void run(Run& run, int member) override {
@@ -360,10 +361,9 @@ class ExpertStep final : public Step {
       const int64_t width = std::min<int64_t>(byte_panel_columns, columns - column);
       ByteTile memory[byte_panel_tiles];
       // Past a strip's end lies the next one.
-      multiply_byte_panel(kernels_.byte_panel, dtype, strips_at(column), width,
-                          strips_at(column + width),
-                          tokens.tiles(first_tile, last_tile, column, memory), column > 0, panel,
-                          sums);
+      multiply_byte_panel(
+          kernels_.byte_panel, dtype, strips_at(column), width, strips_at(column + width),
+          tokens.tiles(first_tile, last_tile, column, memory), column > 0, panel, sums);
     }
     for (int t = first_tile; t < last_tile; ++t) {
       float* result = sums + (t - first_tile) * byte_panel_tile_sums;

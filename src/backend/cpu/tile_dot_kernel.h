@@ -26,8 +26,8 @@ void load_quads(const std::byte* at, typename V::B (&quads)[8]) {
 }
 
 // Tiles: sums 0 and 1, in the groups between 2 and 3; activations 4 (a whole block) and 5 (the last
-// one); weights 6, in the groups between 7. A product waits for its loads and a store for its product,
-// and those of the next group need not wait for that.
+// one); weights 6, in the groups between 7. A product waits for its loads and a store for its
+// product, and those of the next group need not wait for that.
 constexpr int dot_full = 4;
 constexpr int dot_last = 5;
 constexpr int dot_codes = 6;
@@ -119,8 +119,8 @@ struct TileDot {
     return x.code_sums[i] + x.code_sums[x.tokens + i];
   }
   // Of a token's rows.
-  static I dot_of(const int32_t (&dots)[max_dot_rows][strip_rows], const ActivationTile& x, int half,
-                  int i, int first_row) {
+  static I dot_of(const int32_t (&dots)[max_dot_rows][strip_rows], const ActivationTile& x,
+                  int half, int i, int first_row) {
     const int32_t* last = dots[(i + 1) * x.planes - 1] + first_row;
     const I dot = centred(last, code_sum(x, half, i));
     if (x.planes == 1) return dot;
@@ -145,8 +145,8 @@ struct TileDot {
   };
 
   // out += what a unit gives for tokens [first, last); x stands at the unit.
-  static void apply(const UnitDots& dots, const UnitScales& scales, const ActivationTile& x, int first,
-                    int last, float* out) {
+  static void apply(const UnitDots& dots, const UnitScales& scales, const ActivationTile& x,
+                    int first, int last, float* out) {
     for (int i = first; i < last; ++i) {
       for (int part = 0; part < UnitScales::parts; ++part) {
         apply_row(dots, scales, x, i, part, out + i * strip_rows + part * V::lanes);
@@ -166,7 +166,8 @@ struct TileDot {
       if constexpr (format.has_min) {
         const float* sums = halves == 1 ? x.group_sums : x.half_sums;
         for (int half = 0; half < halves; ++half) {
-          acc = V::fma(scales.min[part][halves * g + half], V::set1(sums[half * x.tokens + i]), acc);
+          acc =
+              V::fma(scales.min[part][halves * g + half], V::set1(sums[half * x.tokens + i]), acc);
         }
       }
     }
@@ -174,8 +175,8 @@ struct TileDot {
   }
 
   // The walk over a strip: in each turn the codes of one group are unpacked, the tiles multiply the
-  // group before, whose bytes have reached the cache by then, and the vectors scale some rows of the
-  // unit before.
+  // group before, whose bytes have reached the cache by then, and the vectors scale some rows of
+  // the unit before.
   template <int Blocks>
   static void run_blocks(const std::byte* strip, int64_t units, ActivationTile x,
                          const std::byte* next, float* out) {

@@ -92,8 +92,8 @@ struct WordPanelKernels {
   // panel.
   //   which: 0 or 1, of the panel's strips
   void (*unpack[dtype_count])(const std::byte* from, int64_t columns, int which, std::byte* panel);
-  // out[tiles][word_panel_tile_sums] = the panel's strips times each row of each tile, or out += it;
-  // of a tile [2 strips][count][16] are used.
+  // out[tiles][word_panel_tile_sums] = the panel's strips times each row of each tile, or out +=
+  // it; of a tile [2 strips][count][16] are used.
   //   columns: of the panel
   //   x: [tiles], from the panel's first column on
   void (*multiply[dtype_count])(const std::byte* panel, int64_t columns, const WordTile* x,

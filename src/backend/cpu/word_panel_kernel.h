@@ -194,7 +194,8 @@ void multiply_words(const std::byte* panel, int64_t columns, const WordTile* x, 
   }
 }
 
-// 128 columns of x as row `row` of a tile that stands at these. Four groups at once, because what is added up across lanes is so for four vectors in one.
+// 128 columns of x as row `row` of a tile that stands at these. Four groups at once, because what
+// is added up across lanes is so for four vectors in one.
 //   groups: of these that are wanted, the first ones
 template <class V>
 [[gnu::always_inline]] inline void quantize_words(const float* x, const WordTile& to, int row,
@@ -251,8 +252,7 @@ void fill_word_panels(WordPanelKernels& kernels) {
   kernels.min_rows = 9;
   kernels.quantize = &quantize_word_row<V>;
   ((kernels.unpack[static_cast<int>(Quantized)] = &WordPanel<V, Quantized>::unpack,
-    kernels.multiply[static_cast<int>(Quantized)] =
-        &multiply_words<V, word_panel_kind(Quantized)>),
+    kernels.multiply[static_cast<int>(Quantized)] = &multiply_words<V, word_panel_kind(Quantized)>),
    ...);
 }
 
