@@ -15,7 +15,7 @@ namespace ridge::backend::cpu::byte_panel_test {
 namespace {
 
 constexpr int64_t columns = 768;
-constexpr int tokens_count = 13;  // tiles of 4, 4 and 5
+constexpr int tokens_count = 13;  // tiles of 5, 4 and 4
 
 std::vector<float> activations(Random& random) {
   std::vector<float> x(tokens_count * columns);

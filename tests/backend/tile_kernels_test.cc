@@ -129,6 +129,37 @@ TEST(TileDot, EqualsTheDotKernelsBitForBit) {
   }
 }
 
+// Both planes of the largest codes are ±127, and weights of Q8_0 reach from -128 to 127.
+TEST(Dot, HoldsTheLargestCodesOnEveryIsa) {
+  constexpr int64_t columns = 256;
+  constexpr DType dtype = DType::q8_0;
+  const size_t bytes = row_bytes(dtype, columns);
+  for (const std::string& isa : available_isas()) {
+    const KernelTable& kernels = *select_isa(isa).kernels;
+    for (const int pattern : {0, 1, 2, 3}) {
+      const auto weight = [&](int64_t c) { return pattern % 2 == 0 || c % 4 < 2 ? -128 : 127; };
+      std::vector<std::byte> rows(bytes * strip_rows);
+      std::vector<float> x(columns);
+      int64_t want = 0;
+      for (int64_t c = 0; c < columns; ++c) {
+        x[c] = pattern < 2 || c % 2 == 0 ? 1.0f : -1.0f;
+        want += static_cast<int64_t>(x[c]) * most_fine_code * weight(c);
+        for (int r = 0; r < strip_rows; ++r) {
+          std::byte* block = &rows[r * bytes + c / 32 * traits(dtype).block_bytes];
+          block[1] = std::byte{0x3c};  // with the byte before it 1 as float16
+          block[2 + c % 32] = static_cast<std::byte>(weight(c));
+        }
+      }
+      const auto out = dots_of(kernels, dtype, packed(dtype, rows, columns), columns, 2, x);
+      const double scale = 1.0 / most_fine_code;
+      for (const float sum : out) {
+        EXPECT_NEAR(sum, scale * static_cast<double>(want), 1e-6 * 128 * columns)
+            << isa << ", pattern " << pattern;
+      }
+    }
+  }
+}
+
 // Where a column of a group lies: the middle two of four have changed places.
 int64_t panel_place(int64_t k) { return k % 4 == 1 ? k + 1 : k % 4 == 2 ? k - 1 : k; }
 
@@ -241,10 +272,9 @@ TEST(LinearPath, DependsOnRowsPrecisionAndKernels) {
   const auto& [rounded, exact] = tiled.panel.min_tokens;
   for (int rows : {1, 4, 5, rounded - 1, rounded, exact - 1, exact, 512}) {
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, true, {}, plain), LinearPath::dot);
-    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, {}, tiled), rows < 5 ? LinearPath::dot
-                                                                          : rows < exact
-                                                                              ? LinearPath::tile_dot
-                                                                              : LinearPath::panel);
+    const LinearPath many = rows < exact ? LinearPath::tile_dot : LinearPath::panel;
+    EXPECT_EQ(choose_linear_path(rows, Precision::full, true, {}, tiled),
+              rows < 5 ? LinearPath::dot : many);
     EXPECT_EQ(choose_linear_path(rows, Precision::full, false, {}, tiled), LinearPath::dot);
     EXPECT_EQ(choose_linear_path(rows, Precision::int8, false, {}, tiled),
               rows < rounded ? LinearPath::dot : LinearPath::panel);

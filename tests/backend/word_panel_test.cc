@@ -17,7 +17,7 @@ namespace ridge::backend::cpu::word_panel_test {
 namespace {
 
 constexpr int64_t columns = 768;
-constexpr int tokens_count = 13;  // tiles of 4, 4 and 5
+constexpr int tokens_count = 13;  // tiles of 5, 4 and 4
 
 // Tokens whose columns are a number that depends on them, some large, some zero.
 std::vector<float> activations(Random& random, int tokens) {
@@ -85,6 +85,40 @@ class WordPanels : public testing::Test {
                                 sums.data());
     }
     return sums;
+  }
+
+  // x: [tokens_count][columns]
+  void expect_bits_of_dots(DType dtype, const std::vector<float>& x) {
+    const KernelTable& table = *select_isa("avx512_vnni").kernels;
+    const TileFormat format = tile_format(dtype);
+    const int64_t width = format.super ? columns : columns - 32;
+    const std::vector<std::byte> strips[2] = {packed(dtype, random_.rows(dtype, width), width),
+                                              packed(dtype, random_.rows(dtype, width), width)};
+    std::vector<std::byte> memory(QuantizedTokens::bytes(tokens_count, width, 2));
+    const QuantizedTokens few(memory.data(), tokens_count, width, 2, table.tile_rows);
+    for (int t = 0; t < tokens_count; ++t) {
+      table.quantize_row(&x[t * columns], width, few.rows(t));
+    }
+    std::vector<float> expected(2 * tokens_count * strip_rows);  // [2][tokens][16]
+    for (int s = 0; s < 2; ++s) {
+      for (int t = 0; t < few.tiles(); ++t) {
+        const ActivationTile tile = few.tile(t);
+        table.dot[1][static_cast<int>(dtype)][tile.tokens](
+            strips[s].data(), units_of(format, width), tile, nullptr,
+            &expected[(s * tokens_count + few.first(t)) * strip_rows]);
+      }
+    }
+    const WordTokens tokens = quantized(x, tokens_count, width);
+    const std::vector<float> sums = multiplied(dtype, strips, tokens, width);
+    for (int t = 0; t < tokens.tiles(); ++t) {
+      const int count = tokens.count(t);
+      for (int s = 0; s < 2; ++s) {
+        const float* want = &expected[(s * tokens_count + tokens.first(t)) * strip_rows];
+        const float* got = &sums[t * word_panel_tile_sums + s * count * strip_rows];
+        EXPECT_EQ(0, std::memcmp(want, got, count * strip_rows * sizeof(float)))
+            << name(dtype) << ", tokens from " << tokens.first(t) << " on";
+      }
+    }
   }
 
   Random random_{7};
@@ -187,38 +221,18 @@ TEST_F(WordPanels, UnpackWhatTheFileSaysToTheLastBit) {
 
 // Kernels for few tokens and for many: no row's result may depend on which it met.
 TEST_F(WordPanels, GiveTheBitsOfTheDotKernels) {
-  const KernelTable& table = *select_isa("avx512_vnni").kernels;
-  const std::vector<float> x = activations(random_, tokens_count);
   for (const DType dtype : tile_dtypes) {
-    if (!serves(dtype)) continue;
-    const auto index = static_cast<int>(dtype);
-    const TileFormat format = tile_format(dtype);
-    const int64_t width = format.super ? columns : columns - 32;
-    const WordTokens tokens = quantized(x, tokens_count, width);
-    const std::vector<std::byte> strips[2] = {packed(dtype, random_.rows(dtype, width), width),
-                                              packed(dtype, random_.rows(dtype, width), width)};
-    std::vector<std::byte> memory(QuantizedTokens::bytes(tokens_count, width, 2));
-    const QuantizedTokens few(memory.data(), tokens_count, width, 2, table.tile_rows);
-    for (int t = 0; t < tokens_count; ++t) {
-      table.quantize_row(&x[t * columns], width, few.rows(t));
-    }
-    std::vector<float> expected(2 * tokens_count * strip_rows);  // [2][tokens][16]
-    for (int s = 0; s < 2; ++s) {
-      for (int t = 0; t < few.tiles(); ++t) {
-        const ActivationTile tile = few.tile(t);
-        table.dot[1][index][tile.tokens](strips[s].data(), units_of(format, width), tile, nullptr,
-                                         &expected[(s * tokens_count + few.first(t)) * strip_rows]);
-      }
-    }
-    const std::vector<float> sums = multiplied(dtype, strips, tokens, width);
-    for (int t = 0; t < tokens.tiles(); ++t) {
-      const int count = tokens.count(t);
-      for (int s = 0; s < 2; ++s) {
-        const float* want = &expected[(s * tokens_count + tokens.first(t)) * strip_rows];
-        const float* got = &sums[t * word_panel_tile_sums + s * count * strip_rows];
-        EXPECT_EQ(0, std::memcmp(want, got, count * strip_rows * sizeof(float)))
-            << name(dtype) << ", tokens from " << tokens.first(t) << " on";
-      }
+    if (serves(dtype)) expect_bits_of_dots(dtype, activations(random_, tokens_count));
+  }
+}
+
+// Sums of paired products wrap where all codes are the largest, with both signs.
+TEST_F(WordPanels, GiveTheBitsOfTheDotKernelsWherePartsOverflow) {
+  for (const int period : {1, 2, 4, 16}) {
+    std::vector<float> x(tokens_count * columns);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = i / period % 2 == 0 ? 1.0f : -1.0f;
+    for (const DType dtype : tile_dtypes) {
+      if (serves(dtype)) expect_bits_of_dots(dtype, x);
     }
   }
 }

@@ -42,10 +42,11 @@ inline constexpr Tolerance long_float32_sums = {1e-5, 1e-4};
 // (2^-11 or, for bfloat16, 2^-9) before they weigh the values.
 inline constexpr Tolerance attention_scores = {2e-3, 1e-2};
 
-// Weights are exact, but each row of activations is quantised in groups of 32 to two int8 planes,
-// the second 254 times finer. For normal values the largest of 32 is about 2.1 deviations, so a
-// step is 2.1 / 127 / 254 = 6.5e-5 of one and the rounding error 6.5e-5 / sqrt(12) = 1.9e-5, which
-// a dot product keeps; minima and offsets, larger than what remains of them, raise it a few times.
+// Weights are exact, but each row of activations is quantised in groups of 32 to integers up to
+// 127 · 254, which two int8 planes hold. For normal values the largest of 32 is about 2.1
+// deviations, so a step is 2.1 / 127 / 254 = 6.5e-5 of one and the rounding error 6.5e-5 / sqrt(12)
+// = 1.9e-5, which a dot product keeps; minima and offsets, larger than what remains of them, raise
+// it a few times.
 inline constexpr Tolerance int8_planes = {1e-4, 1e-3};
 
 // Precision::bf16: weights and activations rounded to bfloat16, as AMX multiplies them; sums in
@@ -79,27 +80,27 @@ inline constexpr Tolerance whole_layer = {2e-3, 1e-2};
 // measured errors lie near 7e-3.
 inline constexpr Tolerance whole_layer_mixed = {1.5e-2, 2e-1};
 
-// How near the two best logits of a greedy token must be, over the root mean square of the logits, for
-// other company, other chunks, a cached prefix or guesses to change it, where batch_invariant does not keep
-// one order of sums. Company and chunks change sums of attention in float32, and where these move an
-// activation across a half, its code in int8_planes: two logits by what one linear may err at worst. Of the
-// goldens, the logprobs of those with float32 weights move by 7e-7 at most, of those with quantised ones by
-// 2e-4. With mixed precision, a code is 254 times as coarse, and experts keep it: 1e-2 was seen, of which
-// three times as much is allowed.
+// How near the two best logits of a greedy token must be, over the root mean square of the logits,
+// for other company, other chunks, a cached prefix or guesses to change it, where batch_invariant
+// does not keep one order of sums. Company and chunks change sums of attention in float32, and
+// where these move an activation across a half, its code in int8_planes: two logits by what one
+// linear may err at worst. Of the goldens, the logprobs of those with float32 weights move by 7e-7
+// at most, of those with quantised ones by 2e-4. With mixed precision, a code is 254 times as
+// coarse, and experts keep it: 1e-2 was seen, of which three times as much is allowed.
 inline constexpr double near_tie = 2 * int8_planes.worst;
 inline constexpr double near_tie_mixed = 3e-2;
 
-// Ascend's cube multiplies halves: rows of activations, scaled to their range, and dequantised weights
-// each round to 11 bits, by 2^-11 / sqrt(3) · 0.72 = 2e-4 of a value in the root mean square. Codes
-// times scales round twice where they are not halves themselves.
+// Ascend's cube multiplies halves: rows of activations, scaled to their range, and dequantised
+// weights each round to 11 bits, by 2^-11 / sqrt(3) · 0.72 = 2e-4 of a value in the root mean
+// square. Codes times scales round twice where they are not halves themselves.
 inline constexpr Tolerance half_products = {5e-4, 5e-3};
 
-// There queries, probabilities and outputs of attention are of the cache's 16 bits. Those of bfloat16
-// round by 1.6e-3 each in the root mean square, the worst value being again several times the output's
-// size.
+// There queries, probabilities and outputs of attention are of the cache's 16 bits. Those of
+// bfloat16 round by 1.6e-3 each in the root mean square, the worst value being again several times
+// the output's size.
 inline constexpr Tolerance bf16_attention = {4e-3, 6e-2};
-// A score s of halves errs by about 2e-4 s, and a probability by as much of itself: 0.1 at scores of some
-// hundreds, where two keys are about as near.
+// A score s of halves errs by about 2e-4 s, and a probability by as much of itself: 0.1 at scores
+// of some hundreds, where two keys are about as near.
 inline constexpr Tolerance large_half_scores = {4e-3, 1e-1};
 
 // What a device is allowed in a case beyond what is declared for all.

@@ -192,6 +192,10 @@ std::vector<Case> cases() {
        {"llama-f32.gguf", "llama-bf16.gguf", "llama-k-mix.gguf", "qwen2-q8_0.gguf"}) {
     all.push_back({model, DType::f16, "avx2", {}});
   }
+  // Q2_K and Q3_K, and linears whose parts differ.
+  for (const std::string isa : {"avx512_vnni", "avx512_bf16"}) {
+    all.push_back({"llama-k-mix.gguf", DType::f16, isa, {}});
+  }
   // Experts and latents.
   for (const std::string isa : {"scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"}) {
     for (const std::string model :

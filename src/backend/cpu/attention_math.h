@@ -177,8 +177,8 @@ class Bf16LatentMath : public FloatMath<V, DType::f32> {
   }
 };
 
-// An int8 cache with a scale for each token; queries and weights are two int8 planes as activations
-// are (ActivationTile), so that little but the cache's own rounding is lost.
+// An int8 cache with a scale for each token; queries and weights are two int8 planes, so that
+// little but the cache's own rounding is lost.
 template <class V>
 class Int8Math {
  public:

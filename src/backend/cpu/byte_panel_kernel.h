@@ -280,11 +280,12 @@ void quantize_unit(const float* x, const ByteTile& to, int row) {
 
 template <class V>
 void quantize_bytes(const float* x, int64_t columns, const ByteTile& tile, int row) {
-  // Inputs of many tokens lie in memory, row after row.
+  // Inputs of many tokens lie in memory.
   constexpr int64_t ahead = 2 * byte_panel_unit;
   for (int64_t column = 0; column < columns; column += byte_panel_unit) {
-    for (int64_t i = column + ahead; i < column + ahead + byte_panel_unit; i += V::lanes) {
-      __builtin_prefetch(x + i);
+    if (column + ahead < columns) {
+      for (int i = 0; i < byte_panel_unit; i += V::lanes)
+        __builtin_prefetch(x + column + ahead + i);
     }
     quantize_unit<V>(x + column, tile.from_column(column), row);
   }

@@ -113,16 +113,16 @@ struct AttentionJob {
   const float* sinks;  // of the group's first head, or nullptr
   std::byte* scratch;  // attention_scratch_bytes
   float* partial;      // [rows][partial_floats(kv)] instead of `out`, or nullptr
-  const float*
-      resumed;  // what `partial` had for the keys before range_first, to go on from, or nullptr
+  // What `partial` had for the keys before range_first, to go on from, or nullptr.
+  const float* resumed;
   bool batch_invariant;  // a row's result may not depend on the other rows
 };
 
 inline constexpr int attention_rows = 48;  // query rows of a job, most, of the vectors' kernels
 inline constexpr int word_attention_rows = 128;  // of those on vectors of int16
 inline constexpr int tile_attention_rows = 128;  // of those on AMX tiles
-inline constexpr int latent_attention_rows =
-    32;                                      // where all heads share one latent, for any kernel
+// Where all heads share one latent, for any kernel.
+inline constexpr int latent_attention_rows = 32;
 inline constexpr int attention_chunk = 64;   // keys whose scores are held at once
 inline constexpr int attention_ranges = 16;  // ranges of keys that a row may be split into
 inline constexpr int partial_rows = 16;      // most rows of a job that has a range of the keys

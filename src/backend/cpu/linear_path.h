@@ -43,7 +43,7 @@ inline LinearPath choose_linear_path(int rows, Precision precision, bool all_qua
   if (fits.bytes && precision == Precision::int8 && rows >= kernels.byte_panel.min_rows) {
     return LinearPath::byte_panel;
   }
-  if (fits.words && activation_planes(precision) == 2 && rows >= kernels.word_panel.min_rows) {
+  if (fits.words && precision != Precision::int8 && rows >= kernels.word_panel.min_rows) {
     return LinearPath::word_panel;
   }
   return LinearPath::dot;

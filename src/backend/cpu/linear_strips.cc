@@ -14,21 +14,6 @@ const float* input_row(const LinearPlan& plan, const Run& run, int row, const Ke
   return normed;
 }
 
-std::optional<PairChunk> take_pairs(std::atomic<int64_t>& next, int blocks, int64_t pairs,
-                                    int members, int64_t most) {
-  constexpr int64_t shares = 3;  // of what each member has left, a chunk at most
-  int64_t item = next.load(std::memory_order_relaxed);
-  while (item < blocks * pairs) {
-    const int64_t first = item % pairs;
-    const int64_t share = (blocks * pairs - item) / (shares * members);
-    const int64_t count = std::min(std::clamp<int64_t>(share, 1, most), pairs - first);
-    if (next.compare_exchange_weak(item, item + count, std::memory_order_relaxed)) {
-      return PairChunk{static_cast<int>(item / pairs), first, first + count};
-    }
-  }
-  return std::nullopt;
-}
-
 LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
   const int64_t last = plan.activation ? plan.weight->rows() / 2 : plan.weight->rows();
   for (const WeightPart& part : plan.weight->parts()) {
@@ -75,8 +60,8 @@ void LinearStrips::fetch_outputs(const Run& run, const OutputPair& pair, int fir
 }
 
 void LinearStrips::finish(const Run& run, const OutputPair& pair, int first_token, int tokens,
-                          float* results) const {
-  float* second = results + tokens * strip_rows;
+                          const float* results) const {
+  const float* second = results + tokens * strip_rows;
   finish(run, pair.item, first_token, tokens, results, has_up() ? second : nullptr);
   if (pair.outputs == 2) finish(run, pair.item + 1, first_token, tokens, second, nullptr);
 }
@@ -89,8 +74,8 @@ void LinearStrips::fetch_outputs(const Run& run, int64_t item, int first_token, 
   for (int t = 0; t < tokens; ++t, out += stride) __builtin_prefetch(out, 1, 2);
 }
 
-void LinearStrips::finish(const Run& run, int64_t item, int first_token, int tokens, float* result,
-                          const float* up) const {
+void LinearStrips::finish(const Run& run, int64_t item, int first_token, int tokens,
+                          const float* result, const float* up) const {
   const Strip& strip = strips_[item];
   const int64_t row = strip.part->first_row + strip.index * strip_rows;
   const int64_t left = strip.part->rows - strip.index * strip_rows;
@@ -103,10 +88,8 @@ void LinearStrips::finish(const Run& run, int64_t item, int first_token, int tok
     return run.kernels.finish_strip(
         {result, up, activation, bias, tokens, out, stride, plan_.accumulate});
   }
-  // The last rows of a weight.
-  if (activation != nullptr) {
-    run.kernels.gated_activation(result, up, *activation, tokens * strip_rows, result);
-  }
+  // The last rows of a weight. An activation is fused where a half of the rows are whole strips.
+  RIDGE_ASSERT(activation == nullptr);
   for (int t = 0; t < tokens; ++t, result += strip_rows, out += stride) {
     for (int i = 0; i < count; ++i) {
       const float x = result[i] + (bias != nullptr ? bias[i] : 0.0f);

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <atomic>
-#include <optional>
 #include <vector>
 
 #include "backend/cpu/steps.h"
@@ -29,18 +27,6 @@ struct OutputPair {
   const Strip* first;
   const Strip* second;  // null where the first is alone
 };
-
-// Pairs [first, last) for the tiles of one block of tokens.
-struct PairChunk {
-  int block;
-  int64_t first, last;
-};
-// The next chunk for one of a team's members, or none. Chunks shrink to one pair, so that all
-// members end at about the same time.
-//   next: zero at first
-//   most: pairs of a chunk
-std::optional<PairChunk> take_pairs(std::atomic<int64_t>& next, int blocks, int64_t pairs,
-                                    int members, int64_t most);
 
 // The strips of a linear in the order of its outputs, and what becomes of their results: bias,
 // activation, residual.
@@ -74,14 +60,14 @@ class LinearStrips {
 
   // Asks for the lines of memory that finish() will write.
   void fetch_outputs(const Run& run, int64_t item, int first_token, int tokens) const;
-  // Puts result[tokens][16] (may be overwritten) of a strip where the plan wants it, for the tokens
-  // from `first_token` on. up: the up strip's, where there is one.
-  void finish(const Run& run, int64_t item, int first_token, int tokens, float* result,
+  // Puts result[tokens][16] of a strip where the plan wants it, for the tokens from `first_token`
+  // on. up: the up strip's, where there is one.
+  void finish(const Run& run, int64_t item, int first_token, int tokens, const float* result,
               const float* up) const;
-  // The same of a pair. results: [2 strips][tokens][16], likewise
+  // The same of a pair. results: [2 strips][tokens][16]
   void fetch_outputs(const Run& run, const OutputPair& pair, int first_token, int tokens) const;
   void finish(const Run& run, const OutputPair& pair, int first_token, int tokens,
-              float* results) const;
+              const float* results) const;
 
  private:
   Strip find(int64_t row) const;

@@ -55,10 +55,17 @@ void LinearWordPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
   run.team.barrier();
   const auto pairs = static_cast<int64_t>(pairs_.size());
   const int blocks = (tokens.tiles() + word_panel_tiles - 1) / word_panel_tiles;
-  while (const auto chunk = take_pairs(next, blocks, pairs, run.team.size(), word_pairs_together)) {
+  // A chunk is of one block of tokens.
+  const Tapering work = {.items = blocks * pairs,
+                         .divisor = int64_t{3} * run.team.size(),
+                         .most = word_pairs_together,
+                         .row = pairs};
+  while (const auto chunk = take_chunk(next, work)) {
+    const auto block = static_cast<int>(chunk->first / pairs);
+    const int64_t before = block * pairs;
     multiply(run, tokens,
-             {chunk->block * tokens.tiles() / blocks, (chunk->block + 1) * tokens.tiles() / blocks,
-              chunk->first, chunk->last},
+             {block * tokens.tiles() / blocks, (block + 1) * tokens.tiles() / blocks,
+              chunk->first - before, chunk->last - before},
              scratch);
   }
 }

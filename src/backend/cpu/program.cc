@@ -8,7 +8,8 @@ namespace ridge::backend::cpu {
 
 namespace {
 
-// Without the kernels that a linear takes for many rows alone, and that round otherwise.
+// Without the kernels that round otherwise where rows are many. Tiles give the bits of those for
+// few, but no whole program has been tried with them here.
 KernelTable batch_invariant(KernelTable kernels) {
   kernels.byte_panel = {};
   kernels.panel = {};

@@ -2,7 +2,8 @@
 
 #include "backend/cpu/kernels.h"
 
-// Ops on single rows: rms_norm, quantize_rows, gated_activation, add, scale, rope.
+// Ops on single rows: rms_norm, quantize_rows, gated_activation, add, scale, rope; and what follows
+// a linear.
 namespace ridge::backend::cpu {
 namespace {
 
@@ -96,7 +97,7 @@ void rms_norm_row(const float* x, const float* weight, float eps, int64_t column
       columns, out, [factor](F v, F w) { return V::mul(V::mul(v, factor), w); }, x, weight);
 }
 
-// use(gate and up as vectors → their product).
+// Calls use(fn), fn(gate, up) being the activated gate times up, as vectors.
 template <class V, class Use>
 void with_activation(Activation kind, Use use) {
   using F = typename V::F;
@@ -127,7 +128,7 @@ void gated_activation_row(const float* gate, const float* up, Activation kind, i
   with_activation<V>(kind, [&](auto gated) { map_row<V>(columns, out, gated, gate, up); });
 }
 
-// result(first): what goes to the token's out, of V::lanes columns.
+// result(at): what becomes of V::lanes results from place `at` of [tokens][strip_rows] on.
 template <class V, class Result>
 void store_strip(const StripResults& of, Result result) {
   for (int t = 0; t < of.tokens; ++t) {
@@ -164,16 +165,20 @@ struct CodesOfGroup {
   alignas(64) int8_t planes[2][activation_group];
   int32_t sums[2] = {};  // of the halves
 
-  void put_plane(int plane, int i, F whole, int times) {
-    sums[i / 16] += times * V::store_codes(planes[plane] + i, whole);
-  }
-  // The numbers x[i] · factor, rounded.
-  void put(int count, int i, F scaled) {
-    if (count == 1) return put_plane(0, i, scaled, 1);
-    const F code = V::round(scaled);
+  // Rounds x, the numbers from column i on over their scale, to codes of one or two planes.
+  void put(int planes_of_code, int i, F x) {
+    if (planes_of_code == 1) return put_plane(0, i, x, 1);
+    const F code = V::round(x);
     const F coarse = V::round(V::mul(code, V::set1(1.0f / plane_steps)));
     put_plane(0, i, coarse, plane_steps);
     put_plane(1, i, V::fnma(coarse, V::set1(plane_steps), code), 1);
+  }
+
+ private:
+  // Sums wrap, for of what is no number they may be anything.
+  void put_plane(int plane, int i, F x, uint32_t steps) {
+    const auto sum = static_cast<uint32_t>(V::store_codes(planes[plane] + i, x));
+    sums[i / 16] = static_cast<int32_t>(static_cast<uint32_t>(sums[i / 16]) + steps * sum);
   }
 };
 

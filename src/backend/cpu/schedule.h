@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "backend/cpu/buffer.h"
 #include "backend/communicator.h"
+#include "backend/cpu/buffer.h"
 #include "backend/cpu/kernels.h"
 #include "backend/first_fit.h"
 #include "backend/ops.h"
@@ -77,6 +79,32 @@ struct Run {
 // Of latent attention (latent_forms.h); automatically whichever costs less.
 enum class LatentForm : uint8_t { automatic, absorbed, expanded };
 
+// Items that members take in chunks which shrink, so that all end at about the same time; a
+// neighbour on the machine may slow one thread down at any time.
+struct Tapering {
+  int64_t items;
+  int64_t divisor;  // a chunk has so small a part of what is left
+  int64_t least = 1;
+  int64_t most = std::numeric_limits<int64_t>::max();
+  int64_t row = std::numeric_limits<int64_t>::max();  // no chunk reaches over a multiple of it
+};
+struct Chunk {
+  int64_t first, last;
+};
+// The next chunk, or none. next: zero at first
+inline std::optional<Chunk> take_chunk(std::atomic<int64_t>& next, const Tapering& of) {
+  int64_t first = next.load(std::memory_order_relaxed);
+  while (first < of.items) {
+    const int64_t left = of.items - first;
+    const int64_t wanted = std::clamp(left / of.divisor, of.least, of.most);
+    const int64_t count = std::min({wanted, left, of.row - first % of.row});
+    if (next.compare_exchange_weak(first, first + count, std::memory_order_relaxed)) {
+      return Chunk{first, first + count};
+    }
+  }
+  return std::nullopt;
+}
+
 class Step {
  public:
   virtual ~Step() = default;
@@ -91,8 +119,7 @@ class Step {
   int index = 0;  // in the schedule
 
  protected:
-  // Work that costs about the same each, taken in chunks by whoever is free: a neighbour on the
-  // machine may slow one thread down at any time. Once in a step's run.
+  // Work that costs about the same each, taken in chunks by whoever is free. Once in a step's run.
   template <typename Fn>
   void share(Run& run, int64_t items, int64_t chunk, Fn fn) const {
     std::atomic<int64_t>& next = run.counters[index];
@@ -102,18 +129,12 @@ class Step {
     }
   }
 
-  // Likewise in chunks that begin large, for whoever reads on where it stopped reads fastest, and
-  // shrink to `least` items, so that all members end at about the same time.
+  // Likewise in chunks that begin large, for whoever reads on where it stopped reads fastest.
   template <typename Fn>
   void share_tapering(Run& run, int64_t items, int64_t least, Fn fn) const {
-    std::atomic<int64_t>& next = run.counters[index];
-    const int64_t divisor = int64_t{3} * run.team.size();
-    int64_t first = next.load(std::memory_order_relaxed);
-    while (first < items) {
-      const int64_t count = std::min(items - first, std::max(least, (items - first) / divisor));
-      if (!next.compare_exchange_weak(first, first + count, std::memory_order_relaxed)) continue;
-      for (int64_t item = first; item < first + count; ++item) fn(item);
-      first = next.load(std::memory_order_relaxed);
+    const Tapering all = {.items = items, .divisor = int64_t{3} * run.team.size(), .least = least};
+    while (const auto chunk = take_chunk(run.counters[index], all)) {
+      for (int64_t item = chunk->first; item < chunk->last; ++item) fn(item);
     }
   }
 };
@@ -126,12 +147,11 @@ void split_rows(int rows, int members, int member, Fn fn) {
     fn(r);
 }
 
-// Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, RoPE → store →
-// attention, and latent attention with the head_linears around it. communicator: nullptr for one rank
-// alone. Throws unsupported, naming the op.
+// Turns ops into steps, fusing norm → linear, gate·up → activation, linear → residual, RoPE → store
+// → attention, and latent attention with the head_linears around it. communicator: nullptr for one
+// rank alone. Throws unsupported, naming the op.
 std::vector<std::unique_ptr<Step>> make_schedule(const Recording& recording, int members,
-                                                 const KernelTable& kernels,
-                                                 LatentForm latent_form,
+                                                 const KernelTable& kernels, LatentForm latent_form,
                                                  Communicator* communicator = nullptr);
 
 }  // namespace ridge::backend::cpu

@@ -141,17 +141,14 @@ class ExpertStep final : public Step {
     const auto groups = static_cast<int>(rows.groups().size());
     const bool summed = plan_.weights.valid();
     const int64_t total = summed ? pairs() : groups * pairs();
-    std::atomic<int64_t>& next = run.counters[index];
-    int64_t first = next.load(std::memory_order_relaxed);
-    int64_t count = 0;
-    do {
-      if (first >= total) return false;
-      count = std::clamp<int64_t>((total - first) / (4 * run.team.size()), 1, most_pairs);
-      count = std::min(count, pairs() - first % pairs());
-    } while (!next.compare_exchange_weak(first, first + count));
-    const int64_t in_group = first % pairs();
-    share = {summed ? 0 : static_cast<int>(first / pairs()), summed ? groups : 1, in_group,
-             in_group + count};
+    const auto chunk = take_chunk(run.counters[index], {.items = total,
+                                                        .divisor = int64_t{4} * run.team.size(),
+                                                        .most = most_pairs,
+                                                        .row = pairs()});
+    if (!chunk) return false;
+    const int64_t in_group = chunk->first % pairs();
+    share = {summed ? 0 : static_cast<int>(chunk->first / pairs()), summed ? groups : 1, in_group,
+             in_group + chunk->last - chunk->first};
     return true;
   }
 

@@ -6,7 +6,7 @@
 #include "backend/cpu/activation_codes.h"
 #include "tensor/dtype.h"
 
-// linear for many tokens on vectors of int16, where activations keep near 16 bits
+// linear for many tokens on vectors of int16, where activations keep 15 bits
 // (activation_codes.h): of two strips some columns are unpacked to words once, for all tiles of
 // activations. Results are those of the kernels for few tokens, to the last bit.
 //
