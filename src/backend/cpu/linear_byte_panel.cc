@@ -65,19 +65,9 @@ void LinearBytePanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
   });
   run.team.barrier();
   const auto pairs = static_cast<int64_t>(pairs_.size());
-  const int blocks = (tokens.tiles() + byte_panel_tiles - 1) / byte_panel_tiles;
-  // A chunk is of one block of tokens.
-  const Tapering work = {.items = blocks * pairs,
-                         .divisor = int64_t{3} * run.team.size(),
-                         .most = pairs_together,
-                         .row = pairs};
-  while (const auto chunk = take_chunk(next, work)) {
-    const auto block = static_cast<int>(chunk->first / pairs);
-    const int64_t before = block * pairs;
-    multiply(run, tokens,
-             {block * tokens.tiles() / blocks, (block + 1) * tokens.tiles() / blocks,
-              chunk->first - before, chunk->last - before},
-             scratch);
+  while (const auto work = take_panel_work(next, tokens.tiles(), byte_panel_tiles, pairs,
+                                           pairs_together, run.team.size())) {
+    multiply(run, tokens, *work, scratch);
   }
 }
 
@@ -86,7 +76,7 @@ StripPair LinearBytePanel::strips_of(const OutputPair& pair, int64_t column) {
           pair.second == nullptr ? nullptr : at_column(*pair.second, column)};
 }
 
-void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const Work& work,
+void LinearBytePanel::multiply(const Run& run, const ByteTokens& tokens, const PanelWork& work,
                                std::byte* scratch) const {
   auto* const sums = reinterpret_cast<float*>(scratch + byte_panel_bytes);
   const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * byte_panel_tile_sums;

@@ -40,13 +40,8 @@ class LinearBytePanel {
   void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
 
  private:
-  struct Work {
-    int first_tile, last_tile;
-    int64_t first_pair, last_pair;
-  };
-
   static StripPair strips_of(const OutputPair& pair, int64_t column);
-  void multiply(const Run& run, const ByteTokens& tokens, const Work& work,
+  void multiply(const Run& run, const ByteTokens& tokens, const PanelWork& work,
                 std::byte* scratch) const;
 
   const LinearPlan& plan_;

@@ -14,6 +14,19 @@ const float* input_row(const LinearPlan& plan, const Run& run, int row, const Ke
   return normed;
 }
 
+std::optional<PanelWork> take_panel_work(std::atomic<int64_t>& next, int tiles, int most_tiles,
+                                         int64_t pairs, int64_t most_pairs, int members) {
+  const int blocks = (tiles + most_tiles - 1) / most_tiles;
+  const auto chunk = take_chunk(
+      next,
+      {.items = blocks * pairs, .divisor = int64_t{3} * members, .most = most_pairs, .row = pairs});
+  if (!chunk) return std::nullopt;
+  const auto block = static_cast<int>(chunk->first / pairs);
+  const int64_t before = block * pairs;
+  return PanelWork{block * tiles / blocks, (block + 1) * tiles / blocks, chunk->first - before,
+                   chunk->last - before};
+}
+
 LinearStrips::LinearStrips(const LinearPlan& plan) : plan_(plan) {
   const int64_t last = plan.activation ? plan.weight->rows() / 2 : plan.weight->rows();
   for (const WeightPart& part : plan.weight->parts()) {

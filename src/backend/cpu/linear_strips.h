@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <optional>
 #include <vector>
 
 #include "backend/cpu/steps.h"
@@ -27,6 +29,16 @@ struct OutputPair {
   const Strip* first;
   const Strip* second;  // null where the first is alone
 };
+
+// What a member multiplies at once on panels: some pairs by the tiles of one block of tokens.
+struct PanelWork {
+  int first_tile, last_tile;
+  int64_t first_pair, last_pair;
+};
+// The next of these, or none. next: zero at first
+//   most_tiles, most_pairs: of one
+std::optional<PanelWork> take_panel_work(std::atomic<int64_t>& next, int tiles, int most_tiles,
+                                         int64_t pairs, int64_t most_pairs, int members);
 
 // The strips of a linear in the order of its outputs, and what becomes of their results: bias,
 // activation, residual.

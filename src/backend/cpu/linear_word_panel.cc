@@ -54,23 +54,13 @@ void LinearWordPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
   });
   run.team.barrier();
   const auto pairs = static_cast<int64_t>(pairs_.size());
-  const int blocks = (tokens.tiles() + word_panel_tiles - 1) / word_panel_tiles;
-  // A chunk is of one block of tokens.
-  const Tapering work = {.items = blocks * pairs,
-                         .divisor = int64_t{3} * run.team.size(),
-                         .most = word_pairs_together,
-                         .row = pairs};
-  while (const auto chunk = take_chunk(next, work)) {
-    const auto block = static_cast<int>(chunk->first / pairs);
-    const int64_t before = block * pairs;
-    multiply(run, tokens,
-             {block * tokens.tiles() / blocks, (block + 1) * tokens.tiles() / blocks,
-              chunk->first - before, chunk->last - before},
-             scratch);
+  while (const auto work = take_panel_work(next, tokens.tiles(), word_panel_tiles, pairs,
+                                           word_pairs_together, run.team.size())) {
+    multiply(run, tokens, *work, scratch);
   }
 }
 
-void LinearWordPanel::multiply(const Run& run, const WordTokens& tokens, const Work& work,
+void LinearWordPanel::multiply(const Run& run, const WordTokens& tokens, const PanelWork& work,
                                std::byte* scratch) const {
   auto* const sums = reinterpret_cast<float*>(scratch + word_panel_bytes);
   const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * word_panel_tile_sums;
@@ -98,7 +88,7 @@ LinearWordPanel::Slice LinearWordPanel::slice_of(const OutputPair& pair, int64_t
 }
 
 // What this member unpacks after a slice, or whoever takes the pairs that follow.
-LinearWordPanel::Slice LinearWordPanel::slice_after(const Work& work, int64_t pair,
+LinearWordPanel::Slice LinearWordPanel::slice_after(const PanelWork& work, int64_t pair,
                                                     int64_t column) const {
   if (pair + 1 < work.last_pair) return slice_of(pairs_[pair + 1], column);
   if (column + slice_ < columns_) return slice_of(pairs_[work.first_pair], column + slice_);
@@ -108,7 +98,7 @@ LinearWordPanel::Slice LinearWordPanel::slice_after(const Work& work, int64_t pa
   return {};
 }
 
-void LinearWordPanel::multiply_slice(std::span<const WordTile> tiles, const Work& work,
+void LinearWordPanel::multiply_slice(std::span<const WordTile> tiles, const PanelWork& work,
                                      int64_t pair, int64_t column, std::byte* panel,
                                      float* sums) const {
   const auto dtype = static_cast<int>(pairs_[pair].first->part->dtype);
@@ -124,14 +114,14 @@ void LinearWordPanel::multiply_slice(std::span<const WordTile> tiles, const Work
                                       {after.first, after.second, after.bytes, lines}, sums);
 }
 
-void LinearWordPanel::fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work,
+void LinearWordPanel::fetch_outputs(const Run& run, const WordTokens& tokens, const PanelWork& work,
                                     int tile) const {
   for (int64_t p = work.first_pair; p < work.last_pair; ++p) {
     strips_.fetch_outputs(run, pairs_[p], tokens.first(tile), tokens.count(tile));
   }
 }
 
-void LinearWordPanel::finish(const Run& run, const WordTokens& tokens, const Work& work,
+void LinearWordPanel::finish(const Run& run, const WordTokens& tokens, const PanelWork& work,
                              float* sums) const {
   const int64_t pair_sums = int64_t{work.last_tile - work.first_tile} * word_panel_tile_sums;
   // A token's outputs of these pairs lie side by side.

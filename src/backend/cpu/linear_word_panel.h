@@ -23,11 +23,6 @@ class LinearWordPanel {
   void run(Run& run, int member, int rows, std::atomic<int64_t>& next) const;
 
  private:
-  struct Work {
-    int first_tile, last_tile;
-    int64_t first_pair, last_pair;
-  };
-
   // Some columns of a pair: where its strips have them, and how much that is of each.
   struct Slice {
     const std::byte* first;
@@ -37,16 +32,17 @@ class LinearWordPanel {
   };
 
   Slice slice_of(const OutputPair& pair, int64_t column) const;
-  Slice slice_after(const Work& work, int64_t pair, int64_t column) const;
-  void multiply(const Run& run, const WordTokens& tokens, const Work& work,
+  Slice slice_after(const PanelWork& work, int64_t pair, int64_t column) const;
+  void multiply(const Run& run, const WordTokens& tokens, const PanelWork& work,
                 std::byte* scratch) const;
   // The slice of a pair's columns from `column` on times the work's tiles.
   //   sums: [tiles][word_panel_tile_sums], as WordPanelKernels::multiply leaves them
-  void multiply_slice(std::span<const WordTile> tiles, const Work& work, int64_t pair,
+  void multiply_slice(std::span<const WordTile> tiles, const PanelWork& work, int64_t pair,
                       int64_t column, std::byte* panel, float* sums) const;
   // Of one tile and the work's pairs.
-  void fetch_outputs(const Run& run, const WordTokens& tokens, const Work& work, int tile) const;
-  void finish(const Run& run, const WordTokens& tokens, const Work& work, float* sums) const;
+  void fetch_outputs(const Run& run, const WordTokens& tokens, const PanelWork& work,
+                     int tile) const;
+  void finish(const Run& run, const WordTokens& tokens, const PanelWork& work, float* sums) const;
 
   const LinearPlan& plan_;
   const LinearStrips& strips_;
