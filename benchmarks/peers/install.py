@@ -61,7 +61,8 @@ def install(folder, peer, flags, say):
     log = os.path.join(folder, peer + ".log")
     pip = [python_of(folder, peer), "-m", "pip", "install", "--disable-pip-version-check"]
     if settings:
-        pip += ["--no-binary", "llama-cpp-python"]
+        # pip keeps what it built by the source's name alone, and would take one compiler's build for the other's.
+        pip += ["--no-binary", "llama-cpp-python", "--no-cache-dir"]
     commands = [[sys.executable, "-m", "venv", "--clear", home], pip + PACKAGES[peer]]
     os.makedirs(folder, exist_ok=True)
     with open(log, "w") as output:

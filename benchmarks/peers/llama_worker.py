@@ -32,9 +32,12 @@ def status_bytes(field):
 
 
 class Session:
+    plain_weights = False  # as the file has them, not in a layout for this machine
+
     def __init__(self, path, threads, context_tokens, sequences=1):
         parameters = llama.llama_model_default_params()
         parameters.n_gpu_layers = 0
+        parameters.use_extra_bufts = not self.plain_weights
         self.model = llama.llama_model_load_from_file(path.encode(), parameters)
         if not self.model:
             raise SystemExit(f"llama.cpp cannot load {path}")
@@ -184,7 +187,9 @@ def main():
     kind, path, threads, settings = sys.argv[1:]
     llama.llama_log_set(be_silent, ctypes.c_void_p(0))
     llama.llama_backend_init()
-    print(json.dumps(KINDS[kind](path, int(threads), json.loads(settings))))
+    settings = json.loads(settings)
+    Session.plain_weights = settings.get("plain_weights", False)
+    print(json.dumps(KINDS[kind](path, int(threads), settings)))
 
 
 if __name__ == "__main__":

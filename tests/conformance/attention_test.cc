@@ -169,11 +169,11 @@ TEST_P(LongContexts, WindowAndSinks) {
 }
 
 TEST_P(LongContexts, Latents) {
-  constexpr int heads = 5, latent = 48, rope = 16;
-  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+  constexpr int heads = 5;
+  const auto expect_conforms_for = [this](int latent, int rope, DType dtype) {
     StepPlanner planner(16, 60, 3);
     Case c;
-    c.name = fmt::format("mla_attention-long-{}", name(dtype));
+    c.name = fmt::format("mla_attention-long {} + {}, {}", latent, rope, name(dtype));
     c.columns = (heads + 1) * (latent + rope);
     c.steps = {planner.step({{0, 700}}), planner.step({{0, 1}}), planner.step({{1, 300}}),
                planner.step({{0, 1}, {1, 1}}), planner.step({{0, 2}, {2, 40}, {1, 1}})};
@@ -200,6 +200,10 @@ TEST_P(LongContexts, Latents) {
       kit.output(ops.mla_attention(q_latent, q_rope, kit.cache(), 0, heads, 0.125f));
     };
     expect_conforms(c);
+  };
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    expect_conforms_for(48, 16, dtype);
+    expect_conforms_for(64, 32, dtype);  // which fill AMX tiles
   }
 }
 
@@ -338,7 +342,8 @@ TEST_P(AttentionOps, Mla) {
   struct MlaShape {
     int heads, latent, rope;
   };
-  const MlaShape shapes[] = {{2, 64, 16}, {16, 512, 64}, {3, 128, 32}, {5, 24, 6}};
+  // 16 heads are a tile's rows, and DeepSeek-V2-Lite's; 40 are more than a job takes.
+  const MlaShape shapes[] = {{2, 64, 16}, {16, 512, 64}, {3, 128, 32}, {5, 24, 6}, {40, 96, 32}};
   for (const auto& [s, dtype] : {std::pair{shapes[0], DType::f16},
                                  {shapes[1], DType::f16},
                                  {shapes[2], DType::f16},
@@ -347,6 +352,9 @@ TEST_P(AttentionOps, Mla) {
                                  {shapes[3], DType::bf16},
                                  {shapes[1], DType::i8},
                                  {shapes[3], DType::i8},
+                                 {shapes[4], DType::f16},
+                                 {shapes[4], DType::bf16},
+                                 {shapes[4], DType::i8},
                                  {shapes[1], DType::f32}}) {
     StepPlanner planner;
     Case c;

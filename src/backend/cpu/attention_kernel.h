@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+
 #include "backend/cpu/attention_unpack.h"
 
 // attention over paged blocks (KvGeometry): flash attention (Dao et al. 2022) of up to 48 (in int16 128) query
@@ -80,7 +82,7 @@ class FlashAttention {
     // Blocks that no row's window reaches are never read, unless every row must sum in the same chunks.
     const int first_chunk = job_.batch_invariant ? attention_chunk : 16;
     for (int key = from / first_chunk * first_chunk; key < to; key += attention_chunk) {
-      open_chunk(key, to - key < attention_chunk ? to - key : attention_chunk);
+      open_chunk(key, to);
       if constexpr (Math::uses_tiles) {
         math_.score(chunk_, query_, query_stride_, job_.rows, scores_);
         weigh_all(key);
@@ -111,6 +113,9 @@ class FlashAttention {
       for (int d = kv_.key_dim; d < query_stride_; ++d) to[d] = 0;
       math_.set_query(r, to, kv_.key_dim);
       if (job_.q_latent != nullptr) begin_latent(r, row, factor);
+    }
+    if constexpr (requires { math_.set_latent_queries(latent_query_, 0, 0); }) {
+      math_.set_latent_queries(latent_query_, job_.rows, kv_.value_stride);
     }
     for (int i = 0; i < job_.rows * kv_.value_stride; i += lanes) V::store(result_ + i, V::zero());
     if (job_.resumed != nullptr) resume();
@@ -176,24 +181,36 @@ class FlashAttention {
     return block_of(first) + first % kv_.block_tokens * group * element;
   }
 
-  void open_chunk(int key, int tokens) {
-    chunk_.tokens = tokens;
-    chunk_.key_step = static_cast<int64_t>(kv_.block_tokens) * group * element;
-    chunk_.value_step = static_cast<int64_t>(kv_.value_stride) * group * element;
+  Chunk chunk_at(int key, int tokens) const {
+    Chunk chunk;
+    chunk.tokens = tokens;
+    chunk.key_step = static_cast<int64_t>(kv_.block_tokens) * group * element;
+    chunk.value_step = static_cast<int64_t>(kv_.value_stride) * group * element;
     for (int part = 0; part < chunk_parts; ++part) {
       const int first = part_at(key + part * 16, key + tokens);
       const std::byte* head = block_of(first);
       const int offset = first % kv_.block_tokens;
-      chunk_.keys[part] = keys_of(first);
-      chunk_.values[part] = head + kv_.values_at + offset / group * chunk_.value_step;
+      chunk.keys[part] = keys_of(first);
+      chunk.values[part] = head + kv_.values_at + offset / group * chunk.value_step;
       if constexpr (E == DType::i8) {
-        chunk_.key_scales[part] = reinterpret_cast<const float*>(head + kv_.key_scales_at) + offset;
-        chunk_.value_scales[part] =
+        chunk.key_scales[part] = reinterpret_cast<const float*>(head + kv_.key_scales_at) + offset;
+        chunk.value_scales[part] =
             reinterpret_cast<const float*>(head + kv_.value_scales_at) + offset;
       }
     }
+    return chunk;
+  }
+
+  // Keys from `key` on, before `end`.
+  void open_chunk(int key, int end) {
+    const auto tokens_from = [&](int first) { return std::min(end - first, attention_chunk); };
+    chunk_ = chunk_at(key, tokens_from(key));
     if constexpr (Unpack) unpack();
-    if constexpr (Math::uses_tiles) math_.open(chunk_, kv_, unpacked_);
+    if constexpr (Math::uses_tiles) {
+      const int next = key + attention_chunk;
+      next_ = next < end ? chunk_at(next, tokens_from(next)) : chunk_;
+      math_.open(chunk_, next_, kv_, unpacked_);
+    }
   }
 
   void unpack() {
@@ -450,6 +467,7 @@ class FlashAttention {
   const std::byte* latents_ = nullptr;  // of the open chunk, unpacked
   Math math_;
   Chunk chunk_;
+  Chunk next_;                // the one that will follow
   int first_key_[most_rows];  // in the window and the range
   int end_key_[most_rows];    // past the causal limit or the range
   float best_[most_rows];     // the exponent that sums and results are relative to

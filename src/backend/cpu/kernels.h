@@ -132,7 +132,7 @@ constexpr int64_t attention_scratch_bytes(const KvGeometry& kv, int most_rows, b
   const int64_t key_floats = (kv.key_dim + 15) / 16 * 16;
   const int64_t latent_floats = is_latent ? kv.value_stride : 0;
   return 4 * (most_rows * (key_floats + kv.value_stride + attention_chunk + latent_floats) +
-              attention_chunk * (key_floats + kv.value_stride));
+              attention_chunk * (key_floats + kv.value_stride + latent_floats + 16));
 }
 
 // What a range of keys gives for one row: the exponent that its sum and values are relative to (in

@@ -5,6 +5,7 @@
 #include "backend/cpu/scaled_kernel.h"
 #include "backend/cpu/tile_attention_kernel.h"
 #include "backend/cpu/tile_dot_kernel.h"
+#include "backend/cpu/tile_expansion_kernel.h"
 #include "backend/cpu/tile_panel_kernel.h"
 #include "backend/cpu/tile_peak_kernel.h"
 
@@ -16,6 +17,7 @@ const KernelTable& amx_emulated_kernels() {
     fill_tile_dots<Scalar, EmulatedTiles>(t);
     fill_scaled<Scalar, EmulatedTiles>(t);
     fill_tile_attention<Scalar, EmulatedTiles, &scalar_kernels>(t);
+    fill_tile_expansion<Scalar, EmulatedTiles>(t);
     fill_tile_panel<Scalar, EmulatedTiles>(t);
     fill_tile_peaks<EmulatedTiles>(t.peaks);
     return t;

@@ -41,8 +41,10 @@ struct LatentProduct {
 };
 
 struct LatentKernels {
-  DType dtype;  // of both operands and of what comes out: float32 or bfloat16
-  // rank: a multiple of 16; scratch: attention_scratch_bytes of a latent cache
+  DType dtype;        // of both operands and of what comes out: float32 or bfloat16
+  int rank_multiple;  // of which ranks must be multiples, and counts of products:
+  int count_multiple;
+  // scratch: attention_scratch_bytes of a latent cache
   void (*take)(const LatentPart& part, const KvGeometry& kv, float* scratch);
   void (*multiply)(const LatentProduct& product);
 };

@@ -162,9 +162,10 @@ void take_latents(const LatentPart& part, const KvGeometry& kv, float* scratch) 
 
 template <class V>
 void fill_latent_expansion(KernelTable& table) {
-  table.latents[0] = {DType::f32, &take_latents<V, DType::f32>, &expand_latents<V, DType::f32>};
+  table.latents[0] = {DType::f32, 16, 1, &take_latents<V, DType::f32>,
+                      &expand_latents<V, DType::f32>};
   if constexpr (V::has_bf16_dot) {
-    table.latents[1] = {DType::bf16, &take_latents<V, DType::bf16>,
+    table.latents[1] = {DType::bf16, 16, 2, &take_latents<V, DType::bf16>,
                         &expand_latents<V, DType::bf16>};
   } else {
     table.latents[1] = table.latents[0];

@@ -22,12 +22,21 @@ constexpr double least_expansion = 16;
 // Pairs of rows and columns must fill vectors.
 bool fits(const LatentShape& s) { return s.rank % 16 == 0 && s.nope % 2 == 0 && s.rotary % 2 == 0; }
 
+// Kernels of tiles take whole tiles alone.
+const LatentKernels& kernels_for(const LatentShape& s, Precision precision,
+                                 const KernelTable& kernels) {
+  const LatentKernels& rounding = kernels.latents[1];
+  const bool rounds = precision != Precision::full && s.rank % rounding.rank_multiple == 0 &&
+                      s.nope % rounding.count_multiple == 0;
+  return rounds ? rounding : kernels.latents[0];
+}
+
 }  // namespace
 
 LatentForms::LatentForms(const LatentShape& shape, LatentForm form, Precision precision,
                          const KernelTable& kernels)
     : shape_(shape),
-      kernels_(kernels.latents[precision == Precision::full ? 0 : 1]),
+      kernels_(kernels_for(shape, precision, kernels)),
       form_(fits(shape) ? form : LatentForm::absorbed) {}
 
 bool LatentForms::expands(const Run& run, int sequence) const {

@@ -119,6 +119,54 @@ struct Avx512 {
     const I low = _mm512_srli_epi32(rounded(lo), 16);
     _mm512_storeu_si512(p, _mm512_mask_mov_epi16(low, 0xaaaaaaaau, rounded(hi)));
   }
+  // Rounded to bfloat16 towards zero.
+  static F truncated(F a) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
+  }
+  // The lower halves of a's and b's lanes side by side, and the upper ones.
+  static B lower_halves(B a, B b) {
+    return _mm512_mask_mov_epi16(a, 0xaaaaaaaau, _mm512_slli_epi32(b, 16));
+  }
+  static B upper_halves(B a, B b) {
+    return _mm512_mask_mov_epi16(_mm512_srli_epi32(a, 16), 0xaaaaaaaau, b);
+  }
+  // The same of floats: as bfloat16, rounded towards zero.
+  static B truncated_pairs(F a, F b) {
+    return upper_halves(_mm512_castps_si512(a), _mm512_castps_si512(b));
+  }
+  // Lane j of row i becomes lane i of row j.
+  static void transpose(F (&rows)[16]) {
+    F x[16];
+    // Pairs of rows, and then fours, come together in quarters of 4 lanes; then the quarters change
+    // places.
+    for (int i = 0; i < 16; i += 2) {
+      x[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+      x[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    const auto low = [](F a, F b) {
+      return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    };
+    const auto high = [](F a, F b) {
+      return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    };
+    for (int i = 0; i < 16; i += 4) {
+      rows[i] = low(x[i], x[i + 2]);
+      rows[i + 1] = high(x[i], x[i + 2]);
+      rows[i + 2] = low(x[i + 1], x[i + 3]);
+      rows[i + 3] = high(x[i + 1], x[i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+      const F a = _mm512_shuffle_f32x4(rows[i], rows[i + 4], 0x88);
+      const F b = _mm512_shuffle_f32x4(rows[i], rows[i + 4], 0xdd);
+      const F c = _mm512_shuffle_f32x4(rows[i + 8], rows[i + 12], 0x88);
+      const F d = _mm512_shuffle_f32x4(rows[i + 8], rows[i + 12], 0xdd);
+      x[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+      x[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+      x[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
+      x[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+    for (int i = 0; i < 16; ++i) rows[i] = x[i];
+  }
   // Lanes 0, 2, 1, 3 of each four.
   static F swap_middles(F a) { return _mm512_permute_ps(a, 0xd8); }
   // Rounds to nearest even into int8; returns the sum of the codes.

@@ -227,6 +227,23 @@ struct Scalar {
     store_bf16_pairs(pairs.v, to_float(low), to_float(high));
     return pairs;
   }
+  static F truncated(F a) {
+    return each(
+        [&](int i) { return std::bit_cast<float>(std::bit_cast<uint32_t>(a.v[i]) & 0xffff0000u); });
+  }
+  static B lower_halves(const B& a, const B& b) { return halves(a, b, 0); }
+  static B upper_halves(const B& a, const B& b) { return halves(a, b, 2); }
+  static B halves(const B& a, const B& b, int first) {
+    B pairs;
+    for (int i = 0; i < lanes; ++i) {
+      __builtin_memcpy(pairs.v + 4 * i, a.v + 4 * i + first, 2);
+      __builtin_memcpy(pairs.v + 4 * i + 2, b.v + 4 * i + first, 2);
+    }
+    return pairs;
+  }
+  static B truncated_pairs(const F& a, const F& b) {
+    return upper_halves(std::bit_cast<B>(a), std::bit_cast<B>(b));
+  }
   static void store_bytes(std::byte* p, const B& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
   static B low_nibbles(B a) {
     for (uint8_t& x : a.v) x &= 15;

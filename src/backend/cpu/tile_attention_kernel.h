@@ -1,263 +1,50 @@
 #pragma once
 
-#include <utility>
+#include "backend/cpu/tile_latent_math.h"
 
-#include "backend/cpu/attention_kernel.h"
-#include "backend/cpu/tile_block.h"
-
-// attention's products on AMX tiles (attention_kernel.h has the rest): up to 128 query rows over 64
-// keys at a time, two by two tiles of sums (tile_block.h). All tiles are whole ones: rows
-// past the job's and keys past the context only reach sums that nobody reads.
-//
-//   scores = queries × keys                        results += weights × values
-//
-//   A: 16 rows × 32 dimensions of a query          A: 16 rows × 32 keys' weights
-//   B: 16 keys × 32 dimensions, as a bfloat16      B: 32 tokens × 16 dimensions, put together from
-//      cache has them: 16 lines [16 keys][2]          two blocks: 16 lines [16 dimensions][2 tokens]
-//
-// A query is two bfloat16 parts (see Bf16Math), and each 32 numbers of a row are [32 rounded][32 of
-// what that leaves]; weights likewise where they are to be exact. A float16 cache is cut into two
-// such parts as well, which hold all its bits; the product of two small parts is left out.
+// Which attention runs on AMX tiles, and in what numbers.
 namespace ridge::backend::cpu {
 namespace {
 
-constexpr int tile_depth = 32;  // numbers of a row that one tile has
-constexpr int64_t tile_bytes = static_cast<int64_t>(tile_rows) * tile_row_bytes;
-
-template <class V, class Tiles, DType E, bool ExactWeights>
-class TileMath {
- public:
-  using F = typename V::F;
-  using Values = TileMath;
-  static constexpr bool uses_tiles = true;
-  static constexpr bool unpacks_keys_alone = false;
-  static constexpr bool unpacks_words = false;
-  static constexpr int most_rows = tile_attention_rows;
-  static constexpr int exp_degree = ExactWeights ? 6 : 4;
-  static constexpr int cache_parts = E == DType::f16 ? 2 : 1;
-  static constexpr int weight_parts = ExactWeights ? 2 : 1;
-
-  static void begin() {
-    TileConfig config;
-    for (int tile = 0; tile < tile_count; ++tile) config.set(tile, tile_rows, tile_row_bytes);
-    Tiles::configure(config);
-  }
-  static void end() { Tiles::release(); }
-
-  void set_query(int, float* q, int key_dim) {
-    auto* to = reinterpret_cast<std::byte*>(q);
-    for (int d = 0; d < key_dim; d += tile_depth) split(q + d, to + 4 * d);
-  }
-  F set_weights(int, float* row, const F* p, const Chunk&) {
-    constexpr int per_tile = tile_depth / V::lanes;
-    auto* to = reinterpret_cast<std::byte*>(row);
-    F total = V::zero();
-    for (int i = 0; i < attention_chunk / V::lanes; ++i) {
-      std::byte* at = to + i / per_tile * weight_parts * tile_row_bytes + i % per_tile * V::lanes * 2;
-      V::store_bf16(at, p[i]);
-      const F rounded = V::load_bf16(at);
-      if constexpr (ExactWeights) {
-        V::store_bf16(at + tile_row_bytes, V::sub(p[i], rounded));
-        total = V::add(total, p[i]);
-      } else {
-        // The sums are of the rounded weights, so that rounding does not change what they add up to.
-        total = V::add(total, rounded);
-      }
-    }
-    return total;
-  }
-
-  // Makes tiles of a chunk's values, and of its keys where the cache's are none.
-  //   scratch: floats as unpack_chunk's
-  void open(const Chunk& chunk, const KvGeometry& kv, float* scratch) {
-    key_tiles_ = kv.key_dim / tile_depth;
-    value_tiles_ = kv.value_stride / tile_rows;
-    auto* to = reinterpret_cast<std::byte*>(scratch);
-    values_ = to;
-    part_bytes_ = attention_chunk / tile_depth * value_tiles_ * tile_bytes;
-    for (int token = 0; token < (chunk.tokens + tile_depth - 1) / tile_depth * tile_depth; token += 2) {
-      pack_values(chunk, token, to);
-    }
-    if constexpr (E == DType::f16) {
-      keys_ = to + cache_parts * part_bytes_;
-      for (int part = 0; part < (chunk.tokens + 15) / 16; ++part) pack_keys(chunk.keys[part], chunk.key_step, part);
-    }
-  }
-
-  // scores[rows][attention_chunk] of the chunk's keys.
-  void score(const Chunk& chunk, const float* query, int query_stride, int rows, float* scores) const {
-    const auto* q = reinterpret_cast<const std::byte*>(query);
-    const int64_t stride = static_cast<int64_t>(query_stride) * 4;
-    in_pairs((rows + tile_rows - 1) / tile_rows, [&]<int M>(int m) {
-      in_pairs((chunk.tokens + 15) / 16, [&]<int N>(int n) {
-        using Block = TileBlock<Tiles, M, N>;
-        Block::zero_sums();
-        const std::byte* a = q + m * tile_rows * stride;
-        const std::byte* below = a + tile_rows * stride;
-        for (int k = 0; k < key_tiles_; ++k, a += 2 * tile_row_bytes, below += 2 * tile_row_bytes) {
-          const auto [keys, key_stride] = key_tile(chunk, n, k);
-          const auto [next_keys, same] = key_tile(chunk, n + N - 1, k);
-          Block::load_rows(a, below, stride);
-          Block::load_columns(keys, next_keys, key_stride);
-          Block::dot();
-          Block::load_rows(a + tile_row_bytes, below + tile_row_bytes, stride);
-          Block::dot();
-          if constexpr (E == DType::f16) {
-            Block::load_rows(a, below, stride);
-            Block::load_columns(keys + key_part_bytes(), next_keys + key_part_bytes(), key_stride);
-            Block::dot();
-          }
-        }
-        float* sums = scores + m * tile_rows * attention_chunk + n * tile_rows;
-        Block::store_sums(places(sums, attention_chunk).at, attention_chunk * 4);
-      });
-    });
-  }
-
-  // result[rows][value_stride] += weights × values.
-  void accumulate(const Chunk& chunk, const float* weights, int rows, int value_stride, float* result) const {
-    const auto* w = reinterpret_cast<const std::byte*>(weights);
-    constexpr int64_t stride = attention_chunk * 4;
-    const int depth = (chunk.tokens + tile_depth - 1) / tile_depth;
-    in_pairs((rows + tile_rows - 1) / tile_rows, [&]<int M>(int m) {
-      in_pairs(value_tiles_, [&]<int N>(int n) {
-        using Block = TileBlock<Tiles, M, N>;
-        const auto sums =
-            places(result + m * tile_rows * value_stride + n * tile_rows, value_stride);
-        const int64_t sums_stride = static_cast<int64_t>(value_stride) * 4;
-        Block::load_sums(sums.at, sums_stride);
-        const std::byte* a = w + m * tile_rows * stride;
-        const std::byte* below = a + tile_rows * stride;
-        constexpr int64_t step = weight_parts * tile_row_bytes;
-        for (int k = 0; k < depth; ++k, a += step, below += step) {
-          const std::byte* b = values_ + (k * value_tiles_ + n) * tile_bytes;
-          Block::load_rows(a, below, stride);
-          Block::load_columns(b, b + tile_bytes, tile_row_bytes);
-          Block::dot();
-          if constexpr (ExactWeights) {
-            Block::load_rows(a + tile_row_bytes, below + tile_row_bytes, stride);
-            Block::dot();
-          }
-          if constexpr (E == DType::f16) {
-            if constexpr (ExactWeights) Block::load_rows(a, below, stride);
-            Block::load_columns(b + part_bytes_, b + part_bytes_ + tile_bytes, tile_row_bytes);
-            Block::dot();
-          }
-        }
-        Block::store_sums(sums.at, sums_stride);
-      });
-    });
-  }
-
- private:
-  // 32 floats of `from` as [32 rounded][32 of what that leaves]; they may be the same memory.
-  static void split(const float* from, std::byte* to) {
-    constexpr int vectors = tile_depth / V::lanes;
-    F x[vectors];
-    for (int i = 0; i < vectors; ++i) x[i] = V::load(from + i * V::lanes);
-    for (int i = 0; i < vectors; ++i) {
-      std::byte* at = to + i * V::lanes * 2;
-      V::store_bf16(at, x[i]);
-      V::store_bf16(at + tile_row_bytes, V::sub(x[i], V::load_bf16(at)));
-    }
-  }
-
-  // Two rows of float16 side by side, in bfloat16 at `to` and what that leaves at `rest`.
-  static void split_pairs(const std::byte* even, const std::byte* odd, std::byte* to, std::byte* rest) {
-    for (int i = 0; i < tile_rows; i += V::lanes) {
-      const F a = V::load_f16(even + 2 * i);
-      const F b = V::load_f16(odd + 2 * i);
-      V::store_bf16_pairs(to + 4 * i, a, b);
-      F rounded_a, rounded_b;
-      V::load_bf16_pairs(to + 4 * i, rounded_a, rounded_b);
-      V::store_bf16_pairs(rest + 4 * i, V::sub(a, rounded_a), V::sub(b, rounded_b));
-    }
-  }
-
-  // The line of tokens `token` and the next one in every tile. Past the context the cache holds
-  // what others left there, and zero weights do not make zeros of infinities.
-  void pack_values(const Chunk& chunk, int token, std::byte* to) const {
-    constexpr int line_bytes = tile_row_bytes;
-    alignas(64) static constexpr std::byte zeros[line_bytes] = {};
-    to += token / tile_depth * value_tiles_ * tile_bytes + token % tile_depth / 2 * line_bytes;
-    const bool has_even = token < chunk.tokens, has_odd = token + 1 < chunk.tokens;
-    if constexpr (E == DType::f16) {
-      const std::byte* even = chunk.values[token / 16] + token % 16 * chunk.value_step;
-      for (int tile = 0; tile < value_tiles_; ++tile, to += tile_bytes, even += 2 * tile_rows) {
-        split_pairs(has_even ? even : zeros, has_odd ? even + chunk.value_step : zeros, to, to + part_bytes_);
-      }
-    } else {
-      const std::byte* from = chunk.values[token / 16] + token % 16 / 2 * chunk.value_step;
-      for (int tile = 0; tile < value_tiles_; ++tile, to += tile_bytes, from += line_bytes) {
-        __builtin_memcpy(to, has_even ? from : zeros, line_bytes);
-        if (has_even && !has_odd) clear_odd(to);
-      }
-    }
-  }
-  static void clear_odd(std::byte* line) {
-    for (int i = 0; i < tile_rows; ++i) __builtin_memset(line + 4 * i + 2, 0, 2);
-  }
-
-  void pack_keys(const std::byte* from, int64_t step, int part) const {
-    std::byte* to = keys_ + part * key_tiles_ * tile_bytes;
-    for (int pair = 0; pair < key_tiles_ * tile_rows; ++pair, from += 2 * step, to += tile_row_bytes) {
-      split_pairs(from, from + step, to, to + key_part_bytes());
-    }
-  }
-
-  int64_t key_part_bytes() const { return chunk_parts * key_tiles_ * tile_bytes; }
-
-  // Where dimensions [32 k, + 32) of 16 keys lie, and the bytes between their lines.
-  std::pair<const std::byte*, int64_t> key_tile(const Chunk& chunk, int part, int k) const {
-    if constexpr (E == DType::f16) {
-      return {keys_ + (part * key_tiles_ + k) * tile_bytes, tile_row_bytes};
-    }
-    return {chunk.keys[part] + k * tile_rows * chunk.key_step, chunk.key_step};
-  }
-
-  // Calls fn<2>(i) for two tiles at a time, fn<1>(i) for the last of an odd number.
-  template <class Fn>
-  static void in_pairs(int tiles, Fn fn) {
-    int i = 0;
-    for (; i + 2 <= tiles; i += 2) fn.template operator()<2>(i);
-    if (i < tiles) fn.template operator()<1>(i);
-  }
-
-  // The tiles of sums from `first` on, in rows of so many floats.
-  struct SumPlaces {
-    typename TileBlock<Tiles, 2, 2>::Places at;
-  };
-  static SumPlaces places(float* first, int64_t row_floats) {
-    float* below = first + tile_rows * row_floats;
-    return {{first, first + tile_rows, below, below + tile_rows}};
-  }
-
-  int key_tiles_ = 0;    // of 32 dimensions
-  int value_tiles_ = 0;  // of 16 dimensions
-  int64_t part_bytes_ = 0;
-  std::byte* keys_ = nullptr;    // [cache_parts][chunk_parts][key_tiles] tiles
-  std::byte* values_ = nullptr;  // [cache_parts][attention_chunk / 32][value_tiles] tiles
-};
-
 // Fewer rows leave a tile too empty.
 constexpr int least_tile_attention_rows = 12;
+constexpr int least_tile_latent_rows = 3;
 
-template <class V, class Tiles, DType E, bool ExactWeights>
+template <class V, class Math, DType E>
 void attend_on_tiles(const AttentionJob& job) {
-  FlashAttention<V, TileMath<V, Tiles, E, ExactWeights>, E, false>(job).run();
+  FlashAttention<V, Math, E, false>(job).run();
+}
+
+template <class V, class Tiles>
+bool fits_tiles(const AttentionJob& job) {
+  const KvGeometry& kv = *job.kv;
+  if (job.batch_invariant || kv.key_dim % tile_depth != 0) return false;
+  if (job.q_latent != nullptr) {
+    return kv.dtype != DType::f32 && kv.value_dim % tile_depth == 0 && job.rows >= least_tile_latent_rows;
+  }
+  return (kv.dtype == DType::f16 || kv.dtype == DType::bf16) && job.rows >= least_tile_attention_rows;
+}
+
+template <class V, class Tiles, template <class, class, DType, bool> class Math>
+void attend_in(const AttentionJob& job) {
+  switch (job.kv->dtype) {
+    case DType::f16:
+      return attend_on_tiles<V, Math<V, Tiles, DType::f16, true>, DType::f16>(job);
+    case DType::bf16:
+      if (weights_are_exact(job)) {
+        return attend_on_tiles<V, Math<V, Tiles, DType::bf16, true>, DType::bf16>(job);
+      }
+      return attend_on_tiles<V, Math<V, Tiles, DType::bf16, false>, DType::bf16>(job);
+    default:
+      return attend_on_tiles<V, LatentTileMath<V, Tiles, DType::i8, true>, DType::i8>(job);
+  }
 }
 
 // Vectors: the table whose attention serves what tiles do not.
 template <class V, class Tiles, const KernelTable& (*Vectors)()>
 void tile_attention(const AttentionJob& job) {
-  const DType dtype = job.kv->dtype;
-  const bool fits = (dtype == DType::f16 || dtype == DType::bf16) && job.kv->key_dim % tile_depth == 0;
-  if (!fits || job.q_latent != nullptr || job.batch_invariant || job.rows < least_tile_attention_rows) {
-    return in_pieces(job, Vectors().attention);
-  }
-  if (dtype == DType::f16) return attend_on_tiles<V, Tiles, DType::f16, true>(job);
-  if (weights_are_exact(job)) return attend_on_tiles<V, Tiles, DType::bf16, true>(job);
-  attend_on_tiles<V, Tiles, DType::bf16, false>(job);
+  if (!fits_tiles<V, Tiles>(job)) return in_pieces(job, Vectors().attention);
+  job.q_latent != nullptr ? attend_in<V, Tiles, LatentTileMath>(job) : attend_in<V, Tiles, TileMath>(job);
 }
 
 template <class V, class Tiles, const KernelTable& (*Vectors)()>

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstddef>
+#include <utility>
+
 #include "backend/cpu/tiles.h"
 
 // Two by two tiles of products, which four loads feed; with M or N of 1 the second row or column of
@@ -74,6 +77,68 @@ struct TileBlock {
       Tiles::template dot_s8u8<1, 4, 7>();
       Tiles::template dot_s8u8<3, 5, 7>();
     }
+  }
+};
+
+// Calls fn<2>(i) for two tiles at a time, fn<1>(i) for the last of an odd number.
+template <class Fn>
+void in_pairs(int tiles, Fn fn) {
+  int i = 0;
+  for (; i + 2 <= tiles; i += 2) fn.template operator()<2>(i);
+  if (i < tiles) fn.template operator()<1>(i);
+}
+
+// Calls fn.operator()<i>() for i from 0 to N - 1.
+template <int N, class Fn>
+void for_tiles(Fn fn) {
+  [&]<int... I>(std::integer_sequence<int, I...>) { (fn.template operator()<I>(), ...); }
+  (std::make_integer_sequence<int, N>());
+}
+
+// Up to four tiles of sums, 0 to N - 1, in a line or one below the other, that share an operand. A
+// product waits for the one before that has the same sums, so with less than four the tiles are
+// idle in between.
+template <class Tiles, int N>
+struct TileLine {
+  static void zero_sums() {
+    for_tiles<N>([]<int T>() { Tiles::template zero<T>(); });
+  }
+  // Side by side in rows `stride` bytes apart.
+  static void load_sums(const float* first, int64_t stride) {
+    for_tiles<N>([&]<int T>() { Tiles::template load<T>(first + T * tile_rows, stride); });
+  }
+  static void store_sums(float* first, int64_t stride) {
+    for_tiles<N>([&]<int T>() { Tiles::template store<T>(first + T * tile_rows, stride); });
+  }
+  // One after the other, whole.
+  static void store_sums_below(float* first) {
+    for_tiles<N>([&]<int T>() {
+      Tiles::template store<T>(first + T * tile_rows * tile_rows, tile_row_bytes);
+    });
+  }
+
+  // A shared row, and columns whose tiles are `step` bytes apart.
+  static void load_row(const void* from, int64_t stride) { Tiles::template load<4>(from, stride); }
+  static void dot_columns(const std::byte* columns, int64_t step) {
+    for_tiles<N>([&]<int T>() {
+      constexpr int column = 6 + T % 2;
+      Tiles::template load<column>(columns + T * step, tile_row_bytes);
+      Tiles::template dot_bf16<T, 4, column>();
+    });
+  }
+
+  // A shared column, tile 6 or 7, and rows whose tiles are `step` bytes apart.
+  template <int Column>
+  static void load_column(const void* from, int64_t stride) {
+    Tiles::template load<Column>(from, stride);
+  }
+  template <int Column>
+  static void dot_rows(const std::byte* rows, int64_t step) {
+    for_tiles<N>([&]<int T>() {
+      constexpr int row = 4 + T % 2;
+      Tiles::template load<row>(rows + T * step, tile_row_bytes);
+      Tiles::template dot_bf16<T, row, Column>();
+    });
   }
 };
 

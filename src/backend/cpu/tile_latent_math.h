@@ -1,0 +1,345 @@
+#pragma once
+
+#include "backend/cpu/tile_attention_math.h"
+
+// Latent attention's products on AMX tiles: of rotary keys as tile_attention_math.h has them, and of
+// latents, which are keys and values at once. 16 heads that share a latent are a tile's rows as
+// values take it, and its columns as keys take it, so that a token's latent is a row there:
+//
+//   scores = latents × queries                     results += weights × latents
+//
+//   A: 16 tokens × 32 dimensions                   A: 16 heads × 32 tokens' weights
+//   B: 32 dimensions × 16 heads: 16 lines          B: 32 tokens × 16 dimensions: 16 lines
+//      [16 heads][dimensions d, d + 16]               [16 dimensions][2 tokens]
+//
+// A chunk is unpacked once for each of its two products, some dimensions of all 64 tokens at a time: their tiles
+// stay in the first-level cache until they are multiplied, while tiles of the whole chunk would have to go
+// to the second-level cache and come back. Numbers are in parts as there; of an int8 cache the scales of
+// tokens multiply scores and weights.
+namespace ridge::backend::cpu {
+namespace {
+
+// 16 by 16 floats in rows `stride` floats apart, in place.
+template <class V>
+void transpose_tile(float* tile, int64_t stride) {
+  if constexpr (V::lanes == tile_rows) {
+    typename V::F rows[tile_rows];
+    for (int i = 0; i < tile_rows; ++i) rows[i] = V::load(tile + i * stride);
+    V::transpose(rows);
+    for (int i = 0; i < tile_rows; ++i) V::store(tile + i * stride, rows[i]);
+  } else {
+    for (int i = 0; i < tile_rows; ++i) {
+      for (int j = 0; j < i; ++j) std::swap(tile[i * stride + j], tile[j * stride + i]);
+    }
+  }
+}
+
+template <class V, class Tiles, DType E, bool ExactWeights>
+class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
+  using Base = TileMath<V, Tiles, E, ExactWeights>;
+  using Base::cache_parts;
+  using Base::value_tiles_;
+  // Of 16 tokens × 32 dimensions in all parts, and of those of a chunk.
+  static constexpr int64_t row_bytes = cache_parts * tile_bytes;
+  static constexpr int64_t rows_bytes = chunk_parts * row_bytes;
+  // Of 32 tokens × 16 dimensions in all parts, and of those of a chunk.
+  static constexpr int value_line = 4;
+  static constexpr int64_t depth_bytes = cache_parts * tile_bytes;
+  static constexpr int64_t column_bytes = attention_chunk / tile_depth * depth_bytes;
+
+ public:
+  using F = typename V::F;
+  using Values = LatentTileMath;
+  static constexpr int most_rows = latent_attention_rows;
+  static constexpr bool has_scales = E == DType::i8;
+
+  // queries [rows][stride] become tiles [rows / 16][stride / 32] of 16 lines [16 heads][2 dimensions], d and d + 16,
+  // and of what their rounding to bfloat16 leaves, in the same memory.
+  //   stride: a multiple of 32; there is room for whole tiles
+  void set_latent_queries(float* queries, int rows, int stride) {
+    queries_ = queries;
+    query_stride_ = stride;
+    for (int r = 0; r < rows; r += tile_rows) {
+      for (int d = 0; d < stride; d += tile_depth) {
+        float* const tile = queries + static_cast<int64_t>(r) * stride + d;
+        for (int i = 0; i < tile_rows && r + i < rows; ++i) {
+          split_halves(tile + i * stride);
+        }
+        transpose_tile<V>(tile, stride);
+        transpose_tile<V>(tile + tile_depth / 2, stride);
+      }
+    }
+  }
+
+  F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
+    if constexpr (!has_scales) return Base::set_weights(r, row, p, chunk);
+    F weights[attention_chunk / V::lanes];
+    F total = V::zero();
+    for (int i = 0; i < attention_chunk / V::lanes; ++i) {
+      weights[i] = V::mul(p[i], scales_of(chunk.value_scales, i * V::lanes));
+      total = V::add(total, p[i]);
+    }
+    Base::set_weights(r, row, weights, chunk);
+    return total;
+  }
+
+  //   next: the chunk that will follow, which is fetched meanwhile
+  void open(const Chunk& chunk, const Chunk& next, const KvGeometry& kv, float* scratch) {
+    Base::place(kv, scratch);
+    rows_ = Base::keys_ + cache_parts * chunk_parts * Base::key_tiles_ * tile_bytes;
+    products_ = reinterpret_cast<float*>(rows_ + value_tiles_ / 2 * rows_bytes);
+    next_ = &next;
+    Base::pack_keys(chunk);
+  }
+
+  void score(const Chunk& chunk, const float* query, int query_stride, int rows, float* scores) const {
+    Base::score(chunk, query, query_stride, rows, scores);
+    const int tiles = (chunk.tokens + tile_rows - 1) / tile_rows;
+    with_constant<chunk_parts>(tiles, [&]<int T>() {
+      multiply_latents<T, true>(chunk, 0, rows > tile_rows);
+      add_products(chunk, T, rows, scores);
+      for (int first = tile_rows; first < rows; first += tile_rows) {
+        multiply_latents<T, false>(chunk, first, true);
+        add_products(chunk, T, rows - first, scores + first * attention_chunk);
+      }
+    });
+  }
+
+  // result[rows][value_stride] += weights × latents.
+  void accumulate(const Chunk& chunk, const float* weights, int rows, int value_stride, float* result) const {
+    const int depth = (chunk.tokens + tile_depth - 1) / tile_depth;
+    for (int n = 0; n < value_tiles_; n += value_line) {
+      fetch_keys(n / value_line, (value_tiles_ + value_line - 1) / value_line);
+      pack_values(chunk, n, depth, Base::values_);
+      with_constant<value_line>(std::min(value_line, value_tiles_ - n), [&]<int N>() {
+        for (int first = 0; first < rows; first += tile_rows) {
+          add_values<N>(Base::values_, depth, weights + first * attention_chunk,
+                        result + first * value_stride + n * tile_rows, value_stride);
+        }
+      });
+    }
+  }
+
+ private:
+  // 32 floats become [16 pairs] rounded and [16 pairs] of what that leaves.
+  static void split_halves(float* row) {
+    F x[vectors];
+    for (int i = 0; i < vectors; ++i) x[i] = V::load(row + i * V::lanes);
+    for (int i = 0; i < vectors / 2; ++i) {
+      F& low = x[i];
+      F& high = x[i + vectors / 2];
+      float* const to = row + i * V::lanes;
+      V::store_bf16_pairs(to, low, high);
+      F rounded_low, rounded_high;
+      V::load_bf16_pairs(to, rounded_low, rounded_high);
+      V::store_bf16_pairs(to + tile_depth / 2, V::sub(low, rounded_low), V::sub(high, rounded_high));
+    }
+  }
+
+  static F scales_of(const float* const (&scales)[chunk_parts], int token) {
+    return V::load(scales[token / 16] + token % 16);
+  }
+
+  static void add_scores(const Chunk& chunk, int token, const float* latent, float* to) {
+    F rotary = V::load(to), rest = V::load(latent);
+    if constexpr (has_scales) {
+      rotary = V::mul(rotary, scales_of(chunk.key_scales, token));
+      rest = V::mul(rest, scales_of(chunk.value_scales, token));
+    }
+    V::store(to, V::add(rotary, rest));
+  }
+
+  // scores[rows][attention_chunk] += products_ of so many rows, 16 at most.
+  void add_products(const Chunk& chunk, int tiles, int rows, float* scores) const {
+    for (int t = 0; t < tiles; ++t) {
+      float* const tile = products_ + t * tile_rows * tile_rows;
+      transpose_tile<V>(tile, tile_rows);
+      for (int r = 0; r < std::min(rows, tile_rows); ++r) {
+        float* const to = scores + r * attention_chunk + t * tile_rows;
+        for (int i = 0; i < tile_rows; i += V::lanes) {
+          add_scores(chunk, t * tile_rows + i, tile + r * tile_rows + i, to + i);
+        }
+      }
+    }
+  }
+
+  // products_[16 T tokens][16 heads] of heads [first, first + 16).
+  //   Packs: their rows are yet to be made
+  //   keeps: rows are for other heads too, and all stay; otherwise each step's take the place of the last ones
+  template <int T, bool Packs>
+  void multiply_latents(const Chunk& chunk, int first, bool keeps) const {
+    using Line = TileLine<Tiles, T>;
+    const int64_t stride = static_cast<int64_t>(query_stride_) * 4;
+    const auto* query = reinterpret_cast<const std::byte*>(queries_) + first * stride;
+    const auto at = [&](int k) { return rows_ + (keeps ? k * rows_bytes : 0); };
+    const int depth = value_tiles_ / 2;
+    Line::zero_sums();
+    for (int k = 0; k < depth; ++k, query += 2 * tile_row_bytes) {
+      if constexpr (Packs) pack_rows<T>(chunk, k, at(k));
+      const std::byte* rows = at(k);
+      Line::template load_column<6>(query, stride);
+      Line::template load_column<7>(query + tile_row_bytes, stride);
+      Line::template dot_rows<6>(rows, row_bytes);
+      Line::template dot_rows<7>(rows, row_bytes);
+      if constexpr (cache_parts == 2) Line::template dot_rows<6>(rows + tile_bytes, row_bytes);
+    }
+    Line::store_sums_below(products_);
+  }
+
+  // Of 16 N dimensions, 16 rows.
+  template <int N>
+  static void add_values(const std::byte* values, int depth, const float* weights, float* result, int value_stride) {
+    using Line = TileLine<Tiles, N>;
+    const int64_t stride = static_cast<int64_t>(value_stride) * 4;
+    const auto* row = reinterpret_cast<const std::byte*>(weights);
+    Line::load_sums(result, stride);
+    for (int k = 0; k < depth; ++k, row += Base::weight_parts * tile_row_bytes, values += depth_bytes) {
+      Line::load_row(row, attention_chunk * 4);
+      Line::dot_columns(values, column_bytes);
+      if constexpr (cache_parts == 2) Line::dot_columns(values + tile_bytes, column_bytes);
+      if constexpr (ExactWeights) {
+        Line::load_row(row + tile_row_bytes, attention_chunk * 4);
+        Line::dot_columns(values, column_bytes);
+      }
+    }
+    Line::store_sums(result, stride);
+  }
+
+  static constexpr int vectors = tile_depth / V::lanes;
+  static constexpr int dim_bytes = E == DType::f16 ? 2 : 4;  // of what one lane loads
+  static const std::byte* place_of(const Chunk& chunk, int token, int dim) {
+    return chunk.values[token / 16] + token % 16 / kv_group(E) * chunk.value_step + static_cast<int64_t>(dim) * dim_bytes;
+  }
+
+  // 32 dimensions of a token, which is even, and of the next one.
+  struct Pair {
+    F even[vectors], odd[vectors];
+
+    // What rounding to bfloat16 towards zero leaves, which is one of its numbers too.
+    Pair rest() const {
+      Pair left;
+      for (int i = 0; i < vectors; ++i) {
+        left.even[i] = V::sub(even[i], V::truncated(even[i]));
+        left.odd[i] = V::sub(odd[i], V::truncated(odd[i]));
+      }
+      return left;
+    }
+  };
+  static Pair load_pair(const std::byte* from, int64_t step, int token) {
+    Pair x;
+    for (int i = 0; i < vectors; ++i, from += dim_bytes * V::lanes) {
+      if constexpr (E == DType::f16) {
+        x.even[i] = V::load_f16(from);
+        x.odd[i] = V::load_f16(from + step);
+      } else {
+        const auto codes = V::load_bytes(from);
+        x.even[i] = cache_code<V>(codes, token % 4);
+        x.odd[i] = cache_code<V>(codes, token % 4 + 1);
+      }
+    }
+    return x;
+  }
+
+  // Dimensions [32 k, + 32) of 16 T tokens become rows, [T][parts] tiles, dimensions in the order of the queries'.
+  template <int T>
+  void pack_rows(const Chunk& chunk, int k, std::byte* to) const {
+    for (int t = 0; t < T; ++t, to += row_bytes) {
+      for (int token = 0; token < tile_rows; token += 2) {
+        fetch_latents(t, (k * tile_rows + token) / 2);
+        const std::byte* from = place_of(chunk, t * tile_rows + token, k * tile_depth);
+        std::byte* const even = to + token * tile_row_bytes;
+        std::byte* const odd = even + tile_row_bytes;
+        if constexpr (E == DType::bf16) {
+          for (int at = 0; at < tile_row_bytes; at += 4 * V::lanes) {
+            const auto low = V::load_bytes(from + at), high = V::load_bytes(from + tile_row_bytes + at);
+            V::store_bytes(even + at, V::lower_halves(low, high));
+            V::store_bytes(odd + at, V::upper_halves(low, high));
+          }
+        } else {
+          const Pair x = load_pair(from, chunk.value_step, token);
+          put_rows(x, even, odd);
+          if constexpr (cache_parts == 2) put_rows(x.rest(), even + tile_bytes, odd + tile_bytes);
+        }
+      }
+    }
+  }
+  static void put_rows(const Pair& x, std::byte* even, std::byte* odd) {
+    constexpr int half = vectors / 2;
+    for (int i = 0; i < half; ++i) {
+      V::store_bytes(even + 4 * i * V::lanes, V::truncated_pairs(x.even[i], x.even[i + half]));
+      V::store_bytes(odd + 4 * i * V::lanes, V::truncated_pairs(x.odd[i], x.odd[i + half]));
+    }
+  }
+
+  // Dimensions from 16 n on, as many as a line takes, of 32 · depth tokens become columns, [16 dimensions][depth][parts]
+  // tiles. Tokens past the context are zeros: zero weights do not make zeros of the infinities that
+  // may be there.
+  void pack_values(const Chunk& chunk, int n, int depth, std::byte* to) const {
+    const int end = std::min(value_line, value_tiles_ - n);
+    for (int token = 0; token < depth * tile_depth; token += 2) {
+      std::byte* line = to + token / tile_depth * depth_bytes + token % tile_depth / 2 * tile_row_bytes;
+      for (int i = 0; i < end; i += 2, line += 2 * column_bytes) {
+        // The other half of the lines, of which an int8 cache has none.
+        if constexpr (E != DType::i8) {
+          fetch_latents(token / 16, value_tiles_ * 4 + ((n + i) * tile_rows / 2 + token % 16) / 2);
+        }
+        pack_pair(chunk, token, (n + i) * tile_rows, line);
+      }
+    }
+  }
+  static void pack_pair(const Chunk& chunk, int token, int dim, std::byte* line) {
+    const int there = chunk.tokens - token;
+    const std::byte* from = place_of(chunk, token, dim);
+    if constexpr (E == DType::bf16) {
+      for (int d = 0; d < tile_depth; d += V::lanes, from += 4 * V::lanes) {
+        auto x = V::load_bytes(from);
+        if (there < 2) [[unlikely]] {
+          const auto none = V::truncated_pairs(V::zero(), V::zero());
+          x = there < 1 ? none : V::lower_halves(x, none);
+        }
+        V::store_bytes(column_at(line, d), x);
+      }
+    } else {
+      Pair x = load_pair(from, chunk.value_step, token);
+      if (there < 2) [[unlikely]] clear(x, there);
+      put_columns(x, line);
+      if constexpr (cache_parts == 2) put_columns(x.rest(), line + tile_bytes);
+    }
+  }
+  static void clear(Pair& x, int there) {
+    for (int i = 0; i < vectors; ++i) {
+      x.odd[i] = V::zero();
+      if (there < 1) x.even[i] = V::zero();
+    }
+  }
+  static void put_columns(const Pair& x, std::byte* line) {
+    for (int i = 0; i < vectors; ++i) {
+      V::store_bytes(column_at(line, i * V::lanes), V::truncated_pairs(x.even[i], x.odd[i]));
+    }
+  }
+  static std::byte* column_at(std::byte* line, int dim) {
+    return line + dim / tile_rows * column_bytes + dim % tile_rows * 4;
+  }
+
+  // A line of 16 tokens of the next chunk. They are asked for one by one all the time: many at once would keep
+  // loads from the second-level cache waiting.
+  void fetch_latents(int part, int line) const {
+    __builtin_prefetch(next_->values[part] + static_cast<int64_t>(line) * 64, 0, 2);
+  }
+  // Share `step` of `steps` of its keys.
+  void fetch_keys(int step, int steps) const {
+    const int lines = static_cast<int>(Base::key_tiles_ * tile_depth / kv_group(E) * tile_rows * dim_bytes / 64);
+    for (int line = lines * step / steps; line < lines * (step + 1) / steps; ++line) {
+      for (const std::byte* part : next_->keys) __builtin_prefetch(part + static_cast<int64_t>(line) * 64, 0, 2);
+    }
+  }
+
+  float* queries_ = nullptr;
+  int query_stride_ = 0;       // floats
+  std::byte* rows_ = nullptr;  // [value_tiles / 2][chunk_parts][cache_parts] tiles of 16 tokens
+  float* products_ = nullptr;  // [attention_chunk][16 heads]
+  const Chunk* next_ = nullptr;
+};
+
+}  // namespace
+}  // namespace ridge::backend::cpu
