@@ -22,9 +22,9 @@ using cpu::LatentShape;
 
 namespace {
 
-// The largest has heads as DeepSeek-V2-Lite, so that keys and values of 830 tokens are made in several ranges; the
-// last has no dimension that fills vectors.
-constexpr LatentShape small = {.heads = 3, .rank = 64, .nope = 32, .rotary = 16, .value = 32};
+// The first fills AMX tiles. The largest has heads as DeepSeek-V2-Lite, so that keys and values of 830 tokens are made
+// in several ranges; the last has no dimension that fills vectors.
+constexpr LatentShape small = {.heads = 3, .rank = 64, .nope = 32, .rotary = 32, .value = 32};
 constexpr LatentShape large = {.heads = 16, .rank = 16, .nope = 128, .rotary = 64, .value = 128};
 constexpr LatentShape ragged = {.heads = 2, .rank = 48, .nope = 22, .rotary = 6, .value = 20};
 

@@ -124,6 +124,9 @@ TEST_P(AttentionOps, CacheDTypesOfAwkwardShapes) {
 
 // Contexts that a back end may split among its threads, in steps of decode rows and beside a
 // prompt; with RoPE before, which back ends fuse with what follows.
+// With emulated tiles too, which take whole 32 dimensions.
+class LatentAttention : public AttentionOps {};
+
 class LongContexts : public AttentionOps {
  protected:
   Case long_case(const std::string& name, DType dtype, int window, TestWeightPointer sinks) {
@@ -168,14 +171,15 @@ TEST_P(LongContexts, WindowAndSinks) {
   }
 }
 
-TEST_P(LongContexts, Latents) {
+TEST_P(LatentAttention, OverLongContexts) {
   constexpr int heads = 5;
+  constexpr int prompt = is_sanitized ? 270 : 700;
   const auto expect_conforms_for = [this](int latent, int rope, DType dtype) {
     StepPlanner planner(16, 60, 3);
     Case c;
     c.name = fmt::format("mla_attention-long {} + {}, {}", latent, rope, name(dtype));
     c.columns = (heads + 1) * (latent + rope);
-    c.steps = {planner.step({{0, 700}}), planner.step({{0, 1}}), planner.step({{1, 300}}),
+    c.steps = {planner.step({{0, prompt}}), planner.step({{0, 1}}), planner.step({{1, 300}}),
                planner.step({{0, 1}, {1, 1}}), planner.step({{0, 2}, {2, 40}, {1, 1}})};
     size_t ids = 0;
     for (const StepInputs& step : c.steps) ids += step.token_ids.size();
@@ -338,7 +342,7 @@ TEST_P(SpilledBlocks, ComeBackElsewhere) {
     expect_conforms(spilled_case(dtype));
 }
 
-TEST_P(AttentionOps, Mla) {
+TEST_P(LatentAttention, OfEveryShapeAndCache) {
   struct MlaShape {
     int heads, latent, rope;
   };
@@ -389,6 +393,7 @@ TEST_P(AttentionOps, Mla) {
 
 INSTANTIATE_FOR_DEVICES(AttentionOps);
 INSTANTIATE_FOR_DEVICES(LongContexts);
+INSTANTIATE_FOR(device_choices_with_emulated, LatentAttention);
 INSTANTIATE_FOR_DEVICES(SpilledBlocks);
 
 }  // namespace
