@@ -8,23 +8,20 @@ namespace {
 
 // Fewer rows leave a tile too empty.
 constexpr int least_tile_attention_rows = 12;
-constexpr int least_tile_latent_rows = 3;
 
 template <class V, class Math, DType E>
 void attend_on_tiles(const AttentionJob& job) {
   FlashAttention<V, Math, E, false>(job).run();
 }
 
-template <class V, class Tiles>
-bool fits_tiles(const AttentionJob& job) {
+inline bool fits_tiles(const AttentionJob& job) {
   const KvGeometry& kv = *job.kv;
-  if (job.batch_invariant || kv.key_dim % tile_depth != 0) return false;
-  if (job.q_latent != nullptr) {
-    return kv.dtype != DType::f32 && kv.value_dim % tile_depth == 0 && job.rows >= least_tile_latent_rows;
-  }
-  return (kv.dtype == DType::f16 || kv.dtype == DType::bf16) && job.rows >= least_tile_attention_rows;
+  if (job.batch_invariant || job.rows < least_tile_attention_rows || kv.key_dim % tile_depth != 0) return false;
+  if (job.q_latent != nullptr) return kv.dtype != DType::f32 && kv.value_dim % tile_depth == 0;
+  return kv.dtype == DType::f16 || kv.dtype == DType::bf16;
 }
 
+// Math: TileMath or LatentTileMath; int8 caches are of latents alone (fits_tiles).
 template <class V, class Tiles, template <class, class, DType, bool> class Math>
 void attend_in(const AttentionJob& job) {
   switch (job.kv->dtype) {
@@ -43,7 +40,7 @@ void attend_in(const AttentionJob& job) {
 // Vectors: the table whose attention serves what tiles do not.
 template <class V, class Tiles, const KernelTable& (*Vectors)()>
 void tile_attention(const AttentionJob& job) {
-  if (!fits_tiles<V, Tiles>(job)) return in_pieces(job, Vectors().attention);
+  if (!fits_tiles(job)) return in_pieces(job, Vectors().attention);
   job.q_latent != nullptr ? attend_in<V, Tiles, LatentTileMath>(job) : attend_in<V, Tiles, TileMath>(job);
 }
 
