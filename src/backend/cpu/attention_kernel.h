@@ -206,10 +206,10 @@ class FlashAttention {
     const auto tokens_from = [&](int first) { return std::min(end - first, attention_chunk); };
     chunk_ = chunk_at(key, tokens_from(key));
     if constexpr (Unpack) unpack();
-    if constexpr (Math::uses_tiles) {
+    if constexpr (Math::uses_tiles) math_.open(chunk_, kv_, unpacked_);
+    if constexpr (requires { math_.set_next(chunk_); }) {
       const int next = key + attention_chunk;
-      next_ = next < end ? chunk_at(next, tokens_from(next)) : chunk_;
-      math_.open(chunk_, next_, kv_, unpacked_);
+      math_.set_next(next < end ? chunk_at(next, tokens_from(next)) : chunk_);
     }
   }
 
@@ -467,7 +467,6 @@ class FlashAttention {
   const std::byte* latents_ = nullptr;  // of the open chunk, unpacked
   Math math_;
   Chunk chunk_;
-  Chunk next_;                // the one that will follow
   int first_key_[most_rows];  // in the window and the range
   int end_key_[most_rows];    // past the causal limit or the range
   float best_[most_rows];     // the exponent that sums and results are relative to

@@ -7,12 +7,18 @@
 namespace ridge::backend::cpu {
 namespace {
 
+// Code `column` of each four of an int8 cache, which adds 128 to them.
+template <class V>
+typename V::F cache_code(typename V::B codes, int column) {
+  return V::sub(V::code_float(codes, column), V::set1(128.0f));
+}
+
 // The codes of an int8 chunk as float32, [key_dim][64] and [64][value_stride].
 template <class V>
 void unpack_codes(const Chunk& chunk, const KvGeometry& kv, int parts, float* keys, float* values) {
   constexpr int group = kv_group(DType::i8);
   const auto value_of = [](typename V::B codes, int i, typename V::F scale) {
-    return V::mul(V::sub(V::code_float(codes, i), V::set1(128.0f)), scale);
+    return V::mul(cache_code<V>(codes, i), scale);
   };
   for (int part = 0; part < parts; ++part) {
     const std::byte* at = chunk.keys[part];

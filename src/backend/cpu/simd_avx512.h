@@ -123,10 +123,7 @@ struct Avx512 {
   static F truncated(F a) {
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(-65536)));
   }
-  // The lower halves of a's and b's lanes side by side, and the upper ones.
-  static B lower_halves(B a, B b) {
-    return _mm512_mask_mov_epi16(a, 0xaaaaaaaau, _mm512_slli_epi32(b, 16));
-  }
+  // The upper halves of a's and b's lanes side by side (word_pairs has the lower ones).
   static B upper_halves(B a, B b) {
     return _mm512_mask_mov_epi16(_mm512_srli_epi32(a, 16), 0xaaaaaaaau, b);
   }

@@ -197,6 +197,7 @@ struct Scalar {
     for (int i = 0; i < lanes; ++i) r.v[i] = static_cast<int8_t>(p[i]);
     return r;
   }
+  static void store_ints(int32_t* p, const I& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
   static I masked_ints(I a, int mask) {
     for (int32_t& x : a.v) x &= mask;
     return a;
@@ -231,18 +232,18 @@ struct Scalar {
     return each(
         [&](int i) { return std::bit_cast<float>(std::bit_cast<uint32_t>(a.v[i]) & 0xffff0000u); });
   }
-  static B lower_halves(const B& a, const B& b) { return halves(a, b, 0); }
-  static B upper_halves(const B& a, const B& b) { return halves(a, b, 2); }
-  static B halves(const B& a, const B& b, int first) {
-    B pairs;
+  static B word_pairs(const I& a, const I& b) { return halves(a, b, 0); }
+  static B upper_halves(const I& a, const I& b) { return halves(a, b, 16); }
+  static B halves(const I& a, const I& b, int shift) {
+    I pairs;
     for (int i = 0; i < lanes; ++i) {
-      __builtin_memcpy(pairs.v + 4 * i, a.v + 4 * i + first, 2);
-      __builtin_memcpy(pairs.v + 4 * i + 2, b.v + 4 * i + first, 2);
+      const uint32_t low = static_cast<uint32_t>(a.v[i]) >> shift & 0xffff;
+      pairs.v[i] = static_cast<int32_t>(low | static_cast<uint32_t>(b.v[i]) >> shift << 16);
     }
-    return pairs;
+    return std::bit_cast<B>(pairs);
   }
   static B truncated_pairs(const F& a, const F& b) {
-    return upper_halves(std::bit_cast<B>(a), std::bit_cast<B>(b));
+    return upper_halves(std::bit_cast<I>(a), std::bit_cast<I>(b));
   }
   static void store_bytes(std::byte* p, const B& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
   static B low_nibbles(B a) {

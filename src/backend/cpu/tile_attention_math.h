@@ -26,12 +26,6 @@ namespace {
 constexpr int tile_depth = 32;  // numbers of a row that one tile has
 constexpr int64_t tile_bytes = static_cast<int64_t>(tile_rows) * tile_row_bytes;
 
-// Code `column` of each four of an int8 cache, which adds 128 to them.
-template <class V>
-typename V::F cache_code(typename V::B codes, int column) {
-  return V::sub(V::code_float(codes, column), V::set1(128.0f));
-}
-
 template <class V, class Tiles, DType E, bool ExactWeights>
 class TileMath {
  public:
@@ -80,7 +74,7 @@ class TileMath {
 
   // Makes tiles of a chunk's values, and of its keys where the cache's are none.
   //   scratch: floats as unpack_chunk's
-  void open(const Chunk& chunk, const Chunk&, const KvGeometry& kv, float* scratch) {
+  void open(const Chunk& chunk, const KvGeometry& kv, float* scratch) {
     place(kv, scratch);
     for (int token = 0; token < (chunk.tokens + tile_depth - 1) / tile_depth * tile_depth;
          token += 2) {
@@ -126,7 +120,12 @@ class TileMath {
     const auto* w = reinterpret_cast<const std::byte*>(weights);
     constexpr int64_t stride = attention_chunk * 4;
     const int depth = (chunk.tokens + tile_depth - 1) / tile_depth;
-    if (rows <= tile_rows) return accumulate_line(depth, w, value_stride, result);
+    if (rows <= tile_rows) {
+      return in_lines([&]<int N>(int n) {
+        add_line<N>(weights, {values_ + n * tile_bytes, tile_bytes, value_tiles_ * tile_bytes, part_bytes_}, depth,
+                    value_stride, result + n * tile_rows);
+      });
+    }
     in_pairs((rows + tile_rows - 1) / tile_rows, [&]<int M>(int m) {
       in_pairs(value_tiles_, [&]<int N>(int n) {
         using Block = TileBlock<Tiles, M, N>;
@@ -190,13 +189,14 @@ class TileMath {
   static void split_pairs(const std::byte* even, const std::byte* odd, std::byte* to,
                           std::byte* rest) {
     for (int i = 0; i < tile_rows; i += V::lanes) {
-      const F a = V::load_f16(even + 2 * i);
-      const F b = V::load_f16(odd + 2 * i);
-      V::store_bf16_pairs(to + 4 * i, a, b);
-      F rounded_a, rounded_b;
-      V::load_bf16_pairs(to + 4 * i, rounded_a, rounded_b);
-      V::store_bf16_pairs(rest + 4 * i, V::sub(a, rounded_a), V::sub(b, rounded_b));
+      split_pair(V::load_f16(even + 2 * i), V::load_f16(odd + 2 * i), to + 4 * i, rest + 4 * i);
     }
+  }
+  static void split_pair(F a, F b, void* to, void* rest) {
+    V::store_bf16_pairs(to, a, b);
+    F rounded_a, rounded_b;
+    V::load_bf16_pairs(to, rounded_a, rounded_b);
+    V::store_bf16_pairs(rest, V::sub(a, rounded_a), V::sub(b, rounded_b));
   }
 
   // The line of tokens `token` and the next one in every tile. Past the context the cache holds
@@ -224,34 +224,42 @@ class TileMath {
     for (int i = 0; i < tile_rows; ++i) __builtin_memset(line + 4 * i + 2, 0, 2);
   }
 
- private:
-  // accumulate for one tile of rows: four tiles of sums, as a product waits for the one before that
-  // has the same sums.
-  void accumulate_line(int depth, const std::byte* weights, int value_stride, float* result) const {
-    constexpr int line = 4;
-    const int64_t stride = static_cast<int64_t>(value_stride) * 4;
-    for (int n = 0; n < value_tiles_; n += line) {
-      with_constant<line>(value_tiles_ - n < line ? value_tiles_ - n : line, [&]<int N>() {
-        using Line = TileLine<Tiles, N>;
-        float* const sums = result + n * tile_rows;
-        Line::load_sums(sums, stride);
-        const std::byte* a = weights;
-        constexpr int64_t step = weight_parts * tile_row_bytes;
-        for (int k = 0; k < depth; ++k, a += step) {
-          const std::byte* b = values_ + (k * value_tiles_ + n) * tile_bytes;
-          Line::load_row(a, attention_chunk * 4);
-          Line::dot_columns(b, tile_bytes);
-          if constexpr (cache_parts == 2) Line::dot_columns(b + part_bytes_, tile_bytes);
-          if constexpr (ExactWeights) {
-            Line::load_row(a + tile_row_bytes, attention_chunk * 4);
-            Line::dot_columns(b, tile_bytes);
-          }
-        }
-        Line::store_sums(sums, stride);
-      });
+  // Tiles of values, and bytes from one to the next: of 16 dimensions, of 32 tokens, of parts.
+  struct ValueTiles {
+    const std::byte* first;
+    int64_t column_step, depth_step, part_step;
+  };
+  static constexpr int value_line = 4;  // tiles of sums that take turns (TileLine)
+  // Calls fn<N>(n) for N tiles of values from n on.
+  template <class Fn>
+  void in_lines(Fn fn) const {
+    for (int n = 0; n < value_tiles_; n += value_line) {
+      with_constant<value_line>(std::min(value_line, value_tiles_ - n),
+                                [&]<int N>() { fn.template operator()<N>(n); });
     }
   }
+  // result[16 rows][value_stride] += weights × values, of 16 N dimensions and 32 · depth tokens.
+  template <int N>
+  static void add_line(const float* weights, const ValueTiles& values, int depth, int value_stride,
+                       float* result) {
+    using Line = TileLine<Tiles, N>;
+    const int64_t stride = static_cast<int64_t>(value_stride) * 4;
+    const auto* row = reinterpret_cast<const std::byte*>(weights);
+    const std::byte* at = values.first;
+    Line::load_sums(result, stride);
+    for (int k = 0; k < depth; ++k, row += weight_parts * tile_row_bytes, at += values.depth_step) {
+      Line::load_row(row, attention_chunk * 4);
+      Line::dot_columns(at, values.column_step);
+      if constexpr (cache_parts == 2) Line::dot_columns(at + values.part_step, values.column_step);
+      if constexpr (ExactWeights) {
+        Line::load_row(row + tile_row_bytes, attention_chunk * 4);
+        Line::dot_columns(at, values.column_step);
+      }
+    }
+    Line::store_sums(result, stride);
+  }
 
+ private:
   void pack_part(const std::byte* from, int64_t step, std::byte* to) const {
     if constexpr (E == DType::f16) {
       for (int pair = 0; pair < key_tiles_ * tile_rows;

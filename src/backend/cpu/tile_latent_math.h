@@ -38,12 +38,12 @@ template <class V, class Tiles, DType E, bool ExactWeights>
 class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   using Base = TileMath<V, Tiles, E, ExactWeights>;
   using Base::cache_parts;
+  using Base::value_line;
   using Base::value_tiles_;
   // Of 16 tokens × 32 dimensions in all parts, and of those of a chunk.
   static constexpr int64_t row_bytes = cache_parts * tile_bytes;
   static constexpr int64_t rows_bytes = chunk_parts * row_bytes;
   // Of 32 tokens × 16 dimensions in all parts, and of those of a chunk.
-  static constexpr int value_line = 4;
   static constexpr int64_t depth_bytes = cache_parts * tile_bytes;
   static constexpr int64_t column_bytes = attention_chunk / tile_depth * depth_bytes;
 
@@ -83,14 +83,14 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     return total;
   }
 
-  //   next: the chunk that will follow, which is fetched meanwhile
-  void open(const Chunk& chunk, const Chunk& next, const KvGeometry& kv, float* scratch) {
+  void open(const Chunk& chunk, const KvGeometry& kv, float* scratch) {
     Base::place(kv, scratch);
     rows_ = Base::keys_ + cache_parts * chunk_parts * Base::key_tiles_ * tile_bytes;
     products_ = reinterpret_cast<float*>(rows_ + value_tiles_ / 2 * rows_bytes);
-    next_ = &next;
     Base::pack_keys(chunk);
   }
+  // The chunk that will follow the open one, to be fetched meanwhile.
+  void set_next(const Chunk& next) { next_ = next; }
 
   void score(const Chunk& chunk, const float* query, int query_stride, int rows, float* scores) const {
     Base::score(chunk, query, query_stride, rows, scores);
@@ -108,16 +108,15 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   // result[rows][value_stride] += weights × latents.
   void accumulate(const Chunk& chunk, const float* weights, int rows, int value_stride, float* result) const {
     const int depth = (chunk.tokens + tile_depth - 1) / tile_depth;
-    for (int n = 0; n < value_tiles_; n += value_line) {
+    Base::in_lines([&]<int N>(int n) {
       fetch_keys(n / value_line, (value_tiles_ + value_line - 1) / value_line);
       pack_values(chunk, n, depth, Base::values_);
-      with_constant<value_line>(std::min(value_line, value_tiles_ - n), [&]<int N>() {
-        for (int first = 0; first < rows; first += tile_rows) {
-          add_values<N>(Base::values_, depth, weights + first * attention_chunk,
-                        result + first * value_stride + n * tile_rows, value_stride);
-        }
-      });
-    }
+      for (int first = 0; first < rows; first += tile_rows) {
+        Base::template add_line<N>(weights + first * attention_chunk,
+                                   {Base::values_, column_bytes, depth_bytes, tile_bytes}, depth,
+                                   value_stride, result + first * value_stride + n * tile_rows);
+      }
+    });
   }
 
  private:
@@ -126,13 +125,8 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     F x[vectors];
     for (int i = 0; i < vectors; ++i) x[i] = V::load(row + i * V::lanes);
     for (int i = 0; i < vectors / 2; ++i) {
-      F& low = x[i];
-      F& high = x[i + vectors / 2];
       float* const to = row + i * V::lanes;
-      V::store_bf16_pairs(to, low, high);
-      F rounded_low, rounded_high;
-      V::load_bf16_pairs(to, rounded_low, rounded_high);
-      V::store_bf16_pairs(to + tile_depth / 2, V::sub(low, rounded_low), V::sub(high, rounded_high));
+      Base::split_pair(x[i], x[i + vectors / 2], to, to + tile_depth / 2);
     }
   }
 
@@ -186,29 +180,14 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     Line::store_sums_below(products_);
   }
 
-  // Of 16 N dimensions, 16 rows.
-  template <int N>
-  static void add_values(const std::byte* values, int depth, const float* weights, float* result, int value_stride) {
-    using Line = TileLine<Tiles, N>;
-    const int64_t stride = static_cast<int64_t>(value_stride) * 4;
-    const auto* row = reinterpret_cast<const std::byte*>(weights);
-    Line::load_sums(result, stride);
-    for (int k = 0; k < depth; ++k, row += Base::weight_parts * tile_row_bytes, values += depth_bytes) {
-      Line::load_row(row, attention_chunk * 4);
-      Line::dot_columns(values, column_bytes);
-      if constexpr (cache_parts == 2) Line::dot_columns(values + tile_bytes, column_bytes);
-      if constexpr (ExactWeights) {
-        Line::load_row(row + tile_row_bytes, attention_chunk * 4);
-        Line::dot_columns(values, column_bytes);
-      }
-    }
-    Line::store_sums(result, stride);
-  }
-
   static constexpr int vectors = tile_depth / V::lanes;
   static constexpr int dim_bytes = E == DType::f16 ? 2 : 4;  // of what one lane loads
   static const std::byte* place_of(const Chunk& chunk, int token, int dim) {
     return chunk.values[token / 16] + token % 16 / kv_group(E) * chunk.value_step + static_cast<int64_t>(dim) * dim_bytes;
+  }
+
+  static auto load_words(const std::byte* from) {
+    return V::load_ints(reinterpret_cast<const int32_t*>(from));
   }
 
   // 32 dimensions of a token, which is even, and of the next one.
@@ -251,8 +230,8 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
         std::byte* const odd = even + tile_row_bytes;
         if constexpr (E == DType::bf16) {
           for (int at = 0; at < tile_row_bytes; at += 4 * V::lanes) {
-            const auto low = V::load_bytes(from + at), high = V::load_bytes(from + tile_row_bytes + at);
-            V::store_bytes(even + at, V::lower_halves(low, high));
+            const auto low = load_words(from + at), high = load_words(from + tile_row_bytes + at);
+            V::store_bytes(even + at, V::word_pairs(low, high));
             V::store_bytes(odd + at, V::upper_halves(low, high));
           }
         } else {
@@ -292,12 +271,9 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     const std::byte* from = place_of(chunk, token, dim);
     if constexpr (E == DType::bf16) {
       for (int d = 0; d < tile_depth; d += V::lanes, from += 4 * V::lanes) {
-        auto x = V::load_bytes(from);
-        if (there < 2) [[unlikely]] {
-          const auto none = V::truncated_pairs(V::zero(), V::zero());
-          x = there < 1 ? none : V::lower_halves(x, none);
-        }
-        V::store_bytes(column_at(line, d), x);
+        auto x = load_words(from);
+        if (there < 2) [[unlikely]] x = V::masked_ints(x, there < 1 ? 0 : 0xffff);
+        V::store_ints(reinterpret_cast<int32_t*>(column_at(line, d)), x);
       }
     } else {
       Pair x = load_pair(from, chunk.value_step, token);
@@ -324,13 +300,13 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   // A line of 16 tokens of the next chunk. They are asked for one by one all the time: many at once would keep
   // loads from the second-level cache waiting.
   void fetch_latents(int part, int line) const {
-    __builtin_prefetch(next_->values[part] + static_cast<int64_t>(line) * 64, 0, 2);
+    __builtin_prefetch(next_.values[part] + static_cast<int64_t>(line) * 64, 0, 2);
   }
   // Share `step` of `steps` of its keys.
   void fetch_keys(int step, int steps) const {
     const int lines = static_cast<int>(Base::key_tiles_ * tile_depth / kv_group(E) * tile_rows * dim_bytes / 64);
     for (int line = lines * step / steps; line < lines * (step + 1) / steps; ++line) {
-      for (const std::byte* part : next_->keys) __builtin_prefetch(part + static_cast<int64_t>(line) * 64, 0, 2);
+      for (const std::byte* part : next_.keys) __builtin_prefetch(part + static_cast<int64_t>(line) * 64, 0, 2);
     }
   }
 
@@ -338,7 +314,7 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   int query_stride_ = 0;       // floats
   std::byte* rows_ = nullptr;  // [value_tiles / 2][chunk_parts][cache_parts] tiles of 16 tokens
   float* products_ = nullptr;  // [attention_chunk][16 heads]
-  const Chunk* next_ = nullptr;
+  Chunk next_;
 };
 
 }  // namespace
