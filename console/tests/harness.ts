@@ -50,6 +50,7 @@ export class Server {
     });
     let log = "";
     command.stderr.on("data", (text: Buffer) => (log += text.toString()));
+    command.stdin.on("error", () => {}); // Of a command that ends without reading; its status tells whether it failed.
     command.stdin.end(input);
     const code = await new Promise((done) => command.once("exit", done));
     if (code !== 0) throw new Error(`ridge ${words.join(" ")} ended with ${String(code)}: ${log}`);
