@@ -24,6 +24,7 @@ using Json = nlohmann::ordered_json;
 struct BenchOptions {
   std::string model;
   std::vector<int> batches = {1};
+  std::vector<int> depths = {0};
   engine::Workload workload;
   int step_tokens = 512;
   DType kv_dtype = DType::f16;
@@ -32,7 +33,7 @@ struct BenchOptions {
   BenchServeOptions serve;
 };
 
-// Of one batch.
+// Of one batch at one depth.
 struct BenchResult {
   engine::Workload workload;
   engine::Throughput throughput;
@@ -75,14 +76,25 @@ void check_tokens(const BenchOptions& options) {
   }
 }
 
-BenchResult measure(const engine::LoadedModel& model, const engine::Workload& workload,
-                    const BenchOptions& options) {
-  model.context_tokens(workload.context_tokens());  // throws where the model is not made for it
-  engine::RunnerLimits runner_limits = engine::workload_limits(workload, options.step_tokens);
-  runner_limits.kv_dtype = options.kv_dtype;
-  const auto runner = engine::create_step_runner(model.device(), model.model(), runner_limits);
-  const SteadyClock clock;
-  return {workload, engine::measure_throughput(*runner, workload, clock)};
+// Of one batch at each depth.
+std::vector<BenchResult> measure(const engine::LoadedModel& model, int batch,
+                                 const BenchOptions& options) {
+  std::vector<std::unique_ptr<engine::StepRunner>> runners;
+  std::vector<engine::TimedWorkload> timed;
+  for (int depth : options.depths) {
+    engine::Workload workload = options.workload;
+    workload.batch = batch;
+    workload.depth_tokens = depth;
+    model.context_tokens(workload.context_tokens());  // throws where the model is not made for it
+    engine::RunnerLimits limits = engine::workload_limits(workload, options.step_tokens);
+    limits.kv_dtype = options.kv_dtype;
+    runners.push_back(engine::create_step_runner(model.device(), model.model(), limits));
+    timed.push_back({*runners.back(), workload});
+  }
+  const std::vector<engine::Throughput> throughputs = engine::measure_throughput(timed, SteadyClock());
+  std::vector<BenchResult> results;
+  for (size_t i = 0; i < timed.size(); ++i) results.push_back({timed[i].workload, throughputs[i]});
+  return results;
 }
 
 void compute_shares(BenchResult& result, const engine::ModelCost& cost,
@@ -155,8 +167,7 @@ void print_table(const Context& context, const BenchOptions& options,
                             format_bytes(report.peak_memory_bytes)));
   const uint64_t kv_bytes = kv_layout(options, model).bytes_per_token();
   context.print(fmt::format(
-      "KV cache in {}, {:.1f} kB a token; {} tokens of context before each prompt",
-      name(options.kv_dtype), static_cast<double>(kv_bytes) / 1e3, options.workload.depth_tokens));
+      "KV cache in {}, {:.1f} kB a token", name(options.kv_dtype), static_cast<double>(kv_bytes) / 1e3));
   const backend::DeviceLimits& limits = report.limits;
   if (limits.read_bytes_per_second > 0) {
     context.print(fmt::format("this machine reads {:.1f} GB/s and computes {:.0f} GFLOP/s",
@@ -164,12 +175,14 @@ void print_table(const Context& context, const BenchOptions& options,
   }
   Table table(
       {{"batch", Alignment::right},
+       {"depth", Alignment::right},
        {fmt::format("prefill {} tok/s", options.workload.prompt_tokens), Alignment::right},
        {"of peak", Alignment::right},
        {fmt::format("decode {} tok/s", options.workload.generated_tokens), Alignment::right},
        {"of bandwidth", Alignment::right}});
   for (const BenchResult& result : report.results) {
     table.add_row({fmt::format("{}", result.workload.batch),
+                   fmt::format("{}", result.workload.depth_tokens),
                    speed(result.throughput.prefill_tokens_per_second),
                    percent(result.prefill_share), speed(result.throughput.decode_tokens_per_second),
                    percent(result.decode_share)});
@@ -194,9 +207,7 @@ void bench(Context& context, BenchOptions& options) {
   BenchReport report;
   for (int batch : options.batches) {
     context.note(fmt::format("measuring batch {}", batch));
-    engine::Workload workload = options.workload;
-    workload.batch = batch;
-    report.results.push_back(measure(*model, workload, options));
+    for (const BenchResult& result : measure(*model, batch, options)) report.results.push_back(result);
   }
   // Before the machine is measured, which takes memory of its own.
   report.peak_memory_bytes = peak_memory_bytes();
@@ -251,7 +262,11 @@ void add_bench_command(CLI::App& app, Context& context) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str()
       ->excludes(serve);
-  command->add_option("-d,--depth", workload.depth_tokens, "Tokens of context before the prompt")
+  command
+      ->add_option("-d,--depth", options->depths,
+                   "Tokens of context before the prompt; several values: 0,8192, which take turns with each "
+                   "token they generate")
+      ->delimiter(',')
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str()
       ->excludes(serve);

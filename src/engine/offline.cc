@@ -1,6 +1,7 @@
 #include "engine/offline.h"
 
 #include <algorithm>
+#include <deque>
 #include <random>
 
 #include "base/error.h"
@@ -77,27 +78,49 @@ class Round {
   std::vector<std::vector<int32_t>> tokens_;
 };
 
-// has_depth: an earlier round of the same workload has left the context before the prompt in the
-// cache, where this round's blocks, being the same, find it.
-Throughput run_once(StepRunner& runner, const Workload& workload, const Clock& clock,
-                    bool has_depth) {
-  Round round(runner, workload);
-  const int prompt_end = workload.depth_tokens + workload.prompt_tokens;
-  if (workload.depth_tokens > 0 && !has_depth) round.prefill(0, workload.depth_tokens);
-  Throughput result;
-  const auto start = clock.now();
-  if (workload.prompt_tokens > 0) {
-    round.prefill(workload.depth_tokens, prompt_end);
-    result.prefill_tokens_per_second =
-        workload.batch * workload.prompt_tokens / seconds(clock.now() - start);
+double per_second(int tokens, Clock::Duration time) { return tokens > 0 ? tokens / seconds(time) : 0; }
+
+// has_depth: an earlier round of the same workloads has left the contexts before the prompts in the
+// caches, where this round's blocks, being the same, find them.
+std::vector<Throughput> run_once(std::span<const TimedWorkload> timed, const Clock& clock,
+                                 bool has_depth) {
+  std::deque<Round> rounds;  // which stay where they are
+  std::vector<Throughput> results;
+  int most_generated = 0;
+  for (const auto& [runner, workload] : timed) {
+    Round& round = rounds.emplace_back(runner, workload);
+    if (workload.depth_tokens > 0 && !has_depth) round.prefill(0, workload.depth_tokens);
+    const auto start = clock.now();
+    if (workload.prompt_tokens > 0) round.prefill(workload.depth_tokens, workload.prompt_end());
+    results.push_back({.prefill_tokens_per_second =
+                           per_second(workload.batch * workload.prompt_tokens, clock.now() - start)});
+    most_generated = std::max(most_generated, workload.generated_tokens);
   }
-  if (workload.generated_tokens > 0) {
-    const auto decode_start = clock.now();
-    for (int i = 0; i < workload.generated_tokens; ++i) round.decode(prompt_end + i);
-    result.decode_tokens_per_second =
-        workload.batch * workload.generated_tokens / seconds(clock.now() - decode_start);
+  std::vector<Clock::Duration> decoding(timed.size());
+  for (int i = 0; i < most_generated; ++i) {
+    for (size_t t = 0; t < timed.size(); ++t) {
+      if (i >= timed[t].workload.generated_tokens) continue;
+      const auto start = clock.now();
+      rounds[t].decode(timed[t].workload.prompt_end() + i);
+      decoding[t] += clock.now() - start;
+    }
   }
-  return result;
+  for (size_t t = 0; t < timed.size(); ++t) {
+    const Workload& workload = timed[t].workload;
+    results[t].decode_tokens_per_second =
+        per_second(workload.batch * workload.generated_tokens, decoding[t]);
+  }
+  return results;
+}
+
+// Of workloads that are short versions of these.
+void warm_up(std::span<const TimedWorkload> timed, const Clock& clock) {
+  for (TimedWorkload warm : timed) {
+    warm.workload.depth_tokens = 0;
+    warm.workload.prompt_tokens = std::min(warm.workload.prompt_tokens, 32);
+    warm.workload.generated_tokens = std::min(warm.workload.generated_tokens, 2);
+    run_once({&warm, 1}, clock, /*has_depth=*/false);
+  }
 }
 
 }  // namespace
@@ -146,20 +169,20 @@ RunnerLimits workload_limits(const Workload& workload, int step_tokens) {
           .blocks = sequence_blocks * workload.batch};
 }
 
-Throughput measure_throughput(StepRunner& runner, const Workload& workload, const Clock& clock) {
-  Workload warm_up = workload;
-  warm_up.depth_tokens = 0;
-  warm_up.prompt_tokens = std::min(workload.prompt_tokens, 32);
-  warm_up.generated_tokens = std::min(workload.generated_tokens, 2);
-  run_once(runner, warm_up, clock, /*has_depth=*/false);
-  std::vector<double> prefill;
-  std::vector<double> decode;
-  for (int i = 0; i < workload.repetitions; ++i) {
-    const Throughput once = run_once(runner, workload, clock, /*has_depth=*/i > 0);
-    prefill.push_back(once.prefill_tokens_per_second);
-    decode.push_back(once.decode_tokens_per_second);
+std::vector<Throughput> measure_throughput(std::span<const TimedWorkload> timed, const Clock& clock) {
+  RIDGE_ASSERT(!timed.empty());
+  warm_up(timed, clock);
+  std::vector<std::vector<double>> prefill(timed.size()), decode(timed.size());
+  for (int i = 0; i < timed[0].workload.repetitions; ++i) {
+    const std::vector<Throughput> once = run_once(timed, clock, /*has_depth=*/i > 0);
+    for (size_t t = 0; t < timed.size(); ++t) {
+      prefill[t].push_back(once[t].prefill_tokens_per_second);
+      decode[t].push_back(once[t].decode_tokens_per_second);
+    }
   }
-  return {median(prefill), median(decode)};
+  std::vector<Throughput> results;
+  for (size_t t = 0; t < timed.size(); ++t) results.push_back({median(prefill[t]), median(decode[t])});
+  return results;
 }
 
 RunnerLimits step_limits(const StepForm& form, DType kv_dtype) {

@@ -31,7 +31,8 @@ struct Workload {
   int generated_tokens = 64;
   int repetitions = 3;
 
-  int context_tokens() const { return depth_tokens + prompt_tokens + generated_tokens; }
+  int prompt_end() const { return depth_tokens + prompt_tokens; }
+  int context_tokens() const { return prompt_end() + generated_tokens; }
 };
 
 // Limits of a runner for the workload, with a budget of step_tokens (at least the batch) a step.
@@ -43,8 +44,15 @@ struct Throughput {
   double decode_tokens_per_second = 0;   // 0 without generation
 };
 
-// Random tokens from a fixed seed: the speed does not depend on them. One short round warms up.
-Throughput measure_throughput(StepRunner& runner, const Workload& workload, const Clock& clock);
+struct TimedWorkload {
+  StepRunner& runner;  // of its own
+  Workload workload;
+};
+
+// Of each workload. They have the same repetitions, in each of which they take turns with every token that they
+// generate: a machine that is slower for a while is slower for all of them. Tokens are random, from a fixed seed:
+// the speed does not depend on them. One short round of each warms up.
+std::vector<Throughput> measure_throughput(std::span<const TimedWorkload> timed, const Clock& clock);
 
 // One step: so many sequences at the same depth, each with so many more tokens and logits for the
 // last of them.

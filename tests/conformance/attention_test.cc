@@ -122,7 +122,7 @@ TEST_P(AttentionOps, CacheDTypesOfAwkwardShapes) {
   }
 }
 
-// With emulated tiles too, which take whole 32 dimensions.
+// With emulated tiles too, which take whole 32 dimensions, of int8 64.
 class LatentAttention : public AttentionOps {};
 
 // Contexts that a back end may split among its threads, in steps of decode rows and beside a
@@ -347,7 +347,7 @@ TEST_P(LatentAttention, OfEveryShapeAndCache) {
     int heads, latent, rope;
   };
   // 16 heads are a tile's rows, and DeepSeek-V2-Lite's; 40 are more than a job takes.
-  const MlaShape shapes[] = {{2, 64, 16}, {16, 512, 64}, {3, 128, 32}, {5, 24, 6}, {40, 96, 32}};
+  const MlaShape shapes[] = {{2, 64, 16}, {16, 512, 64}, {3, 128, 32}, {5, 24, 6}, {40, 96, 32}, {40, 192, 128}};
   for (const auto& [s, dtype] : {std::pair{shapes[0], DType::f16},
                                  {shapes[1], DType::f16},
                                  {shapes[2], DType::f16},
@@ -359,6 +359,7 @@ TEST_P(LatentAttention, OfEveryShapeAndCache) {
                                  {shapes[4], DType::f16},
                                  {shapes[4], DType::bf16},
                                  {shapes[4], DType::i8},
+                                 {shapes[5], DType::i8},
                                  {shapes[1], DType::f32}}) {
     StepPlanner planner;
     Case c;

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <string>
 
 #include "engine/fake_runner.h"
 
@@ -55,18 +57,45 @@ TEST(MeasureThroughput, CountsTheTokensOfAllSequences) {
     // 1 ms for each prompt token, 30 ms for a step of three decoding rows.
     clock.advance(std::chrono::milliseconds(decodes ? 30 : inputs.tokens()));
   };
-  const Throughput throughput = measure_throughput(runner, workload, clock);
+  const Throughput throughput = measure_throughput(std::array{TimedWorkload{runner, workload}}, clock)[0];
   EXPECT_NEAR(throughput.prefill_tokens_per_second, 1000, 1e-6);
   EXPECT_NEAR(throughput.decode_tokens_per_second, 100, 1e-6);
   EXPECT_EQ(prefill_tokens, 3 * (5 + 3 * 50 + 32)) << "the depth once, three rounds and a warm-up";
   EXPECT_EQ(decode_steps, 3 * 10 + 2);
 }
 
+TEST(MeasureThroughput, TakesTurnsWithEachGeneratedToken) {
+  const Workload shallow = {.prompt_tokens = 0, .generated_tokens = 4, .repetitions = 1};
+  Workload deep = shallow;
+  deep.depth_tokens = 20;
+  FakeClock clock;
+  FakeRunner first(workload_limits(shallow, 32), 100, sum_of), second(workload_limits(deep, 32), 100, sum_of);
+  std::string order;
+  // A machine that becomes slower all the time.
+  int milliseconds = 10;
+  const auto step_of = [&](char name) {
+    return [&, name](const StepInputs& inputs) {
+      if (inputs.tokens() > 1) return;
+      order += name;
+      clock.advance(std::chrono::milliseconds(milliseconds++));
+    };
+  };
+  first.before_step = step_of('s');
+  second.before_step = step_of('d');
+  const std::vector<Throughput> throughputs =
+      measure_throughput(std::array{TimedWorkload{first, shallow}, TimedWorkload{second, deep}}, clock);
+  EXPECT_EQ(order, "ssddsdsdsdsd") << "both warm up alone";
+  ASSERT_EQ(throughputs.size(), 2u);
+  // 14, 16, 18, 20 and 15, 17, 19, 21 ms.
+  EXPECT_NEAR(throughputs[0].decode_tokens_per_second, 4 / 0.068, 1e-6);
+  EXPECT_NEAR(throughputs[1].decode_tokens_per_second, 4 / 0.072, 1e-6);
+}
+
 TEST(MeasureThroughput, LeavesOutWhatTheWorkloadLacks) {
   SteadyClock clock;
   const Workload only_decode = {.prompt_tokens = 0, .generated_tokens = 3, .repetitions = 1};
   FakeRunner runner(workload_limits(only_decode, 8), 100, sum_of);
-  const Throughput throughput = measure_throughput(runner, only_decode, clock);
+  const Throughput throughput = measure_throughput(std::array{TimedWorkload{runner, only_decode}}, clock)[0];
   EXPECT_EQ(throughput.prefill_tokens_per_second, 0);
   EXPECT_GT(throughput.decode_tokens_per_second, 0);
 }

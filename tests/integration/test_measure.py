@@ -121,7 +121,11 @@ def test_bench_gives_results_for_each_batch(run):
     assert report["load_ms"] > 0
     # The model's and the program's, not the hundreds of megabytes that measuring the machine takes.
     assert 1_000_000 < report["peak_memory_bytes"] < 100_000_000
-    table = answer(run("bench", TINY, "-p", "20", "-n", "5", "-b", "1,3", "-t", "1"))
+    several = json.loads(answer(run("bench", TINY, "-p", "4", "-n", "5", "-b", "1,3", "-t", "1", "-d", "0,40", "--json")))
+    assert [(r["batch"], r["depth_tokens"]) for r in several["results"]] == [(1, 0), (1, 40), (3, 0), (3, 40)]
+    assert all(r["decode_tokens_per_second"] > 0 for r in several["results"])
+    table = answer(run("bench", TINY, "-p", "20", "-n", "5", "-b", "1,3", "-t", "1", "-d", "0,7"))
+    assert [line.split()[:2] for line in table.splitlines()[-4:]] == [["1", "0"], ["1", "7"], ["3", "0"], ["3", "7"]]
     assert "tok/s" in table
     assert "KV cache in F16" in table
 

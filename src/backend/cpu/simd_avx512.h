@@ -242,6 +242,26 @@ struct Avx512 {
                            _mm512_castps_si512(to_float(high)));
   }
   static void store_bytes(std::byte* p, B a) { _mm512_storeu_si512(p, a); }
+  // The lowest byte of each lane.
+  static void store_low_bytes(std::byte* p, I a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+  }
+  // Four lines `step` bytes apart, of 16 dimensions by 4 tokens, become lines of 64 bytes, of 16 tokens by
+  // 4 dimensions; of each byte 128 is taken away.
+  static void turn_codes(const std::byte* from, int64_t step, std::byte* to) {
+    const B order = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const auto turned = [&](int i) {
+      return minus_bytes(_mm512_shuffle_epi8(load_bytes(from + i * step), order), 128);
+    };
+    const B a = turned(0), b = turned(1), c = turned(2), d = turned(3);
+    const B low_ab = _mm512_shuffle_i32x4(a, b, 0x44), high_ab = _mm512_shuffle_i32x4(a, b, 0xee);
+    const B low_cd = _mm512_shuffle_i32x4(c, d, 0x44), high_cd = _mm512_shuffle_i32x4(c, d, 0xee);
+    store_bytes(to, _mm512_shuffle_i32x4(low_ab, low_cd, 0x88));
+    store_bytes(to + 64, _mm512_shuffle_i32x4(low_ab, low_cd, 0xdd));
+    store_bytes(to + 128, _mm512_shuffle_i32x4(high_ab, high_cd, 0x88));
+    store_bytes(to + 192, _mm512_shuffle_i32x4(high_ab, high_cd, 0xdd));
+  }
   static B low_nibbles(B a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
   static B high_nibbles(B a) {
     return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));

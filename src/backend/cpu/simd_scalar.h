@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
 #include "tensor/float_formats.h"
@@ -182,6 +183,15 @@ struct Scalar {
   static F to_float(I a) {
     return each([&](int i) { return static_cast<float>(a.v[i]); });
   }
+  // Of numbers that no int32 holds: the least, as processors have it.
+  static I to_ints(F a) {
+    I r;
+    for (int i = 0; i < lanes; ++i) {
+      const float x = std::nearbyintf(a.v[i]);
+      r.v[i] = x >= -2147483648.0f && x < 2147483648.0f ? static_cast<int32_t>(x) : INT32_MIN;
+    }
+    return r;
+  }
   static B load_bytes(const std::byte* p) {
     B r;
     __builtin_memcpy(r.v, p, sizeof(r.v));
@@ -246,6 +256,17 @@ struct Scalar {
     return upper_halves(std::bit_cast<I>(a), std::bit_cast<I>(b));
   }
   static void store_bytes(std::byte* p, const B& a) { __builtin_memcpy(p, a.v, sizeof(a.v)); }
+  static void store_low_bytes(std::byte* p, const I& a) {
+    for (int i = 0; i < lanes; ++i) p[i] = static_cast<std::byte>(a.v[i]);
+  }
+  static void turn_codes(const std::byte* from, int64_t step, std::byte* to) {
+    for (int token = 0; token < 16; ++token) {
+      for (int dim = 0; dim < 16; ++dim) {
+        const std::byte code = from[token / 4 * step + dim * 4 + token % 4];
+        to[dim / 4 * 64 + token * 4 + dim % 4] = code ^ std::byte{128};
+      }
+    }
+  }
   static B low_nibbles(B a) {
     for (uint8_t& x : a.v) x &= 15;
     return a;

@@ -12,6 +12,7 @@ namespace {
 constexpr int most_split_groups = 64;
 // A range's partial result costs as much as a few keys, so that hundreds of them make it free.
 constexpr int least_range_keys = 256;
+constexpr int latent_ranges_per_member = 4;
 
 // RoPE and store go by token, attention by sequence, KV head and tile of query rows. A sequence
 // with few rows over a long context goes by ranges of the context instead, and whoever ends the
@@ -139,6 +140,13 @@ class AttentionStep final : public Step {
     return run.inputs.query_starts[sequence + 1] - run.inputs.query_starts[sequence];
   }
 
+  // What a range leaves of latents is large, 512 floats for each head, so that more ranges than keep the members
+  // busy cost something.
+  int most_ranges(const Run& run) const {
+    return is_latent() ? std::min(attention_ranges, latent_ranges_per_member * run.team.size())
+                       : attention_ranges;
+  }
+
   Division divide(const Run& run, int sequence) const {
     const int tokens = tokens_of(run, sequence);
     const int rows = tokens * group_heads();
@@ -156,7 +164,7 @@ class AttentionStep final : public Step {
       return d;
     if (window > 0) d.first_key = std::max(0, context - tokens + 1 - window) / 16 * 16;
     const int keys = context - d.first_key;
-    d.ranges = std::clamp((keys + least_range_keys - 1) / least_range_keys, 1, attention_ranges);
+    d.ranges = std::clamp((keys + least_range_keys - 1) / least_range_keys, 1, most_ranges(run));
     if (d.ranges == 1) return d;
     d.range_keys = ((keys + d.ranges - 1) / d.ranges + attention_chunk - 1) / attention_chunk *
                    attention_chunk;

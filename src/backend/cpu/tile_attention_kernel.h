@@ -1,5 +1,6 @@
 #pragma once
 
+#include "backend/cpu/tile_int8_latent_math.h"
 #include "backend/cpu/tile_latent_math.h"
 
 // Which attention runs on AMX tiles, and in what numbers.
@@ -16,12 +17,13 @@ void attend_on_tiles(const AttentionJob& job) {
 
 inline bool fits_tiles(const AttentionJob& job) {
   const KvGeometry& kv = *job.kv;
-  if (job.batch_invariant || job.rows < least_tile_attention_rows || kv.key_dim % tile_depth != 0) return false;
-  if (job.q_latent != nullptr) return kv.dtype != DType::f32 && kv.value_dim % tile_depth == 0;
-  return kv.dtype == DType::f16 || kv.dtype == DType::bf16;
+  if (job.batch_invariant || job.rows < least_tile_attention_rows || kv.dtype == DType::f32) return false;
+  const int depth = kv.dtype == DType::i8 ? tile_byte_depth : tile_depth;
+  if (kv.key_dim % depth != 0) return false;
+  return job.q_latent != nullptr ? kv.value_dim % depth == 0 : kv.dtype != DType::i8;
 }
 
-// Math: TileMath or LatentTileMath; int8 caches are of latents alone (fits_tiles).
+// Math: TileMath or LatentTileMath. Int8 caches are of latents alone (fits_tiles).
 template <class V, class Tiles, template <class, class, DType, bool> class Math>
 void attend_in(const AttentionJob& job) {
   switch (job.kv->dtype) {
@@ -33,7 +35,7 @@ void attend_in(const AttentionJob& job) {
       }
       return attend_on_tiles<V, Math<V, Tiles, DType::bf16, false>, DType::bf16>(job);
     default:
-      return attend_on_tiles<V, LatentTileMath<V, Tiles, DType::i8, true>, DType::i8>(job);
+      return attend_on_tiles<V, Int8LatentTileMath<V, Tiles>, DType::i8>(job);
   }
 }
 

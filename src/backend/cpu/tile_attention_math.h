@@ -18,13 +18,9 @@
 //
 // A query is two bfloat16 parts (see Bf16Math), and each 32 numbers of a row are [32 rounded][32 of
 // what that leaves]; weights likewise where they are to be exact. A float16 cache is cut into two
-// such parts as well, which hold all its bits; the product of two small parts is left out. Codes of
-// an int8 cache are bfloat16 as they are.
+// such parts as well, which hold all its bits; the product of two small parts is left out.
 namespace ridge::backend::cpu {
 namespace {
-
-constexpr int tile_depth = 32;  // numbers of a row that one tile has
-constexpr int64_t tile_bytes = static_cast<int64_t>(tile_rows) * tile_row_bytes;
 
 template <class V, class Tiles, DType E, bool ExactWeights>
 class TileMath {
@@ -37,14 +33,10 @@ class TileMath {
   static constexpr int most_rows = tile_attention_rows;
   static constexpr int exp_degree = ExactWeights ? 6 : 4;
   static constexpr int cache_parts = E == DType::f16 ? 2 : 1;
-  static constexpr bool packs_keys = E != DType::bf16;
+  static constexpr bool packs_keys = E == DType::f16;
   static constexpr int weight_parts = ExactWeights ? 2 : 1;
 
-  static void begin() {
-    TileConfig config;
-    for (int tile = 0; tile < tile_count; ++tile) config.set(tile, tile_rows, tile_row_bytes);
-    Tiles::configure(config);
-  }
+  static void begin() { begin_tile_blocks<Tiles>(tile_rows); }
   static void end() { Tiles::release(); }
 
   void set_query(int, float* q, int key_dim) {
@@ -261,22 +253,8 @@ class TileMath {
 
  private:
   void pack_part(const std::byte* from, int64_t step, std::byte* to) const {
-    if constexpr (E == DType::f16) {
-      for (int pair = 0; pair < key_tiles_ * tile_rows;
-           ++pair, from += 2 * step, to += tile_row_bytes) {
-        split_pairs(from, from + step, to, to + key_part_bytes());
-      }
-    } else {
-      // Two lines of each four dimensions.
-      for (int pair = 0; pair < key_tiles_ * tile_rows;
-           pair += 2, from += step, to += 2 * tile_row_bytes) {
-        for (int i = 0; i < tile_rows; i += V::lanes) {
-          const auto codes = V::load_bytes(from + 4 * i);
-          V::store_bf16_pairs(to + 4 * i, cache_code<V>(codes, 0), cache_code<V>(codes, 1));
-          V::store_bf16_pairs(to + tile_row_bytes + 4 * i, cache_code<V>(codes, 2),
-                              cache_code<V>(codes, 3));
-        }
-      }
+    for (int pair = 0; pair < key_tiles_ * tile_rows; ++pair, from += 2 * step, to += tile_row_bytes) {
+      split_pairs(from, from + step, to, to + key_part_bytes());
     }
   }
 

@@ -17,6 +17,11 @@
 namespace ridge::backend::cpu {
 namespace {
 
+// Numbers that a tile's row has, of bfloat16 and of int8.
+constexpr int tile_depth = tile_row_bytes / 2;
+constexpr int tile_byte_depth = tile_row_bytes;
+constexpr int64_t tile_bytes = static_cast<int64_t>(tile_rows) * tile_row_bytes;
+
 // This thread's tiles for blocks whose A has `rows` rows; B has 16.
 template <class Tiles>
 void begin_tile_blocks(int rows) {
@@ -63,6 +68,13 @@ struct TileBlock {
     if constexpr (N == 2) Tiles::template dot_bf16<1, 4, 7>();
     if constexpr (M == 2) Tiles::template dot_bf16<2, 5, 6>();
     if constexpr (M == 2 && N == 2) Tiles::template dot_bf16<3, 5, 7>();
+  }
+  // Of int8.
+  static void dot_signed_bytes() {
+    Tiles::template dot_s8s8<0, 4, 6>();
+    if constexpr (N == 2) Tiles::template dot_s8s8<1, 4, 7>();
+    if constexpr (M == 2) Tiles::template dot_s8s8<2, 5, 6>();
+    if constexpr (M == 2 && N == 2) Tiles::template dot_s8s8<3, 5, 7>();
   }
   // Of int8; the first column of B is unsigned, the second may be either.
   template <bool SecondIsSigned>

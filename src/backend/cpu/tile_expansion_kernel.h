@@ -10,7 +10,6 @@ namespace {
 
 template <class V, class Tiles>
 class TileExpansion {
-  static constexpr int64_t tile_bytes = static_cast<int64_t>(tile_rows) * tile_row_bytes;
   static constexpr int depth = tile_row_bytes / 2;  // columns of the rank in a tile
 
  public:

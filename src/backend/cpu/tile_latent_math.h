@@ -14,8 +14,8 @@
 //
 // A chunk is unpacked once for each of its two products, some dimensions of all 64 tokens at a time: their tiles
 // stay in the first-level cache until they are multiplied, while tiles of the whole chunk would have to go
-// to the second-level cache and come back. Numbers are in parts as there; of an int8 cache the scales of
-// tokens multiply scores and weights.
+// to the second-level cache and come back. Numbers are in parts as there. An int8 cache has products of its own
+// (tile_int8_latent_math.h).
 namespace ridge::backend::cpu {
 namespace {
 
@@ -51,7 +51,6 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   using F = typename V::F;
   using Values = LatentTileMath;
   static constexpr int most_rows = latent_attention_rows;
-  static constexpr bool has_scales = E == DType::i8;
 
   // queries [rows][stride] become tiles [rows / 16][stride / 32] of 16 lines [16 heads][2 dimensions], d and d + 16,
   // and of what their rounding to bfloat16 leaves, in the same memory.
@@ -71,18 +70,6 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     }
   }
 
-  F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
-    if constexpr (!has_scales) return Base::set_weights(r, row, p, chunk);
-    F weights[attention_chunk / V::lanes];
-    F total = V::zero();
-    for (int i = 0; i < attention_chunk / V::lanes; ++i) {
-      weights[i] = V::mul(p[i], scales_of(chunk.value_scales, i * V::lanes));
-      total = V::add(total, p[i]);
-    }
-    Base::set_weights(r, row, weights, chunk);
-    return total;
-  }
-
   void open(const Chunk& chunk, const KvGeometry& kv, float* scratch) {
     Base::place(kv, scratch);
     rows_ = Base::keys_ + cache_parts * chunk_parts * Base::key_tiles_ * tile_bytes;
@@ -97,10 +84,10 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     const int tiles = (chunk.tokens + tile_rows - 1) / tile_rows;
     with_constant<chunk_parts>(tiles, [&]<int T>() {
       multiply_latents<T, true>(chunk, 0, rows > tile_rows);
-      add_products(chunk, T, rows, scores);
+      add_products(T, rows, scores);
       for (int first = tile_rows; first < rows; first += tile_rows) {
         multiply_latents<T, false>(chunk, first, true);
-        add_products(chunk, T, rows - first, scores + first * attention_chunk);
+        add_products(T, rows - first, scores + first * attention_chunk);
       }
     });
   }
@@ -130,28 +117,15 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     }
   }
 
-  static F scales_of(const float* const (&scales)[chunk_parts], int token) {
-    return V::load(scales[token / 16] + token % 16);
-  }
-
-  static void add_scores(const Chunk& chunk, int token, const float* latent, float* to) {
-    F rotary = V::load(to), rest = V::load(latent);
-    if constexpr (has_scales) {
-      rotary = V::mul(rotary, scales_of(chunk.key_scales, token));
-      rest = V::mul(rest, scales_of(chunk.value_scales, token));
-    }
-    V::store(to, V::add(rotary, rest));
-  }
-
   // scores[rows][attention_chunk] += products_ of so many rows, 16 at most.
-  void add_products(const Chunk& chunk, int tiles, int rows, float* scores) const {
+  void add_products(int tiles, int rows, float* scores) const {
     for (int t = 0; t < tiles; ++t) {
       float* const tile = products_ + t * tile_rows * tile_rows;
       transpose_tile<V>(tile, tile_rows);
       for (int r = 0; r < std::min(rows, tile_rows); ++r) {
         float* const to = scores + r * attention_chunk + t * tile_rows;
         for (int i = 0; i < tile_rows; i += V::lanes) {
-          add_scores(chunk, t * tile_rows + i, tile + r * tile_rows + i, to + i);
+          V::store(to + i, V::add(V::load(to + i), V::load(tile + r * tile_rows + i)));
         }
       }
     }
@@ -181,7 +155,8 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   }
 
   static constexpr int vectors = tile_depth / V::lanes;
-  static constexpr int dim_bytes = E == DType::f16 ? 2 : 4;  // of what one lane loads
+  // Of the cache, of one dimension of the tokens that lie side by side.
+  static constexpr int dim_bytes = E == DType::f16 ? 2 : 4;
   static const std::byte* place_of(const Chunk& chunk, int token, int dim) {
     return chunk.values[token / 16] + token % 16 / kv_group(E) * chunk.value_step + static_cast<int64_t>(dim) * dim_bytes;
   }
@@ -204,17 +179,11 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
       return left;
     }
   };
-  static Pair load_pair(const std::byte* from, int64_t step, int token) {
+  static Pair load_pair(const std::byte* from, int64_t step) {
     Pair x;
     for (int i = 0; i < vectors; ++i, from += dim_bytes * V::lanes) {
-      if constexpr (E == DType::f16) {
-        x.even[i] = V::load_f16(from);
-        x.odd[i] = V::load_f16(from + step);
-      } else {
-        const auto codes = V::load_bytes(from);
-        x.even[i] = cache_code<V>(codes, token % 4);
-        x.odd[i] = cache_code<V>(codes, token % 4 + 1);
-      }
+      x.even[i] = V::load_f16(from);
+      x.odd[i] = V::load_f16(from + step);
     }
     return x;
   }
@@ -235,9 +204,9 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
             V::store_bytes(odd + at, V::upper_halves(low, high));
           }
         } else {
-          const Pair x = load_pair(from, chunk.value_step, token);
+          const Pair x = load_pair(from, chunk.value_step);
           put_rows(x, even, odd);
-          if constexpr (cache_parts == 2) put_rows(x.rest(), even + tile_bytes, odd + tile_bytes);
+          put_rows(x.rest(), even + tile_bytes, odd + tile_bytes);
         }
       }
     }
@@ -258,10 +227,8 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     for (int token = 0; token < depth * tile_depth; token += 2) {
       std::byte* line = to + token / tile_depth * depth_bytes + token % tile_depth / 2 * tile_row_bytes;
       for (int i = 0; i < end; i += 2, line += 2 * column_bytes) {
-        // The other half of the lines, of which an int8 cache has none.
-        if constexpr (E != DType::i8) {
-          fetch_latents(token / 16, value_tiles_ * 4 + ((n + i) * tile_rows / 2 + token % 16) / 2);
-        }
+        // The other half of the lines.
+        fetch_latents(token / 16, value_tiles_ * 4 + ((n + i) * tile_rows / 2 + token % 16) / 2);
         pack_pair(chunk, token, (n + i) * tile_rows, line);
       }
     }
@@ -276,10 +243,10 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
         V::store_ints(reinterpret_cast<int32_t*>(column_at(line, d)), x);
       }
     } else {
-      Pair x = load_pair(from, chunk.value_step, token);
+      Pair x = load_pair(from, chunk.value_step);
       if (there < 2) [[unlikely]] clear(x, there);
       put_columns(x, line);
-      if constexpr (cache_parts == 2) put_columns(x.rest(), line + tile_bytes);
+      put_columns(x.rest(), line + tile_bytes);
     }
   }
   static void clear(Pair& x, int there) {
