@@ -18,6 +18,7 @@ struct DeviceOptions {
   // While they wait for each other. Off for tests, of which as many run as there are processors:
   // each would take from the others what it waits for.
   bool threads_spin = true;
+  bool threads_in_turns = false;  // another number of them for each step, for tests
   // For weights and KV caches. Automatically where the system gives them to who asks.
   Toggle huge_pages = Toggle::automatic;
   bool allow_emulation = false;  // tests only: `isa` may be one of device_emulated_isas

@@ -1,9 +1,12 @@
 #include "base/thread_team.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <cstdio>
 
 #include "base/cpu_count.h"
 #include "base/error.h"
@@ -44,20 +47,45 @@ void ask_for_short_turns() {
 
 }  // namespace
 
+ThreadTeam::ThreadCounts::~ThreadCounts() {
+  if (file_ >= 0) close(file_);
+}
+
+void ThreadTeam::ThreadCounts::open_own() {
+  const int file = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+  const int before = file_.exchange(file);
+  if (before >= 0) close(before);
+}
+
+// "RUNNING WAITING TURNS", the first two in nanoseconds.
+std::chrono::nanoseconds ThreadTeam::ThreadCounts::waited() const {
+  char text[64] = {};
+  const int file = file_;
+  if (file < 0 || pread(file, text, sizeof text - 1, 0) <= 0) return {};
+  long long running = 0, waiting = 0;
+  if (std::sscanf(text, "%lld %lld", &running, &waiting) != 2) return {};
+  return std::chrono::nanoseconds(waiting);
+}
+
 // Spinning pays only where each member has a core of its own.
 ThreadTeam::ThreadTeam(int threads, bool may_spin)
     : size_(threads), spins_(may_spin && threads <= available_cpus() ? 20000 : 50) {
   RIDGE_ASSERT(threads >= 1 && threads <= 1024);
-  members_.reserve(threads - 1);
+  member_ = std::make_unique<Member[]>(static_cast<size_t>(threads));
+  threads_.reserve(threads - 1);
   for (int member = 1; member < threads; ++member) {
-    members_.emplace_back([this, member] { work(member); });
+    threads_.emplace_back([this, member] { work(member); });
   }
 }
 
 ThreadTeam::~ThreadTeam() {
   stopping_ = true;
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  for (int member = 1; member < size_; ++member) call(member);
+}
+
+void ThreadTeam::call(int member) {
+  member_[member].calls.fetch_add(1, std::memory_order_release);
+  member_[member].calls.notify_one();
 }
 
 bool ThreadTeam::pin(std::span<const int> processors) {
@@ -68,27 +96,35 @@ bool ThreadTeam::pin(std::span<const int> processors) {
     CPU_ZERO(&mask);
     CPU_SET(processors[member], &mask);
     allowed &=
-        pthread_setaffinity_np(members_[member - 1].native_handle(), sizeof mask, &mask) == 0;
+        pthread_setaffinity_np(threads_[member - 1].native_handle(), sizeof mask, &mask) == 0;
   }
   return allowed;
 }
 
-void ThreadTeam::run(const std::function<void(int)>& task) {
+std::chrono::nanoseconds ThreadTeam::waited() const {
+  std::chrono::nanoseconds sum{};
+  for (int member = 0; member < size_; ++member) sum += member_[member].counts.waited();
+  return sum;
+}
+
+void ThreadTeam::run(const std::function<void(int)>& task, int members) {
+  RIDGE_ASSERT(members >= 1 && members <= size_);
   if (size_ > 1 && caller_ != std::this_thread::get_id()) {
     caller_ = std::this_thread::get_id();
     ask_for_short_turns();
+    member_[0].counts.open_own();
   }
   task_ = &task;
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  active_ = members;
+  for (int member = 1; member < members; ++member) call(member);
   task(0);
   barrier();
 }
 
 void ThreadTeam::barrier() {
-  if (size_ == 1) return;
+  if (active_ == 1) return;
   const uint32_t generation = barrier_generation_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(size_)) {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(active_)) {
     arrived_.store(0, std::memory_order_relaxed);
     barrier_generation_.fetch_add(1, std::memory_order_release);
     barrier_generation_.notify_all();
@@ -107,9 +143,10 @@ void ThreadTeam::wait_for_change(std::atomic<uint32_t>& word, uint32_t old) cons
 
 void ThreadTeam::work(int member) {
   ask_for_short_turns();
+  member_[member].counts.open_own();
   uint32_t seen = 0;
   while (true) {
-    wait_for_change(generation_, seen);
+    wait_for_change(member_[member].calls, seen);
     ++seen;
     if (stopping_) return;
     (*task_)(member);

@@ -74,6 +74,7 @@ class CpuDevice final : public Device {
       : isa_(select_isa(options.isa, options.allow_emulation)),
         team_(options.threads > 0 ? options.threads : available_cpus(), options.threads_spin),
         pages_(choose_pages(options.huge_pages)),
+        threads_in_turns_(options.threads_in_turns),
         latent_form_(latent_form),
         communicator_(communicator) {
     info_.threads_pinned = pin(options.pin_threads);
@@ -112,7 +113,7 @@ class CpuDevice final : public Device {
   }
   std::unique_ptr<Program> compile(const Recording& recording) override {
     return std::make_unique<CpuProgram>(recording, team_, *isa_.kernels, latent_form_,
-                                        communicator_);
+                                        communicator_, threads_in_turns_);
   }
 
  private:
@@ -128,6 +129,7 @@ class CpuDevice final : public Device {
   Isa isa_;
   ThreadTeam team_;
   HugePages pages_;
+  const bool threads_in_turns_;
   const LatentForm latent_form_;
   Communicator* const communicator_;
   MemoryPool weight_memory_{pages_};

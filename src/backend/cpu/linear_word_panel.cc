@@ -49,13 +49,13 @@ void LinearWordPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& 
   const WordTokens tokens(run.shared_scratch, rows, columns_);
   std::byte* scratch = run.member_scratch[member].data();
   auto* normed = reinterpret_cast<float*>(scratch);
-  split_rows(rows, run.team.size(), member, [&](int row) {
+  split_rows(rows, run.members, member, [&](int row) {
     tokens.quantize(kernels_.word_panel, row, input_row(plan_, run, row, kernels_, normed));
   });
   run.team.barrier();
   const auto pairs = static_cast<int64_t>(pairs_.size());
   while (const auto work = take_panel_work(next, tokens.tiles(), word_panel_tiles, pairs,
-                                           word_pairs_together, run.team.size())) {
+                                           word_pairs_together, run.members)) {
     multiply(run, tokens, *work, scratch);
   }
 }

@@ -21,11 +21,12 @@ KernelTable batch_invariant(KernelTable kernels) {
 }  // namespace
 
 CpuProgram::CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels,
-                       LatentForm latent_form, Communicator* communicator)
+                       LatentForm latent_form, Communicator* communicator, bool threads_in_turns)
     : team_(team),
       kernels_(recording.limits.batch_invariant ? batch_invariant(kernels) : kernels),
       limits_(recording.limits),
-      inputs_(recording) {
+      inputs_(recording),
+      active_(team.size(), [&team] { return team.waited(); }, threads_in_turns) {
   steps_ = make_schedule(recording, team.size(), kernels_, latent_form, communicator);
   for (const Value& value : recording.given) arena_.use(value.storage, 0);  // before any step
   size_t shared = 0;
@@ -54,16 +55,21 @@ void CpuProgram::run(const StepShape& shape) {
   RIDGE_ASSERT(shape.tokens <= limits_.tokens && shape.sequences <= limits_.sequences);
   RIDGE_ASSERT(shape.outputs <= limits_.outputs && shape.block_copies <= limits_.block_copies);
   for (size_t i = 0; i < steps_.size(); ++i) counters_[i].store(0, std::memory_order_relaxed);
-  Run run{kernels_,        arena_,          inputs_,
-          shape,           team_,           shared_scratch_.data(),
-          member_scratch_, counters_.get(), limits_.batch_invariant};
-  team_.run([&](int member) {
-    for (const auto& step : steps_) {
-      step->run(run, member);
-      // The team's own barrier follows the last step.
-      if (step != steps_.back() && !step->runs_into_next()) team_.barrier();
-    }
-  });
+  const int members = active_.count();
+  Run run{kernels_, arena_,  inputs_,
+          shape,    team_,   members,
+          shared_scratch_.data(), member_scratch_, counters_.get(), limits_.batch_invariant};
+  const auto start = ActiveMembers::Clock::now();
+  team_.run(
+      [&](int member) {
+        for (const auto& step : steps_) {
+          step->run(run, member);
+          // The team's own barrier follows the last step.
+          if (step != steps_.back() && !step->runs_into_next()) team_.barrier();
+        }
+      },
+      members);
+  active_.ran(shape.tokens, start, ActiveMembers::Clock::now());
   if (run.failure) std::rethrow_exception(run.failure);
 }
 

@@ -4,15 +4,16 @@
 #include <memory>
 #include <vector>
 
+#include "backend/cpu/active_members.h"
 #include "backend/cpu/schedule.h"
 
 namespace ridge::backend::cpu {
 
 class CpuProgram final : public Program {
  public:
-  // communicator: as make_schedule.
+  // communicator: as make_schedule. threads_in_turns: as DeviceOptions.
   CpuProgram(const Recording& recording, ThreadTeam& team, const KernelTable& kernels,
-             LatentForm latent_form = LatentForm::automatic, Communicator* communicator = nullptr);
+             LatentForm latent_form, Communicator* communicator, bool threads_in_turns);
 
   const Buffer& output(int index) const override { return *outputs_.at(index); }
   Buffer& given(int index) override { return *given_.at(index); }
@@ -29,6 +30,7 @@ class CpuProgram final : public Program {
   Memory shared_scratch_;
   std::vector<Memory> member_scratch_;
   std::unique_ptr<std::atomic<int64_t>[]> counters_;
+  ActiveMembers active_;
   std::vector<std::unique_ptr<CpuBuffer>> given_;
   std::vector<std::unique_ptr<CpuBuffer>> outputs_;
 };

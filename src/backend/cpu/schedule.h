@@ -65,6 +65,7 @@ struct Run {
   const StepPointers& inputs;
   StepShape shape;
   ThreadTeam& team;
+  int members;  // of the team, that take part
   std::byte* shared_scratch;
   std::vector<Memory>& member_scratch;
   std::atomic<int64_t>* counters;  // one for each step, zero when the run begins
@@ -108,7 +109,7 @@ inline std::optional<Chunk> take_chunk(std::atomic<int64_t>& next, const Taperin
 class Step {
  public:
   virtual ~Step() = default;
-  // Called by every member at once.
+  // Called by every member that takes part, at once.
   virtual void run(Run& run, int member) = 0;
   virtual std::vector<Value> values() const = 0;
   virtual size_t shared_scratch_bytes() const { return 0; }
@@ -132,7 +133,7 @@ class Step {
   // Likewise in chunks that begin large, for whoever reads on where it stopped reads fastest.
   template <typename Fn>
   void share_tapering(Run& run, int64_t items, int64_t least, Fn fn) const {
-    const Tapering all = {.items = items, .divisor = int64_t{3} * run.team.size(), .least = least};
+    const Tapering all = {.items = items, .divisor = int64_t{3} * run.members, .least = least};
     while (const auto chunk = take_chunk(run.counters[index], all)) {
       for (int64_t item = chunk->first; item < chunk->last; ++item) fn(item);
     }

@@ -65,7 +65,7 @@ class AttentionStep final : public Step {
       return;
     }
     if (plan_.rope || plan_.store) {
-      split_rows(run.shape.tokens, run.team.size(), member, [&](int token) {
+      split_rows(run.shape.tokens, run.members, member, [&](int token) {
         if (plan_.rope) rotate(run, token);
         if (plan_.store) store(run, token);
       });
@@ -141,7 +141,7 @@ class AttentionStep final : public Step {
   }
 
   // What a range leaves of latents is large, 512 floats for each head, so that more ranges than keep the members
-  // busy cost something.
+  // busy cost something. It is the team's size that counts: how many of it take part changes no result.
   int most_ranges(const Run& run) const {
     return is_latent() ? std::min(attention_ranges, latent_ranges_per_member * run.team.size())
                        : attention_ranges;

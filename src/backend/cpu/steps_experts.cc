@@ -76,8 +76,8 @@ class ExpertStep final : public Step {
     const ExpertInputs::Work work{run, rows, few ? own : run.shared_scratch, tokens};
     own += inputs_.bytes(std::min(max_tokens_, private_tokens));
     own += -reinterpret_cast<uintptr_t>(own) % tiles_alignment;
-    const bool alone = few || run.team.size() == 1;
-    const int members = alone ? 1 : run.team.size();
+    const bool alone = few || run.members == 1;
+    const int members = alone ? 1 : run.members;
     const int part = alone ? 0 : member;
     if (inputs_.quantizes_tokens()) {
       split_rows(tokens, members, part, [&](int token) { inputs_.prepare_token(work, token); });
@@ -142,7 +142,7 @@ class ExpertStep final : public Step {
     const bool summed = plan_.weights.valid();
     const int64_t total = summed ? pairs() : groups * pairs();
     const auto chunk = take_chunk(run.counters[index], {.items = total,
-                                                        .divisor = int64_t{4} * run.team.size(),
+                                                        .divisor = int64_t{4} * run.members,
                                                         .most = most_pairs,
                                                         .row = pairs()});
     if (!chunk) return false;

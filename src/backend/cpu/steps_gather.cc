@@ -39,7 +39,7 @@ class AllGatherStep final : public Step {
       const int count = std::min(rows_at_once_, rows - first);
       if (member == 0) exchange(run, first, count);
       run.team.barrier();
-      split_rows(count, run.team.size(), member, [&](int row) { place(run, first, row, count); });
+      split_rows(count, run.members, member, [&](int row) { place(run, first, row, count); });
     }
   }
 

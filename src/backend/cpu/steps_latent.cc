@@ -85,7 +85,7 @@ class ExpandedLatentStep final : public Step {
     for (int64_t i = next.fetch_add(1) - turn.base; i < items; i = next.fetch_add(1) - turn.base) {
       fn(i);
     }
-    turn.base += items + turn.run.team.size();
+    turn.base += items + turn.run.members;
     turn.run.team.barrier();
   }
 

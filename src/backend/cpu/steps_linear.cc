@@ -95,14 +95,14 @@ class LinearStep final : public Step {
     }
     const bool tiled = way == LinearPath::tile_dot;
     const int tile_rows = tiled ? max_dot_rows : kernels_.tile_rows;
-    const bool own = rows <= private_rows || run.team.size() == 1;
+    const bool own = rows <= private_rows || run.members == 1;
     std::byte* memory =
         rows <= private_rows ? run.member_scratch[member].data() : run.shared_scratch;
     const QuantizedTokens codes(memory, rows, columns_, planes_, tile_rows);
     auto* normed =
         reinterpret_cast<float*>(memory + QuantizedTokens::bytes(rows, columns_, planes_));
     const Prepared x = prepared(run, codes, normed, tiled);
-    split_rows(rows, own ? 1 : run.team.size(), own ? 0 : member,
+    split_rows(rows, own ? 1 : run.members, own ? 0 : member,
                [&](int row) { prepare(run, row, x, normed); });
     if (!own) run.team.barrier();
     const int tiles_at_once = static_cast<int>(std::max<int64_t>(

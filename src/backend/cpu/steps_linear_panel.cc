@@ -74,7 +74,7 @@ void LinearPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next
   const PackedTokens tokens{reinterpret_cast<bf16_bits*>(run.shared_scratch), rows, columns_,
                             parts_};
   std::byte* scratch = run.member_scratch[member].data();
-  const int members = run.team.size();
+  const int members = run.members;
   split_rows(rows, members, member,
              [&](int row) { pack(run, row, tokens, reinterpret_cast<float*>(scratch)); });
   run.team.barrier();

@@ -85,7 +85,7 @@ void LinearScaled::pack(const Run& run, int row, const ScaledTokens& to, float* 
 void LinearScaled::run(Run& run, int member, int rows, std::atomic<int64_t>& next) const {
   RIDGE_ASSERT(rows <= max_rows_);
   std::byte* scratch = run.member_scratch[member].data();
-  const int members = run.team.size();
+  const int members = run.members;
   const ScaledTokens packed = tokens(run.shared_scratch, rows);
   split_rows(rows, members, member,
              [&](int row) { pack(run, row, packed, reinterpret_cast<float*>(scratch)); });

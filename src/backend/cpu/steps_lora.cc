@@ -48,7 +48,7 @@ class LoraStep final : public Step {
     const Arena& arena = run.arena;
     // A tile's rows are for one member: ranks are too small to share.
     for (size_t i = static_cast<size_t>(member); i < tiles.size();
-         i += static_cast<size_t>(run.team.size())) {
+         i += static_cast<size_t>(run.members)) {
       const auto [first, count, adapter] = tiles[i];
       const float* x = arena.at(op_.x) + first * arena.stride(op_.x);
       const LinearStrips& strips = *downs_[adapter];

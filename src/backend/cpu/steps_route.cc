@@ -41,7 +41,7 @@ class RouteStep final : public Step {
     auto* scores = reinterpret_cast<float*>(exact + router.experts);
     float* choice = scores + router.experts;
     auto* scratch = choice + router.experts;
-    split_rows(run.rows(rows_), run.team.size(), member, [&](int row) {
+    split_rows(run.rows(rows_), run.members, member, [&](int row) {
       score(arena.at(op_.logits) + row * arena.stride(op_.logits), exact, scores);
       for (int e = 0; e < router.experts; ++e) {
         choice[e] = scores[e] + (bias_ != nullptr ? bias_->values()[e] : 0.0f);

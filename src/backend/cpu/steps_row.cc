@@ -19,7 +19,7 @@ class RowStep final : public Step {
 
   std::vector<Value> values() const override { return values_; }
   void run(Run& run, int member) override {
-    split_rows(run.rows(rows_), run.team.size(), member, [&](int row) { fn_(run, row); });
+    split_rows(run.rows(rows_), run.members, member, [&](int row) { fn_(run, row); });
   }
 
  private:
@@ -45,7 +45,7 @@ class RopeAnglesStep final : public Step {
   explicit RopeAnglesStep(RopeTables tables) : tables_(std::move(tables)) {}
   std::vector<Value> values() const override { return {}; }
   void run(Run& run, int member) override {
-    split_rows(run.shape.tokens, run.team.size(), member, [&](int token) {
+    split_rows(run.shape.tokens, run.members, member, [&](int token) {
       for (auto& table : tables_) table->compute(token, run.inputs.positions[token]);
     });
   }
