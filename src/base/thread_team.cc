@@ -71,7 +71,7 @@ std::chrono::nanoseconds ThreadTeam::ThreadCounts::waited() const {
 ThreadTeam::ThreadTeam(int threads, bool may_spin)
     : size_(threads), spins_(may_spin && threads <= available_cpus() ? 20000 : 50) {
   RIDGE_ASSERT(threads >= 1 && threads <= 1024);
-  member_ = std::make_unique<Member[]>(static_cast<size_t>(threads));
+  members_ = std::make_unique<Member[]>(static_cast<size_t>(threads));
   threads_.reserve(threads - 1);
   for (int member = 1; member < threads; ++member) {
     threads_.emplace_back([this, member] { work(member); });
@@ -84,8 +84,8 @@ ThreadTeam::~ThreadTeam() {
 }
 
 void ThreadTeam::call(int member) {
-  member_[member].calls.fetch_add(1, std::memory_order_release);
-  member_[member].calls.notify_one();
+  members_[member].calls.fetch_add(1, std::memory_order_release);
+  members_[member].calls.notify_one();
 }
 
 bool ThreadTeam::pin(std::span<const int> processors) {
@@ -103,7 +103,7 @@ bool ThreadTeam::pin(std::span<const int> processors) {
 
 std::chrono::nanoseconds ThreadTeam::waited() const {
   std::chrono::nanoseconds sum{};
-  for (int member = 0; member < size_; ++member) sum += member_[member].counts.waited();
+  for (int member = 0; member < size_; ++member) sum += members_[member].counts.waited();
   return sum;
 }
 
@@ -112,7 +112,7 @@ void ThreadTeam::run(const std::function<void(int)>& task, int members) {
   if (size_ > 1 && caller_ != std::this_thread::get_id()) {
     caller_ = std::this_thread::get_id();
     ask_for_short_turns();
-    member_[0].counts.open_own();
+    members_[0].counts.open_own();
   }
   task_ = &task;
   active_ = members;
@@ -122,9 +122,11 @@ void ThreadTeam::run(const std::function<void(int)>& task, int members) {
 }
 
 void ThreadTeam::barrier() {
-  if (active_ == 1) return;
+  // Once this member has arrived, the caller may have gone on to a task of other members.
+  const auto active = static_cast<uint32_t>(active_);
+  if (active == 1) return;
   const uint32_t generation = barrier_generation_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(active_)) {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == active) {
     arrived_.store(0, std::memory_order_relaxed);
     barrier_generation_.fetch_add(1, std::memory_order_release);
     barrier_generation_.notify_all();
@@ -143,10 +145,10 @@ void ThreadTeam::wait_for_change(std::atomic<uint32_t>& word, uint32_t old) cons
 
 void ThreadTeam::work(int member) {
   ask_for_short_turns();
-  member_[member].counts.open_own();
+  members_[member].counts.open_own();
   uint32_t seen = 0;
   while (true) {
-    wait_for_change(member_[member].calls, seen);
+    wait_for_change(members_[member].calls, seen);
     ++seen;
     if (stopping_) return;
     (*task_)(member);

@@ -47,7 +47,7 @@ class ThreadTeam {
   void barrier();
 
  private:
-  // The kernel's counts of one thread, open from when it has begun.
+  // The kernel's counts of one thread: a file, open from when the thread has begun.
   class ThreadCounts {
    public:
     ThreadCounts() = default;
@@ -61,8 +61,10 @@ class ThreadTeam {
     std::atomic<int> file_{-1};
   };
   struct alignas(64) Member {
-    std::atomic<uint32_t> calls{0};
     ThreadCounts counts;
+    // Not where a line begins, as barrier_generation_ does: the standard library counts who sleeps on words
+    // alike in their last bits together, and would ask the kernel to wake nobody at every barrier.
+    std::atomic<uint32_t> calls{0};
   };
 
   void call(int member);
@@ -73,7 +75,7 @@ class ThreadTeam {
   const int spins_;
   const std::function<void(int)>* task_ = nullptr;
   int active_ = 0;  // members that the task runs on
-  std::unique_ptr<Member[]> member_;  // [size]
+  std::unique_ptr<Member[]> members_;  // [size]
   alignas(64) std::atomic<uint32_t> arrived_{0};
   alignas(64) std::atomic<uint32_t> barrier_generation_{0};
   bool stopping_ = false;

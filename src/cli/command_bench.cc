@@ -264,8 +264,8 @@ void add_bench_command(CLI::App& app, Context& context) {
       ->excludes(serve);
   command
       ->add_option("-d,--depth", options->depths,
-                   "Tokens of context before the prompt; several values: 0,8192, which take turns with each "
-                   "token they generate")
+                   "Tokens of context before the prompt; several values: 0,8192, whose caches are in memory "
+                   "together, and which take turns with each token they generate")
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str()

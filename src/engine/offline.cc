@@ -171,6 +171,9 @@ RunnerLimits workload_limits(const Workload& workload, int step_tokens) {
 
 std::vector<Throughput> measure_throughput(std::span<const TimedWorkload> timed, const Clock& clock) {
   RIDGE_ASSERT(!timed.empty());
+  for (const TimedWorkload& t : timed) {
+    RIDGE_ASSERT(t.workload.repetitions == timed[0].workload.repetitions);
+  }
   warm_up(timed, clock);
   std::vector<std::vector<double>> prefill(timed.size()), decode(timed.size());
   for (int i = 0; i < timed[0].workload.repetitions; ++i) {

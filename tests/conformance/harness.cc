@@ -370,12 +370,12 @@ void compare(const Case& test_case, const std::vector<std::vector<Output>>& expe
 
 }  // namespace
 
-std::unique_ptr<Device> open_for_test(const DeviceChoice& choice) {
-  // Two threads, and one in every other step, so that the split of the work is tested as well.
+std::unique_ptr<Device> open_for_test(const DeviceChoice& choice, bool threads_in_turns) {
+  // Two threads, so that the split of the work is tested as well.
   return backend::open_device(choice.name, {.threads = 2,
                                             .isa = choice.isa,
                                             .threads_spin = false,
-                                            .threads_in_turns = true,
+                                            .threads_in_turns = threads_in_turns,
                                             .allow_emulation = choice.emulated});
 }
 

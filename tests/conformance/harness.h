@@ -30,7 +30,7 @@ std::vector<DeviceChoice> device_choices_with_emulated();
 std::string test_name(const DeviceChoice& choice);  // "cpu_avx2"
 // GoogleTest shows parameters in this way, and else as bytes.
 inline void PrintTo(const DeviceChoice& choice, std::ostream* out) { *out << test_name(choice); }
-std::unique_ptr<backend::Device> open_for_test(const DeviceChoice& choice);
+std::unique_ptr<backend::Device> open_for_test(const DeviceChoice& choice, bool threads_in_turns = true);
 
 // The token counts that every op meets: below, at and beyond the sizes of register tiles. Under
 // sanitizers fewer, and so below: each kernel, dtype, instruction set and remainder all the same.

@@ -55,10 +55,17 @@ void CpuProgram::run(const StepShape& shape) {
   RIDGE_ASSERT(shape.tokens <= limits_.tokens && shape.sequences <= limits_.sequences);
   RIDGE_ASSERT(shape.outputs <= limits_.outputs && shape.block_copies <= limits_.block_copies);
   for (size_t i = 0; i < steps_.size(); ++i) counters_[i].store(0, std::memory_order_relaxed);
-  const int members = active_.count();
-  Run run{kernels_, arena_,  inputs_,
-          shape,    team_,   members,
-          shared_scratch_.data(), member_scratch_, counters_.get(), limits_.batch_invariant};
+  const int members = active_.count(shape.tokens);
+  Run run{kernels_,
+          arena_,
+          inputs_,
+          shape,
+          team_,
+          members,
+          shared_scratch_.data(),
+          member_scratch_,
+          counters_.get(),
+          limits_.batch_invariant};
   const auto start = ActiveMembers::Clock::now();
   team_.run(
       [&](int member) {

@@ -15,8 +15,8 @@
 #include "backend/ops.h"
 #include "base/thread_team.h"
 
-// What a recording becomes on a CPU: a list of steps that the whole team runs together, with one
-// barrier after each.
+// What a recording becomes on a CPU: a list of steps that a team, or a part of it, runs together, with
+// one barrier after each.
 namespace ridge::backend::cpu {
 
 // Where activations lie. Storages whose lives do not overlap share memory.

@@ -28,8 +28,6 @@ class TileMath {
   using F = typename V::F;
   using Values = TileMath;
   static constexpr bool uses_tiles = true;
-  static constexpr bool unpacks_keys_alone = false;
-  static constexpr bool unpacks_words = false;
   static constexpr int most_rows = tile_attention_rows;
   static constexpr int exp_degree = ExactWeights ? 6 : 4;
   static constexpr int cache_parts = E == DType::f16 ? 2 : 1;

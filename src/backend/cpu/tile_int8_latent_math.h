@@ -32,8 +32,6 @@ class Int8LatentTileMath {
  public:
   using Values = Int8LatentTileMath;
   static constexpr bool uses_tiles = true;
-  static constexpr bool unpacks_keys_alone = false;
-  static constexpr bool unpacks_words = false;
   static constexpr int most_rows = latent_attention_rows;
   static constexpr int exp_degree = 5;
 
@@ -207,9 +205,10 @@ class Int8LatentTileMath {
   }
   template <int N>
   void take_latents(const Chunk& chunk, int part) const {
-    for (int line = 0; line < value_tiles_ * 4; line += 4) {
+    for (int line = 0; line < value_tiles_ * 4; line += 4) {  // of 4 dimensions
       for (int t = 0; t < N; ++t) {
-        V::turn_codes(chunk.values[part + t] + line * tile_rows, chunk.value_step, column_line(line, t, N));
+        const std::byte* dims = chunk.values[part + t] + static_cast<int64_t>(line) * 4 * kv_group(DType::i8);
+        V::turn_codes(dims, chunk.value_step, column_line(line, t, N));
         fetch_latents<2>(part + t, line / 2);
       }
     }
