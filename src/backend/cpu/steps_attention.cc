@@ -16,8 +16,8 @@ constexpr int latent_ranges_per_member = 4;
 
 // RoPE and store go by token, attention by sequence, KV head and tile of query rows. A sequence
 // with few rows over a long context goes by ranges of the context instead, and whoever ends the
-// last range merges them: the split depends on the step's shape alone, and so do the results. In a
-// step of decode rows over short contexts, one thread does all for its KV head, and the barrier
+// last range merges them: the split depends on the step's shape and the team's size alone, and so do the
+// results. In a step of decode rows over short contexts, one thread does all for its KV head, and the barrier
 // between is saved.
 class AttentionStep final : public Step {
  public:
