@@ -86,7 +86,6 @@ std::vector<Throughput> run_once(std::span<const TimedWorkload> timed, const Clo
                                  bool has_depth) {
   std::deque<Round> rounds;  // which stay where they are
   std::vector<Throughput> results;
-  int most_generated = 0;
   for (const auto& [runner, workload] : timed) {
     Round& round = rounds.emplace_back(runner, workload);
     if (workload.depth_tokens > 0 && !has_depth) round.prefill(0, workload.depth_tokens);
@@ -94,12 +93,10 @@ std::vector<Throughput> run_once(std::span<const TimedWorkload> timed, const Clo
     if (workload.prompt_tokens > 0) round.prefill(workload.depth_tokens, workload.prompt_end());
     results.push_back({.prefill_tokens_per_second =
                            per_second(workload.batch * workload.prompt_tokens, clock.now() - start)});
-    most_generated = std::max(most_generated, workload.generated_tokens);
   }
   std::vector<Clock::Duration> decoding(timed.size());
-  for (int i = 0; i < most_generated; ++i) {
+  for (int i = 0; i < timed[0].workload.generated_tokens; ++i) {
     for (size_t t = 0; t < timed.size(); ++t) {
-      if (i >= timed[t].workload.generated_tokens) continue;
       const auto start = clock.now();
       rounds[t].decode(timed[t].workload.prompt_end() + i);
       decoding[t] += clock.now() - start;
@@ -173,6 +170,7 @@ std::vector<Throughput> measure_throughput(std::span<const TimedWorkload> timed,
   RIDGE_ASSERT(!timed.empty());
   for (const TimedWorkload& t : timed) {
     RIDGE_ASSERT(t.workload.repetitions == timed[0].workload.repetitions);
+    RIDGE_ASSERT(t.workload.generated_tokens == timed[0].workload.generated_tokens);
   }
   warm_up(timed, clock);
   std::vector<std::vector<double>> prefill(timed.size()), decode(timed.size());

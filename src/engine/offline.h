@@ -49,8 +49,8 @@ struct TimedWorkload {
   Workload workload;
 };
 
-// Of each workload. They have the same repetitions, in each of which they take turns with every token that they
-// generate: a machine that is slower for a while is slower for all of them. Tokens are random, from a fixed seed:
+// Of each workload. They have the same repetitions and generate as many tokens, with each of which they take turns:
+// a machine that is slower for a while is slower for all of them. Tokens are random, from a fixed seed:
 // the speed does not depend on them. One short round of each warms up.
 std::vector<Throughput> measure_throughput(std::span<const TimedWorkload> timed, const Clock& clock);
 

@@ -44,7 +44,7 @@ void ActiveMembers::ran(int tokens, TimePoint start, TimePoint end) {
   if (in_turns_) turn_ = (turn_ + 1) % counts_.size();
   if (in_turns_ || counts_.size() == 1) return;
   Size& size = size_of(tokens);
-  if (size.tokens == 0 && size.began == TimePoint{}) size.begin_window(start, waited_());
+  if (size.began == TimePoint{}) size.begin_window(start, waited_());
   size.tokens += tokens;
   size.time += end - start;
   size.is_trial ? judge_trial(size, end) : judge(size, end);
