@@ -39,6 +39,25 @@ struct Chunk {
   int tokens;          // at most attention_chunk; 16 parts' worth at most is past the context
 };
 
+// A chunk's weights times the scales of its tokens' values, and their sums without, lane by lane; returns the
+// largest product. Past the context the cache holds what others left there, be it infinite.
+template <class V>
+float scale_weights(const typename V::F* p, const Chunk& chunk,
+                    typename V::F (&weights)[attention_chunk / V::lanes], typename V::F& sum) {
+  sum = V::zero();
+  auto largest = V::zero();
+  for (int i = 0; i < attention_chunk / V::lanes; ++i) {
+    const int token = i * V::lanes;
+    weights[i] = V::mul(p[i], V::load(chunk.value_scales[token / 16] + token % 16));
+    if (chunk.tokens < attention_chunk) [[unlikely]] {
+      weights[i] = V::keep(weights[i], 0, chunk.tokens - token, 0);
+    }
+    largest = V::max(largest, weights[i]);
+    sum = V::add(sum, p[i]);
+  }
+  return V::reduce_max(largest);
+}
+
 // Groups of dimensions whose products a score's sum has room for (`score_groups` of a Math): all,
 // or so many that sums are added up as floats after each.
 inline constexpr int all_groups = 1 << 20;
@@ -217,15 +236,8 @@ class Int8Math {
   }
   F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
     constexpr int vectors = attention_chunk / V::lanes;
-    F weights[vectors];
-    F sum = V::zero(), largest = V::zero();
-    for (int i = 0; i < vectors; ++i) {
-      const int token = i * V::lanes;
-      weights[i] = V::mul(p[i], V::load(chunk.value_scales[token / 16] + token % 16));
-      largest = V::max(largest, weights[i]);
-      sum = V::add(sum, p[i]);
-    }
-    Planes planes(V::reduce_max(largest));
+    F weights[vectors], sum;
+    Planes planes(scale_weights<V>(p, chunk, weights, sum));
     auto* to = reinterpret_cast<int8_t*>(row);
     for (int i = 0; i < vectors; ++i) planes.put(to + 2 * i * V::lanes, weights[i]);
     weights_[r] = planes.row();

@@ -49,18 +49,8 @@ class Int8LatentTileMath {
 
   // p: the weights of a chunk, whose planes go to `row`; returns their sums, lane by lane.
   F set_weights(int r, float* row, const F* p, const Chunk& chunk) {
-    F weights[vectors];
-    F total = V::zero(), largest = V::zero();
-    for (int i = 0; i < vectors; ++i) {
-      weights[i] = V::mul(p[i], scales_at(chunk.value_scales, i * V::lanes));
-      // Past the context the cache holds what others left there, be it infinite.
-      if (chunk.tokens < attention_chunk) [[unlikely]] {
-        weights[i] = V::keep(weights[i], 0, chunk.tokens - i * V::lanes, 0);
-      }
-      largest = V::max(largest, weights[i]);
-      total = V::add(total, p[i]);
-    }
-    const float most = V::reduce_max(largest);
+    F weights[vectors], total;
+    const float most = scale_weights<V>(p, chunk, weights, total);
     put_planes(weights, code_factor(most), row);
     weight_scales_[r] = most / most_code;
     return total;
@@ -131,10 +121,6 @@ class Int8LatentTileMath {
       V::store_low_bytes(plane, V::template shifted_ints<8>(V::iadd(code, V::iset1(plane_steps / 2))));
       V::store_low_bytes(plane + depth, code);
     }
-  }
-
-  static F scales_at(const float* const (&scales)[chunk_parts], int token) {
-    return V::load(scales[token / 16] + token % 16);
   }
 
   // The sums of both planes of 16 heads by N columns of columns_[tiles][N].
