@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -58,10 +57,8 @@ TEST(ParseJson, ReadsAnObjectOfManyKeysInLinearTime) {
   std::string text = "{";
   for (int i = 0; i < 300000; ++i) text += (i ? ",\"k" : "\"k") + std::to_string(i) + "\":0";
   text += "}";
-  const auto start = std::chrono::steady_clock::now();
+  // A search for each key would take minutes: CTest's timeout.
   EXPECT_EQ(parse_json(text).size(), 300000u);
-  // A search for each key would take minutes.
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST(AppendJsonString, EscapesWhatJsonAsksFor) {

@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <ctime>
 #include <limits>
 #include <string>
 #include <vector>
@@ -293,13 +292,12 @@ TEST(GgufFile, EscapesNamesInMessages) {
                  "\\x1b[2Jred\\n");
 }
 
-TEST(GgufFile, ReadsFourMillionStringsInUnderASecond) {
+// Where reading a string took time for those before it, this would not end before CTest's timeout.
+TEST(GgufFile, ReadsFourMillionStrings) {
   GgufBytes file(0, 1);
   file.string("key").type(GgufType::array).type(GgufType::string).u64(strings_max);
   file.data(strings_max * sizeof(uint64_t), /*alignment=*/1);
-  const std::clock_t begin = std::clock();
   EXPECT_EQ(GgufFile::parse(file.bytes()).metadata().string_array("key").size(), strings_max);
-  EXPECT_LT(std::clock() - begin, CLOCKS_PER_SEC);
 }
 
 TEST(GgufFile, RefusesMoreStringsThanAnyVocabulary) {

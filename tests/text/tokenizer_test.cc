@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <string>
 #include <thread>
 #include <vector>
@@ -63,8 +62,8 @@ TEST(Tokenizer, AddsBosOnlyWhereAskedAndWanted) {
   EXPECT_THAT(vocabulary(r1)->encode("", {.add_special = true}), ElementsAre(151646));
 }
 
-TEST(Tokenizer, AMillionCaretsAndOtherLongRunsEndQuickly) {
-  const auto started = std::chrono::steady_clock::now();
+// A search that goes back over the run would take hours: CTest's timeout.
+TEST(Tokenizer, EncodesAMillionCaretsAndOtherLongRuns) {
   // The crate that encodes is not instrumented: under sanitizers a tenth shows what they can see.
   constexpr size_t part = is_sanitized ? 10 : 1;
   for (const char* name : {r1, "small-spm"}) {
@@ -76,8 +75,6 @@ TEST(Tokenizer, AMillionCaretsAndOtherLongRunsEndQuickly) {
       EXPECT_EQ(vocabulary(name)->decode(vocabulary(name)->encode(text)), text);
     }
   }
-  // A search that goes back over the run would take hours.
-  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(60));
 }
 
 TEST(Tokenizer, NoTextHasFewerTokensThanItsBytesSay) {
