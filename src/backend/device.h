@@ -58,6 +58,9 @@ struct DeviceInfo {
   bool threads_pinned = false;
   bool huge_pages = false;       // asked for, and given where there are some
   std::vector<DType> kv_dtypes;  // that create_kv_cache takes
+  // Of those, what to keep keys and values in where nobody asks for another and activations may round to bfloat16 (mixed
+  // precision): the fastest that rounds no more. Elsewhere: float16.
+  DType mixed_kv_dtype = DType::f16;
 };
 
 // What the machine itself can do, measured on the device's own threads; 0 where it is not known.

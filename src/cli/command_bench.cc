@@ -4,6 +4,7 @@
 #include <charconv>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -27,7 +28,7 @@ struct BenchOptions {
   std::vector<int> depths = {0};
   engine::Workload workload;
   int step_tokens = 512;
-  DType kv_dtype = DType::f16;
+  std::optional<DType> kv_dtype;
   DeviceChoice device;
   bool machine = false;
   BenchServeOptions serve;
@@ -87,7 +88,7 @@ std::vector<BenchResult> measure(const engine::LoadedModel& model, int batch,
     workload.depth_tokens = depth;
     model.context_tokens(workload.context_tokens());  // throws where the model is not made for it
     engine::RunnerLimits limits = engine::workload_limits(workload, options.step_tokens);
-    limits.kv_dtype = options.kv_dtype;
+    limits.kv_dtype = model.kv_dtype(options.kv_dtype);
     runners.push_back(engine::create_step_runner(model.device(), model.model(), limits));
     timed.push_back({*runners.back(), workload});
   }
@@ -115,7 +116,7 @@ void compute_shares(BenchResult& result, const engine::ModelCost& cost,
 }
 
 backend::KvCacheLayout kv_layout(const BenchOptions& options, const engine::LoadedModel& model) {
-  return model.model().kv_layout(/*blocks=*/0, /*block_tokens=*/16, options.kv_dtype);
+  return model.model().kv_layout(/*blocks=*/0, /*block_tokens=*/16, model.kv_dtype(options.kv_dtype));
 }
 
 Json to_json(const BenchResult& result) {
@@ -138,7 +139,7 @@ Json to_json(const BenchOptions& options, const engine::LoadedModel& model,
                {"device_description", device.description},
                {"threads", device.threads},
                {"precision", model.model().mixed_precision() ? "mixed" : "full"},
-               {"kv_dtype", name(options.kv_dtype)},
+               {"kv_dtype", name(model.kv_dtype(options.kv_dtype))},
                {"kv_bytes_per_token", kv_layout(options, model).bytes_per_token()},
                {"load_ms", model.load_ms()},
                {"peak_memory_bytes", report.peak_memory_bytes},
@@ -166,8 +167,8 @@ void print_table(const Context& context, const BenchOptions& options,
   context.print(fmt::format("loaded in {:.0f} ms; {} of memory at most", model.load_ms(),
                             format_bytes(report.peak_memory_bytes)));
   const uint64_t kv_bytes = kv_layout(options, model).bytes_per_token();
-  context.print(fmt::format(
-      "KV cache in {}, {:.1f} kB a token", name(options.kv_dtype), static_cast<double>(kv_bytes) / 1e3));
+  context.print(fmt::format("KV cache in {}, {:.1f} kB a token", name(model.kv_dtype(options.kv_dtype)),
+                            static_cast<double>(kv_bytes) / 1e3));
   const backend::DeviceLimits& limits = report.limits;
   if (limits.read_bytes_per_second > 0) {
     context.print(fmt::format("this machine reads {:.1f} GB/s and computes {:.0f} GFLOP/s",

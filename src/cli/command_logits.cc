@@ -5,6 +5,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@ struct LogitsOptions {
   std::string tokens;
   std::string tokens_file;
   int top = 64;
-  DType kv_dtype = DType::f16;
+  std::optional<DType> kv_dtype;
   DeviceChoice device;
   std::string lora;
 };
@@ -89,7 +90,7 @@ void print_logits(Context& context, const LogitsOptions& options) {
   const int top = options.top == 0 ? vocab_size : options.top;
   const int count = model->context_tokens(static_cast<int>(tokens.size()));
   engine::RunnerLimits limits = engine::scoring_limits(count, vocab_size);
-  limits.kv_dtype = options.kv_dtype;
+  limits.kv_dtype = model->kv_dtype(options.kv_dtype);
   const auto runner =
       engine::create_step_runner(model->device(), model->model(), limits, model->adapters());
   engine::score(

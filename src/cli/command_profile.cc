@@ -28,7 +28,7 @@ struct ProfileOptions {
   int rows = 1;
   int depth_tokens = 1024;
   int prompt_tokens = 2048;
-  DType kv_dtype = DType::f16;
+  std::optional<DType> kv_dtype;
 };
 
 struct ProfiledModel {
@@ -119,7 +119,7 @@ void profile(Context& context, const ProfileOptions& options) {
     report.experts_of_token = experts->router.top_k;
   }
   const auto add = [&](const char* phase, const engine::StepForm& form) {
-    report.steps.push_back(profile_one(*device, counter, *model, options.kv_dtype, phase, form));
+    report.steps.push_back(profile_one(*device, counter, *model, options.kv_dtype.value_or(DType::f16), phase, form));
   };
   if (options.rows > 0) add("decode", {options.rows, 1, options.depth_tokens});
   if (options.prompt_tokens > 0) add("prefill", {1, options.prompt_tokens, 0});

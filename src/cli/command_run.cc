@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "api/served_model.h"
 #include "base/error.h"
@@ -39,7 +40,7 @@ struct RunOptions {
   bool hide_reasoning = false;
   DeviceChoice device;
   int context_tokens = 0;
-  DType kv_dtype = DType::f16;
+  std::optional<DType> kv_dtype;
   std::string lora;
 };
 

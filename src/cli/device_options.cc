@@ -68,13 +68,14 @@ void add_placement_settings(CLI::App& command, backend::Toggle& pin_threads,
              "gives none, off refuses them");
 }
 
-void add_kv_dtype_setting(CLI::App& command, DType& dtype) {
+void add_kv_dtype_setting(CLI::App& command, std::optional<DType>& dtype) {
   command
       .add_option_function<std::string>(
-          "--kv-dtype", [&dtype](const std::string& name) { dtype = *dtype_from_name(name); },
-          "How keys and values are kept: f16, bf16, f32, or i8 in about half the memory")
-      ->check(CLI::IsMember({"f16", "bf16", "f32", "i8"}, CLI::ignore_case))
-      ->default_str("f16")
+          "--kv-dtype", [&dtype](const std::string& name) { dtype = dtype_from_name(name); },
+          "How keys and values are kept: f16, bf16, f32, i8 in about half the memory, or auto: f16, but bf16 in mixed "
+          "precision where AMX is much faster with it")
+      ->check(CLI::IsMember({"auto", "f16", "bf16", "f32", "i8"}, CLI::ignore_case))
+      ->default_str("auto")
       ->envname(environment_name("kv-dtype"));
 }
 

@@ -50,9 +50,9 @@ void add_device_options(CLI::App& command, DeviceChoice& choice);
 void add_placement_settings(CLI::App& command, backend::Toggle& pin_threads,
                             backend::Toggle& huge_pages);
 
-// Declares --kv-dtype, with RIDGE_KV_DTYPE for the environment. `dtype` must live as long as
-// `command`.
-void add_kv_dtype_setting(CLI::App& command, DType& dtype);
+// Declares --kv-dtype, with RIDGE_KV_DTYPE for the environment; without it `dtype` stays empty, for
+// engine::LoadedModel::kv_dtype. It must live as long as `command`.
+void add_kv_dtype_setting(CLI::App& command, std::optional<DType>& dtype);
 
 backend::DeviceOptions to_device_options(const DeviceChoice& choice);
 

@@ -67,7 +67,7 @@ RunnerLimits runner_limits(const model::ModelConfig& config, const backend::KvCa
                            uint64_t free_bytes, const LoadedModel* draft,
                            const EngineOptions& options) {
   RunnerLimits limits;
-  limits.kv_dtype = options.kv_dtype;
+  limits.kv_dtype = layout.dtype;
   limits.batch_invariant = options.batch_invariant;
   limits.sequences = options.max_sequences;
   // Each decoding sequence has a row in every step.
@@ -189,13 +189,16 @@ uint64_t weight_bytes(const format::GgufFile& file, const model::ModelConfig& co
   return bytes;
 }
 
+// Where no model has been loaded. What LoadedModel::kv_dtype chooses takes as many bytes.
+DType planned_kv_dtype(const EngineOptions& options) { return options.kv_dtype.value_or(DType::f16); }
+
 // Weights and cache of the draft model beside a cache of so many blocks; 0 without one. Throws as
 // format::open_model.
 uint64_t draft_bytes(const EngineOptions& options, uint64_t blocks) {
   if (options.draft_model.empty()) return 0;
   const format::GgufFile file = format::open_model(options.draft_model);
   const auto layout = model::kv_layout_of(model::read_config(file), /*guesses=*/false, /*blocks=*/0,
-                                          RunnerLimits().block_tokens, options.kv_dtype);
+                                          RunnerLimits().block_tokens, planned_kv_dtype(options));
   const int context_blocks =
       kvcache::BlockTable::blocks_for(options.context_tokens, layout.block_tokens);
   return weight_bytes(file) +
@@ -257,7 +260,8 @@ std::unique_ptr<Engine> Engine::start(const std::filesystem::path& model,
   const uint64_t held_bytes = loaded.device().expert_counters().held_bytes;
   const RunnerLimits limits = runner_limits(
       loaded.model().config(),
-      loaded.model().kv_layout(/*blocks=*/0, RunnerLimits().block_tokens, options.kv_dtype),
+      loaded.model().kv_layout(/*blocks=*/0, RunnerLimits().block_tokens,
+                               loaded.kv_dtype(options.kv_dtype, options.batch_invariant)),
       free_bytes - std::min(free_bytes, held_bytes), owned->draft.get(), options);
   ServingEngine::Parts parts;
   parts.runner = create_step_runner(loaded.device(), loaded.model(), limits, loaded.adapters());
@@ -298,7 +302,7 @@ std::unique_ptr<Engine> start_over_ranks(const std::filesystem::path& path,
   const backend::KvCacheLayout layout =
       layout_of_ranks(model::kv_layout_of(config, guesses, /*blocks=*/0,
                                           RunnerLimits().block_tokens, DType::f16),
-                      reports, options.kv_dtype);
+                      reports, planned_kv_dtype(options));
   const RunnerLimits limits = runner_limits(config, layout, free_memory_of_ranks(reports),
                                             owned->draft.get(), options);
   parts.runner = create_rank_runner(
@@ -320,7 +324,7 @@ std::unique_ptr<Engine> Engine::on_demand(const std::filesystem::path& path,
   loading.context_tokens = served_context_tokens(config, options.context_tokens);
   const auto layout =
       model::kv_layout_of(config, config.can_guess && wants_guessing_layer(options), /*blocks=*/0,
-                          RunnerLimits().block_tokens, options.kv_dtype);
+                          RunnerLimits().block_tokens, planned_kv_dtype(options));
   if (loading.kv_cache_bytes == 0) {
     loading.kv_cache_bytes =
         2 * layout.bytes_per_token() * static_cast<uint64_t>(loading.context_tokens);

@@ -49,7 +49,7 @@ struct EngineOptions {
   std::optional<uint64_t> expert_bytes;  // as model::PagingOptions
   int context_tokens = 0;        // per sequence; 0: the model's own, at most 32768 by default
   uint64_t kv_cache_bytes = 0;   // 0: chosen from free memory and the context
-  DType kv_dtype = DType::f16;   // how keys and values are kept; those of DeviceInfo::kv_dtypes
+  std::optional<DType> kv_dtype;  // as LoadedModel::kv_dtype; ranks keep float16 unless asked
   bool prefix_cache = true;      // as StepLoopOptions
   bool speculation = true;       // likewise
   bool batch_invariant = false;  // as backend::StepLimits: answers do not depend on other requests

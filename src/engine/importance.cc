@@ -132,7 +132,7 @@ format::ImportanceMatrix gather_importance(const LoadedModel& loaded,
                          .sequences = 1,
                          .outputs = 1,
                          .context_tokens = chunk_tokens};
-  limits.kv_dtype = options.kv_dtype;
+  limits.kv_dtype = loaded.kv_dtype(options.kv_dtype);
   limits.blocks = blocks_per_sequence(limits);
   ImportanceTap tap(loaded);
   const auto runner = create_step_runner(loaded.device(), loaded.model(), limits, {}, &tap);

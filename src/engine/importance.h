@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "engine/loaded_model.h"
@@ -11,7 +12,7 @@ namespace ridge::engine {
 
 struct ImportanceOptions {
   int chunk_tokens = 512;  // of one sequence; 1 up to the model's context
-  DType kv_dtype = DType::f16;
+  std::optional<DType> kv_dtype;  // as LoadedModel::kv_dtype
   // Called after each chunk; false stops the work.
   std::function<bool(int64_t done_tokens, int64_t total_tokens)> progress;
 };

@@ -59,6 +59,11 @@ std::unique_ptr<LoadedModel> LoadedModel::load(const std::filesystem::path& path
   return loaded;
 }
 
+DType LoadedModel::kv_dtype(std::optional<DType> asked, bool batch_invariant) const {
+  if (asked) return *asked;
+  return model_->mixed_precision() && !batch_invariant ? device_->info().mixed_kv_dtype : DType::f16;
+}
+
 int served_context_tokens(const model::ModelConfig& config, int wanted) {
   const int trained = config.context_tokens;
   if (wanted == 0) return std::min(trained, default_context_tokens);

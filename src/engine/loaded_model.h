@@ -61,6 +61,10 @@ class LoadedModel {
   // As served_context_tokens.
   int context_tokens(int wanted) const { return served_context_tokens(model_->config(), wanted); }
 
+  // How keys and values are kept: as asked, one of DeviceInfo::kv_dtypes; else float16, or in mixed precision what the
+  // device is faster with. Results that do not depend on other requests (backend::StepLimits) stay with float16.
+  DType kv_dtype(std::optional<DType> asked, bool batch_invariant = false) const;
+
  private:
   explicit LoadedModel(format::GgufFile file) : file_(std::move(file)) {}
 

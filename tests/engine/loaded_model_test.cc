@@ -67,6 +67,26 @@ TEST(LoadedModel, ScoresTheSameInChunksOfAnySize) {
   }
 }
 
+TEST(LoadedModel, KeepsKeysAndValuesInWhatItsPrecisionAndDeviceAreFastestWith) {
+  const auto load = [](const char* isa, bool is_mixed) {
+    return LoadedModel::load(golden("llama-f32.gguf"),
+                             {.device = "cpu",
+                              .device_options = {.threads = 1, .isa = isa, .allow_emulation = true},
+                              .mixed_precision = is_mixed,
+                              .progress = {}});
+  };
+  const auto on_tiles = load("amx_emulated", /*is_mixed=*/true);
+  EXPECT_EQ(on_tiles->kv_dtype({}), DType::bf16);
+  EXPECT_EQ(on_tiles->kv_dtype({}, /*batch_invariant=*/true), DType::f16);
+  EXPECT_EQ(load("amx_emulated", /*is_mixed=*/false)->kv_dtype({}), DType::f16);
+  const auto on_vectors = load("scalar", /*is_mixed=*/true);
+  EXPECT_EQ(on_vectors->kv_dtype({}), DType::f16);
+  for (const DType asked : {DType::f16, DType::i8}) {
+    EXPECT_EQ(on_tiles->kv_dtype(asked), asked);
+    EXPECT_EQ(on_vectors->kv_dtype(asked), asked);
+  }
+}
+
 // The output head is all that lies between them.
 TEST(LoadedModel, HiddenStatesTimesTheHeadAreTheLogits) {
   const auto model = tiny_model();

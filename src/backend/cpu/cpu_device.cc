@@ -84,6 +84,7 @@ class CpuDevice final : public Device {
     info_.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
     info_.threads = team_.size();
     info_.kv_dtypes.assign(kv_dtypes.begin(), kv_dtypes.end());
+    info_.mixed_kv_dtype = isa_.kernels->mixed_kv_dtype;
   }
 
   const DeviceInfo& info() const override { return info_; }

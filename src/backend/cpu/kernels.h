@@ -202,6 +202,7 @@ struct KernelTable {
   void (*store_kv)(const float* k, const float* v, std::byte* head, int offset,
                    const KvGeometry& kv);
   int attention_rows[dtype_count];  // most rows of a job, by the cache's dtype
+  DType mixed_kv_dtype = DType::f16;  // as DeviceInfo
   void (*attention)(const AttentionJob& job);
   // out of `ranges` jobs over the same rows, whose partials lie partial_rows · partial_floats
   // apart.

@@ -16,7 +16,8 @@ const KernelTable& amx_kernels() {
     KernelTable t = avx512_bf16_kernels();
     fill_tile_dots<Avx512Bf16, HardwareTiles>(t);
     fill_scaled<Avx512Bf16, HardwareTiles>(t);
-    fill_tile_attention<Avx512Bf16, HardwareTiles, &avx512_bf16_kernels>(t);
+    // Where tiles do not serve, bfloat16 is converted: these processors multiply pairs of it at half the rate of float32.
+    fill_tile_attention<Avx512Bf16, HardwareTiles, &avx512_vnni_kernels>(t);
     fill_tile_expansion<Avx512Bf16, HardwareTiles>(t);
     fill_tile_panel<Avx512Bf16, HardwareTiles>(t);
     fill_tile_peaks<HardwareTiles>(t.peaks);

@@ -16,7 +16,7 @@ const KernelTable& amx_emulated_avx512_kernels() {
     KernelTable t = avx512_bf16_kernels();
     fill_tile_dots<Avx512Bf16, EmulatedTiles>(t);
     fill_scaled<Avx512Bf16, EmulatedTiles>(t);
-    fill_tile_attention<Avx512Bf16, EmulatedTiles, &avx512_bf16_kernels>(t);
+    fill_tile_attention<Avx512Bf16, EmulatedTiles, &avx512_vnni_kernels>(t);
     fill_tile_expansion<Avx512Bf16, EmulatedTiles>(t);
     fill_tile_panel<Avx512Bf16, EmulatedTiles>(t);
     fill_tile_peaks<EmulatedTiles>(t.peaks);

@@ -52,6 +52,8 @@ void fill_tile_attention(KernelTable& table) {
   for (const DType dtype : {DType::f16, DType::bf16}) {
     table.attention_rows[static_cast<int>(dtype)] = tile_attention_rows;
   }
+  // One part of each key and value instead of two.
+  table.mixed_kv_dtype = DType::bf16;
 }
 
 }  // namespace

@@ -175,6 +175,16 @@ class TileMath {
     }
   }
 
+  int64_t key_part_bytes() const { return chunk_parts * key_tiles_ * tile_bytes; }
+
+  // Where dimensions [32 k, + 32) of 16 keys lie, and the bytes between their lines.
+  std::pair<const std::byte*, int64_t> key_tile(const Chunk& chunk, int part, int k) const {
+    if constexpr (packs_keys) {
+      return {keys_ + (part * key_tiles_ + k) * tile_bytes, tile_row_bytes};
+    }
+    return {chunk.keys[part] + k * tile_rows * chunk.key_step, chunk.key_step};
+  }
+
   // Two rows of float16 side by side, in bfloat16 at `to` and what that leaves at `rest`.
   static void split_pairs(const std::byte* even, const std::byte* odd, std::byte* to,
                           std::byte* rest) {
@@ -238,12 +248,14 @@ class TileMath {
     const std::byte* at = values.first;
     Line::load_sums(result, stride);
     for (int k = 0; k < depth; ++k, row += weight_parts * tile_row_bytes, at += values.depth_step) {
+      const auto column = [&](int t) { return at + t * values.column_step; };
+      const auto rest = [&](int t) { return column(t) + values.part_step; };
       Line::load_row(row, attention_chunk * 4);
-      Line::dot_columns(at, values.column_step);
-      if constexpr (cache_parts == 2) Line::dot_columns(at + values.part_step, values.column_step);
+      Line::dot_columns(column, tile_row_bytes);
+      if constexpr (cache_parts == 2) Line::dot_columns(rest, tile_row_bytes);
       if constexpr (ExactWeights) {
         Line::load_row(row + tile_row_bytes, attention_chunk * 4);
-        Line::dot_columns(at, values.column_step);
+        Line::dot_columns(column, tile_row_bytes);
       }
     }
     Line::store_sums(result, stride);
@@ -254,16 +266,6 @@ class TileMath {
     for (int pair = 0; pair < key_tiles_ * tile_rows; ++pair, from += 2 * step, to += tile_row_bytes) {
       split_pairs(from, from + step, to, to + key_part_bytes());
     }
-  }
-
-  int64_t key_part_bytes() const { return chunk_parts * key_tiles_ * tile_bytes; }
-
-  // Where dimensions [32 k, + 32) of 16 keys lie, and the bytes between their lines.
-  std::pair<const std::byte*, int64_t> key_tile(const Chunk& chunk, int part, int k) const {
-    if constexpr (packs_keys) {
-      return {keys_ + (part * key_tiles_ + k) * tile_bytes, tile_row_bytes};
-    }
-    return {chunk.keys[part] + k * tile_rows * chunk.key_step, chunk.key_step};
   }
 
   // The tiles of sums from `first` on, in rows of so many floats.

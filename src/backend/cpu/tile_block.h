@@ -109,7 +109,8 @@ void for_tiles(Fn fn) {
 
 // Up to four tiles of sums, 0 to N - 1, in a line or one below the other, that share an operand. A
 // product waits for the one before that has the same sums, so with less than four the tiles are
-// idle in between.
+// idle in between. A load does not wait for the products of what its tile held before: the processor
+// renames tiles.
 template <class Tiles, int N>
 struct TileLine {
   static void zero_sums() {
@@ -129,27 +130,27 @@ struct TileLine {
     });
   }
 
-  // A shared row, and columns whose tiles are `step` bytes apart.
+  // A shared row, and columns: at(t) is where that of sums t lies.
   static void load_row(const void* from, int64_t stride) { Tiles::template load<4>(from, stride); }
-  static void dot_columns(const std::byte* columns, int64_t step) {
+  template <class At>
+  static void dot_columns(At at, int64_t stride) {
     for_tiles<N>([&]<int T>() {
-      constexpr int column = 6 + T % 2;
-      Tiles::template load<column>(columns + T * step, tile_row_bytes);
-      Tiles::template dot_bf16<T, 4, column>();
+      Tiles::template load<6>(at(T), stride);
+      Tiles::template dot_bf16<T, 4, 6>();
     });
   }
 
-  // A shared column, tile 6 or 7, and rows whose tiles are `step` bytes apart.
-  template <int Column>
-  static void load_column(const void* from, int64_t stride) {
-    Tiles::template load<Column>(from, stride);
+  // Two shared columns, and rows whose tiles are `step` bytes apart: times the first column, or both.
+  static void load_columns(const void* first, const void* second, int64_t stride) {
+    Tiles::template load<6>(first, stride);
+    Tiles::template load<7>(second, stride);
   }
-  template <int Column>
+  template <int Columns>
   static void dot_rows(const std::byte* rows, int64_t step) {
     for_tiles<N>([&]<int T>() {
-      constexpr int row = 4 + T % 2;
-      Tiles::template load<row>(rows + T * step, tile_row_bytes);
-      Tiles::template dot_bf16<T, row, Column>();
+      Tiles::template load<4>(rows + T * step, tile_row_bytes);
+      Tiles::template dot_bf16<T, 4, 6>();
+      if constexpr (Columns == 2) Tiles::template dot_bf16<T, 4, 7>();
     });
   }
 };

@@ -14,7 +14,9 @@
 //
 // A chunk is unpacked once for each of its two products, some dimensions of all 64 tokens at a time: their tiles
 // stay in the first-level cache until they are multiplied, while tiles of the whole chunk would have to go
-// to the second-level cache and come back. Numbers are in parts as there. An int8 cache has products of its own
+// to the second-level cache and come back. A bfloat16 cache has the lines of the values already, 8 for the 16 tokens
+// of a part, and they are multiplied where they lie: a product of half the depth takes as long as a whole one, which
+// is less than to copy them. Numbers are in parts as there. An int8 cache has products of its own
 // (tile_int8_latent_math.h).
 namespace ridge::backend::cpu {
 namespace {
@@ -40,6 +42,8 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   using Base::cache_parts;
   using Base::value_line;
   using Base::value_tiles_;
+  using Base::weight_parts;
+  static constexpr bool packs_values = E != DType::bf16;
   // Of 16 tokens × 32 dimensions in all parts, and of those of a chunk.
   static constexpr int64_t row_bytes = cache_parts * tile_bytes;
   static constexpr int64_t rows_bytes = chunk_parts * row_bytes;
@@ -75,14 +79,19 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     rows_ = Base::keys_ + cache_parts * chunk_parts * Base::key_tiles_ * tile_bytes;
     products_ = reinterpret_cast<float*>(rows_ + value_tiles_ / 2 * rows_bytes);
     Base::pack_keys(chunk);
+    if constexpr (!packs_values) clear_past(chunk);
   }
   // The chunk that will follow the open one, to be fetched meanwhile.
   void set_next(const Chunk& next) { next_ = next; }
 
   void score(const Chunk& chunk, const float* query, int query_stride, int rows, float* scores) const {
-    Base::score(chunk, query, query_stride, rows, scores);
+    if constexpr (!packs_values) Base::begin();  // over begin_parts
     const int tiles = (chunk.tokens + tile_rows - 1) / tile_rows;
     with_constant<chunk_parts>(tiles, [&]<int T>() {
+      for (int first = 0; first < rows; first += tile_rows) {
+        multiply_keys<T>(chunk, query + static_cast<int64_t>(first) * query_stride, query_stride,
+                         scores + first * attention_chunk);
+      }
       multiply_latents<T, true>(chunk, 0, rows > tile_rows);
       add_products(T, rows, scores);
       for (int first = tile_rows; first < rows; first += tile_rows) {
@@ -94,14 +103,20 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
 
   // result[rows][value_stride] += weights × latents.
   void accumulate(const Chunk& chunk, const float* weights, int rows, int value_stride, float* result) const {
+    if constexpr (!packs_values) begin_parts();
     const int depth = (chunk.tokens + tile_depth - 1) / tile_depth;
     Base::in_lines([&]<int N>(int n) {
       fetch_keys(n / value_line, (value_tiles_ + value_line - 1) / value_line);
-      pack_values(chunk, n, depth, Base::values_);
+      if constexpr (packs_values) pack_values(chunk, n, depth, Base::values_);
       for (int first = 0; first < rows; first += tile_rows) {
-        Base::template add_line<N>(weights + first * attention_chunk,
-                                   {Base::values_, column_bytes, depth_bytes, tile_bytes}, depth,
-                                   value_stride, result + first * value_stride + n * tile_rows);
+        const float* row = weights + first * attention_chunk;
+        float* const sums = result + first * value_stride + n * tile_rows;
+        if constexpr (packs_values) {
+          Base::template add_line<N>(row, {Base::values_, column_bytes, depth_bytes, tile_bytes}, depth, value_stride,
+                                     sums);
+        } else {
+          add_latents<N>(chunk, n, row, value_stride, sums);
+        }
       }
     });
   }
@@ -145,13 +160,81 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     for (int k = 0; k < depth; ++k, query += 2 * tile_row_bytes) {
       if constexpr (Packs) pack_rows<T>(chunk, k, at(k));
       const std::byte* rows = at(k);
-      Line::template load_column<6>(query, stride);
-      Line::template load_column<7>(query + tile_row_bytes, stride);
-      Line::template dot_rows<6>(rows, row_bytes);
-      Line::template dot_rows<7>(rows, row_bytes);
-      if constexpr (cache_parts == 2) Line::template dot_rows<6>(rows + tile_bytes, row_bytes);
+      Line::load_columns(query, query + tile_row_bytes, stride);
+      Line::template dot_rows<2>(rows, row_bytes);
+      if constexpr (cache_parts == 2) Line::template dot_rows<1>(rows + tile_bytes, row_bytes);
     }
     Line::store_sums_below(products_);
+  }
+
+  // scores[16 heads][16 T tokens] of rotary keys.
+  template <int T>
+  void multiply_keys(const Chunk& chunk, const float* query, int query_stride, float* scores) const {
+    using Line = TileLine<Tiles, T>;
+    const int64_t stride = static_cast<int64_t>(query_stride) * 4;
+    const auto* row = reinterpret_cast<const std::byte*>(query);
+    Line::zero_sums();
+    for (int k = 0; k < Base::key_tiles_; ++k, row += 2 * tile_row_bytes) {
+      const int64_t key_stride = Base::key_tile(chunk, 0, k).second;
+      const auto keys = [&](int t) { return Base::key_tile(chunk, t, k).first; };
+      const auto rest = [&](int t) { return keys(t) + Base::key_part_bytes(); };
+      Line::load_row(row, stride);
+      Line::dot_columns(keys, key_stride);
+      if constexpr (cache_parts == 2) Line::dot_columns(rest, key_stride);
+      Line::load_row(row + tile_row_bytes, stride);
+      Line::dot_columns(keys, key_stride);
+    }
+    Line::store_sums(scores, attention_chunk * 4);
+  }
+
+  // result[16 rows][value_stride] += weights × latents as they lie, of 16 N dimensions from 16 n on.
+  template <int N>
+  void add_latents(const Chunk& chunk, int n, const float* weights, int value_stride, float* result) const {
+    using Line = TileLine<Tiles, N>;
+    const int64_t stride = static_cast<int64_t>(value_stride) * 4;
+    const auto* row = reinterpret_cast<const std::byte*>(weights);
+    Line::load_sums(result, stride);
+    for (int part = 0; part * tile_rows < chunk.tokens; ++part) {
+      const std::byte* lines = lines_of(chunk, part) + n * tile_row_bytes;
+      const auto column = [&](int t) { return lines + t * tile_row_bytes; };
+      const std::byte* at = row + part / 2 * weight_parts * tile_row_bytes + part % 2 * part_row_bytes;
+      Line::load_row(at, attention_chunk * 4);
+      Line::dot_columns(column, chunk.value_step);
+      if constexpr (weight_parts == 2) {
+        Line::load_row(at + tile_row_bytes, attention_chunk * 4);
+        Line::dot_columns(column, chunk.value_step);
+      }
+      for (int line = 0; line < 4 * N; ++line) {  // of the next chunk's other half
+        fetch_latents(part, (value_tiles_ + n) * 4 + line);
+      }
+    }
+    Line::store_sums(result, stride);
+  }
+  // This thread's tiles for the weights of a part's tokens, and for 16 dimensions of those.
+  static void begin_parts() {
+    TileConfig config;
+    for (int sums = 0; sums < value_line; ++sums) config.set(sums, tile_rows, tile_row_bytes);
+    config.set(4, tile_rows, part_row_bytes);
+    config.set(6, part_lines, tile_row_bytes);
+    Tiles::configure(config);
+  }
+  // A part's lines of two tokens each.
+  const std::byte* lines_of(const Chunk& chunk, int part) const {
+    return (part + 1) * tile_rows <= chunk.tokens ? chunk.values[part] : Base::values_;
+  }
+  // Zeros take the place of tokens past the context, in a copy of the part that the context ends in: zero weights
+  // do not make zeros of the infinities that may be there.
+  void clear_past(const Chunk& chunk) const {
+    const int there = chunk.tokens % tile_rows;
+    if (there == 0) return;
+    const std::byte* from = chunk.values[chunk.tokens / tile_rows];
+    for (int line = 0; line < part_lines; ++line) {
+      const int mask = there >= 2 * line + 2 ? -1 : there > 2 * line ? 0xffff : 0;
+      for (int64_t at = 0; at < chunk.value_step; at += 4 * V::lanes) {
+        const int64_t place = line * chunk.value_step + at;
+        V::store_ints(reinterpret_cast<int32_t*>(Base::values_ + place), V::masked_ints(load_words(from + place), mask));
+      }
+    }
   }
 
   static constexpr int vectors = tile_depth / V::lanes;
@@ -191,24 +274,26 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   // Dimensions [32 k, + 32) of 16 T tokens become rows, [T][parts] tiles, dimensions in the order of the queries'.
   template <int T>
   void pack_rows(const Chunk& chunk, int k, std::byte* to) const {
-    for (int t = 0; t < T; ++t, to += row_bytes) {
-      for (int token = 0; token < tile_rows; token += 2) {
-        fetch_latents(t, (k * tile_rows + token) / 2);
-        const std::byte* from = place_of(chunk, t * tile_rows + token, k * tile_depth);
-        std::byte* const even = to + token * tile_row_bytes;
-        std::byte* const odd = even + tile_row_bytes;
+    const int64_t step = chunk.value_step, pair_step = step * 2 / kv_group(E);
+    for (int t = 0; t < T; ++t) {
+      const std::byte* from = place_of(chunk, t * tile_rows, k * tile_depth);
+      const std::byte* next = next_.values[t] + static_cast<int64_t>(k) * tile_rows / 2 * 64;
+      for (std::byte* const end = to + tile_bytes; to < end; to += 2 * tile_row_bytes, from += pair_step, next += 64) {
+        __builtin_prefetch(next, 0, 2);
+        std::byte* const odd = to + tile_row_bytes;
         if constexpr (E == DType::bf16) {
           for (int at = 0; at < tile_row_bytes; at += 4 * V::lanes) {
             const auto low = load_words(from + at), high = load_words(from + tile_row_bytes + at);
-            V::store_bytes(even + at, V::word_pairs(low, high));
+            V::store_bytes(to + at, V::word_pairs(low, high));
             V::store_bytes(odd + at, V::upper_halves(low, high));
           }
         } else {
-          const Pair x = load_pair(from, chunk.value_step);
-          put_rows(x, even, odd);
-          put_rows(x.rest(), even + tile_bytes, odd + tile_bytes);
+          const Pair x = load_pair(from, step);
+          put_rows(x, to, odd);
+          put_rows(x.rest(), to + tile_bytes, odd + tile_bytes);
         }
       }
+      to += row_bytes - tile_bytes;
     }
   }
   static void put_rows(const Pair& x, std::byte* even, std::byte* odd) {
@@ -235,19 +320,10 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   }
   static void pack_pair(const Chunk& chunk, int token, int dim, std::byte* line) {
     const int there = chunk.tokens - token;
-    const std::byte* from = place_of(chunk, token, dim);
-    if constexpr (E == DType::bf16) {
-      for (int d = 0; d < tile_depth; d += V::lanes, from += 4 * V::lanes) {
-        auto x = load_words(from);
-        if (there < 2) [[unlikely]] x = V::masked_ints(x, there < 1 ? 0 : 0xffff);
-        V::store_ints(reinterpret_cast<int32_t*>(column_at(line, d)), x);
-      }
-    } else {
-      Pair x = load_pair(from, chunk.value_step);
-      if (there < 2) [[unlikely]] clear(x, there);
-      put_columns(x, line);
-      put_columns(x.rest(), line + tile_bytes);
-    }
+    Pair x = load_pair(place_of(chunk, token, dim), chunk.value_step);
+    if (there < 2) [[unlikely]] clear(x, there);
+    put_columns(x, line);
+    put_columns(x.rest(), line + tile_bytes);
   }
   static void clear(Pair& x, int there) {
     for (int i = 0; i < vectors; ++i) {
@@ -276,6 +352,9 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
       for (const std::byte* part : next_.keys) __builtin_prefetch(part + static_cast<int64_t>(line) * 64, 0, 2);
     }
   }
+
+  static constexpr int part_lines = tile_rows / 2;
+  static constexpr int part_row_bytes = tile_rows * 2;
 
   float* queries_ = nullptr;
   int query_stride_ = 0;       // floats
