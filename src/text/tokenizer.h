@@ -29,7 +29,7 @@ struct EncodeOptions {
 
 // Text ↔ token ids, exact to Hugging Face `tokenizers` built from the same vocabulary. Immutable:
 // all members may be called from any number of threads.
-class Tokenizer {
+class Tokenizer : public std::enable_shared_from_this<Tokenizer> {
  public:
   // The longest text that `encode` accepts, in bytes; longer is Error(payload_too_large).
   static constexpr std::size_t max_text_bytes = std::size_t{4} << 20;
