@@ -411,17 +411,29 @@ class FlashAttention {
     for (int token = 0; token < chunk_.tokens; token += 16) {
       const std::byte* at = chunk_.values[token / 16] + d * Values::lane_bytes;
       const int some = chunk_.tokens - token < 16 ? chunk_.tokens - token : 16;
-      for (int t = 0; t < some;
-           t += Values::group, at += chunk_.value_step, row += Values::weight_bytes) {
+      const auto multiply = [&]<bool IsCut>() {
         if constexpr (!Unpack) ahead.fetch();
         typename Values::Loaded x[Vectors];
 #pragma GCC unroll 8
-        for (int i = 0; i < Vectors; ++i) x[i] = Values::load(at + i * lanes * Values::lane_bytes);
+        for (int i = 0; i < Vectors; ++i) {
+          x[i] = Values::load(at + i * lanes * Values::lane_bytes);
+          if constexpr (IsCut) x[i] = Values::first_of(x[i]);
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
           for (int i = 0; i < Vectors; ++i) Values::value_step(sums[r][i], x[i], row + r * stride);
         }
+      };
+      // Past the context a pair may have an infinity, of which a zero weight makes no zero; codes have none.
+      constexpr bool cuts = requires(typename Values::Loaded x) { Values::first_of(x); };
+      const int whole = cuts ? some / Values::group * Values::group : some;
+      for (int t = 0; t < whole;
+           t += Values::group, at += chunk_.value_step, row += Values::weight_bytes) {
+        multiply.template operator()<false>();
+      }
+      if constexpr (cuts) {
+        if (whole < some) multiply.template operator()<true>();
       }
     }
 #pragma GCC unroll 8

@@ -125,6 +125,13 @@ class FloatMath : public FloatSums<V> {
     }
     return x;
   }
+  // Of a pair of tokens.
+  static Loaded first_of(Loaded x)
+    requires(group == 2)
+  {
+    x.part[1] = V::zero();
+    return x;
+  }
   static void score_step(Sum* sum, const Loaded& x, const std::byte* row) {
     for (int g = 0; g < group; ++g) {
       sum[0] = V::fma(x.part[g], V::set1(reinterpret_cast<const float*>(row)[g]), sum[0]);
@@ -173,6 +180,7 @@ class Bf16Math : public FloatSums<V> {
     return total;
   }
   static Loaded load(const std::byte* p) { return V::load_bytes(p); }
+  static Loaded first_of(Loaded x) { return V::masked_ints(x, 0xffff); }  // of a pair of tokens
   static void score_step(Sum* sum, const Loaded& x, const std::byte* query) {
     sum[0] = V::dot2(V::dot2(sum[0], x, query), x, query + 4);
   }
