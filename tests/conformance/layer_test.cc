@@ -48,8 +48,9 @@ struct LayerWeights {
   TestWeightPointer norm, qkv, bias, output, norm_2, gate_up, down, norm_3;
 };
 
+//   shows: marks what passes from one linear into the next as outputs too
 void record_layer(Recorder& ops, Value residual, Kit& kit, const LayerShape& s,
-                  const LayerWeights& w, bool mixed) {
+                  const LayerWeights& w, bool mixed, bool shows = false) {
   const Precision delicate = mixed ? Precision::bf16 : Precision::full;
   const Precision precision = mixed ? Precision::int8 : Precision::full;
   const int q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
@@ -67,15 +68,16 @@ void record_layer(Recorder& ops, Value residual, Kit& kit, const LayerShape& s,
   x = ops.linear(x, kit.weight(w.output), nullptr, precision);
   x = ops.add_rms_norm(x, residual, kit.weight(w.norm_2), 1e-5f);
   x = ops.linear(x, kit.weight(w.gate_up), nullptr, precision);
-  x = ops.gated_activation(x, backend::Activation::silu);
-  x = ops.linear(x, kit.weight(w.down), nullptr, precision);
+  const Value gated = ops.gated_activation(x, backend::Activation::silu);
+  x = ops.linear(gated, kit.weight(w.down), nullptr, precision);
   kit.output(ops.add_rms_norm(x, residual, kit.weight(w.norm_3), 1e-5f));
   kit.output(residual);
+  if (shows) kit.output(gated);
 }
 
-TEST_P(Layers, AtEveryTokenCount) {
+std::vector<LayerShape> layer_shapes() {
   using enum DType;
-  const LayerShape shapes[] = {
+  return {
       {"smollm2",
        576,
        9,
@@ -114,28 +116,37 @@ TEST_P(Layers, AtEveryTokenCount) {
        backend::RopePairs::interleaved},
       {"f16", 100, 3, 3, 32, 70, {f16, f16, f16}, f16, f16, f16, true, backend::RopePairs::neox},
   };
-  for (const LayerShape& s : shapes) {
-    StepPlanner planner(16, 16, 10);
-    Case c;
-    c.name = "layer-" + s.name;
-    c.columns = s.hidden;
-    size_t ids = 0;
-    for (size_t i = 0; i < awkward_tokens.size(); ++i) {
-      const int sequence = static_cast<int>(i);
-      // A chunk of one sequence with a decode row of the one before.
-      std::vector<StepPlanner::Part> parts = {{sequence, awkward_tokens[i]}};
-      if (i > 0) parts.push_back({sequence - 1, 1});
-      c.steps.push_back(planner.step(parts));
-      ids += c.steps.back().token_ids.size();
-    }
-    c.inputs = random_values(random, ids * s.hidden);
-    c.cache = backend::KvCacheLayout{.layers = 1,
-                                     .blocks = planner.blocks(),
-                                     .block_tokens = planner.block_tokens(),
-                                     .kv_heads = s.kv_heads,
-                                     .key_dim = s.head_dim,
-                                     .value_dim = s.head_dim,
-                                     .dtype = f16};
+}
+
+// A step of each count, each but the first with a row of another sequence, too.
+Case layer_case(Random& random, const LayerShape& s) {
+  StepPlanner planner(16, 16, 10);
+  Case c;
+  c.name = "layer-" + s.name;
+  c.columns = s.hidden;
+  size_t ids = 0;
+  for (size_t i = 0; i < awkward_tokens.size(); ++i) {
+    const int sequence = static_cast<int>(i);
+    // A chunk of one sequence with a decode row of the one before.
+    std::vector<StepPlanner::Part> parts = {{sequence, awkward_tokens[i]}};
+    if (i > 0) parts.push_back({sequence - 1, 1});
+    c.steps.push_back(planner.step(parts));
+    ids += c.steps.back().token_ids.size();
+  }
+  c.inputs = random_values(random, ids * s.hidden);
+  c.cache = backend::KvCacheLayout{.layers = 1,
+                                   .blocks = planner.blocks(),
+                                   .block_tokens = planner.block_tokens(),
+                                   .kv_heads = s.kv_heads,
+                                   .key_dim = s.head_dim,
+                                   .value_dim = s.head_dim,
+                                   .dtype = DType::f16};
+  return c;
+}
+
+TEST_P(Layers, AtEveryTokenCount) {
+  for (const LayerShape& s : layer_shapes()) {
+    Case c = layer_case(random, s);
     const bool is_plain = !is_quantized(s.qkv[0]);
     const LayerWeights weights(random, s);
     for (const bool mixed : {false, true}) {
@@ -144,6 +155,28 @@ TEST_P(Layers, AtEveryTokenCount) {
         record_layer(ops, x, kit, s, weights, mixed);
       };
       expect_conforms(c);
+    }
+  }
+}
+
+// Linears may pass activations on in forms of their own where nobody else sees them.
+TEST_P(Layers, AreTheSameWhereActivationsAreSeen) {
+  for (const LayerShape& s : layer_shapes()) {
+    Case c = layer_case(random, s);
+    const LayerWeights weights(random, s);
+    const auto outputs_of = [&](bool shows) {
+      c.record = [&, shows](Recorder& ops, Value x, Kit& kit) {
+        record_layer(ops, x, kit, s, weights, /*mixed=*/true, shows);
+      };
+      const auto device = open_for_test(GetParam());
+      return run_case(c, *device);
+    };
+    const auto unseen = outputs_of(false), seen = outputs_of(true);
+    for (size_t step = 0; step < unseen.size(); ++step) {
+      for (size_t i = 0; i < unseen[step].size(); ++i) {
+        EXPECT_EQ(unseen[step][i].values, seen[step][i].values)
+            << c.name << ", step " << step << ", output " << i;
+      }
     }
   }
 }

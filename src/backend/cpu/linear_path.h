@@ -49,4 +49,11 @@ inline LinearPath choose_linear_path(int rows, Precision precision, bool all_qua
   return LinearPath::dot;
 }
 
+// Whether linears of so many rows that may be rounded all take panels of bfloat16, whatever their weights are:
+// then one may leave its results packed for the next.
+inline bool all_take_panels(int rows, const KernelTable& kernels) {
+  return kernels.panel.product != nullptr && rows >= kernels.panel.min_tokens[0] &&
+         rows > kernels.scaled.max_tokens;
+}
+
 }  // namespace ridge::backend::cpu

@@ -39,6 +39,13 @@ struct PackedTokens {
   bf16_bits* at(int block, int64_t first_column) const {
     return values + (first_column / panel_columns(parts) * blocks + block) * block_stride;
   }
+  // The place of a block's first token for columns from a multiple of 16 on; those of its other tokens lie
+  // panel_group elements further each.
+  bf16_bits* of_columns(int block, int64_t column) const {
+    const int64_t slice = column / panel_columns(parts) * panel_columns(parts);
+    const int64_t group = (column - slice) / panel_group;
+    return at(block, slice) + group * parts * block_tokens * panel_group + column % panel_group;
+  }
   // Packs a token's x[real_columns] into its place.
   void pack(const PanelKernels& kernels, int row, const float* x, int64_t real_columns) const {
     for (int64_t first = 0; first < real_columns; first += panel_columns(parts)) {

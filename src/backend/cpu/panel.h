@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/ops.h"
 #include "tensor/dtype.h"
 
 // linear for many tokens: 32 rows of the weight are expanded to bfloat16 once, a block of columns
@@ -53,6 +54,11 @@ using ExpandPanel = void (*)(const std::byte* strip, int64_t strip_columns, int6
 //       block_tokens · 32 elements further
 using PackToken = void (*)(const float* x, int64_t columns, int block_tokens, bf16_bits* to);
 
+// act(gate) · up of a strip, [tokens][16 rows] each, into a block of tokens packed in one part.
+//   to: the first token's place for these 16 columns
+using PackGated = void (*)(const float* gate, const float* up, Activation kind, int tokens,
+                           bf16_bits* to);
+
 // sums = panels × tokens, or sums += where `accumulate`.
 struct PanelProduct {
   const bf16_bits* panels;  // [strips], panel_stride elements apart
@@ -78,6 +84,7 @@ struct PanelKernels {
   int min_tokens[most_panel_parts];  // fewer are better off with the other kernels
   ExpandPanel expand[most_panel_parts][dtype_count];
   PackToken pack[most_panel_parts];
+  PackGated pack_gated;
   // Around a member's products of one step; null where a product needs nothing of the thread.
   void (*begin_products)(int block_tokens);
   void (*end_products)();

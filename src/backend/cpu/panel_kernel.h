@@ -2,6 +2,7 @@
 
 #include "backend/cpu/linear_kernel.h"
 #include "backend/cpu/panel.h"
+#include "backend/cpu/row_kernels.h"
 
 // Expands weights and packs activations for panel.h; the products are an instruction set's own.
 namespace ridge::backend::cpu {
@@ -132,6 +133,17 @@ void pack_token(const float* x, int64_t columns, int block_tokens, bf16_bits* to
   float rest[panel_group] = {};
   for (int64_t i = k; i < columns; ++i) rest[i - k] = x[i];
   pack_group<V, Parts>(rest, step, to);
+}
+
+template <class V>
+void pack_gated(const float* gate, const float* up, Activation kind, int tokens, bf16_bits* to) {
+  with_activation<V>(kind, [&](auto gated) {
+    for (int t = 0; t < tokens; ++t, gate += strip_rows, up += strip_rows, to += panel_group) {
+      for (int i = 0; i < strip_rows; i += V::lanes) {
+        V::store_bf16(to + i, V::swap_middles(gated(V::load(gate + i), V::load(up + i))));
+      }
+    }
+  });
 }
 
 template <class V, int Parts, DType... Quantized>

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/cpu/packed_tokens.h"
 #include "backend/cpu/steps.h"
 #include "base/error.h"
 
@@ -191,6 +192,8 @@ class Scheduler {
       plan.activation = gated->kind;
       plan.out = gated->out;
       ++ops;
+      plan.out_packed = may_pass_packed(plan, peek<Linear>(ops));
+      out_packed_ = plan.out_packed;
     } else if (const auto* add = peek<AddRmsNorm>(ops);
                add != nullptr && same(add->x, linear.out) && only_feeds_next(linear.out)) {
       plan.accumulate = true;
@@ -198,6 +201,20 @@ class Scheduler {
       residual_added_ = true;
     }
     push(make_linear_step(plan, recording_.limits, members_, kernels_), ops);
+  }
+
+  // Whether what the plan gives may stay packed for the linear that follows: it alone reads it, both may
+  // round, and packed it takes no more memory than its floats.
+  bool may_pass_packed(const LinearPlan& plan, const Linear* next) const {
+    if (kernels_.panel.product == nullptr || next == nullptr || !same(next->x, plan.out) ||
+        !only_feeds_next(plan.out) || plan.precision == Precision::full ||
+        next->precision == Precision::full || plan.out.columns % panel_group != 0) {
+      return false;
+    }
+    const StepLimits& limits = recording_.limits;
+    const int rows = plan.rows == Rows::tokens ? limits.tokens : limits.outputs;
+    return PackedTokens::elements(rows, plan.out.columns, 1) * sizeof(bf16_bits) <=
+           static_cast<size_t>(rows) * plan.out.columns * sizeof(float);
   }
 
   // Whether gate and up rows fall into strips of their own, so that one thread can have both.
@@ -230,7 +247,9 @@ class Scheduler {
     return linear != nullptr && same(linear->x, norm_out) && only_feeds_next(norm_out);
   }
 
-  void emit(const Linear& op) { push_linear({.x = op.x}, 0); }
+  void emit(const Linear& op) {
+    push_linear({.x = op.x, .x_packed = std::exchange(out_packed_, false)}, 0);
+  }
   void emit(const QuantizeRows& op) { push(make_quantize_rows_step(op, rows_of(op.x))); }
   void emit(const GatedActivation& op) { push(make_gated_activation_step(op, rows_of(op.x))); }
 
@@ -397,6 +416,7 @@ class Scheduler {
   std::vector<std::unique_ptr<Step>> steps_;
   RopeTables tables_;
   size_t next_ = 0;
+  bool out_packed_ = false;      // the last linear leaves its results packed for the next
   bool residual_added_ = false;  // the last linear added into the next norm's residual
 };
 

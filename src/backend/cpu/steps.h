@@ -25,6 +25,9 @@ struct LinearPlan {
   bool accumulate = false;               // out += instead of out =
   Precision precision = Precision::full;
   Value out;
+  // Where all_take_panels(), x comes packed from the linear before, or out is left packed for the
+  // one after, in the place of the floats.
+  bool x_packed = false, out_packed = false;
 };
 std::unique_ptr<Step> make_linear_step(const LinearPlan& plan, const StepLimits& limits,
                                        int members, const KernelTable& kernels);

@@ -19,6 +19,11 @@ constexpr int64_t pairs_together = 12;
 // Shares of the work for each member, at least.
 constexpr int64_t shares = 3;
 
+// Tokens packed in one part where the value's floats would be.
+PackedTokens packed_in_place(const Run& run, Value value, int rows) {
+  return {reinterpret_cast<bf16_bits*>(run.arena.at(value)), rows, panel_padded(value.columns), 1};
+}
+
 // Where columns from `first` on of a strip lie.
 const std::byte* columns_of(const Strip& strip, int64_t first) {
   const DType dtype = strip.part->dtype;
@@ -71,13 +76,18 @@ size_t LinearPanel::member_scratch_bytes() const {
 
 void LinearPanel::run(Run& run, int member, int rows, std::atomic<int64_t>& next) const {
   RIDGE_ASSERT(rows <= max_rows_);
-  const PackedTokens tokens{reinterpret_cast<bf16_bits*>(run.shared_scratch), rows, columns_,
-                            parts_};
+  const bool comes_packed = plan_.x_packed && all_take_panels(rows, kernels_);
+  const PackedTokens tokens =
+      comes_packed ? packed_in_place(run, plan_.x, rows)
+                   : PackedTokens{reinterpret_cast<bf16_bits*>(run.shared_scratch), rows, columns_,
+                                  parts_};
   std::byte* scratch = run.member_scratch[member].data();
   const int members = run.members;
-  split_rows(rows, members, member,
-             [&](int row) { pack(run, row, tokens, reinterpret_cast<float*>(scratch)); });
-  run.team.barrier();
+  if (!comes_packed) {
+    split_rows(rows, members, member,
+               [&](int row) { pack(run, row, tokens, reinterpret_cast<float*>(scratch)); });
+    run.team.barrier();
+  }
   const int64_t together = std::clamp<int64_t>(pairs() / (shares * members), 1, pairs_together);
   const int64_t groups = (pairs() + together - 1) / together;
   const int64_t chunks = (tokens.blocks + panel_chunk_blocks - 1) / panel_chunk_blocks;
@@ -176,6 +186,9 @@ void LinearPanel::finish(const Run& run, int64_t pair, const Work& work, const P
                          float* sums) const {
   const int strips = strips_of(pair);
   const int64_t floats = static_cast<int64_t>(tokens.block_tokens) * strip_rows;
+  if (plan_.out_packed && all_take_panels(tokens.rows, kernels_)) {
+    return pack_results(run, pair, work, tokens, sums);
+  }
   for (int b = work.first_block; b < work.first_block + work.blocks; ++b, sums += strips * floats) {
     const int first = b * tokens.block_tokens;
     const int count = tokens.in_block(b);
@@ -186,6 +199,18 @@ void LinearPanel::finish(const Run& run, int64_t pair, const Work& work, const P
     for (int s = 0; s < strips; ++s) {
       strips_.finish(run, 2 * pair + s, first, count, sums + s * floats, nullptr);
     }
+  }
+}
+
+void LinearPanel::pack_results(const Run& run, int64_t pair, const Work& work,
+                               const PackedTokens& tokens, const float* sums) const {
+  const PackedTokens out = packed_in_place(run, plan_.out, tokens.rows);
+  const Strip& strip = strips_.strip(pair);
+  const int64_t column = strip.part->first_row + strip.index * strip_rows;
+  const int64_t floats = static_cast<int64_t>(tokens.block_tokens) * strip_rows;
+  for (int b = work.first_block; b < work.first_block + work.blocks; ++b, sums += 2 * floats) {
+    kernels_.panel.pack_gated(sums, sums + floats, *plan_.activation, tokens.in_block(b),
+                              out.of_columns(b, column));
   }
 }
 

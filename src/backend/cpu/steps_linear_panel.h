@@ -37,6 +37,9 @@ class LinearPanel {
                  std::byte* scratch) const;
   void finish(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,
               float* sums) const;
+  // Of a gate strip and its up strip, for the linear that follows.
+  void pack_results(const Run& run, int64_t pair, const Work& work, const PackedTokens& tokens,
+                    const float* sums) const;
 
   int64_t pairs() const;
   int strips_of(int64_t pair) const;

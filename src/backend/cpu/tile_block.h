@@ -69,6 +69,21 @@ struct TileBlock {
     if constexpr (M == 2) Tiles::template dot_bf16<2, 5, 6>();
     if constexpr (M == 2 && N == 2) Tiles::template dot_bf16<3, 5, 7>();
   }
+  // dot() with new sums: a tile after the other leaves what it held at `done`, where that is not null, takes
+  // what is at `next`, or zeros, and meets its product. So some tiles are stored and loaded while others
+  // multiply.
+  static void exchange_sums_and_dot(const Places* done, const Places& next, bool accumulate,
+                                    int64_t stride) {
+    const auto take = [&]<int T, int A, int B>() {
+      if (done != nullptr) Tiles::template store<T>((*done)[T], stride);
+      accumulate ? Tiles::template load<T>(next[T], stride) : Tiles::template zero<T>();
+      Tiles::template dot_bf16<T, A, B>();
+    };
+    take.template operator()<0, 4, 6>();
+    if constexpr (N == 2) take.template operator()<1, 4, 7>();
+    if constexpr (M == 2) take.template operator()<2, 5, 6>();
+    if constexpr (M == 2 && N == 2) take.template operator()<3, 5, 7>();
+  }
   // Of int8.
   static void dot_signed_bytes() {
     Tiles::template dot_s8s8<0, 4, 6>();

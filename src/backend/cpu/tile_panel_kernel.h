@@ -10,49 +10,69 @@ namespace {
 
 template <class Tiles>
 struct TilePanel {
-  // Sums of up to two blocks.
+  // Where a product is: of the next blocks, and of what the second-level cache should fetch.
+  struct Place {
+    const bf16_bits* tokens;
+    float* sums;
+    const std::byte* fetch;
+  };
+
+  // Sums of one or two blocks at once, `turns` times. A turn's sums are stored while the next one's begin, and come
+  // to the first-level cache meanwhile: tiles wait for what they load otherwise.
   template <int Blocks, int Strips, int Parts>
-  static void multiply(const PanelProduct& job, const bf16_bits* tokens, const std::byte*& fetch,
-                       float* sums) {
+  static void multiply(const PanelProduct& job, int turns, Place& at) {
     using Block = TileBlock<Tiles, Blocks, Strips>;
     constexpr int64_t line = tile_row_bytes;
-    const int64_t block_floats = static_cast<int64_t>(job.block_tokens) * strip_rows;
-    const typename Block::Places at = {sums, sums + block_floats, sums + Strips * block_floats,
-                                       sums + (Strips + 1) * block_floats};
-    job.accumulate ? Block::load_sums(at, line) : Block::zero_sums();
+    const int64_t tile_floats = static_cast<int64_t>(job.block_tokens) * strip_rows;
+    const int64_t turn_floats = Blocks * Strips * tile_floats;
     const int64_t rest = static_cast<int64_t>(job.block_tokens) * panel_group;
-    const int64_t block_stride = job.block_stride, panel_stride = job.panel_stride;
-    const bf16_bits* panel = job.panels;
-    const bf16_bits* const end = panel + panel_elements(job.columns, Parts);
-    for (; panel < end; panel += panel_elements(panel_group, Parts), tokens += Parts * rest) {
-      for (int i = 0; i < job.fetch_lines; ++i, fetch += 64) __builtin_prefetch(fetch, 0, 2);
-      Block::load_columns(panel, panel + panel_stride, line);
-      Block::load_rows(tokens, tokens + block_stride, line);
-      Block::dot();
-      if constexpr (Parts == 2) {
-        Block::load_rows(tokens + rest, tokens + rest + block_stride, line);
-        Block::dot();
-        const bf16_bits* panel_rest = panel + panel_elements(panel_group, 1);
-        Block::load_columns(panel_rest, panel_rest + panel_stride, line);
-        Block::load_rows(tokens, tokens + block_stride, line);
-        Block::dot();
+    const auto groups = static_cast<int>(job.columns / panel_group);
+    const int sum_lines = (Blocks * Strips * job.block_tokens + groups - 1) / groups;
+    typename Block::Places done = {}, sums = {};
+    for (int turn = 0; turn < turns; ++turn) {
+      for (int tile = 0; tile < 4; ++tile) {
+        done[tile] = sums[tile];
+        sums[tile] = at.sums + (tile / 2 * Strips + tile % 2) * tile_floats;
       }
+      at.sums += turn_floats;
+      const auto* next = reinterpret_cast<const std::byte*>(at.sums);
+      const bf16_bits* panel = job.panels;
+      const bf16_bits* tokens = at.tokens;
+      for (int group = 0; group < groups; ++group) {
+        for (int i = 0; i < job.fetch_lines; ++i, at.fetch += 64) {
+          __builtin_prefetch(at.fetch, 0, 2);
+        }
+        for (int i = 0; turn + 1 < turns && i < sum_lines; ++i, next += line) {
+          __builtin_prefetch(next, 1, 3);
+        }
+        Block::load_columns(panel, panel + job.panel_stride, line);
+        Block::load_rows(tokens, tokens + job.block_stride, line);
+        if (group == 0) {
+          Block::exchange_sums_and_dot(turn == 0 ? nullptr : &done, sums, job.accumulate, line);
+        } else {
+          Block::dot();
+        }
+        if constexpr (Parts == 2) {
+          Block::load_rows(tokens + rest, tokens + rest + job.block_stride, line);
+          Block::dot();
+          const bf16_bits* panel_rest = panel + panel_elements(panel_group, 1);
+          Block::load_columns(panel_rest, panel_rest + job.panel_stride, line);
+          Block::load_rows(tokens, tokens + job.block_stride, line);
+          Block::dot();
+        }
+        panel += panel_elements(panel_group, Parts);
+        tokens += Parts * rest;
+      }
+      at.tokens += Blocks * job.block_stride;
     }
-    Block::store_sums(at, line);
+    Block::store_sums(sums, line);
   }
 
   template <int Strips, int Parts>
   static void run(const PanelProduct& job) {
-    const int64_t floats = static_cast<int64_t>(job.block_tokens) * strip_rows * Strips;
-    const bf16_bits* tokens = job.tokens;
-    const std::byte* fetch = job.fetch;
-    int block = 0;
-    for (; block + 2 <= job.blocks; block += 2, tokens += 2 * job.block_stride) {
-      multiply<2, Strips, Parts>(job, tokens, fetch, job.sums + block * floats);
-    }
-    if (block < job.blocks) {
-      multiply<1, Strips, Parts>(job, tokens, fetch, job.sums + block * floats);
-    }
+    Place at{job.tokens, job.sums, job.fetch};
+    if (job.blocks >= 2) multiply<2, Strips, Parts>(job, job.blocks / 2, at);
+    if (job.blocks % 2 == 1) multiply<1, Strips, Parts>(job, 1, at);
   }
 
   static void product(const PanelProduct& job) {
@@ -68,6 +88,7 @@ template <class V, class Tiles>
 void fill_tile_panel(KernelTable& table) {
   fill_panel_operands<V, 1>(table.panel);
   fill_panel_operands<V, 2>(table.panel);
+  table.panel.pack_gated = &pack_gated<V>;
   table.panel.min_tokens[0] = 16;
   table.panel.min_tokens[1] = 32;
   table.panel.begin_products = &begin_tile_blocks<Tiles>;
