@@ -295,8 +295,11 @@ class Int8Math {
       V::store_planes(to, coarse, fine);
     }
     Row row() const {
+      const float coarse = V::reduce_add(coarse_sum);
+      // Codes of what is not finite say nothing: the scale makes no number of all that they give.
+      if (!(coarse - coarse == 0)) return {coarse - coarse, 0, 0};
       if (V::byte_codes_are_signed) return {scale, 0, 0};
-      return {scale, -128 * static_cast<int32_t>(V::reduce_add(coarse_sum)),
+      return {scale, -128 * static_cast<int32_t>(coarse),
               -128 * static_cast<int32_t>(V::reduce_add(fine_sum))};
     }
   };

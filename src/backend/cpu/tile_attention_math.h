@@ -41,7 +41,8 @@ class TileMath {
     auto* to = reinterpret_cast<std::byte*>(q);
     for (int d = 0; d < key_dim; d += tile_depth) split(q + d, to + 4 * d);
   }
-  F set_weights(int, float* row, const F* p, const Chunk&) {
+  F set_weights(int r, float* row, const F* p, const Chunk&) {
+    fetch_next(r);
     constexpr int per_tile = tile_depth / V::lanes;
     auto* to = reinterpret_cast<std::byte*>(row);
     F total = V::zero();
@@ -61,6 +62,10 @@ class TileMath {
     }
     return total;
   }
+
+  // The chunk that will follow the open one. Rows of weights ask for it, each for some lines: it comes from the
+  // last-level cache, in pieces of a block.
+  void set_next(const Chunk& next) { next_ = next; }
 
   // Makes tiles of a chunk's values, and of its keys where the cache's are none.
   //   scratch: floats as unpack_chunk's
@@ -147,6 +152,19 @@ class TileMath {
   }
 
  protected:
+  void fetch_next(int r) const {
+    const int key_lines = key_tiles_ * tile_rows, lines = key_lines + value_tiles_ * tile_rows / 2;
+    const int64_t key_step = next_.key_step * (2 / kv_group(E));
+    for (int line = r; line < lines; line += most_rows) {
+      for (int part = 0; part < chunk_parts; ++part) {
+        __builtin_prefetch(line < key_lines
+                               ? next_.keys[part] + line * key_step
+                               : next_.values[part] + int64_t{line - key_lines} * tile_row_bytes,
+                           0, 2);
+      }
+    }
+  }
+
   // Where a chunk's tiles go.
   void place(const KvGeometry& kv, float* scratch) {
     key_tiles_ = kv.key_dim / tile_depth;
@@ -282,6 +300,7 @@ class TileMath {
   int value_tiles_ = 0;          // of 16 dimensions
   std::byte* keys_ = nullptr;    // [cache_parts][chunk_parts][key_tiles] tiles
   std::byte* values_ = nullptr;  // [cache_parts][attention_chunk / 32][value_tiles] tiles
+  Chunk next_;
   int64_t part_bytes_ = 0;       // of all values' tiles in one part
 };
 
