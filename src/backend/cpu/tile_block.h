@@ -59,6 +59,11 @@ struct TileBlock {
     Tiles::template load<4>(first, stride);
     if constexpr (M == 2) Tiles::template load<5>(second, stride);
   }
+  // Of rows that pass once.
+  static void load_passing_rows(const void* first, const void* second, int64_t stride) {
+    Tiles::template load_passing<4>(first, stride);
+    if constexpr (M == 2) Tiles::template load_passing<5>(second, stride);
+  }
   static void load_columns(const void* first, const void* second, int64_t stride) {
     Tiles::template load<6>(first, stride);
     if constexpr (N == 2) Tiles::template load<7>(second, stride);

@@ -9,13 +9,14 @@
 //   release()                   this thread has no tiles any more
 //   zero<T>()
 //   load<T>(from, stride)       rows of column_bytes[T], `stride` bytes apart
+//   load_passing<T>(from, stride)   the same of what will not be read again soon
 //   store<T>(to, stride)
 //   dot_bf16<C, A, B>()         tdpbf16ps: C[m][n] += A[m][k] · B[k / 2][n][k % 2], float32 += bfloat16
 //   dot_s8u8<C, A, B>()         tdpbsud:   C[m][n] += A[m][k] · B[k / 4][n][k % 4], int32 += int8 · uint8
 //   dot_s8s8<C, A, B>()         tdpbssd:   the same of int8 · int8
 //
 // Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2 (LDTILECFG,
-// TILELOADD, TILESTORED, TDPBSUD, TDPBSSD, TDPBF16PS).
+// TILELOADD, TILELOADDT1, TILESTORED, TDPBSUD, TDPBSSD, TDPBF16PS).
 namespace ridge::backend::cpu {
 namespace {  // each kernels_*.cc owns its copy, as in simd_avx512.h
 

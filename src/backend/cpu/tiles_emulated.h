@@ -42,6 +42,10 @@ class EmulatedTiles {
     }
   }
   template <int T>
+  static void load_passing(const void* from, int64_t stride) {
+    load<T>(from, stride);
+  }
+  template <int T>
   static void store(void* to, int64_t stride) {
     used(T);
     const Registers& r = registers();
