@@ -43,24 +43,7 @@ class TileMath {
   }
   F set_weights(int r, float* row, const F* p, const Chunk&) {
     fetch_next(r);
-    constexpr int per_tile = tile_depth / V::lanes;
-    auto* to = reinterpret_cast<std::byte*>(row);
-    F total = V::zero();
-    for (int i = 0; i < attention_chunk / V::lanes; ++i) {
-      std::byte* at =
-          to + i / per_tile * weight_parts * tile_row_bytes + i % per_tile * V::lanes * 2;
-      V::store_bf16(at, p[i]);
-      const F rounded = V::load_bf16(at);
-      if constexpr (ExactWeights) {
-        V::store_bf16(at + tile_row_bytes, V::sub(p[i], rounded));
-        total = V::add(total, p[i]);
-      } else {
-        // The sums are of the rounded weights, so that rounding does not change what they add up
-        // to.
-        total = V::add(total, rounded);
-      }
-    }
-    return total;
+    return round_weights(row, p);
   }
 
   // The chunk that will follow the open one. Rows of weights ask for it, each for some lines: it comes from the
@@ -152,6 +135,28 @@ class TileMath {
   }
 
  protected:
+  // A row of weights as tiles take them, and their sum.
+  static F round_weights(float* row, const F* p) {
+    constexpr int per_tile = tile_depth / V::lanes;
+    auto* to = reinterpret_cast<std::byte*>(row);
+    F total = V::zero();
+    for (int i = 0; i < attention_chunk / V::lanes; ++i) {
+      std::byte* at =
+          to + i / per_tile * weight_parts * tile_row_bytes + i % per_tile * V::lanes * 2;
+      V::store_bf16(at, p[i]);
+      const F rounded = V::load_bf16(at);
+      if constexpr (ExactWeights) {
+        V::store_bf16(at + tile_row_bytes, V::sub(p[i], rounded));
+        total = V::add(total, p[i]);
+      } else {
+        // The sums are of the rounded weights, so that rounding does not change what they add up
+        // to.
+        total = V::add(total, rounded);
+      }
+    }
+    return total;
+  }
+
   void fetch_next(int r) const {
     const int key_lines = key_tiles_ * tile_rows, lines = key_lines + value_tiles_ * tile_rows / 2;
     const int64_t key_step = next_.key_step * (2 / kv_group(E));

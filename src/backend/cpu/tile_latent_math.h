@@ -40,6 +40,7 @@ template <class V, class Tiles, DType E, bool ExactWeights>
 class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   using Base = TileMath<V, Tiles, E, ExactWeights>;
   using Base::cache_parts;
+  using Base::next_;
   using Base::value_line;
   using Base::value_tiles_;
   using Base::weight_parts;
@@ -81,8 +82,8 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
     Base::pack_keys(chunk);
     if constexpr (!packs_values) clear_past(chunk);
   }
-  // The chunk that will follow the open one, to be fetched meanwhile.
-  void set_next(const Chunk& next) { next_ = next; }
+  // Lines of the chunk that follows are asked for where tiles multiply, a few at a time.
+  F set_weights(int, float* row, const F* p, const Chunk&) { return Base::round_weights(row, p); }
 
   void score(const Chunk& chunk, const float* query, int query_stride, int rows, float* scores) const {
     if constexpr (!packs_values) Base::begin();  // over begin_parts
@@ -360,7 +361,6 @@ class LatentTileMath : public TileMath<V, Tiles, E, ExactWeights> {
   int query_stride_ = 0;       // floats
   std::byte* rows_ = nullptr;  // [value_tiles / 2][chunk_parts][cache_parts] tiles of 16 tokens
   float* products_ = nullptr;  // [attention_chunk][16 heads]
-  Chunk next_;
 };
 
 }  // namespace
