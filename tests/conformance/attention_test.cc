@@ -325,6 +325,22 @@ TEST_P(AttentionOps, LargeScores) {
   expect_conforms(c);
 }
 
+// Weights of a whole chunk of keys may be as small as float32 has numbers.
+TEST_P(AttentionOps, ChunksFarBelowTheBestGiveNumbers) {
+  if (GetParam().name != "cpu") GTEST_SKIP() << "NOT CHECKED: " << GetParam().name << " has not been made for it";
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::i8}) {
+    StepPlanner planner;
+    const Case c = attention_case(fmt::format("attention-far-below-{}", name(dtype)), {4, 2, 64, 64}, planner,
+                                  {planner.step({{0, 100}}), planner.step({{0, 20}}), planner.step({{0, 1}})},
+                                  {.heads = 4, .scale = 40.0f}, nullptr, dtype);
+    for (const auto& step : run_case(c, *open_for_test(GetParam()))) {
+      for (const Output& output : step) {
+        EXPECT_TRUE(std::ranges::all_of(output.values, [](double x) { return std::isfinite(x); })) << c.name;
+      }
+    }
+  }
+}
+
 TEST_P(AttentionOps, EveryTokenCount) {
   StepPlanner planner(16, 16, 10);
   std::vector<StepInputs> steps;

@@ -284,8 +284,9 @@ class Int8Math {
   struct Planes {
     float scale;
     F inverse, coarse_sum = V::zero(), fine_sum = V::zero();
+    // Of numbers so small that the inverse would be infinite nothing is left.
     explicit Planes(float largest)
-        : scale(largest / 127.0f), inverse(V::set1(largest > 0 ? 127.0f / largest : 0.0f)) {}
+        : scale(largest / 127.0f), inverse(V::set1(largest > 1e-30f ? 127.0f / largest : 0.0f)) {}
     void put(int8_t* to, F x) {
       const F scaled = V::mul(x, inverse);
       const F coarse = V::round(scaled);

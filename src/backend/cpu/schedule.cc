@@ -204,7 +204,8 @@ class Scheduler {
   }
 
   // Whether what the plan gives may stay packed for the linear that follows: it alone reads it, both may
-  // round, and packed it takes no more memory than its floats.
+  // round, packed it takes no more memory than its floats, and it fills groups of columns, whose rest nobody
+  // would clear.
   bool may_pass_packed(const LinearPlan& plan, const Linear* next) const {
     if (kernels_.panel.product == nullptr || next == nullptr || !same(next->x, plan.out) ||
         !only_feeds_next(plan.out) || plan.precision == Precision::full ||

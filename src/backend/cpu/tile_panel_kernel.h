@@ -46,7 +46,11 @@ struct TilePanel {
           __builtin_prefetch(next, 1, 3);
         }
         Block::load_columns(panel, panel + job.panel_stride, line);
-        Block::load_passing_rows(tokens, tokens + job.block_stride, line);
+        if constexpr (Parts == 1) {
+          Block::load_passing_rows(tokens, tokens + job.block_stride, line);
+        } else {
+          Block::load_rows(tokens, tokens + job.block_stride, line);
+        }
         if (group == 0) {
           Block::exchange_sums_and_dot(turn == 0 ? nullptr : &done, sums, job.accumulate, line);
         } else {
