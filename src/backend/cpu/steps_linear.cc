@@ -8,6 +8,7 @@
 #include "backend/cpu/quantized_tokens.h"
 #include "backend/cpu/steps_linear_panel.h"
 #include "backend/cpu/steps_linear_scaled.h"
+#include "base/error.h"
 
 namespace ridge::backend::cpu {
 
@@ -83,6 +84,9 @@ class LinearStep final : public Step {
       return scaled_->run(run, member, rows, run.counters[index]);
     }
     const LinearPath way = path(rows);
+    // No other path knows packed tokens.
+    RIDGE_ASSERT(way == LinearPath::panel || !(plan_.x_packed || plan_.out_packed) ||
+                 !all_take_panels(rows, kernels_));
     if (way == LinearPath::panel) {
       std::atomic<int64_t>& next = run.counters[index];
       return panel_->run(run, member, rows, next);
